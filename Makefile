@@ -1,0 +1,44 @@
+# `make demo` and `make test` need only Python 3.11 and make; everything else is set up in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: help demo test test-slow check format clean
+
+help:
+	@echo "make demo       the whole story on procedural bitewings, in minutes; ends in demo/study/report.html"
+	@echo "make test       all tests"
+	@echo "make test-slow  the slow tests as well"
+	@echo "make check      lint, types, import rule, documents up to date"
+	@echo "make format     format the code"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m radiffuse.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+check: $(READY)
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 0 tests/test_imports.py
+	$(BIN)/python -m radiffuse.report.tables --check README.md $$(find docs -name "*.md")
+
+format: $(READY)
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+clean:
+	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache

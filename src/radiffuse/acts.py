@@ -1,0 +1,164 @@
+"""The small commands: what a data set holds, procedural images, scores of masks, reports, what a run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import config
+from .errors import InputError
+from .files import write_atomic
+
+
+def check(settings: config.Check) -> int:
+    """Print what is in a data set and all that is wrong with it.
+
+    Returns:
+        Exit code: 0 if it can be used, 2 if a case cannot.
+    """
+    from rich.console import Console
+
+    from .data.check import check_path, format_check
+
+    result = check_path(Path(settings.data), settings.reader, decode=not settings.header_only)
+    Console().print(format_check(result, Path(settings.data)))
+    return 2 if result.errors else 0
+
+
+def anatomy(settings: config.Anatomy) -> Path:
+    """Write a procedural data set; files that are already there are kept.
+
+    Returns:
+        Its folder.
+    """
+    from .data.procedural import write_dataset
+    from .engine.progress import ProgressLine
+
+    write_dataset(
+        settings.kind,
+        Path(settings.out),
+        count=settings.count,
+        labelled=settings.labelled,
+        seed=settings.seed,
+        size=settings.size,
+        start_index=settings.start,
+        progress=ProgressLine("drawing"),
+    )
+    return Path(settings.out)
+
+
+def evaluate(settings: config.Evaluate) -> Path:
+    """Score a folder of masks against a labelled data set.
+
+    Returns:
+        The folder with ``cases.csv``, ``summary.csv``, ``overlays.npz`` and ``report.html``.
+
+    Raises:
+        InputError: No mask belongs to a case, or a mask does not fit its case.
+    """
+    import pandas as pd
+    from rich.console import Console
+
+    from .data.layouts import open_dataset
+    from .data.plan import find_classes
+    from .data.scan import Scan
+    from .evaluate.folders import ALL_CLASSES, summarize
+    from .evaluate.writing import write_evaluation
+    from .report.run import write_evaluation_report
+
+    truth = open_dataset(Path(settings.truth), settings.reader).labelled
+    masks, out = Path(settings.masks), Path(settings.out)
+    found = {case.name: path for case in truth if (path := _mask_of(masks, case.name))}
+    if not found:
+        raise InputError(
+            masks,
+            "holds no mask named like a case of the truth",
+            "Give the folder of radiffuse predict",
+        )
+    cases = truth.filter(lambda case: case.name in found)
+
+    def quadruples() -> Iterator[tuple[str, Scan, Scan, Scan]]:
+        from .data.cases import read_case_image, read_case_label
+        from .data.readers import read_label
+
+        for case in cases:
+            image = read_case_image(case)
+            yield case.name, image, read_label(found[case.name]), read_case_label(case)
+
+    groups = {case.name: case.group for case in cases}
+    path = write_evaluation(
+        quadruples(), find_classes(cases), out, tolerance=settings.tolerance, groups=groups
+    )
+    summary = summarize(pd.read_csv(path, dtype={"case": str, "group": str, "class": str}))
+    write_atomic(out / "summary.csv", summary.to_csv(index=False))
+    write_evaluation_report(out)
+    overall = summary[summary["class"] == ALL_CLASSES]
+    console = Console()
+    for row in overall.itertuples():
+        console.print(
+            f"{row.metric:<5} {row.mean:.4f}  ({row.low:.4f} to {row.high:.4f}, n = {row.n})"
+        )
+    missing = len(truth) - len(found)
+    if missing:
+        console.print(f"{missing} of {len(truth)} cases have no mask and were not scored")
+    console.print(f"report: {out / 'report.html'}")
+    return out
+
+
+def report(settings: config.Report) -> Path:
+    """Write the report of a run, an evaluation or a study again."""
+    from .report.run import write_evaluation_report, write_run_report
+    from .report.study import write_study_report
+
+    folder = Path(settings.run)
+    if (folder / "study.yaml").is_file():
+        return write_study_report(folder)
+    if (folder / "cases.csv").is_file():
+        return write_evaluation_report(folder)
+    return write_run_report(folder)
+
+
+def info(settings: config.Info) -> None:
+    """Print in one screen what a run is."""
+    from .engine.run import Run
+
+    run = Run.open(settings.run)
+    content, data, rows = run.config, run.data, run.log()
+    chosen = content["settings"]
+    lines = [
+        ("command", content.get("command")),
+        ("radiffuse", content.get("radiffuse")),
+        ("data", f"{data.get('root')}, {data.get('cases')} cases, {data.get('patients')} patients"),
+        ("from", chosen.get("from_run") or "scratch"),
+        ("network", _network_line(chosen.get("network", {}))),
+    ]
+    if (run.folder / "plan.json").exists():
+        plan = run.plan
+        lines.append(("size", " x ".join(map(str, plan.size))))
+        if plan.classes:
+            lines.append(("classes", ", ".join(plan.classes)))
+    steps = [row for row in rows if "loss" in row]
+    if steps:
+        total = chosen.get("training", {}).get("steps")
+        lines.append(
+            ("progress", f"step {steps[-1]['step']} of {total}, loss {steps[-1]['loss']:.4f}")
+        )
+    scores = [row["validation"] for row in rows if "validation" in row]
+    if scores:
+        lines.append(("validation", ", ".join(f"{k} {v:.4f}" for k, v in scores[-1].items())))
+    lines.append(("finished", "yes" if run.finished else "no; the same command goes on"))
+    for name, value in lines:
+        print(f"{name:<11} {value}")
+
+
+def _network_line(network: dict[str, object]) -> str:
+    overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]
+    return ", ".join([str(network.get("preset")), *overrides])
+
+
+def _mask_of(masks: Path, name: str) -> Path | None:
+    for suffix in (".png", ".nii.gz", ".nii"):
+        path = masks / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,1 @@
+"""The mathematics of denoising diffusion: schedules, forward process, samplers, timesteps."""

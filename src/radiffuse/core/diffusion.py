@@ -1,0 +1,320 @@
+"""The forward process, what a network's output means, and the training loss.
+
+Notation of Ho et al. 2020: a = alphas_cumprod[t], x_t = sqrt(a) x_start + sqrt(1 - a) noise.
+Images lie in [-1, 1], tensors are (B, C, *spatial), timesteps are (B,) int64 in 0 to T - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from radiffuse.config import Diffusion
+from radiffuse.core import schedules
+from radiffuse.core.gaussian import discretized_log_likelihood, interpolate_log_variance, normal_kl
+from radiffuse.errors import InputError
+
+VARIATIONAL_WEIGHT = 0.001
+"""Weight of the variational bound in the hybrid loss (Nichol and Dhariwal 2021, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One belief about x_t in its three equivalent forms, each shaped like x_t."""
+
+    x_start: Tensor
+    """The clean image."""
+    epsilon: Tensor
+    """The noise."""
+    v: Tensor
+    """The velocity, sqrt(a) noise - sqrt(1 - a) x_start (Salimans and Ho 2022)."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(x_previous | x_t, x_start) between any two timesteps, in float64.
+
+    Ho et al. 2020, eq. 6 and 7. Its mean is ``x_start_coefficient`` x_start + ``x_t_coefficient``
+    x_t.
+    """
+
+    beta: float
+    """Variance of the noise added between the two timesteps, 1 - a_t / a_previous."""
+    variance: float
+    """Variance of the posterior; 0 where the previous image is the clean one."""
+    x_start_coefficient: float
+    """Share of x_start in the mean."""
+    x_t_coefficient: float
+    """Share of x_t in the mean."""
+
+
+class GaussianDiffusion(nn.Module):
+    """A noising process and the meaning of its network's output.
+
+    Tables are computed in float64 from ``schedules`` and kept as constant, non-persistent buffers:
+    they follow ``.to(device)``, are never written to, and are no part of a checkpoint. Build with
+    ``dtype=torch.float64`` for float64 tables; ``.double()`` afterwards cannot bring back the
+    digits.
+
+    Args:
+        config: Schedule, T, prediction type, variance and loss.
+        dtype: Precision of the tables.
+
+    Raises:
+        InputError: A schedule that ends in pure noise, with prediction type ``epsilon``, from
+            which the image could not be recovered there; or an illegal schedule.
+    """
+
+    alphas_cumprod: Tensor
+    sqrt_alphas_cumprod: Tensor
+    sqrt_one_minus_alphas_cumprod: Tensor
+    loss_weight: Tensor
+    log_beta: Tensor
+    posterior_log_variance: Tensor
+    posterior_x_start: Tensor
+    posterior_x_t: Tensor
+
+    def __init__(self, config: Diffusion, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if config.zero_terminal_snr and config.prediction_type == "epsilon":
+            raise InputError(
+                "prediction_type",
+                "epsilon says nothing about the image at the last timestep of zero_terminal_snr",
+                "use prediction_type v or x_start, or turn zero_terminal_snr off",
+            )
+        self.config = config
+        self.num_train_timesteps = config.num_train_timesteps
+        betas = schedules.betas(config.schedule, config.num_train_timesteps)
+        if config.zero_terminal_snr:
+            betas = schedules.rescale_zero_terminal_snr(betas)
+        a = schedules.alphas_cumprod(betas)
+        # Python floats are float64 wherever the buffers go: few-step samplers need 1 - a_t /
+        # a_previous exactly.
+        self._signal: tuple[float, ...] = tuple(a.tolist())
+        steps = [self.posterior(t, t - 1) for t in range(self.num_train_timesteps)]
+        variance = torch.tensor([step.variance for step in steps], dtype=torch.float64)
+        # The last step's posterior has no width; the paper's code gives it that of the step before.
+        variance[0] = variance[1]
+        tables = {
+            "alphas_cumprod": a,
+            "sqrt_alphas_cumprod": a.sqrt(),
+            "sqrt_one_minus_alphas_cumprod": (1 - a).sqrt(),
+            "loss_weight": schedules.min_snr_weight(
+                a, config.prediction_type, config.min_snr_gamma
+            ),
+            "log_beta": betas.log(),
+            "posterior_log_variance": variance.log(),
+            "posterior_x_start": torch.tensor(
+                [s.x_start_coefficient for s in steps], dtype=torch.float64
+            ),
+            "posterior_x_t": torch.tensor([s.x_t_coefficient for s in steps], dtype=torch.float64),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.to(dtype), persistent=False)
+
+    # ------------------------------------------------------------------------------ forward process
+
+    def signal(self, t: int) -> float:
+        """alphas_cumprod at one timestep in float64; 1 at t = -1, the clean image."""
+        if not -1 <= t < self.num_train_timesteps:
+            raise ValueError(f"t = {t} is not in -1 to {self.num_train_timesteps - 1}")
+        return 1.0 if t == -1 else self._signal[t]
+
+    def posterior(self, t: int, t_previous: int) -> Posterior:
+        """The exact reverse step from t to an earlier timestep, given x_start.
+
+        Args:
+            t: 0 to T - 1.
+            t_previous: -1 (the clean image) to t - 1.
+
+        Raises:
+            ValueError: Timesteps out of range or out of order.
+        """
+        if not -1 <= t_previous < t:
+            raise ValueError(f"t_previous = {t_previous} is not in -1 to {t - 1}")
+        a, a_previous = self.signal(t), self.signal(t_previous)
+        alpha = a / a_previous
+        beta = 1 - alpha
+        return Posterior(
+            beta=beta,
+            variance=beta * (1 - a_previous) / (1 - a),
+            x_start_coefficient=math.sqrt(a_previous) * beta / (1 - a),
+            x_t_coefficient=math.sqrt(alpha) * (1 - a_previous) / (1 - a),
+        )
+
+    def add_noise(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t, a draw of q(x_t | x_start) (Ho et al. 2020, eq. 4).
+
+        Args:
+            x_start: (B, C, *spatial), in [-1, 1].
+            noise: Standard normal, shaped like ``x_start``.
+            t: (B,) int64, 0 to T - 1.
+        """
+        signal, spread = self._scales(t, x_start)
+        return signal * x_start + spread * noise
+
+    def velocity(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Velocity, sqrt(a) noise - sqrt(1 - a) x_start. Arguments as of ``add_noise``."""
+        signal, spread = self._scales(t, x_start)
+        return signal * noise - spread * x_start
+
+    # ---------------------------------------------------------------------------------- the network
+
+    def target(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should answer, by prediction type. Arguments as of ``add_noise``."""
+        if self.config.prediction_type == "epsilon":
+            return noise
+        if self.config.prediction_type == "x_start":
+            return x_start
+        return self.velocity(x_start, noise, t)
+
+    def split(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+        """A network's output as prediction and, for learned variance, the raw variance.
+
+        Args:
+            output: (B, channels or 2 channels, *spatial).
+            channels: C, the image's channels.
+
+        Raises:
+            ValueError: Another number of channels than the variance setting implies.
+        """
+        expected = 2 * channels if self.config.variance == "learned" else channels
+        if output.shape[1] != expected:
+            raise ValueError(
+                f"output has {output.shape[1]} channels; variance {self.config.variance!r} of a "
+                f"{channels}-channel image needs {expected}"
+            )
+        if self.config.variance == "learned":
+            mean, raw = output.chunk(2, dim=1)
+            return mean, raw
+        return output, None
+
+    def predict(self, output: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
+        """All forms of a network's output.
+
+        Finite at alphas_cumprod = 0, where epsilon is not allowed.
+
+        Args:
+            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            x_t: (B, C, *spatial).
+            t: (B,) int64, 0 to T - 1.
+        """
+        answer = self.split(output, x_t.shape[1])[0].to(x_t.dtype)
+        signal, spread = self._scales(t, x_t)
+        if self.config.prediction_type == "v":
+            x_start = signal * x_t - spread * answer
+            epsilon = spread * x_t + signal * answer
+            return Prediction(x_start=x_start, epsilon=epsilon, v=answer)
+        if self.config.prediction_type == "x_start":
+            x_start, epsilon = answer, (x_t - signal * answer) / spread
+        else:
+            x_start, epsilon = (x_t - spread * answer) / signal, answer
+        return Prediction(x_start=x_start, epsilon=epsilon, v=signal * epsilon - spread * x_start)
+
+    # ------------------------------------------------------------------------------------- the loss
+
+    def training_loss(
+        self, output: Tensor, x_start: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """Loss of each image: L_simple, min-SNR weighted; with learned variance plus 0.001 L_vlb.
+
+        L_vlb is estimated as T times the term at t, in bits per dimension, and teaches the
+        variance alone: its gradient does not reach the predicted mean (Nichol and Dhariwal 2021,
+        section 3.1).
+
+        Args:
+            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            x_start: (B, C, *spatial), in [-1, 1].
+            noise: The noise in ``x_t``.
+            x_t: ``add_noise(x_start, noise, t)``.
+            t: (B,) int64, 0 to T - 1.
+
+        Returns:
+            (B,), each the mean over channels and positions.
+        """
+        answer, raw = self.split(output, x_t.shape[1])
+        target = self.target(x_start, noise, t)
+        answer = answer.to(target.dtype)
+        distance = F.mse_loss if self.config.loss == "mse" else F.smooth_l1_loss
+        loss = self.loss_weight[t] * _mean(distance(answer, target, reduction="none"))
+        if raw is None:
+            return loss
+        frozen = torch.cat([answer.detach(), raw.to(target.dtype)], dim=1)
+        term = self.variational_term(frozen, x_start, x_t, t)
+        return loss + VARIATIONAL_WEIGHT * self.num_train_timesteps * term
+
+    def variational_term(
+        self, output: Tensor, x_start: Tensor, x_t: Tensor, t: Tensor, *, clip: bool = False
+    ) -> Tensor:
+        """The bound's term at t (Ho et al. 2020, eq. 5 and 13).
+
+        The KL divergence of the reverse step; at t = 0 the decoder's negative log likelihood.
+
+        Args:
+            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            x_start: (B, C, *spatial), 8-bit gray values in [-1, 1].
+            x_t: The noised images.
+            t: (B,) int64, 0 to T - 1.
+            clip: Clip the predicted x_start to [-1, 1].
+
+        Returns:
+            (B,), bits per dimension.
+        """
+        predicted = self.predict(output, x_t, t).x_start
+        predicted = predicted.clamp(-1, 1) if clip else predicted
+        of_x_start = _expand(self.posterior_x_start[t], x_t)
+        of_x_t = _expand(self.posterior_x_t[t], x_t)
+        mean = of_x_start * predicted + of_x_t * x_t
+        truth = of_x_start * x_start + of_x_t * x_t
+        true_log_variance = _expand(self.posterior_log_variance[t], x_t)
+        log_variance = self._log_variance(output, x_t, t)
+        kl = normal_kl(truth, true_log_variance, mean, log_variance)
+        decoder = -discretized_log_likelihood(x_start, mean, 0.5 * log_variance)
+        return torch.where(t == 0, _mean(decoder), _mean(kl)) / math.log(2)
+
+    def prior_term(self, x_start: Tensor) -> Tensor:
+        """The bound's constant term: KL of q(x_T | x_start) from the standard normal.
+
+        Args:
+            x_start: (B, C, *spatial), in [-1, 1].
+
+        Returns:
+            (B,), bits per dimension; no network can change it.
+        """
+        a = self.signal(self.num_train_timesteps - 1)
+        zero = torch.zeros_like(x_start)
+        kl = normal_kl(math.sqrt(a) * x_start, zero + math.log1p(-a), zero, zero)
+        return _mean(kl) / math.log(2)
+
+    def _log_variance(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Log variance of the reverse step from t to t - 1, broadcastable to x_t."""
+        raw = self.split(output, x_t.shape[1])[1]
+        small = _expand(self.posterior_log_variance[t], x_t)
+        if self.config.variance == "fixed_small":
+            return small
+        large = _expand(self.log_beta[t], x_t)
+        if raw is None:
+            # The decoder's variance stays that of the step before, as in the papers' code.
+            return torch.where(_expand(t, x_t) == 0, small, large)
+        return interpolate_log_variance(raw.to(x_t.dtype), small, large)
+
+    def _scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(a) and sqrt(1 - a) of each image, broadcastable to ``like``."""
+        return (
+            _expand(self.sqrt_alphas_cumprod[t], like),
+            _expand(self.sqrt_one_minus_alphas_cumprod[t], like),
+        )
+
+
+def _expand(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) as (B, 1, 1, ...), with as many axes as ``like``."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Mean over all axes but the first."""
+    return x.flatten(1).mean(dim=1)

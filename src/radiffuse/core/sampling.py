@@ -1,0 +1,275 @@
+"""From noise to image in any number of steps: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021).
+
+A few-step sampler visits some of the training timesteps and steps between them with the exact
+respaced posterior. The network is always told the training timestep, never the number of the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from radiffuse.core.diffusion import GaussianDiffusion
+from radiffuse.core.gaussian import interpolate_log_variance
+from radiffuse.errors import InputError
+
+Spacing = Literal["leading", "linspace", "trailing"]
+Sampler = Literal["ddpm", "ddim"]
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t) -> output; x_t is (B, C, *spatial), t is (B,) int64 training timesteps."""
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """One reverse step."""
+
+    sample: Tensor
+    """(B, C, *spatial), the image at the earlier timestep."""
+    x_start: Tensor
+    """(B, C, *spatial), the estimate of the clean image that the step used."""
+
+
+@dataclass(frozen=True)
+class SampleOutput:
+    """A finished sample."""
+
+    sample: Tensor
+    """(B, C, *spatial), the clean image."""
+    estimates: tuple[Tensor, ...]
+    """The estimates of the clean image, one per step, if they were asked for; else empty."""
+
+
+def inference_timesteps(
+    num_inference_steps: int, num_train_timesteps: int, spacing: Spacing = "trailing"
+) -> tuple[int, ...]:
+    """The training timesteps that a few-step sampler visits (Lin et al. 2024, table 2).
+
+    leading is i (T // n): it reaches 0 but not T - 1; linspace is round(i (T - 1) / (n - 1)): it
+    reaches both (0 alone for one step); trailing is round(T - i T / n) - 1: it reaches T - 1.
+    Halves round to even, in exact arithmetic. Where the first timestep visited still holds signal,
+    sampling starts from more noise than the network was trained on there; trailing avoids that.
+
+    Args:
+        num_inference_steps: n, 1 to T.
+        num_train_timesteps: T.
+        spacing: Which n of the T.
+
+    Returns:
+        n distinct timesteps, descending.
+
+    Raises:
+        InputError: n out of range, or unknown spacing.
+    """
+    n, total = num_inference_steps, num_train_timesteps
+    if not 1 <= n <= total:
+        raise InputError(
+            "num_inference_steps",
+            f"{n} steps cannot be spread over {total} training timesteps",
+            f"use 1 to {total}",
+        )
+    if spacing == "leading":
+        return tuple(i * (total // n) for i in reversed(range(n)))
+    if spacing == "linspace":
+        gap = Fraction(total - 1, max(n - 1, 1))
+        return tuple(round(i * gap) for i in reversed(range(n)))
+    if spacing == "trailing":
+        return tuple(round(total - i * Fraction(total, n)) - 1 for i in range(n))
+    raise InputError(
+        "spacing", f"{spacing!r} is not a spacing", "use leading, linspace or trailing"
+    )
+
+
+def ddpm_step(
+    diffusion: GaussianDiffusion,
+    output: Tensor,
+    x_t: Tensor,
+    t: int,
+    t_previous: int,
+    *,
+    noise: Tensor | None = None,
+    clip: bool = False,
+) -> StepOutput:
+    """One ancestral step, a draw of p(x_previous | x_t) (Ho et al. 2020, algorithm 2).
+
+    Args:
+        diffusion: The process; its ``variance`` setting applies.
+        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+        x_t: (B, C, *spatial).
+        t: Training timestep of ``x_t``.
+        t_previous: Training timestep to go to; -1 is the clean image, which gets no noise.
+        noise: Standard normal, shaped like ``x_t``; only the step to -1 does without.
+        clip: Clip the estimated x_start to [-1, 1].
+
+    Raises:
+        ValueError: Timesteps out of order, or no noise where it is needed.
+    """
+    posterior = diffusion.posterior(t, t_previous)
+    x_start = _predict(diffusion, output, x_t, t, clip=clip)[0]
+    mean = posterior.x_start_coefficient * x_start + posterior.x_t_coefficient * x_t
+    if t_previous == -1:
+        return StepOutput(sample=mean, x_start=x_start)
+    if noise is None:
+        raise ValueError("a DDPM step needs noise")
+    if diffusion.config.variance == "learned":
+        raw = diffusion.split(output, x_t.shape[1])[1]
+        assert raw is not None
+        small, large = math.log(posterior.variance), math.log(posterior.beta)
+        spread = torch.exp(0.5 * interpolate_log_variance(raw.to(x_t.dtype), small, large))
+        return StepOutput(sample=mean + spread * noise, x_start=x_start)
+    fixed_large = diffusion.config.variance == "fixed_large"
+    variance = posterior.beta if fixed_large else posterior.variance
+    return StepOutput(sample=mean + math.sqrt(variance) * noise, x_start=x_start)
+
+
+def ddim_step(
+    diffusion: GaussianDiffusion,
+    output: Tensor,
+    x_t: Tensor,
+    t: int,
+    t_previous: int,
+    *,
+    eta: float = 0.0,
+    noise: Tensor | None = None,
+    clip: bool = False,
+) -> StepOutput:
+    """One DDIM step (Song et al. 2021, eq. 12 and 16), between any timesteps.
+
+    Args:
+        diffusion: The process.
+        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t); a learned variance is
+            not used.
+        x_t: (B, C, *spatial).
+        t: Training timestep of ``x_t``.
+        t_previous: Training timestep to go to; -1 is the clean image.
+        eta: 0 is deterministic, 1 is DDPM with ``fixed_small`` variance; in between a mixture.
+        noise: Standard normal, shaped like ``x_t``; needed where eta is above 0, but for the step
+            to -1.
+        clip: Clip the estimated x_start to [-1, 1]; the direction then follows the clipped
+            estimate.
+
+    Raises:
+        ValueError: Timesteps out of order, or no noise where it is needed.
+    """
+    sigma = eta * math.sqrt(diffusion.posterior(t, t_previous).variance)
+    x_start, epsilon = _predict(diffusion, output, x_t, t, clip=clip)
+    sample = _at(diffusion, x_start, epsilon, t_previous, sigma)
+    if sigma > 0:
+        if noise is None:
+            raise ValueError("a DDIM step with eta above 0 needs noise")
+        sample = sample + sigma * noise
+    return StepOutput(sample=sample, x_start=x_start)
+
+
+def ddim_inverse_step(
+    diffusion: GaussianDiffusion, output: Tensor, x_t: Tensor, t: int, t_next: int
+) -> StepOutput:
+    """One deterministic DDIM step towards noise (Song et al. 2021, section 4.3).
+
+    Undoes ``ddim_step`` from ``t_next`` to ``t`` exactly where the network gives the same estimate
+    at both.
+
+    Args:
+        diffusion: The process.
+        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+        x_t: (B, C, *spatial).
+        t: Training timestep of ``x_t``.
+        t_next: Training timestep to go to, above ``t``.
+
+    Raises:
+        ValueError: Timesteps out of order.
+    """
+    if not 0 <= t < t_next:
+        raise ValueError(f"t_next = {t_next} is not above t = {t}, or t is below 0")
+    x_start, epsilon = _predict(diffusion, output, x_t, t, clip=False)
+    return StepOutput(sample=_at(diffusion, x_start, epsilon, t_next, 0.0), x_start=x_start)
+
+
+@torch.no_grad()
+def sample(
+    diffusion: GaussianDiffusion,
+    network: Denoiser,
+    start: Tensor | Sequence[int],
+    timesteps: Sequence[int],
+    *,
+    sampler: Sampler = "ddpm",
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    clip: bool = True,
+    keep_estimates: bool = False,
+) -> SampleOutput:
+    """Walk from noise to a clean image over the given training timesteps.
+
+    Noise is drawn on the generator's device and moved, so a CPU generator gives the same draws on
+    any machine.
+
+    Args:
+        diffusion: The process.
+        network: Called as ``network(x_t, t)``, t a (B,) int64 tensor of training timesteps.
+        start: x at the first timestep, (B, C, *spatial), or the shape of the noise to start from.
+        timesteps: Descending, as of ``inference_timesteps``; the step after the last goes to the
+            clean image.
+        sampler: ``ddpm``, with the variance of ``diffusion.config``, or ``ddim``.
+        eta: Noise of DDIM, 0 to 1.
+        generator: Source of randomness; may be None only for DDIM with eta 0 from a given
+            ``start``.
+        clip: Clip each estimate of x_start to [-1, 1].
+        keep_estimates: Return each step's estimate of x_start.
+
+    Raises:
+        InputError: Unknown sampler.
+        ValueError: Timesteps not descending, or no generator where noise is needed.
+    """
+    if sampler not in ("ddpm", "ddim"):
+        raise InputError("sampler", f"{sampler!r} is not a sampler", "use ddpm or ddim")
+    if not timesteps:
+        raise ValueError("no timesteps to sample at")
+    table = diffusion.alphas_cumprod
+    x = start if isinstance(start, Tensor) else _noise(start, generator, table)
+    estimates: list[Tensor] = []
+    for t, t_previous in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        output = network(x, torch.full((x.shape[0],), t, dtype=torch.int64, device=x.device))
+        noisy = t_previous >= 0 and (sampler == "ddpm" or eta > 0)
+        noise = _noise(x.shape, generator, x) if noisy else None
+        if sampler == "ddpm":
+            step = ddpm_step(diffusion, output, x, t, t_previous, noise=noise, clip=clip)
+        else:
+            step = ddim_step(diffusion, output, x, t, t_previous, eta=eta, noise=noise, clip=clip)
+        x = step.sample
+        if keep_estimates:
+            estimates.append(step.x_start)
+    return SampleOutput(sample=x, estimates=tuple(estimates))
+
+
+def _predict(
+    diffusion: GaussianDiffusion, output: Tensor, x_t: Tensor, t: int, *, clip: bool
+) -> tuple[Tensor, Tensor]:
+    """Estimates of x_start and of the noise that agree with each other and x_t."""
+    steps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
+    prediction = diffusion.predict(output, x_t, steps)
+    if not clip:
+        return prediction.x_start, prediction.epsilon
+    x_start, a = prediction.x_start.clamp(-1, 1), diffusion.signal(t)
+    return x_start, (x_t - math.sqrt(a) * x_start) / math.sqrt(1 - a)
+
+
+def _at(
+    diffusion: GaussianDiffusion, x_start: Tensor, epsilon: Tensor, t: int, sigma: float
+) -> Tensor:
+    """The point at t that x_start and epsilon name, with room for fresh noise of spread sigma."""
+    a = diffusion.signal(t)
+    # Rounding may leave a tiny negative number under the root at eta = 1.
+    return math.sqrt(a) * x_start + math.sqrt(max(1 - a - sigma**2, 0.0)) * epsilon
+
+
+def _noise(shape: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Standard normal noise of the dtype and on the device of ``like``."""
+    if generator is None:
+        raise ValueError("sampling needs a generator to draw noise from")
+    draw = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype)
+    return draw.to(like.device)

@@ -1,0 +1,165 @@
+"""Noise schedules: the betas of the forward process, computed in float64.
+
+A schedule is a vector of T betas, each in (0, 1]; timestep t multiplies the signal by sqrt(1 -
+beta_t) and adds noise of variance beta_t. ``alphas_cumprod[t]`` is the share of the signal's
+variance left after step t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from radiffuse.errors import InputError
+
+
+def linear_betas(
+    num_train_timesteps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Tensor:
+    """Betas on a straight line (Ho et al. 2020, section 4).
+
+    The published end points belong to T near 1000 and are used for any T, unscaled. For the same
+    amount of noise at another T, scale both by 1000 / T, as Nichol and Dhariwal 2021 do.
+
+    Args:
+        num_train_timesteps: T.
+        beta_start: Beta at timestep 0, in (0, 1).
+        beta_end: Beta at timestep T - 1, in (0, 1).
+
+    Returns:
+        (T,) float64.
+    """
+    return torch.linspace(
+        beta_start, beta_end, num_train_timesteps, dtype=torch.float64, device="cpu"
+    )
+
+
+def scaled_linear_betas(
+    num_train_timesteps: int, *, beta_start: float = 0.00085, beta_end: float = 0.012
+) -> Tensor:
+    """Betas whose square roots lie on a straight line (Rombach et al. 2022, Stable Diffusion).
+
+    Args:
+        num_train_timesteps: T.
+        beta_start: Beta at timestep 0, in (0, 1).
+        beta_end: Beta at timestep T - 1, in (0, 1).
+
+    Returns:
+        (T,) float64.
+    """
+    roots = linear_betas(
+        num_train_timesteps, beta_start=math.sqrt(beta_start), beta_end=math.sqrt(beta_end)
+    )
+    return roots**2
+
+
+def cosine_betas(
+    num_train_timesteps: int, *, offset: float = 0.008, max_beta: float = 0.999
+) -> Tensor:
+    """Betas whose ``alphas_cumprod`` is a squared cosine (Nichol and Dhariwal 2021, eq. 17).
+
+    Args:
+        num_train_timesteps: T.
+        offset: The paper's s, which keeps the first betas from vanishing.
+        max_beta: Cap of each beta, which keeps the last step from being singular.
+
+    Returns:
+        (T,) float64.
+    """
+    time = (
+        torch.arange(num_train_timesteps + 1, dtype=torch.float64, device="cpu")
+        / num_train_timesteps
+    )
+    f = torch.cos((time + offset) / (1 + offset) * (math.pi / 2)) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
+_SCHEDULES: dict[str, Callable[[int], Tensor]] = {
+    "linear": linear_betas,
+    "cosine": cosine_betas,
+    "scaled-linear": scaled_linear_betas,
+}
+
+
+def betas(schedule: str, num_train_timesteps: int) -> Tensor:
+    """The betas of a named schedule with its published constants.
+
+    Args:
+        schedule: ``linear``, ``cosine`` or ``scaled-linear``.
+        num_train_timesteps: T, at least 2.
+
+    Returns:
+        (T,) float64, on the CPU.
+
+    Raises:
+        InputError: Unknown schedule, or T below 2.
+    """
+    if schedule not in _SCHEDULES:
+        raise InputError(
+            "schedule", f"{schedule!r} is not a schedule", f"use one of {', '.join(_SCHEDULES)}"
+        )
+    if num_train_timesteps < 2:
+        raise InputError(
+            "num_train_timesteps",
+            f"{num_train_timesteps} is not a number of diffusion steps",
+            "use 2 or more; 1000 is usual",
+        )
+    return _SCHEDULES[schedule](num_train_timesteps)
+
+
+def alphas_cumprod(betas: Tensor) -> Tensor:
+    """Share of signal variance left after each timestep: cumulative product of 1 - beta.
+
+    Args:
+        betas: (T,) float64.
+
+    Returns:
+        (T,) float64, decreasing, in [0, 1).
+    """
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
+    """The same schedule, stretched so that the last timestep holds no signal.
+
+    Lin et al. 2024, algorithm 1: sqrt(alphas_cumprod) is shifted to end at exactly 0 and scaled to
+    keep its first value.
+
+    Args:
+        betas: (T,) float64.
+
+    Returns:
+        (T,) float64; the last beta is exactly 1.
+    """
+    roots = alphas_cumprod(betas).sqrt()
+    first, last = roots[0], roots[-1]
+    cumulative = ((roots - last) * first / (first - last)) ** 2
+    previous = torch.cat([torch.ones_like(cumulative[:1]), cumulative[:-1]])
+    return 1 - cumulative / previous
+
+
+def min_snr_weight(alphas_cumprod: Tensor, prediction_type: str, gamma: float | None) -> Tensor:
+    """Loss weight of each timestep (Hang et al. 2023, section 3.4).
+
+    With SNR = a / (1 - a), the loss on x_start is weighted by min(SNR, gamma), whatever the
+    network predicts: so by that over 1 for ``x_start``, over SNR for ``epsilon``, over SNR + 1 for
+    ``v``. A timestep without signal (zero terminal SNR) has weight 0 for ``x_start`` and ``v``.
+
+    Args:
+        alphas_cumprod: (T,), in [0, 1).
+        prediction_type: ``epsilon``, ``x_start`` or ``v``.
+        gamma: Clamp; None weighs all timesteps by 1.
+
+    Returns:
+        (T,), 0 or more.
+    """
+    if gamma is None:
+        return torch.ones_like(alphas_cumprod)
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    if prediction_type == "epsilon":
+        return (gamma / snr).clamp(max=1)
+    clamped = snr.clamp(max=gamma)
+    return clamped / (snr + 1) if prediction_type == "v" else clamped

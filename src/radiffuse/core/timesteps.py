@@ -1,0 +1,115 @@
+"""Which timesteps to train on: uniformly drawn, or more often where the loss is large."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from radiffuse.config import Diffusion
+
+
+class TimestepSampler(nn.Module, ABC):
+    """Draws training timesteps, each with the weight that keeps the mean loss unbiased."""
+
+    def __init__(self, num_train_timesteps: int) -> None:
+        super().__init__()
+        self.num_train_timesteps = num_train_timesteps
+
+    @abstractmethod
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps and loss weights, on the generator's device.
+
+        Args:
+            batch: B, how many to draw.
+            generator: Source of randomness.
+
+        Returns:
+            t, (B,) int64 in 0 to T - 1, and weights, (B,) float32, 1 / (T p(t)).
+        """
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Learn from the losses that were seen.
+
+        Args:
+            t: (B,) int64, the timesteps that were trained.
+            losses: (B,), their losses before the weight of ``draw``.
+        """
+
+
+class UniformTimesteps(TimestepSampler):
+    """Each timestep alike; learns nothing, has no state."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Uniform timesteps, all of weight 1. See the base class."""
+        device = generator.device
+        t = torch.randint(self.num_train_timesteps, (batch,), generator=generator, device=device)
+        return t, torch.ones(batch, device=device)
+
+
+class LossAwareTimesteps(TimestepSampler):
+    """Timesteps in proportion to the root mean square of their last losses.
+
+    Nichol and Dhariwal 2021, eq. 18. Uniform until every timestep has ``history_per_timestep``
+    losses. The history is in ``state_dict``, so a resumed run draws the same. With several
+    processes, ``update`` wants the losses gathered from all of them, else the processes' histories
+    (not their unbiasedness) differ.
+
+    Args:
+        num_train_timesteps: T.
+        history_per_timestep: Losses remembered for each timestep; the paper's 10.
+        uniform_share: Probability that is spread evenly, so that no timestep is forgotten; 0.01.
+    """
+
+    history: Tensor
+    """(T, history_per_timestep) float32: the last losses, as a ring."""
+    counts: Tensor
+    """(T,) int64: losses seen so far."""
+
+    def __init__(
+        self,
+        num_train_timesteps: int,
+        *,
+        history_per_timestep: int = 10,
+        uniform_share: float = 0.01,
+    ) -> None:
+        super().__init__(num_train_timesteps)
+        self.uniform_share = uniform_share
+        self.register_buffer("history", torch.zeros(num_train_timesteps, history_per_timestep))
+        self.register_buffer("counts", torch.zeros(num_train_timesteps, dtype=torch.int64))
+
+    def probabilities(self) -> Tensor:
+        """p(t): (T,) float64 on the CPU, sums to 1."""
+        total = self.num_train_timesteps
+        uniform = torch.full((total,), 1 / total, dtype=torch.float64, device="cpu")
+        if bool((self.counts < self.history.shape[1]).any()):
+            return uniform
+        root = self.history.cpu().double().square().mean(dim=1).sqrt()
+        if float(root.sum()) == 0:
+            return uniform
+        return (1 - self.uniform_share) * root / root.sum() + self.uniform_share * uniform
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps by importance, with weights 1 / (T p). See the base class."""
+        p = self.probabilities()
+        device = generator.device
+        # float32 on the generator's device: some accelerators have no float64.
+        t = torch.multinomial(p.float().to(device), batch, replacement=True, generator=generator)
+        weights = 1 / (self.num_train_timesteps * p)
+        return t, weights.float().to(device)[t]
+
+    @torch.no_grad()
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Remember the losses, all of them where a timestep occurs twice. See the base class."""
+        for timestep, loss in zip(t.tolist(), losses.tolist(), strict=True):
+            place = int(self.counts[timestep]) % self.history.shape[1]
+            self.history[timestep, place] = loss
+            self.counts[timestep] += 1
+
+
+def timestep_sampler(config: Diffusion) -> TimestepSampler:
+    """The sampler that the settings name."""
+    if config.timestep_sampling == "loss-aware":
+        return LossAwareTimesteps(config.num_train_timesteps)
+    return UniformTimesteps(config.num_train_timesteps)

@@ -1,0 +1,1 @@
+"""Files -> cases -> plan -> prepared arrays -> batches; augmentation; procedural anatomy."""

@@ -1,0 +1,89 @@
+"""Image and label map of a case, whatever its layout: channels stacked, outlines drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from .coco import rasterize_coco
+from .dataset import Case
+from .readers import inspect, read_label, read_scan
+from .scan import Scan
+
+MILLIMETER_TOLERANCE = 1e-2
+"""Affines and spacings that differ by less, in mm, are the same: formats round differently."""
+
+
+def read_case_image(case: Case) -> Scan:
+    """All channels of a case.
+
+    Returns:
+        ``array`` is ``(C, *spatial)``, the files in order along C; geometry is that of the first.
+
+    Raises:
+        InputError: A file cannot be read, or channels differ in size or place.
+    """
+    scans = [read_scan(path, series=case.series) for path in case.images]
+    if len(scans) == 1:
+        return scans[0]
+    first = scans[0]
+    for path, scan in zip(case.images, scans, strict=True):
+        if scan.array.shape[0] != 1:
+            problem = f"holds {scan.array.shape[0]} channels where it is one of {len(scans)}"
+            raise InputError(path, problem, "Give one channel per file")
+        if difference := geometry_difference(scan, first):
+            problem = f"{difference} than {case.images[0].name}"
+            raise InputError(path, problem, "Resample all channels to one grid")
+    ranges = {scan.value_range for scan in scans}
+    return Scan(
+        np.concatenate([scan.array for scan in scans]),
+        first.spacing,
+        first.affine,
+        value_range=first.value_range if len(ranges) == 1 else None,
+        unit=first.unit if len({scan.unit for scan in scans}) == 1 else "gray",
+    )
+
+
+def read_case_label(case: Case) -> Scan:
+    """The label map of a case.
+
+    Returns:
+        ``array`` is integer ``(1, *spatial)``. A map drawn from outlines has the geometry of the
+        image.
+
+    Raises:
+        InputError: The case has no label, or it cannot be read.
+    """
+    if case.label is None:
+        raise InputError(case.name, "has no label", "Add one, or leave the case unlabelled")
+    if case.label_item is None:
+        return read_label(case.label)
+    header = inspect(case.images[0], case.series)
+    drawn = rasterize_coco(case.label, case.label_item, header.spatial_shape)
+    return Scan(drawn[None], header.spacing, header.affine)
+
+
+def geometry_difference(one: Scan, other: Scan) -> str:
+    """How two scans differ in size or place, as the beginning of a sentence, or ''.
+
+    Places are compared where both files state them.
+    """
+    if one.spatial_shape != other.spatial_shape:
+        return f"has another size ({_times(one.spatial_shape)}, not {_times(other.spatial_shape)})"
+    if one.affine is not None and other.affine is not None:
+        corners = np.array(np.meshgrid(*([0, n - 1] for n in (*one.spatial_shape, 1)[:3])))
+        homogeneous = np.vstack([corners.reshape(3, -1), np.ones(corners[0].size)])
+        gap = np.abs((one.affine - other.affine) @ homogeneous).max()
+        smallest = min(other.spacing) if other.spacing else 1.0
+        if not gap <= max(MILLIMETER_TOLERANCE, 0.1 * smallest):
+            return f"lies elsewhere (corners differ by up to {gap:.2f} mm)"
+        return ""
+    if one.spacing is None or other.spacing is None:
+        return ""
+    if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
+        return f"has another spacing ({_times(one.spacing)} mm, not {_times(other.spacing)} mm)"
+    return ""
+
+
+def _times(numbers: tuple[float, ...]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

@@ -1,0 +1,71 @@
+"""A data set is a list of cases. What a folder holds is found in ``layouts``; here is what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+IGNORE = 255
+"""Label value that no loss and no metric counts."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination.
+
+    Attributes:
+        name: Unique in the data set and safe as a file name; masks are written under it.
+        images: One path per channel, in the order of ``Dataset.channels``. A DICOM series is its folder,
+            or the list of its files in ``series``.
+        label: Label map, or None. For COCO it is the JSON file, and ``label_item`` the image id in it.
+        label_item: Which entry of ``label`` belongs to this case, for containers of many labels.
+        group: Patient. A split never parts a group.
+        target: Name of the class of the whole image (class folders, tables), or None.
+        split: ``"train"``, ``"validation"`` or ``"test"`` where the data set says so, or None.
+        series: Files of a DICOM series in slice order, or () for every other format.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    label_item: str | None = None
+    group: str = ""
+    target: str | None = None
+    split: str | None = None
+    series: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases found under one path.
+
+    Attributes:
+        root: The folder or table that was given.
+        layout: Name of the layout that was recognised, see ``layouts.LAYOUTS``.
+        cases: Sorted by name.
+        classes: Names by label value, background first; () where there are no label maps, or where the
+            data set does not declare them (then they are found by the fingerprint).
+        channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ("image",)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def filter(self, keep: Callable[[Case], bool]) -> Dataset:
+        """The same data set with the cases for which ``keep`` is true."""
+        return replace(self, cases=tuple(case for case in self.cases if keep(case)))
+
+    @property
+    def labelled(self) -> Dataset:
+        """Only the cases that have a label map."""
+        return self.filter(lambda case: case.label is not None)

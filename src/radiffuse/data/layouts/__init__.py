@@ -1,0 +1,118 @@
+"""From a path to cases: how the folder is organized is recognized, or named by ``data.layout``.
+
+One module per layout, each with a function ``read(root, data, issues)`` that returns a
+``Dataset``, or None where the path is not organized in its way. What is wrong with single files
+goes into ``issues``, so that ``check`` can list everything at once and ``skip_bad`` can go on
+without them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from ...config import Data
+from ...errors import InputError
+from ..dataset import Dataset
+from ..issues import Issue, raise_first, some
+from ..listing import own_folder, walk
+from ..readers import SUFFIXES
+from . import classes, coco, dicom, images, msd, nnunet, pairs, table
+
+Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
+
+LAYOUTS: dict[str, Layout] = {
+    "nnunet": nnunet.read,
+    "msd": msd.read,
+    "coco": coco.read,
+    "pairs": pairs.read,
+    "table": table.read,
+    "dicom": dicom.read,
+    "classes": classes.read,
+    "images": images.read,
+}
+"""In the order in which they are tried: those that declare themselves first, plain images last."""
+
+EXPECTED = {
+    "nnunet": "dataset.json with channel_names, imagesTr/ and labelsTr/",
+    "msd": "dataset.json with a list 'training'",
+    "coco": "a JSON file with images, annotations and categories",
+    "pairs": "images/ and labels/ (or masks/) with files of the same names",
+    "table": "a CSV or Parquet file with a column 'image'",
+    "dicom": "a tree of DICOM files and nothing else",
+    "classes": "two or more folders of images, one per class",
+    "images": "a folder of images",
+}
+"""What each layout looks like, for messages."""
+
+
+def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
+    """The cases under a path. No pixel is read.
+
+    Args:
+        path: A folder, a table, a COCO JSON file, or a single image.
+        data: Layout, patients, and whether unusable files are left out (``skip_bad``).
+
+    Returns:
+        At least one case, sorted by name.
+
+    Raises:
+        InputError: Nothing fits, or something is wrong and ``skip_bad`` is off; names the first
+            fault.
+    """
+    settings = data if data is not None else Data()
+    dataset, issues = survey(path, settings)
+    if not settings.skip_bad:
+        raise_first(issues)
+    return dataset
+
+
+def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[Issue, ...]]:
+    """Like ``open_dataset``, but returns what is wrong instead of stopping at it.
+
+    Returns:
+        The usable cases, at least one, and everything that was found wrong on the way.
+
+    Raises:
+        InputError: The path does not exist, or no layout fits it.
+    """
+    settings = data if data is not None else Data()
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise InputError(root, "does not exist", "Check the spelling of the path")
+    if own := own_folder(root):
+        raise InputError(
+            root, f"is {own}, not a data set", "Give the folder of the scans themselves"
+        )
+    names = LAYOUTS if settings.layout == "auto" else {settings.layout: LAYOUTS[settings.layout]}
+    for read in names.values():
+        issues: list[Issue] = []
+        dataset = read(root, settings, issues)
+        if dataset is not None:
+            if not dataset.cases:
+                raise_first(issues)
+                raise _nothing_fits(root, settings)
+            return dataset, tuple(issues)
+    raise _nothing_fits(root, settings)
+
+
+def _nothing_fits(root: Path, data: Data) -> InputError:
+    wanted = EXPECTED if data.layout == "auto" else {data.layout: EXPECTED[data.layout]}
+    expected = "; ".join(f"{name}: {looks}" for name, looks in wanted.items())
+    kind = "a data set" if data.layout == "auto" else f"the layout {data.layout!r}"
+    formats = ", ".join(sorted(SUFFIXES))
+    remedy = f"Expected is {expected}. Formats: {formats}. See docs/reference/layouts.md"
+    return InputError(root, f"holds nothing that fits {kind} (found {_found(root)})", remedy)
+
+
+def _found(root: Path) -> str:
+    if root.is_file():
+        return f"a file of {root.stat().st_size} bytes"
+    listing = walk(root)
+    if listing.issues and not listing.images:
+        return f"{listing.issues[0].where}, which {listing.issues[0].problem}"
+    counts = Counter(path.suffix.lower() or "no suffix" for path in listing.images + listing.others)
+    if not counts:
+        return "no files but hidden ones and texts"
+    return some([f"{number} of {suffix}" for suffix, number in counts.most_common()])

@@ -1,0 +1,130 @@
+"""A tree of DICOM files. Series are found by headers; who the patients are stays in the files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from ...config import Data
+from ..dataset import Case, Dataset
+from ..issues import Issue
+from ..listing import is_dicom, walk
+from ..names import short_hash
+from .build import Draft, build
+
+SLICES = {"CT", "MR", "PT", "NM"}
+"""Modalities (0008,0060) whose files are slices of one volume."""
+NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "SEG", "DOC", "PLAN"}
+"""Modalities that go with images and are not one: reports, contours, plans, segmentations."""
+
+_TAGS = [
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "Modality",
+    "ImagePositionPatient",
+    "NumberOfFrames",
+    "Rows",
+]
+
+
+@dataclass(frozen=True)
+class _Header:
+    path: PurePosixPath
+    instance: str
+    series: str
+    patient: str
+    is_slice: bool
+
+
+def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+    """Slices are gathered into one case per series; a film or a multi-frame file is a case.
+
+    Recognized by itself where every image below the folder is DICOM. Names of cases and patients
+    are short hashes of the UIDs and of PatientID: pseudonyms, which do not show an identity, but
+    which anybody who has the identity can compute. Folder and file names, which may hold names,
+    are not used.
+    """
+    if root.is_file():
+        return None
+    listing = walk(root)
+    scans = [path for path in listing.images if is_dicom(root / path)]
+    if not scans or (data.layout == "auto" and len(scans) < len(listing.images)):
+        return None
+    issues += listing.issues
+    headers = _unique([h for path in scans if (h := _header(root, path, issues))], root, issues)
+    series: dict[str, list[_Header]] = defaultdict(list)
+    for header in headers:
+        identity = header.series if header.is_slice else f"{header.series}/{header.instance}"
+        series[identity].append(header)
+    drafts = [_draft(root, identity, members) for identity, members in series.items()]
+    dataset = build(root, "dicom", drafts, data, issues)
+    if data.group is None:
+        return dataset
+    return _hide_groups(dataset)
+
+
+def _header(root: Path, relative: PurePosixPath, issues: list[Issue]) -> _Header | None:
+    from pydicom import dcmread
+
+    path = root / relative
+    if os.path.getsize(path) == 0:
+        issues.append(Issue("error", str(path), "is empty (0 bytes)", "Copy it again or remove it"))
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the patient's values
+            found = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            values = {tag: str(found.get(tag) or "") for tag in _TAGS}
+    except Exception as error:  # pydicom raises many kinds; their text may quote the patient
+        problem = f"is no readable DICOM file ({type(error).__name__})"
+        issues.append(Issue("error", str(path), problem, "Export it again or remove it"))
+        return None
+    if values["Modality"] in NO_IMAGES or not values["Rows"]:
+        return None
+    frames = values["NumberOfFrames"]
+    many = frames.isdecimal() and int(frames) > 1
+    position = bool(values["ImagePositionPatient"])
+    return _Header(
+        relative,
+        instance=values["SOPInstanceUID"] or relative.as_posix(),
+        series=values["SeriesInstanceUID"] or relative.parent.as_posix(),
+        patient=values["PatientID"] or values["StudyInstanceUID"],
+        is_slice=not many and (position or values["Modality"] in SLICES),
+    )
+
+
+def _unique(headers: list[_Header], root: Path, issues: list[Issue]) -> list[_Header]:
+    """Each instance once: a copied slice would stand twice in its volume."""
+    seen: dict[str, _Header] = {}
+    for header in headers:
+        first = seen.setdefault(header.instance, header)
+        if first is not header:
+            problem = f"is the same image as {first.path} (SOPInstanceUID)"
+            issues.append(Issue("error", str(root / header.path), problem, "Remove one of the two"))
+    return list(seen.values())
+
+
+def _draft(root: Path, identity: str, members: list[_Header]) -> Draft:
+    paths = tuple(root / header.path for header in members)
+    first = members[0]
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    several = len(paths) > 1
+    prefix = "series" if several else "image"
+    case = Case(
+        name=f"{prefix}-{short_hash(identity)}",
+        images=(folder,) if several else paths,
+        group=short_hash(first.patient) if first.patient else "",
+        series=paths if several else (),
+    )
+    return Draft(first.path, case)
+
+
+def _hide_groups(dataset: Dataset) -> Dataset:
+    """What the user's expression cut out of paths may be a name."""
+    cases = tuple(replace(case, group=short_hash(case.group)) for case in dataset)
+    return replace(dataset, cases=cases)

@@ -1,0 +1,120 @@
+"""``images/`` and ``labels/`` (or ``masks/``), matched by file name without suffix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+from ...config import Data
+from ...errors import InputError
+from ..dataset import Case, Dataset
+from ..documents import declared_classes
+from ..issues import Issue
+from ..listing import SPLITS, Listing, is_dicom, key, walk
+from .build import Draft, build
+
+LABEL_FOLDERS = ("labels", "masks")
+
+
+def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+    """Images with label maps; also inside folders called train, validation and test.
+
+    An image without a label and a label without an image are errors; under ``skip_bad`` the former
+    stays as an unlabelled case. A folder of DICOM slices in ``images/`` is one image, named after
+    the folder.
+
+    Raises:
+        InputError: There is ``labels/`` without ``images/`` beside it, or several candidates for
+            either.
+    """
+    if root.is_file():
+        return None
+    drafts: list[Draft] = []
+    found = False
+    for base, split in _bases(root):
+        images, labels = _folder(base, ("images",)), _folder(base, LABEL_FOLDERS)
+        if labels is None or (images is None and data.layout != "auto"):
+            continue
+        if images is None:
+            raise InputError(
+                labels,
+                "is a folder of labels without images/ beside it",
+                f"Call the folder of the images {base / 'images'}",
+            )
+        found = True
+        drafts += _match(root, images, labels, split, issues)
+    if not found:
+        return None
+    return build(root, "pairs", drafts, data, issues, classes=declared_classes(root, issues))
+
+
+def _bases(root: Path) -> list[tuple[Path, str | None]]:
+    splits = [
+        (path, SPLITS[path.name.lower()])
+        for path in sorted(root.iterdir())
+        if path.name.lower() in SPLITS and path.is_dir() and not path.is_symlink()
+    ]
+    return [(root, None), *splits]
+
+
+def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
+    found = sorted(p for p in base.iterdir() if p.name.lower() in names and p.is_dir())
+    if len(found) > 1:
+        both = " and ".join(path.name for path in found)
+        raise InputError(base, f"holds both {both}", "Keep one of them in this folder")
+    return found[0] if found else None
+
+
+def _match(
+    root: Path, images: Path, labels: Path, split: str | None, issues: list[Issue]
+) -> list[Draft]:
+    pictures, series = _examinations(root, images, issues)
+    maps = _by_key(walk(labels), labels, issues)
+    drafts = []
+    for name, path in sorted(pictures.items()):
+        label = maps.pop(name, None)
+        if label is None:
+            remedy = (
+                f"Add {labels / name} with its suffix, or move the image to an unlabelled folder"
+            )
+            issues.append(Issue("error", str(path), "has no label", remedy))
+        relative = PurePosixPath(path.relative_to(root).as_posix())
+        wanted = f"{split}/{name}" if split else name
+        case = Case(wanted, (path,), label=label, split=split, series=series.get(name, ()))
+        drafts.append(Draft(relative, case))
+    for name, label in sorted(maps.items()):
+        remedy = f"Add {images / name} with its suffix, or remove the label"
+        issues.append(Issue("error", str(label), "is a label without an image", remedy))
+    return drafts
+
+
+def _by_key(listing: Listing, folder: Path, issues: list[Issue]) -> dict[str, Path]:
+    issues += listing.issues
+    found: dict[str, Path] = {}
+    for relative in listing.images:
+        name, path = key(relative), folder / relative
+        if name in found:
+            problem = f"has the same name as {found[name].name}"
+            issues.append(Issue("error", str(path), problem, "Keep one of the two"))
+        else:
+            found[name] = path
+    return found
+
+
+def _examinations(
+    root: Path, images: Path, issues: list[Issue]
+) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
+    """Images by name, where a folder of at least two DICOM slices is one of them."""
+    listing = walk(images)
+    slices: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+    for relative in listing.images:
+        if relative.parent.parts and is_dicom(images / relative):
+            slices[relative.parent].append(relative)
+    folders = {folder: files for folder, files in slices.items() if len(files) > 1}
+    listing.images = [path for path in listing.images if path.parent not in folders]
+    found = _by_key(listing, images, issues)
+    series = {}
+    for folder, files in folders.items():
+        found[folder.as_posix()] = images / folder
+        series[folder.as_posix()] = tuple(images / file for file in files)
+    return found, series

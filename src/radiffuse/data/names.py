@@ -1,0 +1,56 @@
+"""Names of cases: unique, safe as file names on every system, and the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+LONGEST = 120
+"""Bytes of UTF-8; leaves room for suffixes below the 255 that file systems allow."""
+
+_FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def short_hash(text: str) -> str:
+    """Twelve hexadecimal digits of SHA-256: tells identifiers apart without showing them."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def safe_name(text: str) -> str:
+    """A file name close to ``text``: folders are joined by ``__``, letters of all scripts are kept.
+
+    Characters that some file system forbids become ``_``, as do leading dots and final dots and
+    blanks.
+    """
+    name = unicodedata.normalize("NFC", text).strip("/").replace("/", "__")
+    name = _FORBIDDEN.sub("_", name)
+    name = "".join(c if c.isprintable() or c == "\u200d" else "_" for c in name).strip()
+    if name.startswith("."):
+        name = "_" + name[1:]
+    name = name.rstrip(". ") or "_"
+    if _RESERVED.fullmatch(name):
+        name = "_" + name
+    if len(name.encode()) > LONGEST:
+        kept = name.encode()[: LONGEST - 13].decode("utf-8", "ignore")
+        name = f"{kept}-{short_hash(text)}"
+    return name
+
+
+def unique_names(wanted: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Safe names for ``wanted``; where several coincide, each gets a short hash of its ``key``.
+
+    Case is ignored in the comparison, as some file systems do. ``keys`` must be unique.
+    """
+    names = [safe_name(text) for text in wanted]
+    counts = Counter(name.casefold() for name in names)
+    taken = [
+        f"{name}-{short_hash(key)[:8]}" if counts[name.casefold()] > 1 else name
+        for name, key in zip(names, keys, strict=True)
+    ]
+    if len({name.casefold() for name in taken}) < len(taken):
+        return [f"{name}-{short_hash(key)}" for name, key in zip(names, keys, strict=True)]
+    return taken

@@ -1,0 +1,218 @@
+"""A fingerprint of the data becomes a plan: how every scan is treated, now and at prediction.
+
+The plan is a JSON file that a person can edit. It is saved with every model and is all that prediction needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..config import PlanSettings
+from ..errors import InputError
+from .cases import read_case_image, read_case_label
+from .dataset import IGNORE, Case, Dataset
+
+PLAN_VERSION = 1
+FINGERPRINT_CASES = 32
+"""Cases that are decoded to decide size, spacing and intensity; spread evenly over the data set."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scan becomes the network's input.
+
+    Attributes:
+        spatial_dims: 2 or 3.
+        channels: Names of the input channels; every channel is one file, colors are turned to gray.
+        classes: Names by label value, background first; () where there are no labels.
+        size: 2D: size of the whole image in pixels (rows, columns). 3D: size of a patch in voxels.
+        spacing: 3D: mm per voxel after resampling, axes (right, anterior, superior). None in 2D.
+        resize: 2D: ``stretch`` to ``size``, or ``fit`` inside and pad.
+        intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
+        low: Lower percentile, or lower end of the window (HU for CT).
+        high: Upper percentile, or upper end of the window.
+        version: Version of this format.
+    """
+
+    spatial_dims: int
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] | None = None
+    resize: Literal["stretch", "fit"] = "stretch"
+    intensity: Literal["percentiles", "window"] = "percentiles"
+    low: float = 0.5
+    high: float = 99.5
+    version: int = PLAN_VERSION
+
+    def with_classes(self, classes: Sequence[str]) -> Plan:
+        """The same treatment for other classes."""
+        return dataclasses.replace(self, classes=tuple(classes))
+
+    def to_json(self) -> str:
+        """The plan as the text of ``plan.json``."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def read_plan(path: Path) -> Plan:
+    """Read ``plan.json``, which a person may have edited.
+
+    Raises:
+        InputError: Missing, not JSON, of another version, or with a value that is not legal.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plan = Plan(**values)
+    except FileNotFoundError:
+        raise InputError(path, "is missing", "Give a complete run folder") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            path, f"is not a plan ({error})", "Restore the file or train again"
+        ) from None
+    if plan.version != PLAN_VERSION:
+        raise InputError(
+            path,
+            f"has version {plan.version}, this radiffuse reads {PLAN_VERSION}",
+            "Use the radiffuse that wrote it, or train again",
+        )
+    _verify(plan, str(path))
+    return plan
+
+
+def _verify(plan: Plan, where: str) -> None:
+    if plan.spatial_dims not in (2, 3) or len(plan.size) != plan.spatial_dims:
+        raise InputError(
+            where,
+            f"size {plan.size} does not fit {plan.spatial_dims} spatial axes",
+            "Give one number per axis",
+        )
+    if min(plan.size) < 8:
+        raise InputError(where, f"size {plan.size} is too small", "Use at least 8 along each axis")
+    if not plan.low < plan.high:
+        raise InputError(
+            where, f"intensity {plan.low} to {plan.high} is empty", "Put the lower value first"
+        )
+    if plan.spatial_dims == 3 and (plan.spacing is None or min(plan.spacing) <= 0):
+        raise InputError(where, f"spacing {plan.spacing} is not legal", "Give three positive mm")
+
+
+def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:
+    """Look at the data and decide; explicit settings win.
+
+    Args:
+        dataset: The cases.
+        settings: Overrides.
+        labelled: Also find the classes, which reads every label map unless the data set declares them.
+
+    Raises:
+        InputError: No case can be read, 2D and 3D are mixed, or a setting is not legal.
+    """
+    if not dataset.cases:
+        raise InputError(
+            dataset.root, "holds no images", "See docs/reference/layouts.md for what is read"
+        )
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, FINGERPRINT_CASES).round().astype(int))
+    scans = [s for s in (_try_read(dataset.cases[i]) for i in chosen) if s is not None]
+    if not scans:
+        read_case_image(dataset.cases[0])  # raises, and names the file
+        raise InputError(
+            dataset.root, "none of its images can be read", "Run radiffuse check on it"
+        )
+    dims = {scan.spatial_dims for scan in scans}
+    if len(dims) > 1:
+        raise InputError(
+            dataset.root, "mixes films and volumes", "Put 2D and 3D images in folders of their own"
+        )
+    spatial_dims = dims.pop()
+    ct = all(_is_ct(scan) for scan in scans)
+    if settings.window is not None:
+        intensity, (low, high) = "window", settings.window
+    elif settings.percentiles is not None or not ct:
+        intensity, (low, high) = "percentiles", settings.percentiles or (0.5, 99.5)
+    else:
+        intensity, low, high = "window", -1350.0, 1000.0  # [code] of arXiv 2501.19265
+    spacing = None
+    if spatial_dims == 3:
+        from .transform import canonical_spacing
+
+        found = np.median([canonical_spacing(scan) for scan in scans], axis=0)
+        spacing = settings.spacing or tuple(round(float(v), 4) for v in found)
+    plan = Plan(
+        spatial_dims=spatial_dims,
+        channels=dataset.channels,
+        classes=find_classes(dataset) if labelled else (),
+        size=_size(settings.size, scans, spatial_dims, spacing),
+        spacing=spacing,
+        resize=settings.resize or "stretch",
+        intensity=intensity,  # type: ignore[arg-type]
+        low=float(low),
+        high=float(high),
+    )
+    _verify(plan, "--plan")
+    return plan
+
+
+def _is_ct(scan: Any) -> bool:
+    """HU by its header, or (NIfTI has no unit) a volume with as much below -500 as air around a body gives."""
+    if scan.unit == "HU":
+        return True
+    return scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500)
+
+
+def _size(
+    given: tuple[int, ...] | None,
+    scans: Sequence[Any],
+    dims: int,
+    spacing: tuple[float, ...] | None,
+) -> tuple[int, ...]:
+    if given is not None:
+        return given * dims if len(given) == 1 else given
+    if dims == 2:
+        return (64, 64)
+    from .transform import resampled_shape
+
+    assert spacing is not None
+    shape = np.median([resampled_shape(scan, spacing) for scan in scans], axis=0)
+    # The largest multiple of 16 that most scans fill, and that a CPU can train.
+    return tuple(int(min(48, max(16, n // 16 * 16))) for n in shape)
+
+
+def _try_read(case: Case) -> Any:
+    try:
+        return read_case_image(case)
+    except InputError:
+        return None
+
+
+def find_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Names by label value: declared by the data set, else found in every label map.
+
+    Raises:
+        InputError: A label map has a value outside 0 to 254 and not 255 (ignore).
+    """
+    if dataset.classes:
+        return dataset.classes
+
+    def highest(case: Case) -> int:
+        values = np.unique(read_case_label(case).array)
+        values = values[values != IGNORE]
+        if len(values) and (values[0] < 0 or values[-1] > IGNORE):
+            raise InputError(
+                case.label or case.name,
+                f"has label values from {values[0]} to {values[-1]}",
+                f"Use 0 to {IGNORE - 1}, and {IGNORE} for what is not to be counted",
+            )
+        return int(values[-1]) if len(values) else 0
+
+    with ThreadPoolExecutor() as pool:
+        top = max(pool.map(highest, dataset.labelled.cases), default=0)
+    return ("background", *(f"class-{value}" for value in range(1, top + 1)))

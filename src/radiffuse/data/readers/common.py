@@ -1,0 +1,203 @@
+"""What every reader shares: header, limits on size, the guard that makes failures clear lines."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ..scan import Array
+
+MAX_PIXELS = 2**28
+"""Most pixels of a film: 35 x 43 cm at 25 um. More is a decompression bomb or a damaged header."""
+
+MAX_VOXELS = 2**31
+"""Most voxels of a volume, 1290 cubed."""
+
+FORMATS = {
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "tiff": "TIFF",
+    "dicom": "DICOM",
+    "nifti": "NIfTI",
+    "metaimage": "MetaImage (MHA, MHD)",
+    "nrrd": "NRRD",
+}
+"""Formats by the name used in ``Header.format``, with the name people use."""
+
+DAMAGED = "Copy or export the file again, or leave it out"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image before any pixel is decoded.
+
+    Attributes:
+        format: A key of ``FORMATS``.
+        spatial_shape: Extent of the spatial axes in the order of ``Scan.array``.
+        channels: Channels as stored. A gray film that is stored as RGB counts 3 here and becomes 1
+            when it is read, since only its pixels can tell.
+        dtype: Name of the stored type of one value, such as ``"uint8"``; the array read may be
+            wider.
+        spacing: As in ``Scan``.
+        affine: As in ``Scan``.
+        value_range: As in ``Scan``.
+        unit: As in ``Scan``.
+    """
+
+    format: str
+    spatial_shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    spacing: tuple[float, ...] | None = None
+    affine: Array | None = None
+    value_range: tuple[float, float] | None = None
+    unit: str = "gray"
+
+    @property
+    def spatial_dims(self) -> int:
+        """Two for films, three for volumes."""
+        return len(self.spatial_shape)
+
+
+@contextmanager
+def guard(path: Path, format: str, *, private: bool = False) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into an ``InputError``; hush its warnings.
+
+    Args:
+        path: The file that is being read.
+        format: A key of ``FORMATS``.
+        private: Leave the decoder's own words out, because they may quote a patient's data.
+
+    Raises:
+        InputError: For every ``Exception`` of the body.
+    """
+    name = FORMATS[format]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except InputError:
+            raise
+        except MemoryError:
+            raise InputError(
+                path,
+                "needs more memory than is free",
+                "Resample or crop it, or use a larger machine",
+            ) from None
+        except PermissionError:
+            raise InputError(
+                path, "may not be read by this user", "Change its permissions"
+            ) from None
+        except EOFError:
+            raise truncated(path) from None
+        except Exception as error:  # decoders raise whatever they like on damaged files
+            words = str(error).strip().splitlines()
+            detail = "" if private or not words else f", {words[0].rstrip('.')[:160]}"
+            problem = f"cannot be read as {name} ({type(error).__name__}{detail})"
+            raise InputError(path, problem, DAMAGED) from (None if private else error)
+
+
+def truncated(path: Path) -> InputError:
+    """The error for a file that ends before its image does."""
+    return InputError(path, "is truncated: it ends before its image does", DAMAGED)
+
+
+def unsupported(path: Path, problem: str, remedy: str = "Convert it to NIfTI or PNG") -> InputError:
+    """The error for a sound file of a kind that is not read."""
+    return InputError(path, problem, remedy)
+
+
+def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) -> None:
+    """Refuse an image without pixels or beyond ``MAX_PIXELS`` or ``MAX_VOXELS``, undecoded.
+
+    Args:
+        path: The file.
+        spatial_shape: Two or three extents, as the header has them.
+        channels: Values per pixel; they count towards the limit.
+    """
+    text = " x ".join(str(n) for n in spatial_shape)
+    if any(n < 1 for n in spatial_shape) or channels < 1:
+        raise InputError(path, f"has no pixels ({text})", DAMAGED)
+    limit = MAX_PIXELS if len(spatial_shape) == 2 else MAX_VOXELS
+    if math.prod(spatial_shape) * max(1, channels // 3) > limit:
+        problem = f"is too large: {text} is more than {limit:,} pixels"
+        raise InputError(
+            path, problem, "Crop or resample it, or check that its header is not damaged"
+        )
+
+
+def check_length(
+    path: Path, needed: int, *, compressed: bool, available: int | None = None
+) -> None:
+    """Refuse a file too short for the image its header announces, before memory is taken.
+
+    Args:
+        path: The file.
+        needed: Bytes of the decoded image, with what stands before it.
+        compressed: Whether the bytes are deflated, which shrinks data by at most 1032 to 1 (zlib's
+            manual).
+        available: Bytes to compare with; None: the length of the file.
+    """
+    length = os.stat(path).st_size if available is None else available
+    if needed > (length * 1040 + 1024 if compressed else length):
+        raise truncated(path)
+
+
+def native(array: Array) -> Array:
+    """The array in this machine's byte order, as an integer type or float32; bool becomes uint8."""
+    if array.dtype.kind == "b":
+        return array.view(np.uint8)
+    if array.dtype.kind in "iu":
+        native_type: np.dtype[Any] = array.dtype.newbyteorder("=")
+        return array.astype(native_type, copy=False)
+    return array.astype(np.float32, copy=False)
+
+
+def check_finite(path: Path, array: Array) -> None:
+    """Refuse NaN and infinity. One pass and no copy for a sound array."""
+    count = count_non_finite(array)
+    if count:
+        problem = f"has {count:,} of {array.size:,} values that are not finite numbers in float32"
+        raise InputError(
+            path, problem, "Replace NaN and infinity by the value of air or background"
+        )
+
+
+def count_non_finite(array: Array) -> int:
+    """How many values are NaN or infinite."""
+    if array.dtype.kind != "f" or math.isfinite(float(np.sum(array, dtype=np.float64))):
+        return 0
+    return int(array.size - np.count_nonzero(np.isfinite(array)))
+
+
+def collapse_gray(array: Array, *, tolerance: int = 0) -> Array:
+    """Make one channel of a gray film stored as RGB; leave a colored one as it is.
+
+    Args:
+        array: ``(3, rows, columns)``.
+        tolerance: Largest difference between channels that still counts as gray, as JPEG's chroma
+            rounding leaves.
+
+    Returns:
+        ``(1, rows, columns)`` where all channels agree, ITU-R BT.601 luma where they nearly agree,
+        else ``array``.
+    """
+    red, green, blue = array
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return array[:1]
+    if not tolerance:
+        return array
+    signed = array.astype(np.int32)
+    if int(np.max(signed.max(0) - signed.min(0))) > tolerance:
+        return array
+    luma: Array = (299 * signed[0] + 587 * signed[1] + 114 * signed[2] + 500) // 1000
+    return luma[None].astype(array.dtype)

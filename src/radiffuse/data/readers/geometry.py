@@ -1,0 +1,79 @@
+"""Affines: from DICOM's and ITK's axes to those of NIfTI, and from volumes to films."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ..scan import Array, Scan
+from .common import DAMAGED
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+"""DICOM, ITK and MetaImage count left and posterior as positive, NIfTI right and anterior."""
+
+
+@dataclass(frozen=True)
+class NiftiScan(Scan):
+    """A scan that remembers how its NIfTI file spoke of space, so that a mask can say the same.
+
+    Attributes:
+        sform: ``(4, 4)`` and its code, in the file's axis order; the matrix is None where the code
+            is 0.
+        qform: The same for the quaternion.
+    """
+
+    sform: tuple[Array | None, int] = (None, 0)
+    qform: tuple[Array | None, int] = (None, 0)
+
+
+def affine_from_axes(axes: Array, origin: Array, to_ras: Array = LPS_TO_RAS) -> NDArray[np.float64]:
+    """Voxel indices to RAS+ millimeters.
+
+    Args:
+        axes: ``(3, n)``, n = 2 or 3: the step of each array axis, in mm in the file's own system. A
+            film's third axis is made up: one millimeter along its normal.
+        origin: ``(3,)``, the center of the first voxel, in the same system.
+        to_ras: ``(3, 3)``, from that system to RAS+.
+
+    Returns:
+        ``(4, 4)``.
+    """
+    if axes.shape[1] == 2:
+        normal = np.cross(axes[:, 0], axes[:, 1])
+        length = float(np.linalg.norm(normal))
+        axes = np.column_stack([axes, normal / length if length else normal])
+    affine = np.eye(4)
+    affine[:3, :3] = to_ras @ axes
+    affine[:3, 3] = to_ras @ origin
+    return affine
+
+
+def swap_film_axes(affine: Array) -> NDArray[np.float64]:
+    """The affine of the same image with its first two axes exchanged."""
+    return np.asarray(affine, np.float64)[:, [1, 0, 2, 3]]
+
+
+def spacing_of(path: Path, affine: Array, dims: int) -> tuple[float, ...]:
+    """Length of each voxel axis, in mm.
+
+    Raises:
+        InputError: For an affine that is not finite, or that flattens space.
+    """
+    matrix = np.asarray(affine, np.float64)
+    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not np.isfinite(matrix).all() or not (sizes > 0).all():
+        raise InputError(path, "has an affine with zero or non-finite voxel sizes", DAMAGED)
+    if abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
+        raise InputError(path, "has an affine whose axes do not span space", DAMAGED)
+    return tuple(float(size) for size in sizes[:dims])
+
+
+def to_scan_order(data: Array, dims: int) -> Array:
+    """From ``([C,] i, j[, k])`` to ``(C, rows, columns)`` or ``(C, i, j, k)``."""
+    if data.ndim == dims:
+        data = data[None]
+    return data.swapaxes(1, 2) if dims == 2 else data

@@ -1,0 +1,147 @@
+"""Where frames lie in space: their order along the slice normal, and their volume's affine.
+
+DICOM PS3.3, C.7.6.2.1.1: the position of a frame is the center of its first pixel, its orientation
+the direction of rows and columns, in LPS millimeters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from .geometry import affine_from_axes
+
+DIRECTION_TOLERANCE = 1e-3
+"""Largest difference of direction cosines within a series: 0.06 degrees; headers round."""
+
+GAP_TOLERANCE = (0.1, 0.02)
+"""Largest deviation of a slice gap: in mm, and as a fraction of it, whichever is more."""
+
+TILT_TOLERANCE = 0.005
+"""Largest sideways drift per slice, as a fraction of the gap: 0.3 degrees of gantry tilt."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One plane: its geometry (None where the file does not say) and the meaning of its values.
+
+    Attributes:
+        path: The file it comes from.
+        position: Centre of the first pixel, LPS, mm.
+        orientation: Direction along a row, then along a column.
+        spacing: Millimeters between rows, then between columns.
+        slope: Of the rescale.
+        intercept: Of the rescale.
+        rescaled: Whether the file states a rescale.
+    """
+
+    path: Path
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    slope: float
+    intercept: float
+    rescaled: bool
+
+
+def order_and_affine(
+    where: Path, frames: Sequence[Frame]
+) -> tuple[list[int], NDArray[np.float64], tuple[float, ...]]:
+    """Sort frames along the slice normal.
+
+    Args:
+        where: What errors of the whole series name.
+        frames: At least two.
+
+    Returns:
+        Indices of the frames from first to last, the affine of ``(columns, rows, slices)`` to RAS+,
+        its spacing.
+
+    Raises:
+        InputError: For frames without geometry, of mixed orientation or spacing, for two frames in
+            one place, missing or unevenly spaced slices, and a tilted gantry.
+    """
+    row, column, spacing = _common_plane(where, frames)
+    normal = np.cross(row, column)
+    positions = np.array([frame.position for frame in frames], np.float64)
+    heights = positions @ normal
+    order = [int(index) for index in np.argsort(heights, kind="stable")]
+    gap = _even_gap([frames[index].path for index in order], where, heights[order])
+    step = (positions[order[-1]] - positions[order[0]]) / (len(frames) - 1)
+    drift = float(np.linalg.norm(step - (step @ normal) * normal))
+    steps = np.diff(positions[order], axis=0)
+    jitter = float(np.linalg.norm(steps - (steps @ normal)[:, None] * normal, axis=1).max())
+    if drift > max(TILT_TOLERANCE * gap, 1e-3) or jitter > max(
+        GAP_TOLERANCE[1] * gap, GAP_TOLERANCE[0]
+    ):
+        degrees = np.degrees(np.arctan2(max(drift, jitter), gap))
+        problem = f"has slices that shift sideways ({degrees:.1f} degrees, a tilted gantry)"
+        raise InputError(where, problem, "Resample the series to an upright volume first")
+    axes = np.column_stack([row * spacing[1], column * spacing[0], gap * normal])
+    affine = affine_from_axes(axes, positions[order[0]])
+    return order, affine, (spacing[1], spacing[0], gap)
+
+
+def _common_plane(
+    where: Path, frames: Sequence[Frame]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]:
+    """Directions of row and column, and (row, column) spacing, that all frames share."""
+    first = frames[0]
+    for frame in frames:
+        if frame.position is None or frame.orientation is None or frame.spacing is None:
+            alone = all(each.path == first.path for each in frames)
+            at = where if alone else frame.path
+            problem = "has frames without a place in space (a film sequence, or stripped headers)"
+            raise InputError(at, problem, "Save each frame as a film, or convert it to NIfTI")
+        if not _close(frame.orientation, first.orientation, DIRECTION_TOLERANCE):
+            problem = "has another orientation than the rest of its series"
+            raise InputError(frame.path, problem, "Leave scout images and other planes out")
+        if not _close(frame.spacing, first.spacing, 1e-3 * max(first.spacing or (1.0,))):
+            problem = "has another pixel spacing than the rest of its series"
+            raise InputError(frame.path, problem, "Split the series")
+    spacing = first.spacing or ()
+    row, column = np.asarray(first.orientation, np.float64).reshape(2, 3)
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if min(spacing) <= 0 or abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01:
+        raise InputError(where, "has a damaged pixel spacing or orientation", "Export it again")
+    row, column = row / lengths[0], column / lengths[1]
+    if abs(float(row @ column)) > 1e-3:
+        raise InputError(
+            where, "has rows and columns that are not at right angles", "Export it again"
+        )
+    return row, column, spacing
+
+
+def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
+    return bool(np.allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance))
+
+
+def _even_gap(paths: Sequence[Path], where: Path, heights: NDArray[np.float64]) -> float:
+    """The distance between slices, in mm. ``heights`` are sorted, ``paths`` in the same order."""
+    gaps = np.diff(heights)
+    lowest = int(np.argmin(gaps))
+    if gaps[lowest] < 1e-3:
+        problem = f"lies in the same place as {paths[lowest].name}"
+        if paths[lowest] == paths[lowest + 1]:
+            problem = "has two frames in the same place"
+        remedy = "Split the series by time point or echo, and leave copies out"
+        raise InputError(paths[lowest + 1], problem, remedy)
+    usual = float(np.median(gaps))
+    widest = int(np.argmax(gaps))
+    allowed = max(GAP_TOLERANCE[0], GAP_TOLERANCE[1] * usual)
+    if np.abs(gaps - usual).max() <= allowed:
+        return float((heights[-1] - heights[0]) / len(gaps))
+    if gaps[widest] > 1.5 * usual:
+        missing = max(1, round(gaps[widest] / usual) - 1)
+        problem = (
+            f"lacks about {missing} slice{'s' if missing > 1 else ''} between "
+            f"{paths[widest].name} and {paths[widest + 1].name}"
+        )
+        raise InputError(where, problem, "Copy the missing files, or leave the series out")
+    problem = f"has uneven slices, {gaps.min():.3g} to {gaps.max():.3g} mm apart"
+    raise InputError(where, problem, "Split the series, or resample it to even slices")

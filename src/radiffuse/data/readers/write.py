@@ -1,0 +1,180 @@
+"""Masks and maps, written back in the geometry of the scan they belong to, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ..scan import Array, Scan
+from .geometry import NiftiScan, swap_film_axes
+from .sniff import suffix_of
+
+
+def label_suffix(scan: Scan) -> str:
+    """The suffix of a scan's mask: ``.png`` for films, ``.nii.gz`` where there is an affine."""
+    return ".png" if scan.spatial_dims == 2 and scan.affine is None else ".nii.gz"
+
+
+def write_label(path: Path, mask: Array, like: Scan) -> None:
+    """Write a label map.
+
+    Args:
+        path: ``.png`` (8-bit gray whose values are the labels, films only), ``.nii`` or
+            ``.nii.gz``.
+        mask: ``(*spatial)`` of integers, in the order of ``like.array``.
+        like: The scan whose geometry the mask takes over, with sform and qform if it was NIfTI.
+
+    Raises:
+        InputError: For another suffix, labels above 255 in a PNG, and a disk that refuses.
+        ValueError: Where mask and scan differ in shape, or the mask is not of integers.
+    """
+    _check_shape(mask, like)
+    if mask.dtype.kind not in "biu":
+        raise ValueError(f"A label map is of integers, not {mask.dtype}.")
+    suffix = suffix_of(path)
+    if suffix in (".nii", ".nii.gz"):
+        _write_nifti(path, _small_integers(mask), like)
+    elif suffix == ".png" and mask.ndim == 2:
+        if mask.size and (mask.min() < 0 or mask.max() > 255):
+            problem = f"would hold label {mask.max()}, and 8-bit PNG ends at 255"
+            raise InputError(path, problem, "Write .nii.gz instead")
+        _write_png(path, mask.astype(np.uint8))
+    else:
+        problem = f"has the suffix {suffix!r}, in which {mask.ndim}D label maps are not written"
+        raise InputError(path, problem, "Use .nii.gz, or .png for films")
+
+
+def write_image(path: Path, array: Array, like: Scan) -> None:
+    """Write a map of real numbers (a probability, an uncertainty) or an image of one channel.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``; ``.tif`` or ``.tiff`` for films; ``.png`` for films of uint8
+            or uint16.
+        array: ``(*spatial)``, in the order of ``like.array``. float64 is written as float32.
+        like: The scan whose geometry the map takes over.
+
+    Raises:
+        InputError: For another suffix, and a disk that refuses.
+        ValueError: Where array and scan differ in shape.
+    """
+    _check_shape(array, like)
+    suffix = suffix_of(path)
+    values = array.astype(np.float32) if array.dtype.kind == "f" else array
+    if suffix in (".nii", ".nii.gz"):
+        _write_nifti(path, values.astype(np.uint8) if values.dtype == np.bool_ else values, like)
+    elif suffix in (".tif", ".tiff") and array.ndim == 2:
+        import tifffile
+
+        with atomic(path) as file:
+            tifffile.imwrite(file, values, photometric="minisblack", metadata=None)
+    elif suffix == ".png" and array.ndim == 2 and array.dtype in (np.uint8, np.uint16):
+        _write_png(path, values)
+    else:
+        problem = f"has the suffix {suffix!r}, in which {array.ndim}D {array.dtype} is not written"
+        raise InputError(path, problem, "Use .nii.gz, or .tif for films")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is complete and on disk.
+
+    Raises:
+        InputError: Where the disk is full or the folder may not be written. What was at ``path``
+            stays.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or type(error).__name__})"
+        raise InputError(path, problem, "Free some space, or choose another folder") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut, where the system has such a thing."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _check_shape(array: Array, like: Scan) -> None:
+    if array.shape != like.spatial_shape:
+        raise ValueError(f"Shape {array.shape} does not fit a scan of shape {like.spatial_shape}.")
+
+
+def _small_integers(mask: Array) -> Array:
+    """The smallest of uint8, int16, int32 that holds every label: what all viewers read."""
+    low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+    for kind in (np.uint8, np.int16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return mask.astype(kind, copy=False)
+    raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
+
+
+def _write_png(path: Path, pixels: Array) -> None:
+    from PIL import Image
+
+    with atomic(path) as file:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG", optimize=False)
+
+
+def _write_nifti(path: Path, data: Array, like: Scan) -> None:
+    """NIfTI-1 in the file order of axes: films are turned back to (columns, rows)."""
+    image = _nifti_image(data.T if data.ndim == 2 else data, _file_affine(like), like)
+    with atomic(path) as file:
+        if suffix_of(path) == ".nii":
+            image.to_stream(file)
+            return
+        # Neither name nor time in the gzip header: the same mask is the same file.
+        with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as packed:
+            image.to_stream(packed)
+
+
+def _file_affine(like: Scan) -> NDArray[np.float64]:
+    if like.affine is None:
+        spacing = like.spacing or (1.0,) * like.spatial_dims
+        spacing = spacing if like.spatial_dims == 3 else (*spacing[::-1], 1.0)
+        return np.diag([*spacing, 1.0])
+    if like.spatial_dims == 2:
+        return swap_film_axes(like.affine)
+    return np.asarray(like.affine, np.float64)
+
+
+def _nifti_image(data: Array, affine: NDArray[np.float64], like: Scan) -> Any:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
+    image.header.set_xyzt_units("mm")
+    if isinstance(like, NiftiScan):
+        # Where the two disagree on purpose (scanner and atlas space), both must survive.
+        (sform, sform_code), (qform, qform_code) = like.sform, like.qform
+        image.set_sform(sform if sform_code else None, sform_code, update_affine=False)
+        image.set_qform(qform if qform_code else None, qform_code, update_affine=False)
+        if not sform_code and not qform_code:
+            image.header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0)[: data.ndim])
+    else:
+        image.set_sform(affine, 1, update_affine=False)
+        image.set_qform(affine, 1, update_affine=False)
+        if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a quaternion has no shear
+            image.set_qform(None, 0, update_affine=False)
+    return image

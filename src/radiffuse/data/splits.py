@@ -1,0 +1,212 @@
+"""Which patients train, validate and test, and which labelled cases a budget buys in a draw.
+
+Written once to a JSON file, then read; so every method and every later run sees the same cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Split
+from ..errors import InputError
+from ..files import read_json, write_json
+from .dataset import Case, Dataset
+
+SPLITS_VERSION = 1
+DRAWS = 10
+"""Draws written from the start; a higher number is added when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Names of cases by part, and orders of the training pool.
+
+    Attributes:
+        train: The training pool.
+        validation: For tuning.
+        test: For the final score; nothing is tuned on it.
+        draws: Orders of the pool. The first n cases of a draw are its budget of n labels, so a larger budget
+            contains the smaller one. Patients come before second images of a patient.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    draws: tuple[tuple[str, ...], ...]
+
+    def budget(self, labels: int | None, draw: int) -> tuple[str, ...]:
+        """The labelled cases of a draw.
+
+        Raises:
+            InputError: More labels than the pool has.
+        """
+        if labels is None:
+            return self.train
+        if not 1 <= labels <= len(self.train):
+            raise InputError(
+                f"--labels {labels}",
+                f"the training pool has {len(self.train)} labelled cases",
+                f"Choose 1 to {len(self.train)}, or leave --labels out to use all",
+            )
+        return self.draws[draw][:labels]
+
+    def part(self, name: str) -> tuple[str, ...]:
+        """Names of the cases of ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -> Splits:
+    """Read the splits of a labelled data set; make and write them the first time.
+
+    Args:
+        dataset: Cases with labels.
+        settings: Shares and seed, and the file if it is not to lie in the cache.
+        cache: Cache folder.
+        draw: A draw that must be there.
+
+    Raises:
+        InputError: Too few patients, or the file belongs to other cases or parts a patient.
+    """
+    path = (
+        Path(settings.file)
+        if settings.file
+        else cache / "splits" / f"{_key(dataset, settings)}.json"
+    )
+    if path.exists():
+        splits = _read(path, dataset)
+        if draw < len(splits.draws):
+            return splits
+        extra = (
+            _draw(dataset, splits.train, settings.seed, i)
+            for i in range(len(splits.draws), draw + 1)
+        )
+        splits = Splits(splits.train, splits.validation, splits.test, (*splits.draws, *extra))
+    else:
+        splits = _make(dataset, settings, max(DRAWS, draw + 1))
+    write_splits(path, splits)
+    return splits
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    """Write the splits file."""
+    write_json(
+        path,
+        {
+            "version": SPLITS_VERSION,
+            "train": splits.train,
+            "validation": splits.validation,
+            "test": splits.test,
+            "draws": splits.draws,
+        },
+    )
+
+
+def _read(path: Path, dataset: Dataset) -> Splits:
+    values = read_json(path)
+    try:
+        if values["version"] != SPLITS_VERSION:
+            raise KeyError("version")
+        splits = Splits(
+            tuple(values["train"]),
+            tuple(values["validation"]),
+            tuple(values["test"]),
+            tuple(tuple(draw) for draw in values["draws"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            path, f"is not a splits file ({error})", "Remove it to have it made anew"
+        ) from None
+    groups = {case.name: case.group for case in dataset}
+    parts = [splits.train, splits.validation, splits.test]
+    unknown = {name for part in parts for name in part} - groups.keys()
+    if unknown:
+        raise InputError(
+            path,
+            f"names cases that the data set lacks, such as {sorted(unknown)[0]}",
+            "Give the splits file of this data set, or remove it to have it made anew",
+        )
+    seen: dict[str, int] = {}
+    for number, part in enumerate(parts):
+        for name in part:
+            if seen.setdefault(groups[name], number) != number:
+                raise InputError(
+                    path, f"parts the patient of {name}", "Put all cases of a patient into one part"
+                )
+    return splits
+
+
+def _make(dataset: Dataset, settings: Split, draws: int) -> Splits:
+    declared = any(case.split for case in dataset)
+    if declared:
+        train, validation, test = (
+            tuple(c.name for c in dataset if (c.split or "train") == part)
+            for part in ("train", "validation", "test")
+        )
+    else:
+        train, validation, test = _by_patient(dataset, settings)
+    return Splits(
+        train,
+        validation,
+        test,
+        tuple(_draw(dataset, train, settings.seed, i) for i in range(draws)),
+    )
+
+
+def _by_patient(
+    dataset: Dataset, settings: Split
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    groups = sorted({case.group for case in dataset})
+    if not 0 <= settings.test < 1 or not 0 <= settings.validation < 1 - settings.test:
+        raise InputError(
+            "--split",
+            f"shares {settings.test} and {settings.validation} are not legal",
+            "Test and validation together must stay below 1",
+        )
+    n_test = round(len(groups) * settings.test)
+    n_validation = round(len(groups) * settings.validation)
+    if (settings.test > 0 and n_test == 0) or n_test + n_validation >= len(groups):
+        raise InputError(
+            dataset.root,
+            f"has {len(groups)} patients, too few to part into training and test",
+            "Add labelled cases, or set --split.test 0",
+        )
+    order = np.random.default_rng((settings.seed, 2)).permutation(len(groups))
+    part_of = {
+        groups[g]: "test" if i < n_test else "validation" if i < n_test + n_validation else "train"
+        for i, g in enumerate(order)
+    }
+    train, validation, test = (
+        tuple(c.name for c in dataset if part_of[c.group] == part)
+        for part in ("train", "validation", "test")
+    )
+    return train, validation, test
+
+
+def _draw(dataset: Dataset, train: tuple[str, ...], seed: int, draw: int) -> tuple[str, ...]:
+    rng = np.random.default_rng((seed, 3, draw))
+    members: dict[str, list[Case]] = {}
+    pool = set(train)
+    for case in dataset:
+        if case.name in pool:
+            members.setdefault(case.group, []).append(case)
+    queues = []
+    for group in rng.permutation(sorted(members)):
+        cases = members[str(group)]
+        queues.append([cases[i].name for i in rng.permutation(len(cases))])
+    order: list[str] = []
+    while any(queues):
+        order += [queue.pop(0) for queue in queues if queue]
+    return tuple(order)
+
+
+def _key(dataset: Dataset, settings: Split) -> str:
+    digest = hashlib.sha256(
+        repr((SPLITS_VERSION, settings.test, settings.validation, settings.seed)).encode()
+    )
+    for case in dataset:
+        digest.update(repr((case.name, case.group, case.split)).encode())
+    return digest.hexdigest()[:16]

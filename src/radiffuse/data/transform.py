@@ -1,0 +1,197 @@
+"""Apply a plan to a scan, and undo it on the network's output.
+
+Films are stretched (or fitted) to the plan's size. Volumes are turned to RAS axes and resampled to the plan's
+spacing. The affine of the scan is never changed: masks go back onto the scan's own grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .dataset import IGNORE
+from .plan import Plan
+from .scan import Array, Scan
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in gray, ITU-R BT.601."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What takes an array on the plan's grid back to the scan's own.
+
+    Attributes:
+        shape: The scan's spatial shape.
+        inner: Shape of the content on the plan's grid, before padding.
+        offset: Where the content starts on the plan's grid.
+        axes: 3D: file axis behind each canonical axis; None in 2D.
+        flips: 3D: whether each canonical axis runs against its file axis.
+    """
+
+    shape: tuple[int, ...]
+    inner: tuple[int, ...]
+    offset: tuple[int, ...]
+    axes: tuple[int, ...] | None = None
+    flips: tuple[bool, ...] | None = None
+
+
+def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
+    """A scan's pixels as the network sees them.
+
+    Args:
+        scan: ``(C, *spatial)``; a film may hold three colors for its one channel.
+        plan: The treatment.
+
+    Returns:
+        float32 ``(channels, *spatial)`` in [-1, 1], and how to go back.
+    """
+    array = scan.array.astype(np.float32, copy=False)
+    if scan.spatial_dims == 2 and array.shape[0] == 3 and len(plan.channels) == 1:
+        array = np.tensordot(np.asarray(LUMINANCE, np.float32), array, axes=1)[None]
+    array, undo = _to_grid(array, scan, plan)
+    data = torch.from_numpy(np.ascontiguousarray(array))
+    content = torch.stack([_rescale(channel, plan) for channel in data])
+    content = _resize_image(content, undo.inner)
+    return _pad(content, plan, undo, value=-1.0).numpy(), undo
+
+
+def label_to_plan(scan: Scan, plan: Plan) -> Array:
+    """A label map on the plan's grid: uint8 ``(*spatial)``, 255 where it is not to be counted.
+
+    Each class is resized on its own as an image and the largest share wins, which keeps thin structures better
+    than taking the nearest pixel.
+    """
+    array, undo = _to_grid(scan.array, scan, plan)
+    label = torch.from_numpy(np.ascontiguousarray(array[0]).astype(np.int64))
+    best = torch.zeros(undo.inner)
+    result = torch.zeros(undo.inner, dtype=torch.int64)
+    for value in torch.unique(label).tolist():
+        share = _resize_image((label == value).float()[None], undo.inner)[0]
+        wins = share > best
+        best, result = torch.where(wins, share, best), torch.where(wins, value, result)
+    return _pad(result[None], plan, undo, value=IGNORE)[0].numpy().astype(np.uint8)
+
+
+def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
+    """Class scores on the plan's grid as a mask on the scan's own grid.
+
+    Args:
+        scores: ``(K, *spatial)`` logits or probabilities.
+        undo: From ``image_to_plan``.
+
+    Returns:
+        The mask, uint8 ``(*shape)``, and the winning score, float32 ``(*shape)``. One class at a time is resized, so
+        memory does not grow with K.
+    """
+    window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
+    target = undo.shape if undo.axes is None else tuple(undo.shape[a] for a in undo.axes)
+    best = torch.full(target, -torch.inf)
+    mask = torch.zeros(target, dtype=torch.uint8)
+    for value in range(scores.shape[0]):
+        resized = _resize_linear(scores[value][window].float()[None], target)[0]
+        wins = resized > best
+        best = torch.where(wins, resized, best)
+        mask[wins] = value
+    return _from_canonical(mask.numpy(), undo), _from_canonical(best.numpy(), undo)
+
+
+def canonical_spacing(scan: Scan) -> tuple[float, ...]:
+    """Spacing of a volume in mm along (right, anterior, superior)."""
+    axes, _ = _orientation(scan)
+    spacing = scan.spacing or (1.0,) * scan.spatial_dims
+    return tuple(spacing[a] for a in axes)
+
+
+def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Shape of a volume on canonical axes after resampling to ``spacing``."""
+    axes, _ = _orientation(scan)
+    extent = canonical_spacing(scan)
+    return tuple(
+        max(1, round(scan.spatial_shape[a] * extent[i] / spacing[i])) for i, a in enumerate(axes)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _orientation(scan: Scan) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    if scan.affine is None:
+        return tuple(range(scan.spatial_dims)), (False,) * scan.spatial_dims
+    import nibabel
+
+    codes = nibabel.orientations.io_orientation(scan.affine)
+    order = np.argsort(codes[:, 0])
+    return tuple(int(a) for a in order), tuple(bool(codes[a, 1] < 0) for a in order)
+
+
+def _to_grid(array: Array, scan: Scan, plan: Plan) -> tuple[Array, Undo]:
+    shape = scan.spatial_shape
+    if plan.spatial_dims == 2:
+        inner: tuple[int, ...] = plan.size
+        offset: tuple[int, ...] = (0, 0)
+        if plan.resize == "fit":
+            factor = min(plan.size[0] / shape[0], plan.size[1] / shape[1])
+            inner = tuple(max(1, round(n * factor)) for n in shape)
+            offset = tuple((p - n) // 2 for p, n in zip(plan.size, inner, strict=True))
+        return array, Undo(shape, inner, offset)
+    axes, flips = _orientation(scan)
+    array = array.transpose(0, *(a + 1 for a in axes))
+    array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
+    assert plan.spacing is not None
+    return array, Undo(shape, resampled_shape(scan, plan.spacing), (0, 0, 0), axes, flips)
+
+
+def _from_canonical(array: Array, undo: Undo) -> Array:
+    if undo.axes is None or undo.flips is None:
+        return array
+    array = np.flip(array, tuple(i for i, flip in enumerate(undo.flips) if flip))
+    return np.ascontiguousarray(array.transpose(np.argsort(undo.axes)))
+
+
+def _rescale(channel: Tensor, plan: Plan) -> Tensor:
+    low, high = plan.low, plan.high
+    if plan.intensity == "percentiles":
+        values = np.percentile(channel.numpy(), (plan.low, plan.high))
+        low, high = float(values[0]), float(values[1])
+    if high <= low:
+        return torch.full_like(channel, -1.0)
+    return ((channel - low) / (high - low) * 2 - 1).clamp(-1, 1)
+
+
+def _resize_image(data: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Band-limited resize of ``(C, *spatial)``: smooth before going down, linear going up."""
+    if tuple(data.shape[1:]) == tuple(size):
+        return data
+    if len(size) == 2:
+        return functional.interpolate(
+            data[None], size, mode="bilinear", align_corners=False, antialias=True
+        )[0]
+    from scipy.ndimage import gaussian_filter1d
+
+    array = data.numpy()
+    for axis, (old, new) in enumerate(zip(data.shape[1:], size, strict=True), start=1):
+        if old > new:
+            array = gaussian_filter1d(array, (old / new - 1) / 2, axis=axis, mode="nearest")
+    return _resize_linear(torch.from_numpy(np.ascontiguousarray(array)), size)
+
+
+def _resize_linear(data: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(data.shape[1:]) == tuple(size):
+        return data
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return functional.interpolate(data[None], size, mode=mode, align_corners=False)[0]
+
+
+def _pad(data: Tensor, plan: Plan, undo: Undo, value: float) -> Tensor:
+    if plan.spatial_dims == 3 or undo.inner == plan.size:
+        return data
+    widths: list[int] = []
+    for axis in (1, 0):
+        after = plan.size[axis] - undo.inner[axis] - undo.offset[axis]
+        widths += [undo.offset[axis], after]
+    return functional.pad(data, widths, value=value)

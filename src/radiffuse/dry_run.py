@@ -1,0 +1,69 @@
+"""What ``--dry-run`` prints: the resolved settings, the plan, and what the network costs. Nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import config
+from .data.plan import Plan, make_plan
+from .errors import InputError
+from .settings import to_dict
+
+
+def describe(name: str, settings: Any) -> str:
+    """The text of a dry run.
+
+    Args:
+        name: Name of the command.
+        settings: Its settings.
+
+    Raises:
+        InputError: Data that exists but cannot be used. Data that does not exist is only noted, so that a recipe can
+            be looked at before its data is there.
+    """
+    parts = [f"radiffuse {name}", yaml.safe_dump(to_dict(settings), sort_keys=False).rstrip()]
+    if isinstance(settings, config.Pretrain | config.Finetune):
+        plan = _plan(settings)
+        if isinstance(plan, str):
+            parts.append(plan)
+        else:
+            parts.append("plan\n" + plan.to_json().rstrip())
+        parts.append(_network(settings, None if isinstance(plan, str) else plan))
+    return "\n\n".join(parts)
+
+
+def _plan(settings: config.Pretrain | config.Finetune) -> Plan | str:
+    from .methods.common import find_pretrained, read_dataset
+
+    if isinstance(settings, config.Finetune) and settings.from_run:
+        return find_pretrained(settings.from_run).plan
+    if not Path(settings.data).exists():
+        return f"plan: made when {settings.data} is there"
+    dataset = read_dataset(settings.data, settings.reader)
+    return make_plan(dataset, settings.plan, labelled=isinstance(settings, config.Finetune))
+
+
+def _network(settings: config.Pretrain | config.Finetune, plan: Plan | None) -> str:
+    from .nets.summary import summarize
+
+    dims = plan.spatial_dims if plan else len(settings.plan.size or (0, 0))
+    size = plan.size if plan else (settings.plan.size or (64,))
+    if len(size) == 1:
+        dims = 2
+        size = size * dims
+    channels = len(plan.channels) if plan else 1
+    learned = isinstance(settings, config.Pretrain) and settings.diffusion.variance == "learned"
+    outputs = len(plan.classes) if plan and plan.classes else channels * (2 if learned else 1)
+    unet = config.resolve_network(
+        settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
+    )
+    training = settings.training
+    batch = training.micro_batch or training.batch_size
+    try:
+        summary = summarize(unet, size, batch)
+    except ValueError as error:
+        raise InputError("--size", str(error), "Choose another size") from None
+    return f"network at {' x '.join(map(str, size))}, {batch} images a pass\n{summary}"

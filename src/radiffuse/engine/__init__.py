@@ -1,0 +1,1 @@
+"""The training loop, checkpoints and resume, averaging of weights, logs. Knows no method."""

@@ -1,0 +1,44 @@
+"""Random draws of one training step, the same however the step's images are spread over passes and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class StepRandom:
+    """Draws for the images ``start`` to ``stop`` of a step's batch.
+
+    Everything is drawn for the whole batch and the share is cut out, so micro-batches and ranks together see what
+    one pass on one process would see.
+
+    Args:
+        seed: The run's seed.
+        step: Optimizer step.
+        total: Images of the step over all ranks.
+        start: First image of this share.
+        stop: One past its last image.
+        device: Where to draw.
+    """
+
+    def __init__(
+        self, seed: int, step: int, *, total: int, start: int, stop: int, device: torch.device
+    ) -> None:
+        entropy = np.random.SeedSequence((seed, 4, step)).generate_state(2, np.uint32)
+        self.generator = torch.Generator(device).manual_seed(
+            int(entropy[0]) << 31 ^ int(entropy[1])
+        )
+        self.total, self.start, self.stop = total, start, stop
+        self.device = device
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers ``(stop - start, *shape)``."""
+        whole = torch.randn((self.total, *shape), generator=self.generator, device=self.device)
+        return self.share(whole)
+
+    def share(self, whole: Tensor) -> Tensor:
+        """This share of a tensor whose first axis is the step's whole batch."""
+        return whole[self.start : self.stop]

@@ -1,0 +1,1 @@
+"""Measuring masks: scores per case and class, tables, and the statistics of comparing them."""

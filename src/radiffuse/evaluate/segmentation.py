@@ -1,0 +1,163 @@
+"""Scores of one predicted label map against the truth: overlap, and distance between surfaces.
+
+The surface of a mask is the set of its voxels with a neighbor across a face that is not in the
+mask; the border of the image counts as outside. Distances run between voxel centers and honor
+anisotropic spacing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..data.dataset import IGNORE
+
+Labels = NDArray[np.integer]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class of one case was found.
+
+    Attributes:
+        class_name: Name of the class.
+        dice: 2 |P and T| / (|P| + |T|), 0 to 1.
+        iou: |P and T| / |P or T|, 0 to 1.
+        hd95: 95% Hausdorff distance: the larger of the 95th percentiles of the two directed
+            surface distances, in ``unit`` (Huttenlocher et al. 1993, with a percentile for the
+            maximum).
+        nsd: Normalized surface Dice, 0 to 1: the share of both surfaces that lies within the
+            tolerance of the other one (Nikolov et al. 2018, arXiv 1809.04430; surfaces counted in
+            voxels).
+        truth_voxels: Voxels of the class in the truth.
+        predicted_voxels: Voxels of the class in the prediction, outside ignored ones.
+        counted: False where truth and prediction are both empty; then all four scores are NaN.
+        unit: Unit of ``hd95`` and of the tolerance: ``"mm"``, or ``"px"`` where the spacing is
+            unknown.
+    """
+
+    class_name: str
+    dice: float
+    iou: float
+    hd95: float
+    nsd: float
+    truth_voxels: int
+    predicted_voxels: int
+    counted: bool
+    unit: str
+
+
+def score(
+    prediction: Labels,
+    truth: Labels,
+    classes: Sequence[str],
+    spacing: Sequence[float] | None,
+    tolerance: float = 2.0,
+) -> list[ClassScore]:
+    """Scores of every foreground class of one case.
+
+    Voxels whose truth is 255 belong to no mask, in the truth or in the prediction. The empty-mask
+    rule: both masks empty, the class is not counted; one empty, Dice, IoU and surface Dice are 0
+    and the distance is the diagonal of the image.
+
+    Args:
+        prediction: ``(*S)``, label values 0 to K - 1.
+        truth: ``(*S)``, label values 0 to K - 1, or 255 for "ignore".
+        classes: K names by label value, background first; the background is not scored.
+        spacing: Millimeters per voxel along each axis, or None where unknown (distances in pixels).
+        tolerance: Distance up to which surfaces agree, in mm (in pixels where the spacing is
+            unknown).
+
+    Returns:
+        K - 1 scores, in the order of ``classes``.
+
+    Raises:
+        ValueError: Shapes or the length of ``spacing`` differ, or spacing or tolerance is not
+            positive.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"prediction is {prediction.shape}, truth is {truth.shape}; equal shapes needed"
+        )
+    if spacing is not None and (len(spacing) != truth.ndim or min(spacing) <= 0):
+        raise ValueError(f"spacing needs {truth.ndim} positive numbers, got {tuple(spacing)}")
+    if tolerance <= 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    unit = "px" if spacing is None else "mm"
+    step = np.ones(truth.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
+    diagonal = float(np.linalg.norm(np.asarray(truth.shape) * step))
+    valid = truth != IGNORE
+    return [
+        _score_class(
+            (prediction == value) & valid, truth == value, name, step, unit, tolerance, diagonal
+        )
+        for value, name in enumerate(classes)
+        if value > 0
+    ]
+
+
+def _score_class(
+    predicted: Mask,
+    true: Mask,
+    name: str,
+    step: Floats,
+    unit: str,
+    tolerance: float,
+    diagonal: float,
+) -> ClassScore:
+    n_predicted, n_true = int(predicted.sum()), int(true.sum())
+    if n_predicted == 0 and n_true == 0:
+        nan = math.nan
+        return ClassScore(name, nan, nan, nan, nan, 0, 0, False, unit)
+    if n_predicted == 0 or n_true == 0:
+        return ClassScore(name, 0.0, 0.0, diagonal, 0.0, n_true, n_predicted, True, unit)
+    shared = int((predicted & true).sum())
+    to_truth, to_prediction = surface_distances(predicted, true, step)
+    hd95 = max(float(np.quantile(to_truth, 0.95)), float(np.quantile(to_prediction, 0.95)))
+    # The slack absorbs rounding: a distance of 3 x 0.7 mm must count as within 2.1 mm.
+    within = tolerance * (1 + 1e-9)
+    near = int((to_truth <= within).sum()) + int((to_prediction <= within).sum())
+    return ClassScore(
+        class_name=name,
+        dice=2 * shared / (n_predicted + n_true),
+        iou=shared / (n_predicted + n_true - shared),
+        hd95=hd95,
+        nsd=near / (to_truth.size + to_prediction.size),
+        truth_voxels=n_true,
+        predicted_voxels=n_predicted,
+        counted=True,
+        unit=unit,
+    )
+
+
+def surface_distances(predicted: Mask, true: Mask, step: Floats) -> tuple[Floats, Floats]:
+    """Distances from each surface voxel of one mask to the nearest surface voxel of the other.
+
+    Args:
+        predicted: ``(*S)``, not empty.
+        true: ``(*S)``, not empty.
+        step: Extent of a voxel along each axis; the distances have its unit.
+
+    Returns:
+        Distances from the prediction's surface to the truth's, and from the truth's to the
+        prediction's.
+    """
+    # Every voxel that matters lies in the box around both masks, so the rest is cut away. The crop
+    # has no margin: outside of the array counts as outside of the mask, and outside of the box
+    # truly is.
+    box = ndimage.find_objects((predicted | true).astype(np.uint8))[0]
+    edge_predicted, edge_true = _surface(predicted[box]), _surface(true[box])
+    to_true = ndimage.distance_transform_edt(~edge_true, sampling=step)
+    to_predicted = ndimage.distance_transform_edt(~edge_predicted, sampling=step)
+    return np.asarray(to_true)[edge_predicted], np.asarray(to_predicted)[edge_true]
+
+
+def _surface(mask: Mask) -> Mask:
+    return mask & ~ndimage.binary_erosion(mask)

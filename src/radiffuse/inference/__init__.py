@@ -1,0 +1,1 @@
+"""From a scan to a mask in the scan's own geometry."""

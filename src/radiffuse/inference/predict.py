@@ -1,0 +1,83 @@
+"""Segment scans with a trained run and write masks in each scan's own geometry."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ..config import Predict
+from ..data.cases import read_case_image
+from ..data.dataset import Case, Dataset
+from ..data.layouts import open_dataset
+from ..data.readers import write_image, write_label
+from ..engine.progress import ProgressLine
+from ..engine.run import Run
+from ..errors import InputError
+from ..files import read_json, write_json
+from .predictor import Predictor
+
+
+def predict(settings: Predict) -> Path:
+    """Write a mask for every case: PNG for films, NIfTI for volumes, on the scan's own grid.
+
+    Masks that are already there are kept, so an interrupted prediction goes on.
+
+    Args:
+        settings: See ``radiffuse.config.Predict``.
+
+    Returns:
+        The folder of the masks, which also holds ``classes.json``.
+
+    Raises:
+        InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
+    """
+    run = Run.open(settings.run)
+    predictor = Predictor.open(run, settings.machine, settings.overlap)
+    dataset = _chosen(open_dataset(Path(settings.data), settings.reader), run, settings.cases)
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "classes.json", {str(i): c for i, c in enumerate(predictor.plan.classes)})
+    suffix = ".png" if predictor.plan.spatial_dims == 2 else ".nii.gz"
+    line, skipped = ProgressLine("segmenting"), []
+    for number, case in enumerate(dataset, start=1):
+        path = out / f"{case.name}{suffix}"
+        try:
+            if not path.exists():
+                _one(predictor, case, path, settings.confidence)
+        except InputError as error:
+            if not settings.reader.skip_bad:
+                raise
+            skipped.append({"case": case.name, "reason": str(error)})
+            print(f"radiffuse: {error}", file=sys.stderr)
+        line.update(number, len(dataset), case.name)
+    if skipped:
+        write_json(out / "skipped.json", skipped)
+    return out
+
+
+def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None:
+    scan = read_case_image(case)
+    try:
+        found = predictor(scan)
+    except InputError as error:
+        raise InputError(case.images[0], error.problem, error.remedy) from None
+    if confidence:
+        suffix = "".join(path.suffixes) if path.name.endswith(".nii.gz") else path.suffix
+        name = path.name.removesuffix(suffix)
+        beside = path.with_name(
+            name + ("-confidence.tif" if suffix == ".png" else "-confidence.nii.gz")
+        )
+        write_image(beside, found.confidence, scan)
+    write_label(path, found.mask, scan)
+
+
+def _chosen(dataset: Dataset, run: Run, part: str) -> Dataset:
+    if part == "all":
+        return dataset
+    names = read_json(run.folder / "splits.json")[part]
+    chosen = dataset.filter(lambda case: case.name in set(names))
+    if not len(chosen):
+        raise InputError(
+            dataset.root, f"holds none of the run's {part} cases", "Give the data set of the run"
+        )
+    return chosen

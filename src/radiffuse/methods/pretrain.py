@@ -1,0 +1,358 @@
+"""Pre-training by denoising (Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs).
+
+Each step: noise a clean image to a random timestep, let the network say what the noise was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
+from ..core.diffusion import GaussianDiffusion
+from ..core.sampling import inference_timesteps
+from ..core.sampling import sample as reverse
+from ..core.timesteps import timestep_sampler
+from ..data.batches import Batch, Batches
+from ..data.dataset import Dataset
+from ..data.plan import Plan
+from ..data.prepare import Prepared
+from ..engine.device import make_fabric
+from ..engine.loop import Loss, train
+from ..engine.random import StepRandom
+from ..engine.run import Run, start_run
+from ..errors import InputError
+from ..files import write_atomic
+from ..nets.registry import load_network, save_network, save_weights
+from ..nets.unet import UNet
+from ..report.run import write_run_report
+from ..settings import to_dict
+from .common import (
+    describe_data,
+    find_pretrained,
+    plan_of,
+    prepare_dataset,
+    read_dataset,
+    verify_size,
+)
+
+VALIDATION_IMAGES = 64
+VALIDATION_SHARE = 0.05
+QUARTERS = 4
+
+
+class Denoising:
+    """The task: predict the noise in x_t.
+
+    Args:
+        unet: The network.
+        diffusion: The noising process.
+        seed: Seed of the first weights.
+        held_out: Images ``(N, C, *S)`` for validation, never trained on.
+        start: Network whose weights to start from; None: drawn from the seed.
+        checkpoint_activations: Recompute activations in the backward pass.
+    """
+
+    name = "denoising"
+
+    def __init__(
+        self,
+        unet: UNetConfig,
+        diffusion: Diffusion,
+        *,
+        seed: int,
+        held_out: Tensor | None = None,
+        start: nn.Module | None = None,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        self.unet = unet
+        self.seed = seed
+        self.held_out = held_out
+        self.start = start
+        self.checkpoint_activations = checkpoint_activations
+        self.diffusion = GaussianDiffusion(diffusion)
+        self.timesteps = timestep_sampler(diffusion)
+
+    def build(self) -> nn.Module:
+        """The network at its start."""
+        network = UNet(self.unet, checkpoint_activations=self.checkpoint_activations)
+        network.initialize(torch.Generator().manual_seed(self.seed))
+        if self.start is not None:
+            network.load_state_dict(self.start.state_dict())
+        return network
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """Algorithm 1 of Ho et al. 2020."""
+        x_start = batch.images
+        self.diffusion.to(x_start.device)
+        t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
+        noise = random.normal(x_start.shape[1:])
+        x_t = self.diffusion.add_noise(x_start, noise, t)
+        losses = self.diffusion.training_loss(network(x_t, t), x_start, noise, x_t, t)
+        self.timesteps.update(t, losses.detach())
+        return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Denoising error on held-out images, at fixed noise and evenly spread timesteps."""
+        if self.held_out is None or not len(self.held_out):
+            return {}
+        images = self.held_out.to(device)
+        self.diffusion.to(device)
+        total = self.diffusion.num_train_timesteps
+        t = (torch.linspace(0, 1, len(images)) * (total - 1)).round().long().to(device)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(images.shape, generator=generator).to(device)
+        x_t = self.diffusion.add_noise(images, noise, t)
+        losses = []
+        for i in range(0, len(images), 16):
+            part = slice(i, i + 16)
+            output = network(x_t[part], t[part])
+            losses.append(
+                self.diffusion.training_loss(output, images[part], noise[part], x_t[part], t[part])
+            )
+        return {"loss": float(torch.cat(losses).mean())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The history of loss-aware timestep sampling."""
+        return dict(self.timesteps.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put the history back."""
+        self.timesteps.load_state_dict(dict(state))
+
+    def _by_quarter(self, t: Tensor, losses: Tensor) -> dict[str, float]:
+        quarter = t * QUARTERS // self.diffusion.num_train_timesteps
+        return {
+            f"loss_q{q}": float(losses[quarter == q].mean())
+            for q in range(QUARTERS)
+            if bool((quarter == q).any())
+        }
+
+
+def pretrain(settings: Pretrain) -> Run:
+    """Pre-train a denoising network on unlabelled images.
+
+    Args:
+        settings: See ``radiffuse.config.Pretrain``.
+
+    Returns:
+        The run: its model is the denoiser with averaged weights, ``model/raw.safetensors`` the last step's.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+        TrainingDiverged: The loss is not finite.
+    """
+    with start_run(settings.out, "pretrain", to_dict(settings)) as run:
+        dataset = read_dataset(settings.data, settings.reader)
+        dataset = _limited(dataset, settings.limit, settings.training.seed)
+        plan = plan_of(run, dataset, settings.plan, labelled=False)
+        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+        training_cases, held_out = _hold_out(prepared, settings.training.seed)
+        run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
+        task = make_task(settings, plan, _validation_images(prepared, held_out, plan))
+        batches = Batches(
+            prepared,
+            batch_size=settings.training.batch_size,
+            seed=settings.training.seed,
+            augmentation=settings.augmentation,
+            indices=training_cases,
+        )
+        trained = train(task, batches, run, settings.training, settings.machine)
+        write_samples(
+            trained.average, settings.diffusion, plan, run.folder / "samples.npy", count=16
+        )
+        save_weights(trained.raw, run.model / "raw.safetensors")
+        save_network(trained.average, run.model)  # last: it marks the run as finished
+        write_run_report(run.folder)
+    return run
+
+
+def make_task(settings: Pretrain, plan: Plan, held_out: Tensor | None) -> Denoising:
+    """The objective that the settings name."""
+    unet = denoiser_config(settings, plan)
+    verify_size(plan, unet)
+    source = find_pretrained(settings.from_run) if settings.from_run else None
+    start = load_network(source.model) if source else None
+    if start is not None and (not isinstance(start, UNet) or start.config != unet):
+        raise InputError(
+            str(settings.from_run),
+            "holds another network than the settings ask for",
+            "Give a pre-trained run of the same --network settings",
+        )
+    if settings.objective == "ddep":
+        from .ddep import DecoderDenoising
+
+        return DecoderDenoising(
+            unet,
+            settings.diffusion,
+            sigma=settings.sigma,
+            encoder=start,
+            seed=settings.training.seed,
+            held_out=held_out,
+        )
+    return Denoising(
+        unet,
+        settings.diffusion,
+        seed=settings.training.seed,
+        held_out=held_out,
+        start=start,
+        checkpoint_activations=settings.machine.checkpoint_activations,
+    )
+
+
+def denoiser_config(settings: Pretrain, plan: Plan) -> UNetConfig:
+    """The denoiser for these settings: twice the output channels where the variance is learned."""
+    channels = len(plan.channels)
+    outputs = 2 * channels if settings.diffusion.variance == "learned" else channels
+    return resolve_network(
+        settings.network,
+        spatial_dims=plan.spatial_dims,
+        in_channels=channels,
+        out_channels=outputs,
+    )
+
+
+def sample(settings: Sample) -> Path:
+    """Draw images from a pre-trained run and write them as PNG (films) or NIfTI (volumes).
+
+    Args:
+        settings: See ``radiffuse.config.Sample``.
+
+    Raises:
+        InputError: The run is not a denoiser.
+    """
+    from ..data.readers import write_image
+    from ..data.scan import Scan
+    from ..settings import from_dict
+
+    run = find_pretrained(settings.run)
+    diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
+    fabric = make_fabric(settings.machine)
+    network = load_network(run.model).to(fabric.device)
+    if not isinstance(network, UNet):
+        raise InputError(run.folder, "is not a denoiser", "Give a run of radiffuse pretrain")
+    images = draw_images(
+        network,
+        diffusion,
+        run.plan,
+        count=settings.count,
+        steps=settings.steps,
+        sampler=settings.sampler,
+        seed=settings.seed,
+    )
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        if run.plan.spatial_dims == 2:
+            film = ((image[0] + 1) * 127.5).round().astype(np.uint8)
+            write_image(out / f"sample-{i:05d}.png", film, Scan(film[None]))
+        else:
+            spacing = run.plan.spacing or (1.0, 1.0, 1.0)
+            low, high = run.plan.low, run.plan.high
+            volume = ((image[0] + 1) / 2 * (high - low) + low).astype(np.float32)
+            affine = np.diag([*spacing, 1.0])
+            write_image(out / f"sample-{i:05d}.nii.gz", volume, Scan(volume[None], spacing, affine))
+    return out
+
+
+def draw_images(
+    network: nn.Module,
+    diffusion: Diffusion,
+    plan: Plan,
+    *,
+    count: int,
+    steps: int = 50,
+    sampler: Any = "ddim",
+    seed: int = 0,
+    batch: int = 16,
+) -> np.ndarray[Any, Any]:
+    """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1].
+
+    Each image depends on (seed, its number) alone, not on the batch it was drawn in.
+    """
+    process = GaussianDiffusion(diffusion)
+    device = next(network.parameters()).device
+    process.to(device)
+    timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, "trailing")
+    images = []
+    for first in range(0, count, batch):
+        numbers = range(first, min(first + batch, count))
+        start = torch.stack(
+            [
+                torch.randn(
+                    (len(plan.channels), *plan.size),
+                    generator=torch.Generator().manual_seed(seed * 1_000_003 + i),
+                )
+                for i in numbers
+            ]
+        )
+        output = reverse(
+            process,
+            network,
+            start.to(device),
+            timesteps,
+            sampler=sampler,
+            generator=torch.Generator().manual_seed(seed * 1_000_003 + first),
+        )
+        images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
+    return np.concatenate(images)
+
+
+def write_samples(
+    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, *, count: int
+) -> None:
+    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice."""
+    import io
+
+    images = draw_images(network, diffusion, plan, count=count, steps=50)[:, 0]
+    if plan.spatial_dims == 3:
+        images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
+    buffer = io.BytesIO()
+    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """A random part of the data set; a larger limit contains the smaller one."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    if limit < 1:
+        raise InputError(f"--limit {limit}", "leaves no image", "Use 1 or more")
+    order = np.random.default_rng((seed, 5)).permutation(len(dataset))
+    chosen = {dataset.cases[i].name for i in order[:limit]}
+    return dataset.filter(lambda case: case.name in chosen)
+
+
+def _hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
+    """Training cases, and names of those held out: whole patients, a small share."""
+    groups = sorted({case.group for case in prepared.cases})
+    wanted = min(VALIDATION_IMAGES, round(len(prepared) * VALIDATION_SHARE))
+    held: set[str] = set()
+    count = 0
+    for i in np.random.default_rng((seed, 6)).permutation(len(groups)):
+        if count >= wanted or len(held) >= len(groups) - 1:
+            break
+        held.add(groups[i])
+        count += sum(case.group == groups[i] for case in prepared.cases)
+    training = [i for i, case in enumerate(prepared.cases) if case.group not in held]
+    return training, [case.name for case in prepared.cases if case.group in held]
+
+
+def _validation_images(prepared: Prepared, names: list[str], plan: Plan) -> Tensor | None:
+    from ..data.batches import center_cut
+
+    wanted = set(names[:VALIDATION_IMAGES])
+    images = [
+        center_cut(prepared.image(i), plan.size)
+        for i, case in enumerate(prepared.cases)
+        if case.name in wanted
+    ]
+    return torch.from_numpy(np.stack(images).astype(np.float32)) if images else None

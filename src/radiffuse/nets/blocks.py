@@ -1,0 +1,188 @@
+"""The parts of the U-Net of Dhariwal and Nichol 2021 (arXiv 2105.05233), for two and three spatial dimensions.
+
+Activations are (B, C, *S). Every part keeps the memory format and, under bf16 autocast, the bfloat16 of what it
+is given, so that a channels-last bf16 network runs without a single conversion between its convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from radiffuse.config import UNetConfig
+
+from .norm import Norm
+
+Direction = Literal["down", "up"]
+
+
+def convolution(
+    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+) -> nn.Conv2d | nn.Conv3d:
+    """A convolution of 2 or 3 spatial dimensions that keeps the size where the stride is 1."""
+    kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+    padding = kernel_size // 2
+    return kind(in_channels, out_channels, kernel_size, stride=stride, padding=padding)
+
+
+def channels_last(spatial_dims: int) -> torch.memory_format:
+    """The channels-last memory format for inputs and ``network.to(memory_format=...)``."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """Cosines, then sines, of the timesteps at geometrically spaced frequencies (Vaswani et al. 2017).
+
+    Args:
+        timesteps: (B,) integers or floats, counted in training timesteps.
+        width: Length of an embedding; an odd one ends in a zero.
+        max_period: Slowest frequency, as 2 pi divided by its period.
+
+    Returns:
+        (B, width) float32.
+    """
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    frequencies = torch.exp(-math.log(max_period) * exponents)
+    angles = timesteps.float()[:, None] * frequencies
+    embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(embedding, (0, width - 2 * half))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Average of each 2 x 2 (x 2) neighborhood: (B, C, *S) to (B, C, *S/2)."""
+    if x.ndim == 4:
+        return F.avg_pool2d(x, 2)
+    # The 3D pooling of the CPU leaves channels-last and bfloat16 behind; pairwise averages keep both.
+    for axis in (2, 3, 4):
+        even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        x = torch.lerp(even, odd, 0.5)
+    return x
+
+
+def double(x: Tensor) -> Tensor:
+    """Each element repeated along every spatial axis: (B, C, *S) to (B, C, *2S)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Resample(nn.Module):
+    """Half or twice the resolution by a learned convolution (where ``residual_updown`` is off)."""
+
+    def __init__(self, config: UNetConfig, channels: int, direction: Direction) -> None:
+        super().__init__()
+        self.direction = direction
+        stride = 2 if direction == "down" else 1
+        self.conv = convolution(config.spatial_dims, channels, channels, 3, stride)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C, *S) to (B, C, *S/2) or (B, C, *2S); the embedding is not used."""
+        result: Tensor = self.conv(x if self.direction == "down" else double(x))
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a skip, told the time between them.
+
+    Args:
+        config: The network this stands in.
+        in_channels: C of the input.
+        out_channels: C of the output.
+        direction: Halve or double the resolution on the way, or None.
+    """
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        in_channels: int,
+        out_channels: int,
+        direction: Direction | None = None,
+    ) -> None:
+        super().__init__()
+        dims = config.spatial_dims
+        self.direction = direction
+        self.scale_shift = config.scale_shift_norm
+        self.norm1 = Norm(in_channels, config.num_groups)
+        self.conv1 = convolution(dims, in_channels, out_channels, 3)
+        time_channels = 2 * out_channels if config.scale_shift_norm else out_channels
+        self.time = nn.Linear(4 * config.width, time_channels)
+        self.norm2 = Norm(out_channels, config.num_groups)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
+        self.conv2 = convolution(dims, out_channels, out_channels, 3)
+        self.skip = (
+            nn.Identity()
+            if in_channels == out_channels
+            else convolution(dims, in_channels, out_channels, 1)
+        )
+        zero(self.conv2)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C_in, *S) to (B, C_out, *S), *S/2 or *2S; embedding (B, 4 width) has passed its SiLU."""
+        h = self.norm1(x)
+        if self.direction is not None:
+            resample = halve if self.direction == "down" else double
+            h, x = resample(h), resample(x)
+        h = self.conv1(h)
+        time = self.time(embedding)
+        if self.scale_shift:
+            h = self.norm2(h, *time.chunk(2, dim=1))
+        else:
+            h = self.norm2(h + time.to(h.dtype).reshape(*time.shape, *(1,) * (x.ndim - 2)))
+        h = self.conv2(self.dropout(h))
+        result: Tensor = self.skip(x) + h
+        return result
+
+
+class AttentionBlock(nn.Module):
+    """Every position attends to every other, with a residual.
+
+    Channels per head are ``head_channels``, or the next larger number that divides the channels; a block with
+    fewer channels has one head. The projection to queries, keys and values is laid out head by head,
+    ``(heads, 3, head width)``, as in the released weights of guided-diffusion.
+    """
+
+    def __init__(self, config: UNetConfig, channels: int) -> None:
+        super().__init__()
+        self.heads = attention_heads(channels, config.head_channels)
+        self.norm = Norm(channels, config.num_groups, silu=False)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        zero(self.out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) to the same shape."""
+        tokens = (
+            self.norm(x).flatten(2).transpose(1, 2)
+        )  # (B, N, C), a view of a channels-last tensor
+        qkv = self.qkv(tokens).unflatten(2, (self.heads, 3, -1))
+        query, key, value = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, head width)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        result = self.out(attended.transpose(1, 2).flatten(2))
+        mixed: Tensor = x + result.transpose(1, 2).reshape(x.shape)
+        return mixed
+
+
+def attention_heads(channels: int, head_channels: int) -> int:
+    """Number of heads: ``channels / head_channels``, or the next smaller number that divides the channels."""
+    most = max(1, channels // head_channels)
+    return max(heads for heads in range(1, most + 1) if channels % heads == 0)
+
+
+def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
+    """Sets a layer to zero, so that at first its block passes its input through."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def redraw(
+    layer: nn.Conv2d | nn.Conv3d | nn.Conv1d | nn.Linear, generator: torch.Generator
+) -> None:
+    """Draws weight and bias anew, uniformly within 1 / sqrt(fan in), as PyTorch does by default."""
+    bound = 1 / math.sqrt(layer.weight[0].numel())
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    if layer.bias is not None:
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

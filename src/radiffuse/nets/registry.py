@@ -1,0 +1,119 @@
+"""A network on disk: ``config.json`` says what to build, safetensors hold the weights. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Diffusion, UNetConfig
+from ..errors import RunError
+from ..files import read_json, write_atomic, write_json
+from .pixel import PixelClassifier
+from .segmenter import Segmenter
+from .unet import UNet
+
+REMEDY = "Restore the file from a copy, or train again"
+
+
+class Saveable(Protocol):
+    """A network that can say how to build it."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values for ``build``."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights by name."""
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The network that a ``config.json`` describes, with weights yet to be loaded.
+
+    Raises:
+        ValueError, TypeError, KeyError: The description is not one.
+    """
+    unet = UNet(_dataclass(UNetConfig, config["unet"]))
+    if config["kind"] == "denoiser":
+        return unet
+    if config["kind"] == "segmenter":
+        return Segmenter(unet, int(config["timestep"]))
+    if config["kind"] == "pixel":
+        return PixelClassifier(
+            unet,
+            _dataclass(Diffusion, config["diffusion"]),
+            int(config["classes"]),
+            seed=int(config["seed"]),
+            voters=int(config["voters"]),
+        )
+    raise ValueError(f"unknown kind {config['kind']!r}")
+
+
+def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a network; the configuration last, since it marks the model as complete.
+
+    Args:
+        network: A network with ``to_config``.
+        folder: Where to.
+        dtype: Store floating weights in this type; None: as they are.
+    """
+    save_weights(network, folder / "model.safetensors", dtype)
+    write_json(folder / "config.json", cast(Saveable, network).to_config())
+
+
+def save_weights(network: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
+    """Write the weights alone, atomically.
+
+    Args:
+        network: Any network.
+        path: A ``.safetensors`` file.
+        dtype: Store floating weights in this type; None: as they are.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        name: tensor.detach()
+        .cpu()
+        .to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
+        .clone()
+        for name, tensor in network.state_dict().items()
+    }
+    write_atomic(path, save(tensors))
+
+
+def load_network(folder: Path, weights: str = "model") -> nn.Module:
+    """Read a network, on the CPU and in evaluation mode.
+
+    Raises:
+        RunError: A file is missing, damaged, or does not fit the other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    description, path = folder / "config.json", folder / f"{weights}.safetensors"
+    for file in (description, path):
+        if not file.is_file():
+            raise RunError(file, "is missing", "Give a finished run, or train again")
+    try:
+        network = build(read_json(description))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(description, f"describes no network ({error})", REMEDY) from None
+    try:
+        tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
+    except RuntimeError:
+        raise RunError(path, f"does not fit {description.name}", REMEDY) from None
+    return network.eval()
+
+
+def _dataclass(cls: type, values: Mapping[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(cls)}
+    if unknown := set(values) - known:
+        raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

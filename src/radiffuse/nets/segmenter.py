@@ -1,0 +1,63 @@
+"""The denoiser as a segmenter: the last convolution is replaced, nothing else (Rousseau et al. 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import UNetConfig
+from .blocks import redraw
+from .unet import UNet
+
+
+class Segmenter(nn.Module):
+    """A U-Net that labels a clean image, told one fixed timestep.
+
+    Args:
+        unet: The network, with one output channel per class.
+        timestep: The fixed timestep; the first one fits a clean image best.
+    """
+
+    def __init__(self, unet: UNet, timestep: int = 0) -> None:
+        super().__init__()
+        self.unet = unet
+        self.timestep = timestep
+
+    @classmethod
+    def from_scratch(
+        cls, config: UNetConfig, *, timestep: int = 0, generator: torch.Generator
+    ) -> Segmenter:
+        """The network with random weights; ``config.out_channels`` is the number of classes."""
+        unet = UNet(config)
+        unet.initialize(generator)
+        return cls(_with_head(unet, config.out_channels, generator), timestep)
+
+    @classmethod
+    def from_denoiser(
+        cls, denoiser: UNet, *, classes: int, timestep: int = 0, generator: torch.Generator
+    ) -> Segmenter:
+        """A pre-trained denoiser with its last 3x3 convolution replaced by one of ``classes`` outputs."""
+        return cls(_with_head(denoiser, classes, generator), timestep)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
+        t = torch.full((len(images),), self.timestep, dtype=torch.int64, device=images.device)
+        logits: Tensor = self.unet(images, t)
+        return logits
+
+    def to_config(self) -> dict[str, Any]:
+        """What ``registry.build`` needs to make this network again."""
+        return {"kind": "segmenter", "timestep": self.timestep, "unet": asdict(self.unet.config)}
+
+
+def _with_head(unet: UNet, classes: int, generator: torch.Generator) -> UNet:
+    """The same trunk under a fresh head; not zero, since a zero head would hold back the trunk's gradient."""
+    config = replace(unet.config, out_channels=classes)
+    result = UNet(config, checkpoint_activations=unet.checkpoint_activations)
+    trunk = {k: v for k, v in unet.state_dict().items() if not k.startswith("head.")}
+    result.load_state_dict(trunk, strict=False)
+    redraw(result.head, generator)
+    return result

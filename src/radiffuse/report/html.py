@@ -1,0 +1,245 @@
+"""One self-contained HTML page: text, tables, figures and images, readable anywhere and forever.
+
+The page loads nothing and runs nothing: styles and pictures are inside it, there is no script, and
+a content security policy forbids both, so a hostile file name can at worst be read. Every string is
+escaped on entry.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.scan import Array
+from ..files import write_atomic
+from .palette import PAGE_COLORS
+from .stylesheet import STYLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class Report:
+    """A page that is filled from top to bottom and then saved.
+
+    Args:
+        title: Heading of the page.
+        subtitle: One line below it; empty for none.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self._sections: list[str] = []
+        self._body: list[str] = []
+        self._figures = 0
+
+    def section(self, title: str) -> None:
+        """Start a section; it appears in the contents at the top."""
+        self._sections.append(title)
+        self._body.append(f'<h2 id="section-{len(self._sections)}">{escape(title)}</h2>')
+
+    def text(self, *paragraphs: str) -> None:
+        """Add plain paragraphs."""
+        self._body.extend(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+
+    def facts(self, facts: Mapping[str, object]) -> None:
+        """Add the numbers that matter most, as a row of tiles: name to value."""
+        tiles = "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(format_value(value))}</dd></div>"
+            for name, value in facts.items()
+        )
+        self._body.append(f'<dl class="facts">{tiles}</dl>')
+
+    def table(self, table: pd.DataFrame, caption: str = "") -> None:
+        """Add a table; numbers to three significant decimals, NaN as a dash.
+
+        Args:
+            table: Columns and rows as shown; the index is not.
+            caption: What the table says, with units.
+        """
+        from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+        numeric = [
+            is_numeric_dtype(table.iloc[:, i]) and not is_bool_dtype(table.iloc[:, i])
+            for i in range(table.shape[1])
+        ]
+        style = [' class="number"' if n else "" for n in numeric]
+        head = "".join(
+            f'<th scope="col"{s}>{escape(str(column))}</th>'
+            for column, s in zip(table.columns, style, strict=True)
+        )
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f"<td{s}>{escape(format_value(v))}</td>" for v, s in zip(row, style, strict=True)
+            )
+            + "</tr>"
+            for row in table.itertuples(index=False, name=None)
+        )
+        label = escape(caption or "Table")
+        # A focusable region lets the keyboard scroll a wide table.
+        self._body.append(
+            f'<figure class="table">{_caption(caption)}'
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></figure>"
+        )
+
+    def figure(self, figure: Figure, caption: str = "") -> None:
+        """Add a figure as SVG whose colors follow the light or dark page.
+
+        Args:
+            figure: A matplotlib figure, drawn in the colors of ``palette``.
+            caption: What it shows; also its description for screen readers.
+        """
+        self._figures += 1
+        drawing = _svg(figure, self._figures, caption or "Figure")
+        self._body.append(f'<figure class="drawing">{drawing}{_caption(caption)}</figure>')
+
+    def images(
+        self, images: Iterable[Array], caption: str = "", names: Sequence[str] | None = None
+    ) -> None:
+        """Add a grid of images.
+
+        Args:
+            images: uint8 arrays, ``(H, W)`` or ``(H, W, 3)``.
+            caption: What they are.
+            names: A label below each image; None for none.
+        """
+        pictures = [_data_url(image) for image in images]
+        labels = list(names) if names is not None else [""] * len(pictures)
+        cells = "".join(
+            f'<div><img src="{url}" alt="{escape(name or f"image {i}")}">{escape(name)}</div>'
+            for i, (url, name) in enumerate(zip(pictures, labels, strict=True), start=1)
+        )
+        self._body.append(
+            f'<figure class="images"><div class="grid">{cells}</div>{_caption(caption)}</figure>'
+        )
+
+    def details(self, title: str, text: str) -> None:
+        """Add preformatted text that opens on a click, such as the settings of a run."""
+        self._body.append(
+            f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+        )
+
+    def render(self) -> str:
+        """The whole page as a string."""
+        links = "".join(
+            f'<a href="#section-{i}">{escape(title)}</a>'
+            for i, title in enumerate(self._sections, start=1)
+        )
+        subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
+        contents = f'<nav aria-label="Contents">{links}</nav>' if len(self._sections) > 1 else ""
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
+            f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n{contents}\n<main>\n"
+            + "\n".join(self._body)
+            + "\n</main>\n<footer>Written by radiffuse.</footer>\n</body>\n</html>\n"
+        )
+
+    def save(self, path: Path) -> Path:
+        """Write the page; a reader sees the old file or the whole new one, never a part.
+
+        Args:
+            path: The HTML file.
+
+        Raises:
+            InputError: The folder is missing, full or not writable.
+        """
+        # File names from the disk may hold bytes that are no text; they are shown escaped.
+        write_atomic(path, self.render().encode("utf-8", errors="backslashreplace"))
+        return path
+
+
+def format_value(value: Any) -> str:
+    """A cell as a reader wants it: three decimals, commas in big counts, a dash for nothing."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"  # noqa: RUF001
+    if isinstance(value, int | np.integer):
+        return f"{int(value):,}" if abs(int(value)) >= 10_000 else str(int(value))
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if math.isnan(number):
+            return "–"  # noqa: RUF001
+        if number == 0 or 1e-3 <= abs(number) < 1e4:
+            return f"{number:.3f}" if abs(number) < 100 else f"{number:.1f}"
+        return f"{number:.2e}" if abs(number) < 1e-3 else f"{number:,.0f}"
+    return str(value)
+
+
+def format_p(p_value: float) -> str:
+    """A p-value as journals print it."""
+    if math.isnan(p_value):
+        return "–"  # noqa: RUF001
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def format_interval(low: float, high: float, digits: int = 3) -> str:
+    """``low to high``, or a dash where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"  # noqa: RUF001
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def format_mean(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """``mean [low, high]``, the interval left out where there is none, a dash without a mean."""
+    if math.isnan(mean):
+        return "–"  # noqa: RUF001
+    if math.isnan(low) or math.isnan(high):
+        return f"{mean:.{digits}f}"
+    # A narrow cell breaks before the bracket, never inside it.
+    return f"{mean:.{digits}f} [{low:.{digits}f},\N{NO-BREAK SPACE}{high:.{digits}f}]"
+
+
+def _caption(caption: str) -> str:
+    return f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+
+
+def _data_url(image: Array) -> str:
+    from PIL import Image
+
+    if image.dtype != np.uint8:
+        raise ValueError(f"images must be uint8, got {image.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _svg(figure: Figure, number: int, description: str) -> str:
+    """Inline SVG: colors become the page's, ids are unique in the page, text stays text."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    salt = f"figure-{number}"
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r"<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r"<!--.*?-->", "", drawing, flags=re.DOTALL)
+    referenced = set(re.findall(r'(?:url\(|href=")#([^)"]+)', drawing))
+    drawing = re.sub(
+        r' id="([^"]*)"', lambda m: m.group(0) if m.group(1) in referenced else "", drawing
+    )
+    for color, variable in PAGE_COLORS.items():
+        drawing = re.sub(re.escape(color), f"var({variable})", drawing, flags=re.IGNORECASE)
+    label = escape(description)
+    return drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -1,0 +1,306 @@
+"""From flags, YAML or keyword arguments to a command's settings. One parser serves all three.
+
+Order of precedence: defaults of ``config.py``, then each ``--config`` in turn, then flags. A setting inside a group
+goes by its full name (``--training.steps``) or, where it is unique, by its own (``--steps``). Lists are written with
+commas (``--labels 1,2,5``); a boolean flag alone means true.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .commands import COMMANDS
+from .errors import InputError
+
+RECIPES = Path(__file__).parent / "recipes"
+ALIASES = {"from": "from_run", "from_": "from_run"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """What a command line said.
+
+    Attributes:
+        settings: The command's settings object.
+        dry_run: Print settings and plan instead of running.
+    """
+
+    settings: Any
+    dry_run: bool = False
+
+
+def from_arguments(command: str, arguments: Sequence[str]) -> Parsed:
+    """Settings of a command from its command line.
+
+    Raises:
+        InputError: An unknown flag or a value that is not legal; names its neighbors or the legal values.
+    """
+    dry_run = "--dry-run" in arguments
+    rest = [argument for argument in arguments if argument not in ("--dry-run",)]
+    parser = _parser(command)
+    try:
+        namespace = parser.parse_args(_normalize(command, rest))
+    except (
+        Exception
+    ) as error:  # jsonargparse raises several types, all of them about the user's words
+        raise _explain(command, error) from None
+    return Parsed(_finish(command, namespace.as_dict()), dry_run)
+
+
+def from_values(command: str, values: Mapping[str, Any]) -> Any:
+    """Settings of a command from keyword arguments; ``config`` names a YAML file or a recipe.
+
+    Raises:
+        InputError: As ``from_arguments``.
+    """
+    given: dict[str, Any] = {}
+    for config in _as_list(values.get("config")):
+        given = _merge(given, read_recipe(config))
+    leaves = _leaves(command)
+    for key, value in values.items():
+        if key == "config":
+            continue
+        name = ALIASES.get(key, key)
+        dotted = name if name in _groups(command) else leaves.get(name, name)
+        nested: Any = _plain(value)
+        for part in reversed(dotted.split(".")):
+            nested = {part: nested}
+        given = _merge(given, nested)
+    try:
+        namespace = _parser(command).parse_object(given)
+    except Exception as error:
+        raise _explain(command, error) from None
+    return _finish(command, namespace.as_dict())
+
+
+def read_recipe(name_or_file: str | Path) -> dict[str, Any]:
+    """The settings of a shipped recipe (by name) or a YAML file.
+
+    Raises:
+        InputError: There is no such recipe or file, or it is not a mapping of settings.
+    """
+    path = recipe_path(name_or_file)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(path, f"is not readable YAML ({reason})", "Correct the file") from None
+    if not isinstance(content, dict):
+        raise InputError(path, "holds no settings", "Write 'name: value' lines in it")
+    return content
+
+
+def recipe_path(name_or_file: str | Path) -> Path:
+    """Where a recipe or settings file is."""
+    path = Path(name_or_file)
+    if path.is_file():
+        return path
+    shipped = RECIPES / f"{name_or_file}.yaml"
+    if "/" not in str(name_or_file) and shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+    raise InputError(str(name_or_file), "is neither a file nor a recipe", f"Recipes are: {known}")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Settings as plain values that YAML and JSON can hold (tuples become lists)."""
+    plain = _plain(settings)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def from_dict(settings_type: type, values: Mapping[str, Any]) -> Any:
+    """A settings dataclass from plain values that ``to_dict`` made; keys it lacks keep their defaults."""
+    hints = typing.get_type_hints(settings_type)
+    arguments = {}
+    for field in dataclasses.fields(settings_type):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if dataclasses.is_dataclass(hints[field.name]):
+            value = from_dict(typing.cast(type, hints[field.name]), value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[field.name] = value
+    return settings_type(**arguments)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+@functools.cache
+def _parser(command: str) -> Any:
+    from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    cls = COMMANDS[command].settings
+    parser = ArgumentParser(
+        prog=f"radiffuse {command}",
+        description=COMMANDS[command].summary,
+        exit_on_error=False,
+        default_meta=False,
+    )
+    positional = [f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")]
+    for name in positional:
+        parser.add_argument(name, type=str, nargs="?", default="", help=_help(cls, name))
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file with settings, or the name of a recipe.",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Print settings and plan; run nothing."
+    )
+    parser.add_class_arguments(cls, as_group=False, skip=set(positional))
+    return parser
+
+
+def _help(cls: type, name: str) -> str:
+    from docstring_parser import parse_from_object
+
+    return next(
+        (p.description or "" for p in parse_from_object(cls).params if p.arg_name == name), ""
+    )
+
+
+def _normalize(command: str, arguments: Sequence[str]) -> list[str]:
+    """Spell out short flags, bare booleans, comma lists and recipe names."""
+    leaves, types_ = _leaves(command), dict(_walk(COMMANDS[command].settings))
+    result: list[str] = []
+    configs: list[str] = []  # first, so that flags win wherever they stand
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--") or word == "--":
+            result.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        name = ALIASES.get(name, name)
+        dotted = name if name in types_ else leaves.get(name, name)
+        if name == "config":
+            source = value if equals else (queue.pop(0) if queue else "")
+            configs += ["--config", str(recipe_path(source))]
+            continue
+        if dotted not in types_:
+            result.append(word if name in ("help", "print_config") else f"--{name}{equals}{value}")
+            continue
+        kind = types_[dotted]
+        if not equals:
+            bare = not queue or queue[0].startswith("--")
+            if kind is bool and (bare or queue[0].lower() not in ("true", "false")):
+                value = "true"
+            elif queue and not (bare and not _is_number(queue[0])):
+                value = queue.pop(0)
+            else:
+                raise InputError(f"--{dotted}", "has no value", f"Give one: --{dotted} VALUE")
+        if _is_tuple(kind) and not value.startswith("[") and value.lower() not in ("none", "null"):
+            value = f"[{value}]"
+        if value.lower() == "none" and type(None) in typing.get_args(kind):
+            value = "null"
+        result += [f"--{dotted}={value}"]
+    return configs + result
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_tuple(kind: Any) -> bool:
+    members = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return any(typing.get_origin(member) is tuple for member in members)
+
+
+def _walk(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(typing.cast(type, kind), f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", kind
+
+
+def _groups(command: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(COMMANDS[command].settings)}
+
+
+def _leaves(command: str) -> dict[str, str]:
+    """Settings inside groups that their own name alone identifies."""
+    found: dict[str, list[str]] = {}
+    for dotted, _ in _walk(COMMANDS[command].settings):
+        found.setdefault(dotted.rsplit(".", 1)[-1], []).append(dotted)
+    return {leaf: dotted[0] for leaf, dotted in found.items() if len(dotted) == 1}
+
+
+def _explain(command: str, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    text = " ".join(str(error).split())
+    names = [dotted for dotted, _ in _walk(COMMANDS[command].settings)]
+    for word in text.replace("=", " ").replace('"', " ").replace("'", " ").split():
+        flag = word.lstrip("-").rstrip(".,:")
+        if (
+            word.startswith("--") or "not expected" in text or "no parser key" in text.lower()
+        ) and (flag not in names and flag.isidentifier()):
+            leaf = {name.rsplit(".", 1)[-1]: name for name in names}
+            close = difflib.get_close_matches(flag, [*leaf, *names], n=3, cutoff=0.5)
+            if word.startswith("--") or close:
+                hint = (
+                    " or ".join(f"--{leaf.get(c, c)}" for c in close) or "radiffuse COMMAND --help"
+                )
+                return InputError(
+                    f"--{flag}", "is not a setting of this command", f"Did you mean {hint}?"
+                )
+    return InputError(f"radiffuse {command}", text.rstrip("."), f"See radiffuse {command} --help")
+
+
+def _finish(command: str, values: dict[str, Any]) -> Any:
+    cls = COMMANDS[command].settings
+    settings = from_dict(cls, values)
+    for field in dataclasses.fields(cls):
+        if field.default == "" and not getattr(settings, field.name):
+            flag = field.name.upper() if field.metadata.get("positional") else f"--{field.name}"
+            raise InputError(
+                f"radiffuse {command}", f"{flag} is missing", f"See radiffuse {command} --help"
+            )
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in update.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merge(result[key], value) if both else value
+    return result

@@ -1,0 +1,118 @@
+"""Schedules against their published formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from radiffuse.core import schedules
+from radiffuse.errors import InputError
+
+NAMES = ["linear", "cosine", "scaled-linear"]
+
+
+def test_linear_is_the_published_line() -> None:
+    betas = schedules.betas("linear", 1000)
+    np.testing.assert_allclose(betas.numpy(), np.linspace(1e-4, 0.02, 1000), rtol=1e-14)
+
+
+def test_linear_of_1001_steps_has_the_signal_of_the_respacing_oracle() -> None:
+    signal = schedules.alphas_cumprod(schedules.betas("linear", 1001))
+    expected = [0.999900000, 0.521750136, 0.077992323, 0.003318914, 0.000039952]
+    np.testing.assert_allclose(signal[::250].numpy(), expected, rtol=0, atol=5e-10)
+
+
+def test_linear_end_points_can_be_scaled_for_another_number_of_timesteps() -> None:
+    scaled = schedules.linear_betas(4000, beta_start=1e-4 / 4, beta_end=0.02 / 4)
+    signal = schedules.alphas_cumprod(scaled)
+    reference = schedules.alphas_cumprod(schedules.betas("linear", 1000))
+    assert math.log(signal[-1]) == pytest.approx(math.log(reference[-1]), rel=0.01)
+
+
+def test_cosine_signal_is_the_squared_cosine_of_equation_17() -> None:
+    steps = 1000
+    signal = schedules.alphas_cumprod(schedules.betas("cosine", steps)).numpy()
+    t = np.arange(steps + 1) / steps
+    f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    np.testing.assert_allclose(signal[:-1], (f / f[0])[1:-1], rtol=1e-9)
+    assert schedules.betas("cosine", steps)[-1] == 0.999
+
+
+def test_scaled_linear_is_linear_in_the_square_root() -> None:
+    roots = schedules.betas("scaled-linear", 1000).sqrt().numpy()
+    np.testing.assert_allclose(np.diff(roots, 2), 0, atol=1e-15)
+    assert roots[0] ** 2 == pytest.approx(0.00085)
+    assert roots[-1] ** 2 == pytest.approx(0.012)
+
+
+@given(name=st.sampled_from(NAMES), steps=st.integers(2, 5000))
+def test_every_schedule_loses_signal_at_every_step(name: str, steps: int) -> None:
+    betas = schedules.betas(name, steps)
+    signal = schedules.alphas_cumprod(betas)
+    assert betas.shape == (steps,)
+    assert betas.dtype == torch.float64
+    assert bool((betas > 0).all())
+    assert bool((betas < 1).all())
+    assert bool((signal.diff() < 0).all())
+    assert bool((signal > 0).all())
+
+
+@given(name=st.sampled_from(NAMES), steps=st.integers(2, 2000))
+def test_zero_terminal_snr_ends_in_noise_and_keeps_the_start(name: str, steps: int) -> None:
+    before = schedules.betas(name, steps)
+    after = schedules.rescale_zero_terminal_snr(before)
+    signal = schedules.alphas_cumprod(after)
+    assert after[-1] == 1
+    assert signal[-1] == 0
+    assert signal[0].item() == pytest.approx(1 - before[0].item(), rel=1e-12)
+    # Algorithm 1: an affine map of the roots, so their differences keep their proportions.
+    old, new = schedules.alphas_cumprod(before).sqrt().diff(), signal.sqrt().diff()
+    torch.testing.assert_close(new / new.sum(), old / old.sum(), rtol=1e-6, atol=1e-12)
+
+
+def test_zero_terminal_snr_agrees_with_diffusers() -> None:
+    ddim = pytest.importorskip("diffusers.schedulers.scheduling_ddim")
+    betas = schedules.betas("linear", 1000)
+    ours = schedules.rescale_zero_terminal_snr(betas)
+    torch.testing.assert_close(ours, ddim.rescale_zero_terminal_snr(betas), rtol=1e-9, atol=1e-12)
+
+
+def test_schedules_stay_on_the_cpu_under_a_meta_device() -> None:
+    with torch.device("meta"):
+        assert schedules.betas("cosine", 10).device.type == "cpu"
+        assert schedules.betas("linear", 10).device.type == "cpu"
+
+
+def test_an_unknown_schedule_is_named_with_its_neighbors() -> None:
+    with pytest.raises(InputError, match=r"'quadratic' is not a schedule.*linear, cosine"):
+        schedules.betas("quadratic", 1000)
+
+
+def test_one_timestep_is_refused() -> None:
+    with pytest.raises(InputError, match="num_train_timesteps"):
+        schedules.betas("linear", 1)
+
+
+@pytest.mark.parametrize(("snr", "gamma"), [(0.25, 5.0), (5.0, 5.0), (40.0, 5.0), (0.01, 1.0)])
+def test_min_snr_weights_are_those_of_the_paper(snr: float, gamma: float) -> None:
+    signal = torch.tensor([snr / (1 + snr)], dtype=torch.float64)
+    weights = {
+        "x_start": min(snr, gamma),
+        "epsilon": min(snr, gamma) / snr,
+        "v": min(snr, gamma) / (snr + 1),
+    }
+    for prediction_type, expected in weights.items():
+        weight = schedules.min_snr_weight(signal, prediction_type, gamma)
+        assert weight.item() == pytest.approx(expected)
+
+
+def test_min_snr_is_finite_without_signal_and_off_by_default() -> None:
+    signal = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    assert schedules.min_snr_weight(signal, "v", 5.0).tolist() == [0.5, 0.0]
+    assert schedules.min_snr_weight(signal, "x_start", 5.0).tolist() == [1.0, 0.0]
+    assert schedules.min_snr_weight(signal, "epsilon", None).tolist() == [1.0, 1.0]

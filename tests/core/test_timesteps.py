@@ -1,0 +1,125 @@
+"""Timestep sampling: the oracle's probabilities, unbiased weights, and resume."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radiffuse.config import Diffusion
+from radiffuse.core.timesteps import LossAwareTimesteps, UniformTimesteps, timestep_sampler
+
+
+def seen(root_mean_squares: list[float]) -> LossAwareTimesteps:
+    """A sampler whose every timestep saw its loss ten times."""
+    sampler = LossAwareTimesteps(len(root_mean_squares))
+    for _ in range(10):
+        sampler.update(torch.arange(len(root_mean_squares)), torch.tensor(root_mean_squares))
+    return sampler
+
+
+@pytest.mark.parametrize(
+    ("mean_square", "expected"),
+    [
+        ([1, 0, 0, 0], [0.9925, 0.0025, 0.0025, 0.0025]),
+        ([9, 4, 0, 0], [0.5965, 0.3985, 0.0025, 0.0025]),
+        ([0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]),
+    ],
+)
+def test_loss_aware_oracle(mean_square: list[float], expected: list[float]) -> None:
+    sampler = seen([value**0.5 for value in mean_square])
+    assert sampler.probabilities().tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_mean_is_of_the_squares() -> None:
+    sampler = LossAwareTimesteps(2, history_per_timestep=2)
+    sampler.update(torch.tensor([0, 0, 1, 1]), torch.tensor([1.0, 7.0, 5.0, 5.0]))
+    assert sampler.probabilities().tolist() == pytest.approx([0.5, 0.5])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=20))
+def test_weights_undo_the_probabilities(losses: list[float]) -> None:
+    """Sum of p(t) w(t) f(t) is the plain mean of f, for whatever f."""
+    sampler = seen(losses)
+    total = len(losses)
+    p = sampler.probabilities()
+    assert p.sum().item() == pytest.approx(1)
+    assert float(p.min()) >= 0.01 / total - 1e-12
+    t, weights = sampler.draw(200, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(weights.double(), 1 / (total * p[t]), rtol=1e-6, atol=0)
+    assert float((p * 1 / (total * p)).sum()) == pytest.approx(1)
+
+
+def test_the_weighted_mean_loss_is_unbiased_and_hard_timesteps_are_not_counted_twice() -> None:
+    losses = torch.tensor([4.0, 2.0, 1.0, 1.0])
+    sampler = seen(losses.tolist())
+    t, weights = sampler.draw(40_000, torch.Generator().manual_seed(0))
+    assert (weights * losses[t]).mean().item() == pytest.approx(2.0, rel=0.02)
+    assert losses[t].mean().item() > 2.6
+    frequency = torch.bincount(t, minlength=4) / len(t)
+    torch.testing.assert_close(frequency.double(), sampler.probabilities(), rtol=0, atol=0.01)
+
+
+def test_uniform_until_every_timestep_has_its_history() -> None:
+    sampler = LossAwareTimesteps(3)
+    for step in range(10):
+        assert sampler.probabilities().tolist() == [1 / 3] * 3
+        _, weights = sampler.draw(5, torch.Generator().manual_seed(step))
+        assert weights.tolist() == [1] * 5
+        sampler.update(torch.tensor([0, 0, 1]), torch.tensor([5.0, 5.0, 1.0]))
+    assert sampler.counts.tolist() == [20, 10, 0]
+    assert sampler.probabilities().tolist() == [1 / 3] * 3
+    sampler.update(torch.full((10,), 2), torch.ones(10))
+    assert sampler.probabilities()[0] > 0.6
+
+
+def test_old_losses_are_forgotten_after_ten() -> None:
+    sampler = seen([100.0, 1.0])
+    sampler.update(torch.zeros(10, dtype=torch.int64), torch.ones(10))
+    assert sampler.probabilities().tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_resume_draws_what_the_uninterrupted_run_draws() -> None:
+    sampler = seen([3.0, 1.0, 0.5])
+    sampler.update(torch.tensor([1]), torch.tensor([9.0]))
+    resumed = LossAwareTimesteps(3)
+    resumed.load_state_dict(sampler.state_dict())
+    for each in (sampler, resumed):
+        each.update(torch.tensor([1, 2]), torch.tensor([4.0, 2.0]))
+    one = sampler.draw(50, torch.Generator().manual_seed(1))
+    other = resumed.draw(50, torch.Generator().manual_seed(1))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("sampler", [UniformTimesteps(1000), LossAwareTimesteps(1000)])
+def test_draws_follow_the_generator_alone(sampler: UniformTimesteps | LossAwareTimesteps) -> None:
+    torch.manual_seed(0)
+    first, _ = sampler.draw(64, torch.Generator().manual_seed(5))
+    torch.manual_seed(1)
+    again, _ = sampler.draw(64, torch.Generator().manual_seed(5))
+    other, _ = sampler.draw(64, torch.Generator().manual_seed(6))
+    assert first.dtype == torch.int64
+    assert first.shape == (64,)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_uniform_covers_all_timesteps_evenly_and_keeps_no_state() -> None:
+    sampler = UniformTimesteps(10)
+    t, weights = sampler.draw(20_000, torch.Generator().manual_seed(0))
+    frequency = torch.bincount(t, minlength=10) / len(t)
+    torch.testing.assert_close(frequency, torch.full((10,), 0.1), rtol=0, atol=0.01)
+    assert bool((weights == 1).all())
+    sampler.update(t[:3], torch.tensor([9.0, 9.0, 9.0]))
+    assert sampler.state_dict() == {}
+    assert torch.equal(sampler.draw(20_000, torch.Generator().manual_seed(0))[0], t)
+
+
+def test_settings_choose_the_sampler() -> None:
+    assert isinstance(timestep_sampler(Diffusion()), UniformTimesteps)
+    aware = timestep_sampler(Diffusion(timestep_sampling="loss-aware", num_train_timesteps=7))
+    assert isinstance(aware, LossAwareTimesteps)
+    assert aware.history.shape == (7, 10)

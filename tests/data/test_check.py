@@ -1,0 +1,326 @@
+"""The check finds every fault at once, names the file, and survives whatever it meets."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+from layout_files import (
+    coco,
+    dicom,
+    film,
+    film_label,
+    pairs,
+    volume,
+    volume_label,
+    write_json,
+)
+from PIL import Image
+
+from radiffuse.config import Data
+from radiffuse.data.cases import read_case_image, read_case_label
+from radiffuse.data.check import check, check_path, format_check
+from radiffuse.data.dataset import Case
+from radiffuse.data.layouts import open_dataset
+from radiffuse.errors import InputError
+
+
+def text_of(result, root=None):
+    from rich.console import Console
+
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(format_check(result, root))
+    return capture.get()
+
+
+def problems(result, path):
+    return [issue.problem for issue in result.issues if issue.where == str(path)]
+
+
+def only_problem(result, path):
+    (problem,) = problems(result, path)
+    return problem
+
+
+def test_a_sound_data_set(tmp_path):
+    pairs(tmp_path)
+    write_json(tmp_path / "classes.json", ["background", "lung"])
+    result = check_path(tmp_path, workers=0)
+    assert result.issues == ()
+    summary = result.summary
+    assert (summary["cases"], summary["labelled"], summary["patients"]) == (3, 3, 3)
+    assert summary["size"]["median"] == [24, 20]
+    assert summary["spatial_dims"] == {"2": 3}
+    assert summary["classes"]["lung"] == {"value": 1, "share": 0.5, "cases": 3}
+    assert 0 <= summary["intensity"]["lowest"] < summary["intensity"]["highest"] <= 255
+    text = text_of(result)
+    assert "Nothing wrong" in text
+    assert "24 x 20 px" in text
+
+
+def test_every_bad_file_is_named_at_once(tmp_path):
+    for i in range(4):
+        film(tmp_path / f"good{i}.png", seed=i)
+    paths = {name: tmp_path / name for name in (
+        "truncated.png", "empty.png", "constant.png", "pixel.png", "lying.png", "noise.png",
+        "enormous.png", "short.nii.gz", "nan.nii.gz",
+    )}  # fmt: skip
+    whole = film(tmp_path / "truncated.png", seed=9, size=(200, 200)).read_bytes()
+    paths["truncated.png"].write_bytes(whole[: len(whole) // 2])
+    paths["empty.png"].touch()
+    Image.fromarray(np.full((9, 9), 7, np.uint8)).save(paths["constant.png"])
+    Image.fromarray(np.full((1, 1), 7, np.uint8)).save(paths["pixel.png"])
+    volume(tmp_path / "v.nii.gz").rename(paths["lying.png"])
+    paths["noise.png"].write_bytes(np.random.default_rng(0).bytes(500))
+    header = bytearray(whole)
+    header[16:24] = (70000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    paths["enormous.png"].write_bytes(bytes(header))
+    content = volume(paths["short.nii.gz"]).read_bytes()
+    paths["short.nii.gz"].write_bytes(content[:-40])
+    array = np.full((5, 5, 5), 1, np.float32)
+    array[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(array, np.eye(4)), paths["nan.nii.gz"])
+
+    result = check_path(tmp_path, workers=0)
+    expected = {
+        "truncated.png": "truncated",
+        "empty.png": "empty (0 bytes)",
+        "constant.png": "constant",
+        "pixel.png": "single pixel",
+        "lying.png": "is named .png but holds nifti",
+        "noise.png": "holds none of the known formats",
+        "enormous.png": "too large",
+        "nan.nii.gz": "not finite",
+    }
+    for name, part in expected.items():
+        assert part in only_problem(result, paths[name]).lower(), name
+    assert len(problems(result, paths["short.nii.gz"])) == 1
+    assert {issue.severity for issue in result.issues} == {"error"}
+    assert len(result.errors) == 9
+    assert result.summary["readable"] == 6
+    text = text_of(result, tmp_path)
+    assert all(name in text for name in paths)
+    assert str(tmp_path) not in text
+
+
+def test_headers_alone_are_quick_and_say_less(tmp_path):
+    pairs(tmp_path)
+    (tmp_path / "images" / "c0.png").write_bytes(b"")
+    film_label(tmp_path / "labels" / "c1.png", size=(9, 9))
+    result = check_path(tmp_path, decode=False, workers=0)
+    assert "empty" in only_problem(result, tmp_path / "images" / "c0.png")
+    assert "another size" in only_problem(result, tmp_path / "labels" / "c1.png")
+    assert result.summary["intensity"] is None
+    assert result.summary["size"]["largest"] == [24, 20]
+
+
+def test_labels_that_do_not_fit(tmp_path):
+    for i, name in enumerate(("size", "place", "values", "empty", "ignored", "damaged", "good")):
+        volume(tmp_path / "images" / f"{name}.nii.gz", seed=i)
+        volume_label(tmp_path / "labels" / f"{name}.nii.gz")
+    labels = tmp_path / "labels"
+    volume_label(labels / "size.nii.gz", size=(8, 7, 5))
+    volume_label(labels / "place.nii.gz", spacing=(1.0, 1.5, 2.0))
+    volume_label(labels / "values.nii.gz", values=(0, 1, 5, 255))
+    volume_label(labels / "empty.nii.gz", values=(0,))
+    volume_label(labels / "ignored.nii.gz", values=(255,))
+    (labels / "damaged.nii.gz").write_bytes((labels / "damaged.nii.gz").read_bytes()[:60])
+    write_json(tmp_path / "classes.json", ["background", "tumor"])
+    result = check_path(tmp_path, workers=0)
+    size = only_problem(result, labels / "size.nii.gz")
+    assert size == "has another size (8 x 7 x 5, not 8 x 7 x 6) than size.nii.gz"
+    assert "lies elsewhere (corners differ by up to 3.00 mm)" in only_problem(
+        result, labels / "place.nii.gz"
+    )
+    values = only_problem(result, labels / "values.nii.gz")
+    assert values == "has label values outside the classes (5; 84 voxels)"
+    assert only_problem(result, labels / "empty.nii.gz") == "is all background"
+    assert only_problem(result, labels / "ignored.nii.gz") == "is to be ignored everywhere"
+    assert len(problems(result, labels / "damaged.nii.gz")) == 1
+    assert [i.severity for i in result.issues] == ["error"] * 4 + ["warning"] * 2
+    assert result.summary["classes"]["(ignored)"]["cases"] == 2
+
+
+def test_pairs_that_are_none_and_files_that_are_left_over(tmp_path):
+    pairs(tmp_path)
+    (tmp_path / "labels" / "c0.png").unlink()
+    film_label(tmp_path / "labels" / "extra.png")
+    film(tmp_path / "preview.png")
+    (tmp_path / "images" / "notes.docx").touch()
+    result = check_path(tmp_path, workers=0)
+    assert only_problem(result, tmp_path / "images" / "c0.png") == "has no label"
+    assert only_problem(result, tmp_path / "labels" / "extra.png") == "is a label without an image"
+    left = problems(result, tmp_path)
+    assert "holds 1 images that belong to no case: preview.png" in left
+    assert "holds 1 files of unknown kind (1 of .docx)" in left
+    assert len(result.issues) == 4
+
+
+def test_the_same_image_twice(tmp_path):
+    for i in range(4):
+        film(tmp_path / f"p{i}_x.png", seed=i)
+    film(tmp_path / "p0_y.png", seed=0)
+    Image.open(tmp_path / "p1_x.png").save(tmp_path / "p2_y.tif")  # equal pixels, other bytes
+    result = check_path(tmp_path, Data(group=r"(p\d)_"), workers=0)
+    assert only_problem(result, tmp_path / "p0_y.png") == "is the same image as p0_x"
+    leak = only_problem(result, tmp_path / "p2_y.tif")
+    assert leak == "is the same image as p1_x, under another patient (p2 and p1)"
+    by_bytes = check_path(tmp_path, Data(group=r"(p\d)_"), decode=False, workers=0)
+    assert [os.path.basename(issue.where) for issue in by_bytes.issues] == ["p0_y.png"]
+
+
+def test_mixtures(tmp_path):
+    for i in range(3):
+        film(tmp_path / f"{i}.png", seed=i)
+    film(tmp_path / "colored.png", mode="RGB")
+    volume(tmp_path / "v.nii.gz")
+    result = check_path(tmp_path, workers=0)
+    dims, channels = problems(result, tmp_path)
+    assert dims == "mixes films and volumes: 4 2D and 1 3D images; 3D are v"
+    assert "4 1-channel and 1 3-channel images; 3-channel are colored" in channels
+
+
+def test_a_patient_in_two_splits_and_one_patient_for_all(tmp_path):
+    for i in range(4):
+        film(tmp_path / ("train" if i < 2 else "test") / f"p{i % 3}_{i}.png", seed=i)
+    result = check_path(tmp_path, Data(group=r"(p\d)_"), workers=0)
+    assert only_problem(result, tmp_path) == "parts 1 patients between splits: p0 (test, train)"
+    result = check_path(tmp_path, Data(group=r"(p)\d_"), workers=0)
+    assert "gives all 4 cases the same patient (p)" in problems(result, tmp_path)
+
+
+def test_channels_that_do_not_fit(tmp_path):
+    for c, size in enumerate([(8, 7, 6), (8, 7, 5)]):
+        volume(tmp_path / "imagesTr" / f"a_{c:04d}.nii.gz", size=size)
+    volume_label(tmp_path / "labelsTr" / "a.nii.gz")
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "x": 1}}
+    write_json(tmp_path / "dataset.json", content | {"file_ending": ".nii.gz"})
+    result = check_path(tmp_path, workers=0)
+    problem = only_problem(result, tmp_path / "imagesTr" / "a_0001.nii.gz")
+    assert problem == "has another size (8 x 7 x 5, not 8 x 7 x 6) than a_0000.nii.gz"
+
+
+def test_channels_are_stacked_in_order(tmp_path):
+    paths = tuple(volume(tmp_path / f"{i}.nii.gz", seed=i) for i in range(2))
+    scan = read_case_image(Case("a", paths))
+    assert scan.array.shape == (2, 8, 7, 6)
+    for i, path in enumerate(paths):
+        np.testing.assert_array_equal(scan.array[i], np.asarray(nib.load(path).dataobj))
+    colored = film(tmp_path / "c.png", mode="RGB")
+    with pytest.raises(InputError, match="3 channels where it is one of 2"):
+        read_case_image(Case("a", (film(tmp_path / "g.png"), colored)))
+    with pytest.raises(InputError, match="has no label"):
+        read_case_label(Case("a", paths))
+
+
+def test_dicom_never_shows_a_patient(tmp_path):
+    for i in range(3):
+        dicom(tmp_path / f"{i}.dcm", series=1, instance=i, position=2.0 * i)
+    for i in range(3, 6):
+        dicom(tmp_path / f"{i}.dcm", series=2, instance=i, position=2.0 * i, patient="ROE^RON")
+    content = (tmp_path / "4.dcm").read_bytes()
+    (tmp_path / "4.dcm").write_bytes(content[:-30])
+    result = check_path(tmp_path, workers=0)
+    assert result.summary["readable"] == 1
+    assert result.summary["intensity"]["unit"] == "HU"
+    assert len(result.errors) == 1
+    text = (text_of(result) + repr(result)).upper()
+    assert "4.DCM" in text
+    assert not any(word in text for word in ("DOE", "JANE", "ROE", "RON^"))
+
+
+def test_coco_labels_are_checked(tmp_path):
+    path = coco(tmp_path)
+    film(tmp_path / "images" / "a.png", size=(12, 10))
+    result = check_path(path, workers=0)
+    assert "but has 12 x 10" in only_problem(result, f"{path}, image 0 (a.png)")
+    assert only_problem(result, f"{path}, image 1") == "is all background"
+
+
+def test_nested_lists_of_classes_are_pointed_out(tmp_path):
+    write_json(pairs(tmp_path) / "labels.json", {"a": {"1": "x"}, "b": {"1": "y"}})
+    result = check_path(tmp_path, workers=0)
+    assert "2 lists of classes" in only_problem(result, tmp_path / "labels.json")
+    assert result.errors == ()
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path):
+    film(tmp_path / "[bold]x[/bold].png")
+    (tmp_path / "evil\x1b[2Jname.png").write_bytes(b"")
+    text = text_of(check_path(tmp_path, workers=0), tmp_path)
+    assert "\x1b[2J" not in text
+    assert "evil\\x1b[2Jname.png" in text
+
+
+# ------------------------------------------------------------------------------------ processes
+
+
+def test_processes_find_the_same_as_this_one(tmp_path):
+    for i in range(40):
+        film(tmp_path / f"{i:02d}.png", seed=i)
+    (tmp_path / "17.png").write_bytes(b"")
+    dataset = open_dataset(tmp_path)
+    seen = []
+    alone = check(dataset, workers=0)
+    many = check(dataset, workers=2, progress=lambda done, total: seen.append((done, total)))
+    assert many == alone
+    assert seen[-1] == (40, 40)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_worker_that_dies_is_blamed_on_its_file(tmp_path, monkeypatch):
+    root = tmp_path / "set"
+    for i in range(24):
+        film(root / f"{i:02d}.png", seed=i)
+    film(root / "07-deadly.png", seed=99)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    # Stands for a decoder that crashes: only the workers import it, at their start.
+    (hook / "sitecustomize.py").write_text(
+        textwrap.dedent("""
+            import os, pathlib
+            plain = pathlib.Path.open
+            def deadly(self, *arguments, **more):
+                if "deadly" in self.name:
+                    os._exit(9)
+                return plain(self, *arguments, **more)
+            pathlib.Path.open = deadly
+        """)
+    )
+    path = os.pathsep.join([str(hook), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    result = check_path(root, workers=2)
+    assert [os.path.basename(issue.where) for issue in result.issues] == ["07-deadly.png"]
+    assert "ended the process that read it" in result.issues[0].problem
+    assert result.summary["readable"] == 24
+
+
+def test_a_script_without_a_main_guard_is_served_too(tmp_path):
+    for i in range(3):
+        film(tmp_path / "set" / f"{i}.png", seed=i)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from radiffuse.data.check import check_path\n"
+        f"print(len(check_path({str(tmp_path / 'set')!r}).cases), 'cases')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "3 cases"
+
+
+def test_the_check_needs_no_torch():
+    code = (
+        "import sys, radiffuse.data.check, radiffuse.data.check_text; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "False"

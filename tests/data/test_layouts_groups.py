@@ -1,0 +1,74 @@
+"""Patients: from an expression, a table, or well-known file names."""
+
+import pytest
+from layout_files import film, film_label, pairs
+
+from radiffuse.config import Data
+from radiffuse.data.groups import known_patient
+from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.errors import InputError
+
+
+def groups(dataset):
+    return {case.name: case.group for case in dataset}
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("person7_virus_15", "person7"),
+        ("person7_bacteria_16", "person7"),
+        ("IM-0115-0001", "normal115"),
+        ("IM-0115-0001-0002", "normal115"),
+        ("NORMAL2-IM-0115-0001", "normal115"),
+        ("NORMAL2-IM-0116-0001", "normal116"),
+        ("person7", ""),
+        ("CIM-0115-0001", ""),
+        ("somebody_person7_virus_15", ""),
+    ],
+)
+def test_well_known_file_names(name, patient):
+    assert known_patient(name) == patient
+
+
+def test_normals_and_ill_children_of_the_same_number_are_distinct():
+    assert known_patient("IM-0007-0001") != known_patient("person7_virus_1")
+
+
+def test_patients_csv_by_path_file_name_or_stem(tmp_path):
+    pairs(tmp_path, count=4)
+    (tmp_path / "patients.csv").write_text(
+        "image,patient,view\nc0,p1,PA\nc1.png,p1,AP\nimages/c2.png,p2,PA\n"
+    )
+    dataset, issues = survey(tmp_path)
+    assert groups(dataset) == {"c0": "p1", "c1": "p1", "c2": "p2", "c3": "c3"}
+    assert [issue.severity for issue in issues] == ["warning"]
+    assert "does not list 1 images: images/c3.png" in issues[0].problem
+
+
+def test_patients_csv_that_contradicts_itself(tmp_path):
+    pairs(tmp_path, count=1)
+    (tmp_path / "patients.csv").write_text("image,patient\nc0,p1\nc0,p2\n")
+    with pytest.raises(InputError, match=r"patients\.csv, row 3: gives c0 a second patient"):
+        open_dataset(tmp_path)
+    (tmp_path / "patients.csv").write_text("image,person\nc0,p1\n")
+    with pytest.raises(InputError, match="lacks the column"):
+        open_dataset(tmp_path)
+
+
+def test_an_expression_goes_before_everything_else(tmp_path):
+    for name in ("s1_a", "s1_b", "s2_a"):
+        film(tmp_path / "images" / f"{name}.png")
+        film_label(tmp_path / "labels" / f"{name}.png")
+    (tmp_path / "patients.csv").write_text("image,patient\ns1_a,x\ns1_b,y\ns2_a,x\n")
+    dataset = open_dataset(tmp_path, Data(group=r"/(s\d)_"))
+    assert groups(dataset) == {"s1_a": "s1", "s1_b": "s1", "s2_a": "s2"}
+
+
+def test_expressions_that_do_not_work(tmp_path):
+    pairs(tmp_path)
+    for expression, problem in [("(", "no regular expression"), ("c", "no group in parentheses")]:
+        with pytest.raises(InputError, match=problem):
+            open_dataset(tmp_path, Data(group=expression))
+    with pytest.raises(InputError, match=r"finds no patient in 2 paths: images/c1\.png"):
+        open_dataset(tmp_path, Data(group="(c0)"))

@@ -1,0 +1,130 @@
+"""Tables of scores: what goes in, what is refused, and how means are formed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radiffuse.data.scan import Scan
+from radiffuse.errors import InputError
+from radiffuse.evaluate.folders import COLUMNS, evaluate_cases, over_classes, summarize
+
+CLASSES = ("background", "lung", "heart")
+
+
+def label_map(value: int = 1, *, shape=(12, 12), dtype=np.uint8, **geometry) -> Scan:
+    array = np.zeros((1, *shape), dtype)
+    array[(0, *(slice(2, 8),) * len(shape))] = value
+    return Scan(array, **geometry)
+
+
+def test_table_has_a_row_per_case_and_class() -> None:
+    pairs = [(name, label_map(), label_map(spacing=(2.0, 2.0))) for name in ("a", "b")]
+    table = evaluate_cases(iter(pairs), CLASSES)
+    assert tuple(table.columns) == COLUMNS
+    assert list(zip(table["case"], table["class"], strict=True)) == [
+        ("a", "lung"), ("a", "heart"), ("b", "lung"), ("b", "heart"),
+    ]  # fmt: skip
+    lung, heart = table.iloc[0], table.iloc[1]
+    assert (lung["dice"], lung["counted"], lung["unit"]) == (1.0, True, "mm")
+    assert not heart["counted"]
+    assert np.isnan(heart["dice"])
+
+
+def test_no_cases_give_an_empty_table_with_columns() -> None:
+    assert tuple(evaluate_cases([], CLASSES).columns) == COLUMNS
+
+
+def test_whole_floats_are_labels() -> None:
+    table = evaluate_cases([("a", label_map(dtype=np.float32), label_map())], CLASSES)
+    assert table["dice"].iloc[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "problem"),
+    [
+        (label_map(shape=(12, 13)), label_map(), "12 x 13"),
+        (label_map(7), label_map(), "label 7"),
+        (label_map(255), label_map(), "label 255"),
+        (label_map(), label_map(7), "truth holds label 7"),
+        (Scan(np.full((1, 12, 12), 0.5)), label_map(), "whole numbers"),
+        (Scan(np.full((1, 12, 12), np.nan)), label_map(), "whole numbers"),
+        (Scan(np.full((1, 12, 12), np.inf)), label_map(), "whole numbers"),
+        (Scan(np.zeros((3, 12, 12), int)), label_map(), "3 channels"),
+        (Scan(np.full((1, 12, 12), -1)), label_map(), "label -1"),
+    ],
+)
+def test_unusable_pairs_name_the_case(prediction: Scan, truth: Scan, problem: str) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        evaluate_cases([("patient 7", prediction, truth)], CLASSES)
+    assert str(caught.value).startswith("patient 7: ")
+
+
+def test_ignore_is_legal_in_the_truth() -> None:
+    table = evaluate_cases([("a", label_map(), label_map(255))], CLASSES)
+    assert not table["counted"].any()
+
+
+def test_masks_elsewhere_in_space_are_refused() -> None:
+    moved = np.eye(4)
+    moved[0, 3] = 5.0
+    shape = (12, 12, 12)
+    here = label_map(shape=shape, affine=np.eye(4), spacing=(1.0, 1.0, 1.0))
+    there = label_map(shape=shape, affine=moved, spacing=(1.0, 1.0, 1.0))
+    nearly = label_map(shape=shape, affine=np.eye(4) + 1e-4, spacing=(1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="5 mm apart"):
+        evaluate_cases([("a", there, here)], CLASSES)
+    assert evaluate_cases([("a", nearly, here)], CLASSES)["dice"].iloc[0] == 1.0
+
+
+def scores(**columns: list) -> pd.DataFrame:
+    table = pd.DataFrame(columns)
+    return table.assign(iou=table["dice"], nsd=table["dice"], hd95=1.0)
+
+
+def test_summary_averages_classes_within_a_case_first() -> None:
+    table = scores(
+        **{"case": ["a", "a", "b"], "class": ["lung", "heart", "lung"], "dice": [1.0, 0.0, 0.8]}
+    )
+    summary = summarize(table, draws=100).set_index(["class", "metric"])
+    assert summary.loc[("lung", "dice"), "mean"] == pytest.approx(0.9)
+    # Case a has .5 and case b .8; the three scores themselves would average .6.
+    assert summary.loc[("all", "dice"), "mean"] == pytest.approx(0.65)
+    assert summary.loc[("all", "dice"), "n"] == 2
+
+
+def test_summary_says_how_many_were_not_counted() -> None:
+    table = scores(**{"case": list("abc"), "class": ["lung"] * 3, "dice": [1.0, np.nan, 0.5]})
+    row = summarize(table, draws=100, metrics=("dice",)).iloc[0]
+    assert (row["mean"], row["n"], row["not_counted"]) == (0.75, 2, 1)
+
+
+def test_summary_resamples_patients_and_splits_by_columns() -> None:
+    values = np.random.default_rng(0).normal(0.8, 0.1, 12)
+    table = scores(
+        **{
+            "method": ["x"] * 12 + ["y"] * 12,
+            "case": [f"c{i}" for i in range(12)] * 2,
+            "group": [f"p{i // 4}" for i in range(12)] * 2,
+            "class": ["lung"] * 24,
+            "dice": [*values, *(values + 0.1)],
+        }
+    )
+    summary = summarize(table, by=("method",), metrics=("dice",), draws=500)
+    means = summary[summary["class"] == "lung"].set_index("method")["mean"]
+    assert means["y"] - means["x"] == pytest.approx(0.1)
+    apart = summarize(table.drop(columns="group"), by=("method",), metrics=("dice",), draws=500)
+    assert not np.allclose(apart["low"], summary["low"])
+
+
+def test_over_classes_keeps_draws_apart() -> None:
+    table = scores(
+        **{
+            "draw": [0, 0, 1],
+            "case": ["a", "a", "a"],
+            "class": ["x", "y", "x"],
+            "dice": [1, 0, 0.2],
+        }
+    )
+    assert over_classes(table)["dice"].tolist() == [0.5, 0.2]

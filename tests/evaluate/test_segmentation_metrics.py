@@ -1,0 +1,193 @@
+"""Scores against hand-computed shapes, brute force, and MONAI's independent code."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from radiffuse.evaluate.segmentation import ClassScore, score, surface_distances
+
+CLASSES = ("background", "lung")
+
+
+def square(size: int, top: int, left: int, side: int) -> np.ndarray:
+    mask = np.zeros((size, size), np.int64)
+    mask[top : top + side, left : left + side] = 1
+    return mask
+
+
+def one(prediction: np.ndarray, truth: np.ndarray, spacing=None, tolerance=2.0) -> ClassScore:
+    return score(prediction, truth, CLASSES, spacing, tolerance)[0]
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3])
+def test_overlap_of_two_shifted_squares(shift: int) -> None:
+    result = one(square(32, 8, 8 + shift, 10), square(32, 8, 8, 10))
+    shared = 10 * (10 - shift)
+    assert result.dice == pytest.approx(2 * shared / 200)
+    assert result.iou == pytest.approx(shared / (200 - shared))
+    assert (result.truth_voxels, result.predicted_voxels) == (100, 100)
+    assert result.counted
+    assert result.unit == "px"
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3])
+def test_surface_distance_of_two_shifted_squares(shift: int) -> None:
+    # The 11 pixels of one side lie outside the other square, at the distance of the shift. No surface
+    # pixel is farther away, and 11 of 40 are more than 5%.
+    result = one(square(40, 8, 8 + shift, 11), square(40, 8, 8, 11))
+    assert result.hd95 == pytest.approx(shift)
+
+
+def test_surface_dice_counts_pixels_within_the_tolerance() -> None:
+    # Of the 40 surface pixels of each square, 16 are 3 pixels from the other surface: the 11 of the
+    # side that lies outside, and 5 in the middle of the side that lies inside, whose ends are closer
+    # to the other square's upper and lower sides.
+    a, b = square(40, 8, 11, 11), square(40, 8, 8, 11)
+    assert one(a, b, tolerance=2.5).nsd == pytest.approx(24 / 40)
+    assert one(a, b, tolerance=3.0).nsd == 1.0
+
+
+@pytest.mark.parametrize(("axis", "millimeters"), [(0, 2.5), (1, 0.7)])
+def test_distances_honor_anisotropic_spacing(axis: int, millimeters: float) -> None:
+    prediction = np.roll(square(40, 8, 8, 11), 3, axis=axis)
+    result = one(prediction, square(40, 8, 8, 11), spacing=(2.5, 0.7))
+    assert result.unit == "mm"
+    assert result.hd95 == pytest.approx(3 * millimeters)
+
+
+def test_distance_equal_to_the_tolerance_is_within_it() -> None:
+    prediction, truth = square(40, 8, 11, 11), square(40, 8, 8, 11)
+    assert one(prediction, truth, spacing=(0.7, 0.7), tolerance=2.1).nsd == 1.0
+
+
+def test_ignored_voxels_count_for_neither_mask() -> None:
+    truth, prediction = square(32, 8, 8, 10), square(32, 8, 8, 10)
+    prediction[20:25, 20:25] = 1
+    assert one(prediction, truth).dice < 1
+    truth[18:28, 18:28] = 255
+    result = one(prediction, truth)
+    assert (result.dice, result.iou, result.nsd, result.hd95) == (1, 1, 1, 0)
+    truth[8:13, 8:13] = 255
+    assert one(prediction, truth).truth_voxels == one(prediction, truth).predicted_voxels == 75
+
+
+def test_both_empty_is_not_counted() -> None:
+    result = one(np.zeros((8, 8), int), np.zeros((8, 8), int))
+    assert not result.counted
+    assert all(math.isnan(v) for v in (result.dice, result.iou, result.hd95, result.nsd))
+
+
+@pytest.mark.parametrize("empty", ["prediction", "truth"])
+def test_one_empty_scores_zero_and_the_diagonal(empty: str) -> None:
+    mask, nothing = square(30, 4, 4, 5), np.zeros((30, 30), int)
+    pair = (nothing, mask) if empty == "prediction" else (mask, nothing)
+    result = one(*pair, spacing=(1.0, 4 / 3))
+    assert (result.dice, result.iou, result.nsd, result.counted) == (0, 0, 0, True)
+    assert result.hd95 == pytest.approx(50.0)  # 30 mm x 40 mm
+    assert one(*pair).hd95 == pytest.approx(30 * math.sqrt(2))
+
+
+def test_classes_are_scored_apart_and_the_background_not_at_all() -> None:
+    truth = square(20, 2, 2, 5)
+    truth[12:15, 12:15] = 2
+    prediction = np.where(truth == 2, 0, truth)
+    lung, heart = score(prediction, truth, ("background", "lung", "heart"), None)
+    assert (lung.class_name, lung.dice) == ("lung", 1.0)
+    assert (heart.class_name, heart.dice) == ("heart", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prediction": np.zeros((4, 5), int)}, "equal shapes"),
+        ({"spacing": (1.0,)}, "spacing"),
+        ({"spacing": (1.0, 0.0)}, "spacing"),
+        ({"tolerance": 0.0}, "tolerance"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments: dict, message: str) -> None:
+    given_ = {"prediction": np.zeros((4, 4), int), "truth": np.zeros((4, 4), int)}
+    with pytest.raises(ValueError, match=message):
+        score(**{**given_, "classes": CLASSES, "spacing": None, **arguments})
+
+
+shapes = st.one_of(
+    st.tuples(*[st.integers(2, 7)] * 2),
+    st.tuples(*[st.integers(2, 4)] * 3),
+)
+spacings = st.sampled_from([0.5, 0.7, 1.0, 2.5])
+
+
+def brute_force_surface(mask: np.ndarray) -> np.ndarray:
+    points = []
+    for index in np.argwhere(mask):
+        for axis in range(mask.ndim):
+            for way in (-1, 1):
+                other = index.copy()
+                other[axis] += way
+                inside = all(0 <= i < n for i, n in zip(other, mask.shape, strict=True))
+                if not (inside and mask[tuple(other)]):
+                    points.append(tuple(index))
+    return np.array(sorted(set(points)), dtype=float)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_distances_equal_brute_force(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    masks = hnp.arrays(bool, shape).filter(lambda m: bool(m.any()))
+    predicted, true = data.draw(masks), data.draw(masks)
+    step = np.array([data.draw(spacings) for _ in shape])
+    a, b = brute_force_surface(predicted) * step, brute_force_surface(true) * step
+    table = np.linalg.norm(a[:, None] - b[None], axis=2)
+    to_true, to_predicted = surface_distances(predicted, true, step)
+    np.testing.assert_allclose(np.sort(to_true), np.sort(table.min(1)), atol=1e-9)
+    np.testing.assert_allclose(np.sort(to_predicted), np.sort(table.min(0)), atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_scores_are_symmetric_and_bounded(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    a, b = (data.draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 1))) for _ in range(2))
+    first, second = one(a, b), one(b, a)
+    if not first.counted:
+        assert not second.counted
+        return
+    assert first.dice == second.dice
+    assert first.hd95 == pytest.approx(second.hd95)
+    assert first.nsd == pytest.approx(second.nsd)
+    assert 0 <= first.iou <= first.dice <= 1
+    assert 0 <= first.nsd <= 1
+    assert first.dice == pytest.approx(2 * first.iou / (1 + first.iou))
+    assert one(a, a).dice == 1 if a.any() else True
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 1.3, 3.0)])
+def test_distances_agree_with_monai(spacing: tuple[float, float, float]) -> None:
+    torch = pytest.importorskip("torch")
+    metrics = pytest.importorskip("monai.metrics")
+    generator = np.random.default_rng(3)
+    axes = np.indices((14, 15, 12))
+
+    def blob() -> np.ndarray:
+        center = generator.uniform(5, 8, 3)[:, None, None, None]
+        return (((axes - center) / generator.uniform(2, 4)) ** 2).sum(0) < 1
+
+    for _ in range(3):
+        prediction, truth = blob(), blob()
+        result = one(prediction.astype(int), truth.astype(int), spacing, tolerance=1.5)
+        tensors = [
+            torch.stack([torch.from_numpy(~m), torch.from_numpy(m)])[None].float()
+            for m in (prediction, truth)
+        ]
+        hd95 = metrics.compute_hausdorff_distance(*tensors, percentile=95, spacing=spacing)
+        nsd = metrics.compute_surface_dice(*tensors, class_thresholds=[1.5], spacing=spacing)
+        assert result.hd95 == pytest.approx(float(hd95), abs=1e-4)
+        assert result.nsd == pytest.approx(float(nsd), abs=1e-6)

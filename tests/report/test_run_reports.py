@@ -1,0 +1,251 @@
+"""Reports of runs, evaluations and studies: every part optional, damage named, tables correct."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from radiffuse.errors import InputError, RunError
+from radiffuse.report.run import (
+    format_duration,
+    read_log,
+    write_evaluation_report,
+    write_run_report,
+)
+from radiffuse.report.study import COLUMNS, compare, write_study_report
+
+
+def write_log(folder: Path) -> None:
+    lines = [
+        json.dumps({"step": s, "loss": 1 / s, "images_per_second": 20.0, "seconds": s * 10.0})
+        for s in range(1, 20)
+    ]
+    lines.append(json.dumps({"step": 19, "validation": {"dice": 0.8125}}))
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def write_cases(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    table = pd.DataFrame(
+        [
+            (f"film {i}", c, 0.5 + i / 20, 0.5, 3.0, 0.9, True)
+            for i in range(7)
+            for c in ("lung", "heart")
+        ],
+        columns=["case", "class", "dice", "iou", "hd95", "nsd", "counted"],
+    )
+    table.assign(unit="mm").to_csv(folder / "cases.csv", index=False)
+    masks = np.zeros((7, 16, 16), np.uint8)
+    masks[:, 4:10, 4:10] = 1
+    np.savez(
+        folder / "overlays.npz",
+        image=masks * 200, truth=masks, prediction=masks, names=np.array([f"film {i}" for i in range(7)]),
+    )  # fmt: skip
+
+
+def test_full_run(tmp_path: Path) -> None:
+    write_log(tmp_path)
+    write_cases(tmp_path / "validation")
+    (tmp_path / "config.yaml").write_text("command: finetune\nlabels: 5\n")
+    (tmp_path / "plan.json").write_text('{"size": [64, 64]}')
+    data = {
+        "root": "films", "layout": "pairs", "cases": 59, "patients": 45, "split": {"train": ["a", "b"]},
+        "skipped": [{"file": "<b>.png", "problem": "zero bytes"}],
+    }  # fmt: skip
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    np.save(tmp_path / "samples.npy", np.zeros((3, 8, 8), np.uint8))
+    path = write_run_report(tmp_path)
+    assert path == tmp_path / "report.html"
+    page = path.read_text()
+    for part in ("Validation", "Samples", "Training", "Data", "Settings"):
+        assert f">{part}</h2>" in page
+    for text in (
+        "0.812",
+        "3 min 10 s",
+        "film 6",
+        "film 0",
+        "film 3",
+        "&lt;b&gt;.png",
+        "labels: 5",
+        "worst",
+    ):
+        assert text in page, text
+    assert "film 2" not in page
+
+
+@pytest.mark.parametrize("part", ["log", "config", "data", "validation"])
+def test_a_run_may_hold_any_one_part(tmp_path: Path, part: str) -> None:
+    if part == "log":
+        write_log(tmp_path)
+    elif part == "config":
+        (tmp_path / "config.yaml").write_text("steps: 3\n")
+    elif part == "data":
+        (tmp_path / "data.json").write_text('{"cases": ["a"], "skipped": ["x.png: empty"]}')
+    else:
+        write_cases(tmp_path / "validation")
+    assert write_run_report(tmp_path).stat().st_size > 1000
+
+
+def test_samples_as_files(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("command: pretrain\n")
+    (tmp_path / "samples").mkdir()
+    for i, mode in enumerate(("L", "RGB", "I;16", "1", "P")):
+        Image.new(mode, (4, 4)).save(tmp_path / "samples" / f"{i}.png")
+    assert write_run_report(tmp_path).read_text().count("data:image/png") == 5
+
+
+def test_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such run folder"):
+        write_run_report(tmp_path / "missing")
+    with pytest.raises(RunError, match="nothing of a run"):
+        write_run_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"a: [1"),
+        ("config.yaml", b"- 1\n- 2\n"),
+        ("data.json", b"{"),
+        ("data.json", b"[1]"),
+        ("log.jsonl", b'{"step": 1\n{"step": 2, "loss": 1}\n'),
+        ("samples.npy", b"junk"),
+        ("samples/1.png", b"junk"),
+        ("validation/cases.csv", b"case,class\na,b\n"),
+        ("validation/cases.csv", b""),
+        ("validation/overlays.npz", b"junk"),
+        ("validation/overlays.npz", b"PK\x03\x04junk"),
+    ],
+)
+def test_damage_names_the_file(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 1\n")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        write_run_report(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 1\n")
+    np.save(tmp_path / "samples.npy", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="samples.npy"):
+        write_run_report(tmp_path)
+
+
+def test_a_log_cut_short_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": NaN}\n\n{"step": 2, "loss": 0.5}\n{"step": 3, "lo')
+    assert [row["step"] for row in read_log(path)] == [1, 2]
+    assert read_log(tmp_path / "absent") == []
+
+
+def test_evaluation_lists_the_lowest_cases_first(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    page = write_evaluation_report(tmp_path).read_text()
+    rows = page[page.rindex("<tbody>") :]
+    assert rows.index("film 0") < rows.index("film 1") < rows.index("film 6")
+    assert "HD95, mm" in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(4.2, "4 s"), (75, "1 min 15 s"), (3600, "1 h 0 min"), (4680.0, "1 h 18 min")],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
+
+
+def results(gain: dict[int, float], cases: int = 12, draws: int = 2) -> pd.DataFrame:
+    """A study in which finetune is above scratch by the gain of each budget."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for labels, more in gain.items():
+        for draw in range(draws):
+            for case in range(cases):
+                base = generator.uniform(0.5, 0.7)
+                for method, value in (("scratch", base), ("finetune", base + more)):
+                    value += generator.normal(0, 0.001)
+                    scores = (value, value / 2, 5.0, value)
+                    rows.append((method, labels, draw, f"c{case}", f"p{case}", "lung", *scores))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_study_finds_the_gains_that_were_put_in(tmp_path: Path) -> None:
+    results({1: 0.1, 5: 0.02, 10: -0.05}).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "study.yaml").write_text("reference: scratch\n")
+    page = write_study_report(tmp_path).read_text()
+    assert "With 1 label, finetune is 0.100 Dice above scratch" in page
+    table = pd.read_csv(tmp_path / "comparisons.csv")
+    dice = table[table["metric"] == "dice"].set_index("labels")
+    assert dice["verdict"].to_dict() == {1: "holds", 5: "holds", 10: "does not hold"}
+    assert dice.loc[1, "difference"] == pytest.approx(0.1, abs=2e-3)
+    assert dice.loc[1, "low"] < 0.1 < dice.loc[1, "high"]
+    assert (dice["p_holm"] >= dice["p_value"]).all()
+    assert (dice["n"] == 12).all()
+    gap = pd.read_csv(tmp_path / "gaps.csv").set_index("metric").loc["dice"]
+    assert gap["difference"] == pytest.approx(0.15, abs=2e-3)
+    assert gap["verdict"] == "holds"
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    assert set(summary["metric"]) == {"dice", "iou", "hd95", "nsd"}
+    assert {"method", "labels", "class", "mean", "low", "high", "n"} <= set(summary)
+
+
+def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
+    results({1: 0.0}).to_csv(tmp_path / "results.csv", index=False)
+    page = write_study_report(tmp_path).read_text()
+    assert "No method is shown to be above scratch with 1 label" in page
+    table = pd.read_csv(tmp_path / "comparisons.csv")
+    assert set(table["verdict"]) == {"not decided"}
+
+
+def test_few_patients_decide_nothing(tmp_path: Path) -> None:
+    results({1: 0.2}, cases=4).to_csv(tmp_path / "results.csv", index=False)
+    page = write_study_report(tmp_path).read_text()
+    assert "not decided (4 nonzero pairs; the test needs 6)" in page
+
+
+def test_a_single_method_is_reported_without_comparison(tmp_path: Path) -> None:
+    table = results({1: 0.1})
+    table[table["method"] == "finetune"].to_csv(tmp_path / "results.csv", index=False)
+    assert "Against" not in write_study_report(tmp_path).read_text()
+
+
+def test_pairs_are_matched_by_draw_and_case() -> None:
+    table = results({1: 0.1})
+    shuffled = table.sample(frac=1, random_state=0)
+    half = shuffled[~((shuffled["method"] == "scratch") & (shuffled["draw"] == 1))]
+    row = compare(half, "scratch").against.iloc[0]
+    assert row["draws"] == 1
+    assert row["difference"] == pytest.approx(0.1, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "missing"),
+        ("", "not readable"),
+        ("method,labels\nx,1\n", "lacks the column draw"),
+        (",".join(COLUMNS) + "\n", "no rows"),
+        (",".join(COLUMNS) + "\nm,many,0,c,p,lung,1,1,1,1\n", "labels holds text"),
+    ],
+)
+def test_unusable_results_are_named(tmp_path: Path, content: str | None, problem: str) -> None:
+    if content is not None:
+        (tmp_path / "results.csv").write_text(content)
+    with pytest.raises(InputError, match=problem) as caught:
+        write_study_report(tmp_path)
+    assert "results.csv" in str(caught.value)
+
+
+def test_an_unknown_reference_is_named(tmp_path: Path) -> None:
+    results({1: 0.1}).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "study.yaml").write_text("reference: ddep\n")
+    with pytest.raises(InputError, match="ddep"):
+        write_study_report(tmp_path)
