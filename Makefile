@@ -34,7 +34,7 @@ check: $(READY)
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
-	$(BIN)/python -m radiffuse.report.tables --check README.md $$(find docs -name "*.md")
+	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests

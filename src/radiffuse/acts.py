@@ -62,9 +62,9 @@ def evaluate(settings: config.Evaluate) -> Path:
     from .data.layouts import open_dataset
     from .data.plan import find_classes
     from .data.scan import Scan
-    from .evaluate.folders import ALL_CLASSES, summarize
-    from .evaluate.writing import write_evaluation
-    from .report.run import write_evaluation_report
+    from .evaluation.folders import ALL_CLASSES, summarize
+    from .evaluation.writing import write_evaluation
+    from .reports.run import write_evaluation_report
 
     truth = open_dataset(Path(settings.truth), settings.reader).labelled
     masks, out = Path(settings.masks), Path(settings.out)
@@ -107,8 +107,8 @@ def evaluate(settings: config.Evaluate) -> Path:
 
 def report(settings: config.Report) -> Path:
     """Write the report of a run, an evaluation or a study again."""
-    from .report.run import write_evaluation_report, write_run_report
-    from .report.study import write_study_report
+    from .reports.run import write_evaluation_report, write_run_report
+    from .reports.study import write_study_report
 
     folder = Path(settings.run)
     if (folder / "study.yaml").is_file():

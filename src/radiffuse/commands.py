@@ -33,7 +33,7 @@ COMMANDS: dict[str, Command] = {
     "finetune": Command(config.Finetune, "radiffuse.methods.finetune:finetune"),
     "predict": Command(config.Predict, "radiffuse.inference.predict:predict"),
     "evaluate": Command(config.Evaluate, "radiffuse.acts:evaluate"),
-    "study": Command(config.Study, "radiffuse.study:study"),
+    "study": Command(config.Study, "radiffuse.studies:study"),
     "report": Command(config.Report, "radiffuse.acts:report"),
     "info": Command(config.Info, "radiffuse.acts:info"),
 }

@@ -147,7 +147,6 @@ def _parser(command: str) -> Any:
         prog=f"radiffuse {command}",
         description=COMMANDS[command].summary,
         exit_on_error=False,
-        default_meta=False,
     )
     positional = [f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")]
     for name in positional:

@@ -25,14 +25,14 @@ from ..engine.loop import Loss, train
 from ..engine.random import StepRandom
 from ..engine.run import Run, start_run
 from ..errors import InputError
-from ..evaluate.writing import write_evaluation
+from ..evaluation.writing import write_evaluation
 from ..files import write_atomic
 from ..inference.predictor import Predictor
 from ..nets.pixel import PixelClassifier
 from ..nets.registry import load_network, save_network
 from ..nets.segmenter import Segmenter
 from ..nets.unet import UNet
-from ..report.run import write_run_report
+from ..reports.run import write_run_report
 from ..settings import from_dict, to_dict
 from .common import (
     describe_data,

@@ -17,9 +17,9 @@ from ..engine.device import make_fabric
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import write_json
+from ..inference.draw import draw_images
 from ..nets.registry import load_network
 from ..settings import from_dict
-from .pretrain import draw_images
 
 DROPPED = 0.1
 """Share of the images, the least certain ones, that is left out."""

@@ -5,32 +5,26 @@ Each step: noise a clean image to a random timestep, let the network say what th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
-from ..core.diffusion import GaussianDiffusion
-from ..core.sampling import inference_timesteps
-from ..core.sampling import sample as reverse
-from ..core.timesteps import timestep_sampler
-from ..data.batches import Batch, Batches
+from ..data.batches import Batches, center_cut
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.device import make_fabric
-from ..engine.loop import Loss, train
-from ..engine.random import StepRandom
+from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
 from ..files import write_atomic
+from ..inference.draw import draw_images
 from ..nets.registry import load_network, save_network, save_weights
 from ..nets.unet import UNet
-from ..report.run import write_run_report
+from ..reports.run import write_run_report
 from ..settings import to_dict
 from .common import (
     describe_data,
@@ -40,98 +34,10 @@ from .common import (
     read_dataset,
     verify_size,
 )
+from .denoising import DecoderDenoising, Denoising
 
 VALIDATION_IMAGES = 64
 VALIDATION_SHARE = 0.05
-QUARTERS = 4
-
-
-class Denoising:
-    """The task: predict the noise in x_t.
-
-    Args:
-        unet: The network.
-        diffusion: The noising process.
-        seed: Seed of the first weights.
-        held_out: Images ``(N, C, *S)`` for validation, never trained on.
-        start: Network whose weights to start from; None: drawn from the seed.
-        checkpoint_activations: Recompute activations in the backward pass.
-    """
-
-    name = "denoising"
-
-    def __init__(
-        self,
-        unet: UNetConfig,
-        diffusion: Diffusion,
-        *,
-        seed: int,
-        held_out: Tensor | None = None,
-        start: nn.Module | None = None,
-        checkpoint_activations: bool = False,
-    ) -> None:
-        self.unet = unet
-        self.seed = seed
-        self.held_out = held_out
-        self.start = start
-        self.checkpoint_activations = checkpoint_activations
-        self.diffusion = GaussianDiffusion(diffusion)
-        self.timesteps = timestep_sampler(diffusion)
-
-    def build(self) -> nn.Module:
-        """The network at its start."""
-        network = UNet(self.unet, checkpoint_activations=self.checkpoint_activations)
-        network.initialize(torch.Generator().manual_seed(self.seed))
-        if self.start is not None:
-            network.load_state_dict(self.start.state_dict())
-        return network
-
-    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Algorithm 1 of Ho et al. 2020."""
-        x_start = batch.images
-        self.diffusion.to(x_start.device)
-        t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
-        noise = random.normal(x_start.shape[1:])
-        x_t = self.diffusion.add_noise(x_start, noise, t)
-        losses = self.diffusion.training_loss(network(x_t, t), x_start, noise, x_t, t)
-        self.timesteps.update(t, losses.detach())
-        return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
-
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Denoising error on held-out images, at fixed noise and evenly spread timesteps."""
-        if self.held_out is None or not len(self.held_out):
-            return {}
-        images = self.held_out.to(device)
-        self.diffusion.to(device)
-        total = self.diffusion.num_train_timesteps
-        t = (torch.linspace(0, 1, len(images)) * (total - 1)).round().long().to(device)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(images.shape, generator=generator).to(device)
-        x_t = self.diffusion.add_noise(images, noise, t)
-        losses = []
-        for i in range(0, len(images), 16):
-            part = slice(i, i + 16)
-            output = network(x_t[part], t[part])
-            losses.append(
-                self.diffusion.training_loss(output, images[part], noise[part], x_t[part], t[part])
-            )
-        return {"loss": float(torch.cat(losses).mean())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The history of loss-aware timestep sampling."""
-        return dict(self.timesteps.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the history back."""
-        self.timesteps.load_state_dict(dict(state))
-
-    def _by_quarter(self, t: Tensor, losses: Tensor) -> dict[str, float]:
-        quarter = t * QUARTERS // self.diffusion.num_train_timesteps
-        return {
-            f"loss_q{q}": float(losses[quarter == q].mean())
-            for q in range(QUARTERS)
-            if bool((quarter == q).any())
-        }
 
 
 def pretrain(settings: Pretrain) -> Run:
@@ -185,8 +91,6 @@ def make_task(settings: Pretrain, plan: Plan, held_out: Tensor | None) -> Denois
             "Give a pre-trained run of the same --network settings",
         )
     if settings.objective == "ddep":
-        from .ddep import DecoderDenoising
-
         return DecoderDenoising(
             unet,
             settings.diffusion,
@@ -260,49 +164,6 @@ def sample(settings: Sample) -> Path:
     return out
 
 
-def draw_images(
-    network: nn.Module,
-    diffusion: Diffusion,
-    plan: Plan,
-    *,
-    count: int,
-    steps: int = 50,
-    sampler: Any = "ddim",
-    seed: int = 0,
-    batch: int = 16,
-) -> np.ndarray[Any, Any]:
-    """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1].
-
-    Each image depends on (seed, its number) alone, not on the batch it was drawn in.
-    """
-    process = GaussianDiffusion(diffusion)
-    device = next(network.parameters()).device
-    process.to(device)
-    timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, "trailing")
-    images = []
-    for first in range(0, count, batch):
-        numbers = range(first, min(first + batch, count))
-        start = torch.stack(
-            [
-                torch.randn(
-                    (len(plan.channels), *plan.size),
-                    generator=torch.Generator().manual_seed(seed * 1_000_003 + i),
-                )
-                for i in numbers
-            ]
-        )
-        output = reverse(
-            process,
-            network,
-            start.to(device),
-            timesteps,
-            sampler=sampler,
-            generator=torch.Generator().manual_seed(seed * 1_000_003 + first),
-        )
-        images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
-    return np.concatenate(images)
-
-
 def write_samples(
     network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, *, count: int
 ) -> None:
@@ -347,8 +208,6 @@ def _hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
 
 
 def _validation_images(prepared: Prepared, names: list[str], plan: Plan) -> Tensor | None:
-    from ..data.batches import center_cut
-
     wanted = set(names[:VALIDATION_IMAGES])
     images = [
         center_cut(prepared.image(i), plan.size)

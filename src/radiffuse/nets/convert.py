@@ -1,7 +1,8 @@
 """Weights in the naming of guided-diffusion (Dhariwal and Nichol 2021), from and to ours.
 
 The two networks are the same; only names differ, and attention projections that are 1x1 convolutions there and linear
-layers here. Heads are laid out as in the released weights ("legacy" order).
+layers here. Heads are laid out as in most released weights ("legacy" order); those trained with
+``use_new_attention_order`` (the 64 px ImageNet model) cannot be told apart and would be wrong.
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ def infer_config(
         ValueError: Not such weights.
     """
     stem = state.get("input_blocks.0.0.weight")
-    if stem is None or "out.2.weight" not in state:
+    if stem is None or "out.2.weight" not in state or "time_embed.0.weight" not in state:
         raise ValueError("these are not weights of guided-diffusion's UNetModel")
-    width = stem.shape[0]
+    width = state["time_embed.0.weight"].shape[1]
     levels: list[int] = []
     attention: list[int] = []
     blocks, count, updown = 0, 0, True

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion, UNetConfig
-from ..errors import RunError
+from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
 from .pixel import PixelClassifier
 from .segmenter import Segmenter
@@ -100,7 +100,7 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
             raise RunError(file, "is missing", "Give a finished run, or train again")
     try:
         network = build(read_json(description))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(description, f"describes no network ({error})", REMEDY) from None
     try:
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}

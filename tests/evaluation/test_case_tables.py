@@ -8,7 +8,7 @@ import pytest
 
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
-from radiffuse.evaluate.folders import COLUMNS, evaluate_cases, over_classes, summarize
+from radiffuse.evaluation.folders import COLUMNS, evaluate_cases, over_classes, summarize
 
 CLASSES = ("background", "lung", "heart")
 

@@ -1,7 +1,7 @@
 """Markdown tables of the README and the docs, generated from the CSV files of ``results/``.
 
 A document holds ``<!-- table: results/FILE.csv -->`` and ``<!-- /table -->``; what stands between
-is replaced. ``columns=a,b`` after the file chooses columns. ``python -m radiffuse.report.tables
+is replaced. ``columns=a,b`` after the file chooses columns. ``python -m radiffuse.reports.tables
 README.md --check`` exits with 1 where a document is out of date.
 """
 
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; with ``--check`` 1 where a document is out of date; 2 for unusable input.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m radiffuse.report.tables", description=main.__doc__
+        prog="python -m radiffuse.reports.tables", description=main.__doc__
     )
     parser.add_argument("documents", nargs="+", type=Path, help="markdown files")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of CSV files")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from radiffuse.evaluate.segmentation import ClassScore, score, surface_distances
+from radiffuse.evaluation.segmentation import ClassScore, score, surface_distances
 
 CLASSES = ("background", "lung")
 
@@ -38,16 +38,16 @@ def test_overlap_of_two_shifted_squares(shift: int) -> None:
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
 def test_surface_distance_of_two_shifted_squares(shift: int) -> None:
-    # The 11 pixels of one side lie outside the other square, at the distance of the shift. No surface
-    # pixel is farther away, and 11 of 40 are more than 5%.
+    # The 11 pixels of one side lie outside the other square, at the distance of the shift. No
+    # surface pixel is farther away, and 11 of 40 are more than 5%.
     result = one(square(40, 8, 8 + shift, 11), square(40, 8, 8, 11))
     assert result.hd95 == pytest.approx(shift)
 
 
 def test_surface_dice_counts_pixels_within_the_tolerance() -> None:
     # Of the 40 surface pixels of each square, 16 are 3 pixels from the other surface: the 11 of the
-    # side that lies outside, and 5 in the middle of the side that lies inside, whose ends are closer
-    # to the other square's upper and lower sides.
+    # side that lies outside, and 5 in the middle of the side that lies inside, whose ends are
+    # closer to the other square's upper and lower sides.
     a, b = square(40, 8, 11, 11), square(40, 8, 8, 11)
     assert one(a, b, tolerance=2.5).nsd == pytest.approx(24 / 40)
     assert one(a, b, tolerance=3.0).nsd == 1.0

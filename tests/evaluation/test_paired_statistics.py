@@ -1,4 +1,4 @@
-"""Intervals cover what they promise; tests agree with scipy; impossible questions are not answered."""
+"""Intervals cover what they promise; tests agree with scipy; what cannot be decided is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from radiffuse.evaluate.statistics import (
+from radiffuse.evaluation.statistics import (
     bootstrap_mean,
     clustered_difference,
     clustered_mean,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import html
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +14,8 @@ import pandas as pd
 import pytest
 
 from radiffuse.errors import InputError
-from radiffuse.report.figures import class_bars
-from radiffuse.report.html import Report, format_interval, format_mean, format_p, format_value
+from radiffuse.reports.figures import class_bars
+from radiffuse.reports.html import Report, format_interval, format_mean, format_p, format_value
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" $\\frac{'
 
@@ -110,8 +112,10 @@ def test_table_aligns_numbers_and_shows_missing_ones() -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (0.12345, "0.123"), (12.3456, "12.346"), (123.456, "123.5"), (0.0, "0.000"), (1e-5, "1.00e-05"),
-        (2_700_000, "2,700,000"), (2100, "2100"), (np.int64(3), "3"), (True, "yes"), (None, "–"),  # noqa: RUF001
+        (0.12345, "0.123"), (12.3456, "12.346"), (123.456, "123.5"), (0.0, "0.000"),
+        (1e-5, "1.00e-05"),
+        (2_700_000, "2,700,000"), (2100, "2100"), (np.int64(3), "3"), (True, "yes"),
+        (None, "–"),  # noqa: RUF001
         ("x", "x"), (np.float32(0.5), "0.500"), (123456.7, "123,457"),
     ],
 )  # fmt: skip
@@ -140,10 +144,21 @@ def test_saving_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_saving_where_it_cannot_be_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="report.html"):
-        Report("t").save(tmp_path / "file" / "report.html")
+def test_a_full_disk_names_the_file_and_keeps_the_old_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left") as caught:
+        Report("t").save(path)
+    assert str(path) in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text() == "old"
 
 
 def test_images_must_be_bytes() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..evaluate.statistics import clustered_mean
+from ..evaluation.statistics import clustered_mean
 from .palette import INK, MARKERS, PAPER, SERIES, SOFT
 from .style import label_ends, styled
 

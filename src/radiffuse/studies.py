@@ -31,7 +31,7 @@ from .methods.common import find_pretrained, read_dataset
 from .methods.finetune import finetune, score_cases
 from .methods.generated import write_generated
 from .methods.pretrain import pretrain
-from .report.study import write_study_report
+from .reports.study import write_study_report
 from .settings import from_dict, to_dict
 
 METHODS = ("scratch", "finetune", "pixel", "ddep", "generated")

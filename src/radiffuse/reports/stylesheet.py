@@ -55,16 +55,16 @@ th {
 td { border-bottom: 1px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 dl.facts {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(7.3rem, 1fr)); gap: .7rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .7rem;
   margin: 1.2rem 0 1.6rem;
 }
 dl.facts div {
   background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
-  padding: .65rem .85rem;
+  padding: .6rem .7rem;
 }
 dl.facts dt { color: var(--soft); font-size: .82rem; }
 dl.facts dd {
-  margin: .1rem 0 0; font-size: 1.12rem; font-weight: 600; font-variant-numeric: tabular-nums;
+  margin: .1rem 0 0; font-size: 1.05rem; font-weight: 600; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere;
 }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .5rem; }

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from radiffuse.errors import InputError, RunError
-from radiffuse.report.run import (
+from radiffuse.reports.run import (
     format_duration,
     read_log,
     write_evaluation_report,
     write_run_report,
 )
-from radiffuse.report.study import COLUMNS, compare, write_study_report
+from radiffuse.reports.study import COLUMNS, compare, write_study_report
 
 
 def write_log(folder: Path) -> None:
@@ -44,7 +44,8 @@ def write_cases(folder: Path) -> None:
     masks[:, 4:10, 4:10] = 1
     np.savez(
         folder / "overlays.npz",
-        image=masks * 200, truth=masks, prediction=masks, names=np.array([f"film {i}" for i in range(7)]),
+        image=masks * 200, truth=masks, prediction=masks,
+        names=np.array([f"film {i}" for i in range(7)]),
     )  # fmt: skip
 
 
@@ -54,7 +55,8 @@ def test_full_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("command: finetune\nlabels: 5\n")
     (tmp_path / "plan.json").write_text('{"size": [64, 64]}')
     data = {
-        "root": "films", "layout": "pairs", "cases": 59, "patients": 45, "split": {"train": ["a", "b"]},
+        "root": "films", "layout": "pairs", "cases": 59, "patients": 45,
+        "split": {"train": ["a", "b"]},
         "skipped": [{"file": "<b>.png", "problem": "zero bytes"}],
     }  # fmt: skip
     (tmp_path / "data.json").write_text(json.dumps(data))
@@ -135,7 +137,7 @@ def test_damage_names_the_file(tmp_path: Path, name: str, content: bytes) -> Non
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("steps: 1\n")
     np.save(tmp_path / "samples.npy", np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="samples.npy"):
+    with pytest.raises(InputError, match=r"samples\.npy"):
         write_run_report(tmp_path)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..data.scan import Array
 from ..errors import InputError
-from ..evaluate.folders import METRICS, summarize
-from ..evaluate.segmentation import score
+from ..evaluation.folders import METRICS, summarize
+from ..evaluation.segmentation import score
 from ..files import read_json
 from .figures import METRIC_NAMES, class_bars
 from .html import Report, format_mean

@@ -1,0 +1,67 @@
+"""Tiny procedural data and a tiny pre-trained run, shared by the tests of the acts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TINY = {
+    "preset": "tiny",
+    "width": 8,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "attention_factors": (2,),
+    "head_channels": 8,
+}
+SIZE = (32, 32)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's cache."""
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve labelled bitewings of 32 pixels."""
+    from radiffuse.data.procedural import write_dataset
+
+    out = tmp_path_factory.mktemp("films")
+    write_dataset("bitewing", out, count=12, labelled=True, seed=1, size=SIZE)
+    return out
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty unlabelled bitewings of 32 pixels."""
+    from radiffuse.data.procedural import write_dataset
+
+    out = tmp_path_factory.mktemp("unlabelled")
+    write_dataset("bitewing", out, count=20, labelled=False, seed=2, size=SIZE)
+    return out
+
+
+def pretrain_settings(data: Path, out: Path, cache: Path, **changes: object) -> dict[str, object]:
+    """A pre-training of a few steps."""
+    training = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2}
+    return {
+        "data": data,
+        "out": out,
+        "network": TINY,
+        "plan": {"size": SIZE},
+        "training": training | dict(changes.pop("training", {})),  # type: ignore[call-overload]
+        "reader": {"cache": str(cache)},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes
+
+
+@pytest.fixture(scope="session")
+def pretrained(unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished pre-training run of four steps."""
+    import radiffuse
+
+    out = tmp_path_factory.mktemp("runs")
+    radiffuse.pretrain(**pretrain_settings(unlabelled, out / "pre", out / "cache"))
+    return out / "pre"

@@ -1,0 +1,111 @@
+"""Networks come back from disk as they were, or one line says which file is at fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from radiffuse.config import Diffusion, UNetConfig
+from radiffuse.errors import RunError
+from radiffuse.nets.pixel import PixelClassifier
+from radiffuse.nets.registry import load_network, save_network
+from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.unet import UNet
+
+CONFIG = UNetConfig(
+    width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8, out_channels=3
+)
+
+
+def network(kind: str) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    unet = UNet(CONFIG)
+    unet.initialize(generator)
+    if kind == "segmenter":
+        return Segmenter.from_denoiser(unet, classes=3, timestep=4, generator=generator).eval()
+    if kind == "pixel":
+        return PixelClassifier(unet, Diffusion(), 3, voters=2).eval()
+    return unet.eval()
+
+
+def call(net: nn.Module) -> torch.Tensor:
+    x = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        result: torch.Tensor = net(x, torch.tensor([3])) if isinstance(net, UNet) else net(x)
+    return result
+
+
+@pytest.mark.parametrize("kind", ["denoiser", "segmenter", "pixel"])
+def test_a_network_comes_back(kind: str, tmp_path: Path) -> None:
+    saved = network(kind).to(memory_format=torch.channels_last)
+    save_network(saved, tmp_path / "a b")
+    assert sorted(p.name for p in (tmp_path / "a b").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    loaded = load_network(tmp_path / "a b")
+    assert type(loaded) is type(saved)
+    assert loaded.to_config() == saved.to_config()
+    for (name, a), (other, b) in zip(
+        saved.state_dict().items(), loaded.state_dict().items(), strict=True
+    ):
+        assert name == other
+        assert torch.equal(a, b)
+    torch.testing.assert_close(call(loaded), call(saved), rtol=1e-4, atol=1e-6)
+
+
+def test_half_precision_files_come_back_in_float32(tmp_path: Path) -> None:
+    saved = network("segmenter")
+    save_network(saved, tmp_path / "full")
+    save_network(saved, tmp_path / "half", torch.bfloat16)
+    sizes = [(tmp_path / f / "model.safetensors").stat().st_size for f in ("half", "full")]
+    assert sizes[0] < 0.8 * sizes[1]
+    loaded = load_network(tmp_path / "half")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(call(loaded), call(saved), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_weights_are_named(keep: int, tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RunError, match=r"model\.safetensors: is damaged"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(RunError, match=f"{name}: is missing"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "unheard-of"},
+        {"unet": {"width": 8, "colour": 3}},
+        {"unet": {"spatial_dims": 4}},
+        {"unet": None},
+    ],
+)
+def test_a_description_of_nothing_is_named(change: dict[str, object], tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=r"config\.json: describes no network"):
+        load_network(tmp_path)
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    save_network(network("segmenter"), tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match="does not fit"):
+        load_network(tmp_path)
