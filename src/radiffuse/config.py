@@ -474,6 +474,8 @@ class Study:
     """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
     weights: tuple[str, ...] = ("average",)
     """Pre-trained weights to try: average, raw, or both."""
+    generated: int = 200
+    """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
     finetune: Finetune = Finetune()

@@ -36,7 +36,6 @@ from .settings import from_dict, to_dict
 
 METHODS = ("scratch", "finetune", "pixel", "ddep", "generated")
 PRETRAINED = ("finetune", "pixel", "ddep", "generated")
-GENERATED_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _generated(
         source,
         teacher,
         folder.parent / "generated-data" / f"{labels}-{draw}",
-        count=GENERATED_IMAGES,
+        count=settings.generated,
         seed=draw,
         machine=base.machine,
     )

@@ -182,7 +182,12 @@ def start_run(folder: str | Path, command: str, settings: Mapping[str, Any]) -> 
 
 
 def _refuse_other(run: Run, command: str, settings: Mapping[str, Any]) -> None:
+    """Refuse another command or other settings, unless nothing was trained yet: then they take over."""
     before = run.config
+    if not run.finished and not any(run.state.glob("step-*")):
+        if before.get("command") != command or _flatten(before["settings"]) != _flatten(settings):
+            (run.folder / "plan.json").unlink(missing_ok=True)
+        return
     if before.get("command") != command:
         raise InputError(
             run.folder,

@@ -57,6 +57,7 @@ def pretrain(settings: Pretrain) -> Run:
         dataset = read_dataset(settings.data, settings.reader)
         dataset = _limited(dataset, settings.limit, settings.training.seed)
         plan = plan_of(run, dataset, settings.plan, labelled=False)
+        verify_size(plan, denoiser_config(settings, plan))
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
         training_cases, held_out = _hold_out(prepared, settings.training.seed)
         run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
@@ -81,7 +82,6 @@ def pretrain(settings: Pretrain) -> Run:
 def make_task(settings: Pretrain, plan: Plan, held_out: Tensor | None) -> Denoising:
     """The objective that the settings name."""
     unet = denoiser_config(settings, plan)
-    verify_size(plan, unet)
     source = find_pretrained(settings.from_run) if settings.from_run else None
     start = load_network(source.model) if source else None
     if start is not None and (not isinstance(start, UNet) or start.config != unet):

@@ -246,12 +246,13 @@ def paired_dots(
     figure = Figure(figsize=(8.2, 3.6))
     axes = figure.subplots()
     x = np.arange(1, first.size + 1)
+    # The reference comes first in the other figures, and keeps its color here.
     axes.vlines(x, second, first, color=SOFT, linewidth=1.1, alpha=0.6)
     axes.plot(
-        x, second, "s", color=SERIES[1], markersize=5, markeredgecolor=PAPER, markeredgewidth=0.6
+        x, second, "s", color=SERIES[0], markersize=5, markeredgecolor=PAPER, markeredgewidth=0.6
     )
     axes.plot(
-        x, first, "o", color=SERIES[0], markersize=6, markeredgecolor=PAPER, markeredgewidth=0.6
+        x, first, "o", color=SERIES[1], markersize=6, markeredgecolor=PAPER, markeredgewidth=0.6
     )
     axes.set_title(title or f"{names[0]} is above {names[1]} in {gains} of {first.size} cases")
     axes.set_xlabel(f"case, sorted by {names[0]} minus {names[1]}")
@@ -259,7 +260,7 @@ def paired_dots(
     axes.set_xlim(0.3, first.size + 0.7)
     axes.set_xticks([])
     figure.draw_without_rendering()
-    label_ends(axes, [(first[-1], names[0], SERIES[0]), (second[-1], names[1], SERIES[1])])
+    label_ends(axes, [(first[-1], names[0], SERIES[1]), (second[-1], names[1], SERIES[0])])
     return figure
 
 
