@@ -41,7 +41,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         print(
-            f"radiffuse: there is no command '{name}'{hint or '.'} See radiffuse --help", file=sys.stderr
+            f"radiffuse: there is no command '{name}'{hint or '.'} See radiffuse --help",
+            file=sys.stderr,
         )
         return 2
     parsed = from_arguments(name, arguments)
