@@ -518,8 +518,8 @@ class Sample:
     """Number of images."""
     steps: int = 50
     """Inference steps."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """Reverse process."""
+    sampler: Literal["ddim", "ddpm"] = "ddpm"
+    """Reverse process. With few steps and epsilon prediction DDPM was seen to correct errors that DDIM keeps."""
     seed: int = 0
     """Seed of the noise."""
     machine: Machine = Machine()

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from ..core.sampling import inference_timesteps
+from ..core.sampling import Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.plan import Plan
 from ..data.scan import Array
@@ -23,18 +23,21 @@ def draw_images(
     *,
     count: int,
     steps: int = 50,
-    sampler: Literal["ddim", "ddpm"] = "ddim",
+    sampler: Literal["ddim", "ddpm"] = "ddpm",
     seed: int = 0,
     batch: int = 16,
 ) -> Array:
     """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1].
 
-    Each image depends on (seed, its number) alone, not on the batch it was drawn in.
+    They depend on seed and count alone.
     """
     process = GaussianDiffusion(diffusion)
     device = next(network.parameters()).device
     process.to(device)
-    timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, "trailing")
+    # At the last timestep a predicted noise says next to nothing about the image, and its error grows by
+    # 1 / sqrt(alphas_cumprod); leading spacing starts below it. The other predictions can start at the end.
+    spacing: Spacing = "leading" if diffusion.prediction_type == "epsilon" else "trailing"
+    timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
     images = []
     for first in range(0, count, batch):
         numbers = range(first, min(first + batch, count))
