@@ -58,7 +58,10 @@ def main() -> None:
 
 
 def _write(table: pd.DataFrame, origin: dict[str, str], path: Path) -> None:
-    table = table.round(4).assign(**origin)
+    small = {
+        name: table[name].map("{:.2g}".format) for name in ("p_value", "p_holm") if name in table
+    }
+    table = table.round(4).assign(**small, **origin)
     write_atomic(path, table.to_csv(index=False))
     print(path)
 

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
 FLOORS = [
     {"errors", "config"},
-    {"files", "commands", "settings"},
+    {"files", "commands", "settings", "ranges"},
     {"core"},
     {"nets", "data"},
     {"engine", "evaluation"},

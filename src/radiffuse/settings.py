@@ -20,6 +20,7 @@ import yaml
 
 from .commands import COMMANDS
 from .errors import InputError
+from .ranges import verify_ranges
 
 RECIPES = Path(__file__).parent / "recipes"
 ALIASES = {"from": "from_run", "from_": "from_run"}
@@ -276,6 +277,7 @@ def _finish(command: str, values: dict[str, Any]) -> Any:
             raise InputError(
                 f"radiffuse {command}", f"{flag} is missing", f"See radiffuse {command} --help"
             )
+    verify_ranges(settings)
     return settings
 
 

@@ -70,7 +70,7 @@ def propagated_std(
     """Standard deviation of the final sample, from the responses of our step functions."""
     network = exact_network(diffusion)
     shape = (2, 1, *[2] * spatial_dims)
-    x, noise = torch.zeros(2, *shape[1:], dtype=torch.float64), torch.zeros(shape).double()
+    x, noise = torch.zeros(2, *shape, dtype=torch.float64)
     x[0], noise[1] = 1, 1
     variance = torch.ones(shape[1:], dtype=torch.float64)
     for t, t_previous in zip(timesteps, [*timesteps[1:], -1], strict=True):

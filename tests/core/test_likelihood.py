@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -29,6 +29,7 @@ def scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
+@settings(deadline=None)
 @given(numbers, numbers, numbers, numbers)
 def test_kl_is_that_of_torch(m1: float, l1: float, m2: float, l2: float) -> None:
     ours = normal_kl(scalar(m1), scalar(l1), scalar(m2), scalar(l2))
@@ -38,6 +39,7 @@ def test_kl_is_that_of_torch(m1: float, l1: float, m2: float, l2: float) -> None
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(mean=st.floats(-1.5, 1.5), log_std=st.floats(-6, 1))
 def test_the_probabilities_of_all_gray_values_sum_to_one(mean: float, log_std: float) -> None:
     log_p = discretized_log_likelihood(GRAYS, scalar(mean), scalar(log_std))
@@ -95,6 +97,18 @@ def test_term_is_the_kl_of_the_two_reverse_steps(prediction_type: str) -> None:
         factor = (b / (1 - b) - a / (1 - a)) / 2 / math.log(2)
         expected = factor * (0.1 * error[index]).square().mean().item()
         assert term[index].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_first_term_is_the_decoder_with_the_spread_of_the_step_before(variance: str) -> None:
+    config = Diffusion(prediction_type="x_start", variance=variance)  # type: ignore[arg-type]
+    diffusion = GaussianDiffusion(config, dtype=torch.float64)
+    x_start = GRAYS.reshape(1, 1, 16, 16)
+    belief = x_start + 0.01
+    term = diffusion.variational_term(belief, x_start, 0.9 * x_start, torch.tensor([0]))
+    log_std = scalar(diffusion.posterior(1, 0).variance).log() / 2
+    expected = -discretized_log_likelihood(x_start, belief, log_std).mean() / math.log(2)
+    assert term.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 def test_prior_term_is_the_kl_from_the_standard_normal() -> None:

@@ -78,6 +78,7 @@ def test_posterior_is_bayes_rule(data: st.DataObject, schedule: str) -> None:
     assert posterior.variance == pytest.approx(variance, rel=1e-6, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(data=st.data(), total=st.integers(1, 4000), spacing=st.sampled_from(SPACINGS))
 def test_timesteps_are_distinct_descending_and_training_timesteps(
     data: st.DataObject, total: int, spacing: Spacing
@@ -190,12 +191,12 @@ def test_one_step_returns_the_estimate_itself(sampler: str) -> None:
 
 def test_two_steps_by_hand() -> None:
     diffusion = double(schedule="linear", prediction_type="x_start")
-    start, guess = normal(2, 1, 1, 2, 2) / 3
+    start, guess = normal(1, 1, 2, 2), normal(1, 1, 2, 2, seed=1) / 3
     asked: dict[int, Tensor] = {}
 
     def network(x: Tensor, t: Tensor) -> Tensor:
         asked[int(t)] = x
-        return guess * (1 if int(t) == 999 else 2)
+        return guess if int(t) == 999 else guess + guess
 
     out = sample(diffusion, network, start, (999, 499), sampler="ddim", keep_estimates=True)
     assert list(asked) == [999, 499]
@@ -302,7 +303,10 @@ def test_timesteps_out_of_order_are_refused() -> None:
 @pytest.mark.parametrize(
     ("variance", "spacing"),
     # Not fixed_large with trailing: there diffusers adds noise even in the step to the clean image.
-    [*(("fixed_small", each) for each in SPACINGS), ("fixed_large", "leading")],
+    [
+        *(("fixed_small", spacing) for spacing in SPACINGS),
+        *(("fixed_large", spacing) for spacing in SPACINGS if spacing != "trailing"),
+    ],
 )
 def test_ddpm_agrees_with_diffusers(prediction_type: str, spacing: Spacing, variance: str) -> None:
     diffusers = pytest.importorskip("diffusers")

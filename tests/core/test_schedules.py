@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiffuse.core import schedules
@@ -50,6 +50,7 @@ def test_scaled_linear_is_linear_in_the_square_root() -> None:
     assert roots[-1] ** 2 == pytest.approx(0.012)
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(NAMES), steps=st.integers(2, 5000))
 def test_every_schedule_loses_signal_at_every_step(name: str, steps: int) -> None:
     betas = schedules.betas(name, steps)
@@ -62,6 +63,7 @@ def test_every_schedule_loses_signal_at_every_step(name: str, steps: int) -> Non
     assert bool((signal > 0).all())
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(NAMES), steps=st.integers(2, 2000))
 def test_zero_terminal_snr_ends_in_noise_and_keeps_the_start(name: str, steps: int) -> None:
     before = schedules.betas(name, steps)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import Augmentation
+from ..errors import InputError
 from .augment import apply, draw
 from .dataset import IGNORE
 from .prepare import Prepared
@@ -80,6 +81,13 @@ class Batches:
         self.indices = tuple(range(len(prepared))) if indices is None else tuple(indices)
         if not self.indices:
             raise ValueError("a batch needs at least one case")
+        dims = prepared.plan.spatial_dims
+        if any(not 0 <= axis < dims for axis in augmentation.flip):
+            raise InputError(
+                f"--augmentation.flip {','.join(map(str, augmentation.flip))}",
+                f"the images have the axes 0 to {dims - 1}",
+                "Leave the other axes out",
+            )
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:

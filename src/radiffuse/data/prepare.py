@@ -140,6 +140,7 @@ def prepare(
     if plan.spatial_dims == 2:
         _allocate(folder, dataset, plan, labelled)
     done = _finished_rows(folder, plan, labelled)
+    _end_last_line(folder / "rows.jsonl")
     todo = [i for i in range(len(dataset)) if i not in done]
     bad: dict[int, InputError] = {}
     count = len(done)
@@ -205,7 +206,7 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
 def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> None:
     def create(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         path = folder / name
-        if not path.exists():
+        if not _is_whole(path, dtype, shape):
             partial = folder / f".{name}.{os.getpid()}"
             np.lib.format.open_memmap(partial, "w+", dtype, shape).flush()
             os.replace(partial, path)
@@ -213,6 +214,14 @@ def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> Non
     create("images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
     if labelled:
         create("labels.npy", np.uint8, (len(dataset), *plan.size))
+
+
+def _is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        array = _open(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return array.dtype == dtype and array.shape == shape
 
 
 def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
@@ -231,12 +240,23 @@ def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
     return done
 
 
+def _end_last_line(log: Path) -> None:
+    """A line cut short by a kill must not swallow the one that is written next."""
+    if log.exists() and (text := log.read_bytes()) and not text.endswith(b"\n"):
+        with log.open("ab") as file:
+            file.write(b"\n")
+
+
 def _checksum(folder: Path, row: int, plan: Plan, labelled: bool) -> int | None:
     prepared = Prepared(folder, plan, (), (row,), (), labelled)
     try:
         crc = _crc(prepared.image(0))
-        return _crc(prepared.label(0), crc) if labelled else crc
-    except (OSError, ValueError, IndexError):
+        if labelled:
+            crc = _crc(prepared.label(0), crc)
+            if plan.spatial_dims == 3:
+                crc = _crc(prepared.foreground(0), crc)
+        return crc
+    except (OSError, ValueError, EOFError, IndexError):
         return None
 
 
@@ -257,15 +277,19 @@ def _prepare_row(folder: Path, row: int, case: Case, plan: Plan, labelled: bool)
         )
     image = image.astype(np.float16)
     label = _prepare_label(case, scan.spatial_shape, plan) if labelled else None
+    crc = _crc(image)
+    if label is not None:
+        crc = _crc(label, crc)
     if plan.spatial_dims == 2:
         _write_film_row(folder, row, image, label)
     else:
         _save(folder / f"image-{row:06d}.npy", image)
         if label is not None:
+            points = _points(label, row)
+            crc = _crc(points, crc)
             _save(folder / f"label-{row:06d}.npy", label)
-            _save(folder / f"points-{row:06d}.npy", _points(label, row))
-    crc = _crc(image)
-    return crc if label is None else _crc(label, crc)
+            _save(folder / f"points-{row:06d}.npy", points)
+    return crc
 
 
 def _prepare_label(case: Case, shape: tuple[int, ...], plan: Plan) -> Array:

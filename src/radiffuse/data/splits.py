@@ -71,6 +71,8 @@ def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -
     Raises:
         InputError: Too few patients, or the file belongs to other cases or parts a patient.
     """
+    if draw < 0:
+        raise InputError(f"--draw {draw}", "is not a draw", "Use 0 or more")
     path = (
         Path(settings.file)
         if settings.file
@@ -136,6 +138,13 @@ def _read(path: Path, dataset: Dataset) -> Splits:
                 raise InputError(
                     path, f"parts the patient of {name}", "Put all cases of a patient into one part"
                 )
+    for number, order in enumerate(splits.draws):
+        if sorted(order) != sorted(splits.train):
+            raise InputError(
+                path,
+                f"draw {number} is not an order of the training cases",
+                "Put each training case into each draw once, or remove the file",
+            )
     return splits
 
 

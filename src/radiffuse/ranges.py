@@ -1,0 +1,100 @@
+"""Legal ranges of the numbers in ``config.py``, so that a slip ends in one line and not deep in a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from .errors import InputError
+
+Range = tuple[float, float]
+AT_LEAST_0: Range = (0, math.inf)
+AT_LEAST_1: Range = (1, math.inf)
+SHARE: Range = (0, 1)
+
+RANGES: dict[str, dict[str, Range]] = {
+    "Network": {
+        "width": AT_LEAST_1,
+        "multipliers": AT_LEAST_1,
+        "blocks": AT_LEAST_1,
+        "attention_factors": AT_LEAST_1,
+        "head_channels": AT_LEAST_1,
+        "dropout": SHARE,
+    },
+    "Diffusion": {"num_train_timesteps": AT_LEAST_1, "min_snr_gamma": AT_LEAST_0},
+    "Training": {
+        "steps": AT_LEAST_1,
+        "batch_size": AT_LEAST_1,
+        "micro_batch": AT_LEAST_1,
+        "learning_rate": AT_LEAST_0,
+        "warmup_steps": AT_LEAST_0,
+        "start_learning_rate": AT_LEAST_0,
+        "final_learning_rate": AT_LEAST_0,
+        "decay_steps": AT_LEAST_0,
+        "weight_decay": AT_LEAST_0,
+        "gradient_clip": AT_LEAST_0,
+        "average_decay": SHARE,
+        "validate_every": AT_LEAST_0,
+        "checkpoint_every": AT_LEAST_1,
+        "log_every": AT_LEAST_1,
+        "seed": AT_LEAST_0,
+    },
+    "Machine": {
+        "devices": AT_LEAST_1,
+        "num_nodes": AT_LEAST_1,
+        "workers": AT_LEAST_1,
+        "threads": AT_LEAST_1,
+    },
+    "PlanSettings": {"size": (8, math.inf), "percentiles": (0, 100)},
+    "Augmentation": {
+        "flip": (0, 2),
+        "probability": SHARE,
+        "rotate": AT_LEAST_0,
+        "scale": (0, 0.9),
+        "shear": AT_LEAST_0,
+        "translate": SHARE,
+        "brightness": AT_LEAST_0,
+        "contrast": AT_LEAST_0,
+        "gamma": AT_LEAST_0,
+        "noise": AT_LEAST_0,
+    },
+    "Split": {"seed": AT_LEAST_0},
+    "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
+    "Finetune": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "timestep": AT_LEAST_0},
+    "Predict": {"overlap": (0, 0.9)},
+    "Evaluate": {"tolerance": AT_LEAST_0},
+    "Study": {
+        "labels": AT_LEAST_1,
+        "draws": AT_LEAST_1,
+        "timesteps": AT_LEAST_0,
+        "generated": AT_LEAST_1,
+        "tolerance": AT_LEAST_0,
+    },
+    "Anatomy": {"count": AT_LEAST_1, "size": AT_LEAST_1, "seed": AT_LEAST_0, "start": AT_LEAST_0},
+    "Sample": {"count": AT_LEAST_1, "steps": AT_LEAST_1, "seed": AT_LEAST_0},
+}
+"""By dataclass and field: lowest and highest legal value; of a tuple, each of its numbers."""
+
+
+def verify_ranges(settings: Any, prefix: str = "") -> None:
+    """Refuse a number outside its legal range, in the settings and the groups inside them.
+
+    Raises:
+        InputError: Names the setting, its value and what is legal.
+    """
+    ranges = RANGES.get(type(settings).__name__, {})
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            verify_ranges(value, f"{prefix}{field.name}.")
+        elif field.name in ranges and value is not None:
+            low, high = ranges[field.name]
+            numbers = value if isinstance(value, tuple) else (value,)
+            # "not within" also catches NaN, which no comparison holds for.
+            wrong = [n for n in numbers if not low <= n <= high or math.isinf(n)]
+            if wrong:
+                legal = f"at least {low}" if math.isinf(high) else f"{low} to {high}"
+                raise InputError(
+                    f"--{prefix}{field.name} {wrong[0]}", "is out of range", f"Legal is {legal}"
+                )

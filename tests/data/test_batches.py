@@ -1,0 +1,235 @@
+"""Patches of volumes, ranks, epochs, and augmentation in two and three dimensions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radiffuse.config import Augmentation
+from radiffuse.data.augment import apply, draw
+from radiffuse.data.batches import Batches, center_cut
+from radiffuse.data.dataset import IGNORE, Case
+from radiffuse.data.plan import Plan
+from radiffuse.data.prepare import Prepared
+from radiffuse.data.scan import Array
+from radiffuse.errors import InputError
+
+GEOMETRIC = Augmentation(flip=(0, 1, 2), rotate=20, scale=0.15, shear=0.1, translate=0.1)
+
+
+def volumes(
+    folder: Path, shapes: list[tuple[int, ...]], size: tuple[int, int, int], labelled: bool = True
+) -> Prepared:
+    """Volumes whose values name their voxels, with one small lesion each."""
+    for i, shape in enumerate(shapes):
+        image = np.linspace(-1, 1, int(np.prod(shape))).reshape(1, *shape).astype(np.float16)
+        label = np.zeros(shape, np.uint8)
+        label[tuple(n - 2 for n in shape)] = 1
+        np.save(folder / f"image-{i:06d}.npy", image)
+        np.save(folder / f"label-{i:06d}.npy", label)
+        np.save(folder / f"points-{i:06d}.npy", np.argwhere(label).astype(np.int32))
+    plan = Plan(3, ("CT",), ("background", "lesion"), size, (1, 1, 1))
+    cases = tuple(Case(f"v{i}", ()) for i in range(len(shapes)))
+    return Prepared(folder, plan, cases, tuple(range(len(shapes))), (), labelled)
+
+
+def numbers(prepared: Prepared, index: int) -> set[float]:
+    return set(np.unique(prepared.image(index)).tolist())
+
+
+def test_patches_lie_inside_a_larger_volume(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(12, 10, 9)], (4, 4, 4))
+    batches = Batches(prepared, batch_size=40, seed=0, augmentation=Augmentation())
+    batch = batches(0)
+    assert batch.images.shape == (40, 1, 4, 4, 4)
+    assert batch.labels is not None
+    assert batch.labels.shape == (40, 4, 4, 4)
+    whole = prepared.image(0)[0]
+    starts = set()
+    for image, label in zip(batch.images[:, 0].numpy(), batch.labels.numpy(), strict=True):
+        start = np.argwhere(whole == np.float16(image[0, 0, 0]))[0]
+        window = tuple(slice(s, s + 4) for s in start)
+        assert np.array_equal(image, whole[window].astype(np.float32))
+        assert np.array_equal(label, prepared.label(0)[window])
+        starts.add(tuple(start))
+    assert len(starts) > 5
+    with_lesion = float((batch.labels == 1).flatten(1).any(1).float().mean())
+    assert 0.3 < with_lesion < 0.9  # half are centered on the lesion, chance adds few
+
+
+def test_a_patch_larger_than_its_volume_is_filled_up(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(3, 6, 5)], (8, 6, 4))
+    batch = Batches(prepared, batch_size=20, seed=0, augmentation=Augmentation())(3)
+    assert batch.labels is not None
+    for image, label in zip(batch.images[:, 0], batch.labels, strict=True):
+        outside = torch.ones(8, dtype=torch.bool)
+        outside[2:5] = False  # three slices in the middle of eight
+        assert (image[outside] == -1).all()
+        assert (label[outside] == IGNORE).all()
+        assert not (label[2:5] == IGNORE).any()
+        assert set(image[2:5].flatten().tolist()) <= numbers(prepared, 0)
+
+
+def test_unlabelled_volumes_have_no_labels(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(8, 8, 8)] * 2, (4, 4, 4), labelled=False)
+    assert Batches(prepared, batch_size=3, seed=0, augmentation=Augmentation())(0).labels is None
+
+
+def test_patches_and_their_augmentation_replay_and_ranks_add_up(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(9, 8, 7), (6, 9, 8), (10, 10, 10)], (6, 6, 6))
+    strong = dataclasses.replace(GEOMETRIC, noise=0.2, gamma=0.3, contrast=0.2, brightness=0.1)
+
+    def batches() -> Batches:
+        return Batches(prepared, batch_size=4, seed=7, augmentation=strong)
+
+    whole = batches()(11)
+    again = batches()
+    again(2)
+    assert torch.equal(again(11).images, whole.images)
+    parts = [batches()(11, rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat([p.images for p in parts]), whole.images)
+    assert whole.labels is not None
+    assert torch.equal(torch.cat([p.labels for p in parts]), whole.labels)  # type: ignore[misc]
+    assert sum((p.cases for p in parts), ()) == whole.cases
+
+
+def test_no_two_epochs_have_the_same_order(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(4, 4, 4)] * 12, (4, 4, 4))
+    batches = Batches(prepared, batch_size=12, seed=0, augmentation=Augmentation())
+    orders = {batches(epoch).cases for epoch in range(5)}
+    assert len(orders) == 5
+    assert all(len(set(order)) == 12 for order in orders)
+
+
+def test_a_part_of_a_batch_is_that_part(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(4, 4, 4)] * 5, (4, 4, 4))
+    batch = Batches(prepared, batch_size=5, seed=0, augmentation=Augmentation())(0)
+    part = batch.part(1, 3)
+    assert len(part) == 2
+    assert torch.equal(part.images, batch.images[1:3])
+    assert part.cases == batch.cases[1:3]
+
+
+def test_no_case_is_an_error(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(4, 4, 4)], (4, 4, 4))
+    with pytest.raises(ValueError, match="at least one case"):
+        Batches(prepared, batch_size=1, seed=0, augmentation=Augmentation(), indices=())
+
+
+@pytest.mark.parametrize("axis", [3, -1])
+def test_an_axis_that_is_not_there_is_named(tmp_path: Path, axis: int) -> None:
+    prepared = volumes(tmp_path, [(4, 4, 4)], (4, 4, 4))
+    with pytest.raises(InputError, match=f"flip {axis}.*axes 0 to 2"):
+        Batches(prepared, batch_size=1, seed=0, augmentation=Augmentation(flip=(axis,)))
+
+
+def test_the_middle_of_a_volume() -> None:
+    array = np.arange(5 * 4, dtype=np.float32).reshape(1, 5, 4)
+    assert np.array_equal(center_cut(array, (3, 2)), array[:, 1:4, 1:3])
+    padded = center_cut(array, (7, 4))
+    assert np.array_equal(padded[:, 1:6], array)
+    assert (padded[:, [0, 6]] == -1).all()
+
+
+# -------------------------------------------------------------------------------------------- augmentation
+
+
+def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float) -> Array:
+    axes = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return np.sqrt(sum((a - c) ** 2 for a, c in zip(axes, center, strict=True))) < radius
+
+
+@pytest.mark.parametrize(
+    ("shape", "center", "radius"),
+    [((32, 48), (13, 28), 7.0), ((20, 24, 28), (9, 13, 12), 6.0)],
+)
+def test_image_and_label_stay_one(
+    shape: tuple[int, ...], center: tuple[float, ...], radius: float
+) -> None:
+    blob = ball(shape, center, radius)
+    image = torch.from_numpy(blob * 2.0 - 1)[None, None].float()
+    label = torch.from_numpy(blob.astype(np.int64))[None]
+    settings = dataclasses.replace(GEOMETRIC, flip=tuple(range(len(shape))))
+    moved_away = 0
+    for seed in range(15):
+        change = draw(settings, len(shape), np.random.default_rng(seed))
+        moved, moved_label = apply([change], image, label)
+        assert moved_label is not None
+        found = moved[0, 0] > 0
+        both = int((found & (moved_label[0] == 1)).sum())
+        assert 2 * both / int(found.sum() + moved_label.sum()) > 0.93
+        moved_away += int(not torch.equal(moved_label, label))
+    assert moved_away == 15
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_flip_mirrors_its_own_axis(dims: int) -> None:
+    shape = (5, 6, 7)[:dims]
+    image = torch.rand((1, 1, *shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for axis in range(dims):
+        seen = set()
+        for seed in range(12):
+            change = draw(Augmentation(flip=(axis,)), dims, np.random.default_rng(seed))
+            moved, _ = apply([change], image, None)
+            flipped = torch.flip(image, (axis + 2,))
+            same = torch.allclose(moved, image, atol=1e-5)
+            assert same or torch.allclose(moved, flipped, atol=1e-5)
+            seen.add(same)
+        assert seen == {True, False}
+
+
+def test_a_positive_shift_moves_the_sampling_point_by_that_share() -> None:
+    image = torch.full((1, 1, 20, 40), -1.0)
+    image[0, 0, 10, 20] = 1
+    for seed in range(10):
+        change = draw(Augmentation(translate=0.1), 2, np.random.default_rng(seed))
+        assert change.matrix is not None
+        shift = change.matrix[:, -1] / 2 * (20, 40)
+        assert (np.abs(shift) <= (2, 4)).all()
+        moved, _ = apply([change], image, None)
+        weight = moved[0, 0] + 1
+        rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
+        found = [float((weight * axis).sum() / weight.sum()) for axis in (rows, columns)]
+        np.testing.assert_allclose(found, (10 - shift[0], 20 - shift[1]), atol=0.05)
+
+
+def test_ignored_pixels_are_never_mixed_with_classes() -> None:
+    label = torch.zeros(1, 24, 24, dtype=torch.int64)
+    label[0, :8] = IGNORE
+    label[0, 16:] = 7
+    image = torch.zeros(1, 1, 24, 24)
+    for seed in range(10):
+        change = draw(GEOMETRIC_2D, 2, np.random.default_rng(seed))
+        _, moved = apply([change], image, label)
+        assert moved is not None
+        assert set(moved.unique().tolist()) <= {0, 7, IGNORE}
+
+
+GEOMETRIC_2D = dataclasses.replace(GEOMETRIC, flip=(0, 1))
+
+
+def test_intensity_changes_leave_labels_alone_and_stay_in_range() -> None:
+    settings = Augmentation(brightness=0.5, contrast=0.5, gamma=1, noise=0.3)
+    image = torch.rand((1, 1, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    label = torch.arange(256).reshape(1, 16, 16) % 5
+    change = draw(settings, 2, np.random.default_rng(3))
+    assert change.matrix is None
+    first, same = apply([change], image, label)
+    second, _ = apply([change], image, label)
+    assert same is not None
+    assert torch.equal(same, label)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, image)
+    assert -1 <= float(first.min()) <= float(first.max()) <= 1
+
+
+def test_never_means_never() -> None:
+    settings = dataclasses.replace(GEOMETRIC, flip=(), probability=0.0, noise=0.5, gamma=1.0)
+    image = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for seed in range(5):
+        changed, _ = apply([draw(settings, 3, np.random.default_rng(seed))], image, None)
+        assert torch.equal(changed, image)

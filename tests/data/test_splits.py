@@ -1,0 +1,132 @@
+"""Splits that a data set brings along, that are prolonged, and shares that cannot be met."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radiffuse.config import Split
+from radiffuse.data.dataset import Case, Dataset
+from radiffuse.data.splits import DRAWS, load_splits
+from radiffuse.errors import InputError
+
+
+def dataset(groups: list[int], parts: list[str | None] | None = None) -> Dataset:
+    cases = tuple(
+        Case(f"c{i:03d}", (Path(f"c{i}.png"),), Path(f"l{i}.png"), group=f"p{g}", split=part)
+        for i, (g, part) in enumerate(zip(groups, parts or [None] * len(groups), strict=True))
+    )
+    return Dataset(Path("data"), "pairs", cases)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.lists(st.integers(0, 12), min_size=4, max_size=40).filter(lambda g: len(set(g)) > 3),
+    test=st.floats(0.2, 0.5),
+    validation=st.floats(0.0, 0.2),
+    seed=st.integers(0, 5),
+)
+def test_patients_stay_together_and_nobody_is_lost(
+    tmp_path_factory: pytest.TempPathFactory,
+    groups: list[int],
+    test: float,
+    validation: float,
+    seed: int,
+) -> None:
+    cases = dataset(groups)
+    chosen = Split(test=test, validation=validation, seed=seed)
+    splits = load_splits(cases, chosen, tmp_path_factory.mktemp("s"))
+    group = {case.name: case.group for case in cases}
+    parts = (splits.train, splits.validation, splits.test)
+    assert sorted(sum(parts, ())) == sorted(group)
+    patients = [{group[name] for name in part} for part in parts]
+    assert sum(map(len, patients)) == len(set(groups))
+    assert len(splits.draws) == DRAWS
+    for order in splits.draws:
+        assert sorted(order) == sorted(splits.train)
+
+
+def test_split_and_draws_depend_on_the_seed(tmp_path: Path) -> None:
+    cases = dataset(list(range(30)))
+    first = load_splits(cases, Split(seed=0), tmp_path)
+    second = load_splits(cases, Split(seed=1), tmp_path)
+    assert first.test != second.test
+    assert len(set(first.draws)) == DRAWS
+
+
+def test_splits_of_the_data_set_win(tmp_path: Path) -> None:
+    parts: list[str | None] = ["train", "test", "validation", None, "train", "test"]
+    splits = load_splits(dataset(list(range(6)), parts), Split(test=0.2), tmp_path)
+    assert splits.test == ("c001", "c005")
+    assert splits.validation == ("c002",)
+    assert splits.train == ("c000", "c003", "c004")
+
+
+def test_a_named_file_is_written_once_and_then_obeyed(tmp_path: Path) -> None:
+    cases = dataset(list(range(10)))
+    file = tmp_path / "deep" / "splits.json"
+    chosen = Split(file=str(file), test=0.3)
+    first = load_splits(cases, chosen, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    values = json.loads(file.read_text())
+    moved = values["test"][1:]
+    values["test"], values["train"] = values["test"][:1], values["train"] + moved
+    values["draws"] = [order + moved for order in values["draws"]]
+    file.write_text(json.dumps(values))
+    edited = load_splits(cases, dataclasses.replace(chosen, test=0.9), tmp_path / "cache")
+    assert edited.test == first.test[:1]
+
+
+def test_a_further_draw_is_added_and_the_old_ones_stay(tmp_path: Path) -> None:
+    cases = dataset(list(range(10)))
+    before = load_splits(cases, Split(test=0.3), tmp_path)
+    after = load_splits(cases, Split(test=0.3), tmp_path, draw=DRAWS + 2)
+    assert len(after.draws) == DRAWS + 3
+    assert after.draws[:DRAWS] == before.draws
+    assert load_splits(cases, Split(test=0.3), tmp_path) == after
+
+
+@pytest.mark.parametrize("draw", [-1, -3])
+def test_a_negative_draw_is_refused(tmp_path: Path, draw: int) -> None:
+    with pytest.raises(InputError, match=f"--draw {draw}"):
+        load_splits(dataset(list(range(10))), Split(test=0.3), tmp_path, draw=draw)
+
+
+@pytest.mark.parametrize(
+    ("shares", "word"),
+    [
+        (Split(test=1.0), "not legal"),
+        (Split(test=-0.1), "not legal"),
+        (Split(test=0.6, validation=0.5), "not legal"),
+        (Split(test=0.01), "too few"),
+    ],
+)
+def test_shares_that_cannot_be_met(tmp_path: Path, shares: Split, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        load_splits(dataset([0, 1, 2]), shares, tmp_path)
+    assert not (tmp_path / "splits").exists()
+
+
+def test_an_order_that_is_not_of_the_pool_is_refused(tmp_path: Path) -> None:
+    cases = dataset(list(range(10)))
+    chosen = Split(file=str(tmp_path / "s.json"), test=0.3)
+    splits = load_splits(cases, chosen, tmp_path)
+    values = json.loads((tmp_path / "s.json").read_text())
+    values["draws"][0][0] = splits.test[0]  # a test case would be trained on
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"s\.json"):
+        load_splits(cases, chosen, tmp_path)
+
+
+@pytest.mark.parametrize("labels", [0, -1, 8])
+def test_budgets_outside_the_pool(tmp_path: Path, labels: int) -> None:
+    splits = load_splits(dataset(list(range(10))), Split(test=0.3, validation=0), tmp_path)
+    assert len(splits.train) == 7
+    assert splits.budget(None, 0) == splits.train
+    with pytest.raises(InputError, match=f"--labels {labels}"):
+        splits.budget(labels, 0)

@@ -1,0 +1,198 @@
+"""A mask comes back on exactly its scan's grid, whatever its axes, spacing and orientation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radiffuse.data.dataset import IGNORE
+from radiffuse.data.plan import Plan
+from radiffuse.data.scan import Array, Scan
+from radiffuse.data.transform import (
+    canonical_spacing,
+    image_to_plan,
+    label_to_plan,
+    resampled_shape,
+    scores_to_scan,
+)
+
+CLASSES = ("background", "a", "b")
+ORIENTATIONS = list(
+    itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+)
+
+
+def affine_of(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...]) -> Array:
+    """File axis i runs along the world axis ``order[i]``."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
+        affine[world, axis] = sign * spacing[axis]
+    affine[:3, 3] = (-31.0, 12.5, 400.0)
+    return affine
+
+
+def one_hot(label: Array) -> torch.Tensor:
+    whole = torch.from_numpy(label.astype(np.int64))
+    counted = whole.masked_fill(whole == IGNORE, 0)
+    return torch.nn.functional.one_hot(counted, len(CLASSES)).movedim(-1, 0).float()
+
+
+def markers(shape: tuple[int, ...]) -> Array:
+    """A label map that no flip and no permutation leaves as it is."""
+    label = np.zeros(shape, np.uint8)
+    label[: shape[0] // 2, : shape[1] // 3, shape[2] // 4 :] = 1
+    label[shape[0] // 2 :, shape[1] // 2 :, : shape[2] // 2] = 2
+    return label
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_a_volume_at_the_plans_spacing_comes_back_voxel_for_voxel(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    target = (1.5, 0.75, 2.0)
+    spacing = tuple(target[world] for world in order)
+    label = markers((10, 9, 8))
+    scan = Scan(label[None], spacing, affine_of(order, signs, spacing))
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), target)
+    planned = label_to_plan(scan, plan)
+    assert planned.shape == tuple(label.shape[order.index(world)] for world in range(3))
+    _, undo = image_to_plan(scan, plan)
+    mask, score = scores_to_scan(one_hot(planned), undo)
+    assert np.array_equal(mask, label)
+    assert score.shape == label.shape
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_all_orientations_of_one_body_look_alike(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    target = (1.0, 2.0, 3.0)
+    body = markers((10, 9, 8)).astype(np.float32)  # on right, anterior, superior axes
+    stored = body[tuple(slice(None, None, signs[order.index(w)]) for w in range(3))]
+    stored = stored.transpose(order)
+    spacing = tuple(target[world] for world in order)
+    scan = Scan(np.ascontiguousarray(stored)[None], spacing, affine_of(order, signs, spacing))
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), target, intensity="window", low=0, high=2)
+    assert canonical_spacing(scan) == target
+    np.testing.assert_allclose(image_to_plan(scan, plan)[0][0], body - 1, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(3, 14)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 4.0)] * 3),
+    orientation=st.sampled_from(ORIENTATIONS),
+)
+def test_any_volume_gets_a_mask_of_its_own_shape(
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    orientation: tuple[tuple[int, ...], tuple[int, ...]],
+) -> None:
+    scan = Scan(np.ones((1, *shape), np.int16), spacing, affine_of(*orientation, spacing))
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), (1.3, 1.7, 0.9), intensity="window", high=2)
+    image, undo = image_to_plan(scan, plan)
+    assert image.shape[1:] == resampled_shape(scan, (1.3, 1.7, 0.9)) == undo.inner
+    scores = torch.zeros(3, *image.shape[1:])
+    scores[2] = 1
+    mask, score = scores_to_scan(scores, undo)
+    assert mask.shape == score.shape == shape
+    assert (mask == 2).all()
+
+
+def test_an_oblique_volume_keeps_its_axes() -> None:
+    angle = np.deg2rad(20)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, :3] @= np.diag((-1.5, 1.5, 3.0))
+    label = markers((12, 10, 8))
+    scan = Scan(label[None], (1.5, 1.5, 3.0), affine)
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), (1.5, 1.5, 3.0))
+    planned = label_to_plan(scan, plan)
+    assert np.array_equal(planned, label[::-1])
+    mask, _ = scores_to_scan(one_hot(planned), image_to_plan(scan, plan)[1])
+    assert np.array_equal(mask, label)
+
+
+@pytest.mark.parametrize("shape", [(90, 60), (60, 90), (33, 64), (64, 64), (7, 200), (1, 5)])
+@pytest.mark.parametrize("resize", ["stretch", "fit"])
+def test_a_film_gets_a_mask_of_its_own_shape(shape: tuple[int, int], resize: str) -> None:
+    film = np.linspace(0, 255, np.prod(shape)).reshape(1, *shape).astype(np.uint8)
+    plan = Plan(2, ("image",), CLASSES, (32, 48), resize=resize)  # type: ignore[arg-type]
+    image, undo = image_to_plan(Scan(film), plan)
+    assert image.shape == (1, 32, 48)
+    assert image.dtype == np.float32
+    assert -1 <= image.min() <= image.max() <= 1
+    mask, score = scores_to_scan(torch.eye(3)[1][:, None, None].expand(3, 32, 48), undo)
+    assert mask.shape == score.shape == shape
+    assert (mask == 1).all()
+
+
+def test_fitting_keeps_the_aspect_and_does_not_count_the_padding() -> None:
+    film = np.full((1, 20, 40), 100, np.uint8)
+    film[0, :, 20:] = 200
+    plan = Plan(2, ("image",), CLASSES, (32, 32), resize="fit")
+    image, undo = image_to_plan(Scan(film), plan)
+    assert undo.inner == (16, 32)
+    assert undo.offset == (8, 0)
+    assert (image[0, :8] == -1).all()
+    assert (image[0, 24:] == -1).all()
+    np.testing.assert_allclose(image[0, 8:24, 20:], 1, atol=1e-6)
+    label = label_to_plan(Scan((film > 150).astype(np.uint8)), plan)
+    assert (label[:8] == IGNORE).all()
+    assert (label[24:] == IGNORE).all()
+    assert (label[8:24, 16:] == 1).all()
+    assert (label[8:24, :16] == 0).all()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    label = np.zeros((1, 40, 40), np.uint8)
+    label[0, :20] = IGNORE
+    label[0, 20:, 20:] = 2
+    planned = label_to_plan(Scan(label), Plan(2, ("image",), CLASSES, (20, 20)))
+    assert (planned[:9] == IGNORE).all()
+    assert set(np.unique(planned)) == {0, 2, IGNORE}
+    assert (planned[11:, 11:] == 2).all()
+
+
+def test_a_window_is_mapped_and_clipped() -> None:
+    volume = np.array([-2000, -1000, 0, 1000, 5000], np.int16).reshape(1, 5, 1, 1)
+    plan = Plan(3, ("CT",), (), (8, 8, 8), (1, 1, 1), intensity="window", low=-1000, high=1000)
+    image, _ = image_to_plan(Scan(volume, (1.0, 1.0, 1.0), np.eye(4)), plan)
+    assert image.ravel().tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_percentiles_are_each_channels_own() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(0, 1, (2, 16, 16)).astype(np.float32)
+    array[1] = array[1] * 1000 + 7000
+    image, _ = image_to_plan(Scan(array), Plan(2, ("t1", "t2"), (), (16, 16)))
+    for channel, source in zip(image, array, strict=True):
+        low, high = np.percentile(source, (0.5, 99.5))
+        expected = np.clip((source - low) / (high - low) * 2 - 1, -1, 1)
+        np.testing.assert_allclose(channel, expected, atol=1e-4)
+
+
+def test_shrinking_averages_instead_of_picking() -> None:
+    film = np.zeros((1, 64, 64), np.float32)
+    film[0, ::2] = 1.0  # stripes of one pixel
+    plan = Plan(2, ("image",), (), (16, 16), intensity="window", low=0, high=1)
+    image, _ = image_to_plan(Scan(film), plan)
+    assert np.abs(image[:, 2:-2]).max() < 0.1
+    volume = np.broadcast_to(film[0][:, :, None], (64, 64, 16))[None]
+    plan = Plan(3, ("CT",), (), (8, 8, 8), (4, 4, 1), intensity="window", low=0, high=1)
+    image, _ = image_to_plan(Scan(volume, (1.0, 1.0, 1.0), np.eye(4)), plan)
+    assert image.shape == (1, 16, 16, 16)
+    assert np.abs(image[:, 2:-2]).max() < 0.1
+
+
+def test_the_scan_is_left_as_it_was() -> None:
+    film = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    before = film.copy()
+    image_to_plan(Scan(film), Plan(2, ("image",), (), (8, 8)))
+    assert np.array_equal(film, before)

@@ -1,0 +1,228 @@
+"""Masks on the scan's own grid: volumes by sliding windows, films whole; what is kept and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import radiffuse
+from conftest import SIZE
+from radiffuse.config import Network, resolve_network
+from radiffuse.data.plan import Plan
+from radiffuse.data.scan import Array, Scan
+from radiffuse.engine.run import start_run
+from radiffuse.errors import InputError, RunError
+from radiffuse.files import write_atomic, write_json
+from radiffuse.inference.draw import draw_images
+from radiffuse.inference.predictor import Predictor
+from radiffuse.nets.registry import save_network
+from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.unet import UNet
+
+MACHINE = {"accelerator": "cpu", "precision": "32-true"}
+
+
+def tiny(dims: int, classes: int) -> Segmenter:
+    unet = resolve_network(
+        Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8),
+        spatial_dims=dims,
+        in_channels=1,
+        out_channels=classes,
+    )
+    return Segmenter.from_scratch(unet, generator=torch.Generator().manual_seed(1))
+
+
+def finished_run(folder: Path, plan: Plan) -> Path:
+    """A segmentation run without any training."""
+    with start_run(folder, "finetune", {}) as run:
+        write_atomic(folder / "plan.json", plan.to_json())
+        write_json(folder / "splits.json", {"train": [], "validation": [], "test": ["b"]})
+        save_network(tiny(plan.spatial_dims, len(plan.classes)), run.model)
+    return folder
+
+
+def volume_plan(size: tuple[int, int, int] = (8, 8, 8)) -> Plan:
+    classes = ("background", "a", "b")
+    spacing = (1.0, 1.0, 1.0)
+    return Plan(3, ("CT",), classes, size, spacing, intensity="window", low=-1, high=1)
+
+
+def oblique() -> Array:
+    angle = np.deg2rad(25)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, :3] = affine[:3, [2, 0, 1]] @ np.diag((-0.8, 1.5, 2.0))
+    affine[:3, 3] = (11, -7, 300)
+    return affine
+
+
+class Threshold(nn.Module):
+    """A network whose answer is known: class 1 where the image is bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([-images, images], dim=1) * 20
+
+
+def predictor(network: nn.Module, plan: Plan, overlap: float = 0.5) -> Predictor:
+    return Predictor(network, plan, torch.device("cpu"), contextlib.nullcontext, overlap)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
+def test_windows_put_a_volume_together_without_seams(overlap: float) -> None:
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random((1, 19, 13, 10)) < 0.5, -1.0, 1.0).astype(np.float32)
+    scan = Scan(array, (1.0, 1.0, 1.0), np.eye(4))
+    found = predictor(Threshold(), volume_plan(), overlap)(scan)
+    assert np.array_equal(found.mask, array[0] > 0)
+    assert (found.confidence > 0.99).all()
+
+
+def test_one_window_is_one_pass() -> None:
+    network = tiny(3, 3).eval()
+    with torch.no_grad():
+        network.unet.head.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    images = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(
+            predictor(network, volume_plan())._logits(images), network(images)
+        )
+
+
+def test_a_volume_smaller_than_a_window_is_filled_up_and_cut_back() -> None:
+    array = np.ones((1, 5, 9, 3), np.float32)
+    array[:, :2] = -1
+    scan = Scan(array, (1.0, 1.0, 1.0), np.eye(4))
+    found = predictor(Threshold(), volume_plan((8, 8, 8)))(scan)
+    assert np.array_equal(found.mask, array[0] > 0)
+
+
+def test_an_oblique_volume_keeps_its_grid_and_its_content(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    data = tmp_path / "ct"
+    data.mkdir()
+    shapes = {"a": (10, 8, 9), "b": (7, 12, 6)}
+    for name, shape in shapes.items():
+        values = np.where(rng.random(shape) < 0.5, -1, 1).astype(np.int16)
+        nibabel.Nifti1Image(values, oblique()).to_filename(data / f"{name}.nii.gz")
+    run = finished_run(tmp_path / "run", volume_plan())
+    out = tmp_path / "masks"
+    radiffuse.predict(run=run, data=data, out=out, machine=MACHINE, confidence=True)
+    for name, shape in shapes.items():
+        mask = nibabel.load(out / f"{name}.nii.gz")
+        assert mask.shape == shape
+        np.testing.assert_allclose(mask.affine, oblique(), atol=1e-5)
+        assert mask.header.get_zooms() == pytest.approx((0.8, 1.5, 2.0), abs=1e-5)
+        assert np.asarray(mask.dataobj).dtype == np.uint8
+        confidence = nibabel.load(out / f"{name}-confidence.nii.gz")
+        values = np.asarray(confidence.dataobj)
+        assert confidence.shape == shape
+        assert (values > 0).all()
+        assert (values <= 1 + 1e-6).all()
+    # The same through a network whose answer is known.
+    source = nibabel.load(data / "a.nii.gz")
+    array = np.asarray(source.dataobj, np.float32)[None]
+    plan = Plan(
+        3, ("CT",), ("x", "y"), (8, 8, 8), (1.5, 2.0, 0.8), intensity="window", low=-1, high=1
+    )
+    found = predictor(Threshold(), plan)(Scan(array, (0.8, 1.5, 2.0), oblique()))
+    assert np.array_equal(found.mask, array[0] > 0)
+
+
+def test_finished_masks_are_kept_and_missing_ones_added(films: Path, tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), SIZE)
+    run = finished_run(tmp_path / "run", plan)
+    out = tmp_path / "masks"
+    radiffuse.predict(run=run, data=films, out=out, machine=MACHINE)
+    masks = sorted(out.glob("*.png"))
+    assert len(masks) == 12
+    whole = masks[3].read_bytes()
+    masks[3].unlink()
+    masks[0].write_bytes(b"edited by hand")
+    radiffuse.predict(run=run, data=films, out=out, machine=MACHINE)
+    assert masks[3].read_bytes() == whole
+    assert masks[0].read_bytes() == b"edited by hand"
+
+
+def test_one_film_alone_can_be_segmented(films: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    film = sorted((films / "images").iterdir())[0]
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), (16, 16)))
+    out = radiffuse.predict(run=run, data=film, out=tmp_path / "masks", machine=MACHINE)
+    (mask,) = out.glob("*.png")
+    assert mask.stem == film.stem
+    assert Image.open(mask).size == Image.open(film).size
+
+
+def test_films_are_no_volumes(films: Path, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", volume_plan())
+    film = sorted((films / "images").iterdir())[0]
+    with pytest.raises(InputError, match=rf"{film.name}: has 2 spatial axes, the run has 3"):
+        radiffuse.predict(run=run, data=films, out=tmp_path / "masks", machine=MACHINE)
+
+
+def test_a_bad_scan_stops_or_is_listed(films: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(films / "images", data)
+    bad = sorted(data.iterdir())[2]
+    bad.write_bytes(bad.read_bytes()[:100])
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE))
+    arguments = {"run": run, "data": data, "out": tmp_path / "masks", "machine": MACHINE}
+    with pytest.raises(InputError, match=bad.name):
+        radiffuse.predict(**arguments)
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 2  # what was done is kept
+    radiffuse.predict(**arguments, reader={"skip_bad": True})
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 11
+    assert [s["case"] for s in json.loads((tmp_path / "masks/skipped.json").read_text())] == [
+        bad.stem
+    ]
+
+
+def test_runs_that_cannot_predict(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    arguments = {"data": films, "out": tmp_path / "masks", "machine": MACHINE}
+    with pytest.raises(RunError, match="no segmentation run"):
+        radiffuse.predict(run=pretrained, **arguments)
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE))
+    with pytest.raises(InputError, match="none of the run's test cases"):
+        radiffuse.predict(run=run, cases="test", **arguments)
+    weights = run / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(RunError, match=r"model\.safetensors: is damaged"):
+        radiffuse.predict(run=run, **arguments)
+    (run / "model" / "config.json").unlink()
+    with pytest.raises(RunError, match="has not finished"):
+        radiffuse.predict(run=run, **arguments)
+
+
+def test_drawn_images_depend_on_the_seed_alone() -> None:
+    from radiffuse.config import Diffusion
+
+    unet = resolve_network(
+        Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8),
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=1,
+    )
+    network = UNet(unet)
+    network.initialize(torch.Generator().manual_seed(0))
+    plan = Plan(2, ("image",), (), (16, 16))
+
+    def draw(seed: int) -> Array:
+        return draw_images(network.eval(), Diffusion(), plan, count=3, steps=2, seed=seed)
+
+    first = draw(0)
+    torch.manual_seed(7)
+    assert first.shape == (3, 1, 16, 16)
+    assert -1 <= first.min() <= first.max() <= 1
+    assert np.array_equal(first, draw(0))
+    assert not np.array_equal(first, draw(1))
+    assert not np.array_equal(first[0], first[1])
