@@ -135,8 +135,8 @@ class Diffusion:
     """The noising process and what the network learns of it."""
 
     schedule: Literal["linear", "cosine", "scaled-linear"] = "cosine"
-    """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and Dhariwal 2021, eq. 17;
-    scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012."""
+    """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and
+    Dhariwal 2021, eq. 17; scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012."""
     num_train_timesteps: int = 1000
     """T, the number of timesteps; timesteps are 0 to T - 1."""
     prediction_type: Literal["epsilon", "x_start", "v"] = "epsilon"

@@ -1,0 +1,248 @@
+"""Fine-tuning: where the network comes from, what the losses count, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import radiffuse
+from conftest import TINY
+from radiffuse.config import Diffusion, Finetune, Network, PlanSettings, resolve_network
+from radiffuse.data.batches import Batch
+from radiffuse.data.dataset import IGNORE
+from radiffuse.data.plan import Plan
+from radiffuse.engine.random import StepRandom
+from radiffuse.engine.run import Run
+from radiffuse.errors import InputError
+from radiffuse.methods.finetune import (
+    PixelProbing,
+    Segmentation,
+    build_network,
+    dice_loss,
+    grid_dice,
+    masked_cross_entropy,
+)
+from radiffuse.nets.pixel import PixelClassifier
+from radiffuse.nets.registry import load_network
+from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.unet import UNet
+
+CLASSES = ("background", "a", "b")
+PLAN = Plan(2, ("image",), CLASSES, (32, 32))
+SETTINGS = Finetune(data="d", out="o", network=Network(**TINY))  # type: ignore[arg-type]
+
+
+def settings(films: Path, tmp_path: Path, **changes: object) -> dict[str, object]:
+    return {
+        "data": films,
+        "out": tmp_path / "run",
+        "network": TINY,
+        "plan": {"size": (32, 32)},
+        "split": {"test": 0.4, "validation": 0.2},
+        "training": {"steps": 2, "batch_size": 2, "log_every": 1},
+        "reader": {"cache": str(tmp_path / "cache")},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes
+
+
+def random(total: int, start: int = 0, stop: int | None = None, step: int = 0) -> StepRandom:
+    device = torch.device("cpu")
+    return StepRandom(0, step, total=total, start=start, stop=stop or total, device=device)
+
+
+def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:
+    scratch = build_network(SETTINGS, PLAN, None)
+    tuned = build_network(SETTINGS, PLAN, Run.open(pretrained))
+    assert isinstance(scratch, Segmenter)
+    assert isinstance(tuned, Segmenter)
+    assert scratch.to_config() == tuned.to_config()
+    shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (scratch, tuned)]
+    assert shapes[0] == shapes[1]
+    assert not torch.equal(scratch.unet.state_dict()["up.0.block.conv1.weight"],
+                           tuned.unet.state_dict()["up.0.block.conv1.weight"])
+
+
+@pytest.mark.parametrize("weights", ["average", "raw"])
+def test_the_chosen_weights_are_taken_over(pretrained: Path, weights: str) -> None:
+    chosen = dataclasses.replace(SETTINGS, weights=weights)  # type: ignore[arg-type]
+    network = build_network(chosen, PLAN, Run.open(pretrained))
+    assert isinstance(network, Segmenter)
+    source = load_network(pretrained / "model", "raw" if weights == "raw" else "model")
+    own = network.unet.state_dict()
+    for name, value in source.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(own[name], value), name
+
+
+def test_the_start_depends_on_the_seed(pretrained: Path) -> None:
+    def head(seed: int, source: Run | None) -> Tensor:
+        training = dataclasses.replace(SETTINGS.training, seed=seed)
+        network = build_network(dataclasses.replace(SETTINGS, training=training), PLAN, source)
+        assert isinstance(network, Segmenter)
+        return network.unet.head.weight
+
+    for source in (None, Run.open(pretrained)):
+        assert torch.equal(head(0, source), head(0, source))
+        assert not torch.equal(head(0, source), head(1, source))
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "word"),
+    [
+        ({"method": "pixel"}, False, "needs a pre-trained network"),
+        ({"timestep": 1000}, True, "timesteps 0 to 999"),
+        ({"timestep": -1}, True, "timesteps 0 to 999"),
+    ],
+)
+def test_networks_that_cannot_be(
+    pretrained: Path, changes: dict[str, object], source: bool, word: str
+) -> None:
+    chosen = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=word):
+        build_network(chosen, PLAN, Run.open(pretrained) if source else None)
+
+
+def test_a_segmenter_is_no_pretrained_denoiser(films: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(**settings(films, tmp_path, labels=1))
+    with pytest.raises(InputError, match="not a pre-trained denoiser"):
+        build_network(SETTINGS, PLAN, run)
+
+
+def test_budget_draw_and_parts_are_kept_with_the_run(films: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(**settings(films, tmp_path, labels=2, draw=3))
+    data, splits = (
+        json.loads((run.folder / name).read_text()) for name in ("data.json", "splits.json")
+    )
+    assert data["split"]["train"] == splits["draws"][3][:2]
+    assert data["split"]["validation"] == splits["validation"]
+    assert data["cases"] == 2 + len(splits["validation"])
+    assert not set(splits["test"]) & set(data["split"]["train"] + data["split"]["validation"])
+    assert (run.folder / "validation" / "cases.csv").exists()
+
+
+def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    chosen = settings(films, tmp_path, from_=pretrained, labels=1, plan={"size": (64, 64)})
+    run = radiffuse.finetune(**chosen)
+    before = Run.open(pretrained).plan
+    assert run.plan == before.with_classes(run.plan.classes)
+    assert len(run.plan.classes) > 1
+
+
+def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no labelled image"):
+        radiffuse.finetune(**settings(unlabelled, tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------- losses
+
+
+def test_dice_loss_against_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 6, 6, generator=generator)
+    labels = torch.randint(0, 3, (2, 6, 6), generator=generator)
+    labels[1][labels[1] == 2] = 1  # class 2 is absent from the second image
+    labels[:, 0] = IGNORE
+    p, expected = logits.softmax(1).numpy(), []
+    for image in range(2):
+        for value in (1, 2):
+            truth = (labels[image] == value).numpy()[1:]
+            if truth.any():
+                share = p[image, value, 1:]
+                expected.append(1 - 2 * (share * truth).sum() / (share.sum() + truth.sum()))
+    assert len(expected) == 3
+    assert float(dice_loss(logits, labels)) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["ce", "ce+dice"])
+@pytest.mark.parametrize("fill", [0, IGNORE])
+def test_no_foreground_gives_a_finite_loss_and_gradient(loss: str, fill: int) -> None:
+    network = nn.Conv2d(1, 3, 1)
+    labels = torch.full((2, 8, 8), fill)
+    batch = Batch(torch.zeros(2, 1, 8, 8), labels, ("a", "b"))
+    value = Segmentation(network, loss).loss(network, batch, random(2)).value
+    value.backward()
+    assert value.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_ignored_pixels_pull_at_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 6, 6, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 3, (2, 6, 6), generator=generator)
+    labels[:, :3] = IGNORE
+    (masked_cross_entropy(logits, labels) + dice_loss(logits, labels)).backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, :, :3] == 0).all()
+    assert (logits.grad[:, :, 3:] != 0).any()
+
+
+def test_grid_dice_against_counting() -> None:
+    truth = torch.tensor([[[0, 1, 1, 2], [0, 1, IGNORE, 2]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
+    guess = torch.tensor([[[0, 1, 0, 2], [0, 1, 1, 1]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
+    scores = grid_dice(guess, truth, 3)
+    assert scores[0] == pytest.approx((2 * 2 / (3 + 3) + 2 * 1 / (1 + 2)) / 2)
+    assert np.isnan(scores[1])
+
+
+# -------------------------------------------------------------------------------------------------- pixels
+
+
+def pixel_classifier() -> PixelClassifier:
+    unet = resolve_network(SETTINGS.network, spatial_dims=2, in_channels=1, out_channels=1)
+    denoiser = UNet(unet)
+    denoiser.initialize(torch.Generator().manual_seed(0))
+    return PixelClassifier(denoiser, Diffusion(), 3, voters=2)
+
+
+def test_probing_trains_the_voters_alone(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(
+        **settings(films, tmp_path, from_=pretrained, labels=2, method="pixel")
+    )
+    network, source = load_network(run.model), load_network(pretrained / "model")
+    assert isinstance(network, PixelClassifier)
+    for name, value in source.state_dict().items():
+        assert torch.equal(network.denoiser.state_dict()[name], value), name
+    start = PixelClassifier(source, Diffusion(), len(run.plan.classes))  # type: ignore[arg-type]
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(start.voters.parameters(), network.voters.parameters(), strict=True)
+    ]
+    assert any(changed)
+
+
+def test_probing_never_chooses_an_ignored_pixel_while_there_are_others() -> None:
+    network = pixel_classifier()
+    labels = torch.full((2, 16, 16), IGNORE)
+    labels[0, 3:5] = 1
+    labels[1, 9:11] = 2
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    batch = Batch(torch.zeros(2, 1, 16, 16), labels, ("a", "b"))
+    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    assert value.isfinite()
+    chosen = labels.flatten(1).gather(1, seen[0])
+    assert (chosen != IGNORE).all()
+    assert all(len(row.unique()) == 32 for row in seen[0])
+
+
+def test_an_image_without_any_label_does_not_break_probing() -> None:
+    network = pixel_classifier()
+    batch = Batch(torch.zeros(2, 1, 16, 16), torch.full((2, 16, 16), IGNORE), ("a", "b"))
+    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    value.backward()
+    assert float(value) == 0
+
+
+def test_a_scratch_run_resumes_its_own_plan(films: Path, tmp_path: Path) -> None:
+    first = settings(films, tmp_path, labels=1)
+    run = radiffuse.finetune(**first)
+    before = (run.folder / "model/model.safetensors").read_bytes()
+    radiffuse.finetune(**first)
+    assert (run.folder / "model/model.safetensors").read_bytes() == before
+    assert PlanSettings(size=(32, 32)).size == run.plan.size

@@ -1,0 +1,143 @@
+"""The study: every method on the same cases, nothing twice, and what cannot be compared is refused at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import radiffuse
+from conftest import TINY
+from radiffuse.config import Study
+from radiffuse.engine.run import Run
+from radiffuse.errors import InputError
+from radiffuse.studies import _variants
+
+FINETUNE = {
+    "network": TINY,
+    "plan": {"size": (32, 32)},
+    "split": {"test": 0.4, "validation": 0.2},
+    "training": {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0},
+    "machine": {"accelerator": "cpu", "precision": "32-true"},
+}
+
+
+def arguments(films: Path, pretrained: Path, tmp_path: Path, **changes: object) -> dict[str, object]:
+    return {
+        "data": films,
+        "from_": pretrained,
+        "out": tmp_path / "study",
+        "methods": ("scratch", "finetune"),
+        "labels": (1,),
+        "draws": 2,
+        "finetune": FINETUNE | {"reader": {"cache": str(tmp_path / "cache")}},
+    } | changes
+
+
+def test_both_methods_share_cases_and_nothing_is_done_twice(
+    films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = arguments(films, pretrained, tmp_path)
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv", dtype={"case": str})
+    assert set(table["method"]) == {"scratch", "finetune"}
+    parts = json.loads((out / "data.json").read_text())["split"]
+    for _, rows in table.groupby(["method", "labels", "draw"]):
+        assert set(rows["case"]) == set(parts["test"])
+    assert table.groupby(["method", "labels", "draw"]).ngroups == 4
+    runs = {p.name: Run.open(p) for p in (out / "runs").iterdir()}
+    assert set(runs) == {f"{m}-1-{d}" for m in ("scratch", "finetune") for d in (0, 1)}
+    for draw in (0, 1):
+        pair = [runs[f"{method}-1-{draw}"] for method in ("scratch", "finetune")]
+        assert pair[0].data["split"] == pair[1].data["split"]
+        assert pair[0].plan == pair[1].plan
+        networks = [json.loads((run.model / "config.json").read_text()) for run in pair]
+        assert networks[0] == networks[1]
+        trainings = [run.config["settings"]["training"] for run in pair]
+        assert trainings[0] == trainings[1]
+        assert trainings[0]["seed"] == draw
+    a, b = (load_file(runs[f"scratch-1-{d}"].model / "model.safetensors") for d in (0, 1))
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+    assert yaml.safe_load((out / "study.yaml").read_text())["draws"] == 2
+
+    import radiffuse.studies as module
+
+    before = (out / "results.csv").read_bytes()
+    for name in ("finetune", "score_cases", "pretrain"):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
+    radiffuse.study(**chosen)
+    assert (out / "results.csv").read_bytes() == before
+
+
+def test_a_killed_study_goes_on(
+    films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import radiffuse.studies as module
+
+    class Killed(Exception):
+        pass
+
+    whole = module.finetune
+    done: list[str] = []
+
+    def until(settings):  # type: ignore[no-untyped-def]
+        if len(done) == 1:
+            raise Killed
+        done.append(Path(settings.out).name)
+        return whole(settings)
+
+    chosen = arguments(films, pretrained, tmp_path, draws=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finetune", until)
+        with pytest.raises(Killed):
+            radiffuse.study(**chosen)
+    assert done == ["scratch-1-0"]
+    first = tmp_path / "study/runs/scratch-1-0/model/model.safetensors"
+    before = first.stat().st_mtime_ns
+    radiffuse.study(**chosen)
+    assert first.stat().st_mtime_ns == before
+    table = pd.read_csv(tmp_path / "study/results.csv")
+    assert set(table["method"]) == {"scratch", "finetune"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"methods": ("scratch", "magic")}, "magic.*not a method"),
+        ({"from_": None}, "finetune.*needs a pre-trained network"),
+        ({"methods": ("scratch", "ddep")}, "unlabelled"),
+        ({"methods": ("finetune",)}, "--reference scratch"),
+        ({"draws": 0}, "--draws"),
+        ({"labels": ()}, "budget"),
+        ({"labels": (1, 500)}, "training pool"),
+        ({"parts": ("tset",)}, "tset"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_training(
+    films: Path, pretrained: Path, tmp_path: Path, changes: dict[str, object], word: str
+) -> None:
+    with pytest.raises(InputError, match=word):
+        radiffuse.study(**arguments(films, pretrained, tmp_path, **changes))
+    assert not (tmp_path / "study" / "runs").exists()
+
+
+def test_names_of_variants() -> None:
+    one = Study(methods=("scratch", "finetune"))
+    assert [v.name for v in _variants(one)] == ["scratch", "finetune"]
+    many = Study(
+        methods=("scratch", "finetune"), timesteps=(0, 50), weights=("average", "raw")
+    )
+    names = [v.name for v in _variants(many)]
+    assert names == [
+        "scratch",
+        "finetune",
+        "finetune@raw",
+        "finetune@t=50",
+        "finetune@t=50@raw",
+    ]
+    assert [v.timestep for v in _variants(many)] == [0, 0, 0, 50, 50]
