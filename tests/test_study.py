@@ -27,7 +27,9 @@ FINETUNE = {
 }
 
 
-def arguments(films: Path, pretrained: Path, tmp_path: Path, **changes: object) -> dict[str, object]:
+def arguments(
+    films: Path, pretrained: Path, tmp_path: Path, **changes: object
+) -> dict[str, object]:
     return {
         "data": films,
         "from_": pretrained,
@@ -115,7 +117,8 @@ def test_a_killed_study_goes_on(
         ({"draws": 0}, "--draws"),
         ({"labels": ()}, "budget"),
         ({"labels": (1, 500)}, "training pool"),
-        ({"parts": ("tset",)}, "tset"),
+        ({"parts": ("tset",)}, "--parts tset.*test, validation"),
+        ({"weights": ("ema",)}, "--weights ema.*average, raw"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_training(
@@ -129,9 +132,7 @@ def test_what_cannot_be_compared_is_refused_before_any_training(
 def test_names_of_variants() -> None:
     one = Study(methods=("scratch", "finetune"))
     assert [v.name for v in _variants(one)] == ["scratch", "finetune"]
-    many = Study(
-        methods=("scratch", "finetune"), timesteps=(0, 50), weights=("average", "raw")
-    )
+    many = Study(methods=("scratch", "finetune"), timesteps=(0, 50), weights=("average", "raw"))
     names = [v.name for v in _variants(many)]
     assert names == [
         "scratch",

@@ -97,6 +97,15 @@ def _verify(settings: Study) -> None:
             raise InputError(
                 f"--methods {method}", "is not a method", f"Methods are {', '.join(METHODS)}"
             )
+    for flag, words, legal in (
+        ("parts", settings.parts, ("test", "validation")),
+        ("weights", settings.weights, ("average", "raw")),
+    ):
+        for word in words:
+            if word not in legal:
+                raise InputError(
+                    f"--{flag} {word}", "is not legal", f"Choose from {', '.join(legal)}"
+                )
     needed = [m for m in settings.methods if m in PRETRAINED]
     if needed and not settings.unlabelled and not settings.from_run:
         raise InputError(

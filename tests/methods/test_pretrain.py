@@ -32,7 +32,14 @@ def cases(groups: list[str]) -> tuple[Case, ...]:
 def test_a_run_folder_is_complete(pretrained: Path) -> None:
     run = Run.open(pretrained)
     assert run.finished
-    for name in ("config.yaml", "plan.json", "data.json", "log.jsonl", "report.html", "samples.npy"):
+    for name in (
+        "config.yaml",
+        "plan.json",
+        "data.json",
+        "log.jsonl",
+        "report.html",
+        "samples.npy",
+    ):
         assert (pretrained / name).stat().st_size > 0, name
     samples = np.load(pretrained / "samples.npy", allow_pickle=False)
     assert samples.shape == (16, 32, 32)
@@ -67,7 +74,7 @@ def test_limits_are_nested() -> None:
     assert {c.name for c in _limited(dataset, 3, 1)} != names[0]
 
 
-def test_the_held_out_images_of_a_run_are_not_trained_on(unlabelled: Path, tmp_path: Path) -> None:
+def test_a_limit_is_what_the_run_says_it_used(unlabelled: Path, tmp_path: Path) -> None:
     run = radiffuse.pretrain(
         **pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache", limit=10)
         | {"training": {"steps": 1, "batch_size": 2, "validate_every": 1}}
@@ -104,7 +111,9 @@ def test_decoder_denoising_leaves_the_encoder_alone(
         }
     )
     source = load_network(pretrained / "model").state_dict()
-    changed = {k for k, v in load_network(run.model).state_dict().items() if not torch.equal(v, source[k])}
+    changed = {
+        k for k, v in load_network(run.model).state_dict().items() if not torch.equal(v, source[k])
+    }
     assert changed
     assert all(name.startswith(DECODER) for name in changed)
 
