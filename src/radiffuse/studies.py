@@ -67,6 +67,7 @@ def study(settings: Study) -> Path:
     splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1)
     for labels in settings.labels:
         splits.budget(labels, 0)
+    _refuse_other(settings, out / "study.yaml")
     write_atomic(out / "study.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
     source = _pretrained(settings, out)
     plan = source.plan if source else None
@@ -123,6 +124,24 @@ def _verify(settings: Study) -> None:
         )
     if settings.draws < 1 or not settings.labels:
         raise InputError("--draws", "leaves nothing to do", "Give at least one draw and one budget")
+
+
+def _refuse_other(settings: Study, path: Path) -> None:
+    """Refuse to mix runs of other settings into a study; methods, budgets and draws may be added."""
+    if not path.exists():
+        return
+    before, now = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, to_dict(settings)
+    for key in ("data", "unlabelled", "from_run", "parts", "tolerance", "pretrain", "finetune"):
+        old, new = before.get(key), now[key]
+        if key in ("pretrain", "finetune"):
+            old, new = (
+                {name: v for name, v in (group or {}).items() if name not in ("machine", "reader")}
+                for group in (old, new)
+            )
+        if old != new:
+            raise InputError(
+                path, f"was written with other settings of {key}", "Choose another --out"
+            )
 
 
 def _variants(settings: Study) -> Iterator[Variant]:

@@ -245,6 +245,8 @@ def test_study_compares_all_methods_and_does_nothing_twice(
     before = [path.stat().st_mtime_ns for path in models]
     radiffuse.study(**arguments)
     assert [path.stat().st_mtime_ns for path in models] == before
+    with pytest.raises(InputError, match=r"study\.yaml: was written with other settings of parts"):
+        radiffuse.study(**arguments | {"parts": ("validation",)})
 
 
 def test_losses_are_finite_without_foreground_or_labels() -> None:
