@@ -30,8 +30,8 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 check: $(READY)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
 	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")

@@ -77,8 +77,8 @@ def _claim(given: argparse.Namespace, paired: pd.DataFrame) -> None:
         "seeds": str(int(first["draws"])),
         "value": "; ".join(f"{r.labels} labels {r.difference:+.3f}" for r in rows.itertuples()),
         "interval": "; ".join(f"{r.low:+.3f} to {r.high:+.3f}" for r in rows.itertuples()),
-        "test": f"Dice against {first['reference']}, Wilcoxon on one mean difference per patient, Holm; interval by bootstrap "
-        "over draws and patients",
+        "test": f"Dice against {first['reference']}, Wilcoxon on one mean difference per patient, "
+        "Holm; interval by bootstrap over draws and patients",
         "verdict": _overall(list(rows["verdict"])),
     }
     for column, value in values.items():

@@ -1,4 +1,4 @@
-"""Legal ranges of the numbers in ``config.py``, so that a slip ends in one line and not deep in a run."""
+"""Legal ranges of the numbers in ``radiffuse.config``, so that a slip ends in one line and not deep in a run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From flags, YAML or keyword arguments to a command's settings. One parser serves all three.
 
-Order of precedence: defaults of ``config.py``, then each ``--config`` in turn, then flags. A setting inside a group
-goes by its full name (``--training.steps``) or, where it is unique, by its own (``--steps``). Lists are written with
-commas (``--labels 1,2,5``); a boolean flag alone means true.
+Order of precedence: defaults of ``radiffuse.config``, then each ``--config`` in turn, then flags. A setting inside a
+group goes by its full name (``--training.steps``) or, where it is unique, by its own (``--steps``). Lists are written
+with commas (``--labels 1,2,5``); a boolean flag alone means true.
 """
 
 from __future__ import annotations

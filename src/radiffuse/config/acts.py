@@ -1,0 +1,234 @@
+"""The settings of every command, one dataclass each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .learning import Diffusion, Machine, Training
+from .network import Network
+from .types import POSITIONAL, Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Say what is in a data set and what is wrong with it, file by file."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Data set: a folder of images, pairs, classes, nnU-Net, MSD, a DICOM tree, a table or COCO JSON."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    header_only: bool = False
+    """Read headers alone: faster, but damage inside the files goes unseen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Pre-train a denoising network on unlabelled images (DDPM objective)."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Unlabelled images; labels, if any, are not read."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    network: Network = Network()
+    """The U-Net."""
+    diffusion: Diffusion = Diffusion()
+    """The noising process."""
+    training: Training = Training(steps=10_000, average_decay=0.9999)
+    """The optimization."""
+    augmentation: Augmentation = Augmentation(flip=(1,))
+    """[related] random flips; here left to right only."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+    limit: int | None = None
+    """Use only this many images, drawn by seed; None: all."""
+    objective: Literal["ddpm", "ddep"] = "ddpm"
+    """ddpm: all noise levels; ddep: one noise level, ``sigma`` (Brempong et al. 2022)."""
+    sigma: float = 0.22
+    """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
+    from_run: str | None = None
+    """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    from_run: str | None = None
+    """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
+    method: Literal["finetune", "pixel"] = "finetune"
+    """finetune: the whole network (PTDR); pixel: voters on frozen features (Baranchuk et al. 2022)."""
+    labels: int | None = None
+    """How many labelled cases to use; None: all of the training pool."""
+    draw: int = 0
+    """Which random draw of the labelled cases."""
+    timestep: int = 0
+    """The fixed timestep, 0 to T - 1, at which the network sees the clean image. [related] the first."""
+    weights: Literal["average", "raw"] = "average"
+    """Which weights of the pre-trained run to start from."""
+    loss: Literal["ce", "ce+dice"] = "ce"
+    """Cross-entropy [related], or with Dice loss beside it."""
+    split: Split = Split()
+    """How cases are parted into training pool, validation and test."""
+    network: Network = Network()
+    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
+    training: Training = Training(
+        steps=300,
+        batch_size=8,
+        learning_rate=1e-3,
+        optimizer="adam",
+        weight_decay=1e-4,
+        decay="cosine",
+        warmup_steps=25,
+        average_decay=0.99,
+        validate_every=100,
+        checkpoint_every=100,
+    )
+    """The optimization. [related] Adam, weight decay 1e-4, cosine; [ours] 1e-3 for small networks, warm-up."""
+    augmentation: Augmentation = FINETUNE_AUGMENTATION
+    """Random changes of the training images."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Segment scans with a trained run and write masks in each scan's own geometry."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run folder of a segmentation network."""
+    data: str = field(default="", metadata=POSITIONAL)
+    """A scan, or a data set."""
+    out: str = ""
+    """Folder for the masks; finished masks are kept when the command is run again."""
+    cases: Literal["all", "test", "validation", "train"] = "all"
+    """Which cases of the data set, by the splits file of the run."""
+    overlap: float = 0.5
+    """3D: share by which neighboring windows overlap, 0 to 0.9."""
+    confidence: bool = False
+    """Write the probability of the winning class beside the mask."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Score masks against the truth: Dice, IoU, HD95, surface Dice, per case and class, with intervals."""
+
+    masks: str = field(default="", metadata=POSITIONAL)
+    """Folder of predicted masks, named as the cases."""
+    truth: str = field(default="", metadata=POSITIONAL)
+    """Labelled data set."""
+    out: str = ""
+    """Folder for cases.csv, summary.csv and report.html."""
+    tolerance: float = 2.0
+    """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Compare methods at several label budgets on the same splits, network and budget of training."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Study folder. The same command again goes on where it stopped."""
+    unlabelled: str | None = None
+    """Images to pre-train on; not needed with ``--from``."""
+    from_run: str | None = None
+    """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
+    methods: tuple[str, ...] = ("scratch", "finetune")
+    """Any of scratch, finetune, pixel, ddep, generated."""
+    labels: Ints = (1, 2, 5, 10)
+    """Label budgets."""
+    draws: int = 3
+    """Random draws of the labelled cases per budget; the draw is the seed of the training too."""
+    reference: str = "scratch"
+    """The method that the others are compared with."""
+    timesteps: Ints = (0,)
+    """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
+    weights: tuple[str, ...] = ("average",)
+    """Pre-trained weights to try: average, raw, or both."""
+    generated: int = 200
+    """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
+    pretrain: Pretrain = Pretrain()
+    """Settings of the pre-training; its data and out are set by the study."""
+    finetune: Finetune = Finetune()
+    """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
+    tolerance: float = 2.0
+    """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
+    parts: tuple[str, ...] = ("test",)
+    """Which cases to score: test, or validation while tuning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """Write procedural images with exact labels: bitewings, chest films or abdomen CT."""
+
+    kind: Literal["bitewing", "chest", "abdomen"] = field(default="bitewing", metadata=POSITIONAL)
+    """What to draw."""
+    out: str = ""
+    """Folder for the data set."""
+    count: int = 100
+    """Number of cases."""
+    labelled: bool = True
+    """Write label maps beside the images."""
+    size: Ints = (64, 64)
+    """Pixels or voxels along each axis."""
+    seed: int = 0
+    """Seed; the same seed, count and size give the same files."""
+    start: int = 0
+    """Number of the first case: other numbers are other patients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw images from a pre-trained run."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Pre-trained run, or the name of shipped weights."""
+    out: str = ""
+    """Folder for the images."""
+    count: int = 16
+    """Number of images."""
+    steps: int = 50
+    """Inference steps."""
+    sampler: Literal["ddim", "ddpm"] = "ddpm"
+    """Reverse process. With few steps and epsilon prediction DDPM was seen to correct errors that DDIM keeps."""
+    seed: int = 0
+    """Seed of the noise."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write report.html of a run or study again."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run or study folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Say in one screen what a run is: method, network, data, progress, scores."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run folder."""

@@ -1,0 +1,96 @@
+"""How a path becomes cases, arrays, splits and augmented batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .types import Floats, Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """How a path becomes cases."""
+
+    layout: Literal[
+        "auto", "images", "pairs", "classes", "nnunet", "msd", "dicom", "table", "coco"
+    ] = "auto"
+    """How the folder is organized; auto looks. See docs/reference/layouts.md."""
+    group: str | None = None
+    """Regular expression, searched in each image's path below the data folder; its first group names the patient.
+    None: the column ``patient`` of a table (``patients.csv`` or the data table), else the patient numbers of well
+    known file names, else each case is its own patient."""
+    skip_bad: bool = False
+    """Leave unusable files out, with a line in the report, instead of stopping."""
+    cache: str | None = None
+    """Folder for prepared arrays; None: ``$RADIFFUSE_CACHE``, else ``~/.cache/radiffuse``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """Overrides of what the fingerprint decides; None leaves it to the fingerprint."""
+
+    size: Ints | None = None
+    """2D: size of the whole image, in pixels (rows, columns), one number for a square. 3D: size of a patch."""
+    spacing: Floats | None = None
+    """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
+    resize: Literal["stretch", "fit"] | None = None
+    """2D: stretch to ``size``, or fit inside it and pad."""
+    window: Floats | None = None
+    """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
+    percentiles: Floats | None = None
+    """Intensity percentiles (low, high) of each image, which are mapped to [-1, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of training images. Each draw is a function of (seed, step, position in the batch)."""
+
+    flip: Ints = ()
+    """Spatial axes (0 rows, 1 columns; 3D: 0 right, 1 anterior, 2 superior) that are flipped half the time."""
+    probability: float = 1.0
+    """How often the affine and the intensity change are applied, 0 to 1 each."""
+    rotate: float = 0.0
+    """Largest rotation, in degrees, either way."""
+    scale: float = 0.0
+    """Largest change of scale, as a fraction, either way."""
+    shear: float = 0.0
+    """Largest shear, as a fraction, either way."""
+    translate: float = 0.0
+    """Largest shift, as a fraction of the extent, either way."""
+    brightness: float = 0.0
+    """Largest shift of intensity, in units of the [-1, 1] range, either way."""
+    contrast: float = 0.0
+    """Largest change of contrast, as a fraction, either way."""
+    gamma: float = 0.0
+    """Largest change of gamma, as a power of two, either way."""
+    noise: float = 0.0
+    """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""
+
+
+FINETUNE_AUGMENTATION = Augmentation(
+    flip=(),
+    rotate=10.0,
+    scale=0.1,
+    shear=0.05,
+    translate=0.05,
+    brightness=0.2,
+    contrast=0.2,
+    gamma=0.3,
+    noise=0.05,
+)
+"""[related] flips, affine, crops; [ours] magnitudes, and no flip: left and right differ in a body."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How labelled cases are parted, by patient. Splits that the data set brings along win."""
+
+    file: str | None = None
+    """Splits file to use, written if it is missing; None: one file per data set in the cache folder."""
+    test: float = 0.5
+    """Share of the patients kept for the test, 0 to 1. Nothing is ever chosen or tuned on them."""
+    validation: float = 0.1
+    """Share of the patients kept for validation."""
+    seed: int = 0
+    """Seed of the split and of the draws."""

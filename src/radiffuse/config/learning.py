@@ -1,0 +1,96 @@
+"""What is learned and how: the noising process, the optimization, the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """The noising process and what the network learns of it."""
+
+    schedule: Literal["linear", "cosine", "scaled-linear"] = "cosine"
+    """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and
+    Dhariwal 2021, eq. 17; scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012."""
+    num_train_timesteps: int = 1000
+    """T, the number of timesteps; timesteps are 0 to T - 1."""
+    prediction_type: Literal["epsilon", "x_start", "v"] = "epsilon"
+    """What the network's output means: the noise, the clean image, or the velocity (Salimans and Ho 2022)."""
+    variance: Literal["fixed_small", "fixed_large", "learned"] = "fixed_small"
+    """Variance of the reverse step; learned doubles the output channels and adds the variational bound to the loss
+    (Nichol and Dhariwal 2021, hybrid objective)."""
+    loss: Literal["mse", "smooth-l1"] = "mse"
+    """Distance between output and target."""
+    min_snr_gamma: float | None = None
+    """Clamp of the signal-to-noise loss weight (Hang et al. 2023, 5 is usual); None weighs timesteps equally."""
+    timestep_sampling: Literal["uniform", "loss-aware"] = "uniform"
+    """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, unbiased weights."""
+    zero_terminal_snr: bool = False
+    """Rescale the schedule so that the last timestep is pure noise (Lin et al. 2024); needs x_start or v."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One optimization run."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 16
+    """Images or patches per step, over all devices."""
+    micro_batch: int | None = None
+    """Images per forward pass; a smaller number accumulates gradients over several passes. None: the whole batch."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """adamw decouples weight decay; adam adds it to the gradient."""
+    learning_rate: float = 1e-4
+    """Highest learning rate."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from ``start_learning_rate``."""
+    start_learning_rate: float = 1e-5
+    """Learning rate at step 0, where there is a warm-up."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """Course of the learning rate after the warm-up."""
+    final_learning_rate: float = 0.0
+    """Learning rate at the end of the cosine."""
+    decay_steps: int | None = None
+    """Step, counted from 0, at which the cosine ends; None: the last step."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    gradient_clip: float | None = 1.0
+    """Largest norm of the gradient; None does not clip."""
+    average_decay: float = 0.9999
+    """Decay of the exponential moving average of the weights, warmed up as (1 + n) / (10 + n); 0 turns it off."""
+    validate_every: int = 500
+    """Steps between validations; 0 turns them off."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 25
+    """Steps between lines of ``log.jsonl``."""
+    seed: int = 0
+    """Seed of weights, order of cases, augmentation and noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How a run uses the machine. None of these changes what is learned, beyond rounding."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    devices: int = 1
+    """Devices per node; more than one needs torchrun or SLURM, or lets lightning-fabric start the processes."""
+    num_nodes: int = 1
+    """Nodes of a distributed run."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """Arithmetic; auto takes bf16-mixed where the machine has fast bfloat16 (recent GPUs, CPUs with AMX)."""
+    compile: bool = False
+    """Compile the network with torch.compile: about a minute at the start, then faster steps."""
+    channels_last: bool = True
+    """Keep activations in channels-last order, which is faster for 2D convolutions on CPUs and recent GPUs."""
+    checkpoint_activations: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    workers: int | None = None
+    """Threads that read and prepare files; None: one per core."""
+    threads: int | None = None
+    """Threads for arithmetic; None: torch's default. Part of bit-exactness: keep it the same when resuming."""

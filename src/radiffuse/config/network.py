@@ -1,0 +1,116 @@
+"""Which U-Net to build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .types import Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """A concrete U-Net of Dhariwal and Nichol 2021; what ``model/config.json`` of a run holds.
+
+    Every value is settled: no presets, no None.
+    """
+
+    spatial_dims: int = 2
+    """2 for films, 3 for volumes."""
+    in_channels: int = 1
+    """Channels of the input tensor."""
+    out_channels: int = 1
+    """Channels of the output tensor (twice the image's for learned variance; K for K classes)."""
+    width: int = 128
+    """Channels of the first level ("base width")."""
+    multipliers: Ints = (1, 1, 2, 2, 4, 4)
+    """Channels of each level in units of ``width``; each level after the first halves the resolution."""
+    blocks: int = 2
+    """Residual blocks per level on the way down (one more on the way up)."""
+    attention_factors: Ints = (8, 16, 32)
+    """Down-sampling factors at which self-attention stands (8 is 32 px of a 256 px image)."""
+    head_channels: int = 64
+    """Channels per attention head; levels narrower than this use one head."""
+    dropout: float = 0.0
+    """Dropout in the residual blocks, 0 to 1."""
+    scale_shift_norm: bool = True
+    """Time enters as scale and shift of the second norm (else it is added)."""
+    residual_updown: bool = True
+    """Resolution changes inside residual blocks (else by a strided convolution and interpolation)."""
+    num_groups: int = 32
+    """Groups of the group norms; the largest divisor of the channels up to this number is used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which U-Net to build: a preset by size, and overrides of single values."""
+
+    preset: Literal["tiny", "small", "base", "paper"] = "tiny"
+    """tiny: 3.0 M parameters, for 48 to 96 px on a CPU; small: 17 M, 64 to 128 px; base: 128 to 256 px on one GPU;
+    paper: the U-Net of Dhariwal and Nichol at 256 px, base width 128, 138 M parameters [paper, related]."""
+    width: int | None = None
+    """Base width; None takes the preset's."""
+    multipliers: Ints | None = None
+    """Channel multipliers by level; None takes the preset's."""
+    blocks: int | None = None
+    """Residual blocks per level; None takes the preset's."""
+    attention_factors: Ints | None = None
+    """Down-sampling factors with self-attention; None takes the preset's."""
+    head_channels: int | None = None
+    """Channels per attention head; None takes the preset's."""
+    dropout: float | None = None
+    """Dropout, 0 to 1; None takes the preset's."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "width": 16,
+        "multipliers": (1, 2, 4, 8),
+        "blocks": 1,
+        "attention_factors": (8,),
+        "head_channels": 32,
+    },
+    "small": {
+        "width": 32,
+        "multipliers": (1, 2, 4, 8),
+        "blocks": 2,
+        "attention_factors": (8,),
+        "head_channels": 32,
+    },
+    "base": {
+        "width": 64,
+        "multipliers": (1, 2, 3, 4, 4),
+        "blocks": 2,
+        "attention_factors": (8, 16),
+        "head_channels": 64,
+    },
+    "paper": {
+        "width": 128,
+        "multipliers": (1, 1, 2, 2, 4, 4),
+        "blocks": 2,
+        "attention_factors": (8, 16, 32),
+        "head_channels": 64,
+    },
+}
+"""[ours] but for ``paper``: tiny was chosen by speed, about 35 images/s at 64 px on two CPU cores."""
+
+
+def resolve_network(
+    network: Network, *, spatial_dims: int, in_channels: int, out_channels: int
+) -> UNetConfig:
+    """The concrete network that a preset and its overrides name.
+
+    Args:
+        network: Preset and overrides.
+        spatial_dims: 2 or 3.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+    values = dict(PRESETS[network.preset])
+    for name in ("width", "multipliers", "blocks", "attention_factors", "head_channels", "dropout"):
+        given = getattr(network, name)
+        if given is not None:
+            values[name] = given
+    return UNetConfig(
+        spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **values
+    )
