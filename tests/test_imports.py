@@ -21,7 +21,13 @@ FLOORS = [
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}
 """``settings`` is light; ``commands`` hands over to it when a command is called."""
-TASKS = {("pretrain", "denoising")}
+TASKS = {
+    ("pretrain", "denoising"),
+    ("finetune", "segmentation"),
+    ("diffseg", "segmentation"),
+    ("diffseg", "mask_diffusion"),
+    ("mask_diffusion", "segmentation"),
+}
 """What an act trains, where that fills a file of its own."""
 
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(config.Pretrain, "radiffuse.methods.pretrain:pretrain"),
     "sample": Command(config.Sample, "radiffuse.methods.pretrain:sample"),
     "finetune": Command(config.Finetune, "radiffuse.methods.finetune:finetune"),
+    "diffseg": Command(config.DiffSeg, "radiffuse.methods.diffseg:diffseg"),
     "predict": Command(config.Predict, "radiffuse.inference.predict:predict"),
     "evaluate": Command(config.Evaluate, "radiffuse.acts:evaluate"),
     "study": Command(config.Study, "radiffuse.studies:study"),

@@ -62,7 +62,20 @@ RANGES: dict[str, dict[str, Range]] = {
     "Split": {"seed": AT_LEAST_0},
     "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
     "Finetune": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "timestep": AT_LEAST_0},
-    "Predict": {"overlap": (0, 0.9)},
+    "Losses": {
+        "cross_entropy": AT_LEAST_0,
+        "dice": AT_LEAST_0,
+        "focal": AT_LEAST_0,
+        "focal_gamma": AT_LEAST_0,
+    },
+    "Sampling": {"steps": AT_LEAST_1, "eta": SHARE},
+    "DiffSeg": {"labels": AT_LEAST_1, "draw": AT_LEAST_0},
+    "Predict": {
+        "overlap": (0, 0.9),
+        "steps": AT_LEAST_1,
+        "samples": AT_LEAST_1,
+        "seed": AT_LEAST_0,
+    },
     "Evaluate": {"tolerance": AT_LEAST_0},
     "Study": {
         "labels": AT_LEAST_1,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,13 +67,15 @@ def from_values(command: str, values: Mapping[str, Any]) -> Any:
     given: dict[str, Any] = {}
     for config in _as_list(values.get("config")):
         given = _merge(given, read_recipe(config))
-    leaves = _leaves(command)
+    leaves, types_ = _leaves(command), dict(_walk(COMMANDS[command].settings))
     for key, value in values.items():
         if key == "config":
             continue
         name = ALIASES.get(key, key)
         dotted = name if name in _groups(command) else leaves.get(name, name)
         nested: Any = _plain(value)
+        if isinstance(nested, str) and _is_tuple(types_.get(dotted)):
+            nested = [nested]
         for part in reversed(dotted.split(".")):
             nested = {part: nested}
         given = _merge(given, nested)
@@ -150,8 +153,14 @@ def _parser(command: str) -> Any:
         exit_on_error=False,
     )
     positional = [f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")]
+    types_ = dict(_walk(cls))
     for name in positional:
-        parser.add_argument(name, type=str, nargs="?", default="", help=_help(cls, name))
+        several = (
+            {"nargs": "*", "default": []}
+            if _is_tuple(types_[name])
+            else {"nargs": "?", "default": ""}
+        )
+        parser.add_argument(name, type=str, help=_help(cls, name), **several)
     parser.add_argument(
         "--config",
         action=ActionConfigFile,
@@ -270,15 +279,25 @@ def _explain(command: str, error: Exception) -> InputError:
 
 def _finish(command: str, values: dict[str, Any]) -> Any:
     cls = COMMANDS[command].settings
+    _part_positionals(cls, values)
     settings = from_dict(cls, values)
     for field in dataclasses.fields(cls):
-        if field.default == "" and not getattr(settings, field.name):
+        if field.default in ("", ()) and not getattr(settings, field.name):
             flag = field.name.upper() if field.metadata.get("positional") else f"--{field.name}"
             raise InputError(
                 f"radiffuse {command}", f"{flag} is missing", f"See radiffuse {command} --help"
             )
     verify_ranges(settings)
     return settings
+
+
+def _part_positionals(cls: type, values: dict[str, Any]) -> None:
+    """Of words without a flag the list takes all but the last, which belongs to the setting after it."""
+    names = [f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")]
+    for several, single in itertools.pairwise(names):
+        words = values.get(several)
+        if isinstance(words, list | tuple) and words and not values.get(single):
+            values[several], values[single] = list(words[:-1]), words[-1]
 
 
 def _plain(value: Any) -> Any:

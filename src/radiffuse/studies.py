@@ -27,8 +27,8 @@ from .data.splits import Splits, load_splits
 from .engine.run import Run
 from .errors import InputError
 from .files import write_atomic
-from .methods.common import find_pretrained, read_dataset
-from .methods.finetune import finetune, score_cases
+from .methods.common import find_pretrained, read_dataset, score_cases
+from .methods.finetune import finetune
 from .methods.generated import write_generated
 from .methods.pretrain import pretrain
 from .reports.study import write_study_report

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from radiffuse.config import Augmentation
+from radiffuse.config import IGNORE, Augmentation
 from radiffuse.data.augment import apply, draw
 from radiffuse.data.batches import Batches, center_cut
-from radiffuse.data.dataset import IGNORE, Case
+from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import Prepared
 from radiffuse.data.scan import Array

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from radiffuse.config import Augmentation, PlanSettings, Split
+from radiffuse.config import IGNORE, Augmentation, PlanSettings, Split
 from radiffuse.data.augment import Change, apply, draw
 from radiffuse.data.batches import Batches
-from radiffuse.data.dataset import IGNORE, Dataset
+from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan, read_plan
 from radiffuse.data.prepare import Prepared, prepare

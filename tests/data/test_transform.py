@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radiffuse.data.dataset import IGNORE
+from radiffuse.config import IGNORE
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array, Scan
 from radiffuse.data.transform import (

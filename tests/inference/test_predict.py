@@ -20,6 +20,7 @@ from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError, RunError
 from radiffuse.files import write_atomic, write_json
 from radiffuse.inference.draw import draw_images
+from radiffuse.inference.members import Member, one_pass
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import Segmenter
@@ -63,14 +64,15 @@ def oblique() -> Array:
 
 
 class Threshold(nn.Module):
-    """A network whose answer is known: class 1 where the image is bright."""
+    """A network whose answer is known: class 1 where the image is bright, never class 2."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.cat([-images, images], dim=1) * 20
+        return torch.cat([-images, images, torch.full_like(images, -5)], dim=1) * 20
 
 
 def predictor(network: nn.Module, plan: Plan, overlap: float = 0.5) -> Predictor:
-    return Predictor(network, plan, torch.device("cpu"), contextlib.nullcontext, overlap)
+    member = Member("toy", one_pass(network), plan)
+    return Predictor([member], torch.device("cpu"), contextlib.nullcontext, overlap=overlap)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
@@ -89,9 +91,11 @@ def test_one_window_is_one_pass() -> None:
         network.unet.head.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
     images = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        torch.testing.assert_close(
-            predictor(network, volume_plan())._logits(images), network(images)
-        )
+        scan = Scan(images[0].numpy(), (1.0, 1.0, 1.0), np.eye(4))
+        expected = network(images)[0].softmax(0).max(0)
+        found = predictor(network, volume_plan())(scan)
+        assert np.array_equal(found.mask, expected.indices.numpy())
+        np.testing.assert_allclose(found.confidence, expected.values.numpy(), atol=1e-5)
 
 
 def test_a_volume_smaller_than_a_window_is_filled_up_and_cut_back() -> None:
@@ -112,7 +116,7 @@ def test_an_oblique_volume_keeps_its_grid_and_its_content(tmp_path: Path) -> Non
         nibabel.Nifti1Image(values, oblique()).to_filename(data / f"{name}.nii.gz")
     run = finished_run(tmp_path / "run", volume_plan())
     out = tmp_path / "masks"
-    radiffuse.predict(run=run, data=data, out=out, machine=MACHINE, confidence=True)
+    radiffuse.predict(runs=run, data=data, out=out, machine=MACHINE, confidence=True)
     for name, shape in shapes.items():
         mask = nibabel.load(out / f"{name}.nii.gz")
         assert mask.shape == shape
@@ -128,7 +132,7 @@ def test_an_oblique_volume_keeps_its_grid_and_its_content(tmp_path: Path) -> Non
     source = nibabel.load(data / "a.nii.gz")
     array = np.asarray(source.dataobj, np.float32)[None]
     plan = Plan(
-        3, ("CT",), ("x", "y"), (8, 8, 8), (1.5, 2.0, 0.8), intensity="window", low=-1, high=1
+        3, ("CT",), ("x", "y", "z"), (8, 8, 8), (1.5, 2.0, 0.8), intensity="window", low=-1, high=1
     )
     found = predictor(Threshold(), plan)(Scan(array, (0.8, 1.5, 2.0), oblique()))
     assert np.array_equal(found.mask, array[0] > 0)
@@ -138,13 +142,13 @@ def test_finished_masks_are_kept_and_missing_ones_added(films: Path, tmp_path: P
     plan = Plan(2, ("image",), ("background", "a"), SIZE)
     run = finished_run(tmp_path / "run", plan)
     out = tmp_path / "masks"
-    radiffuse.predict(run=run, data=films, out=out, machine=MACHINE)
+    radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
     masks = sorted(out.glob("*.png"))
     assert len(masks) == 12
     whole = masks[3].read_bytes()
     masks[3].unlink()
     masks[0].write_bytes(b"edited by hand")
-    radiffuse.predict(run=run, data=films, out=out, machine=MACHINE)
+    radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
     assert masks[3].read_bytes() == whole
     assert masks[0].read_bytes() == b"edited by hand"
 
@@ -154,7 +158,7 @@ def test_one_film_alone_can_be_segmented(films: Path, tmp_path: Path) -> None:
 
     film = sorted((films / "images").iterdir())[0]
     run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), (16, 16)))
-    out = radiffuse.predict(run=run, data=film, out=tmp_path / "masks", machine=MACHINE)
+    out = radiffuse.predict(runs=run, data=film, out=tmp_path / "masks", machine=MACHINE)
     (mask,) = out.glob("*.png")
     assert mask.stem == film.stem
     assert Image.open(mask).size == Image.open(film).size
@@ -164,7 +168,7 @@ def test_films_are_no_volumes(films: Path, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", volume_plan())
     film = sorted((films / "images").iterdir())[0]
     with pytest.raises(InputError, match=rf"{film.name}: has 2 spatial axes, the run has 3"):
-        radiffuse.predict(run=run, data=films, out=tmp_path / "masks", machine=MACHINE)
+        radiffuse.predict(runs=run, data=films, out=tmp_path / "masks", machine=MACHINE)
 
 
 def test_a_bad_scan_stops_or_is_listed(films: Path, tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_a_bad_scan_stops_or_is_listed(films: Path, tmp_path: Path) -> None:
     bad = sorted(data.iterdir())[2]
     bad.write_bytes(bad.read_bytes()[:100])
     run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE))
-    arguments = {"run": run, "data": data, "out": tmp_path / "masks", "machine": MACHINE}
+    arguments = {"runs": run, "data": data, "out": tmp_path / "masks", "machine": MACHINE}
     with pytest.raises(InputError, match=bad.name):
         radiffuse.predict(**arguments)
     assert len(list((tmp_path / "masks").glob("*.png"))) == 2  # what was done is kept
@@ -190,17 +194,17 @@ def test_a_bad_scan_stops_or_is_listed(films: Path, tmp_path: Path) -> None:
 def test_runs_that_cannot_predict(films: Path, pretrained: Path, tmp_path: Path) -> None:
     arguments = {"data": films, "out": tmp_path / "masks", "machine": MACHINE}
     with pytest.raises(RunError, match="no segmentation run"):
-        radiffuse.predict(run=pretrained, **arguments)
+        radiffuse.predict(runs=pretrained, **arguments)
     run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE))
     with pytest.raises(InputError, match="none of the run's test cases"):
-        radiffuse.predict(run=run, cases="test", **arguments)
+        radiffuse.predict(runs=run, cases="test", **arguments)
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(RunError, match=r"model\.safetensors: is damaged"):
-        radiffuse.predict(run=run, **arguments)
+        radiffuse.predict(runs=run, **arguments)
     (run / "model" / "config.json").unlink()
     with pytest.raises(RunError, match="has not finished"):
-        radiffuse.predict(run=run, **arguments)
+        radiffuse.predict(runs=run, **arguments)
 
 
 def test_drawn_images_depend_on_the_seed_alone() -> None:

@@ -6,28 +6,20 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import Diffusion, Finetune, Network, PlanSettings, resolve_network
+from radiffuse.config import IGNORE, Diffusion, Finetune, Network, PlanSettings, resolve_network
 from radiffuse.data.batches import Batch
-from radiffuse.data.dataset import IGNORE
 from radiffuse.data.plan import Plan
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
-from radiffuse.methods.finetune import (
-    PixelProbing,
-    Segmentation,
-    build_network,
-    dice_loss,
-    grid_dice,
-    masked_cross_entropy,
-)
+from radiffuse.methods.finetune import build_network
+from radiffuse.methods.segmentation import PixelProbing
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import Segmenter
@@ -139,57 +131,6 @@ def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_pa
 def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labelled image"):
         radiffuse.finetune(**settings(unlabelled, tmp_path))
-
-
-# ------------------------------------------------------------------------------------------------- losses
-
-
-def test_dice_loss_against_the_formula() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 6, 6, generator=generator)
-    labels = torch.randint(0, 3, (2, 6, 6), generator=generator)
-    labels[1][labels[1] == 2] = 1  # class 2 is absent from the second image
-    labels[:, 0] = IGNORE
-    p, expected = logits.softmax(1).numpy(), []
-    for image in range(2):
-        for value in (1, 2):
-            truth = (labels[image] == value).numpy()[1:]
-            if truth.any():
-                share = p[image, value, 1:]
-                expected.append(1 - 2 * (share * truth).sum() / (share.sum() + truth.sum()))
-    assert len(expected) == 3
-    assert float(dice_loss(logits, labels)) == pytest.approx(np.mean(expected), abs=1e-5)
-
-
-@pytest.mark.parametrize("loss", ["ce", "ce+dice"])
-@pytest.mark.parametrize("fill", [0, IGNORE])
-def test_no_foreground_gives_a_finite_loss_and_gradient(loss: str, fill: int) -> None:
-    network = nn.Conv2d(1, 3, 1)
-    labels = torch.full((2, 8, 8), fill)
-    batch = Batch(torch.zeros(2, 1, 8, 8), labels, ("a", "b"))
-    value = Segmentation(network, loss).loss(network, batch, random(2)).value
-    value.backward()
-    assert value.isfinite()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-
-
-def test_ignored_pixels_pull_at_nothing() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 6, 6, generator=generator, requires_grad=True)
-    labels = torch.randint(0, 3, (2, 6, 6), generator=generator)
-    labels[:, :3] = IGNORE
-    (masked_cross_entropy(logits, labels) + dice_loss(logits, labels)).backward()
-    assert logits.grad is not None
-    assert (logits.grad[:, :, :3] == 0).all()
-    assert (logits.grad[:, :, 3:] != 0).any()
-
-
-def test_grid_dice_against_counting() -> None:
-    truth = torch.tensor([[[0, 1, 1, 2], [0, 1, IGNORE, 2]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
-    guess = torch.tensor([[[0, 1, 0, 2], [0, 1, 1, 1]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
-    scores = grid_dice(guess, truth, 3)
-    assert scores[0] == pytest.approx((2 * 2 / (3 + 3) + 2 * 1 / (1 + 2)) / 2)
-    assert np.isnan(scores[1])
 
 
 # -------------------------------------------------------------------------------------------------- pixels

@@ -10,6 +10,7 @@ readable source, [ours] our choice.
 from .acts import (
     Anatomy,
     Check,
+    DiffSeg,
     Evaluate,
     Finetune,
     Info,
@@ -20,24 +21,27 @@ from .acts import (
     Study,
 )
 from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .learning import Diffusion, Machine, Training
+from .learning import Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
-from .types import POSITIONAL, Floats, Ints
+from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
+    "IGNORE",
     "POSITIONAL",
     "PRESETS",
     "Anatomy",
     "Augmentation",
     "Check",
     "Data",
+    "DiffSeg",
     "Diffusion",
     "Evaluate",
     "Finetune",
     "Floats",
     "Info",
     "Ints",
+    "Losses",
     "Machine",
     "Network",
     "PlanSettings",
@@ -45,7 +49,9 @@ __all__ = [
     "Pretrain",
     "Report",
     "Sample",
+    "Sampling",
     "Split",
+    "Strategy",
     "Study",
     "Training",
     "UNetConfig",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .learning import Diffusion, Machine, Training
+from .learning import Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
-from .types import POSITIONAL, Ints
+from .types import POSITIONAL, Ints, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class Finetune:
     """The fixed timestep, 0 to T - 1, at which the network sees the clean image. [related] the first."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
-    loss: Literal["ce", "ce+dice"] = "ce"
-    """Cross-entropy [related], or with Dice loss beside it."""
+    loss: Losses = Losses()
+    """Cross-entropy [related]; Dice beside it as an option."""
     split: Split = Split()
     """How cases are parted into training pool, validation and test."""
     network: Network = Network()
@@ -105,11 +105,71 @@ class Finetune:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
-    """Segment scans with a trained run and write masks in each scan's own geometry."""
+class DiffSeg:
+    """Train segmentation by mask diffusion: with recycling, its rivals, or the plain supervised reference."""
 
-    run: str = field(default="", metadata=POSITIONAL)
-    """Run folder of a segmentation network."""
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    strategy: Strategy = "recycle"
+    """How training noises a mask (Fu et al. 2023): standard: the true mask; recycle: a mask predicted from noise;
+    recycle-next: one predicted from the true mask at t + 1; self-condition (Chen et al. 2022) and self-condition-next
+    (Watson et al. 2023): a prediction beside the noised mask; none: no diffusion, the same network supervised."""
+    from_run: str | None = None
+    """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
+    labels: int | None = None
+    """How many labelled cases to use; None: all of the training pool."""
+    draw: int = 0
+    """Which random draw of the labelled cases."""
+    weights: Literal["average", "raw"] = "average"
+    """Which weights of the pre-trained run to start from."""
+    diffusion: Diffusion = Diffusion(
+        schedule="linear",
+        num_train_timesteps=1001,
+        prediction_type="x_start",
+        timestep_sampling="loss-aware",
+    )
+    """[code] linear betas, T = 1001, loss-aware timesteps; the network always predicts the clean mask."""
+    loss: Losses = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
+    """[code] Dice + 20 focal."""
+    sampling: Sampling = Sampling()
+    """How masks are drawn, in validation and, unless told otherwise, at prediction. [code] 5 steps."""
+    split: Split = Split()
+    """How cases are parted into training pool, validation and test."""
+    network: Network = Network()
+    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
+    training: Training = Training(
+        steps=700,
+        batch_size=16,
+        learning_rate=8e-4,
+        optimizer="adamw",
+        weight_decay=1e-8,
+        decay="cosine",
+        final_learning_rate=5e-5,
+        warmup_steps=100,
+        average_decay=0.99,
+        validate_every=100,
+        checkpoint_every=100,
+    )
+    """The optimization. [code] AdamW, weight decay 1e-8, clip 1.0, 1e-5 to 8e-4 in 100 steps, cosine to 5e-5; [ours]
+    steps, batch size and averaged weights."""
+    augmentation: Augmentation = FINETUNE_AUGMENTATION
+    """Random changes of the training images."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Segment scans with one or several trained runs and write masks in each scan's own geometry."""
+
+    runs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
+    """Run folders of segmentation networks of any kind; several vote as an ensemble."""
     data: str = field(default="", metadata=POSITIONAL)
     """A scan, or a data set."""
     out: str = ""
@@ -118,8 +178,22 @@ class Predict:
     """Which cases of the data set, by the splits file of the run."""
     overlap: float = 0.5
     """3D: share by which neighboring windows overlap, 0 to 0.9."""
+    sampler: Literal["ddpm", "ddim"] | None = None
+    """Mask diffusion: reverse process; None: as the run was trained to be used."""
+    steps: int | None = None
+    """Mask diffusion: inference steps; None: as the run was trained to be used."""
+    legacy_timesteps: bool = False
+    """Mask diffusion: tell the network the time as the released code of Fu et al. does; only for measuring that."""
+    samples: int = 1
+    """Mask diffusion: masks drawn per scan, whose probabilities are averaged."""
+    ensemble: Literal["probability", "vote"] = "probability"
+    """How samples and runs become one mask: mean probability, or majority vote. Every run weighs the same."""
+    seed: int = 0
+    """Seed of the noise; the same seed and scan give the same mask."""
     confidence: bool = False
     """Write the probability of the winning class beside the mask."""
+    uncertainty: bool = False
+    """Write maps of the mean probability of each class, of its variance over samples and runs, and of the entropy."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()

@@ -31,6 +31,35 @@ class Diffusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Losses:
+    """A segmentation loss: a weighted sum of terms, each a mean over an image and then over images."""
+
+    cross_entropy: float = 1.0
+    """Weight of the cross-entropy."""
+    dice: float = 0.0
+    """Weight of 1 - soft Dice, mean over the foreground classes present in the image."""
+    focal: float = 0.0
+    """Weight of the focal loss (Lin et al. 2017)."""
+    focal_gamma: float = 2.0
+    """Exponent of the focal loss; 0 is cross-entropy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a mask is drawn from noise."""
+
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    """Reverse process: ddpm draws, with the small fixed variance; ddim with ``eta`` 0 is deterministic."""
+    steps: int = 5
+    """Inference steps, spread evenly from the last training timestep to the first."""
+    eta: float = 0.0
+    """Noise of ddim, 0 to 1."""
+    legacy_timesteps: bool = False
+    """Tell the network (i + 1) / steps of T at step i, as the released code of Fu et al. does, instead of the training
+    timestep; only for measuring what that costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """One optimization run."""
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 Floats = tuple[float, ...]
 Ints = tuple[int, ...]
 
 POSITIONAL = {"positional": True}
 """Metadata of a setting that is given without a flag."""
+
+IGNORE = 255
+"""Label of pixels that no loss and no score counts."""
+
+Strategy = Literal[
+    "recycle",
+    "standard",
+    "recycle-next",
+    "self-condition",
+    "self-condition-next",
+    "none",
+]

@@ -162,6 +162,19 @@ class GaussianDiffusion(nn.Module):
         signal, spread = self._scales(t, x_start)
         return signal * noise - spread * x_start
 
+    def reverse(self, x_start: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """A draw of the posterior q(x_{t-1} | x_t, x_start), each image at its own t (Ho et al. 2020, eq. 6).
+
+        Args:
+            x_start: (B, C, *spatial), the clean image or an estimate of it.
+            x_t: (B, C, *spatial).
+            t: (B,) int64, 1 to T - 1.
+            noise: Standard normal, shaped like ``x_t``.
+        """
+        mean = _expand(self.posterior_x_start[t], x_t) * x_start
+        mean = mean + _expand(self.posterior_x_t[t], x_t) * x_t
+        return mean + (0.5 * _expand(self.posterior_log_variance[t], x_t)).exp() * noise
+
     # ---------------------------------------------------------------------------------- the network
 
     def target(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Augmentation
+from ..config import IGNORE, Augmentation
 from ..errors import InputError
 from .augment import apply, draw
-from .dataset import IGNORE
 from .prepare import Prepared
 from .scan import Array
 

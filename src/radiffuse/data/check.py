@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import Data
-from .dataset import IGNORE, Case, Dataset
+from ..config import IGNORE, Data
+from .dataset import Case, Dataset
 from .examine import CaseRecord
 from .issues import Issue, some
 from .layouts import survey

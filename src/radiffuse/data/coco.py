@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..config import IGNORE
 from ..errors import InputError
-from .dataset import IGNORE
 from .documents import read_json
 from .scan import Array
 

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-IGNORE = 255
-"""Label value that no loss and no metric counts."""
-
 
 @dataclass(frozen=True)
 class Case:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import IGNORE
 from ..errors import InputError
-from .dataset import IGNORE
 from .issues import Issue
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import IGNORE
 from ..errors import InputError
 from .cases import geometry_difference, read_case_image, read_case_label
-from .dataset import IGNORE, Case
+from .dataset import Case
 from .issues import Issue, some
 from .readers import Header, inspect, problems
 from .scan import Scan

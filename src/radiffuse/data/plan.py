@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config import PlanSettings
+from ..config import IGNORE, PlanSettings
 from ..errors import InputError
 from .cases import read_case_image, read_case_label
-from .dataset import IGNORE, Case, Dataset
+from .dataset import Case, Dataset
 
 PLAN_VERSION = 1
 FINGERPRINT_CASES = 32

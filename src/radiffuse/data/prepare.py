@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from ..config import IGNORE
 from ..errors import InputError
 from .cases import read_case_image, read_case_label
-from .dataset import IGNORE, Case, Dataset
+from .dataset import Case, Dataset
 from .plan import Plan
 from .scan import Array
 from .transform import image_to_plan, label_to_plan

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .dataset import IGNORE
+from ..config import IGNORE
 from .plan import Plan
 from .scan import Array, Scan
 
@@ -98,6 +98,13 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
         best = torch.where(wins, resized, best)
         mask[wins] = value
     return _from_canonical(mask.numpy(), undo), _from_canonical(best.numpy(), undo)
+
+
+def map_to_scan(values: Tensor, undo: Undo) -> Array:
+    """A map ``(*spatial)`` on the plan's grid as float32 ``(*shape)`` on the scan's own grid, linearly."""
+    window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
+    target = undo.shape if undo.axes is None else tuple(undo.shape[a] for a in undo.axes)
+    return _from_canonical(_resize_linear(values[window].float()[None], target)[0].numpy(), undo)
 
 
 def canonical_spacing(scan: Scan) -> tuple[float, ...]:

@@ -39,6 +39,11 @@ class StepRandom:
         whole = torch.randn((self.total, *shape), generator=self.generator, device=self.device)
         return self.share(whole)
 
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Uniform numbers in [0, 1), ``(stop - start, *shape)``."""
+        whole = torch.rand((self.total, *shape), generator=self.generator, device=self.device)
+        return self.share(whole)
+
     def share(self, whole: Tensor) -> Tensor:
         """This share of a tensor whose first axis is the step's whole batch."""
         return whole[self.start : self.stop]

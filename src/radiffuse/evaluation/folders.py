@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.dataset import IGNORE
+from ..config import IGNORE
 from ..data.scan import Array, Scan
 from ..errors import InputError
 from .segmentation import score

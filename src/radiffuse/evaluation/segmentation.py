@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.dataset import IGNORE
+from ..config import IGNORE
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]

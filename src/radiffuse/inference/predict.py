@@ -14,6 +14,7 @@ from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import read_json, write_json
+from .members import Overrides
 from .predictor import Predictor
 
 
@@ -31,9 +32,18 @@ def predict(settings: Predict) -> Path:
     Raises:
         InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
     """
-    run = Run.open(settings.run)
-    predictor = Predictor.open(run, settings.machine, settings.overlap)
-    dataset = _chosen(open_dataset(Path(settings.data), settings.reader), run, settings.cases)
+    runs = [Run.open(folder) for folder in settings.runs]
+    predictor = Predictor.open(
+        runs,
+        settings.machine,
+        Overrides(settings.sampler, settings.steps, settings.legacy_timesteps),
+        overlap=settings.overlap,
+        samples=settings.samples,
+        ensemble=settings.ensemble,
+        uncertainty=settings.uncertainty,
+        seed=settings.seed,
+    )
+    dataset = _chosen(open_dataset(Path(settings.data), settings.reader), runs[0], settings.cases)
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "classes.json", {str(i): c for i, c in enumerate(predictor.plan.classes)})
@@ -58,17 +68,15 @@ def predict(settings: Predict) -> Path:
 def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None:
     scan = read_case_image(case)
     try:
-        found = predictor(scan)
+        found = predictor(scan, case.name)
     except InputError as error:
         raise InputError(case.images[0], error.problem, error.remedy) from None
-    if confidence:
-        suffix = "".join(path.suffixes) if path.name.endswith(".nii.gz") else path.suffix
-        name = path.name.removesuffix(suffix)
-        beside = path.with_name(
-            name + ("-confidence.tif" if suffix == ".png" else "-confidence.nii.gz")
-        )
-        write_image(beside, found.confidence, scan)
-    write_label(path, found.mask, scan)
+    maps = dict(found.maps) | ({"confidence": found.confidence} if confidence else {})
+    suffix = ".tif" if path.suffix == ".png" else ".nii.gz"
+    name = path.name.removesuffix(".png").removesuffix(".nii.gz")
+    for kind, values in maps.items():
+        write_image(path.with_name(f"{name}-{kind}{suffix}"), values, scan)
+    write_label(path, found.mask, scan)  # last: it marks the case as done
 
 
 def _chosen(dataset: Dataset, run: Run, part: str) -> Dataset:

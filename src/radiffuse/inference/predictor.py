@@ -1,24 +1,28 @@
-"""A trained segmentation run, ready to segment scans: plan, network, way back to the scan's own grid."""
+"""Trained segmentation runs, ready to segment scans: plan, votes, way back to the scan's own grid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import Machine
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..data.transform import image_to_plan, scores_to_scan
+from ..data.transform import Undo, image_to_plan, map_to_scan, scores_to_scan
 from ..engine.device import make_fabric
 from ..engine.run import Run
-from ..errors import InputError, RunError
-from ..nets.registry import load_network
+from ..errors import InputError
+from .members import Member, Overrides, open_member, verify_agreement
+from .windows import slide
 
 
 @dataclass(frozen=True)
@@ -28,106 +32,218 @@ class Segmented:
     Attributes:
         mask: uint8 ``(*spatial)``, values by ``Plan.classes``.
         confidence: float32 ``(*spatial)``, probability of the winning class, 0 to 1.
+        maps: float32 ``(*spatial)`` maps of uncertainty by name, where they were asked for: ``mean-CLASS``, the mean
+            probability of each foreground class; ``entropy`` of the mean, as a share of the largest possible, 0 to 1;
+            ``variance`` of the probability over samples and runs, mean over classes, where there are at least two.
     """
 
     mask: Array
     confidence: Array
+    maps: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Predictor:
-    """Segments scans with one network.
+    """Segments scans with one run, or with several that vote.
 
     Args:
-        network: ``network(images) -> logits (B, K, *S)``.
-        plan: How scans are treated.
+        members: The runs; they must agree, see ``verify_agreement``.
         device: Where to compute.
         autocast: Context manager for the arithmetic.
         overlap: 3D: share by which windows overlap.
+        samples: Masks drawn per scan from each member that draws.
+        ensemble: ``probability``: mean probability; ``vote``: majority. Every member weighs the same.
+        uncertainty: Make the maps of ``Segmented``.
+        seed: Seed of the noise, beside the name of the scan.
+
+    Raises:
+        InputError: The members do not agree.
     """
 
     def __init__(
         self,
-        network: nn.Module,
-        plan: Plan,
+        members: Sequence[Member],
         device: torch.device,
         autocast: Callable[[], Any],
+        *,
         overlap: float = 0.5,
+        samples: int = 1,
+        ensemble: Literal["probability", "vote"] = "probability",
+        uncertainty: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.network = network.to(device).eval()
-        self.plan = plan
+        verify_agreement(list(members))
+        self.members = tuple(members)
         self.device = device
         self.autocast = autocast
         self.overlap = overlap
+        self.samples = samples
+        self.ensemble = ensemble
+        self.uncertainty = uncertainty
+        self.seed = seed
 
     @classmethod
-    def open(cls, run: Run, machine: Machine, overlap: float = 0.5) -> Predictor:
-        """The predictor of a finished run.
+    def open(
+        cls,
+        runs: Sequence[Run],
+        machine: Machine,
+        overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
+        **options: Any,
+    ) -> Predictor:
+        """The predictor of finished runs; ``options`` are those of the class.
 
         Raises:
-            RunError: Not finished, damaged, or without classes.
+            RunError: A run is not finished, damaged, or without classes.
+            InputError: The runs do not agree.
         """
-        if not run.finished:
-            command = run.config.get("command")
-            raise RunError(
-                run.folder, "has not finished training", f"Run radiffuse {command} again to resume"
-            )
-        plan = run.plan
-        if not plan.classes:
-            raise RunError(run.folder, "is no segmentation run", "Give a run of radiffuse finetune")
         fabric = make_fabric(machine)
-        network = load_network(run.model)
-        if plan.spatial_dims == 2 and machine.channels_last:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(network, plan, fabric.device, fabric.autocast, overlap)
+        members = [open_member(run, machine, fabric.device, overrides) for run in runs]
+        return cls(members, fabric.device, fabric.autocast, **options)
+
+    @property
+    def plan(self) -> Plan:
+        """How scans are treated."""
+        return self.members[0].plan
 
     @torch.no_grad()
-    def __call__(self, scan: Scan) -> Segmented:
+    def __call__(self, scan: Scan, name: str = "") -> Segmented:
         """Segment one scan.
+
+        Args:
+            scan: ``(C, *spatial)``.
+            name: Of the scan; with the seed it names the noise, so that other scans do not change the result.
 
         Raises:
             InputError: The scan has other axes or channels than the plan.
         """
-        if scan.spatial_dims != self.plan.spatial_dims:
-            raise InputError(
-                "scan",
-                f"has {scan.spatial_dims} spatial axes, the run has {self.plan.spatial_dims}",
-                "Give films to a 2D run and volumes to a 3D run",
-            )
-        image, undo = image_to_plan(scan, self.plan)
-        if image.shape[0] != len(self.plan.channels):
-            raise InputError(
-                "scan",
-                f"has {image.shape[0]} channels, the run has {len(self.plan.channels)}",
-                "Give the channels that the run was trained on",
-            )
-        logits = self._logits(torch.from_numpy(image)[None])[0]
-        mask, confidence = scores_to_scan(logits.softmax(0), undo)
-        return Segmented(mask, confidence)
+        image, undo = self._image(scan)
+        votes = _Votes(len(self.plan.classes), image.shape[1:], self.uncertainty, self.ensemble)
+        for number, member in enumerate(self.members):
+            draws = self.samples if member.draws else 1
+            for sample in range(draws):
+                generator = self._generator(name, number, sample)
+                for first, logits in self._slabs(member, image, generator):
+                    votes.add(first, logits[-1].softmax(0), 1 / (draws * len(self.members)))
+                votes.draws += 1
+        return votes.result(undo, self.plan.classes)
+
+    @torch.no_grad()
+    def every_step(self, scan: Scan, name: str = "") -> list[Array]:
+        """The mask that each step of the first run thought of, the result last: uint8 ``(*spatial)`` each."""
+        image, undo = self._image(scan)
+        steps: list[_Votes] = []
+        for first, logits in self._slabs(self.members[0], image, self._generator(name, 0, 0)):
+            steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
+            for votes, step in zip(steps, logits, strict=True):
+                votes.add(first, step.softmax(0), 1.0)
+        return [votes.result(undo, self.plan.classes).mask for votes in steps]
 
     def pairs(self, dataset: Dataset) -> Iterator[tuple[str, Scan, Scan, Scan]]:
         """Name, image, predicted and true label map of each case, read and segmented one by one."""
         for case in dataset:
             scan = read_case_image(case)
             truth = read_case_label(case)
-            yield case.name, scan, scan.with_array(self(scan).mask[None]), truth
+            yield case.name, scan, scan.with_array(self(scan, case.name).mask[None]), truth
 
-    def _logits(self, images: Tensor) -> Tensor:
-        """``(1, K, *grid)`` float32 on the CPU."""
-        with self.autocast():
-            if self.plan.spatial_dims == 2:
-                return self.network(images.to(self.device)).float().cpu()  # type: ignore[no-any-return]
-            from monai.inferers import sliding_window_inference
+    def _image(self, scan: Scan) -> tuple[Tensor, Undo]:
+        plan = self.plan
+        if scan.spatial_dims != plan.spatial_dims:
+            raise InputError(
+                "scan",
+                f"has {scan.spatial_dims} spatial axes, the run has {plan.spatial_dims}",
+                "Give films to a 2D run and volumes to a 3D run",
+            )
+        image, undo = image_to_plan(scan, plan)
+        if image.shape[0] != len(plan.channels):
+            raise InputError(
+                "scan",
+                f"has {image.shape[0]} channels, the run has {len(plan.channels)}",
+                "Give the channels that the run was trained on",
+            )
+        return torch.from_numpy(image), undo
 
-            size = images.shape[2:]
-            return sliding_window_inference(  # type: ignore[no-any-return]
-                images,
-                self.plan.size,
-                1,
-                self.network,
-                overlap=self.overlap,
-                mode="gaussian",
-                padding_mode="constant",
-                cval=-1.0,
-                sw_device=self.device,
-                device=torch.device("cpu"),
-            ).float()[(..., *(slice(0, n) for n in size))]
+    def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
+        words = (self.seed, zlib.crc32(name.encode()), member, sample)
+        entropy = np.random.SeedSequence(words).generate_state(2, np.uint32)
+        return torch.Generator().manual_seed(int(entropy[0]) << 31 ^ int(entropy[1]))
+
+    def _slabs(
+        self, member: Member, image: Tensor, generator: torch.Generator
+    ) -> Iterator[tuple[int, Tensor]]:
+        """First plane and logits ``(steps, K, planes, ...)`` of the image's parts, blended over windows."""
+
+        def window(images: Tensor) -> Tensor:
+            with self.autocast():
+                return (
+                    member.segment(images.to(self.device), generator).transpose(0, 1).flatten(1, 2)
+                )
+
+        classes = len(self.plan.classes)
+        if self.plan.spatial_dims == 2:
+            yield 0, window(image[None])[0].float().cpu().unflatten(0, (-1, classes))
+            return
+        for first, slab in slide(image, self.plan.size, window, overlap=self.overlap):
+            yield first, slab.unflatten(0, (-1, classes))
+
+
+class _Votes:
+    """Mean probability on the plan's grid, and its spread. Those of a volume lie on disk, not in memory."""
+
+    def __init__(
+        self,
+        classes: int,
+        shape: Sequence[int],
+        uncertainty: bool = False,
+        ensemble: Literal["probability", "vote"] = "probability",
+    ) -> None:
+        self.mean = _store((classes, *shape))
+        self.square = _store((classes, *shape)) if uncertainty else None
+        self.ensemble = ensemble
+        self.draws = 0
+
+    def add(self, first: int, probability: Tensor, weight: float) -> None:
+        """Count a slab ``(K, planes, ...)`` that begins at plane ``first``."""
+        share = probability.numpy()
+        if self.ensemble == "vote":
+            share = (
+                np.arange(len(share)).reshape(-1, *[1] * (share.ndim - 1)) == share.argmax(0)
+            ).astype(np.float32)
+        rows = slice(first, first + share.shape[1])
+        self.mean[:, rows] += weight * share
+        if self.square is not None:
+            self.square[:, rows] += weight * share**2
+
+    def result(self, undo: Undo, classes: Sequence[str]) -> Segmented:
+        mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
+        if self.square is None:
+            return Segmented(mask, confidence)
+        maps = {
+            f"mean-{name}": map_to_scan(torch.from_numpy(self.mean[i]), undo)
+            for i, name in enumerate(classes)
+            if i > 0
+        }
+        maps["entropy"] = map_to_scan(torch.from_numpy(self._entropy()), undo)
+        if self.draws > 1:
+            maps["variance"] = map_to_scan(torch.from_numpy(self._variance()), undo)
+        return Segmented(mask, confidence, maps)
+
+    def _entropy(self) -> Array:
+        """A class at a time, so that memory does not grow with their number."""
+        total = np.zeros(self.mean.shape[1:], np.float32)
+        for share in self.mean:
+            total -= share * np.log(np.maximum(share, 1e-12))
+        return total / np.float32(np.log(len(self.mean)))
+
+    def _variance(self) -> Array:
+        assert self.square is not None
+        total = np.zeros(self.mean.shape[1:], np.float32)
+        for mean, square in zip(self.mean, self.square, strict=True):
+            total += np.maximum(square - mean**2, 0)
+        return total / np.float32(len(self.mean))
+
+
+def _store(shape: Sequence[int]) -> Array:
+    """Zeros: in memory for a film, in a file that nobody else sees for a volume."""
+    if len(shape) == 3:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=tuple(shape))

@@ -1,20 +1,32 @@
-"""What every act does before its own work: read the data set, settle the plan, prepare the arrays."""
+"""What every act does before its own work: read the data set, settle the plan, prepare the arrays.
+
+And what every segmentation act does after it: score the cases that were held out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Data, Machine, PlanSettings, UNetConfig
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Data, DiffSeg, Finetune, Machine, PlanSettings, UNetConfig
+from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
-from ..data.plan import Plan, make_plan
+from ..data.plan import Plan, find_classes, make_plan
 from ..data.prepare import Prepared, cache_folder, prepare
+from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
+from ..evaluation.writing import write_evaluation
 from ..files import write_atomic
+from ..inference.predictor import Predictor
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -102,3 +114,139 @@ def verify_size(plan: Plan, unet: UNetConfig) -> None:
             f"the network needs a multiple of {multiple} along each axis",
             "Set --size accordingly, or use a network with fewer levels",
         )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Everything a segmentation act learns from.
+
+    Attributes:
+        dataset: The labelled cases.
+        splits: How they are parted.
+        plan: How they are treated.
+        batches: Training batches of the label budget.
+        held_out: 2D: validation images ``(N, C, *S)`` and labels ``(N, *S)`` on the plan's grid; None where there
+            are none, and in 3D.
+        source: The pre-trained run to start from, or None.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    plan: Plan
+    batches: Batches
+    held_out: dict[str, Tensor] | None
+    source: Run | None
+
+
+def labelled_data(run: Run, settings: Finetune | DiffSeg) -> Labelled:
+    """Read, split and prepare the labelled cases; a pre-trained run's plan goes before one of the data's own.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+    """
+    dataset = read_dataset(settings.data, settings.reader).labelled
+    if not len(dataset):
+        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+    cache = cache_folder(settings.reader.cache)
+    splits = load_splits(dataset, settings.split, cache, settings.draw)
+    budget = splits.budget(settings.labels, settings.draw)
+    write_splits(run.folder / "splits.json", splits)
+    source = find_pretrained(settings.from_run) if settings.from_run else None
+    plan = _segmentation_plan(run, dataset, settings.plan, source)
+    used = set(budget) | set(splits.validation)
+    prepared = prepare_dataset(
+        dataset.filter(lambda case: case.name in used),
+        plan,
+        settings.reader,
+        settings.machine,
+        labelled=True,
+    )
+    place = {case.name: i for i, case in enumerate(prepared.cases)}
+    run.write_data(
+        describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
+    )
+    held_out = [place[name] for name in splits.validation if name in place]
+    batches = Batches(
+        prepared,
+        batch_size=settings.training.batch_size,
+        seed=settings.training.seed,
+        augmentation=settings.augmentation,
+        indices=[place[name] for name in budget if name in place],
+    )
+    return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), source)
+
+
+def score_validation(run: Run, labelled: Labelled, settings: Finetune | DiffSeg) -> None:
+    """Score the validation cases at their own resolution, unless validation is off."""
+    if labelled.splits.validation and settings.training.validate_every:
+        score_cases(
+            run,
+            labelled.dataset,
+            labelled.splits.validation,
+            run.folder / "validation",
+            settings.machine,
+        )
+
+
+def score_cases(
+    run: Run,
+    dataset: Dataset,
+    names: Sequence[str],
+    out: Path,
+    machine: Machine,
+    tolerance: float = 2.0,
+) -> Path:
+    """Segment the named cases at their own resolution and write cases.csv and overlays.npz.
+
+    Args:
+        run: A finished segmentation run.
+        dataset: Where the cases are.
+        names: Which cases.
+        out: Folder to write to.
+        machine: Device and precision.
+        tolerance: Of the surface Dice, in mm.
+    """
+    return score_with(Predictor.open([run], machine), dataset, names, out, tolerance)
+
+
+def score_with(
+    predictor: Predictor, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
+) -> Path:
+    """As ``score_cases``, with a predictor of any kind."""
+    wanted = set(names)
+    chosen = dataset.filter(lambda case: case.name in wanted)
+    return write_evaluation(
+        predictor.pairs(chosen),
+        predictor.plan.classes,
+        out,
+        tolerance=tolerance,
+        groups={case.name: case.group for case in chosen},
+    )
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _segmentation_plan(
+    run: Run, dataset: Dataset, settings: PlanSettings, source: Run | None
+) -> Plan:
+    """The pre-trained run's treatment with this data's classes; or a plan of the data's own."""
+    if source is None or (run.folder / "plan.json").exists():
+        return plan_of(run, dataset, settings, labelled=True)
+    plan = source.plan.with_classes(find_classes(dataset))
+    if len(plan.channels) != len(dataset.channels):
+        raise InputError(
+            dataset.root,
+            f"has {len(dataset.channels)} channels, the pre-trained run has {len(plan.channels)}",
+            "Pre-train on images of the same channels",
+        )
+    write_atomic(run.folder / "plan.json", plan.to_json())
+    return plan
+
+
+def _held_out(prepared: Prepared, indices: Sequence[int]) -> dict[str, Tensor] | None:
+    if not indices or prepared.plan.spatial_dims != 2:
+        return None
+    images = np.stack([np.asarray(prepared.image(i), np.float32) for i in indices])
+    labels = np.stack([np.asarray(prepared.label(i), np.int64) for i in indices])
+    return {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
+from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .segmenter import Segmenter
 from .unet import UNet
@@ -41,6 +42,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         return unet
     if config["kind"] == "segmenter":
         return Segmenter(unet, int(config["timestep"]))
+    if config["kind"] == "mask-denoiser":
+        classes, conditioned = int(config["classes"]), bool(config["self_condition"])
+        return MaskDenoiser(unet, classes, self_condition=conditioned)
     if config["kind"] == "pixel":
         return PixelClassifier(
             unet,

@@ -33,14 +33,14 @@ class Segmenter(nn.Module):
         """The network with random weights; ``config.out_channels`` is the number of classes."""
         unet = UNet(config)
         unet.initialize(generator)
-        return cls(_with_head(unet, config.out_channels, generator), timestep)
+        return cls(with_head(unet, config.out_channels, generator), timestep)
 
     @classmethod
     def from_denoiser(
         cls, denoiser: UNet, *, classes: int, timestep: int = 0, generator: torch.Generator
     ) -> Segmenter:
         """A pre-trained denoiser with its last 3x3 convolution replaced by one of ``classes`` outputs."""
-        return cls(_with_head(denoiser, classes, generator), timestep)
+        return cls(with_head(denoiser, classes, generator), timestep)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
@@ -53,7 +53,7 @@ class Segmenter(nn.Module):
         return {"kind": "segmenter", "timestep": self.timestep, "unet": asdict(self.unet.config)}
 
 
-def _with_head(unet: UNet, classes: int, generator: torch.Generator) -> UNet:
+def with_head(unet: UNet, classes: int, generator: torch.Generator) -> UNet:
     """The same trunk under a fresh head; not zero, since a zero head would hold back the trunk's gradient."""
     config = replace(unet.config, out_channels=classes)
     result = UNet(config, checkpoint_activations=unet.checkpoint_activations)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.dataset import IGNORE
+from ..config import IGNORE
 from ..data.scan import Array
 from .palette import PREDICTION, TRUTH
 from .style import styled

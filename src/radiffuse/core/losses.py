@@ -1,0 +1,98 @@
+"""Segmentation losses, each a value per image, so that images can be weighted and batches be taken in parts.
+
+Logits are ``(B, K, *spatial)``, labels ``(B, *spatial)`` int64 with 255 where nothing is to be learned. Every loss is
+finite on an image without foreground and on one without any label; there it is 0 where nothing was asked.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from radiffuse.config import IGNORE, Losses
+
+DICE_SMOOTHING = 1e-5
+"""Added above and below the fraction, so that an empty pair is 1 and the gradient stays finite."""
+
+
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, weights: Losses
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the terms that count.
+
+    Args:
+        logits: ``(B, K, *spatial)``.
+        labels: ``(B, *spatial)`` int64.
+        weights: What each term weighs; a term of weight 0 is not computed.
+
+    Returns:
+        The loss of each image, ``(B,)``, and the terms by name, ``(B,)`` each, before their weights.
+    """
+    terms = {}
+    if weights.cross_entropy:
+        terms["cross_entropy"] = cross_entropy(logits, labels)
+    if weights.dice:
+        terms["dice"] = dice_loss(logits, labels)
+    if weights.focal:
+        terms["focal"] = focal_loss(logits, labels, weights.focal_gamma)
+    total = torch.zeros(len(logits), device=logits.device)
+    for name, term in terms.items():
+        total = total + getattr(weights, name) * term
+    return total, terms
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled pixels of each image, ``(B,)``; 0 where there are none."""
+    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    return _pixel_mean(losses, labels)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
+    """Mean of -(1 - p)^gamma log p, p of the true class (Lin et al. 2017, eq. 4), ``(B,)``."""
+    log_p = -functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    return _pixel_mean(-((1 - log_p.exp()) ** gamma) * log_p, labels)
+
+
+def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - soft Dice, mean over the foreground classes present in each image, ``(B,)``; 0 where none is."""
+    counted = labels != IGNORE
+    truth = one_hot(labels, logits.shape[1]) * counted[:, None]
+    share = logits.softmax(1) * counted[:, None]
+    overlap = (truth * share).flatten(2).sum(2)[:, 1:]
+    volume = (truth + share).flatten(2).sum(2)[:, 1:]
+    present = truth.flatten(2).sum(2)[:, 1:] > 0
+    dice = (2 * overlap + DICE_SMOOTHING) / (volume + DICE_SMOOTHING)
+    return ((1 - dice) * present).sum(1) / present.sum(1).clamp(min=1)
+
+
+def dice_scores(prediction: Tensor, labels: Tensor, classes: int) -> list[float]:
+    """Dice of each image, mean over the foreground classes in truth or prediction; NaN where there is none.
+
+    Args:
+        prediction: ``(B, *spatial)`` label values.
+        labels: ``(B, *spatial)``; 255 is left out.
+        classes: K.
+    """
+    scores = []
+    for guess, truth in zip(prediction, labels, strict=True):
+        counted = truth != IGNORE
+        found = []
+        for value in range(1, classes):
+            a, b = (guess == value) & counted, (truth == value) & counted
+            total = int(a.sum() + b.sum())
+            if total:
+                found.append(2 * float((a & b).sum()) / total)
+        scores.append(sum(found) / len(found) if found else float("nan"))
+    return scores
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """``(B, *spatial)`` int64 as float32 ``(B, K, *spatial)``; 255 counts as background."""
+    safe = labels.masked_fill(labels == IGNORE, 0)
+    return functional.one_hot(safe, classes).movedim(-1, 1).float()
+
+
+def _pixel_mean(losses: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the labelled pixels; at the others the loss is already 0."""
+    return losses.flatten(1).sum(1) / (labels != IGNORE).flatten(1).sum(1).clamp(min=1)

@@ -1,0 +1,79 @@
+"""Draw masks for images from a mask denoiser, and keep what every step thought of the clean mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config import Diffusion, Sampling
+from ..core.diffusion import GaussianDiffusion
+from ..core.masks import logits_to_x_start
+from ..core.sampling import inference_timesteps, sample
+from ..errors import InputError
+from ..nets.mask_denoiser import MaskDenoiser
+
+
+class MaskSampler:
+    """From noise to a mask in few steps, with DDPM or DDIM of ``core``.
+
+    Args:
+        network: The denoiser.
+        diffusion: The process it was trained on.
+        sampling: How to draw.
+
+    Raises:
+        InputError: More steps than the process has timesteps.
+    """
+
+    def __init__(self, network: MaskDenoiser, diffusion: Diffusion, sampling: Sampling) -> None:
+        self.network = network
+        self.process = GaussianDiffusion(diffusion)
+        self.sampling = sampling
+        total = diffusion.num_train_timesteps
+        if sampling.steps > total:
+            raise InputError(
+                f"--steps {sampling.steps}",
+                f"the run was trained on {total} timesteps",
+                f"Use 1 to {total}",
+            )
+        n = sampling.steps
+        # One step has to start at the noise, not at the clean end.
+        self.timesteps = inference_timesteps(n, total, "linspace" if n > 1 else "trailing")
+        told = (
+            [total * (n - i) / n - 1 for i in range(n)]
+            if sampling.legacy_timesteps
+            else self.timesteps
+        )
+        self.told = dict(zip(self.timesteps, told, strict=True))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Logits of the clean mask at every step, the last of which is the result.
+
+        Args:
+            images: ``(B, C, *S)`` in [-1, 1].
+            generator: Source of the noise.
+
+        Returns:
+            ``(steps, B, K, *S)`` float32.
+        """
+        self.process.to(images.device)
+        logits: list[Tensor] = []
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            told = torch.full(t.shape, float(self.told[int(t[0])]), device=t.device)
+            guess = logits_to_x_start(logits[-1]) if logits else None
+            logits.append(self.network(images, x_t, told, guess).float())
+            return logits_to_x_start(logits[-1])
+
+        sample(
+            self.process,
+            denoise,
+            (len(images), self.network.classes, *images.shape[2:]),
+            self.timesteps,
+            sampler=self.sampling.sampler,
+            eta=self.sampling.eta,
+            generator=generator,
+            clip=False,  # an estimate made of probabilities lies in [-1, 1] already
+        )
+        return torch.stack(logits)

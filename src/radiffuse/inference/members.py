@@ -1,0 +1,128 @@
+"""What votes in a prediction: one trained run, seen as a function from images to logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Diffusion, Machine, Sampling
+from ..data.plan import Plan
+from ..engine.run import Run
+from ..errors import InputError, RunError
+from ..nets.mask_denoiser import MaskDenoiser
+from ..nets.registry import load_network
+from ..settings import from_dict
+from .mask_sampler import MaskSampler
+
+
+class Segment(Protocol):
+    """Images to logits; a sampler has logits of every step."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """``(B, C, *S)`` in [-1, 1] to ``(steps, B, K, *S)``, the result last."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """How the user wants masks to be drawn; None leaves it to the run.
+
+    Attributes:
+        sampler: ``ddpm`` or ``ddim``.
+        steps: Inference steps.
+        legacy_timesteps: See ``config.Sampling``.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    legacy_timesteps: bool = False
+
+    def apply(self, sampling: Sampling) -> Sampling:
+        """The run's settings with what was asked for."""
+        given = {
+            k: v for k, v in (("sampler", self.sampler), ("steps", self.steps)) if v is not None
+        }
+        legacy = sampling.legacy_timesteps or self.legacy_timesteps
+        return replace(sampling, **given, legacy_timesteps=legacy)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained run that can vote.
+
+    Attributes:
+        name: The run's folder.
+        segment: Images to logits.
+        plan: How it wants to see scans.
+        draws: Whether its result is random, so that several samples differ.
+        timesteps: Training timesteps of its steps; () where there is one pass.
+    """
+
+    name: str
+    segment: Segment
+    plan: Plan
+    draws: bool = False
+    timesteps: tuple[int, ...] = ()
+
+
+def open_member(run: Run, machine: Machine, device: torch.device, overrides: Overrides) -> Member:
+    """A finished segmentation run, of any kind, ready to vote.
+
+    Raises:
+        RunError: Not finished, damaged, or without classes.
+    """
+    if not run.finished:
+        command = run.config.get("command")
+        raise RunError(
+            run.folder, "has not finished training", f"Run radiffuse {command} again to resume"
+        )
+    plan = run.plan
+    if not plan.classes:
+        remedy = "Give a run of radiffuse finetune or diffseg"
+        raise RunError(run.folder, "is no segmentation run", remedy)
+    network = load_network(run.model)
+    if plan.spatial_dims == 2 and machine.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device).eval()
+    if not isinstance(network, MaskDenoiser):
+        return Member(str(run.folder), one_pass(network), plan)
+    settings = run.config["settings"]
+    diffusion = from_dict(Diffusion, settings["diffusion"])
+    sampling = overrides.apply(from_dict(Sampling, settings["sampling"]))
+    sampler = MaskSampler(network, diffusion, sampling)
+    return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
+
+
+def one_pass(network: nn.Module) -> Segment:
+    """A network that needs no sampling."""
+
+    def segment(images: Tensor, generator: torch.Generator) -> Tensor:
+        logits: Tensor = network(images)
+        return logits.float()[None]
+
+    return segment
+
+
+def verify_agreement(members: list[Member]) -> None:
+    """Refuse an ensemble whose members see scans differently or mean other classes.
+
+    Raises:
+        InputError: Names the two runs and what differs.
+    """
+    first = members[0]
+    for other in members[1:]:
+        for name in ("classes", "channels", "spatial_dims", "size", "spacing", "resize",
+                     "intensity", "low", "high"):  # fmt: skip
+            one, two = getattr(first.plan, name), getattr(other.plan, name)
+            if one != two:
+                raise InputError(
+                    other.name,
+                    f"has {name} {_brief(two)} in its plan, {first.name} has {_brief(one)}",
+                    "Train the runs of an ensemble on the same data with the same plan",
+                )
+
+
+def _brief(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,97 @@
+"""Slide a window over a volume and hand out finished slabs, so that memory does not grow with the volume.
+
+Overlapping windows are blended with a Gaussian weight, as nnU-Net and MONAI do. Windows run along the first axis;
+as soon as no window to come reaches a plane, it is finished and leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+SIGMA = 0.125
+"""Standard deviation of the blending weight, as a share of the window [related: nnU-Net]."""
+SMALLEST = 1e-3
+"""Lowest blending weight, so that a corner that one window alone sees is not divided by almost nothing."""
+
+Window = Callable[[Tensor], Tensor]
+"""``(B, C, *window)`` to ``(B, C', *window)``."""
+
+
+def slide(
+    volume: Tensor, size: Sequence[int], function: Window, *, overlap: float, fill: float = -1.0
+) -> Iterator[tuple[int, Tensor]]:
+    """Apply a function to every window and blend.
+
+    Args:
+        volume: ``(C, *S)``; where it is smaller than the window it is padded on both sides with ``fill``.
+        size: The window.
+        function: What is blended, given one window at a time on ``volume``'s device.
+        overlap: Share by which neighboring windows overlap, 0 to below 1.
+        fill: Value outside the volume.
+
+    Yields:
+        First plane along the first axis, and the blended slab ``(C', planes, *S[1:])`` float32 on the CPU; slabs come
+        in order and together cover the volume once.
+    """
+    shape = tuple(volume.shape[1:])
+    before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
+    padded = _padded(volume, size, before, fill)
+    rows, *columns = (starts(n, p, overlap) for n, p in zip(padded.shape[1:], size, strict=True))
+    weight = blending(size)
+    total = norm = torch.empty(0)
+    inner = tuple(slice(b, b + n) for b, n in zip(before[1:], shape[1:], strict=True))
+    for place, row in enumerate(rows):
+        for corner in itertools.product(*columns):
+            at = (row, *corner)
+            window = padded[
+                (slice(None), *(slice(a, a + p) for a, p in zip(at, size, strict=True)))
+            ]
+            result = function(window[None])[0].float().cpu()
+            if not total.numel():
+                total = torch.zeros(len(result), size[0], *padded.shape[2:])
+                norm = torch.zeros(size[0], *padded.shape[2:])
+            area = tuple(slice(a, a + p) for a, p in zip(corner, size[1:], strict=True))
+            total[(slice(None), slice(None), *area)] += result * weight
+            norm[(slice(None), *area)] += weight
+        done = (rows[place + 1] if place + 1 < len(rows) else padded.shape[1]) - row
+        slab = total[:, :done] / norm[:done]
+        yield from _inside(slab, row, before[0], shape[0], inner)
+        total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)
+        norm = torch.cat([norm[done:], torch.zeros_like(norm[:done])])
+
+
+def starts(length: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin along an axis: evenly, the last one flush with the end."""
+    step = max(1, int(window * (1 - overlap)))
+    count = -(-(length - window) // step) + 1
+    return [min(i * step, length - window) for i in range(count)]
+
+
+def blending(size: Sequence[int]) -> Tensor:
+    """The weight of each place in a window, 1 in the middle of an odd one: ``(*size)`` float32."""
+    weight = torch.ones(())
+    for n in size:
+        x = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+        weight = weight[..., None] * torch.exp(-(x**2) / (2 * (SIGMA * n) ** 2))
+    return weight.clamp(min=max(float(weight.min()), SMALLEST))
+
+
+def _padded(volume: Tensor, size: Sequence[int], before: Sequence[int], fill: float) -> Tensor:
+    widths = []
+    for n, p, b in reversed(list(zip(volume.shape[1:], size, before, strict=True))):
+        widths += [b, max(0, p - n) - b]
+    return torch.nn.functional.pad(volume, widths, value=fill) if any(widths) else volume
+
+
+def _inside(
+    slab: Tensor, row: int, before: int, planes: int, inner: tuple[slice, ...]
+) -> Iterator[tuple[int, Tensor]]:
+    """The part of a slab that is no padding, with its place in the volume."""
+    first, last = max(row - before, 0), min(row - before + slab.shape[1], planes)
+    if first < last:
+        start = first + before - row
+        yield first, slab[(slice(None), slice(start, start + last - first), *inner)]
