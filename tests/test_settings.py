@@ -23,6 +23,7 @@ REQUIRED = {
     "pretrain": ["d", "--out", "o"],
     "sample": ["r", "--out", "o"],
     "finetune": ["d", "--out", "o"],
+    "diffseg": ["d", "--out", "o"],
     "predict": ["r", "d", "--out", "o"],
     "evaluate": ["m", "t", "--out", "o"],
     "study": ["d", "--out", "o"],
@@ -32,7 +33,9 @@ REQUIRED = {
 SETTINGS = [
     cls
     for cls in vars(config).values()
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == config.__name__
+    if isinstance(cls, type)
+    and dataclasses.is_dataclass(cls)
+    and cls.__module__.startswith(config.__name__)
 ]
 
 
@@ -44,6 +47,8 @@ def test_flags_without_values_give_the_defaults(command: str) -> None:
     given = {f.name: next(words) for f in dataclasses.fields(cls) if f.metadata.get("positional")}
     if "--out" in REQUIRED[command]:
         given["out"] = "o"
+    if "runs" in given:
+        given["runs"] = (given["runs"],)
     assert settings == cls(**given)
 
 
@@ -248,3 +253,13 @@ def test_a_damaged_settings_file_is_named(tmp_path: Path, text: str, word: str) 
 def test_every_hint_resolves_without_heavy_packages() -> None:
     for cls in SETTINGS:
         assert set(typing.get_type_hints(cls)) == {f.name for f in dataclasses.fields(cls)}
+
+
+def test_words_without_a_flag_are_runs_and_the_last_is_the_data() -> None:
+    for words in (["a", "b", "d", "--out", "o"], ["--out", "o", "a", "b", "d"]):
+        settings = from_arguments("predict", words).settings
+        assert settings.runs == ("a", "b")
+        assert settings.data == "d"
+    assert from_values("predict", {"runs": "a", "data": "d", "out": "o"}).runs == ("a",)
+    with pytest.raises(InputError, match="RUNS is missing"):
+        from_arguments("predict", ["a", "--out", "o"])

@@ -16,7 +16,7 @@ from conftest import TINY
 from radiffuse.config import Study
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
-from radiffuse.studies import _variants
+from radiffuse.study_runs import variants
 
 FINETUNE = {
     "network": TINY,
@@ -67,10 +67,11 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
     assert any(not torch.equal(a[name], b[name]) for name in a)
     assert yaml.safe_load((out / "study.yaml").read_text())["draws"] == 2
 
-    import radiffuse.studies as module
+    import radiffuse.studies as scoring
+    import radiffuse.study_runs as training
 
     before = (out / "results.csv").read_bytes()
-    for name in ("finetune", "score_cases", "pretrain"):
+    for module, name in ((training, "finetune"), (training, "pretrain"), (scoring, "score_with")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
     radiffuse.study(**chosen)
     assert (out / "results.csv").read_bytes() == before
@@ -79,7 +80,7 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
 def test_a_killed_study_goes_on(
     films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import radiffuse.studies as module
+    import radiffuse.study_runs as module
 
     class Killed(Exception):
         pass
@@ -119,6 +120,9 @@ def test_a_killed_study_goes_on(
         ({"labels": (1, 500)}, "training pool"),
         ({"parts": ("tset",)}, "--parts tset.*test, validation"),
         ({"weights": ("ema",)}, "--weights ema.*average, raw"),
+        ({"samplers": ("ode",)}, "--samplers ode.*ddpm, ddim"),
+        ({"methods": ("scratch", "ensemble"), "ensemble": ("none",)}, "--ensemble none.*two or"),
+        ({"pools": (5,)}, "--pools"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_training(
@@ -129,16 +133,106 @@ def test_what_cannot_be_compared_is_refused_before_any_training(
     assert not (tmp_path / "study" / "runs").exists()
 
 
-def test_names_of_variants() -> None:
+def test_names_of_variants_vary_one_thing_at_a_time() -> None:
     one = Study(methods=("scratch", "finetune"))
-    assert [v.name for v in _variants(one)] == ["scratch", "finetune"]
-    many = Study(methods=("scratch", "finetune"), timesteps=(0, 50), weights=("average", "raw"))
-    names = [v.name for v in _variants(many)]
-    assert names == [
+    assert [v.name for v in variants(one)] == ["scratch", "finetune"]
+    many = Study(
+        methods=("scratch", "finetune", "none", "recycle+pretrained", "ensemble"),
+        timesteps=(0, 50),
+        weights=("average", "raw"),
+        pools=(10, 100),
+        samplers=("ddpm", "ddim"),
+    )
+    found = {v.name: v for v in variants(many)}
+    assert list(found) == [
         "scratch",
         "finetune",
-        "finetune@raw",
         "finetune@t=50",
-        "finetune@t=50@raw",
+        "finetune@raw",
+        "finetune@n=10",
+        "finetune@n=100",
+        "none",
+        "recycle+pretrained",
+        "recycle+pretrained@ddim",
+        "ensemble",
     ]
-    assert [v.timestep for v in _variants(many)] == [0, 0, 0, 50, 50]
+    assert found["finetune@t=50"].timestep == 50
+    assert found["finetune@raw"].weights == "raw"
+    assert found["finetune@n=10"].pool == 10
+    assert found["finetune"].pool is None
+    assert found["recycle+pretrained@ddim"].trained == "recycle+pretrained"
+    assert found["finetune@raw"].trained == "finetune@raw"
+
+
+def test_mask_diffusion_stands_in_the_same_study(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    learning = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
+    chosen = arguments(
+        films,
+        pretrained,
+        tmp_path,
+        methods=("none", "recycle", "recycle+pretrained", "ensemble"),
+        reference="none",
+        samplers=("ddpm", "ddim"),
+        draws=1,
+        diffseg={"training": learning, "sampling": {"steps": 3},
+                 "reader": {"cache": str(tmp_path / "cache")}},
+    )  # fmt: skip
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv")
+    counted = table.groupby("method")["case"].nunique()
+    assert set(counted.index) == {
+        "none", "recycle", "recycle@ddim", "recycle+pretrained", "recycle+pretrained@ddim",
+        "ensemble",
+    }  # fmt: skip
+    assert counted.nunique() == 1
+    trained = {p.name for p in (out / "runs").iterdir()}
+    assert trained == {f"{name}-1-0" for name in ("none", "recycle", "recycle+pretrained")}
+    steps = pd.read_csv(out / "steps.csv")
+    assert set(steps["method"]) == {name for name in counted.index if name.startswith("recycle")}
+    assert set(steps["step"]) == {1, 2, 3}
+    assert set(steps["timestep"]) == {1000, 500, 0}
+    # The last step is the result.
+    last = steps[(steps["method"] == "recycle") & (steps["step"] == 3)].set_index("case")["dice"]
+    result = table[table["method"] == "recycle"].groupby("case")["dice"].mean()
+    pd.testing.assert_series_equal(
+        last.sort_index(), result.sort_index(), check_names=False, atol=1e-5
+    )
+    for name in ("none", "recycle"):
+        calibration = pd.read_csv(out / "scores" / f"{name}-1-0" / "calibration.csv")
+        assert (calibration["confidence"] <= calibration["high"] + 1e-9).all()
+        assert calibration["accuracy"].between(0, 1).all()
+    runs = [Run.open(out / "runs" / f"{name}-1-0") for name in ("none", "recycle")]
+    assert runs[0].data["split"] == runs[1].data["split"]
+    assert runs[0].plan == runs[1].plan
+    assert "Along the sampling" in (out / "report.html").read_text()
+
+
+def test_the_pool_of_unlabelled_images_is_an_axis(
+    films: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    tiny = {"network": TINY, "plan": {"size": (32, 32)}, "diffusion": {"num_train_timesteps": 20}}
+    chosen = arguments(
+        films,
+        unlabelled,
+        tmp_path,
+        unlabelled=unlabelled,
+        pools=(5,),
+        draws=1,
+        pretrain=tiny | {"training": {"steps": 2, "batch_size": 2},
+                         "reader": {"cache": str(tmp_path / "cache")}},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="--pools"):
+        radiffuse.study(**chosen)
+    del chosen["from_"]
+    out = radiffuse.study(**chosen).parent
+    assert set(pd.read_csv(out / "results.csv")["method"]) == {
+        "scratch",
+        "finetune",
+        "finetune@n=5",
+    }
+    assert Run.open(out / "pretrain-5").data["cases"] == 5
+    assert Run.open(out / "pretrain").data["cases"] == 20
+    tuned = Run.open(out / "runs" / "finetune@n=5-1-0")
+    assert Path(tuned.config["settings"]["from_run"]).name == "pretrain-5"

@@ -81,6 +81,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "labels": AT_LEAST_1,
         "draws": AT_LEAST_1,
         "timesteps": AT_LEAST_0,
+        "pools": AT_LEAST_1,
         "generated": AT_LEAST_1,
         "tolerance": AT_LEAST_0,
     },

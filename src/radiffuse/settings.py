@@ -282,8 +282,10 @@ def _finish(command: str, values: dict[str, Any]) -> Any:
     _part_positionals(cls, values)
     settings = from_dict(cls, values)
     for field in dataclasses.fields(cls):
-        if field.default in ("", ()) and not getattr(settings, field.name):
-            flag = field.name.upper() if field.metadata.get("positional") else f"--{field.name}"
+        positional = field.metadata.get("positional")
+        needed = field.default == "" or (positional and field.default == ())
+        if needed and not getattr(settings, field.name):
+            flag = field.name.upper() if positional else f"--{field.name}"
             raise InputError(
                 f"radiffuse {command}", f"{flag} is missing", f"See radiffuse {command} --help"
             )

@@ -229,7 +229,8 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, finetune, pixel, ddep, generated."""
+    """Any of scratch, finetune, pixel, ddep, generated; the strategies of diffseg, from scratch or, as in
+    recycle+pretrained, from the pre-trained run; ensemble."""
     labels: Ints = (1, 2, 5, 10)
     """Label budgets."""
     draws: int = 3
@@ -240,12 +241,20 @@ class Study:
     """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
     weights: tuple[str, ...] = ("average",)
     """Pre-trained weights to try: average, raw, or both."""
+    pools: Ints = ()
+    """Numbers of unlabelled images, beside all of them, to pre-train on; adds methods named finetune@n=500."""
+    samplers: tuple[str, ...] = ("ddpm",)
+    """Reverse processes to try with mask diffusion; more than one adds methods named recycle@ddim."""
+    ensemble: tuple[str, ...] = ("none", "recycle")
+    """Methods whose probabilities the method ``ensemble`` averages."""
     generated: int = 200
     """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
     finetune: Finetune = Finetune()
     """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
+    diffseg: DiffSeg = DiffSeg()
+    """Settings of every mask diffusion; data, out, from_run, labels, draw, strategy and split are set by the study."""
     tolerance: float = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[str, ...] = ("test",)

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from ..config import Machine
-from ..data.cases import read_case_image, read_case_label
-from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
 from ..data.transform import Undo, image_to_plan, map_to_scan, scores_to_scan
@@ -126,23 +124,22 @@ class Predictor:
                 votes.draws += 1
         return votes.result(undo, self.plan.classes)
 
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """Of the steps of ``every_step``; () where several masks vote, or the run takes no steps."""
+        alone = len(self.members) == 1 and self.samples == 1
+        return self.members[0].timesteps if alone else ()
+
     @torch.no_grad()
-    def every_step(self, scan: Scan, name: str = "") -> list[Array]:
-        """The mask that each step of the first run thought of, the result last: uint8 ``(*spatial)`` each."""
+    def every_step(self, scan: Scan, name: str = "") -> list[Segmented]:
+        """What each step of the run's sampling thought of the scan; the last is what a call returns."""
         image, undo = self._image(scan)
         steps: list[_Votes] = []
         for first, logits in self._slabs(self.members[0], image, self._generator(name, 0, 0)):
             steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
             for votes, step in zip(steps, logits, strict=True):
                 votes.add(first, step.softmax(0), 1.0)
-        return [votes.result(undo, self.plan.classes).mask for votes in steps]
-
-    def pairs(self, dataset: Dataset) -> Iterator[tuple[str, Scan, Scan, Scan]]:
-        """Name, image, predicted and true label map of each case, read and segmented one by one."""
-        for case in dataset:
-            scan = read_case_image(case)
-            truth = read_case_label(case)
-            yield case.name, scan, scan.with_array(self(scan, case.name).mask[None]), truth
+        return [votes.result(undo, self.plan.classes) for votes in steps]
 
     def _image(self, scan: Scan) -> tuple[Tensor, Undo]:
         plan = self.plan

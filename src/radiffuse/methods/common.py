@@ -24,7 +24,7 @@ from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
-from ..evaluation.writing import write_evaluation
+from ..evaluation.scoring import score_with
 from ..files import write_atomic
 from ..inference.predictor import Predictor
 
@@ -196,7 +196,7 @@ def score_cases(
     machine: Machine,
     tolerance: float = 2.0,
 ) -> Path:
-    """Segment the named cases at their own resolution and write cases.csv and overlays.npz.
+    """Segment the named cases at their own resolution and leave the tables of ``evaluation.scoring``.
 
     Args:
         run: A finished segmentation run.
@@ -207,21 +207,6 @@ def score_cases(
         tolerance: Of the surface Dice, in mm.
     """
     return score_with(Predictor.open([run], machine), dataset, names, out, tolerance)
-
-
-def score_with(
-    predictor: Predictor, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
-) -> Path:
-    """As ``score_cases``, with a predictor of any kind."""
-    wanted = set(names)
-    chosen = dataset.filter(lambda case: case.name in wanted)
-    return write_evaluation(
-        predictor.pairs(chosen),
-        predictor.plan.classes,
-        out,
-        tolerance=tolerance,
-        groups={case.name: case.group for case in chosen},
-    )
 
 
 # ------------------------------------------------------------------------------------------------ internal

@@ -170,7 +170,8 @@ def write_samples(
     """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice."""
     import io
 
-    images = draw_images(network, diffusion, plan, count=count, steps=50)[:, 0]
+    steps = min(50, diffusion.num_train_timesteps)
+    images = draw_images(network, diffusion, plan, count=count, steps=steps)[:, 0]
     if plan.spatial_dims == 3:
         images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
     buffer = io.BytesIO()

@@ -107,6 +107,88 @@ def _units(rows: pd.DataFrame) -> list[Any] | None:
 
 
 @styled
+def step_curves(
+    table: pd.DataFrame,
+    *,
+    methods: Sequence[str] | None = None,
+    title: str = "Dice along the sampling steps",
+    draws: int = 10_000,
+) -> Figure:
+    """Mean Dice by sampling step, with intervals over draws and patients.
+
+    Args:
+        table: Columns method, draw, step, dice and ``group`` or ``case``.
+        methods: Methods in order of color; None: as they appear.
+        title: Heading, best the finding.
+        draws: Bootstrap samples of the intervals.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    names = list(dict.fromkeys(table["method"])) if methods is None else list(methods)
+    figure = Figure(figsize=(8.2, 4.4))
+    axes = figure.subplots()
+    ends = []
+    for i, name in enumerate(names):
+        color, x, mean, low, high = SERIES[i % len(SERIES)], [], [], [], []
+        for step, rows in table[table["method"] == name].groupby("step"):
+            interval = clustered_mean(
+                rows["dice"], draw=rows["draw"].tolist(), group=_units(rows), draws=draws
+            )
+            x.append(float(str(step)) + 0.05 * (i - (len(names) - 1) / 2))
+            mean.append(interval.mean)
+            low.append(interval.mean - interval.low)
+            high.append(interval.high - interval.mean)
+        axes.errorbar(
+            x, mean, yerr=np.nan_to_num([low, high]), color=color, marker=MARKERS[i % len(MARKERS)],
+            markersize=6, markeredgecolor=PAPER, markeredgewidth=0.8, elinewidth=1.2, capsize=0,
+        )  # fmt: skip
+        ends.append((mean[-1], name, color))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("sampling step")
+    axes.set_ylabel("Dice")
+    axes.set_title(title)
+    figure.draw_without_rendering()
+    label_ends(axes, ends)
+    return figure
+
+
+@styled
+def reliability(
+    tables: Mapping[str, pd.DataFrame], *, title: str = "How far its confidence can be trusted"
+) -> Figure:
+    """Accuracy against confidence.
+
+    Args:
+        tables: By method, columns confidence, accuracy and pixels (see ``evaluation.calibration``).
+        title: Heading, best the finding.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 4.4))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1)
+    ends = []
+    for i, (name, table) in enumerate(tables.items()):
+        if not len(table):
+            continue
+        color = SERIES[i % len(SERIES)]
+        axes.plot(
+            table["confidence"], table["accuracy"], color=color, marker=MARKERS[i % len(MARKERS)],
+            markersize=5, markeredgecolor=PAPER, markeredgewidth=0.8,
+        )  # fmt: skip
+        ends.append((float(table["accuracy"].iloc[-1]), name, color))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("mean confidence")
+    axes.set_ylabel("share that is right")
+    axes.set_title(title)
+    figure.draw_without_rendering()
+    label_ends(axes, ends)
+    return figure
+
+
+@styled
 def loss_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss over steps, by quarter of the timesteps where it was logged so, and validation scores.
 

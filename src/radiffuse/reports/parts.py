@@ -11,11 +11,12 @@ import numpy as np
 
 from ..data.scan import Array
 from ..errors import InputError
+from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.folders import METRICS, summarize
 from ..evaluation.segmentation import score
 from ..files import read_json
-from .figures import METRIC_NAMES, class_bars
-from .html import Report, format_mean
+from .figures import METRIC_NAMES, class_bars, reliability, step_curves
+from .html import Report, format_mean, format_value
 from .pictures import OverlayCase, overlays
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ HOW_MEASURED = (
     "bootstrap intervals."
 )
 """The rule every table of scores needs beside it."""
+
+STEPS_CAPTION = (
+    "Mean Dice of the mask that each sampling step thought of; the last step is the result. Bars: 95% intervals over "
+    "draws and patients."
+)
+CALIBRATION_CAPTION = (
+    "How often the mask is right, by how sure the segmenter was, over pixels that the truth or the mask calls "
+    "foreground. On the diagonal it is right as often as it says; the mean distance is the expected calibration error"
+)
 
 Pairs = list[tuple[str, Any]]
 
@@ -190,6 +200,13 @@ def scores_section(report: Report, folder: Path, title: str) -> None:
             report.figure(class_bars(summary), "Mean Dice of each class, with 95% intervals")
         report.text(HOW_MEASURED)
         dice = case_dice(table)
+    if (folder / "steps.csv").is_file():
+        steps = read_table(folder / "steps.csv", ("case", "step", "dice"))
+        report.figure(step_curves(steps.assign(method="", draw=0)), STEPS_CAPTION)
+    if (folder / "calibration.csv").is_file():
+        table = read_table(folder / "calibration.csv", ("pixels", "confidence", "accuracy"))
+        error = expected_calibration_error(table)
+        report.figure(reliability({"": table}), f"{CALIBRATION_CAPTION} ({format_value(error)}).")
     overlays_section(report, folder / "overlays.npz", dice)
 
 

@@ -14,7 +14,7 @@ from ..evaluation.folders import ALL_CLASSES, METRICS, over_classes, summarize
 from ..evaluation.statistics import PairedTest, clustered_difference, holm, verdict
 from ..files import write_atomic
 from . import parts
-from .figures import class_bars, label_efficiency, paired_dots
+from .figures import class_bars, label_efficiency, paired_dots, step_curves
 from .html import Report, format_interval, format_p
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def write_study_report(folder: Path) -> Path:
     _means(report, table, summary, number, draws)
     if not compared.against.empty:
         _comparisons(report, cases, compared, reference)
+    _steps(report, folder / "steps.csv")
     if (folder / "overlays.npz").is_file():
         report.section("Cases")
         parts.overlays_section(report, folder / "overlays.npz", {})
@@ -101,6 +102,16 @@ def write_study_report(folder: Path) -> Path:
         text = (folder / "study.yaml").read_text(encoding="utf-8", errors="replace")
         report.details("Settings (study.yaml)", text)
     return report.save(folder / "report.html")
+
+
+def _steps(report: Report, path: Path) -> None:
+    """Dice along the sampling steps at the largest budget, if the study has mask diffusion in it."""
+    if not path.is_file():
+        return
+    table = parts.read_table(path, ("method", "labels", "draw", "case", "group", "step", "dice"))
+    most = table[table["labels"] == table["labels"].max()]
+    report.section("Along the sampling")
+    report.figure(step_curves(most), f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels.")
 
 
 def compare(cases: pd.DataFrame, reference: str) -> Comparisons:
