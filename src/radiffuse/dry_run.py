@@ -13,6 +13,10 @@ from .errors import InputError
 from .settings import to_dict
 
 
+Trains = config.Pretrain | config.Finetune | config.DiffSeg
+"""Commands that train a U-Net."""
+
+
 def describe(name: str, settings: Any) -> str:
     """The text of a dry run.
 
@@ -25,7 +29,7 @@ def describe(name: str, settings: Any) -> str:
             be looked at before its data is there.
     """
     parts = [f"radiffuse {name}", yaml.safe_dump(to_dict(settings), sort_keys=False).rstrip()]
-    if isinstance(settings, config.Pretrain | config.Finetune):
+    if isinstance(settings, Trains):
         plan = _plan(settings)
         if isinstance(plan, str):
             parts.append(plan)
@@ -35,18 +39,21 @@ def describe(name: str, settings: Any) -> str:
     return "\n\n".join(parts)
 
 
-def _plan(settings: config.Pretrain | config.Finetune) -> Plan | str:
+def _plan(settings: Trains) -> Plan | str:
     from .methods.common import find_pretrained, read_dataset
 
-    if isinstance(settings, config.Finetune) and settings.from_run:
+    labelled = not isinstance(settings, config.Pretrain)
+    if labelled and settings.from_run:
         return find_pretrained(settings.from_run).plan
     if not Path(settings.data).exists():
         return f"plan: made when {settings.data} is there"
     dataset = read_dataset(settings.data, settings.reader)
-    return make_plan(dataset, settings.plan, labelled=isinstance(settings, config.Finetune))
+    return make_plan(dataset, settings.plan, labelled=labelled)
 
 
-def _network(settings: config.Pretrain | config.Finetune, plan: Plan | None) -> str:
+def _network(settings: Trains, plan: Plan | None) -> str:
+    from .methods.mask_diffusion import SELF_CONDITIONED
+    from .nets.mask_denoiser import mask_denoiser_config
     from .nets.summary import summarize
 
     dims = plan.spatial_dims if plan else len(settings.plan.size or (0, 0))
@@ -60,6 +67,8 @@ def _network(settings: config.Pretrain | config.Finetune, plan: Plan | None) -> 
     unet = config.resolve_network(
         settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
     )
+    if isinstance(settings, config.DiffSeg) and settings.strategy != "none":
+        unet = mask_denoiser_config(unet, outputs, settings.strategy in SELF_CONDITIONED)
     training = settings.training
     batch = training.micro_batch or training.batch_size
     try:

@@ -40,7 +40,7 @@ class MaskDenoiser(nn.Module):
             generator: Source of the weights.
         """
         classes = config.out_channels
-        unet = UNet(_widened(config, classes, self_condition))
+        unet = UNet(mask_denoiser_config(config, classes, self_condition))
         unet.initialize(generator)
         return cls(with_head(unet, classes, generator), classes, self_condition=self_condition)
 
@@ -58,7 +58,7 @@ class MaskDenoiser(nn.Module):
         At first every feature is that of the pre-trained network, whatever the mask.
         """
         unet = UNet(
-            _widened(denoiser.config, classes, self_condition),
+            mask_denoiser_config(denoiser.config, classes, self_condition),
             checkpoint_activations=denoiser.checkpoint_activations,
         )
         unet.initialize(generator)
@@ -105,6 +105,7 @@ def _share(x: Tensor) -> Tensor:
     return (x.clamp(-1, 1) + 1) / 2
 
 
-def _widened(config: UNetConfig, classes: int, self_condition: bool) -> UNetConfig:
+def mask_denoiser_config(config: UNetConfig, classes: int, self_condition: bool) -> UNetConfig:
+    """The U-Net of an image with room for the noised mask and, if asked for, an earlier estimate of it."""
     extra = classes * (2 if self_condition else 1)
     return replace(config, in_channels=config.in_channels + extra, out_channels=classes)
