@@ -12,7 +12,6 @@ from .data.plan import Plan, make_plan
 from .errors import InputError
 from .settings import to_dict
 
-
 Trains = config.Pretrain | config.Finetune | config.DiffSeg
 """Commands that train a U-Net."""
 
