@@ -1,9 +1,9 @@
 """How much of the truth a noised mask gives away: ``python benchmarks/mask_leak.py STUDY --out leak.csv``.
 
-Claim 1 of Fu et al. 2023. For every run of mask diffusion in a finished study and every test image, two masks are noised
-to the same timestep with the same noise: the true one, which training sees, and the one that the network itself predicted
-from pure noise, which is all that there is at prediction. The Dice of the network's answer to the first minus that to the
-second is what it leaned on and will not have.
+Claim 1 of Fu et al. 2023. For every run of mask diffusion in a finished study and every test image, two masks are
+noised to the same timestep with the same noise: the true one, which training sees, and the one that the network itself
+predicted from pure noise, which is all that there is at prediction. The Dice of the network's answer to the first minus
+that to the second is what it leaned on and will not have.
 """
 
 from __future__ import annotations

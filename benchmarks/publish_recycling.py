@@ -2,9 +2,9 @@
 
     python benchmarks/publish_recycling.py lungs=runs/lungs-rec bitewings=runs/bw-rec --command "..." [--leak leak.csv]
 
-Each study holds the strategies and the ensemble at one label budget, with both samplers. Writes ``recycling.csv`` (Dice at
-the last step), ``recycling-steps.csv`` (Dice along the sampling), ``recycling-claims.csv`` (every comparison, with interval
-and paired test) and the five rows of ``claims.csv``.
+Each study holds the strategies and the ensemble at one label budget, with both samplers. Writes ``recycling.csv`` (Dice
+at the last step), ``recycling-steps.csv`` (Dice along the sampling), ``recycling-claims.csv`` (every comparison, with
+interval and paired test) and the five rows of ``claims.csv``.
 """
 
 from __future__ import annotations
