@@ -214,7 +214,7 @@ class _Votes:
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {
-            f"mean-{name}": map_to_scan(torch.from_numpy(self.mean[i]), undo)
+            f"mean-{'-'.join(name.split())}": map_to_scan(torch.from_numpy(self.mean[i]), undo)
             for i, name in enumerate(classes)
             if i > 0
         }

@@ -165,7 +165,7 @@ def reliability(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6, 4.4))
+    figure = Figure(figsize=(8.2, 4.4))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1)
     ends = []
