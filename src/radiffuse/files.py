@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError
 
@@ -58,3 +59,30 @@ def sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reserve(file: IO[bytes], path: Path, size: int) -> None:
+    """Claim room on the disk now, so that a full one is an error here and not a crash when memory is mapped.
+
+    Args:
+        file: Open for writing.
+        path: Where it is, for the message.
+        size: In bytes.
+
+    Raises:
+        InputError: There is not that much room.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
+            file.truncate(size)
+            return
+        raise InputError(
+            path,
+            f"needs {size / 1e9:.3g} GB that cannot be had ({error.strerror})",
+            "Free the disk or choose another folder",
+        ) from None

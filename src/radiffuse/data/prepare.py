@@ -23,6 +23,7 @@ import numpy as np
 
 from ..config import IGNORE
 from ..errors import InputError
+from ..files import reserve
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
@@ -210,6 +211,12 @@ def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> Non
         if not _is_whole(path, dtype, shape):
             partial = folder / f".{name}.{os.getpid()}"
             np.lib.format.open_memmap(partial, "w+", dtype, shape).flush()
+            try:
+                with partial.open("r+b") as file:
+                    reserve(file, path, partial.stat().st_size)
+            except InputError:
+                partial.unlink()
+                raise
             os.replace(partial, path)
 
     create("images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))

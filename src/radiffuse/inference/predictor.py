@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..data.transform import Undo, image_to_plan, map_to_scan, scores_to_scan
 from ..engine.device import make_fabric
 from ..engine.run import Run
 from ..errors import InputError
+from ..files import reserve
 from .members import Member, Overrides, open_member, verify_agreement
 from .windows import slide
 
@@ -243,4 +246,5 @@ def _store(shape: Sequence[int]) -> Array:
     if len(shape) == 3:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=tuple(shape))
+        reserve(file, Path(tempfile.gettempdir()), 4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=tuple(shape))
