@@ -2,9 +2,9 @@
 
     python benchmarks/publish_study.py STUDY NAME --command "radiffuse study ..." [--claim ptdr-1]
 
-Writes ``results/NAME.csv`` (mean Dice with interval by method and labels) and ``results/NAME-paired.csv`` (each method
-against the reference). With ``--claim`` the row of ``results/claims.csv`` is filled from the budget with the fewest
-labels.
+Writes ``results/NAME.csv`` (mean Dice with interval by method and labels), ``results/NAME-paired.csv`` (each method
+against the reference) and ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most). With
+``--claim`` a row of ``results/claims.csv`` is filled with one method against the reference, or against ``--rival``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 from results import fill_claim, origin, overall, write_table
 
-from radiffuse.evaluation.folders import ALL_CLASSES
+from radiffuse.evaluation.folders import ALL_CLASSES, over_classes
+from radiffuse.reports.study import compare
 
 
 def main() -> None:
@@ -26,20 +27,31 @@ def main() -> None:
     parser.add_argument("--command", required=True)
     parser.add_argument("--claim", help="id of the claim that this study tests")
     parser.add_argument("--method", default="finetune", help="method of that claim")
+    parser.add_argument("--rival", help="compare with this method in the claim, not the reference")
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
     summary = pd.read_csv(given.study / "summary.csv")
     means = summary[(summary["class"] == ALL_CLASSES) & (summary["metric"] == "dice")]
     table = means[["method", "labels", "mean", "low", "high", "n"]].rename(columns={"mean": "dice"})
     write_table(table, origin(given.command), f"{given.name}.csv")
-    paired = pd.read_csv(given.study / "comparisons.csv")
-    paired = paired[paired["metric"] == "dice"].drop(columns="metric")
-    write_table(paired, origin(given.command), f"{given.name}-paired.csv")
+    for source, target in (("comparisons", "paired"), ("gaps", "gaps")):
+        text = (given.study / f"{source}.csv").read_text().strip()
+        if text:
+            rows = pd.read_csv(given.study / f"{source}.csv")
+            rows = rows[rows["metric"] == "dice"].drop(columns="metric")
+            write_table(rows, origin(given.command), f"{given.name}-{target}.csv")
     if given.claim:
-        _claim(given, paired)
+        _claim(given)
 
 
-def _claim(given: argparse.Namespace, paired: pd.DataFrame) -> None:
+def _claim(given: argparse.Namespace) -> None:
+    text = {"case": str, "group": str, "class": str}
+    cases = over_classes(pd.read_csv(given.study / "results.csv", dtype=text))
+    paired = pd.read_csv(given.study / "comparisons.csv")
+    if given.rival:
+        both = cases[cases["method"].isin((given.method, given.rival))]
+        paired = compare(both, given.rival).against
+    paired = paired[paired["metric"] == "dice"]
     rows = paired[paired["method"] == given.method].sort_values("labels")
     first = rows.iloc[0]
     values = {
