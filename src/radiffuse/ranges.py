@@ -59,7 +59,13 @@ RANGES: dict[str, dict[str, Range]] = {
         "gamma": AT_LEAST_0,
         "noise": AT_LEAST_0,
     },
-    "Split": {"seed": AT_LEAST_0},
+    "Data": {"label_values": (0, 255)},
+    "Split": {
+        "test": AT_LEAST_0,
+        "validation": AT_LEAST_0,
+        "validation_kept": AT_LEAST_0,
+        "seed": AT_LEAST_0,
+    },
     "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
     "Finetune": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "timestep": AT_LEAST_0},
     "Losses": {

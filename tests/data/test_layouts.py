@@ -2,10 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
 from layout_files import dicom, film, film_label, pairs, volume, volume_label, write_json
 
 from radiffuse.config import Data
+from radiffuse.data.cases import read_case_label
 from radiffuse.data.layouts import EXPECTED, LAYOUTS, open_dataset, survey
 from radiffuse.errors import InputError
 
@@ -294,13 +296,22 @@ def test_nnunet_rgb_is_one_file_of_three_channels(tmp_path):
     assert (len(dataset.cases[0].images), dataset.channels) == (1, ("R", "G", "B"))
 
 
-def test_nnunet_refuses_regions_and_its_own_ignore_value(tmp_path):
+def test_nnunet_refuses_regions(tmp_path):
     nnunet(tmp_path, labels={"background": 0, "whole": [1, 2], "core": 2})
     with pytest.raises(InputError, match="region 'whole'"):
         open_dataset(tmp_path)
-    nnunet(tmp_path, labels={"background": 0, "a": 1, "ignore": 2})
-    with pytest.raises(InputError, match=r"2 for 'ignore'.*Write 255"):
-        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("value", [2, 255])
+def test_nnunet_may_ignore_any_value(tmp_path, value):
+    nnunet(tmp_path, labels={"background": 0, "a": 1, "ignore": value})
+    for path in (tmp_path / "labelsTr").iterdir():
+        volume_label(path, values=(0, 1, value))
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("background", "a")
+    for case in dataset.labelled:
+        assert set(np.unique(read_case_label(case).array)) <= {0, 1, 255}
+        assert (read_case_label(case).array == 255).any()
 
 
 def test_nnunet_cases_that_dataset_json_lists(tmp_path):

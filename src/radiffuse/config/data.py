@@ -13,13 +13,22 @@ class Data:
     """How a path becomes cases."""
 
     layout: Literal[
-        "auto", "images", "pairs", "classes", "nnunet", "msd", "dicom", "table", "coco"
+        "auto", "images", "pairs", "suffixes", "classes", "nnunet", "msd", "dicom", "table", "coco"
     ] = "auto"
     """How the folder is organized; auto looks. See docs/reference/layouts.md."""
     group: str | None = None
     """Regular expression, searched in each image's path below the data folder; its first group names the patient.
     None: the column ``patient`` of a table (``patients.csv`` or the data table), else the patient numbers of well
     known file names, else each case is its own patient."""
+    only: str | None = None
+    """Regular expression, searched in each image's path below the data folder; other cases are left out."""
+    sites: str | None = None
+    """Text file or table in the data folder, two columns without header: name of a case, and its site (institution,
+    scanner). Splits then take their shares from each site."""
+    label_values: Ints | None = None
+    """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, background first; None: those that the data set declares."""
     skip_bad: bool = False
     """Leave unusable files out, with a line in the report, instead of stopping."""
     cache: str | None = None
@@ -40,6 +49,9 @@ class PlanSettings:
     """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
     percentiles: Floats | None = None
     """Intensity percentiles (low, high) of each image, which are mapped to [-1, 1]."""
+    postprocess: Literal["none", "largest", "muscle-ultrasound"] | None = None
+    """What is done to predicted masks: nothing; the largest piece of each class; or what Marzola et al. 2021 do to
+    muscles in ultrasound. None: nothing, or with ``--from`` what the run does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +101,13 @@ class Split:
     file: str | None = None
     """Splits file to use, written if it is missing; None: one file per data set in the cache folder."""
     test: float = 0.5
-    """Share of the patients kept for the test, 0 to 1. Nothing is ever chosen or tuned on them."""
+    """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
     validation: float = 0.1
-    """Share of the patients kept for validation."""
+    """Share of the patients kept for validation, below 1, or their number."""
+    order: Literal["random", "name"] = "random"
+    """name: the last patients by name are the test, those before them validation; random: drawn by seed."""
+    validation_kept: int | None = None
+    """For data sets that declare a validation part and whose own test has no labels: so many of its cases, the first
+    by name, stay validation and the others become the test. None: all stay."""
     seed: int = 0
     """Seed of the split and of the draws."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..config import IGNORE
 from ..errors import InputError
 from .coco import rasterize_coco
 from .dataset import Case
@@ -23,7 +24,8 @@ def read_case_image(case: Case) -> Scan:
     Raises:
         InputError: A file cannot be read, or channels differ in size or place.
     """
-    scans = [read_scan(path, series=case.series) for path in case.images]
+    several = case.file_channels if len(case.images) == 1 else 1
+    scans = [read_scan(path, series=case.series, channels=several) for path in case.images]
     if len(scans) == 1:
         return scans[0]
     first = scans[0]
@@ -57,10 +59,32 @@ def read_case_label(case: Case) -> Scan:
     if case.label is None:
         raise InputError(case.name, "has no label", "Add one, or leave the case unlabelled")
     if case.label_item is None:
-        return read_label(case.label)
+        return _by_class(read_label(case.label), case)
     header = inspect(case.images[0], case.series)
     drawn = rasterize_coco(case.label, case.label_item, header.spatial_shape)
     return Scan(drawn[None], header.spacing, header.affine)
+
+
+def _by_class(scan: Scan, case: Case) -> Scan:
+    """The label map with its own values turned into 0, 1, 2, ... and 255."""
+    if not case.label_values and case.ignore_value is None:
+        return scan
+    array = scan.array
+    found = np.unique(array)
+    values = case.label_values or tuple(int(v) for v in found if v != case.ignore_value)
+    numbers = {value: i for i, value in enumerate(values)} if case.label_values else {}
+    result = np.full(array.shape, IGNORE, np.int64)
+    for value in (int(v) for v in found):
+        if value == case.ignore_value or (value == IGNORE and IGNORE not in values):
+            continue
+        if value not in values:
+            raise InputError(
+                case.label or case.name,
+                f"holds the value {value}, which is none of {', '.join(map(str, values))}",
+                "Name all values with --reader.label-values, background first",
+            )
+        result[array == value] = numbers.get(value, value)
+    return scan.with_array(result)
 
 
 def geometry_difference(one: Scan, other: Scan) -> str:

@@ -21,6 +21,10 @@ class Case:
         target: Name of the class of the whole image (class folders, tables), or None.
         split: ``"train"``, ``"validation"`` or ``"test"`` where the data set says so, or None.
         series: Files of a DICOM series in slice order, or () for every other format.
+        file_channels: Channels that a single four-dimensional file holds.
+        site: Institution or scanner, where the data set says so, or ''.
+        label_values: Values of the label map by class, background first; () where they are 0, 1, 2, ...
+        ignore_value: Value of the label map that is not to be counted, beside 255, or None.
     """
 
     name: str
@@ -31,6 +35,10 @@ class Case:
     target: str | None = None
     split: str | None = None
     series: tuple[Path, ...] = ()
+    file_channels: int = 1
+    site: str = ""
+    label_values: tuple[int, ...] = ()
+    ignore_value: int | None = None
 
 
 @dataclass(frozen=True)

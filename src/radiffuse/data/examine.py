@@ -83,7 +83,8 @@ def _issue(error: Exception, path: Path) -> Issue:
 
 
 def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
-    headers = [inspect(path, case.series) for path in case.images]
+    several = case.file_channels if len(case.images) == 1 else 1
+    headers = [inspect(path, case.series, several) for path in case.images]
     first = headers[0]
     digest = hashlib.blake2b(digest_size=16)
     for path in case.series or case.images:

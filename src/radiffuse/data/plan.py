@@ -39,6 +39,7 @@ class Plan:
         intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
         low: Lower percentile, or lower end of the window (HU for CT).
         high: Upper percentile, or upper end of the window.
+        postprocess: What is done to predicted masks, see ``config.PlanSettings``.
         version: Version of this format.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     intensity: Literal["percentiles", "window"] = "percentiles"
     low: float = 0.5
     high: float = 99.5
+    postprocess: Literal["none", "largest", "muscle-ultrasound"] = "none"
     version: int = PLAN_VERSION
 
     def with_classes(self, classes: Sequence[str]) -> Plan:
@@ -156,6 +158,7 @@ def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Pl
         intensity=intensity,  # type: ignore[arg-type]
         low=float(low),
         high=float(high),
+        postprocess=settings.postprocess or "none",
     )
     _verify(plan, "--plan")
     return plan

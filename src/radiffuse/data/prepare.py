@@ -188,12 +188,15 @@ def prepare(
 def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     treatment = asdict(plan)
     treatment.pop("classes")
+    treatment.pop("postprocess")
     if plan.spatial_dims == 3:
         treatment.pop("size")  # patches are cut later
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
     for case in dataset:
         files = [*case.images, *case.series] + ([case.label] if labelled and case.label else [])
         digest.update(repr((case.name, case.label_item if labelled else None)).encode())
+        if labelled and (case.label_values or case.ignore_value is not None):
+            digest.update(repr((case.label_values, case.ignore_value)).encode())
         for file in files:
             try:
                 status = file.stat()

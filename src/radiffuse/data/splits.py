@@ -151,8 +151,12 @@ def _read(path: Path, dataset: Dataset) -> Splits:
 def _make(dataset: Dataset, settings: Split, draws: int) -> Splits:
     declared = any(case.split for case in dataset)
     if declared:
+        parts = {c.name: c.split or "train" for c in dataset}
+        if settings.validation_kept is not None:
+            held = [c.name for c in dataset if c.split == "validation"]
+            parts |= dict.fromkeys(held[settings.validation_kept :], "test")
         train, validation, test = (
-            tuple(c.name for c in dataset if (c.split or "train") == part)
+            tuple(name for name, own in parts.items() if own == part)
             for part in ("train", "validation", "test")
         )
     else:
@@ -168,31 +172,50 @@ def _make(dataset: Dataset, settings: Split, draws: int) -> Splits:
 def _by_patient(
     dataset: Dataset, settings: Split
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    groups = sorted({case.group for case in dataset})
-    if not 0 <= settings.test < 1 or not 0 <= settings.validation < 1 - settings.test:
+    if not settings.test >= 0 or not settings.validation >= 0 or _shares(settings) >= 1:
         raise InputError(
             "--split",
-            f"shares {settings.test} and {settings.validation} are not legal",
-            "Test and validation together must stay below 1",
+            f"test {settings.test} and validation {settings.validation} are not legal",
+            "Give shares that together stay below 1, or numbers of patients",
         )
-    n_test = round(len(groups) * settings.test)
-    n_validation = round(len(groups) * settings.validation)
-    if (settings.test > 0 and n_test == 0) or n_test + n_validation >= len(groups):
-        raise InputError(
-            dataset.root,
-            f"has {len(groups)} patients, too few to part into training and test",
-            "Add labelled cases, or set --split.test 0",
+    sites: dict[str, set[str]] = {}
+    for case in dataset:
+        sites.setdefault(case.site, set()).add(case.group)
+    rng = np.random.default_rng((settings.seed, 2))
+    part_of: dict[str, str] = {}
+    for site in sorted(sites):
+        groups = sorted(sites[site] - part_of.keys())
+        n_test, n_validation = (
+            _number(x, len(groups)) for x in (settings.test, settings.validation)
         )
-    order = np.random.default_rng((settings.seed, 2)).permutation(len(groups))
-    part_of = {
-        groups[g]: "test" if i < n_test else "validation" if i < n_test + n_validation else "train"
-        for i, g in enumerate(order)
-    }
+        if (settings.test > 0 and n_test == 0) or n_test + n_validation >= len(groups):
+            where = f"{dataset.root}, site {site}" if site else dataset.root
+            raise InputError(
+                where,
+                f"has {len(groups)} patients, too few to part into training and test",
+                "Add labelled cases, or set --split.test 0",
+            )
+        order = rng.permutation(len(groups))
+        if settings.order == "name":
+            order = np.arange(len(groups))[::-1]
+        for i, g in enumerate(order):
+            part_of[groups[g]] = (
+                "test" if i < n_test else "validation" if i < n_test + n_validation else "train"
+            )
     train, validation, test = (
         tuple(c.name for c in dataset if part_of[c.group] == part)
         for part in ("train", "validation", "test")
     )
     return train, validation, test
+
+
+def _number(share: float, patients: int) -> int:
+    """How many patients a share, or a number of 1 or more, means."""
+    return int(share) if share >= 1 else round(patients * share)
+
+
+def _shares(settings: Split) -> float:
+    return sum(share for share in (settings.test, settings.validation) if share < 1)
 
 
 def _draw(dataset: Dataset, train: tuple[str, ...], seed: int, draw: int) -> tuple[str, ...]:
@@ -216,6 +239,9 @@ def _key(dataset: Dataset, settings: Split) -> str:
     digest = hashlib.sha256(
         repr((SPLITS_VERSION, settings.test, settings.validation, settings.seed)).encode()
     )
+    if (settings.order, settings.validation_kept) != ("random", None):
+        digest.update(repr((settings.order, settings.validation_kept)).encode())
     for case in dataset:
         digest.update(repr((case.name, case.group, case.split)).encode())
+        digest.update(case.site.encode())
     return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import Predict
@@ -66,7 +67,9 @@ def predict(settings: Predict) -> Path:
 
 
 def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None:
-    scan = read_case_image(case)
+    # A single four-dimensional file may hold all channels that the run wants.
+    held = max(case.file_channels, len(predictor.plan.channels))
+    scan = read_case_image(replace(case, file_channels=held))
     try:
         found = predictor(scan, case.name)
     except InputError as error:

@@ -23,6 +23,7 @@ from ..engine.run import Run
 from ..errors import InputError
 from ..files import reserve
 from .members import Member, Overrides, open_member, verify_agreement
+from .postprocess import postprocess
 from .windows import slide
 
 
@@ -125,7 +126,7 @@ class Predictor:
                 for first, logits in self._slabs(member, image, generator):
                     votes.add(first, logits[-1].softmax(0), 1 / (draws * len(self.members)))
                 votes.draws += 1
-        return votes.result(undo, self.plan.classes)
+        return votes.result(undo, self.plan)
 
     @property
     def timesteps(self) -> tuple[int, ...]:
@@ -142,7 +143,7 @@ class Predictor:
             steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
             for votes, step in zip(steps, logits, strict=True):
                 votes.add(first, step.softmax(0), 1.0)
-        return [votes.result(undo, self.plan.classes) for votes in steps]
+        return [votes.result(undo, self.plan) for votes in steps]
 
     def _image(self, scan: Scan) -> tuple[Tensor, Undo]:
         plan = self.plan
@@ -212,13 +213,14 @@ class _Votes:
         if self.square is not None:
             self.square[:, rows] += weight * share**2
 
-    def result(self, undo: Undo, classes: Sequence[str]) -> Segmented:
+    def result(self, undo: Undo, plan: Plan) -> Segmented:
         mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
+        mask = postprocess(mask, plan.postprocess)
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {
             f"mean-{'-'.join(name.split())}": map_to_scan(torch.from_numpy(self.mean[i]), undo)
-            for i, name in enumerate(classes)
+            for i, name in enumerate(plan.classes)
             if i > 0
         }
         maps["entropy"] = map_to_scan(torch.from_numpy(self._entropy()), undo)

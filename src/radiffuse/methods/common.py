@@ -6,7 +6,7 @@ And what every segmentation act does after it: score the cases that were held ou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,8 @@ def _segmentation_plan(
     if source is None or (run.folder / "plan.json").exists():
         return plan_of(run, dataset, settings, labelled=True)
     plan = source.plan.with_classes(find_classes(dataset))
+    if settings.postprocess is not None:
+        plan = replace(plan, postprocess=settings.postprocess)
     if len(plan.channels) != len(dataset.channels):
         raise InputError(
             dataset.root,

@@ -18,7 +18,7 @@ from ..dataset import Dataset
 from ..issues import Issue, raise_first, some
 from ..listing import own_folder, walk
 from ..readers import SUFFIXES
-from . import classes, coco, dicom, images, msd, nnunet, pairs, table
+from . import classes, coco, dicom, images, msd, nnunet, pairs, suffixes, table
 
 Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 
@@ -27,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
     "msd": msd.read,
     "coco": coco.read,
     "pairs": pairs.read,
+    "suffixes": suffixes.read,
     "table": table.read,
     "dicom": dicom.read,
     "classes": classes.read,
@@ -39,6 +40,7 @@ EXPECTED = {
     "msd": "dataset.json with a list 'training'",
     "coco": "a JSON file with images, annotations and categories",
     "pairs": "images/ and labels/ (or masks/) with files of the same names",
+    "suffixes": "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)",
     "table": "a CSV or Parquet file with a column 'image'",
     "dicom": "a tree of DICOM files and nothing else",
     "classes": "two or more folders of images, one per class",

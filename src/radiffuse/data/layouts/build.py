@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
+from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..groups import Groups
 from ..issues import Issue
@@ -51,16 +53,78 @@ def build(
         classes: Names by label value.
         channels: Names of the channels.
     """
+    if data.only is not None:
+        drafts = [draft for draft in drafts if _wanted(draft.image, data.only)]
     groups = Groups(home or root, data, issues)
     identities = [f"{draft.image}#{draft.case.label_item or ''}" for draft in drafts]
     names = unique_names([draft.case.name for draft in drafts], identities)
     cases = [
-        replace(draft.case, name=name, group=groups.of(draft.image, name, draft.case.group))
+        replace(
+            draft.case,
+            name=name,
+            group=groups.of(draft.image, name, draft.case.group),
+            label_values=data.label_values or (),
+        )
         for draft, name in zip(drafts, names, strict=True)
     ]
     groups.finish()
     cases.sort(key=lambda case: case.name)
-    return Dataset(root, layout, tuple(cases), classes, channels)
+    if data.sites is not None:
+        sites = read_sites(root / data.sites)
+        cases = [replace(case, site=_site(case.name, sites, root / data.sites)) for case in cases]
+    return Dataset(root, layout, tuple(cases), _named(classes, data), channels)
+
+
+def read_sites(path: Path) -> dict[str, str]:
+    """Site by name of case, from a file of two columns.
+
+    Raises:
+        InputError: It cannot be read, or a line has not two words.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read ({error})", "Correct --reader.sites") from None
+    sites = {}
+    for number, line in enumerate(lines, start=1):
+        words = [word for word in re.split(r"[\s,;]+", line.strip()) if word]
+        if words and len(words) != 2:
+            problem = f"line {number} holds {len(words)} words"
+            raise InputError(path, problem, "Write the name of a case and its site in each line")
+        if words:
+            sites[words[0]] = words[1]
+    return sites
+
+
+def _site(name: str, sites: dict[str, str], path: Path) -> str:
+    if name not in sites:
+        raise InputError(path, f"names no site of the case {name}", "Add a line for it")
+    return sites[name]
+
+
+def _wanted(path: PurePosixPath, only: str) -> bool:
+    try:
+        return re.search(only, path.as_posix()) is not None
+    except re.error as error:
+        raise InputError(
+            f"--reader.only {only}", f"is no regular expression ({error})", "Correct it"
+        ) from None
+
+
+def _named(classes: tuple[str, ...], data: Data) -> tuple[str, ...]:
+    """Names of the classes: the user's, else those declared for the values that are used."""
+    values, names = data.label_values, data.class_names
+    if names is not None:
+        if values is not None and len(names) != len(values):
+            raise InputError(
+                f"--reader.class-names {','.join(names)}",
+                f"are {len(names)} names for {len(values)} label values",
+                "Give one name per value, background first",
+            )
+        return names
+    if values is not None and classes:
+        return tuple(classes[v] if v < len(classes) else f"label {v}" for v in values)
+    return classes
 
 
 def plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from .build import Draft, build
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
-    """``dataset.json`` lists pairs under ``training`` and images alone under ``test``.
+    """``dataset.json`` lists pairs under ``training``, images alone under ``test``, and in AMOS ``validation`` too.
 
     The names under ``modality`` become the channels; a four-dimensional image is one file that
     holds all of them.
@@ -30,7 +31,10 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         return None
     drafts: list[Draft] = []
-    for part, split in (("training", None), ("test", "test")):
+    parts: list[tuple[str, str | None]] = [("training", None), ("test", "test")]
+    if content.get("validation"):
+        parts = [("training", "train"), ("validation", "validation"), ("test", "test")]
+    for part, split in parts:
         for number, entry in enumerate(content.get(part) or []):
             try:
                 drafts.append(_draft(root, entry, split, f"{path}, {part}[{number}]"))
@@ -44,6 +48,9 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     channels = tuple(
         str(name) for _, name in sorted(modality.items(), key=lambda item: str(item[0]))
     )
+    drafts = [
+        replace(draft, case=replace(draft.case, file_channels=len(channels))) for draft in drafts
+    ]
     return build(root, "msd", drafts, data, issues, classes=classes, channels=channels)
 
 
@@ -53,7 +60,7 @@ def _draft(root: Path, entry: Any, split: str | None, where: str) -> Draft:
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
         raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
     image = inside(root, entry["image"].removeprefix("./"), where)
-    if split is None and not entry.get("label"):
+    if split in (None, "train") and not entry.get("label"):
         raise InputError(where, "names no label", "Add the label, or move the entry to 'test'")
     label = (
         inside(root, str(entry["label"]).removeprefix("./"), where) if entry.get("label") else None

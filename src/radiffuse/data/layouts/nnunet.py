@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...config import Data
+from ...config import IGNORE, Data
 from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..documents import class_names, read_json
@@ -37,26 +37,26 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
             path, "has no usable channel_names or file_ending", "Follow nnU-Net's format"
         )
     channels = tuple(str(names[number]) for number in sorted(names, key=lambda n: int(n)))
-    classes = class_names(_labels(content.get("labels"), path), path)
+    labels, ignored = _labels(content.get("labels"))
+    classes = class_names(labels, path)
     if isinstance(content.get("dataset"), dict):
         drafts = _listed(root, content["dataset"], path, issues)
     else:
         drafts = _found(root, "Tr", ending, len(channels), issues)
     drafts += _found(root, "Ts", ending, len(channels), issues)
     fold = _first_fold(root / "splits_final.json")
-    drafts = [_with_split(draft, fold) for draft in drafts]
+    drafts = [_with_split(draft, fold, ignored) for draft in drafts]
     return build(root, "nnunet", drafts, data, issues, classes=classes, channels=channels)
 
 
-def _labels(labels: Any, path: Path) -> Any:
-    if isinstance(labels, dict) and labels.get("ignore", 255) != 255:
-        value = labels["ignore"]
-        raise InputError(
-            path,
-            f"uses the label value {value} for 'ignore'",
-            "Write 255 for it into the label maps and into dataset.json",
-        )
-    return labels
+def _labels(labels: Any) -> tuple[Any, int | None]:
+    """The labels without ``ignore``, and its value where that is not 255."""
+    if not isinstance(labels, dict) or "ignore" not in labels:
+        return labels, None
+    value = labels["ignore"]
+    others = {name: number for name, number in labels.items() if name != "ignore"}
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return others, value if whole and value != IGNORE else None
 
 
 def _found(root: Path, part: str, ending: str, channels: int, issues: list[Issue]) -> list[Draft]:
@@ -161,6 +161,6 @@ def _first_fold(path: Path) -> dict[str, str]:
         ) from None
 
 
-def _with_split(draft: Draft, fold: dict[str, str]) -> Draft:
+def _with_split(draft: Draft, fold: dict[str, str], ignored: int | None) -> Draft:
     split = draft.case.split or fold.get(draft.case.name)
-    return replace(draft, case=replace(draft.case, split=split))
+    return replace(draft, case=replace(draft.case, split=split, ignore_value=ignored))

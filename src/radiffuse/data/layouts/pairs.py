@@ -14,10 +14,12 @@ from ..listing import SPLITS, Listing, is_dicom, key, walk
 from .build import Draft, build
 
 LABEL_FOLDERS = ("labels", "masks")
+ANNOTATED = ("annot", "_annot", "_labels", "_masks")
+"""Endings of folders of labels beside folders called train, val and test."""
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
-    """Images with label maps; also inside folders called train, validation and test.
+    """Images with label maps; also inside folders called train, validation and test, or as train and trainannot.
 
     An image without a label and a label without an image are errors; under ``skip_bad`` the former
     stays as an unlabelled case. A folder of DICOM slices in ``images/`` is one image, named after
@@ -43,6 +45,9 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
             )
         found = True
         drafts += _match(root, images, labels, split, issues)
+    for images, labels, split in _annotated(root):
+        found = True
+        drafts += _match(root, images, labels, split, issues)
     if not found:
         return None
     return build(root, "pairs", drafts, data, issues, classes=declared_classes(root, issues))
@@ -55,6 +60,20 @@ def _bases(root: Path) -> list[tuple[Path, str | None]]:
         if path.name.lower() in SPLITS and path.is_dir() and not path.is_symlink()
     ]
     return [(root, None), *splits]
+
+
+def _annotated(root: Path) -> list[tuple[Path, Path, str]]:
+    """Folders ``train`` and ``trainannot``, and so on."""
+    folders = {
+        p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()
+    }
+    return [
+        (folders[name], folders[name + ending], SPLITS[name])
+        for name in folders
+        if name in SPLITS
+        for ending in ANNOTATED
+        if name + ending in folders
+    ]
 
 
 def _folder(base: Path, names: tuple[str, ...]) -> Path | None:

@@ -53,17 +53,19 @@ def _module(format: str) -> Any:
     return import_module(f"{__name__}.{_MODULES[format]}")
 
 
-def read_scan(path: Path, *, series: Sequence[Path] = ()) -> Scan:
+def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> Scan:
     """Read one image.
 
     Args:
         path: The file; for a DICOM series the folder or file that errors of the whole series name.
         series: All files of a DICOM series, in any order, or () for every other file.
+        channels: How many channels a four-dimensional NIfTI file is said to hold; with 1 such a
+            file is refused, since its fourth axis may as well be time.
 
     Returns:
         ``(C, *spatial)`` as float32 or in the file's integer type. Films are ``(C, rows,
-        columns)``, C = 1 or 3; a gray film stored as RGB has C = 1. Volumes are ``(1, i, j, k)`` as
-        in NIfTI. Only DICOM says that its values are HU; a CT in another format has the unit
+        columns)``, C = 1 or 3; a gray film stored as RGB has C = 1. Volumes are ``(channels, i, j,
+        k)`` as in NIfTI. Only DICOM says that its values are HU; a CT in another format has the unit
         ``"gray"`` and ``value_range`` None.
 
     Raises:
@@ -71,6 +73,8 @@ def read_scan(path: Path, *, series: Sequence[Path] = ()) -> Scan:
     """
     if series:
         scan: Scan = _module("dicom").read(path, series)
+    elif channels > 1 and detect(path) == "nifti":
+        scan = _module("nifti").read(path, channels=channels)
     else:
         scan = _module(detect(path)).read(path)
     return scan
@@ -109,18 +113,21 @@ def _whole(path: Path, array: Array) -> Array:
     return labels
 
 
-def inspect(path: Path, series: Sequence[Path] = ()) -> Header:
+def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Header:
     """Read what a file says about its image, without its pixels: thousands of files in seconds.
 
     Args:
         path: As in ``read_scan``.
         series: As in ``read_scan``.
+        channels: As in ``read_scan``.
 
     Raises:
         InputError: For every fault that the header and the length of the file betray.
     """
     if series:
         header: Header = _module("dicom").read_header(path, series)
+    elif channels > 1 and detect(path) == "nifti":
+        header = _module("nifti").read_header(path, channels=channels)
     else:
         header = _module(detect(path)).read_header(path)
     return header

@@ -29,18 +29,20 @@ from .payload import Inflater, read_payload
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, channels: int = 1) -> Header:
     """See ``readers.inspect``."""
     with guard(path, "nifti"):
-        return _parse(path)[0]
+        return _parse(path, channels)[0]
 
 
-def read(path: Path, *, label: bool = False) -> Scan:
+def read(path: Path, *, label: bool = False, channels: int = 1) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
     with guard(path, "nifti"):
-        header, raw, compressed = _parse(path)
+        header, raw, compressed = _parse(path, channels)
         dims = header.spatial_dims
         shape = tuple(int(n) for n in raw.get_data_shape()[:dims])
+        if header.channels > 1:
+            shape = (*shape, header.channels)
         offset = int(raw.get_data_offset())
         data = read_payload(
             path,
@@ -50,7 +52,10 @@ def read(path: Path, *, label: bool = False) -> Scan:
             compressed=compressed,
             inner_offset=offset if compressed else 0,
         )
-        array = to_scan_order(native(_rescale(data, *_slope_and_intercept(raw))), dims)
+        values = native(_rescale(data, *_slope_and_intercept(raw)))
+        if header.channels > 1:
+            values = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+        array = to_scan_order(values, dims)
         check_finite(path, array)
         sform, sform_code = raw.get_sform(coded=True)
         qform, qform_code = raw.get_qform(coded=True)
@@ -64,24 +69,32 @@ def read(path: Path, *, label: bool = False) -> Scan:
         )
 
 
-def _parse(path: Path) -> tuple[Header, Any, bool]:
+def _parse(path: Path, channels: int = 1) -> tuple[Header, Any, bool]:
     """The header in our words and in nibabel's, and whether the file is gzipped."""
     raw, compressed = _load(path)
     shape = tuple(int(n) for n in raw.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
+    held = 1
+    if channels > 1 and len(shape) == 4:
+        *shape_, held = shape
+        shape = tuple(shape_)
+        if held != channels:
+            problem = f"holds {held} channels where the data set declares {channels}"
+            raise InputError(path, problem, "Correct the file, or what dataset.json declares")
     if len(shape) not in (2, 3):
         text = " x ".join(str(n) for n in shape)
         problem = f"has {len(shape)} dimensions ({text}), not two or three"
         raise unsupported(path, problem, "Save each time point or channel as a file of its own")
-    check_extent(path, shape)
+    check_extent(path, shape, held)
     dtype = raw.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise unsupported(path, "holds colors or complex numbers", "Save it as one gray volume")
     offset = int(raw.get_data_offset())
     if not 0 < offset < 2**31:
         raise InputError(path, f"announces its voxels at byte {offset}", DAMAGED)
-    check_length(path, offset + math.prod(shape) * dtype.itemsize, compressed=compressed)
+    size = math.prod(shape) * held * dtype.itemsize
+    check_length(path, offset + size, compressed=compressed)
     if int(raw["xyzt_units"]) & 7 in (1, 3):
         unit = "meters" if int(raw["xyzt_units"]) & 7 == 1 else "micrometers"
         raise unsupported(path, f"gives its geometry in {unit}", "Convert it to millimeters")
@@ -93,7 +106,7 @@ def _parse(path: Path) -> tuple[Header, Any, bool]:
     header = Header(
         "nifti",
         shape,
-        1,
+        held,
         str(dtype.newbyteorder("=")),
         spacing_of(path, affine, len(shape)),
         affine,
