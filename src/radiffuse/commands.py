@@ -59,6 +59,11 @@ COMMANDS: dict[str, Command] = {
         "radiffuse.methods.pretrain:sample",
         ("radiffuse sample runs/pre --count 16 --steps 50 --out samples",),
     ),
+    "coordinates": Command(
+        config.Coordinates,
+        "radiffuse.methods.coordinates:coordinates",
+        ("radiffuse coordinates CT --out runs/where",),
+    ),
     "finetune": Command(
         config.Finetune,
         "radiffuse.methods.finetune:finetune",
