@@ -72,7 +72,9 @@ def ultrasound(root: Path) -> Path:
         for i in range(count):
             name = f"BB_anon_{part}{i}_3.png"
             film(root / part / name, seed=10 * count + i)
-            film_label(root / f"{part}annot" / name)
+            film_label(root / f"{part}annot" / name, values=(0, 255))
+    film(root / "train" / "TA_anon_1_1.png", seed=99)  # as in life, not every image has a mask
+    film_label(root / "testannot" / "TA_anon_2_1.png")
     return root
 
 
@@ -86,7 +88,7 @@ def settings(name: str) -> DiffSeg:
 def prepared(root: Path, name: str, tmp_path: Path, **split: object) -> tuple[Splits, Plan]:
     """Check, split, plan and prepare as ``diffseg`` does with the recipe; sizes are those of toys."""
     chosen = settings(name)
-    assert not check_path(root, chosen.reader).errors
+    assert chosen.reader.skip_bad or not check_path(root, chosen.reader).errors
     dataset = open_dataset(root, chosen.reader).labelled
     shares = Split(**{**{f: getattr(chosen.split, f) for f in ("test", "validation", "order",
                                                               "validation_kept")}, **split})  # fmt: skip
@@ -133,7 +135,8 @@ def test_brats(tmp_path: Path) -> None:
     assert splits.validation == ("BraTS2021_00003",)
     assert splits.test == ("BraTS2021_00005", "BraTS2021_00495")
     assert plan.channels == ("flair", "t1", "t1ce", "t2")
-    assert plan.classes == ("background", "necrotic core", "edema", "enhancing tumor")
+    assert plan.classes == ("background", "whole tumor")
+    assert plan.crop == "nonzero"
     own = settings("brats").split
     assert (own.order, own.validation, own.test) == ("name", 31, 282)
 
@@ -142,8 +145,22 @@ def test_ultrasound(tmp_path: Path) -> None:
     splits, plan = prepared(ultrasound(tmp_path / "MuscleCNN"), "ultrasound", tmp_path)
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [5, 2, 3]
     assert plan.size == (480, 512)
+    assert (plan.intensity, plan.low, plan.high) == ("window", 0, 255)
     assert plan.postprocess == "muscle-ultrasound"
     assert plan.classes == ("background", "muscle")
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_masks_of_eight_bits_and_of_one_are_the_same(mode: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    root = ultrasound(tmp_path)
+    for path in root.glob("*annot/*.png"):
+        Image.open(path).convert(mode).save(path)
+    problems = [issue.problem for issue in check_path(root, settings("ultrasound").reader).errors]
+    assert sorted(problems) == ["has no label", "is a label without an image"]
+    label = read_case_label(open_dataset(root, settings("ultrasound").reader).labelled.cases[0])
+    assert label.array.ravel()[:4].tolist() == [0, 1, 0, 1]
 
 
 # ------------------------------------------------------------------------------------- what makes them work
@@ -184,6 +201,21 @@ def test_label_values_become_classes_and_others_are_refused(tmp_path: Path) -> N
         read_case_label(chosen.cases[1])
     with pytest.raises(InputError, match="2 names for 3 label values"):
         open_dataset(tmp_path, Data(label_values=(0, 1, 2), class_names=("a", "b")))
+    with pytest.raises(InputError, match="names a value twice"):
+        open_dataset(tmp_path, Data(label_values=(0, 1, 1)))
+
+
+@pytest.mark.parametrize("values", [None, (0, 1, 2, 3), (0, 1, 2, 3, 4)])
+def test_values_of_the_same_name_are_one_class(
+    values: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    film(tmp_path / "images" / "a.png")
+    film_label(tmp_path / "labels" / "a.png", values=(0, 1, 2, 3, 255))
+    names = ("background", "core", "edema", "core", "other")[: len(values or range(4))]
+    dataset = open_dataset(tmp_path, Data(label_values=values, class_names=names))
+    assert dataset.classes == ("background", "core", "edema", "other")[: len(names) - 1]
+    found = read_case_label(dataset.cases[0]).array.ravel()[:5]
+    assert found.tolist() == [0, 1, 2, 1, 255]
 
 
 def test_other_label_values_are_other_arrays(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class Data:
     label_values: Ints | None = None
     """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes, background first; None: those that the data set declares."""
+    """Names of the classes, background first, one for each of ``label_values``; values of the same name are one class,
+    so 0,1,255 and background,muscle,muscle make two. None: the names that the data set declares."""
     skip_bad: bool = False
     """Leave unusable files out, with a line in the report, instead of stopping."""
     cache: str | None = None

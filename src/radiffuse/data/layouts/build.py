@@ -55,6 +55,7 @@ def build(
     """
     if data.only is not None:
         drafts = [draft for draft in drafts if _wanted(draft.image, data.only)]
+    names_of_classes, values = _classes(classes, data)
     groups = Groups(home or root, data, issues)
     identities = [f"{draft.image}#{draft.case.label_item or ''}" for draft in drafts]
     names = unique_names([draft.case.name for draft in drafts], identities)
@@ -63,7 +64,7 @@ def build(
             draft.case,
             name=name,
             group=groups.of(draft.image, name, draft.case.group),
-            label_values=data.label_values or (),
+            label_values=values,
         )
         for draft, name in zip(drafts, names, strict=True)
     ]
@@ -72,7 +73,7 @@ def build(
     if data.sites is not None:
         sites = read_sites(root / data.sites)
         cases = [replace(case, site=_site(case.name, sites, root / data.sites)) for case in cases]
-    return Dataset(root, layout, tuple(cases), _named(classes, data), channels)
+    return Dataset(root, layout, tuple(cases), names_of_classes, channels)
 
 
 def read_sites(path: Path) -> dict[str, str]:
@@ -111,20 +112,34 @@ def _wanted(path: PurePosixPath, only: str) -> bool:
         ) from None
 
 
-def _named(classes: tuple[str, ...], data: Data) -> tuple[str, ...]:
-    """Names of the classes: the user's, else those declared for the values that are used."""
+def _classes(
+    declared: tuple[str, ...], data: Data
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Names of the classes, and the values that the label maps use for each, () where those are 0, 1, 2, ..."""
     values, names = data.label_values, data.class_names
-    if names is not None:
-        if values is not None and len(names) != len(values):
-            raise InputError(
-                f"--reader.class-names {','.join(names)}",
-                f"are {len(names)} names for {len(values)} label values",
-                "Give one name per value, background first",
-            )
-        return names
-    if values is not None and classes:
-        return tuple(classes[v] if v < len(classes) else f"label {v}" for v in values)
-    return classes
+    if values is None:
+        if names is None or len(set(names)) == len(names):
+            return names or declared, ()
+        values = tuple(range(len(names)))
+    if len(set(values)) < len(values):
+        raise InputError(
+            f"--reader.label-values {','.join(map(str, values))}",
+            "names a value twice",
+            "Give each value once, background first",
+        )
+    if names is not None and len(names) != len(values):
+        raise InputError(
+            f"--reader.class-names {','.join(names)}",
+            f"are {len(names)} names for {len(values)} label values",
+            "Give one name per value, background first",
+        )
+    if names is None:
+        if not declared:
+            return (), tuple((value,) for value in values)
+        names = tuple(declared[v] if v < len(declared) else f"label {v}" for v in values)
+    classes = tuple(dict.fromkeys(names))
+    pairs = list(zip(names, values, strict=True))
+    return classes, tuple(tuple(v for own, v in pairs if own == name) for name in classes)
 
 
 def plain(
