@@ -11,6 +11,7 @@ from layout_files import film, film_label, volume, volume_label, write_json
 from radiffuse.config import Data, DiffSeg, PlanSettings, Split
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.check import check_path
+from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset, survey
 from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
@@ -48,12 +49,13 @@ def amos(root: Path) -> Path:
 
 
 def pelvic(root: Path) -> Path:
+    """The institutions are listed in an order that is not that of the names."""
     lines = []
-    for i in range(24):
-        name, institution = f"{i:03d}000", ("UCL", "bergen")[i >= 16]
+    for i in reversed(range(24)):
+        name = f"CMICProstate{i:03d}000"
         volume(root / "data" / f"{name}_img.nii", seed=i)
         volume_label(root / "data" / f"{name}_mask.nii", values=range(9))
-        lines.append(f"{name} {institution}")
+        lines.append(f"{name} {1 if i < 16 else 2}")
     (root / "institution.txt").write_text("\n".join(lines) + "\n")
     return root
 
@@ -115,7 +117,21 @@ def test_amos(tmp_path: Path) -> None:
 
 def test_pelvic(tmp_path: Path) -> None:
     splits, plan = prepared(pelvic(tmp_path / "pelvic"), "pelvic", tmp_path)
-    first = {f"{i:03d}000" for i in range(16)}
+    for numbers in (range(15, -1, -1), range(23, 15, -1)):  # as listed, of each institution
+        names = [f"CMICProstate{i:03d}000" for i in numbers]
+        last = int(0.75 * len(names)) - 2
+        assert set(names) & set(splits.validation) == set(names[:2])
+        assert set(names) & set(splits.train) == set(names[2:last])
+        assert set(names) & set(splits.test) == set(names[last:])
+    assert plan.channels == ("image",)
+    assert plan.spacing == (0.75, 0.75, 2.5)
+    assert plan.classes[8] == "neurovascular bundle"
+
+
+def test_shares_are_taken_of_each_institution(tmp_path: Path) -> None:
+    dataset = open_dataset(pelvic(tmp_path / "pelvic"), settings("pelvic").reader)
+    splits = load_splits(dataset, Split(test=0.25, validation=2), tmp_path / "cache")
+    first = {case.name for case in dataset if case.site == "1"}
     for part, counts in (
         (splits.test, (4, 2)),
         (splits.validation, (2, 2)),
@@ -123,9 +139,25 @@ def test_pelvic(tmp_path: Path) -> None:
     ):
         assert len(set(part) & first) == counts[0]
         assert len(set(part) - first) == counts[1]
-    assert plan.channels == ("image",)
-    assert plan.spacing == (0.75, 0.75, 2.5)
-    assert plan.classes[8] == "neurovascular bundle"
+
+
+def of_sites(**counts: int) -> Dataset:
+    cases = [
+        Case(f"{site}{i:03d}", (Path("i"),), Path("l"), group=f"{site}{i}", site=site, place=i)
+        for site, count in counts.items()
+        for i in range(count)
+    ]
+    return Dataset(Path("data"), "suffixes", tuple(cases))
+
+
+def test_the_pelvic_rule_refuses_what_is_too_small_or_has_no_sites(tmp_path: Path) -> None:
+    rule = settings("pelvic").split
+    splits = load_splits(of_sites(a=200, b=31), rule, tmp_path)
+    assert len(splits.validation) == 4
+    assert len(splits.train) == (148 - 2) + (21 - 2)
+    for dataset in (of_sites(a=20, b=5), of_sites(**{"": 20})):
+        with pytest.raises(InputError, match="site"):
+            load_splits(dataset, rule, tmp_path)
 
 
 def test_brats(tmp_path: Path) -> None:
@@ -233,7 +265,11 @@ def test_other_label_values_are_other_arrays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("000000 UCL extra\n", "line 1 holds 3 words"), ("000000 UCL\n", "names no site of the case")],
+    [
+        ("CMICProstate000000 1 extra\n", "line 1 holds 3 words"),
+        ("CMICProstate000000 1\n", "names no site of the case"),
+        ("CMICProstate000000 1\nCMICProstate000000 2\n", "line 2 names CMICProstate000000 again"),
+    ],
 )
 def test_a_table_of_sites_that_does_not_fit(tmp_path: Path, text: str, word: str) -> None:
     root = pelvic(tmp_path)

@@ -107,8 +107,10 @@ class Split:
     """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
     validation: float = 0.1
     """Share of the patients kept for validation, below 1, or their number."""
-    order: Literal["random", "name"] = "random"
-    """name: the last patients by name are the test, those before them validation; random: drawn by seed."""
+    order: Literal["random", "name", "recycling-pelvic"] = "random"
+    """name: the last patients by name are the test, those before them validation; random: drawn by seed;
+    recycling-pelvic: the first cases of each site, as the file of sites lists them, are validation, those up to place
+    3n/4 - 2 train, the others are the test, as Fu et al. 2023 part male pelvic MR; ``test`` is not used."""
     validation_kept: int | None = None
     """For data sets that declare a validation part and whose own test has no labels: so many of its cases, the first
     by name, stay validation and the others become the test. None: all stay."""

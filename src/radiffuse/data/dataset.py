@@ -23,6 +23,7 @@ class Case:
         series: Files of a DICOM series in slice order, or () for every other format.
         file_channels: Channels that a single four-dimensional file holds.
         site: Institution or scanner, where the data set says so, or ''.
+        place: Place in the file that lists the sites, or 0.
         label_values: Values of the label map that each class has, background first; () where they are 0, 1, 2, ...
         ignore_value: Value of the label map that is not to be counted, beside 255, or None.
     """
@@ -37,6 +38,7 @@ class Case:
     series: tuple[Path, ...] = ()
     file_channels: int = 1
     site: str = ""
+    place: int = 0
     label_values: tuple[tuple[int, ...], ...] = ()
     ignore_value: int | None = None
 

@@ -71,8 +71,7 @@ def build(
     groups.finish()
     cases.sort(key=lambda case: case.name)
     if data.sites is not None:
-        sites = read_sites(root / data.sites)
-        cases = [replace(case, site=_site(case.name, sites, root / data.sites)) for case in cases]
+        cases = _with_sites(cases, root / data.sites)
     return Dataset(root, layout, tuple(cases), names_of_classes, channels)
 
 
@@ -80,7 +79,7 @@ def read_sites(path: Path) -> dict[str, str]:
     """Site by name of case, from a file of two columns.
 
     Raises:
-        InputError: It cannot be read, or a line has not two words.
+        InputError: It cannot be read, a line has not two words, or a case stands there twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -92,15 +91,20 @@ def read_sites(path: Path) -> dict[str, str]:
         if words and len(words) != 2:
             problem = f"line {number} holds {len(words)} words"
             raise InputError(path, problem, "Write the name of a case and its site in each line")
+        if words and words[0] in sites:
+            raise InputError(path, f"line {number} names {words[0]} again", "Keep one of the two")
         if words:
             sites[words[0]] = words[1]
     return sites
 
 
-def _site(name: str, sites: dict[str, str], path: Path) -> str:
-    if name not in sites:
-        raise InputError(path, f"names no site of the case {name}", "Add a line for it")
-    return sites[name]
+def _with_sites(cases: list[Case], path: Path) -> list[Case]:
+    sites = read_sites(path)
+    places = {name: place for place, name in enumerate(sites)}
+    for case in cases:
+        if case.name not in sites:
+            raise InputError(path, f"names no site of the case {case.name}", "Add a line for it")
+    return [replace(case, site=sites[case.name], place=places[case.name]) for case in cases]
 
 
 def _wanted(path: PurePosixPath, only: str) -> bool:
