@@ -28,13 +28,12 @@ def amos(root: Path) -> Path:
             if part != "Ts":
                 volume_label(root / f"labels{part}" / f"amos_{n:04d}.nii.gz", values=range(16))
 
-    def listed(part: str, labels: bool = True) -> list[dict[str, str]]:
+    def listed(part: str) -> list[dict[str, str]]:
         entry = {
             "image": f"./images{part}/amos_%s.nii.gz",
             "label": f"./labels{part}/amos_%s.nii.gz",
         }
-        keys = ("image", "label") if labels else ("image",)
-        return [{k: entry[k] % f"{n:04d}" for k in keys} for n in numbers[part]]
+        return [{k: v % f"{n:04d}" for k, v in entry.items()} for n in numbers[part]]
 
     organs = ["background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus",
               "liver", "stomach", "arota", "postcava", "pancreas", "right adrenal gland",
@@ -42,7 +41,7 @@ def amos(root: Path) -> Path:
     content = {
         "name": "AMOS", "modality": {"0": "CT"}, "labels": {str(i): o for i, o in enumerate(organs)},
         "numTraining": 4, "training": listed("Tr"), "validation": listed("Va"),
-        "test": listed("Ts", labels=False),
+        "test": listed("Ts"),  # names labels that were never released
     }  # fmt: skip
     write_json(root / "dataset.json", content)
     return root
@@ -212,11 +211,45 @@ def test_a_case_that_lacks_a_channel_or_its_label_is_named(tmp_path: Path) -> No
     assert "has no label" in problems
 
 
-def test_a_folder_of_plain_images_is_not_taken_for_suffixes(tmp_path: Path) -> None:
-    for i in range(6):
-        film(tmp_path / f"scan_{i}.png", seed=i)
-    film(tmp_path / "odd_mask.png")
+@pytest.mark.parametrize(
+    "files",
+    [
+        (*(f"scan_{i}.png" for i in range(6)), "odd_mask.png"),
+        ("a_left.png", "a_right.png", "b_left.png", "b_right.png"),
+        ("a_t1.png", "b_t1.png"),
+        ("a_t1.png", "a_t2.png", "notes.png"),
+        ("a_mask.png", "b_mask.png"),
+        ("a_seg.png", "a_mask.png"),
+    ],
+)
+def test_a_folder_of_plain_images_is_not_taken_for_suffixes(
+    files: tuple[str, ...], tmp_path: Path
+) -> None:
+    for i, name in enumerate(files):
+        film(tmp_path / name, seed=i)
     assert survey(tmp_path)[0].layout == "images"
+
+
+def test_cases_to_predict_need_no_label(tmp_path: Path) -> None:
+    root = brats(tmp_path / "BraTS2021_ValidationData")
+    for path in root.glob("*/*_seg.nii.gz"):
+        path.unlink()
+    dataset = open_dataset(root)
+    assert dataset.layout == "suffixes"
+    assert dataset.channels == ("flair", "t1", "t1ce", "t2")
+    assert len(dataset) == 5
+    assert not check_path(root).issues
+    one = open_dataset(root / "BraTS2021_00002")
+    assert [case.name for case in one] == ["BraTS2021_00002"]
+
+
+def test_other_words_are_channels_where_the_layout_is_named(tmp_path: Path) -> None:
+    for name in ("a-left.png", "a-right.png", "b-left.png", "b-right.png"):
+        film(tmp_path / name, seed=len(name) + ord(name[0]))
+    assert open_dataset(tmp_path, Data(layout="suffixes")).channels == ("left", "right")
+    film(tmp_path / "a-left.tif", seed=9)
+    with pytest.raises(InputError, match="is the same part of the case as a-left"):
+        open_dataset(tmp_path, Data(layout="suffixes"))
 
 
 def test_label_values_become_classes_and_others_are_refused(tmp_path: Path) -> None:
@@ -284,6 +317,9 @@ def test_only_takes_the_cases_whose_path_matches(tmp_path: Path) -> None:
     root = amos(tmp_path)
     assert len(open_dataset(root)) == 11
     assert len(open_dataset(root, Data(only="imagesTs"))) == 2
+    assert not check_path(root, settings("amos").reader).issues
+    with pytest.raises(InputError, match="no case whose path matches"):
+        open_dataset(root, Data(only="nothing"))
     with pytest.raises(InputError, match="no regular expression"):
         open_dataset(root, Data(only="("))
 

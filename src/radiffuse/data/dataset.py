@@ -54,6 +54,7 @@ class Dataset:
         classes: Names by label value, background first; () where there are no label maps, or where the
             data set does not declare them (then they are found by the fingerprint).
         channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
+        passed_over: Files of the cases that ``Data.only`` leaves out.
     """
 
     root: Path
@@ -61,6 +62,7 @@ class Dataset:
     cases: tuple[Case, ...]
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)
+    passed_over: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.cases)

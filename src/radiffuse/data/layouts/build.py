@@ -53,8 +53,12 @@ def build(
         classes: Names by label value.
         channels: Names of the channels.
     """
+    everything = drafts
     if data.only is not None:
         drafts = [draft for draft in drafts if _wanted(draft.image, data.only)]
+        if everything and not drafts:
+            problem = f"holds no case whose path matches {data.only!r}"
+            raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
     groups = Groups(home or root, data, issues)
     identities = [f"{draft.image}#{draft.case.label_item or ''}" for draft in drafts]
@@ -72,7 +76,15 @@ def build(
     cases.sort(key=lambda case: case.name)
     if data.sites is not None:
         cases = _with_sites(cases, root / data.sites)
-    return Dataset(root, layout, tuple(cases), names_of_classes, channels)
+    kept = {draft.image for draft in drafts}
+    passed = frozenset(
+        path for draft in everything if draft.image not in kept for path in _files(draft.case)
+    )
+    return Dataset(root, layout, tuple(cases), names_of_classes, channels, passed)
+
+
+def _files(case: Case) -> list[Path]:
+    return [*case.images, *case.series, *([case.label] if case.label else [])]
 
 
 def read_sites(path: Path) -> dict[str, str]:
