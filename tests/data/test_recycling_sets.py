@@ -11,6 +11,7 @@ from layout_files import film, film_label, volume, volume_label, write_json
 from radiffuse.config import Data, DiffSeg, PlanSettings, Split
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.check import check_path
+from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset, survey
 from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
@@ -27,13 +28,12 @@ def amos(root: Path) -> Path:
             if part != "Ts":
                 volume_label(root / f"labels{part}" / f"amos_{n:04d}.nii.gz", values=range(16))
 
-    def listed(part: str, labels: bool = True) -> list[dict[str, str]]:
+    def listed(part: str) -> list[dict[str, str]]:
         entry = {
             "image": f"./images{part}/amos_%s.nii.gz",
             "label": f"./labels{part}/amos_%s.nii.gz",
         }
-        keys = ("image", "label") if labels else ("image",)
-        return [{k: entry[k] % f"{n:04d}" for k in keys} for n in numbers[part]]
+        return [{k: v % f"{n:04d}" for k, v in entry.items()} for n in numbers[part]]
 
     organs = ["background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus",
               "liver", "stomach", "arota", "postcava", "pancreas", "right adrenal gland",
@@ -41,19 +41,20 @@ def amos(root: Path) -> Path:
     content = {
         "name": "AMOS", "modality": {"0": "CT"}, "labels": {str(i): o for i, o in enumerate(organs)},
         "numTraining": 4, "training": listed("Tr"), "validation": listed("Va"),
-        "test": listed("Ts", labels=False),
+        "test": listed("Ts"),  # names labels that were never released
     }  # fmt: skip
     write_json(root / "dataset.json", content)
     return root
 
 
 def pelvic(root: Path) -> Path:
+    """The institutions are listed in an order that is not that of the names."""
     lines = []
-    for i in range(24):
-        name, institution = f"{i:03d}000", ("UCL", "bergen")[i >= 16]
+    for i in reversed(range(24)):
+        name = f"CMICProstate{i:03d}000"
         volume(root / "data" / f"{name}_img.nii", seed=i)
         volume_label(root / "data" / f"{name}_mask.nii", values=range(9))
-        lines.append(f"{name} {institution}")
+        lines.append(f"{name} {1 if i < 16 else 2}")
     (root / "institution.txt").write_text("\n".join(lines) + "\n")
     return root
 
@@ -72,7 +73,9 @@ def ultrasound(root: Path) -> Path:
         for i in range(count):
             name = f"BB_anon_{part}{i}_3.png"
             film(root / part / name, seed=10 * count + i)
-            film_label(root / f"{part}annot" / name)
+            film_label(root / f"{part}annot" / name, values=(0, 255))
+    film(root / "train" / "TA_anon_1_1.png", seed=99)  # as in life, not every image has a mask
+    film_label(root / "testannot" / "TA_anon_2_1.png")
     return root
 
 
@@ -86,7 +89,7 @@ def settings(name: str) -> DiffSeg:
 def prepared(root: Path, name: str, tmp_path: Path, **split: object) -> tuple[Splits, Plan]:
     """Check, split, plan and prepare as ``diffseg`` does with the recipe; sizes are those of toys."""
     chosen = settings(name)
-    assert not check_path(root, chosen.reader).errors
+    assert chosen.reader.skip_bad or not check_path(root, chosen.reader).errors
     dataset = open_dataset(root, chosen.reader).labelled
     shares = Split(**{**{f: getattr(chosen.split, f) for f in ("test", "validation", "order",
                                                               "validation_kept")}, **split})  # fmt: skip
@@ -113,7 +116,21 @@ def test_amos(tmp_path: Path) -> None:
 
 def test_pelvic(tmp_path: Path) -> None:
     splits, plan = prepared(pelvic(tmp_path / "pelvic"), "pelvic", tmp_path)
-    first = {f"{i:03d}000" for i in range(16)}
+    for numbers in (range(15, -1, -1), range(23, 15, -1)):  # as listed, of each institution
+        names = [f"CMICProstate{i:03d}000" for i in numbers]
+        last = int(0.75 * len(names)) - 2
+        assert set(names) & set(splits.validation) == set(names[:2])
+        assert set(names) & set(splits.train) == set(names[2:last])
+        assert set(names) & set(splits.test) == set(names[last:])
+    assert plan.channels == ("image",)
+    assert plan.spacing == (0.75, 0.75, 2.5)
+    assert plan.classes[8] == "neurovascular bundle"
+
+
+def test_shares_are_taken_of_each_institution(tmp_path: Path) -> None:
+    dataset = open_dataset(pelvic(tmp_path / "pelvic"), settings("pelvic").reader)
+    splits = load_splits(dataset, Split(test=0.25, validation=2), tmp_path / "cache")
+    first = {case.name for case in dataset if case.site == "1"}
     for part, counts in (
         (splits.test, (4, 2)),
         (splits.validation, (2, 2)),
@@ -121,9 +138,25 @@ def test_pelvic(tmp_path: Path) -> None:
     ):
         assert len(set(part) & first) == counts[0]
         assert len(set(part) - first) == counts[1]
-    assert plan.channels == ("image",)
-    assert plan.spacing == (0.75, 0.75, 2.5)
-    assert plan.classes[8] == "neurovascular bundle"
+
+
+def of_sites(**counts: int) -> Dataset:
+    cases = [
+        Case(f"{site}{i:03d}", (Path("i"),), Path("l"), group=f"{site}{i}", site=site, place=i)
+        for site, count in counts.items()
+        for i in range(count)
+    ]
+    return Dataset(Path("data"), "suffixes", tuple(cases))
+
+
+def test_the_pelvic_rule_refuses_what_is_too_small_or_has_no_sites(tmp_path: Path) -> None:
+    rule = settings("pelvic").split
+    splits = load_splits(of_sites(a=200, b=31), rule, tmp_path)
+    assert len(splits.validation) == 4
+    assert len(splits.train) == (148 - 2) + (21 - 2)
+    for dataset in (of_sites(a=20, b=5), of_sites(**{"": 20})):
+        with pytest.raises(InputError, match="site"):
+            load_splits(dataset, rule, tmp_path)
 
 
 def test_brats(tmp_path: Path) -> None:
@@ -133,7 +166,8 @@ def test_brats(tmp_path: Path) -> None:
     assert splits.validation == ("BraTS2021_00003",)
     assert splits.test == ("BraTS2021_00005", "BraTS2021_00495")
     assert plan.channels == ("flair", "t1", "t1ce", "t2")
-    assert plan.classes == ("background", "necrotic core", "edema", "enhancing tumor")
+    assert plan.classes == ("background", "whole tumor")
+    assert plan.crop == "nonzero"
     own = settings("brats").split
     assert (own.order, own.validation, own.test) == ("name", 31, 282)
 
@@ -142,8 +176,22 @@ def test_ultrasound(tmp_path: Path) -> None:
     splits, plan = prepared(ultrasound(tmp_path / "MuscleCNN"), "ultrasound", tmp_path)
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [5, 2, 3]
     assert plan.size == (480, 512)
+    assert (plan.intensity, plan.low, plan.high) == ("window", 0, 255)
     assert plan.postprocess == "muscle-ultrasound"
     assert plan.classes == ("background", "muscle")
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_masks_of_eight_bits_and_of_one_are_the_same(mode: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    root = ultrasound(tmp_path)
+    for path in root.glob("*annot/*.png"):
+        Image.open(path).convert(mode).save(path)
+    problems = [issue.problem for issue in check_path(root, settings("ultrasound").reader).errors]
+    assert sorted(problems) == ["has no label", "is a label without an image"]
+    label = read_case_label(open_dataset(root, settings("ultrasound").reader).labelled.cases[0])
+    assert label.array.ravel()[:4].tolist() == [0, 1, 0, 1]
 
 
 # ------------------------------------------------------------------------------------- what makes them work
@@ -163,11 +211,45 @@ def test_a_case_that_lacks_a_channel_or_its_label_is_named(tmp_path: Path) -> No
     assert "has no label" in problems
 
 
-def test_a_folder_of_plain_images_is_not_taken_for_suffixes(tmp_path: Path) -> None:
-    for i in range(6):
-        film(tmp_path / f"scan_{i}.png", seed=i)
-    film(tmp_path / "odd_mask.png")
+@pytest.mark.parametrize(
+    "files",
+    [
+        (*(f"scan_{i}.png" for i in range(6)), "odd_mask.png"),
+        ("a_left.png", "a_right.png", "b_left.png", "b_right.png"),
+        ("a_t1.png", "b_t1.png"),
+        ("a_t1.png", "a_t2.png", "notes.png"),
+        ("a_mask.png", "b_mask.png"),
+        ("a_seg.png", "a_mask.png"),
+    ],
+)
+def test_a_folder_of_plain_images_is_not_taken_for_suffixes(
+    files: tuple[str, ...], tmp_path: Path
+) -> None:
+    for i, name in enumerate(files):
+        film(tmp_path / name, seed=i)
     assert survey(tmp_path)[0].layout == "images"
+
+
+def test_cases_to_predict_need_no_label(tmp_path: Path) -> None:
+    root = brats(tmp_path / "BraTS2021_ValidationData")
+    for path in root.glob("*/*_seg.nii.gz"):
+        path.unlink()
+    dataset = open_dataset(root)
+    assert dataset.layout == "suffixes"
+    assert dataset.channels == ("flair", "t1", "t1ce", "t2")
+    assert len(dataset) == 5
+    assert not check_path(root).issues
+    one = open_dataset(root / "BraTS2021_00002")
+    assert [case.name for case in one] == ["BraTS2021_00002"]
+
+
+def test_other_words_are_channels_where_the_layout_is_named(tmp_path: Path) -> None:
+    for name in ("a-left.png", "a-right.png", "b-left.png", "b-right.png"):
+        film(tmp_path / name, seed=len(name) + ord(name[0]))
+    assert open_dataset(tmp_path, Data(layout="suffixes")).channels == ("left", "right")
+    film(tmp_path / "a-left.tif", seed=9)
+    with pytest.raises(InputError, match="is the same part of the case as a-left"):
+        open_dataset(tmp_path, Data(layout="suffixes"))
 
 
 def test_label_values_become_classes_and_others_are_refused(tmp_path: Path) -> None:
@@ -184,6 +266,21 @@ def test_label_values_become_classes_and_others_are_refused(tmp_path: Path) -> N
         read_case_label(chosen.cases[1])
     with pytest.raises(InputError, match="2 names for 3 label values"):
         open_dataset(tmp_path, Data(label_values=(0, 1, 2), class_names=("a", "b")))
+    with pytest.raises(InputError, match="names a value twice"):
+        open_dataset(tmp_path, Data(label_values=(0, 1, 1)))
+
+
+@pytest.mark.parametrize("values", [None, (0, 1, 2, 3), (0, 1, 2, 3, 4)])
+def test_values_of_the_same_name_are_one_class(
+    values: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    film(tmp_path / "images" / "a.png")
+    film_label(tmp_path / "labels" / "a.png", values=(0, 1, 2, 3, 255))
+    names = ("background", "core", "edema", "core", "other")[: len(values or range(4))]
+    dataset = open_dataset(tmp_path, Data(label_values=values, class_names=names))
+    assert dataset.classes == ("background", "core", "edema", "other")[: len(names) - 1]
+    found = read_case_label(dataset.cases[0]).array.ravel()[:5]
+    assert found.tolist() == [0, 1, 2, 1, 255]
 
 
 def test_other_label_values_are_other_arrays(tmp_path: Path) -> None:
@@ -201,7 +298,11 @@ def test_other_label_values_are_other_arrays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("000000 UCL extra\n", "line 1 holds 3 words"), ("000000 UCL\n", "names no site of the case")],
+    [
+        ("CMICProstate000000 1 extra\n", "line 1 holds 3 words"),
+        ("CMICProstate000000 1\n", "names no site of the case"),
+        ("CMICProstate000000 1\nCMICProstate000000 2\n", "line 2 names CMICProstate000000 again"),
+    ],
 )
 def test_a_table_of_sites_that_does_not_fit(tmp_path: Path, text: str, word: str) -> None:
     root = pelvic(tmp_path)
@@ -216,6 +317,9 @@ def test_only_takes_the_cases_whose_path_matches(tmp_path: Path) -> None:
     root = amos(tmp_path)
     assert len(open_dataset(root)) == 11
     assert len(open_dataset(root, Data(only="imagesTs"))) == 2
+    assert not check_path(root, settings("amos").reader).issues
+    with pytest.raises(InputError, match="no case whose path matches"):
+        open_dataset(root, Data(only="nothing"))
     with pytest.raises(InputError, match="no regular expression"):
         open_dataset(root, Data(only="("))
 

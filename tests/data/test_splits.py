@@ -67,6 +67,12 @@ def test_splits_of_the_data_set_win(tmp_path: Path) -> None:
     assert splits.train == ("c000", "c003", "c004")
 
 
+def test_a_split_of_the_data_set_that_parts_a_patient_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="parts the patient"):
+        load_splits(dataset([0, 1, 1], ["train", "train", "test"]), Split(), tmp_path)
+    assert not (tmp_path / "splits").exists()
+
+
 def test_a_named_file_is_written_once_and_then_obeyed(tmp_path: Path) -> None:
     cases = dataset(list(range(10)))
     file = tmp_path / "deep" / "splits.json"

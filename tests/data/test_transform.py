@@ -17,6 +17,7 @@ from radiffuse.data.transform import (
     canonical_spacing,
     image_to_plan,
     label_to_plan,
+    map_to_scan,
     resampled_shape,
     scores_to_scan,
 )
@@ -196,3 +197,42 @@ def test_the_scan_is_left_as_it_was() -> None:
     before = film.copy()
     image_to_plan(Scan(film), Plan(2, ("image",), (), (8, 8)))
     assert np.array_equal(film, before)
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_what_is_cropped_comes_back_where_it_was(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    spacing = (1.0, 1.5, 2.0)
+    label = np.zeros((14, 12, 11), np.uint8)
+    label[3:11, 2:11, 4:10] = markers((8, 9, 6))
+    image = np.zeros((2, *label.shape), np.int16)
+    image[0, 3:11, 2:11, 4:9] = 5
+    image[1, 3:11, 2:11, 5:10] = -7  # the box is that of both channels
+    affine = affine_of(order, signs, spacing)
+    placed = tuple(spacing[order.index(world)] for world in range(3))
+    plan = Plan(3, ("a", "b"), CLASSES, (8, 8, 8), placed, crop="nonzero")
+    planned, undo = image_to_plan(Scan(image, spacing, affine), plan)
+    assert sorted(planned.shape[1:]) == [6, 8, 9]
+    found = label_to_plan(Scan(label[None], spacing, affine), plan, undo)
+    mask, score = scores_to_scan(one_hot(found), undo)
+    assert np.array_equal(mask, label)
+    assert score.shape == label.shape
+    assert (score == 1).all()
+    inside = np.zeros(label.shape)
+    inside[3:11, 2:11, 4:10] = 1
+    assert np.array_equal(map_to_scan(torch.ones(planned.shape[1:]), undo), inside)
+
+
+def test_a_film_is_cropped_and_fitted() -> None:
+    film = np.zeros((1, 40, 30), np.uint8)
+    film[0, 10:30, 5:25] = 200
+    plan = Plan(2, ("image",), CLASSES, (16, 32), resize="fit", crop="nonzero")
+    _, undo = image_to_plan(Scan(film), plan)
+    assert undo.box == ((10, 30), (5, 25))
+    assert undo.inner == (16, 16)
+    mask, _ = scores_to_scan(torch.stack([torch.zeros(16, 32), torch.ones(16, 32)]), undo)
+    assert np.array_equal(mask, film[0] // 200)
+    empty, undo = image_to_plan(Scan(np.zeros((1, 40, 30), np.uint8)), plan)
+    assert undo.box is None
+    assert empty.shape == (1, 16, 32)

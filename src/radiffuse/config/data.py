@@ -28,7 +28,8 @@ class Data:
     label_values: Ints | None = None
     """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes, background first; None: those that the data set declares."""
+    """Names of the classes, background first, one for each of ``label_values``; values of the same name are one class,
+    so 0,1,255 and background,muscle,muscle make two. None: the names that the data set declares."""
     skip_bad: bool = False
     """Leave unusable files out, with a line in the report, instead of stopping."""
     cache: str | None = None
@@ -45,6 +46,8 @@ class PlanSettings:
     """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
     resize: Literal["stretch", "fit"] | None = None
     """2D: stretch to ``size``, or fit inside it and pad."""
+    crop: Literal["nonzero"] | None = None
+    """nonzero: cut each image to the box of its pixels that are not 0 in all channels, as of skull-stripped brains."""
     window: Floats | None = None
     """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
     percentiles: Floats | None = None
@@ -104,8 +107,10 @@ class Split:
     """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
     validation: float = 0.1
     """Share of the patients kept for validation, below 1, or their number."""
-    order: Literal["random", "name"] = "random"
-    """name: the last patients by name are the test, those before them validation; random: drawn by seed."""
+    order: Literal["random", "name", "recycling-pelvic"] = "random"
+    """name: the last patients by name are the test, those before them validation; random: drawn by seed;
+    recycling-pelvic: the first cases of each site, as the file of sites lists them, are validation, those up to place
+    3n/4 - 2 train, the others are the test, as Fu et al. 2023 part male pelvic MR; ``test`` is not used."""
     validation_kept: int | None = None
     """For data sets that declare a validation part and whose own test has no labels: so many of its cases, the first
     by name, stay validation and the others become the test. None: all stay."""

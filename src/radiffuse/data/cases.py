@@ -69,21 +69,18 @@ def _by_class(scan: Scan, case: Case) -> Scan:
     """The label map with its own values turned into 0, 1, 2, ... and 255."""
     if not case.label_values and case.ignore_value is None:
         return scan
-    array = scan.array
-    found = np.unique(array)
-    values = case.label_values or tuple(int(v) for v in found if v != case.ignore_value)
-    numbers = {value: i for i, value in enumerate(values)} if case.label_values else {}
-    result = np.full(array.shape, IGNORE, np.int64)
-    for value in (int(v) for v in found):
-        if value == case.ignore_value or (value == IGNORE and IGNORE not in values):
+    numbers = {v: number for number, values in enumerate(case.label_values) for v in values}
+    result = np.full(scan.array.shape, IGNORE, np.int64)
+    for value in (int(v) for v in np.unique(scan.array)):
+        if value == case.ignore_value or (value == IGNORE and value not in numbers):
             continue
-        if value not in values:
+        if case.label_values and value not in numbers:
             raise InputError(
                 case.label or case.name,
-                f"holds the value {value}, which is none of {', '.join(map(str, values))}",
+                f"holds the value {value}, which is none of {', '.join(map(str, numbers))}",
                 "Name all values with --reader.label-values, background first",
             )
-        result[array == value] = numbers.get(value, value)
+        result[scan.array == value] = numbers.get(value, value)
     return scan.with_array(result)
 
 

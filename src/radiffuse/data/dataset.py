@@ -23,7 +23,8 @@ class Case:
         series: Files of a DICOM series in slice order, or () for every other format.
         file_channels: Channels that a single four-dimensional file holds.
         site: Institution or scanner, where the data set says so, or ''.
-        label_values: Values of the label map by class, background first; () where they are 0, 1, 2, ...
+        place: Place in the file that lists the sites, or 0.
+        label_values: Values of the label map that each class has, background first; () where they are 0, 1, 2, ...
         ignore_value: Value of the label map that is not to be counted, beside 255, or None.
     """
 
@@ -37,7 +38,8 @@ class Case:
     series: tuple[Path, ...] = ()
     file_channels: int = 1
     site: str = ""
-    label_values: tuple[int, ...] = ()
+    place: int = 0
+    label_values: tuple[tuple[int, ...], ...] = ()
     ignore_value: int | None = None
 
 
@@ -52,6 +54,7 @@ class Dataset:
         classes: Names by label value, background first; () where there are no label maps, or where the
             data set does not declare them (then they are found by the fingerprint).
         channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
+        passed_over: Files of the cases that ``Data.only`` leaves out.
     """
 
     root: Path
@@ -59,6 +62,7 @@ class Dataset:
     cases: tuple[Case, ...]
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)
+    passed_over: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.cases)

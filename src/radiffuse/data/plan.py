@@ -40,6 +40,7 @@ class Plan:
         low: Lower percentile, or lower end of the window (HU for CT).
         high: Upper percentile, or upper end of the window.
         postprocess: What is done to predicted masks, see ``config.PlanSettings``.
+        crop: ``nonzero``: only the box of the pixels that are not 0 in all channels is looked at; None: everything.
         version: Version of this format.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     low: float = 0.5
     high: float = 99.5
     postprocess: Literal["none", "largest", "muscle-ultrasound"] = "none"
+    crop: Literal["nonzero"] | None = None
     version: int = PLAN_VERSION
 
     def with_classes(self, classes: Sequence[str]) -> Plan:
@@ -159,6 +161,7 @@ def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Pl
         low=float(low),
         high=float(high),
         postprocess=settings.postprocess or "none",
+        crop=settings.crop,
     )
     _verify(plan, "--plan")
     return plan

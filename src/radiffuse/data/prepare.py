@@ -28,7 +28,7 @@ from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
 from .scan import Array
-from .transform import image_to_plan, label_to_plan
+from .transform import Undo, image_to_plan, label_to_plan
 
 FORMAT = 1
 """Part of every key: a change of this file that changes the arrays must raise it."""
@@ -189,6 +189,8 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     treatment = asdict(plan)
     treatment.pop("classes")
     treatment.pop("postprocess")
+    if plan.crop is None:
+        treatment.pop("crop")  # plans from before there was a crop keep their arrays
     if plan.spatial_dims == 3:
         treatment.pop("size")  # patches are cut later
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
@@ -279,7 +281,7 @@ def _prepare_row(folder: Path, row: int, case: Case, plan: Plan, labelled: bool)
             f"has {scan.spatial_dims} spatial axes, the plan has {plan.spatial_dims}",
             "Put films and volumes in folders of their own",
         )
-    image, _ = image_to_plan(scan, plan)
+    image, undo = image_to_plan(scan, plan)
     if image.shape[0] != len(plan.channels):
         raise InputError(
             case.images[0],
@@ -287,7 +289,7 @@ def _prepare_row(folder: Path, row: int, case: Case, plan: Plan, labelled: bool)
             "Leave the file out or edit the plan",
         )
     image = image.astype(np.float16)
-    label = _prepare_label(case, scan.spatial_shape, plan) if labelled else None
+    label = _prepare_label(case, undo, plan) if labelled else None
     crc = _crc(image)
     if label is not None:
         crc = _crc(label, crc)
@@ -303,12 +305,12 @@ def _prepare_row(folder: Path, row: int, case: Case, plan: Plan, labelled: bool)
     return crc
 
 
-def _prepare_label(case: Case, shape: tuple[int, ...], plan: Plan) -> Array:
+def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
     scan = read_case_label(case)
-    if scan.spatial_shape != shape:
+    if scan.spatial_shape != undo.shape:
         raise InputError(
             case.label or case.name,
-            f"has shape {scan.spatial_shape}, its image has {shape}",
+            f"has shape {scan.spatial_shape}, its image has {undo.shape}",
             "Correct the label map or leave the case out with --skip-bad",
         )
     values = np.unique(scan.array)
@@ -320,7 +322,7 @@ def _prepare_label(case: Case, shape: tuple[int, ...], plan: Plan) -> Array:
             f"has label values {wrong[:5]} outside the {legal} declared classes",
             "Correct the label map or declare the classes",
         )
-    return label_to_plan(scan, plan)
+    return label_to_plan(scan, plan, undo)
 
 
 def _write_film_row(folder: Path, row: int, image: Array, label: Array | None) -> None:

@@ -31,6 +31,7 @@ class Undo:
         offset: Where the content starts on the plan's grid.
         axes: 3D: file axis behind each canonical axis; None in 2D.
         flips: 3D: whether each canonical axis runs against its file axis.
+        box: First and last + 1 pixel, along each axis after turning, of what is looked at; None: everything.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,17 @@ class Undo:
     offset: tuple[int, ...]
     axes: tuple[int, ...] | None = None
     flips: tuple[bool, ...] | None = None
+    box: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def turned(self) -> tuple[int, ...]:
+        """The scan's shape with its axes in the order of the plan."""
+        return self.shape if self.axes is None else tuple(self.shape[a] for a in self.axes)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """Shape of what is looked at, before resizing."""
+        return self.turned if self.box is None else tuple(b - a for a, b in self.box)
 
 
 def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
@@ -60,13 +72,19 @@ def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
     return _pad(content, plan, undo, value=-1.0).numpy(), undo
 
 
-def label_to_plan(scan: Scan, plan: Plan) -> Array:
+def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
     """A label map on the plan's grid: uint8 ``(*spatial)``, 255 where it is not to be counted.
 
     Each class is resized on its own as an image and the largest share wins, which keeps thin structures better
     than taking the nearest pixel.
+
+    Args:
+        scan: ``(1, *spatial)`` integers.
+        plan: The treatment.
+        undo: Of the image, which decides what is looked at; only needed where the plan crops.
     """
-    array, undo = _to_grid(scan.array, scan, plan)
+    assert plan.crop is None or undo is not None
+    array, undo = _to_grid(scan.array, scan, plan, undo)
     label = torch.from_numpy(np.ascontiguousarray(array[0]).astype(np.int64))
     best = torch.zeros(undo.inner)
     result = torch.zeros(undo.inner, dtype=torch.int64)
@@ -86,25 +104,26 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
 
     Returns:
         The mask, uint8 ``(*shape)``, and the winning score, float32 ``(*shape)``. One class at a time is resized, so
-        memory does not grow with K.
+        memory does not grow with K. What the plan crops away is background with a score of 1.
     """
     window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
-    target = undo.shape if undo.axes is None else tuple(undo.shape[a] for a in undo.axes)
-    best = torch.full(target, -torch.inf)
-    mask = torch.zeros(target, dtype=torch.uint8)
+    best = torch.full(undo.target, -torch.inf)
+    mask = torch.zeros(undo.target, dtype=torch.uint8)
     for value in range(scores.shape[0]):
-        resized = _resize_linear(scores[value][window].float()[None], target)[0]
+        resized = _resize_linear(scores[value][window].float()[None], undo.target)[0]
         wins = resized > best
         best = torch.where(wins, resized, best)
         mask[wins] = value
-    return _from_canonical(mask.numpy(), undo), _from_canonical(best.numpy(), undo)
+    return _to_file(mask.numpy(), undo, 0), _to_file(best.numpy(), undo, 1)
 
 
 def map_to_scan(values: Tensor, undo: Undo) -> Array:
-    """A map ``(*spatial)`` on the plan's grid as float32 ``(*shape)`` on the scan's own grid, linearly."""
+    """A map ``(*spatial)`` on the plan's grid as float32 ``(*shape)`` on the scan's own grid, linearly.
+
+    It is 0 where the plan crops.
+    """
     window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
-    target = undo.shape if undo.axes is None else tuple(undo.shape[a] for a in undo.axes)
-    return _from_canonical(_resize_linear(values[window].float()[None], target)[0].numpy(), undo)
+    return _to_file(_resize_linear(values[window].float()[None], undo.target)[0].numpy(), undo, 0)
 
 
 def canonical_spacing(scan: Scan) -> tuple[float, ...]:
@@ -117,10 +136,7 @@ def canonical_spacing(scan: Scan) -> tuple[float, ...]:
 def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
     """Shape of a volume on canonical axes after resampling to ``spacing``."""
     axes, _ = _orientation(scan)
-    extent = canonical_spacing(scan)
-    return tuple(
-        max(1, round(scan.spatial_shape[a] * extent[i] / spacing[i])) for i, a in enumerate(axes)
-    )
+    return _resampled(tuple(scan.spatial_shape[a] for a in axes), scan, spacing)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -136,24 +152,53 @@ def _orientation(scan: Scan) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     return tuple(int(a) for a in order), tuple(bool(codes[a, 1] < 0) for a in order)
 
 
-def _to_grid(array: Array, scan: Scan, plan: Plan) -> tuple[Array, Undo]:
-    shape = scan.spatial_shape
-    if plan.spatial_dims == 2:
-        inner: tuple[int, ...] = plan.size
-        offset: tuple[int, ...] = (0, 0)
-        if plan.resize == "fit":
-            factor = min(plan.size[0] / shape[0], plan.size[1] / shape[1])
-            inner = tuple(max(1, round(n * factor)) for n in shape)
-            offset = tuple((p - n) // 2 for p, n in zip(plan.size, inner, strict=True))
-        return array, Undo(shape, inner, offset)
-    axes, flips = _orientation(scan)
-    array = array.transpose(0, *(a + 1 for a in axes))
-    array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
-    assert plan.spacing is not None
-    return array, Undo(shape, resampled_shape(scan, plan.spacing), (0, 0, 0), axes, flips)
+def _resampled(shape: tuple[int, ...], scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """``shape``, on canonical axes and at the scan's spacing, after resampling."""
+    extent = canonical_spacing(scan)
+    return tuple(max(1, round(n * e / s)) for n, e, s in zip(shape, extent, spacing, strict=True))
 
 
-def _from_canonical(array: Array, undo: Undo) -> Array:
+def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) -> tuple[Array, Undo]:
+    """Turn to the plan's axes and crop; ``image`` is the ``Undo`` of the image, for its label."""
+    axes, flips = None, None
+    if plan.spatial_dims == 3:
+        axes, flips = _orientation(scan)
+        array = array.transpose(0, *(a + 1 for a in axes))
+        array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
+    box = _nonzero_box(array) if plan.crop and image is None else image.box if image else None
+    if box is not None:
+        array = array[(slice(None), *(slice(first, last) for first, last in box))]
+    shape = array.shape[1:]
+    inner, offset = plan.size, (0,) * plan.spatial_dims
+    if plan.spatial_dims == 3:
+        assert plan.spacing is not None
+        inner = _resampled(shape, scan, plan.spacing)
+    elif plan.resize == "fit":
+        factor = min(plan.size[0] / shape[0], plan.size[1] / shape[1])
+        inner = tuple(max(1, round(n * factor)) for n in shape)
+        offset = tuple((p - n) // 2 for p, n in zip(plan.size, inner, strict=True))
+    return array, Undo(scan.spatial_shape, inner, offset, axes, flips, box)
+
+
+def _nonzero_box(array: Array) -> tuple[tuple[int, int], ...] | None:
+    """The box of the pixels of ``(C, *spatial)`` that are not 0 in all channels; None if all are."""
+    content = (array != 0).any(0)
+    if not content.any():
+        return None
+    box = []
+    for axis in range(content.ndim):
+        others = tuple(a for a in range(content.ndim) if a != axis)
+        places = np.flatnonzero(content.any(others))
+        box.append((int(places[0]), int(places[-1]) + 1))
+    return tuple(box)
+
+
+def _to_file(array: Array, undo: Undo, outside: float) -> Array:
+    """What was looked at, put back where it lies in the scan's own grid."""
+    if undo.box is not None:
+        full = np.full(undo.turned, outside, array.dtype)
+        full[tuple(slice(first, last) for first, last in undo.box)] = array
+        array = full
     if undo.axes is None or undo.flips is None:
         return array
     array = np.flip(array, tuple(i for i, flip in enumerate(undo.flips) if flip))

@@ -114,7 +114,7 @@ def verify_agreement(members: list[Member]) -> None:
     first = members[0]
     for other in members[1:]:
         for name in ("classes", "channels", "spatial_dims", "size", "spacing", "resize",
-                     "intensity", "low", "high", "postprocess"):  # fmt: skip
+                     "intensity", "low", "high", "crop", "postprocess"):  # fmt: skip
             one, two = getattr(first.plan, name), getattr(other.plan, name)
             if one != two:
                 raise InputError(

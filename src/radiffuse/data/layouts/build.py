@@ -53,8 +53,13 @@ def build(
         classes: Names by label value.
         channels: Names of the channels.
     """
+    everything = drafts
     if data.only is not None:
         drafts = [draft for draft in drafts if _wanted(draft.image, data.only)]
+        if everything and not drafts:
+            problem = f"holds no case whose path matches {data.only!r}"
+            raise InputError(root, problem, "Correct --reader.only, or leave it out")
+    names_of_classes, values = _classes(classes, data)
     groups = Groups(home or root, data, issues)
     identities = [f"{draft.image}#{draft.case.label_item or ''}" for draft in drafts]
     names = unique_names([draft.case.name for draft in drafts], identities)
@@ -63,23 +68,30 @@ def build(
             draft.case,
             name=name,
             group=groups.of(draft.image, name, draft.case.group),
-            label_values=data.label_values or (),
+            label_values=values,
         )
         for draft, name in zip(drafts, names, strict=True)
     ]
     groups.finish()
     cases.sort(key=lambda case: case.name)
     if data.sites is not None:
-        sites = read_sites(root / data.sites)
-        cases = [replace(case, site=_site(case.name, sites, root / data.sites)) for case in cases]
-    return Dataset(root, layout, tuple(cases), _named(classes, data), channels)
+        cases = _with_sites(cases, root / data.sites)
+    kept = {draft.image for draft in drafts}
+    passed = frozenset(
+        path for draft in everything if draft.image not in kept for path in _files(draft.case)
+    )
+    return Dataset(root, layout, tuple(cases), names_of_classes, channels, passed)
+
+
+def _files(case: Case) -> list[Path]:
+    return [*case.images, *case.series, *([case.label] if case.label else [])]
 
 
 def read_sites(path: Path) -> dict[str, str]:
     """Site by name of case, from a file of two columns.
 
     Raises:
-        InputError: It cannot be read, or a line has not two words.
+        InputError: It cannot be read, a line has not two words, or a case stands there twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -91,15 +103,20 @@ def read_sites(path: Path) -> dict[str, str]:
         if words and len(words) != 2:
             problem = f"line {number} holds {len(words)} words"
             raise InputError(path, problem, "Write the name of a case and its site in each line")
+        if words and words[0] in sites:
+            raise InputError(path, f"line {number} names {words[0]} again", "Keep one of the two")
         if words:
             sites[words[0]] = words[1]
     return sites
 
 
-def _site(name: str, sites: dict[str, str], path: Path) -> str:
-    if name not in sites:
-        raise InputError(path, f"names no site of the case {name}", "Add a line for it")
-    return sites[name]
+def _with_sites(cases: list[Case], path: Path) -> list[Case]:
+    sites = read_sites(path)
+    places = {name: place for place, name in enumerate(sites)}
+    for case in cases:
+        if case.name not in sites:
+            raise InputError(path, f"names no site of the case {case.name}", "Add a line for it")
+    return [replace(case, site=sites[case.name], place=places[case.name]) for case in cases]
 
 
 def _wanted(path: PurePosixPath, only: str) -> bool:
@@ -111,20 +128,34 @@ def _wanted(path: PurePosixPath, only: str) -> bool:
         ) from None
 
 
-def _named(classes: tuple[str, ...], data: Data) -> tuple[str, ...]:
-    """Names of the classes: the user's, else those declared for the values that are used."""
+def _classes(
+    declared: tuple[str, ...], data: Data
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Names of the classes, and the values that the label maps use for each, () where those are 0, 1, 2, ..."""
     values, names = data.label_values, data.class_names
-    if names is not None:
-        if values is not None and len(names) != len(values):
-            raise InputError(
-                f"--reader.class-names {','.join(names)}",
-                f"are {len(names)} names for {len(values)} label values",
-                "Give one name per value, background first",
-            )
-        return names
-    if values is not None and classes:
-        return tuple(classes[v] if v < len(classes) else f"label {v}" for v in values)
-    return classes
+    if values is None:
+        if names is None or len(set(names)) == len(names):
+            return names or declared, ()
+        values = tuple(range(len(names)))
+    if len(set(values)) < len(values):
+        raise InputError(
+            f"--reader.label-values {','.join(map(str, values))}",
+            "names a value twice",
+            "Give each value once, background first",
+        )
+    if names is not None and len(names) != len(values):
+        raise InputError(
+            f"--reader.class-names {','.join(names)}",
+            f"are {len(names)} names for {len(values)} label values",
+            "Give one name per value, background first",
+        )
+    if names is None:
+        if not declared:
+            return (), tuple((value,) for value in values)
+        names = tuple(declared[v] if v < len(declared) else f"label {v}" for v in values)
+    classes = tuple(dict.fromkeys(names))
+    pairs = list(zip(names, values, strict=True))
+    return classes, tuple(tuple(v for own, v in pairs if own == name) for name in classes)
 
 
 def plain(

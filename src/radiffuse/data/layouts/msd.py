@@ -60,11 +60,12 @@ def _draft(root: Path, entry: Any, split: str | None, where: str) -> Draft:
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
         raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
     image = inside(root, entry["image"].removeprefix("./"), where)
-    if split in (None, "train") and not entry.get("label"):
+    if split != "test" and not entry.get("label"):
         raise InputError(where, "names no label", "Add the label, or move the entry to 'test'")
-    label = (
-        inside(root, str(entry["label"]).removeprefix("./"), where) if entry.get("label") else None
-    )
+    name = str(entry.get("label") or "").removeprefix("./")
+    if split == "test" and name and not (root / name).exists():
+        name = ""  # named, and never released
+    label = inside(root, name, where) if name else None
     relative = PurePosixPath(image.relative_to(root).as_posix())
     name = PurePosixPath(key(relative)).name
     return Draft(relative, Case(name, (image,), label=label, split=split))

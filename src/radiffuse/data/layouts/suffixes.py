@@ -6,6 +6,7 @@ one folder (``001_img.nii``, ``001_mask.nii``).
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -20,27 +21,35 @@ LABEL_WORDS = ("seg", "mask", "label", "labels", "segmentation", "annotation")
 """Last words of the names of label maps."""
 IMAGE_WORDS = ("img", "image")
 """Last words that say no more than that a file is an image."""
+SEQUENCES = {
+    *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t2", "t2w", "t2f", "flair", "pd", "adc", "dwi"),
+    *("swi", "ct", "pet"),
+}
+"""Last words that are channels of one case even where nothing is labelled."""
 
 Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 """By common part of the path, files by last word."""
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
-    """Files that share all but the last word of their name, split off by ``_``, are one case.
+    """Files that share all but the last word of their name, split off by ``_`` or ``-``, are one case.
 
     A last word such as ``seg`` or ``mask`` is the label, each other one a channel, in alphabetical order. Every case
-    needs the same channels; one without a label is an error, and an unlabelled case under ``skip_bad``.
+    needs the same channels; one without a label is an error, and an unlabelled case under ``skip_bad``. Where there is
+    no label at all, files are cases by themselves, unless their words are MR sequences or the layout was named.
     """
     if root.is_file():
         return None
     listing = walk(root)
-    files = _by_case(listing.images)
+    found = list(listing.issues)
+    files = _by_case(root, listing.images, found)
     labelled = sum(len(words) for words in files.values() if _label(words))
-    # By itself the layout is taken only where most of what lies there fits it.
-    if not labelled or (data.layout == "auto" and 2 * labelled < len(listing.images)):
+    if not files or (data.layout == "auto" and not _obvious(files, labelled, len(listing.images))):
         return None
-    issues += listing.issues
-    usual = _usual_channels(files)
+    usual = _usual_channels(files, bool(labelled))
+    if not usual:
+        return None
+    issues += found
     drafts = []
     for case, words in sorted(files.items()):
         label = _label(words)
@@ -53,7 +62,7 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
             )
             continue
         first = images[usual[0]]
-        if label is None:
+        if label is None and labelled:
             remedy = f"Add {case.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
             issues.append(Issue("error", str(root / first), "has no label", remedy))
         paths = tuple(root / images[word] for word in usual)
@@ -63,24 +72,37 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     return build(root, "suffixes", drafts, data, issues, classes=classes, channels=channels)
 
 
-def _by_case(images: list[PurePosixPath]) -> Files:
+def _by_case(root: Path, images: list[PurePosixPath], issues: list[Issue]) -> Files:
     files: Files = defaultdict(dict)
     for path in images:
-        name, _, word = stem(path).rpartition("_")
-        if name and word:
-            files[path.parent / name][word.lower()] = path
+        match = re.fullmatch(r"(.+)[_-]([^_-]+)", stem(path))
+        if match is None:
+            continue
+        words, word = files[path.parent / match[1]], match[2].lower()
+        if word in words:
+            problem = f"is the same part of the case as {words[word].name}"
+            issues.append(Issue("error", str(root / path), problem, "Keep one of the two"))
+        words.setdefault(word, path)
     return files
+
+
+def _obvious(files: Files, labelled: int, images: int) -> bool:
+    """Whether most of the images fit the layout, which is not taken by itself otherwise."""
+    if labelled:
+        return 2 * labelled >= images
+    words = {word for case in files.values() for word in case}
+    return len(words) > 1 and words <= SEQUENCES and sum(map(len, files.values())) == images
 
 
 def _label(words: dict[str, PurePosixPath]) -> PurePosixPath | None:
     return next((words[word] for word in LABEL_WORDS if word in words and len(words) > 1), None)
 
 
-def _usual_channels(files: Files) -> tuple[str, ...]:
+def _usual_channels(files: Files, labelled: bool) -> tuple[str, ...]:
     counts = Counter(
         tuple(sorted(word for word in words if word not in LABEL_WORDS))
         for words in files.values()
-        if _label(words)
+        if _label(words) or not labelled
     )
     return counts.most_common(1)[0][0]
 
