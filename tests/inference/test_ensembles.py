@@ -39,7 +39,7 @@ def sure_of(value: int, plan: Plan = FILM, certainty: float = 1.0, name: str = "
     share[value] = certainty
     logits = share.clamp(min=1e-30).log()
 
-    def segment(images: Tensor, generator: torch.Generator) -> Tensor:
+    def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
         shape = (1, len(images), len(logits), *images.shape[2:])
         return logits.reshape(1, 1, -1, *[1] * (images.ndim - 2)).expand(shape)
 
@@ -49,7 +49,7 @@ def sure_of(value: int, plan: Plan = FILM, certainty: float = 1.0, name: str = "
 def noisy(plan: Plan = FILM) -> Member:
     """A member whose every sample is another."""
 
-    def segment(images: Tensor, generator: torch.Generator) -> Tensor:
+    def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
         shape = (1, len(images), len(plan.classes), *images.shape[2:])
         return 3 * torch.randn(shape, generator=generator)
 

@@ -179,8 +179,11 @@ def test_two_timesteps_are_enough(strategy: Strategy) -> None:
     assert learner.loss(learner.network, batch(), random()).value.isfinite()
     sampler = MaskSampler(learner.network, learner.config, Sampling(steps=2))
     assert sampler.timesteps == (1, 0)
-    logits = sampler(batch().images, torch.Generator().manual_seed(0))
+    logits = sampler(batch().images, torch.Generator().manual_seed(0), every_step=True)
     assert logits.shape == (2, 2, CLASSES, 8, 8)
+    result = sampler(batch().images, torch.Generator().manual_seed(0))
+    assert result.shape == (1, 2, CLASSES, 8, 8)
+    assert torch.equal(result[0], logits[-1])
 
 
 @pytest.mark.parametrize("strategy", ["recycle", "recycle-next"])
@@ -254,7 +257,7 @@ def test_a_perfect_network_is_right_at_every_step(sampler: str, steps: int) -> N
     perfect = Perfect(given.labels)
     sampling = Sampling(sampler=sampler, steps=steps)  # type: ignore[arg-type]
     draw = MaskSampler(perfect, PROCESS, sampling)  # type: ignore[arg-type]
-    logits = draw(given.images, torch.Generator().manual_seed(0))
+    logits = draw(given.images, torch.Generator().manual_seed(0), every_step=True)
     assert len(logits) == steps
     for step in logits:
         assert torch.equal(step.argmax(1), given.labels)

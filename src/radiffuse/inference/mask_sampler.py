@@ -47,15 +47,18 @@ class MaskSampler:
         self.told = dict(zip(self.timesteps, told, strict=True))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Logits of the clean mask at every step, the last of which is the result.
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, every_step: bool = False
+    ) -> Tensor:
+        """Logits of the clean mask.
 
         Args:
             images: ``(B, C, *S)`` in [-1, 1].
             generator: Source of the noise.
+            every_step: Keep what every step thought; else the result alone, which needs less memory.
 
         Returns:
-            ``(steps, B, K, *S)`` float32.
+            ``(steps, B, K, *S)`` float32, the result last; one step unless ``every_step``.
         """
         self.process.to(images.device)
         logits: list[Tensor] = []
@@ -63,6 +66,8 @@ class MaskSampler:
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             told = torch.full(t.shape, float(self.told[int(t[0])]), device=t.device)
             guess = logits_to_x_start(logits[-1]) if logits else None
+            if not every_step:
+                logits.clear()
             logits.append(self.network(images, x_t, told, guess).float())
             return logits_to_x_start(logits[-1])
 

@@ -19,10 +19,12 @@ from .mask_sampler import MaskSampler
 
 
 class Segment(Protocol):
-    """Images to logits; a sampler has logits of every step."""
+    """Images to logits."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """``(B, C, *S)`` in [-1, 1] to ``(steps, B, K, *S)``, the result last."""
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, every_step: bool = False
+    ) -> Tensor:
+        """``(B, C, *S)`` in [-1, 1] to ``(steps, B, K, *S)``: the result, or that of every step of a sampler."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
 def one_pass(network: nn.Module) -> Segment:
     """A network that needs no sampling."""
 
-    def segment(images: Tensor, generator: torch.Generator) -> Tensor:
+    def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
         logits: Tensor = network(images)
         return logits.float()[None]
 

@@ -139,7 +139,8 @@ class Predictor:
         """What each step of the run's sampling thought of the scan; the last is what a call returns."""
         image, undo = self._image(scan)
         steps: list[_Votes] = []
-        for first, logits in self._slabs(self.members[0], image, self._generator(name, 0, 0)):
+        generator = self._generator(name, 0, 0)
+        for first, logits in self._slabs(self.members[0], image, generator, every_step=True):
             steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
             for votes, step in zip(steps, logits, strict=True):
                 votes.add(first, step.softmax(0), 1.0)
@@ -168,14 +169,16 @@ class Predictor:
         return torch.Generator().manual_seed(int(entropy[0]) << 31 ^ int(entropy[1]))
 
     def _slabs(
-        self, member: Member, image: Tensor, generator: torch.Generator
+        self, member: Member, image: Tensor, generator: torch.Generator, every_step: bool = False
     ) -> Iterator[tuple[int, Tensor]]:
         """First plane and logits ``(steps, K, planes, ...)`` of the image's parts, blended over windows."""
 
         def window(images: Tensor) -> Tensor:
             with self.autocast():
                 return (
-                    member.segment(images.to(self.device), generator).transpose(0, 1).flatten(1, 2)
+                    member.segment(images.to(self.device), generator, every_step)
+                    .transpose(0, 1)
+                    .flatten(1, 2)
                 )
 
         classes = len(self.plan.classes)
