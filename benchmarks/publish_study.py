@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from results import fill_claim, origin, overall, write_table
 
 from radiffuse.evaluation.folders import ALL_CLASSES, over_classes
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--command", required=True)
     parser.add_argument("--claim", help="id of the claim that this study tests")
     parser.add_argument("--method", default="finetune", help="method of that claim")
+    parser.add_argument("--reference", help="compare with this method; else that of the study")
     parser.add_argument("--rival", help="compare with this method in the claim, not the reference")
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
@@ -34,19 +36,25 @@ def main() -> None:
     means = summary[(summary["class"] == ALL_CLASSES) & (summary["metric"] == "dice")]
     table = means[["method", "labels", "mean", "low", "high", "n"]].rename(columns={"mean": "dice"})
     write_table(table, origin(given.command), f"{given.name}.csv")
-    for source, target in (("comparisons", "paired"), ("gaps", "gaps")):
-        text = (given.study / f"{source}.csv").read_text().strip()
-        if text:
-            rows = pd.read_csv(given.study / f"{source}.csv")
+    reference = (
+        given.reference or yaml.safe_load((given.study / "study.yaml").read_text())["reference"]
+    )
+    compared = compare(_cases(given.study), reference)
+    for rows, target in ((compared.against, "paired"), (compared.gaps, "gaps")):
+        if len(rows):
             rows = rows[rows["metric"] == "dice"].drop(columns="metric")
             write_table(rows, origin(given.command), f"{given.name}-{target}.csv")
     if given.claim:
         _claim(given)
 
 
-def _claim(given: argparse.Namespace) -> None:
+def _cases(study: Path) -> pd.DataFrame:
     text = {"case": str, "group": str, "class": str}
-    cases = over_classes(pd.read_csv(given.study / "results.csv", dtype=text))
+    return over_classes(pd.read_csv(study / "results.csv", dtype=text))
+
+
+def _claim(given: argparse.Namespace) -> None:
+    cases = _cases(given.study)
     paired = pd.read_csv(given.study / "comparisons.csv")
     if given.rival:
         both = cases[cases["method"].isin((given.method, given.rival))]
