@@ -65,3 +65,14 @@ def pretrained(unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("runs")
     radiffuse.pretrain(**pretrain_settings(unlabelled, out / "pre", out / "cache"))
     return out / "pre"
+
+
+def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a refused command prints."""
+    from radiffuse.cli import main
+
+    assert main(arguments) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("preparing")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("radiffuse: ")
+    return lines[0]

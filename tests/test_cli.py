@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import line_of
 from radiffuse.cli import main
 from radiffuse.commands import COMMANDS
 from radiffuse.settings import from_arguments, from_values
-
-
-def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a refused command prints."""
-    assert main(arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("preparing")]
-    assert len(lines) == 1, lines
-    assert "Traceback" not in lines[0]
-    return lines[0]
 
 
 def test_help_and_settings_are_light() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import line_of
 from radiffuse.cli import main
 
 TINY = [
@@ -28,15 +29,6 @@ TINY = [
     "--attention-factors",
     "2",
 ]
-
-
-def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a refused command prints."""
-    assert main(arguments) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("preparing")]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("radiffuse: ")
-    return lines[0]
 
 
 @pytest.mark.parametrize(

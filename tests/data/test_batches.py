@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from radiffuse.config import IGNORE, Augmentation
-from radiffuse.data.augment import apply, draw
+from radiffuse.config import IGNORE, Augmentation, PlanSettings
+from radiffuse.data.augment import Change, apply, draw
 from radiffuse.data.batches import Batches, center_cut
 from radiffuse.data.dataset import Case
-from radiffuse.data.plan import Plan
-from radiffuse.data.prepare import Prepared
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan, make_plan
+from radiffuse.data.prepare import Prepared, prepare
 from radiffuse.data.scan import Array
 from radiffuse.errors import InputError
 
+STRONG = Augmentation(flip=(0, 1), rotate=30, scale=0.2, translate=0.1, brightness=0.3, noise=0.1)
 GEOMETRIC = Augmentation(flip=(0, 1, 2), rotate=20, scale=0.15, shear=0.1, translate=0.1)
 
 
@@ -233,3 +235,52 @@ def test_never_means_never() -> None:
     for seed in range(5):
         changed, _ = apply([draw(settings, 3, np.random.default_rng(seed))], image, None)
         assert torch.equal(changed, image)
+
+
+@pytest.fixture
+def prepared(films: Path, tmp_path: Path) -> Prepared:
+    dataset = open_dataset(films)
+    plan = make_plan(dataset, PlanSettings(size=(32,)), labelled=True)
+    return prepare(dataset, plan, labelled=True, cache=tmp_path)
+
+
+def test_a_batch_depends_on_its_step_alone(prepared: Prepared) -> None:
+    first, second = (Batches(prepared, batch_size=6, seed=3, augmentation=STRONG) for _ in range(2))
+    for step in (0, 7, 3):
+        a, b = first(step), second(step)
+        assert torch.equal(a.images, b.images)
+        assert a.labels is not None
+        assert b.labels is not None
+        assert torch.equal(a.labels, b.labels)
+    assert not torch.equal(first(0).images, first(1).images)
+    other = Batches(prepared, batch_size=6, seed=4, augmentation=STRONG)
+    assert not torch.equal(first(0).images, other(0).images)
+
+
+def test_an_epoch_sees_every_case_once(prepared: Prepared) -> None:
+    batches = Batches(
+        prepared, batch_size=6, seed=3, augmentation=Augmentation(), indices=(1, 4, 5, 9)
+    )
+    names = [name for step in range(2) for name in batches(step).cases]
+    assert (
+        sorted(names[:4])
+        == sorted(names[4:8])
+        == sorted(prepared.cases[i].name for i in (1, 4, 5, 9))
+    )
+
+
+def test_a_rotation_keeps_its_angle_on_an_oblong_image() -> None:
+    image = torch.full((1, 1, 32, 64), -1.0)
+    image[..., 16, 12:52] = 1.0  # a horizontal bar of 40 pixels
+    quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
+    turned, _ = apply([Change(quarter)], image, None)
+    rows = (turned[0, 0] > 0).any(1).sum()
+    columns = (turned[0, 0] > 0).any(0).sum()
+    assert int(rows) == 32  # it now fills the height and is as thin as before
+    assert int(columns) <= 3
+
+
+def test_no_change_is_no_change(prepared: Prepared) -> None:
+    batch = Batches(prepared, batch_size=4, seed=0, augmentation=Augmentation())(0)
+    index = [case.name for case in prepared.cases].index(batch.cases[0])
+    assert np.array_equal(batch.images[0].numpy(), prepared.image(index).astype(np.float32))

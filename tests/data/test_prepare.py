@@ -217,3 +217,58 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RADIFFUSE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
     assert cache_folder(None) == Path("/c/radiffuse")
+
+
+def test_preparation_goes_on_and_repairs(films: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(films)
+    plan = plan_of(dataset)
+    whole = prepare(dataset, plan, labelled=True, cache=tmp_path / "whole")
+    folder = tmp_path / "cut"
+    first = prepare(dataset, plan, labelled=True, cache=folder)
+    rows = first.folder / "rows.jsonl"
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join(lines[:5]) + "\n" + lines[5][:7])
+    films_file = np.load(first.folder / "images.npy", mmap_mode="r+")
+    films_file[2] = 0  # damage in a row that is logged as done
+    films_file.flush()
+    seen: list[int] = []
+    again = prepare(
+        dataset, plan, labelled=True, cache=folder, progress=lambda i, n: seen.append(i)
+    )
+    assert (
+        seen[0] == 5
+    )  # 4 of 5 logged rows were whole, the first that is made again is the fifth done
+    for i in range(len(whole)):
+        assert np.array_equal(whole.image(i), again.image(i))
+        assert np.array_equal(whole.label(i), again.label(i))
+
+
+def test_a_bad_case_stops_or_is_listed(films: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(films, data)
+    broken = sorted((data / "images").iterdir())[4]
+    dataset = open_dataset(data)
+    plan = plan_of(dataset)
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InputError, match=broken.name):
+        prepare(dataset, plan, labelled=True, cache=tmp_path)
+    kept = prepare(dataset, plan, labelled=True, cache=tmp_path, skip_bad=True)
+    assert len(kept) == 11
+    assert [s.case for s in kept.skipped] == [broken.stem]
+    assert broken.stem not in [case.name for case in kept.cases]
+
+
+def test_a_label_of_another_size_or_class_is_refused(films: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    data = tmp_path / "data"
+    shutil.copytree(films, data)
+    dataset = open_dataset(data)
+    plan = plan_of(dataset)
+    label = sorted((data / "labels").iterdir())[0]
+    Image.new("L", (31, 32)).save(label)
+    with pytest.raises(InputError, match=rf"{label.name}.*\(32, 31\).*\(32, 32\)"):
+        prepare(dataset, plan, labelled=True, cache=tmp_path)
+    Image.new("L", (32, 32), 99).save(label)
+    with pytest.raises(InputError, match=rf"{label.name}.*\[99\]"):
+        prepare(dataset, plan, labelled=True, cache=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from radiffuse.config import Split
 from radiffuse.data.dataset import Case, Dataset
+from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import DRAWS, load_splits
 from radiffuse.errors import InputError
 
@@ -136,3 +138,47 @@ def test_budgets_outside_the_pool(tmp_path: Path, labels: int) -> None:
     assert splits.budget(None, 0) == splits.train
     with pytest.raises(InputError, match=f"--labels {labels}"):
         splits.budget(labels, 0)
+
+
+def grouped(films: Path) -> Dataset:
+    """Twelve cases of five patients."""
+    dataset = open_dataset(films)
+    cases = tuple(dataclasses.replace(c, group=f"p{i % 5}") for i, c in enumerate(dataset))
+    return dataclasses.replace(dataset, cases=cases)
+
+
+def test_no_patient_is_parted_and_budgets_are_nested(films: Path, tmp_path: Path) -> None:
+    dataset = grouped(films)
+    splits = load_splits(dataset, Split(test=0.4, validation=0.2), tmp_path)
+    group = {case.name: case.group for case in dataset}
+    parts = [{group[n] for n in splits.part(p)} for p in ("train", "validation", "test")]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert sum(len(splits.part(p)) for p in ("train", "validation", "test")) == 12
+    for number in range(3):
+        budgets = [splits.budget(n, number) for n in range(1, len(splits.train) + 1)]
+        assert all(set(a) < set(b) for a, b in itertools.pairwise(budgets))
+        first = [group[name] for name in splits.draws[number][: len(parts[0])]]
+        assert len(set(first)) == len(first)  # every patient once before any twice
+    assert load_splits(dataset, Split(test=0.4, validation=0.2), tmp_path) == splits
+
+
+def test_splits_of_other_data_or_that_part_a_patient_are_refused(
+    films: Path, tmp_path: Path
+) -> None:
+    dataset = grouped(films)
+    file = tmp_path / "splits.json"
+    settings = Split(file=str(file), test=0.4, validation=0.2)
+    splits = load_splits(dataset, settings, tmp_path)
+    half = dataset.filter(lambda case: case.group != "p1")
+    with pytest.raises(InputError, match="lacks"):
+        load_splits(half, settings, tmp_path)
+    text = file.read_text()
+    moved = splits.test[0]
+    file.write_text(text.replace(f'"{moved}"', f'"{splits.train[0]}"', 1))
+    with pytest.raises(InputError, match="parts the patient"):
+        load_splits(dataset, settings, tmp_path)
+    file.write_text("{}")
+    with pytest.raises(InputError, match="not a splits file"):
+        load_splits(dataset, settings, tmp_path)

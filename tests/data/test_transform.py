@@ -236,3 +236,32 @@ def test_a_film_is_cropped_and_fitted() -> None:
     empty, undo = image_to_plan(Scan(np.zeros((1, 40, 30), np.uint8)), plan)
     assert undo.box is None
     assert empty.shape == (1, 16, 32)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "fit"])
+def test_a_film_label_comes_back_on_its_own_grid(resize: str) -> None:
+    label = np.zeros((1, 90, 60), np.uint8)
+    label[0, 20:70, 10:40] = 1
+    plan = Plan(2, ("image",), ("background", "box"), (64, 64), resize=resize)  # type: ignore[arg-type]
+    image, undo = image_to_plan(Scan(label * 200), plan)
+    assert image.shape == (1, 64, 64)
+    planned = torch.from_numpy(label_to_plan(Scan(label), plan).astype(np.int64))
+    scores = torch.nn.functional.one_hot(planned.masked_fill(planned == IGNORE, 0), 2).movedim(
+        -1, 0
+    )
+    mask, _ = scores_to_scan(scores.float(), undo)
+    assert mask.shape == (90, 60)
+    overlap = 2 * (mask * label[0]).sum() / (mask.sum() + label.sum())
+    assert overlap > 0.95
+
+
+def test_colors_become_gray_and_a_constant_film_is_dark() -> None:
+    plan = Plan(2, ("image",), (), (16, 16))
+    color = np.zeros((3, 16, 16), np.uint8)
+    color[1, :, 8:] = 200
+    image, _ = image_to_plan(Scan(color), plan)
+    assert image.shape == (1, 16, 16)
+    assert image[0, 0, 0] == -1
+    assert image[0, 0, -1] == 1
+    constant, _ = image_to_plan(Scan(np.full((1, 16, 16), 7, np.uint8)), plan)
+    assert (constant == -1).all()

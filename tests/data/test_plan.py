@@ -1,0 +1,55 @@
+"""The plan: what the fingerprint decides, what a person may edit, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radiffuse.config import PlanSettings
+from radiffuse.data.dataset import Dataset
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan, make_plan, read_plan
+from radiffuse.errors import InputError
+
+
+def film_plan(dataset: Dataset) -> Plan:
+    return make_plan(dataset, PlanSettings(size=(32,)), labelled=True)
+
+
+def test_a_plan_survives_its_file_and_an_edit(films: Path, tmp_path: Path) -> None:
+    plan = film_plan(open_dataset(films))
+    assert plan.size == (32, 32)
+    assert plan.classes[:2] == ("background", "enamel")
+    path = tmp_path / "plan.json"
+    path.write_text(plan.to_json())
+    assert read_plan(path) == plan
+    path.write_text(plan.to_json().replace('"stretch"', '"fit"'))
+    assert read_plan(path).resize == "fit"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('"version": 1', '"version": 9', "version 9"),
+        ('"low": 0.5', '"low": 99.9', "empty"),
+        ('"spatial_dims": 2', '"spatial_dims": 3', "spatial axes"),
+        ('"size"', '"siz"', "not a plan"),
+        ("{", "", "not a plan"),
+    ],
+)
+def test_a_bad_plan_is_refused(films: Path, tmp_path: Path, old: str, new: str, word: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(film_plan(open_dataset(films)).to_json().replace(old, new, 1))
+    with pytest.raises(InputError, match=word):
+        read_plan(path)
+
+
+def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:
+    from radiffuse.data.procedural import write_dataset
+
+    write_dataset("abdomen", tmp_path, count=2, labelled=True, seed=0, size=(32, 32, 16))
+    plan = make_plan(open_dataset(tmp_path), PlanSettings(), labelled=True)
+    assert (plan.intensity, plan.low, plan.high) == ("window", -1350.0, 1000.0)
+    assert plan.spatial_dims == 3
+    assert len(plan.classes) == 14
