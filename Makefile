@@ -34,11 +34,12 @@ check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
+	$(BIN)/python -m radiffuse.reports.reference --check docs/reference/commands.md
 	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
 
 clean:
 	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache

@@ -22,6 +22,7 @@ REQUIRED = {
     "anatomy": ["bitewing", "--out", "o"],
     "pretrain": ["d", "--out", "o"],
     "sample": ["r", "--out", "o"],
+    "coordinates": ["d", "--out", "o"],
     "finetune": ["d", "--out", "o"],
     "diffseg": ["d", "--out", "o"],
     "predict": ["r", "d", "--out", "o"],

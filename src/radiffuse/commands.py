@@ -14,10 +14,17 @@ from . import config
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the dataclass of its settings, and ``module:function`` that takes one such object."""
+    """A command.
+
+    Attributes:
+        settings: The dataclass of its settings.
+        target: ``module:function`` that takes one such object.
+        examples: Command lines, for the help and the reference.
+    """
 
     settings: type
     target: str
+    examples: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -26,17 +33,86 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "check": Command(config.Check, "radiffuse.acts:check"),
-    "anatomy": Command(config.Anatomy, "radiffuse.acts:anatomy"),
-    "pretrain": Command(config.Pretrain, "radiffuse.methods.pretrain:pretrain"),
-    "sample": Command(config.Sample, "radiffuse.methods.pretrain:sample"),
-    "finetune": Command(config.Finetune, "radiffuse.methods.finetune:finetune"),
-    "diffseg": Command(config.DiffSeg, "radiffuse.methods.diffseg:diffseg"),
-    "predict": Command(config.Predict, "radiffuse.inference.predict:predict"),
-    "evaluate": Command(config.Evaluate, "radiffuse.acts:evaluate"),
-    "study": Command(config.Study, "radiffuse.studies:study"),
-    "report": Command(config.Report, "radiffuse.acts:report"),
-    "info": Command(config.Info, "radiffuse.acts:info"),
+    "check": Command(
+        config.Check,
+        "radiffuse.acts:check",
+        (
+            "radiffuse check DATA",
+            "radiffuse check DATA --header-only",
+        ),
+    ),
+    "anatomy": Command(
+        config.Anatomy,
+        "radiffuse.acts:anatomy",
+        ("radiffuse anatomy bitewing --count 200 --size 64,64 --out data/bitewings",),
+    ),
+    "pretrain": Command(
+        config.Pretrain,
+        "radiffuse.methods.pretrain:pretrain",
+        (
+            "radiffuse pretrain UNLABELLED --out runs/pre",
+            "radiffuse pretrain UNLABELLED --config ptdr-paper --out runs/pre --dry-run",
+        ),
+    ),
+    "sample": Command(
+        config.Sample,
+        "radiffuse.methods.pretrain:sample",
+        ("radiffuse sample runs/pre --count 16 --steps 50 --out samples",),
+    ),
+    "coordinates": Command(
+        config.Coordinates,
+        "radiffuse.methods.coordinates:coordinates",
+        ("radiffuse coordinates CT --out runs/where",),
+    ),
+    "finetune": Command(
+        config.Finetune,
+        "radiffuse.methods.finetune:finetune",
+        (
+            "radiffuse finetune LABELLED --from runs/pre --labels 5 --draw 0 --out runs/seg",
+            "radiffuse finetune LABELLED --labels 5 --draw 0 --out runs/scratch",
+            "radiffuse finetune LABELLED --from runs/pre --method pixel --labels 5 --out runs/pixel",
+        ),
+    ),
+    "diffseg": Command(
+        config.DiffSeg,
+        "radiffuse.methods.diffseg:diffseg",
+        (
+            "radiffuse diffseg LABELLED --strategy recycle --out runs/diff",
+            "radiffuse diffseg LABELLED --from runs/pre --labels 5 --out runs/diff",
+        ),
+    ),
+    "predict": Command(
+        config.Predict,
+        "radiffuse.inference.predict:predict",
+        (
+            "radiffuse predict runs/seg SCANS --out masks",
+            "radiffuse predict runs/diff SCANS --sampler ddim --steps 5 --samples 8 --uncertainty --out masks",
+            "radiffuse predict runs/diff runs/seg SCANS --out masks",
+        ),
+    ),
+    "evaluate": Command(
+        config.Evaluate,
+        "radiffuse.acts:evaluate",
+        ("radiffuse evaluate masks LABELLED --out runs/eval",),
+    ),
+    "study": Command(
+        config.Study,
+        "radiffuse.studies:study",
+        (
+            "radiffuse study LABELLED --unlabelled UNLABELLED --methods scratch,finetune,pixel,ddep --out runs/study",
+            "radiffuse study LABELLED --methods none,standard,recycle,ensemble --reference none --out runs/diffusion",
+        ),
+    ),
+    "report": Command(
+        config.Report,
+        "radiffuse.acts:report",
+        ("radiffuse report runs/study",),
+    ),
+    "info": Command(
+        config.Info,
+        "radiffuse.acts:info",
+        ("radiffuse info runs/pre",),
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from .data.plan import Plan, make_plan
 from .errors import InputError
 from .settings import to_dict
 
-Trains = config.Pretrain | config.Finetune | config.DiffSeg
+Trains = config.Pretrain | config.Finetune | config.DiffSeg | config.Coordinates
 """Commands that train a U-Net."""
 
 
@@ -41,8 +41,8 @@ def describe(name: str, settings: Any) -> str:
 def _plan(settings: Trains) -> Plan | str:
     from .methods.common import find_pretrained, read_dataset
 
-    labelled = not isinstance(settings, config.Pretrain)
-    if labelled and settings.from_run:
+    labelled = isinstance(settings, config.Finetune | config.DiffSeg)
+    if isinstance(settings, config.Finetune | config.DiffSeg) and settings.from_run:
         return find_pretrained(settings.from_run).plan
     if not Path(settings.data).exists():
         return f"plan: made when {settings.data} is there"

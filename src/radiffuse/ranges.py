@@ -67,6 +67,12 @@ RANGES: dict[str, dict[str, Range]] = {
         "seed": AT_LEAST_0,
     },
     "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
+    "Coordinates": {
+        "crop": (0.1, 1),
+        "voxels": AT_LEAST_1,
+        "agreement": AT_LEAST_0,
+        "limit": AT_LEAST_1,
+    },
     "Finetune": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "timestep": AT_LEAST_0},
     "Losses": {
         "cross_entropy": AT_LEAST_0,

@@ -10,6 +10,7 @@ readable source, [ours] our choice.
 from .acts import (
     Anatomy,
     Check,
+    Coordinates,
     DiffSeg,
     Evaluate,
     Finetune,
@@ -33,6 +34,7 @@ __all__ = [
     "Anatomy",
     "Augmentation",
     "Check",
+    "Coordinates",
     "Data",
     "DiffSeg",
     "Diffusion",

@@ -56,6 +56,45 @@ class Pretrain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coordinates:
+    """Train the body-part regressor: body coordinates for every voxel, from the patch around it alone."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Unlabelled scans, all in the same pose; labels, if any, are not read."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    network: Network = Network()
+    """The U-Net; its decoder ends at a quarter of the resolution."""
+    training: Training = Training(
+        steps=2000,
+        batch_size=8,
+        learning_rate=3e-4,
+        warmup_steps=50,
+        decay="cosine",
+        average_decay=0.99,
+        validate_every=250,
+        checkpoint_every=250,
+    )
+    """The optimization. [related] AdamW 3e-4; the rest [ours]."""
+    crop: float = 0.75
+    """Size of a crop, as a share of the plan's size, rounded down to what the network can halve."""
+    voxels: int = 1024
+    """Pairs of voxels per pair of crops and step."""
+    agreement: float = 1.0
+    """Weight of the loss that a voxel has the same coordinates in both crops."""
+    augmentation: Augmentation = Augmentation(brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1)
+    """Changes of intensity, drawn for each crop on its own."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+    limit: int | None = None
+    """Use only this many scans, drawn by seed; None: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finetune:
     """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
 

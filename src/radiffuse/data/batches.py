@@ -104,10 +104,10 @@ class Batches:
             # Keyed by position, not by rank: two ranks see together what one rank would see.
             rng = np.random.default_rng((self.seed, 1, position))
             window = self._window(index, rng)
-            images.append(_cut(self.prepared.image(index), window, -1.0).astype(np.float32))
+            images.append(cut(self.prepared.image(index), window, -1.0).astype(np.float32))
             if self.prepared.labelled:
                 labels.append(
-                    _cut(self.prepared.label(index)[None], window, IGNORE)[0].astype(np.int64)
+                    cut(self.prepared.label(index)[None], window, IGNORE)[0].astype(np.int64)
                 )
             changes.append(draw(self.augmentation, dims, rng))
             names.append(self.prepared.cases[index].name)
@@ -147,10 +147,10 @@ class Batches:
 def center_cut(array: Array, size: Sequence[int]) -> Array:
     """The middle of ``(C, *S)`` at the given size, filled with -1 where it is smaller."""
     starts = tuple((n - p) // 2 for n, p in zip(array.shape[1:], size, strict=True))
-    return _cut(array, starts + tuple(size), -1.0)
+    return cut(array, starts + tuple(size), -1.0)
 
 
-def _cut(array: Array, window: tuple[int, ...] | None, fill: float) -> Array:
+def cut(array: Array, window: tuple[int, ...] | None, fill: float) -> Array:
     """Cut ``(C, *S)`` to a window given as (starts, sizes), filling what lies outside."""
     if window is None:
         return array

@@ -28,6 +28,10 @@ from ..evaluation.scoring import score_with
 from ..files import write_atomic
 from ..inference.predictor import Predictor
 
+VALIDATION_IMAGES = 64
+"""Most unlabelled images that are held out for validation."""
+VALIDATION_SHARE = 0.05
+"""Share of the unlabelled images that is held out, where that is fewer."""
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -114,6 +118,32 @@ def verify_size(plan: Plan, unet: UNetConfig) -> None:
             f"the network needs a multiple of {multiple} along each axis",
             "Set --size accordingly, or use a network with fewer levels",
         )
+
+
+def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """A random part of the data set; a larger limit contains the smaller one."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    if limit < 1:
+        raise InputError(f"--limit {limit}", "leaves no image", "Use 1 or more")
+    order = np.random.default_rng((seed, 5)).permutation(len(dataset))
+    chosen = {dataset.cases[i].name for i in order[:limit]}
+    return dataset.filter(lambda case: case.name in chosen)
+
+
+def hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
+    """Training cases, and names of those held out: whole patients, a small share."""
+    groups = sorted({case.group for case in prepared.cases})
+    wanted = min(VALIDATION_IMAGES, round(len(prepared) * VALIDATION_SHARE))
+    held: set[str] = set()
+    count = 0
+    for i in np.random.default_rng((seed, 6)).permutation(len(groups)):
+        if count >= wanted or len(held) >= len(groups) - 1:
+            break
+        held.add(groups[i])
+        count += sum(case.group == groups[i] for case in prepared.cases)
+    training = [i for i, case in enumerate(prepared.cases) if case.group not in held]
+    return training, [case.name for case in prepared.cases if case.group in held]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
 from ..data.batches import Batches, center_cut
-from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.device import make_fabric
@@ -27,17 +26,17 @@ from ..nets.unet import UNet
 from ..reports.run import write_run_report
 from ..settings import to_dict
 from .common import (
+    VALIDATION_IMAGES,
     describe_data,
     find_pretrained,
+    hold_out,
+    limited,
     plan_of,
     prepare_dataset,
     read_dataset,
     verify_size,
 )
 from .denoising import DecoderDenoising, Denoising
-
-VALIDATION_IMAGES = 64
-VALIDATION_SHARE = 0.05
 
 
 def pretrain(settings: Pretrain) -> Run:
@@ -55,11 +54,11 @@ def pretrain(settings: Pretrain) -> Run:
     """
     with start_run(settings.out, "pretrain", to_dict(settings)) as run:
         dataset = read_dataset(settings.data, settings.reader)
-        dataset = _limited(dataset, settings.limit, settings.training.seed)
+        dataset = limited(dataset, settings.limit, settings.training.seed)
         plan = plan_of(run, dataset, settings.plan, labelled=False)
         verify_size(plan, denoiser_config(settings, plan))
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        training_cases, held_out = _hold_out(prepared, settings.training.seed)
+        training_cases, held_out = hold_out(prepared, settings.training.seed)
         run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
         task = make_task(settings, plan, _validation_images(prepared, held_out, plan))
         batches = Batches(
@@ -180,32 +179,6 @@ def write_samples(
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """A random part of the data set; a larger limit contains the smaller one."""
-    if limit is None or limit >= len(dataset):
-        return dataset
-    if limit < 1:
-        raise InputError(f"--limit {limit}", "leaves no image", "Use 1 or more")
-    order = np.random.default_rng((seed, 5)).permutation(len(dataset))
-    chosen = {dataset.cases[i].name for i in order[:limit]}
-    return dataset.filter(lambda case: case.name in chosen)
-
-
-def _hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
-    """Training cases, and names of those held out: whole patients, a small share."""
-    groups = sorted({case.group for case in prepared.cases})
-    wanted = min(VALIDATION_IMAGES, round(len(prepared) * VALIDATION_SHARE))
-    held: set[str] = set()
-    count = 0
-    for i in np.random.default_rng((seed, 6)).permutation(len(groups)):
-        if count >= wanted or len(held) >= len(groups) - 1:
-            break
-        held.add(groups[i])
-        count += sum(case.group == groups[i] for case in prepared.cases)
-    training = [i for i, case in enumerate(prepared.cases) if case.group not in held]
-    return training, [case.name for case in prepared.cases if case.group in held]
 
 
 def _validation_images(prepared: Prepared, names: list[str], plan: Plan) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
+from .coordinates import CoordinateRegressor
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .segmenter import Segmenter
@@ -37,6 +38,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError, TypeError, KeyError: The description is not one.
     """
+    if config["kind"] == "coordinates":
+        scale = tuple(float(v) for v in config["scale"])
+        return CoordinateRegressor(_dataclass(UNetConfig, config["unet"]), scale)
     unet = UNet(_dataclass(UNetConfig, config["unet"]))
     if config["kind"] == "denoiser":
         return unet

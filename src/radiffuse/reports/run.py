@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError, RunError
 from . import parts
+from .coordinates import coordinate_figure
 from .figures import METRIC_NAMES, loss_curves, validation_scores
 from .html import Report, format_value
 from .pictures import sample_grid, to_uint8
@@ -58,6 +59,10 @@ def write_run_report(run_folder: Path) -> Path:
     _facts(report, log, data)
     parts.scores_section(report, run_folder / "validation", "Validation")
     _samples(report, run_folder)
+    if (run_folder / "coordinates.npz").is_file():
+        report.section("Coordinates")
+        caption = "A scan that was not trained on, and its body coordinates along each axis"
+        report.figure(coordinate_figure(run_folder / "coordinates.npz"), caption)
     _training(report, log)
     if data:
         parts.data_section(report, data)

@@ -1,0 +1,117 @@
+"""Pairs of crops of the same scan, with the place of each: what the body-part regressor learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Augmentation
+from ..errors import InputError
+from .augment import apply, draw
+from .batches import Batch, cut
+from .prepare import Prepared
+
+
+@dataclass(frozen=True)
+class CropPairs(Batch):
+    """A batch whose ``images`` are first crops.
+
+    Attributes:
+        others: float32 ``(B, C, *S)``, a second crop of each scan, changed on its own.
+        places: float32 ``(B, 2, dims)``, first voxel of both crops in the scan, in voxels of the plan's grid.
+    """
+
+    others: Tensor
+    places: Tensor
+
+    def part(self, start: int, stop: int) -> CropPairs:
+        """The pairs from ``start`` to ``stop``."""
+        rows = slice(start, stop)
+        return CropPairs(
+            self.images[rows], None, self.cases[rows], self.others[rows], self.places[rows]
+        )
+
+    def to(self, device: torch.device) -> CropPairs:
+        """The batch on another device."""
+        tensors = (t.to(device, non_blocking=True) for t in (self.images, self.others, self.places))
+        images, others, places = tensors
+        return CropPairs(images, None, self.cases, others, places)
+
+
+class CropPairBatches:
+    """Batches of crop pairs by step; a pure function, as ``Batches`` is.
+
+    Args:
+        prepared: The arrays.
+        size: Voxels of a crop along each axis.
+        batch_size: Pairs per step over all ranks.
+        seed: Seed of order, crops and changes.
+        augmentation: Changes of intensity; the grid stays, since places are what is learned.
+        indices: Which cases to use.
+
+    Raises:
+        InputError: The augmentation moves voxels.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        size: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation,
+        indices: Sequence[int],
+    ) -> None:
+        moving = ("flip", "rotate", "scale", "shear", "translate")
+        for name in moving:
+            if getattr(augmentation, name):
+                raise InputError(
+                    f"--augmentation.{name} {getattr(augmentation, name)}",
+                    "moves voxels, whose places are what is learned",
+                    "Use changes of intensity alone",
+                )
+        self.prepared = prepared
+        self.size = tuple(size)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.indices = tuple(indices)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> CropPairs:
+        """The batch of a step; with several ranks, the rank's share of it."""
+        share = self.batch_size // world
+        first = step * self.batch_size + rank * share
+        crops: tuple[list[Tensor], list[Tensor]] = ([], [])
+        places, names = [], []
+        for position in range(first, first + share):
+            epoch, place = divmod(position, len(self.indices))
+            order = np.random.default_rng((self.seed, 7, epoch)).permutation(len(self.indices))
+            index = self.indices[order[place]]
+            rng = np.random.default_rng((self.seed, 8, position))
+            image = self.prepared.image(index)
+            corners = [self._corner(image.shape[1:], rng) for _ in range(2)]
+            for side, corner in zip(crops, corners, strict=True):
+                crop = torch.from_numpy(cut(image, (*corner, *self.size), -1.0).astype(np.float32))
+                change = draw(self.augmentation, len(self.size), rng)
+                side.append(apply([change], crop[None], None)[0][0])
+            places.append(corners)
+            names.append(self.prepared.cases[index].name)
+        return CropPairs(
+            torch.stack(crops[0]),
+            None,
+            tuple(names),
+            torch.stack(crops[1]),
+            torch.tensor(places, dtype=torch.float32),
+        )
+
+    def _corner(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+        """A random first voxel; before the scan where the crop is larger."""
+        return tuple(
+            int(rng.integers(n - p + 1)) if n >= p else -((p - n) // 2)
+            for n, p in zip(shape, self.size, strict=True)
+        )

@@ -1,0 +1,272 @@
+"""The body-part regressor: three body coordinates for every voxel, learned without labels.
+
+Two crops of a scan, each changed in intensity on its own, go through the network apart. Differences of coordinates must
+equal distances in the scan along each axis, in units of the spread of voxels (z-scored), and the same voxel must have
+the same coordinates in both. [related] Anatomical Positional Embeddings, arXiv 2409.10291, compare Euclidean distances;
+[ours] axis by axis, which also gives each coordinate a direction. The regressor of arXiv 2501.19265 is not described.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import Coordinates, resolve_network
+from ..data.batches import Batch
+from ..data.crops import CropPairBatches, CropPairs
+from ..data.plan import Plan
+from ..data.prepare import Prepared
+from ..engine.loop import Loss, train
+from ..engine.random import StepRandom
+from ..engine.run import Run, start_run
+from ..inference.coordinates import coordinate_map
+from ..nets.coordinates import CoordinateRegressor
+from ..nets.registry import save_network
+from ..reports.coordinates import write_coordinate_maps
+from ..reports.run import write_run_report
+from ..settings import to_dict
+from .common import (
+    describe_data,
+    hold_out,
+    limited,
+    plan_of,
+    prepare_dataset,
+    read_dataset,
+    verify_size,
+)
+
+BODY = -0.98
+"""Voxels above this, of [-1, 1], are taken for the body; air has no place in it."""
+VALIDATION_PAIRS = 512
+SHOWN_SCANS = 3
+
+
+class CoordinateLearning:
+    """The task: differences of coordinates are distances.
+
+    Args:
+        network: The regressor at its start.
+        spacing: Length of a voxel along each axis, in the units of the network's ``scale``.
+        voxels: Pairs of voxels per pair of crops and step.
+        agreement: Weight of the same voxel's equality in both crops.
+        held_out: Crop pairs for validation.
+    """
+
+    name = "coordinates"
+
+    def __init__(
+        self,
+        network: CoordinateRegressor,
+        spacing: Sequence[float],
+        *,
+        voxels: int,
+        agreement: float,
+        held_out: CropPairs | None = None,
+    ) -> None:
+        self.network = network
+        self.spacing = torch.tensor(list(spacing), dtype=torch.float32)
+        self.voxels = voxels
+        self.agreement = agreement
+        self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The regressor at its start."""
+        return self.network
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """Smooth L1 of the differences between random voxels, and of the same voxel's two answers."""
+        assert isinstance(batch, CropPairs)
+        first, second = network(batch.images).float(), network(batch.others).float()
+        grid = batch.images.shape[2:]
+        keys = [random.uniform((math.prod(grid),)) for _ in range(2)]
+        one = _choose(batch.images, keys[0], self.voxels)
+        other = _choose(batch.others, keys[1], self.voxels)
+        predicted = _at(first, one) - _at(second, other)
+        places = batch.places.to(first.device)
+        true = self._difference(one, other, places, grid)
+        distance = functional.smooth_l1_loss(predicted, true, beta=0.1)
+        shift = (places[:, 0] - places[:, 1]).long()
+        same, inside = _shifted(one, shift, grid)
+        gap = functional.smooth_l1_loss(
+            _at(first, one), _at(second, same), beta=0.1, reduction="none"
+        ).mean(1)
+        agreement = (gap * inside).sum() / inside.sum().clamp(min=1)
+        terms = {
+            "loss_distance": float(distance.detach()),
+            "loss_agreement": float(agreement.detach()),
+        }
+        return Loss(distance + self.agreement * agreement, terms)
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Predicted against true distances on scans never trained on: correlation, and median error."""
+        if self.held_out is None:
+            return {}
+        predicted, true = self.distances(network, self.held_out.to(device))
+        return {
+            "correlation": float(np.corrcoef(predicted, true)[0, 1]),
+            "median_error": float(np.median(np.abs(predicted - true))),
+        }
+
+    @torch.no_grad()
+    def distances(self, network: nn.Module, pairs: CropPairs) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true distances, in the unit of ``spacing``, of voxel pairs at fixed places."""
+        generator = torch.Generator().manual_seed(0)
+        grid = pairs.images.shape[2:]
+        keys = torch.rand((2, len(pairs), math.prod(grid)), generator=generator)
+        scale = self.network.scale.cpu()[None, :, None]
+        found, true = [], []
+        for i in range(len(pairs)):
+            pair = pairs.part(i, i + 1)
+            one = _choose(pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS)
+            other = _choose(
+                pair.others, keys[1, i : i + 1].to(pair.images.device), VALIDATION_PAIRS
+            )
+            difference = _at(network(pair.images), one) - _at(network(pair.others), other)
+            exact = self._difference(one, other, pair.places, grid)
+            found.append((difference.float().cpu() * scale).norm(dim=1).flatten())
+            true.append((exact.cpu() * scale).norm(dim=1).flatten())
+        return torch.cat(found).numpy(), torch.cat(true).numpy()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The task learns nothing beside its network."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to put back."""
+
+    def _difference(
+        self, one: Tensor, other: Tensor, places: Tensor, grid: Sequence[int]
+    ) -> Tensor:
+        """True place of ``one`` in the first crop minus that of ``other`` in the second, ``(B, dims, P)``."""
+        units = (self.spacing.to(one.device) / self.network.scale.to(one.device))[None, :, None]
+        places = places.to(one.device)
+        first = _unravel(one, grid) + places[:, 0, :, None]
+        second = _unravel(other, grid) + places[:, 1, :, None]
+        return (first - second) * units
+
+
+def coordinates(settings: Coordinates) -> Run:
+    """Train a body-part regressor on unlabelled scans.
+
+    Args:
+        settings: See ``radiffuse.config.Coordinates``.
+
+    Returns:
+        The run: its model is the regressor with averaged weights.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+        TrainingDiverged: The loss is not finite.
+    """
+    with start_run(settings.out, "coordinates", to_dict(settings)) as run:
+        seed = settings.training.seed
+        dataset = limited(read_dataset(settings.data, settings.reader), settings.limit, seed)
+        plan = plan_of(run, dataset, settings.plan, labelled=False)
+        unet = resolve_network(
+            settings.network,
+            spatial_dims=plan.spatial_dims,
+            in_channels=len(plan.channels),
+            out_channels=plan.spatial_dims,
+        )
+        verify_size(plan, unet)
+        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+        training, held = hold_out(prepared, seed)
+        run.write_data(describe_data(dataset, prepared, {"validation": held}))
+        spacing = plan.spacing or (1.0,) * plan.spatial_dims
+        network = CoordinateRegressor(unet, spread(prepared, training, spacing))
+        network.initialize(torch.Generator().manual_seed(seed))
+        size = crop_size(plan, settings.crop, 2 ** (len(unet.multipliers) - 1))
+        batches = CropPairBatches(
+            prepared,
+            size,
+            batch_size=settings.training.batch_size,
+            seed=seed,
+            augmentation=settings.augmentation,
+            indices=training,
+        )
+        places = [i for i, case in enumerate(prepared.cases) if case.name in set(held)]
+        task = CoordinateLearning(
+            network,
+            spacing,
+            voxels=settings.voxels,
+            agreement=settings.agreement,
+            held_out=_validation(prepared, size, places, settings),
+        )
+        trained = train(task, batches, run, settings.training, settings.machine)
+        average = trained.average
+        assert isinstance(average, CoordinateRegressor)
+        shown = places[:SHOWN_SCANS] or training[:SHOWN_SCANS]
+        images = [np.asarray(prepared.image(i), np.float32) for i in shown]
+        maps = [coordinate_map(average, torch.from_numpy(i), plan.size).numpy() for i in images]
+        names = [prepared.cases[i].name for i in shown]
+        write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
+        save_network(average, run.model)
+        write_run_report(run.folder)
+    return run
+
+
+def spread(
+    prepared: Prepared, indices: Sequence[int], spacing: Sequence[float]
+) -> tuple[float, ...]:
+    """Standard deviation of voxel places along each axis, median over scans: the unit of a coordinate."""
+    shapes = np.array([prepared.image(i).shape[1:] for i in indices], float)
+    extent = np.median(shapes, axis=0) * np.asarray(spacing)
+    return tuple(float(v) for v in extent / math.sqrt(12))
+
+
+def crop_size(plan: Plan, share: float, multiple: int) -> tuple[int, ...]:
+    """A crop: a share of the film or patch, rounded to what the network can halve."""
+    return tuple(max(multiple, int(n * share) // multiple * multiple) for n in plan.size)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _validation(
+    prepared: Prepared, size: tuple[int, ...], places: list[int], settings: Coordinates
+) -> CropPairs | None:
+    if not places:
+        return None
+    pairs = CropPairBatches(
+        prepared,
+        size,
+        batch_size=len(places),
+        seed=settings.training.seed + 1,
+        augmentation=settings.augmentation,
+        indices=places,
+    )
+    return pairs(0)
+
+
+def _choose(images: Tensor, keys: Tensor, count: int) -> Tensor:
+    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it."""
+    body = (images.amax(1) > BODY).flatten(1)
+    return (keys + ~body).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
+
+
+def _at(coordinates: Tensor, indices: Tensor) -> Tensor:
+    """``(B, dims, P)`` of maps ``(B, dims, *S)`` at flat indices ``(B, P)``."""
+    flat = coordinates.flatten(2)
+    return flat.gather(2, indices[:, None].expand(-1, flat.shape[1], -1))
+
+
+def _unravel(indices: Tensor, grid: Sequence[int]) -> Tensor:
+    """Flat indices ``(B, P)`` as voxels ``(B, dims, P)``."""
+    return torch.stack(torch.unravel_index(indices, tuple(grid)), dim=1).float()
+
+
+def _shifted(indices: Tensor, shift: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The same voxels in the other crop, as flat indices, and whether they lie in it."""
+    places = _unravel(indices, grid).long() + shift[:, :, None]
+    limits = torch.tensor(list(grid), device=indices.device)[None, :, None]
+    inside = ((places >= 0) & (places < limits)).all(1)
+    clamped = torch.minimum(places.clamp(min=0), limits - 1)
+    flat = torch.zeros_like(indices)
+    for axis, extent in enumerate(grid):
+        flat = flat * extent + clamped[:, axis]
+    return flat, inside

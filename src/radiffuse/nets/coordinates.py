@@ -1,0 +1,74 @@
+"""The body-part regressor: where in the body a voxel lies, from the patch around it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import UNetConfig
+from .blocks import convolution, redraw
+from .unet import UNet
+
+QUARTER = 2
+"""Level of the U-Net that coordinates are read from: a quarter of the resolution [related: APE, arXiv 2409.10291]."""
+
+
+class CoordinateRegressor(nn.Module):
+    """Images to body coordinates, one per spatial axis.
+
+    A coordinate is a length along its axis in units of ``scale``; only differences mean something. The decoder of the
+    U-Net ends at a quarter of the resolution; from there coordinates are interpolated linearly.
+
+    Args:
+        config: The U-Net; its ``out_channels`` are not used.
+        scale: Length of one unit along each axis: millimeters in 3D, pixels of the plan's grid in 2D.
+    """
+
+    scale: Tensor
+
+    def __init__(self, config: UNetConfig, scale: Sequence[float]) -> None:
+        super().__init__()
+        if len(scale) != config.spatial_dims:
+            raise ValueError(f"{len(scale)} scales for {config.spatial_dims} axes")
+        self.config = config
+        self.level = min(QUARTER, len(config.multipliers) - 1)
+        trunk = UNet(config)
+        depth = trunk.taps[f"level.{self.level}"]
+        # What would follow is never run; without it no weight is left out of training.
+        trunk.up = nn.ModuleList(list(trunk.up)[:depth])
+        last = cast(Any, trunk.up[-1])
+        last.resample = None
+        trunk.norm, trunk.head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+        self.trunk = trunk
+        channels = config.width * config.multipliers[self.level]
+        self.head = convolution(config.spatial_dims, channels, config.spatial_dims, 1)
+        self.register_buffer("scale", torch.tensor(list(scale), dtype=torch.float32))
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights anew."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+                redraw(module, generator)
+            elif isinstance(module, nn.GroupNorm):
+                module.reset_parameters()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, *S)`` in [-1, 1] to coordinates ``(B, dims, *S)``."""
+        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        name = f"level.{self.level}"
+        coarse = self.head(self.trunk.features(images, t, (name,))[name])
+        mode = "bilinear" if self.config.spatial_dims == 2 else "trilinear"
+        return functional.interpolate(coarse, images.shape[2:], mode=mode, align_corners=False)
+
+    def to_config(self) -> dict[str, Any]:
+        """What ``registry.build`` needs to make this network again."""
+        return {
+            "kind": "coordinates",
+            "scale": self.scale.tolist(),
+            "unet": asdict(self.config),
+        }

@@ -1,0 +1,88 @@
+"""Body coordinates as colors: one map per axis, in three planes of a volume or on the whole film."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.scan import Array
+from ..files import write_atomic
+from .style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AXES_3D = ("right", "anterior", "superior")
+AXES_2D = ("rows", "columns")
+PLANES = ("axial", "coronal", "sagittal")
+
+
+def write_coordinate_maps(
+    path: Path, names: Sequence[str], images: Sequence[Array], maps: Sequence[Array]
+) -> None:
+    """Keep what the report shows: the middle planes of scans and of their coordinates.
+
+    Args:
+        path: A ``.npz`` file.
+        names: Of the scans.
+        images: ``(C, *S)`` each.
+        maps: ``(dims, *S)`` each.
+    """
+    arrays: dict[str, Array] = {"names": np.array(list(names))}
+    for i, (image, coordinates) in enumerate(zip(images, maps, strict=True)):
+        planes = middle_planes(np.concatenate([image[:1], coordinates]))
+        for plane, values in planes.items():
+            arrays[f"{i}-{plane}"] = values.astype(np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
+def middle_planes(array: Array) -> dict[str, Array]:
+    """Middle planes of ``(C, *S)`` as ``(C, rows, columns)``, head up and the patient's right on the left."""
+    if array.ndim == 3:
+        return {"film": array}
+    x, y, z = (n // 2 for n in array.shape[1:])
+    return {
+        "axial": array[:, :, :, z].swapaxes(1, 2)[:, ::-1],
+        "coronal": array[:, :, y].swapaxes(1, 2)[:, ::-1],
+        "sagittal": array[:, x].swapaxes(1, 2)[:, ::-1],
+    }
+
+
+@styled
+def coordinate_figure(path: Path) -> Figure:
+    """The first scan of the file: the image and a color map per axis, a row per plane.
+
+    Args:
+        path: From ``write_coordinate_maps``.
+    """
+    from matplotlib.figure import Figure
+
+    with np.load(path, allow_pickle=False) as file:
+        planes = {k.removeprefix("0-"): file[k] for k in file.files if k.startswith("0-")}
+    names = AXES_2D if "film" in planes else AXES_3D
+    figure = Figure(figsize=(2.3 * (len(names) + 1), 2.3 * len(planes)))
+    grid = figure.subplots(len(planes), len(names) + 1, squeeze=False)
+    whole = np.concatenate(
+        [values[1:].reshape(len(names), -1) for values in planes.values()], axis=1
+    )
+    limits = np.quantile(whole, (0.02, 0.98), axis=1).T
+    for row, (plane, values) in enumerate(planes.items()):
+        for column, axes in enumerate(grid[row]):
+            axes.set_axis_off()
+            if column == 0:
+                axes.imshow(values[0], cmap="gray", vmin=-1, vmax=1)
+                axes.set_title(plane)
+                continue
+            low, high = limits[column - 1]
+            shown = np.where(values[0] > -0.98, values[column], np.nan)
+            axes.imshow(values[0], cmap="gray", vmin=-1, vmax=1)
+            axes.imshow(shown, cmap="viridis", vmin=low, vmax=high, alpha=0.75)
+            if row == 0:
+                axes.set_title(names[column - 1])
+    return figure
