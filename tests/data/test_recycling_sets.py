@@ -17,7 +17,7 @@ from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
 from radiffuse.data.splits import Splits, load_splits
 from radiffuse.errors import InputError
-from radiffuse.settings import from_values
+from radiffuse.settings import from_arguments, from_values
 
 
 def amos(root: Path) -> Path:
@@ -366,3 +366,41 @@ def test_four_dimensional_files_elsewhere_may_be_time_and_are_refused(tmp_path: 
     root = decathlon(tmp_path / "b", held=3)
     with pytest.raises(InputError, match="holds 3 channels where the data set declares 4"):
         read_case_image(open_dataset(root).cases[0])
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "recycling-data.md"
+CHECKS = [line.split() for line in PAGE.read_text().splitlines() if "radiffuse check" in line]
+
+
+@pytest.mark.parametrize("line", CHECKS, ids=[" ".join(words[2:]) for words in CHECKS])
+def test_the_checks_of_the_docs_page_run(
+    line: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import shlex
+
+    from radiffuse.cli import main
+
+    make = {"amos22": amos, "pelvic": pelvic, "MuscleCNN": ultrasound}.get(line[2], brats)
+    make(tmp_path / line[2])
+    monkeypatch.chdir(tmp_path)
+    code = main(shlex.split(" ".join(line[1:])))
+    assert code == (2 if make is ultrasound else 0)  # it names what skip_bad leaves out
+    assert "with a label map" in capsys.readouterr().out
+
+
+def test_flags_win_over_the_recipes() -> None:
+    names = "background,necrotic core,edema,enhancing tumor"
+    words = ["d", "--out", "o", "--config", "recycling-brats-paper", "--class-names", names]
+    assert from_arguments("diffseg", words).settings.reader.class_names == tuple(names.split(","))
+    words = ["d", "--out", "o", "--config", "recycling-pelvic-paper", "--test", "0.25"]
+    split = from_arguments("diffseg", [*words, "--split.order", "random"]).settings.split
+    assert (split.order, split.test, split.validation) == ("random", 0.25, 2)
+
+
+def test_there_are_such_checks() -> None:
+    assert {words[2] for words in CHECKS} == {
+        "amos22", "pelvic", "BraTS2021_Training_Data", "MuscleCNN",
+    }  # fmt: skip
