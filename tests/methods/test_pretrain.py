@@ -17,8 +17,8 @@ from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import Prepared
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
+from radiffuse.methods.common import hold_out, limited
 from radiffuse.methods.denoising import DECODER, DecoderDenoising, Denoising
-from radiffuse.methods.pretrain import _hold_out, _limited
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
 
@@ -56,22 +56,22 @@ def test_a_run_folder_is_complete(pretrained: Path) -> None:
 def test_no_patient_is_trained_on_and_held_out() -> None:
     listed = cases([f"p{i // 3}" for i in range(60)])
     prepared = Prepared(Path(), Plan(2, ("x",), (), (8, 8)), listed, tuple(range(60)), (), False)
-    training, held = _hold_out(prepared, seed=0)
+    training, held = hold_out(prepared, seed=0)
     group = {case.name: case.group for case in listed}
     assert len(held) == 3  # 5 %, rounded up to whole patients
     assert not {listed[i].group for i in training} & {group[name] for name in held}
     assert len(training) + len(held) == 60
     one = Prepared(Path(), prepared.plan, cases(["p"] * 40), tuple(range(40)), (), False)
-    training, held = _hold_out(one, seed=0)
+    training, held = hold_out(one, seed=0)
     assert (len(training), held) == (40, [])
 
 
 def test_limits_are_nested() -> None:
     dataset = Dataset(Path("d"), "images", cases([f"p{i}" for i in range(20)]))
-    names = [{c.name for c in _limited(dataset, n, 0)} for n in (3, 8, 20)]
+    names = [{c.name for c in limited(dataset, n, 0)} for n in (3, 8, 20)]
     assert [len(n) for n in names] == [3, 8, 20]
     assert names[0] < names[1] < names[2]
-    assert {c.name for c in _limited(dataset, 3, 1)} != names[0]
+    assert {c.name for c in limited(dataset, 3, 1)} != names[0]
 
 
 def test_a_limit_is_what_the_run_says_it_used(unlabelled: Path, tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ class Pretrain:
     """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
     from_run: str | None = None
     """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
+    coordinates: str | None = None
+    """Run of radiffuse coordinates: the network sees body coordinates of the clean image beside the noised one (Li et
+    al. 2025); its plan is taken over. None: not guided."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from ..core.sampling import Spacing, inference_timesteps
+from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.plan import Plan
 from ..data.scan import Array
+from ..errors import InputError
+from ..nets.guided import GuidedUNet
 
 
 def draw_images(
@@ -26,11 +28,23 @@ def draw_images(
     sampler: Literal["ddim", "ddpm"] = "ddpm",
     seed: int = 0,
     batch: int = 16,
+    references: Tensor | None = None,
 ) -> Array:
     """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1].
 
-    They depend on seed and count alone.
+    They depend on seed and count alone. A guided denoiser draws them at the coordinates of ``references``, clean
+    images ``(count or more, C, *size)``.
+
+    Raises:
+        InputError: A guided denoiser, and no references.
     """
+    guided = isinstance(network, GuidedUNet)
+    if guided and references is None:
+        raise InputError(
+            "the denoiser",
+            "is guided by body coordinates, which noise does not have",
+            "Draw images with a run that was pre-trained without --coordinates",
+        )
     process = GaussianDiffusion(diffusion)
     device = next(network.parameters()).device
     process.to(device)
@@ -50,9 +64,14 @@ def draw_images(
                 for i in numbers
             ]
         )
+        denoiser = (
+            _at_coordinates(network, references[first : first + len(start)])
+            if (guided and references is not None)
+            else network
+        )
         output = reverse(
             process,
-            network,
+            denoiser,
             start.to(device),
             timesteps,
             sampler=sampler,
@@ -60,3 +79,13 @@ def draw_images(
         )
         images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
     return np.concatenate(images)
+
+
+def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
+    """A guided network that takes coordinates from these clean images."""
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = network(x_t, t, clean.to(x_t.device))
+        return output
+
+    return denoise

@@ -18,6 +18,8 @@ from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..nets.coordinates import CoordinateRegressor
+from ..nets.guided import GuidedUNet
 from ..nets.unet import UNet
 
 QUARTERS = 4
@@ -35,6 +37,7 @@ class Denoising:
         held_out: Images ``(N, C, *S)`` for validation, never trained on.
         start: Network whose weights to start from; None: drawn from the seed.
         checkpoint_activations: Recompute activations in the backward pass.
+        regressor: Gives body coordinates of the clean image beside the noised one; None: not guided.
     """
 
     name = "denoising"
@@ -48,7 +51,9 @@ class Denoising:
         held_out: Tensor | None = None,
         start: nn.Module | None = None,
         checkpoint_activations: bool = False,
+        regressor: CoordinateRegressor | None = None,
     ) -> None:
+        self.regressor = regressor
         self.unet = unet
         self.seed = seed
         self.held_out = held_out
@@ -59,7 +64,10 @@ class Denoising:
 
     def build(self) -> nn.Module:
         """The network at its start."""
-        network = UNet(self.unet, checkpoint_activations=self.checkpoint_activations)
+        if self.regressor is None:
+            network = UNet(self.unet, self.checkpoint_activations)
+        else:
+            network = GuidedUNet(self.unet, self.regressor, self.checkpoint_activations)
         network.initialize(torch.Generator().manual_seed(self.seed))
         if self.start is not None:
             network.load_state_dict(self.start.state_dict())
@@ -72,7 +80,8 @@ class Denoising:
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
         noise = random.normal(x_start.shape[1:])
         x_t = self.diffusion.add_noise(x_start, noise, t)
-        losses = self.diffusion.training_loss(network(x_t, t), x_start, noise, x_t, t)
+        output = network(x_t, t, x_start) if self.regressor else network(x_t, t)
+        losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
         self.timesteps.update(t, losses.detach())
         return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
 
@@ -90,7 +99,8 @@ class Denoising:
         losses = []
         for i in range(0, len(images), 16):
             part = slice(i, i + 16)
-            output = network(x_t[part], t[part])
+            guide = (images[part],) if self.regressor else ()
+            output = network(x_t[part], t[part], *guide)
             losses.append(
                 self.diffusion.training_loss(output, images[part], noise[part], x_t[part], t[part])
             )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
 from ..data.batches import Batches, center_cut
+from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.device import make_fabric
@@ -21,6 +22,8 @@ from ..engine.run import Run, start_run
 from ..errors import InputError
 from ..files import write_atomic
 from ..inference.draw import draw_images
+from ..nets.coordinates import CoordinateRegressor
+from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network, save_network, save_weights
 from ..nets.unet import UNet
 from ..reports.run import write_run_report
@@ -55,12 +58,16 @@ def pretrain(settings: Pretrain) -> Run:
     with start_run(settings.out, "pretrain", to_dict(settings)) as run:
         dataset = read_dataset(settings.data, settings.reader)
         dataset = limited(dataset, settings.limit, settings.training.seed)
+        where = _regressor(settings, dataset)
+        if where and not (run.folder / "plan.json").exists():
+            write_atomic(run.folder / "plan.json", where[1].to_json())
         plan = plan_of(run, dataset, settings.plan, labelled=False)
         verify_size(plan, denoiser_config(settings, plan))
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
         training_cases, held_out = hold_out(prepared, settings.training.seed)
         run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
-        task = make_task(settings, plan, _validation_images(prepared, held_out, plan))
+        validation = _validation_images(prepared, held_out, plan)
+        task = make_task(settings, plan, validation, where[0] if where else None)
         batches = Batches(
             prepared,
             batch_size=settings.training.batch_size,
@@ -69,16 +76,20 @@ def pretrain(settings: Pretrain) -> Run:
             indices=training_cases,
         )
         trained = train(task, batches, run, settings.training, settings.machine)
-        write_samples(
-            trained.average, settings.diffusion, plan, run.folder / "samples.npy", count=16
-        )
+        path = run.folder / "samples.npy"
+        write_samples(trained.average, settings.diffusion, plan, path, references=validation)
         save_weights(trained.raw, run.model / "raw.safetensors")
         save_network(trained.average, run.model)  # last: it marks the run as finished
         write_run_report(run.folder)
     return run
 
 
-def make_task(settings: Pretrain, plan: Plan, held_out: Tensor | None) -> Denoising:
+def make_task(
+    settings: Pretrain,
+    plan: Plan,
+    held_out: Tensor | None,
+    regressor: CoordinateRegressor | None = None,
+) -> Denoising:
     """The objective that the settings name."""
     unet = denoiser_config(settings, plan)
     source = find_pretrained(settings.from_run) if settings.from_run else None
@@ -105,17 +116,23 @@ def make_task(settings: Pretrain, plan: Plan, held_out: Tensor | None) -> Denois
         held_out=held_out,
         start=start,
         checkpoint_activations=settings.machine.checkpoint_activations,
+        regressor=regressor,
     )
 
 
 def denoiser_config(settings: Pretrain, plan: Plan) -> UNetConfig:
-    """The denoiser for these settings: twice the output channels where the variance is learned."""
+    """The denoiser for these settings.
+
+    It has twice the output channels where the variance is learned, and an input channel for each coordinate where it is
+    guided.
+    """
     channels = len(plan.channels)
+    coordinates = plan.spatial_dims if settings.coordinates else 0
     outputs = 2 * channels if settings.diffusion.variance == "learned" else channels
     return resolve_network(
         settings.network,
         spatial_dims=plan.spatial_dims,
-        in_channels=channels,
+        in_channels=channels + coordinates,
         out_channels=outputs,
     )
 
@@ -164,13 +181,23 @@ def sample(settings: Sample) -> Path:
 
 
 def write_samples(
-    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, *, count: int
+    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, *, references: Tensor | None
 ) -> None:
-    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice."""
+    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
+
+    A guided network draws them at the coordinates of the reference images; without any there are no samples.
+    """
     import io
 
+    guided = isinstance(network, GuidedUNet)
+    if guided and references is None:
+        return
+    count = 16 if not guided or references is None else min(16, len(references))
+
     steps = min(50, diffusion.num_train_timesteps)
-    images = draw_images(network, diffusion, plan, count=count, steps=steps)[:, 0]
+    images = draw_images(network, diffusion, plan, count=count, steps=steps, references=references)[
+        :, 0
+    ]
     if plan.spatial_dims == 3:
         images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
     buffer = io.BytesIO()
@@ -179,6 +206,32 @@ def write_samples(
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _regressor(settings: Pretrain, dataset: Dataset) -> tuple[CoordinateRegressor, Plan] | None:
+    """The frozen regressor that guides, and the plan it sees scans by.
+
+    Raises:
+        InputError: The run is none of radiffuse coordinates, or does not fit the data.
+    """
+    if settings.coordinates is None:
+        return None
+    if settings.objective == "ddep":
+        raise InputError("--objective ddep", "is not guided", "Leave --coordinates out")
+    run = find_pretrained(settings.coordinates)
+    regressor = load_network(run.model)
+    if not isinstance(regressor, CoordinateRegressor):
+        raise InputError(
+            run.folder, "gives no body coordinates", "Give a run of radiffuse coordinates"
+        )
+    if len(run.plan.channels) != len(dataset.channels):
+        raise InputError(
+            dataset.root,
+            f"has {len(dataset.channels)} channels, {run.folder} was trained on "
+            f"{len(run.plan.channels)}",
+            "Train the coordinates on images of the same channels",
+        )
+    return regressor, run.plan
 
 
 def _validation_images(prepared: Prepared, names: list[str], plan: Plan) -> Tensor | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import UNetConfig
+from .guided import GuidedUNet
 from .segmenter import with_head
 from .unet import UNet
 
@@ -57,14 +58,14 @@ class MaskDenoiser(nn.Module):
 
         At first every feature is that of the pre-trained network, whatever the mask.
         """
-        unet = UNet(
-            mask_denoiser_config(denoiser.config, classes, self_condition),
-            checkpoint_activations=denoiser.checkpoint_activations,
-        )
+        unet = denoiser.rebuilt(mask_denoiser_config(denoiser.config, classes, self_condition))
         unet.initialize(generator)
         weights = denoiser.state_dict()
         stem = torch.zeros_like(unet.stem.weight)
-        stem[:, : denoiser.config.in_channels] = weights["stem.weight"]
+        # Image channels first, coordinates last where there are any, masks between them.
+        image = denoiser.config.in_channels - denoiser.coordinate_channels
+        stem[:, :image] = weights["stem.weight"][:, :image]
+        stem[:, stem.shape[1] - denoiser.coordinate_channels :] = weights["stem.weight"][:, image:]
         trunk = {k: v for k, v in weights.items() if not k.startswith("head.")}
         unet.load_state_dict(trunk | {"stem.weight": stem}, strict=False)
         return cls(with_head(unet, classes, generator), classes, self_condition=self_condition)
@@ -87,16 +88,17 @@ class MaskDenoiser(nn.Module):
         inputs = [images, _share(x_t)]
         if self.self_condition:
             inputs.append(_share(torch.full_like(x_t, -1) if guess is None else guess))
-        logits: Tensor = self.unet(torch.cat(inputs, dim=1), t)
+        x = torch.cat(inputs, dim=1)
+        guided = isinstance(self.unet, GuidedUNet)
+        logits: Tensor = self.unet(x, t, images) if guided else self.unet(x, t)
         return logits
 
     def to_config(self) -> dict[str, Any]:
         """What ``registry.build`` needs to make this network again."""
-        return {
+        return self.unet.to_config() | {
             "kind": "mask-denoiser",
             "classes": self.classes,
             "self_condition": self.self_condition,
-            "unet": asdict(self.unet.config),
         }
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
+from .guided import GuidedUNet
 from .unet import UNet
 
 PAPER_TIMESTEPS = (50, 150, 250)
@@ -108,19 +109,21 @@ class PixelClassifier(nn.Module):
         for timestep in self.timesteps:
             t = torch.full((len(images),), timestep, dtype=torch.int64, device=images.device)
             x_t = self.process.add_noise(images, noise.expand_as(images), t)
-            taps = self.denoiser.features(x_t, t, self.blocks)
+            if isinstance(self.denoiser, GuidedUNet):
+                taps = self.denoiser.features(x_t, t, self.blocks, images)
+            else:
+                taps = self.denoiser.features(x_t, t, self.blocks)
             found += [taps[block].float() for block in self.blocks]
         return found
 
     def to_config(self) -> dict[str, Any]:
         """What ``registry.build`` needs to make this network again."""
-        return {
+        return self.denoiser.to_config() | {
             "kind": "pixel",
             "classes": self.classes,
             "seed": self.seed,
             "voters": len(self.voters),
             "diffusion": asdict(self.diffusion),
-            "unet": asdict(self.denoiser.config),
         }
 
     def _votes(self, image: Tensor) -> Tensor:

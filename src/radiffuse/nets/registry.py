@@ -14,6 +14,7 @@ from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
 from .coordinates import CoordinateRegressor
+from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .segmenter import Segmenter
@@ -41,7 +42,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     if config["kind"] == "coordinates":
         scale = tuple(float(v) for v in config["scale"])
         return CoordinateRegressor(_dataclass(UNetConfig, config["unet"]), scale)
-    unet = UNet(_dataclass(UNetConfig, config["unet"]))
+    unet = _unet(config)
     if config["kind"] == "denoiser":
         return unet
     if config["kind"] == "segmenter":
@@ -58,6 +59,16 @@ def build(config: Mapping[str, Any]) -> nn.Module:
             voters=int(config["voters"]),
         )
     raise ValueError(f"unknown kind {config['kind']!r}")
+
+
+def _unet(config: Mapping[str, Any]) -> UNet:
+    values = _dataclass(UNetConfig, config["unet"])
+    if "coordinates" not in config:
+        return UNet(values)
+    regressor = build(config["coordinates"])
+    if not isinstance(regressor, CoordinateRegressor):
+        raise ValueError("its coordinates are no regressor")
+    return GuidedUNet(values, regressor)
 
 
 def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:

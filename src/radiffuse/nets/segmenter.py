@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,13 +50,13 @@ class Segmenter(nn.Module):
 
     def to_config(self) -> dict[str, Any]:
         """What ``registry.build`` needs to make this network again."""
-        return {"kind": "segmenter", "timestep": self.timestep, "unet": asdict(self.unet.config)}
+        return self.unet.to_config() | {"kind": "segmenter", "timestep": self.timestep}
 
 
 def with_head(unet: UNet, classes: int, generator: torch.Generator) -> UNet:
     """The same trunk under a fresh head; not zero, since a zero head would hold back the trunk's gradient."""
     config = replace(unet.config, out_channels=classes)
-    result = UNet(config, checkpoint_activations=unet.checkpoint_activations)
+    result = unet.rebuilt(config)
     trunk = {k: v for k, v in unet.state_dict().items() if not k.startswith("head.")}
     result.load_state_dict(trunk, strict=False)
     redraw(result.head, generator)

@@ -109,6 +109,11 @@ class UNet(nn.Module):
         return int(2 ** (len(self.config.multipliers) - 1))
 
     @property
+    def coordinate_channels(self) -> int:
+        """Input channels that ``forward`` adds by itself; none here, see ``GuidedUNet``."""
+        return 0
+
+    @property
     def taps(self) -> dict[str, int]:
         """Names of the features, with the number of decoder blocks that must have run for each."""
         per_level, levels = self.config.blocks + 1, len(self.config.multipliers)
@@ -189,6 +194,10 @@ class UNet(nn.Module):
             elif isinstance(module, AttentionBlock):
                 zero(module.out)
         zero(self.head)
+
+    def rebuilt(self, config: UNetConfig) -> UNet:
+        """A network of this kind with another configuration, its weights yet to be set."""
+        return UNet(config, self.checkpoint_activations)
 
     def to_config(self) -> dict[str, Any]:
         """What ``registry.build`` needs to make this network again."""
