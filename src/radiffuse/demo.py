@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-UNLABELLED = 2000
-LABELLED = 140
+UNLABELLED = 1600
+LABELLED = 120
 SIZE = (32, 32)
 SEED = 7
 
