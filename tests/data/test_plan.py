@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from radiffuse.config import PlanSettings
+from radiffuse.config import Data, PlanSettings
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan, read_plan
@@ -53,3 +53,15 @@ def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:
     assert (plan.intensity, plan.low, plan.high) == ("window", -1350.0, 1000.0)
     assert plan.spatial_dims == 3
     assert len(plan.classes) == 14
+
+
+def test_masks_of_0_and_255_get_a_hint(tmp_path: Path) -> None:
+    from layout_files import film, film_label
+
+    for i in range(3):
+        film(tmp_path / "images" / f"{i}.png", seed=i)
+        film_label(tmp_path / "masks" / f"{i}.png", values=(0, 255))
+    with pytest.raises(InputError, match="--label-values 0,255"):
+        make_plan(open_dataset(tmp_path), PlanSettings(size=(32,)), labelled=True)
+    chosen = open_dataset(tmp_path, Data(label_values=(0, 255)))
+    assert len(make_plan(chosen, PlanSettings(size=(32,)), labelled=True).classes) == 2

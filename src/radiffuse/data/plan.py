@@ -203,13 +203,16 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
     """Names by label value: declared by the data set, else found in every label map.
 
     Raises:
-        InputError: A label map has a value outside 0 to 254 and not 255 (ignore).
+        InputError: A label map has a value outside 0 to 254 and not 255 (ignore), or all hold nothing but 0 and 255.
     """
     if dataset.classes:
         return dataset.classes
+    ignoring: set[str] = set()
 
     def highest(case: Case) -> int:
         values = np.unique(read_case_label(case).array)
+        if IGNORE in values:
+            ignoring.add(case.name)
         values = values[values != IGNORE]
         if len(values) and (values[0] < 0 or values[-1] > IGNORE):
             raise InputError(
@@ -221,4 +224,10 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
 
     with ThreadPoolExecutor() as pool:
         top = max(pool.map(highest, dataset.labelled.cases), default=0)
+    if top == 0 and ignoring:
+        raise InputError(
+            dataset.root,
+            f"has label maps of nothing but 0 and {IGNORE}, which means ignore",
+            f"If {IGNORE} is the foreground, say so with --label-values 0,{IGNORE}",
+        )
     return ("background", *(f"class-{value}" for value in range(1, top + 1)))
