@@ -106,7 +106,7 @@ def _leak(table: pd.DataFrame, data: str) -> Iterator[dict[str, object]]:
     lean = table.assign(dice=table["dice_true"] - table["dice_own"])
     lean = lean.groupby(["method", *PAIR])["dice"].mean().reset_index()
     none = lean.assign(dice=0.0)
-    by = dict(lean.groupby("method"))
+    by = {str(name): part for name, part in lean.groupby("method")}
     zero = none[none["method"] == "standard"]
     yield _compared("recycling-1", data, "standard: true minus own mask", by["standard"], zero)
     what = "lean on the true mask, standard minus recycle"
