@@ -138,6 +138,11 @@ def from_dict(settings_type: type, values: Mapping[str, Any]) -> Any:
     return settings_type(**arguments)
 
 
+def completed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's settings as an earlier version wrote them; those it did not know yet take their defaults."""
+    return to_dict(from_dict(COMMANDS[command].settings, values))
+
+
 # ------------------------------------------------------------------------------------------------ internal
 
 

@@ -26,7 +26,7 @@ from .evaluation.scoring import score_with
 from .files import write_atomic
 from .methods.common import read_dataset
 from .reports.study import write_study_report
-from .settings import to_dict
+from .settings import completed, to_dict
 from .study_runs import METHODS, PRETRAINED, StudyRuns, variants
 
 Scored = list[tuple[str, int, int, Path]]
@@ -125,7 +125,8 @@ def _refuse_other(settings: Study, path: Path) -> None:
     """Refuse to mix runs of other settings into a study; methods, budgets and draws may be added."""
     if not path.exists():
         return
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, to_dict(settings)
+    before = completed("study", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    now = to_dict(settings)
     groups = ("pretrain", "finetune", "diffseg")
     for key in ("data", "unlabelled", "from_run", "parts", "tolerance", "ensemble", *groups):
         old, new = before.get(key), now[key]

@@ -62,6 +62,17 @@ def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
         assert run.config["settings"]["training"]["log_every"] == 7
 
 
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Settings that it did not know yet had their defaults."""
+    begin(tmp_path / "run", values())
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    del config["settings"]["objective"], config["settings"]["training"]["average_decay"]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    begin(tmp_path / "run", values())
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "average_decay = 0.9999, not 0.5" in refused(tmp_path / "run", values(average_decay=0.5))
+
+
 def test_a_constant_rate_can_be_prolonged(tmp_path: Path) -> None:
     constant = values() | {"training": to_dict(Training(steps=10))}
     begin(tmp_path / "run", constant)

@@ -23,6 +23,7 @@ import yaml
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
+from ..settings import completed
 
 RUN_VERSION = 1
 WITHOUT_EFFECT = {
@@ -194,7 +195,7 @@ def _refuse_other(run: Run, command: str, settings: Mapping[str, Any]) -> None:
             f"holds a run of 'radiffuse {before.get('command')}'",
             "Choose another --out",
         )
-    old, new = _flatten(before["settings"]), _flatten(settings)
+    old, new = _flatten(completed(command, before["settings"])), _flatten(settings)
     # A constant learning rate lets a run be prolonged: its earlier steps stay what they were.
     free = set(WITHOUT_EFFECT)
     if new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None:
