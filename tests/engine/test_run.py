@@ -68,7 +68,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     del config["settings"]["objective"], config["settings"]["training"]["average_decay"]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    begin(tmp_path / "run", values())
+    begin(tmp_path / "run", values(), trained=False)
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     assert "average_decay = 0.9999, not 0.5" in refused(tmp_path / "run", values(average_decay=0.5))
 
