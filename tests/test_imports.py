@@ -28,6 +28,7 @@ TASKS = {
     ("diffseg", "segmentation"),
     ("diffseg", "mask_diffusion"),
     ("mask_diffusion", "segmentation"),
+    ("probe", "segmentation"),
 }
 """What an act trains, where that fills a file of its own."""
 

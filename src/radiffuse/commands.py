@@ -73,6 +73,14 @@ COMMANDS: dict[str, Command] = {
             "radiffuse finetune LABELLED --from runs/pre --method pixel --labels 5 --out runs/pixel",
         ),
     ),
+    "probe": Command(
+        config.Probe,
+        "radiffuse.methods.probe:probe",
+        (
+            "radiffuse probe LABELLED --from runs/pre3d --timesteps 10 --heads linear,nonlinear --out runs/probe",
+            "radiffuse probe LABELLED --from runs/pre3d --sweep 1,5,10,15,30,60,100 --out runs/sweep",
+        ),
+    ),
     "diffseg": Command(
         config.DiffSeg,
         "radiffuse.methods.diffseg:diffseg",

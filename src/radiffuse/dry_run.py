@@ -12,7 +12,7 @@ from .data.plan import Plan, make_plan
 from .errors import InputError
 from .settings import to_dict
 
-Trains = config.Pretrain | config.Finetune | config.DiffSeg | config.Coordinates
+Trains = config.Pretrain | config.Finetune | config.Probe | config.DiffSeg | config.Coordinates
 """Commands that train a U-Net."""
 
 
@@ -34,15 +34,18 @@ def describe(name: str, settings: Any) -> str:
             parts.append(plan)
         else:
             parts.append("plan\n" + plan.to_json().rstrip())
-        parts.append(_network(settings, None if isinstance(plan, str) else plan))
+        if isinstance(settings, config.Probe):
+            parts.append(_heads(settings))
+        else:
+            parts.append(_network(settings, None if isinstance(plan, str) else plan))
     return "\n\n".join(parts)
 
 
 def _plan(settings: Trains) -> Plan | str:
     from .methods.common import find_pretrained, read_dataset
 
-    labelled = isinstance(settings, config.Finetune | config.DiffSeg)
-    if isinstance(settings, config.Finetune | config.DiffSeg) and settings.from_run:
+    labelled = isinstance(settings, config.Finetune | config.Probe | config.DiffSeg)
+    if isinstance(settings, config.Finetune | config.Probe | config.DiffSeg) and settings.from_run:
         return find_pretrained(settings.from_run).plan
     if not Path(settings.data).exists():
         return f"plan: made when {settings.data} is there"
@@ -50,7 +53,26 @@ def _plan(settings: Trains) -> Plan | str:
     return make_plan(dataset, settings.plan, labelled=labelled)
 
 
-def _network(settings: Trains, plan: Plan | None) -> str:
+def _heads(settings: config.Probe) -> str:
+    from .methods.common import find_pretrained, load_denoiser, noising_of
+    from .methods.probe import heads
+
+    run = find_pretrained(settings.from_run)
+    try:
+        found = list(heads(settings, load_denoiser(run), clean=noising_of(run) is None))
+    except ValueError as error:
+        raise InputError("radiffuse probe", str(error), "See radiffuse probe --help") from None
+    lines = [
+        f"{head.name}: timesteps {', '.join(map(str, head.timesteps))}, {', '.join(head.taps)}"
+        for head in found
+    ]
+    return "\n".join(["heads on frozen features", *lines])
+
+
+def _network(
+    settings: config.Pretrain | config.Finetune | config.DiffSeg | config.Coordinates,
+    plan: Plan | None,
+) -> str:
     from .methods.mask_diffusion import SELF_CONDITIONED
     from .nets.mask_denoiser import mask_denoiser_config
     from .nets.summary import summarize

@@ -74,6 +74,14 @@ RANGES: dict[str, dict[str, Range]] = {
         "limit": AT_LEAST_1,
     },
     "Finetune": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "timestep": AT_LEAST_0},
+    "Probe": {
+        "timesteps": AT_LEAST_0,
+        "sweep": AT_LEAST_0,
+        "noise_draws": AT_LEAST_1,
+        "width": AT_LEAST_1,
+        "labels": AT_LEAST_1,
+        "draw": AT_LEAST_0,
+    },
     "Losses": {
         "cross_entropy": AT_LEAST_0,
         "dice": AT_LEAST_0,

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from radiffuse.config import PRESETS, Diffusion, UNetConfig
 from radiffuse.nets import pixel
+from radiffuse.nets.frozen import at_voxels
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.unet import UNet
 
@@ -56,7 +57,7 @@ def test_chosen_pixels_have_the_upsampled_features(dims: int) -> None:
     for feature in features:
         whole = functional.interpolate(feature, size=shape, mode=mode).flatten(2)
         wanted = whole.gather(2, pixels[:, None].expand(-1, whole.shape[1], -1)).transpose(1, 2)
-        torch.testing.assert_close(pixel._gather(feature, pixels, shape), wanted)
+        torch.testing.assert_close(at_voxels(feature, pixels, shape), wanted)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

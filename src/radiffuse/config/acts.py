@@ -147,6 +147,65 @@ class Finetune:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Train small heads on the frozen features of a pre-trained network: linear and non-linear probing."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    from_run: str = ""
+    """``--from``: pre-trained run, or the name of shipped weights (films-64)."""
+    heads: tuple[Literal["linear", "nonlinear"], ...] = ("nonlinear", "linear")
+    """Heads, trained side by side on the same features; the first is the one that segments unless told otherwise.
+    [related: vox2vec] linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
+    timesteps: Ints = (10,)
+    """Timesteps whose features are joined by channel. [paper] 10 of 300. A network that was not trained on noise
+    (restorative, contrastive) sees the clean image at timestep 0 instead."""
+    levels: tuple[str, ...] = ()
+    """Features of the pyramid: ``middle``, and decoder levels, 0 the finest. None given: all of them."""
+    sweep: Ints = ()
+    """Further heads of each kind, in the same pass, on each of these timesteps alone."""
+    sweep_levels: bool = False
+    """Further heads of each kind, in the same pass, on each level alone."""
+    noise_draws: int = 1
+    """Draws of noise that features are averaged over."""
+    width: int = 32
+    """Channels of the non-linear head."""
+    labels: int | None = None
+    """How many labelled cases to use; None: all of the training pool."""
+    draw: int = 0
+    """Which random draw of the labelled cases."""
+    weights: Literal["average", "raw"] = "average"
+    """Which weights of the pre-trained run to freeze."""
+    loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
+    """[related] cross-entropy and Dice."""
+    split: Split = Split()
+    """How cases are parted into training pool, validation and test."""
+    training: Training = Training(
+        steps=500,
+        batch_size=8,
+        learning_rate=3e-3,
+        optimizer="adam",
+        decay="cosine",
+        gradient_clip=None,
+        average_decay=0.99,
+        validate_every=100,
+        checkpoint_every=100,
+    )
+    """The optimization of the heads. [related] Adam; [ours] 3e-3 with cosine decay for few steps (vox2vec: 3e-4, long).
+    Gradients are not clipped, so that heads do not touch each other."""
+    augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
+    plan: PlanSettings = PlanSettings()
+    """Only ``postprocess`` has an effect; else the run's plan is used."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffSeg:
     """Train segmentation by mask diffusion: with recycling, its rivals, or the plain supervised reference."""
 
@@ -226,6 +285,8 @@ class Predict:
     """Mask diffusion: inference steps; None: as the run was trained to be used."""
     legacy_timesteps: bool = False
     """Mask diffusion: tell the network the time as the released code of Fu et al. does; only for measuring that."""
+    head: str | None = None
+    """Probing: which head segments, such as linear; None: the first."""
     samples: int = 1
     """Mask diffusion: masks drawn per scan, whose probabilities are averaged."""
     ensemble: Literal["probability", "vote"] = "probability"

@@ -13,6 +13,7 @@ from ..data.plan import Plan
 from ..engine.run import Run
 from ..errors import InputError, RunError
 from ..nets.mask_denoiser import MaskDenoiser
+from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..settings import from_dict
 from .mask_sampler import MaskSampler
@@ -35,11 +36,13 @@ class Overrides:
         sampler: ``ddpm`` or ``ddim``.
         steps: Inference steps.
         legacy_timesteps: See ``config.Sampling``.
+        head: Head of a probing run, by name.
     """
 
     sampler: str | None = None
     steps: int | None = None
     legacy_timesteps: bool = False
+    head: str | None = None
 
     def apply(self, sampling: Sampling) -> Sampling:
         """The run's settings with what was asked for."""
@@ -82,12 +85,14 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         )
     plan = run.plan
     if not plan.classes:
-        remedy = "Give a run of radiffuse finetune or diffseg"
+        remedy = "Give a run of radiffuse finetune, probe or diffseg"
         raise RunError(run.folder, "is no segmentation run", remedy)
     network = load_network(run.model)
     if plan.spatial_dims == 2 and machine.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = network.to(device).eval()
+    if isinstance(network, ProbedNetwork):
+        return Member(str(run.folder), probed(run, network, overrides.head), plan)
     if not isinstance(network, MaskDenoiser):
         return Member(str(run.folder), one_pass(network), plan)
     settings = run.config["settings"]
@@ -102,6 +107,27 @@ def one_pass(network: nn.Module) -> Segment:
 
     def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
         logits: Tensor = network(images)
+        return logits.float()[None]
+
+    return segment
+
+
+def probed(run: Run, network: ProbedNetwork, head: str | None) -> Segment:
+    """One head of a probing run; None: the main one.
+
+    Raises:
+        InputError: The run has no such head.
+    """
+    name = head or network.names[0]
+    if name not in network.names:
+        raise InputError(
+            f"--head {head}",
+            f"{run.folder} has no head of that name",
+            f"Heads are: {', '.join(network.names)}",
+        )
+
+    def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
+        logits: Tensor = network(images, (name,))[0]
         return logits.float()[None]
 
     return segment

@@ -37,7 +37,7 @@ def predict(settings: Predict) -> Path:
     predictor = Predictor.open(
         runs,
         settings.machine,
-        Overrides(settings.sampler, settings.steps, settings.legacy_timesteps),
+        Overrides(settings.sampler, settings.steps, settings.legacy_timesteps, settings.head),
         overlap=settings.overlap,
         samples=settings.samples,
         ensemble=settings.ensemble,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Data, DiffSeg, Finetune, Machine, PlanSettings, UNetConfig
+from ..config import Data, DiffSeg, Diffusion, Finetune, Machine, PlanSettings, Probe, UNetConfig
 from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
@@ -26,12 +26,18 @@ from ..engine.run import Run
 from ..errors import InputError
 from ..evaluation.scoring import score_with
 from ..files import write_atomic
+from ..inference.members import Overrides
 from ..inference.predictor import Predictor
+from ..nets.registry import load_network
+from ..nets.unet import UNet
+from ..settings import from_dict
 
 VALIDATION_IMAGES = 64
 """Most unlabelled images that are held out for validation."""
 VALIDATION_SHARE = 0.05
 """Share of the unlabelled images that is held out, where that is fewer."""
+Segments = Finetune | DiffSeg | Probe
+"""Settings of the acts that learn to segment."""
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -105,6 +111,33 @@ def find_pretrained(name: str) -> Run:
     return run
 
 
+def load_denoiser(run: Run, weights: str = "average") -> UNet:
+    """The network of a pre-trained run.
+
+    Args:
+        run: A run of radiffuse pretrain.
+        weights: ``average``, or ``raw`` for those of the last step.
+
+    Raises:
+        InputError: The run is something else.
+    """
+    denoiser = load_network(run.model, "raw" if weights == "raw" else "model")
+    if not isinstance(denoiser, UNet):
+        raise InputError(
+            run.folder, "is not a pre-trained network", "Give a run of radiffuse pretrain"
+        )
+    return denoiser
+
+
+def noising_of(run: Run) -> Diffusion | None:
+    """The noising process that a pre-trained run learned from; None where it learned from images without noise."""
+    settings = run.config["settings"]
+    if settings.get("objective", "ddpm") in ("restorative", "contrastive"):
+        return None
+    diffusion: Diffusion = from_dict(Diffusion, settings["diffusion"])
+    return diffusion
+
+
 def verify_size(plan: Plan, unet: UNetConfig) -> None:
     """Refuse a size that the network cannot halve often enough.
 
@@ -168,7 +201,7 @@ class Labelled:
     source: Run | None
 
 
-def labelled_data(run: Run, settings: Finetune | DiffSeg) -> Labelled:
+def labelled_data(run: Run, settings: Segments) -> Labelled:
     """Read, split and prepare the labelled cases; a pre-trained run's plan goes before one of the data's own.
 
     Raises:
@@ -206,7 +239,7 @@ def labelled_data(run: Run, settings: Finetune | DiffSeg) -> Labelled:
     return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), source)
 
 
-def score_validation(run: Run, labelled: Labelled, settings: Finetune | DiffSeg) -> None:
+def score_validation(run: Run, labelled: Labelled, settings: Segments) -> None:
     """Score the validation cases at their own resolution, unless validation is off."""
     if labelled.splits.validation and settings.training.validate_every:
         score_cases(
@@ -225,6 +258,7 @@ def score_cases(
     out: Path,
     machine: Machine,
     tolerance: float = 2.0,
+    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
 ) -> Path:
     """Segment the named cases at their own resolution and leave the tables of ``evaluation.scoring``.
 
@@ -235,8 +269,9 @@ def score_cases(
         out: Folder to write to.
         machine: Device and precision.
         tolerance: Of the surface Dice, in mm.
+        overrides: How the run is to segment.
     """
-    return score_with(Predictor.open([run], machine), dataset, names, out, tolerance)
+    return score_with(Predictor.open([run], machine, overrides), dataset, names, out, tolerance)
 
 
 # ------------------------------------------------------------------------------------------------ internal

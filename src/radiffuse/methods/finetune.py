@@ -16,12 +16,11 @@ from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
 from ..nets.pixel import PixelClassifier
-from ..nets.registry import load_network, save_network
+from ..nets.registry import save_network
 from ..nets.segmenter import Segmenter
-from ..nets.unet import UNet
 from ..reports.run import write_run_report
 from ..settings import from_dict, to_dict
-from .common import labelled_data, score_validation, verify_size
+from .common import labelled_data, load_denoiser, score_validation, verify_size
 from .segmentation import PixelProbing, Segmentation
 
 
@@ -74,11 +73,7 @@ def build_network(settings: Finetune, plan: Plan, source: Run | None) -> nn.Modu
         )
         verify_size(plan, unet)
         return Segmenter.from_scratch(unet, timestep=settings.timestep, generator=generator)
-    denoiser = load_network(source.model, "raw" if settings.weights == "raw" else "model")
-    if not isinstance(denoiser, UNet):
-        raise InputError(
-            source.folder, "is not a pre-trained denoiser", "Give a run of radiffuse pretrain"
-        )
+    denoiser = load_denoiser(source, settings.weights)
     diffusion = from_dict(Diffusion, source.config["settings"]["diffusion"])
     if not 0 <= settings.timestep < diffusion.num_train_timesteps:
         raise InputError(

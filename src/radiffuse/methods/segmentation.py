@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ..core.losses import cross_entropy, dice_scores, segmentation_loss
 from ..data.batches import Batch
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..nets.probe import ProbedNetwork
 
 VALIDATION_BATCH = 16
 
@@ -85,6 +87,34 @@ class PixelProbing(Segmentation):
         votes = network(batch.images, chosen)
         losses = [cross_entropy(vote.float().movedim(-1, 1), labels).mean() for vote in votes]
         return Loss(torch.stack(losses).mean())
+
+
+class Probing(Segmentation):
+    """The task: heads on frozen features, side by side; none touches another's gradient.
+
+    Args:
+        network: The network with its heads at their start.
+        losses: The loss of each head.
+        held_out: As in ``Segmentation``.
+    """
+
+    name = "probing"
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """The sum of the heads' losses; each is logged."""
+        assert batch.labels is not None
+        names = cast(ProbedNetwork, self.network).names
+        total, terms = torch.zeros((), device=batch.images.device), {}
+        for name, logits in zip(names, network(batch.images), strict=True):
+            losses, _ = segmentation_loss(logits.float(), batch.labels, self.losses)
+            total = total + losses.mean()
+            terms[f"loss_{name}"] = float(losses.detach().mean())
+        return Loss(total, terms)
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean Dice of the main head over held-out images."""
+        main = cast(ProbedNetwork, self.network).names[:1]
+        return mean_dice(lambda images: network(images.to(device), main)[0], self.held_out)
 
 
 def mean_dice(

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from .guided import GuidedUNet
+from .frozen import at_voxels, feature_channels, noised_features
 from .unet import UNet
 
 PAPER_TIMESTEPS = (50, 150, 250)
@@ -61,7 +60,9 @@ class PixelClassifier(nn.Module):
         self.blocks = tuple(f"up.{i}" for i in sorted(places))
         total = diffusion.num_train_timesteps
         self.timesteps = tuple(t * total // 1000 for t in PAPER_TIMESTEPS)
-        width = sum(_channels(denoiser, block) for block in self.blocks) * len(self.timesteps)
+        width = sum(feature_channels(denoiser, block) for block in self.blocks) * len(
+            self.timesteps
+        )
         generator = torch.Generator().manual_seed(seed)
         self.voters = nn.ModuleList(_voter(width, classes, generator) for _ in range(voters))
 
@@ -84,7 +85,7 @@ class PixelClassifier(nn.Module):
         """
         if pixels is not None:
             features = self.features(images)
-            chosen = torch.cat([_gather(f, pixels, images.shape[2:]) for f in features], dim=2)
+            chosen = torch.cat([at_voxels(f, pixels, images.shape[2:]) for f in features], dim=2)
             logits = torch.stack([voter(chosen.flatten(0, 1)) for voter in self.voters])
             return logits.reshape(len(self.voters), *pixels.shape, self.classes)
         mean = torch.cat([self._votes(image[None]).mean(0) for image in images])
@@ -100,20 +101,14 @@ class PixelClassifier(nn.Module):
             maps.append((mixed - single).clamp(min=0))
         return torch.cat(maps)
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> list[Tensor]:
         """Activations ``(B, C', *S')`` of the blocks at each timestep, at their own resolution."""
         found: list[Tensor] = []
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
-        for timestep in self.timesteps:
-            t = torch.full((len(images),), timestep, dtype=torch.int64, device=images.device)
-            x_t = self.process.add_noise(images, noise.expand_as(images), t)
-            if isinstance(self.denoiser, GuidedUNet):
-                taps = self.denoiser.features(x_t, t, self.blocks, images)
-            else:
-                taps = self.denoiser.features(x_t, t, self.blocks)
-            found += [taps[block].float() for block in self.blocks]
+        for t in self.timesteps:
+            taps = noised_features(
+                self.denoiser, self.process, images, t, self.blocks, seed=self.seed
+            )
+            found += taps.values()
         return found
 
     def to_config(self) -> dict[str, Any]:
@@ -132,7 +127,7 @@ class PixelClassifier(nn.Module):
         features = self.features(image)
         parts = []
         for indices in torch.arange(math.prod(shape), device=image.device).split(CHUNK):
-            chosen = torch.cat([_gather(f, indices[None], shape) for f in features], dim=2)[0]
+            chosen = torch.cat([at_voxels(f, indices[None], shape) for f in features], dim=2)[0]
             parts.append(torch.stack([voter(chosen).float().softmax(-1) for voter in self.voters]))
         votes = torch.cat(parts, dim=1).transpose(1, 2)
         return votes.reshape(len(self.voters), 1, self.classes, *shape)
@@ -140,23 +135,6 @@ class PixelClassifier(nn.Module):
 
 def _entropy(p: Tensor, axis: int) -> Tensor:
     return -(p * p.clamp(min=1e-12).log()).sum(axis)
-
-
-def _gather(feature: Tensor, pixels: Tensor, shape: torch.Size) -> Tensor:
-    """Linearly interpolated features ``(B, P, C)`` of pixels of an image with the given shape.
-
-    The same values as up-sampling the whole map and indexing it, without ever holding that.
-    """
-    dims = len(shape)
-    places, rest = [], pixels
-    for n in reversed(shape):
-        places.append(((rest % n).float() + 0.5) / n * 2 - 1)
-        rest = rest // n
-    grid = torch.stack(places, dim=-1).reshape(len(pixels), -1, *(1,) * (dims - 1), dims)
-    if len(grid) != len(feature):
-        grid = grid.expand(len(feature), *grid.shape[1:])
-    found = functional.grid_sample(feature, grid, "bilinear", "border", align_corners=False)
-    return found.flatten(2).transpose(1, 2)
 
 
 def _voter(width: int, classes: int, generator: torch.Generator) -> nn.Sequential:
@@ -171,8 +149,3 @@ def _voter(width: int, classes: int, generator: torch.Generator) -> nn.Sequentia
                 layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
                 layer.bias.zero_()
     return nn.Sequential(*layers)
-
-
-def _channels(denoiser: UNet, block: str) -> int:
-    stage = cast(Any, denoiser.up[int(block.removeprefix("up."))])
-    return int(stage.block.conv2.weight.shape[0])

@@ -17,6 +17,7 @@ from .coordinates import CoordinateRegressor
 from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
+from .probe import HeadConfig, ProbedNetwork
 from .segmenter import Segmenter
 from .unet import UNet
 
@@ -57,6 +58,17 @@ def build(config: Mapping[str, Any]) -> nn.Module:
             int(config["classes"]),
             seed=int(config["seed"]),
             voters=int(config["voters"]),
+        )
+    if config["kind"] == "probe":
+        noised = config["diffusion"] is not None
+        return ProbedNetwork(
+            unet,
+            _dataclass(Diffusion, config["diffusion"]) if noised else None,
+            int(config["classes"]),
+            [_dataclass(HeadConfig, head) for head in config["heads"]],
+            width=int(config["width"]),
+            seed=int(config["seed"]),
+            draws=int(config["draws"]),
         )
     raise ValueError(f"unknown kind {config['kind']!r}")
 

@@ -16,6 +16,7 @@ from .coordinates import coordinate_figure
 from .figures import METRIC_NAMES, loss_curves, validation_scores
 from .html import Report, format_value
 from .pictures import sample_grid, to_uint8
+from .probing import sweep_section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,7 @@ def write_run_report(run_folder: Path) -> Path:
     )
     _facts(report, log, data)
     parts.scores_section(report, run_folder / "validation", "Validation")
+    sweep_section(report, run_folder / "sweep.csv")
     _samples(report, run_folder)
     if (run_folder / "coordinates.npz").is_file():
         report.section("Coordinates")

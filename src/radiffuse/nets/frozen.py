@@ -1,0 +1,109 @@
+"""Features of a frozen denoiser: activations at chosen timesteps, and their values at chosen voxels."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..core.diffusion import GaussianDiffusion
+from .guided import GuidedUNet
+from .unet import UNet
+
+
+def noised_features(
+    denoiser: UNet,
+    process: GaussianDiffusion | None,
+    images: Tensor,
+    timestep: int,
+    taps: Sequence[str],
+    *,
+    seed: int = 0,
+    draws: int = 1,
+) -> dict[str, Tensor]:
+    """Activations of one noised pass, without gradients.
+
+    The noise depends on the seed, the draw and the shape of one image alone: every image of every batch meets the same.
+    A guided network takes its coordinates from the clean images.
+
+    Args:
+        denoiser: The network.
+        process: Its noising process; None: the images stay clean.
+        images: ``(B, C, *S)`` in [-1, 1].
+        timestep: Training timestep.
+        taps: Names of features, see ``UNet``.
+        seed: Seed of the noise.
+        draws: Draws of noise to average the features over.
+
+    Returns:
+        float32 features ``(B, C', *S')`` by name, in the order of ``taps``.
+    """
+    t = torch.full((len(images),), timestep, dtype=torch.int64, device=images.device)
+    generator = torch.Generator().manual_seed(seed)
+    total: dict[str, Tensor] = {}
+    draws = 1 if process is None else draws
+    with torch.no_grad(), _evaluating(denoiser):
+        for _ in range(draws):
+            x_t = images
+            if process is not None:
+                noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
+                x_t = process.to(images.device).add_noise(images, noise.expand_as(images), t)
+            guide = (images,) if isinstance(denoiser, GuidedUNet) else ()
+            found = denoiser.features(x_t, t, taps, *guide)
+            for name in taps:
+                total[name] = total.get(name, 0) + found[name].float() / draws
+    return total
+
+
+@contextlib.contextmanager
+def _evaluating(network: UNet) -> Iterator[None]:
+    """Frozen networks are never in training mode: dropout would change their features."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def at_voxels(feature: Tensor, voxels: Tensor, shape: Sequence[int]) -> Tensor:
+    """Linearly interpolated features of voxels of the full grid.
+
+    The same values as up-sampling the whole map and indexing it, without ever holding that.
+
+    Args:
+        feature: ``(B, C, *S')``.
+        voxels: ``(B or 1, P)`` int64 indices into the flattened grid.
+        shape: The grid.
+
+    Returns:
+        ``(B, P, C)``.
+    """
+    dims = len(shape)
+    places, rest = [], voxels
+    for n in reversed(shape):
+        places.append(((rest % n).float() + 0.5) / n * 2 - 1)
+        rest = rest // n
+    grid = torch.stack(places, dim=-1).reshape(len(voxels), -1, *(1,) * (dims - 1), dims)
+    if len(grid) != len(feature):
+        grid = grid.expand(len(feature), *grid.shape[1:])
+    found = functional.grid_sample(feature, grid, "bilinear", "border", align_corners=False)
+    return found.flatten(2).transpose(1, 2)
+
+
+def feature_channels(network: UNet, tap: str) -> int:
+    """Channels of a named feature."""
+    widths = [network.config.width * m for m in network.config.multipliers]
+    if tap == "middle":
+        return widths[-1]
+    if tap == "output":
+        return network.config.out_channels
+    kind, _, number = tap.partition(".")
+    if kind == "level":
+        return widths[int(number)]
+    stage = cast(Any, network.up[int(number)])
+    return int(stage.block.conv2.weight.shape[0])

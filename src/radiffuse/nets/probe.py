@@ -1,0 +1,253 @@
+"""Heads on a frozen network's feature pyramid (vox2vec, arXiv 2307.14725, section 3.3; Li et al. 2025 use the second).
+
+The network sees the image noised to one or several timesteps; the features of a level are joined over timesteps by
+channel; a head turns them into logits. Several heads, each with timesteps and levels of its own, learn side by side
+from one pass of the frozen network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import Diffusion
+from ..core.diffusion import GaussianDiffusion
+from .blocks import convolution, redraw
+from .frozen import feature_channels, noised_features
+from .unet import UNet
+
+Features = Mapping[tuple[int, str], Tensor]
+"""Features by timestep and tap."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """One head.
+
+    Attributes:
+        name: As it is called, unique in its network.
+        kind: ``linear`` or ``nonlinear``.
+        timesteps: Training timesteps whose features it sees together.
+        taps: Features it sees: ``middle``, ``level.K``.
+    """
+
+    name: str
+    kind: str
+    timesteps: tuple[int, ...]
+    taps: tuple[str, ...]
+
+
+class LinearHead(nn.Module):
+    """A 1x1 convolution per level to the classes, up-sampled and summed.
+
+    Args:
+        dims: Spatial axes.
+        channels: Of each feature.
+        classes: K.
+    """
+
+    def __init__(self, dims: int, channels: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(standardized(dims, c, classes) for c in channels)
+
+    def forward(self, features: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """``(B, C_i, *S_i)``, the coarsest first, to logits ``(B, K, *shape)``."""
+        parts = [p(f) for p, f in zip(self.project, features, strict=True)]
+        return torch.stack([resize(part, shape) for part in parts]).sum(0)
+
+
+class NonlinearHead(nn.Module):
+    """The same path with residual 1x1 blocks: from the coarsest level on, each level's features are added and mixed.
+
+    Args:
+        dims: Spatial axes.
+        channels: Of each feature.
+        classes: K.
+        width: Channels of the path.
+    """
+
+    def __init__(self, dims: int, channels: Sequence[int], classes: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(standardized(dims, c, width) for c in channels)
+        self.mix = nn.ModuleList(ResidualVoxelBlock(dims, width) for _ in channels)
+        self.out = convolution(dims, width, classes, 1)
+
+    def forward(self, features: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """``(B, C_i, *S_i)``, the coarsest first, to logits ``(B, K, *shape)``."""
+        h: Tensor | None = None
+        for feature, project, mix in zip(features, self.project, self.mix, strict=True):
+            here = project(feature)
+            h = mix(here if h is None else here + resize(h, feature.shape[2:]))
+        assert h is not None
+        logits: Tensor = self.out(resize(h, shape))
+        return logits
+
+
+class ResidualVoxelBlock(nn.Module):
+    """Two 1x1 convolutions beside the identity; batch normalization lets a voxel see itself alone."""
+
+    def __init__(self, dims: int, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = batch_norm(dims, width), batch_norm(dims, width)
+        self.conv1 = convolution(dims, width, width, 1)
+        self.conv2 = convolution(dims, width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` to the same shape."""
+        h = self.conv1(functional.silu(self.norm1(x)))
+        change: Tensor = self.conv2(functional.silu(self.norm2(h)))
+        return x + change
+
+
+class ProbedNetwork(nn.Module):
+    """A frozen denoiser under one or several heads.
+
+    Args:
+        denoiser: The pre-trained network; its weights stay as they are.
+        diffusion: Its noising process; None for a network that learned from images without noise, which then sees the
+            clean image at timestep 0.
+        classes: K.
+        heads: The heads; the first is the main one.
+        width: Channels of non-linear heads.
+        seed: Seed of the noise and of the heads' first weights.
+        draws: Draws of noise that features are averaged over.
+
+    Raises:
+        ValueError: A head has an unknown kind, feature or timestep, or two have one name.
+    """
+
+    def __init__(
+        self,
+        denoiser: UNet,
+        diffusion: Diffusion | None,
+        classes: int,
+        heads: Sequence[HeadConfig],
+        *,
+        width: int = 32,
+        seed: int = 0,
+        draws: int = 1,
+    ) -> None:
+        super().__init__()
+        _verify(denoiser, diffusion, heads)
+        self.denoiser = denoiser.requires_grad_(False)
+        self.diffusion = diffusion
+        self.process = None if diffusion is None else GaussianDiffusion(diffusion)
+        self.classes, self.width, self.seed, self.draws = classes, width, seed, draws
+        self.configs = tuple(heads)
+        dims = denoiser.config.spatial_dims
+        self.heads = nn.ModuleList()
+        for head in self.configs:
+            channels = [feature_channels(denoiser, tap) * len(head.timesteps) for tap in head.taps]
+            self.heads.append(
+                LinearHead(dims, channels, classes)
+                if head.kind == "linear"
+                else NonlinearHead(dims, channels, classes, width)
+            )
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.heads.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                redraw(module, generator)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the heads, the main one first."""
+        return tuple(head.name for head in self.configs)
+
+    def train(self, mode: bool = True) -> ProbedNetwork:
+        """The heads train; the denoiser never does."""
+        super().train(mode)
+        self.denoiser.eval()
+        return self
+
+    def forward(self, images: Tensor, names: Sequence[str] | None = None) -> list[Tensor]:
+        """Logits ``(B, K, *S)`` of the named heads, all of them by default, from one pass per timestep.
+
+        Args:
+            images: ``(B, C, *S)`` in [-1, 1].
+            names: Which heads.
+        """
+        wanted = [i for i, name in enumerate(self.names) if names is None or name in names]
+        features = self.features(images, [self.configs[i] for i in wanted])
+        logits = []
+        for i in wanted:
+            config = self.configs[i]
+            joined = [
+                torch.cat([features[t, tap] for t in config.timesteps], dim=1)
+                for tap in config.taps
+            ]
+            logits.append(self.heads[i](joined, images.shape[2:]))
+        return logits
+
+    def features(self, images: Tensor, heads: Sequence[HeadConfig]) -> Features:
+        """What the heads see: features by timestep and tap, each computed once."""
+        found: dict[tuple[int, str], Tensor] = {}
+        for t in sorted({t for head in heads for t in head.timesteps}):
+            taps = list(
+                dict.fromkeys(tap for head in heads if t in head.timesteps for tap in head.taps)
+            )
+            some = noised_features(
+                self.denoiser, self.process, images, t, taps, seed=self.seed, draws=self.draws
+            )
+            found |= {(t, tap): feature for tap, feature in some.items()}
+        return found
+
+    def to_config(self) -> dict[str, Any]:
+        """What ``registry.build`` needs to make this network again."""
+        return self.denoiser.to_config() | {
+            "kind": "probe",
+            "classes": self.classes,
+            "diffusion": None if self.diffusion is None else asdict(self.diffusion),
+            "heads": [asdict(head) for head in self.configs],
+            "width": self.width,
+            "seed": self.seed,
+            "draws": self.draws,
+        }
+
+
+def standardized(dims: int, channels: int, out: int) -> nn.Sequential:
+    """A 1x1 convolution of features brought to mean 0 and variance 1 [ours].
+
+    Networks trained on different tasks have features of very different sizes; still linear.
+    """
+    return nn.Sequential(
+        batch_norm(dims, channels, affine=False), convolution(dims, channels, out, 1)
+    )
+
+
+def batch_norm(dims: int, channels: int, *, affine: bool = True) -> nn.Module:
+    """Batch normalization over two or three axes."""
+    kind = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
+    return kind(channels, affine=affine)
+
+
+def resize(feature: Tensor, shape: Sequence[int]) -> Tensor:
+    """Linear interpolation to another grid."""
+    if tuple(feature.shape[2:]) == tuple(shape):
+        return feature
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
+    return functional.interpolate(feature, tuple(shape), mode=mode, align_corners=False)
+
+
+def pyramid(denoiser: UNet) -> tuple[str, ...]:
+    """The bottleneck and every decoder level, the coarsest first [code: Li et al.]."""
+    levels = range(len(denoiser.config.multipliers))
+    return ("middle", *(f"level.{k}" for k in reversed(levels)))
+
+
+def _verify(denoiser: UNet, diffusion: Diffusion | None, heads: Sequence[HeadConfig]) -> None:
+    total = 1 if diffusion is None else diffusion.num_train_timesteps
+    known = pyramid(denoiser)
+    if not heads or len({head.name for head in heads}) != len(heads):
+        raise ValueError("heads need names of their own")
+    for head in heads:
+        if head.kind not in ("linear", "nonlinear"):
+            raise ValueError(f"no head is {head.kind!r}: choose linear or nonlinear")
+        if not head.timesteps or any(not 0 <= t < total for t in head.timesteps):
+            raise ValueError(f"timesteps {head.timesteps}: they go from 0 to {total - 1}")
+        if not head.taps or any(tap not in known for tap in head.taps):
+            raise ValueError(f"features {head.taps}: choose from {', '.join(known)}")
