@@ -24,6 +24,7 @@ REQUIRED = {
     "sample": ["r", "--out", "o"],
     "coordinates": ["d", "--out", "o"],
     "finetune": ["d", "--out", "o"],
+    "probe": ["d", "--from", "r", "--out", "o"],
     "diffseg": ["d", "--out", "o"],
     "predict": ["r", "d", "--out", "o"],
     "evaluate": ["m", "t", "--out", "o"],
@@ -48,6 +49,8 @@ def test_flags_without_values_give_the_defaults(command: str) -> None:
     given = {f.name: next(words) for f in dataclasses.fields(cls) if f.metadata.get("positional")}
     if "--out" in REQUIRED[command]:
         given["out"] = "o"
+    if "--from" in REQUIRED[command]:
+        given["from_run"] = "r"
     if "runs" in given:
         given["runs"] = (given["runs"],)
     assert settings == cls(**given)

@@ -290,7 +290,7 @@ def _finish(command: str, values: dict[str, Any]) -> Any:
         positional = field.metadata.get("positional")
         needed = field.default == "" or (positional and field.default == ())
         if needed and not getattr(settings, field.name):
-            flag = field.name.upper() if positional else f"--{field.name}"
+            flag = field.name.upper() if positional else f"--{field.name.removesuffix('_run')}"
             raise InputError(
                 f"radiffuse {command}", f"{flag} is missing", f"See radiffuse {command} --help"
             )

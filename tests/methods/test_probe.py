@@ -117,5 +117,5 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_segmenter_is_no_source(films: Path, pretrained: Path, tmp_path: Path) -> None:
     run = radiffuse.probe(**settings(films, pretrained, tmp_path / "run"))
-    with pytest.raises(InputError, match="not a pre-trained network"):
+    with pytest.raises(InputError, match="not a pre-trained denoiser"):
         radiffuse.probe(**settings(films, run.folder, tmp_path / "other"))

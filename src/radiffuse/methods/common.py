@@ -124,7 +124,7 @@ def load_denoiser(run: Run, weights: str = "average") -> UNet:
     denoiser = load_network(run.model, "raw" if weights == "raw" else "model")
     if not isinstance(denoiser, UNet):
         raise InputError(
-            run.folder, "is not a pre-trained network", "Give a run of radiffuse pretrain"
+            run.folder, "is not a pre-trained denoiser", "Give a run of radiffuse pretrain"
         )
     return denoiser
 
