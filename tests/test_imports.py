@@ -24,6 +24,8 @@ LATE = {("commands", "settings"), ("methods", "settings")}
 """``settings`` is light; ``commands`` hands over to it when a command is called."""
 TASKS = {
     ("pretrain", "denoising"),
+    ("pretrain", "restorative"),
+    ("pretrain", "contrastive"),
     ("finetune", "segmentation"),
     ("diffseg", "segmentation"),
     ("diffseg", "mask_diffusion"),

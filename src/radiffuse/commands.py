@@ -52,6 +52,8 @@ COMMANDS: dict[str, Command] = {
         (
             "radiffuse pretrain UNLABELLED --out runs/pre",
             "radiffuse pretrain UNLABELLED --config ptdr-paper --out runs/pre --dry-run",
+            "radiffuse pretrain CT --coordinates runs/where --out runs/pre3d",
+            "radiffuse pretrain CT --objective contrastive --out runs/contrast",
         ),
     ),
     "sample": Command(

@@ -67,6 +67,12 @@ RANGES: dict[str, dict[str, Range]] = {
         "seed": AT_LEAST_0,
     },
     "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
+    "Contrast": {
+        "crop": (0.1, 1),
+        "voxels": (2, math.inf),
+        "temperature": (1e-3, math.inf),
+        "width": AT_LEAST_1,
+    },
     "Coordinates": {
         "crop": (0.1, 1),
         "voxels": AT_LEAST_1,

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import radiffuse
 from conftest import TINY
 from radiffuse.config import Augmentation, Network, resolve_network
-from radiffuse.data.crops import CropPairBatches, CropPairs
+from radiffuse.data.crops import CropPairBatches, CropPairs, crop_size
 from radiffuse.data.plan import Plan
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
 from radiffuse.inference.coordinates import carry, coordinate_map
-from radiffuse.methods.coordinates import CoordinateLearning, crop_size
+from radiffuse.methods.coordinates import CoordinateLearning
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.reports.coordinates import coordinate_figure, middle_planes

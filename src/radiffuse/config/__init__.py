@@ -22,8 +22,8 @@ from .acts import (
     Sample,
     Study,
 )
-from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .learning import Diffusion, Losses, Machine, Sampling, Training
+from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
@@ -32,9 +32,11 @@ __all__ = [
     "IGNORE",
     "POSITIONAL",
     "PRESETS",
+    "VIEWS_AUGMENTATION",
     "Anatomy",
     "Augmentation",
     "Check",
+    "Contrast",
     "Coordinates",
     "Data",
     "DiffSeg",

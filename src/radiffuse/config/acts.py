@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .learning import Diffusion, Losses, Machine, Sampling, Training
+from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
 from .types import POSITIONAL, Ints, Strategy
 
@@ -25,7 +25,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
-    """Pre-train a denoising network on unlabelled images (DDPM objective)."""
+    """Pre-train a network on unlabelled images: by denoising, or by one of its rivals."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """Unlabelled images; labels, if any, are not read."""
@@ -47,10 +47,14 @@ class Pretrain:
     """Device and precision."""
     limit: int | None = None
     """Use only this many images, drawn by seed; None: all."""
-    objective: Literal["ddpm", "ddep"] = "ddpm"
-    """ddpm: all noise levels; ddep: one noise level, ``sigma`` (Brempong et al. 2022)."""
+    objective: Literal["ddpm", "ddep", "restorative", "contrastive"] = "ddpm"
+    """ddpm: denoising at all noise levels; ddep: at one, ``sigma`` (Brempong et al. 2022); restorative: undo shuffled
+    pixels, bent intensities and painted windows (Models Genesis); contrastive: find the same voxel in another crop
+    (vox2vec)."""
     sigma: float = 0.22
     """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
+    contrast: Contrast = Contrast()
+    """Settings of the contrastive objective."""
     from_run: str | None = None
     """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
     coordinates: str | None = None
@@ -85,7 +89,7 @@ class Coordinates:
     """Pairs of voxels per pair of crops and step."""
     agreement: float = 1.0
     """Weight of the loss that a voxel has the same coordinates in both crops."""
-    augmentation: Augmentation = Augmentation(brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1)
+    augmentation: Augmentation = VIEWS_AUGMENTATION
     """Changes of intensity, drawn for each crop on its own."""
     plan: PlanSettings = PlanSettings()
     """Size, spacing and intensity."""

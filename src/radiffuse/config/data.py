@@ -96,6 +96,9 @@ FINETUNE_AUGMENTATION = Augmentation(
 )
 """[related] flips, affine, crops; [ours] magnitudes, and no flip: left and right differ in a body."""
 
+VIEWS_AUGMENTATION = Augmentation(brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1)
+"""[ours] changes of intensity that make two views of a scan; the grid stays."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:

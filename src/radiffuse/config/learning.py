@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .data import VIEWS_AUGMENTATION, Augmentation
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
@@ -42,6 +44,22 @@ class Losses:
     """Weight of the focal loss (Lin et al. 2017)."""
     focal_gamma: float = 2.0
     """Exponent of the focal loss; 0 is cross-entropy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Contrastive pre-training: how voxels of two crops are compared."""
+
+    crop: float = 0.75
+    """2D: size of a crop, as a share of the film, rounded down to what the network can halve. 3D: the plan's patch."""
+    voxels: int = 512
+    """Voxels per pair of crops, each of which has to be told from the others [ours; related: 1000 over a batch]."""
+    temperature: float = 0.1
+    """Of the softmax over similarities [related]."""
+    width: int = 128
+    """Length of an embedding [related]."""
+    views: Augmentation = VIEWS_AUGMENTATION
+    """Changes of intensity, drawn for each crop on its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

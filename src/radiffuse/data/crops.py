@@ -13,7 +13,11 @@ from ..config import Augmentation
 from ..errors import InputError
 from .augment import apply, draw
 from .batches import Batch, cut
+from .plan import Plan
 from .prepare import Prepared
+
+BODY = -0.98
+"""Voxels above this, of [-1, 1], are taken for the body; air has no place in it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class CropPairBatches:
         seed: Seed of order, crops and changes.
         augmentation: Changes of intensity; the grid stays, since places are what is learned.
         indices: Which cases to use.
+        nearby: The second crop begins within half a crop of the first, so that they share voxels.
 
     Raises:
         InputError: The augmentation moves voxels.
@@ -66,6 +71,7 @@ class CropPairBatches:
         seed: int,
         augmentation: Augmentation,
         indices: Sequence[int],
+        nearby: bool = False,
     ) -> None:
         moving = ("flip", "rotate", "scale", "shear", "translate")
         for name in moving:
@@ -81,6 +87,7 @@ class CropPairBatches:
         self.seed = seed
         self.augmentation = augmentation
         self.indices = tuple(indices)
+        self.nearby = nearby
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> CropPairs:
         """The batch of a step; with several ranks, the rank's share of it."""
@@ -94,7 +101,7 @@ class CropPairBatches:
             index = self.indices[order[place]]
             rng = np.random.default_rng((self.seed, 8, position))
             image = self.prepared.image(index)
-            corners = [self._corner(image.shape[1:], rng) for _ in range(2)]
+            corners = self._corners(image.shape[1:], rng)
             for side, corner in zip(crops, corners, strict=True):
                 crop = torch.from_numpy(cut(image, (*corner, *self.size), -1.0).astype(np.float32))
                 change = draw(self.augmentation, len(self.size), rng)
@@ -109,9 +116,46 @@ class CropPairBatches:
             torch.tensor(places, dtype=torch.float32),
         )
 
-    def _corner(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
-        """A random first voxel; before the scan where the crop is larger."""
-        return tuple(
-            int(rng.integers(n - p + 1)) if n >= p else -((p - n) // 2)
-            for n, p in zip(shape, self.size, strict=True)
-        )
+    def _corners(
+        self, shape: Sequence[int], rng: np.random.Generator
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Random first voxels of both crops; before the scan where the crop is larger."""
+        first, second = [], []
+        for n, p in zip(shape, self.size, strict=True):
+            if n < p:
+                first.append(-((p - n) // 2))
+                second.append(-((p - n) // 2))
+                continue
+            first.append(int(rng.integers(n - p + 1)))
+            low = max(0, first[-1] - p // 2) if self.nearby else 0
+            high = min(n - p, first[-1] + p // 2) if self.nearby else n - p
+            second.append(int(rng.integers(low, high + 1)))
+        return tuple(first), tuple(second)
+
+
+def crop_size(plan: Plan, share: float, multiple: int) -> tuple[int, ...]:
+    """A crop: a share of the film or patch, rounded to what the network can halve."""
+    return tuple(max(multiple, int(n * share) // multiple * multiple) for n in plan.size)
+
+
+def choose_voxels(images: Tensor, keys: Tensor, count: int) -> Tensor:
+    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it."""
+    body = (images.amax(1) > BODY).flatten(1)
+    return (keys + ~body).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
+
+
+def unravel(indices: Tensor, grid: Sequence[int]) -> Tensor:
+    """Flat indices ``(B, P)`` as voxels ``(B, dims, P)``."""
+    return torch.stack(torch.unravel_index(indices, tuple(grid)), dim=1).float()
+
+
+def same_voxels(indices: Tensor, shift: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The same voxels in the other crop, as flat indices, and whether they lie in it."""
+    places = unravel(indices, grid).long() + shift[:, :, None]
+    limits = torch.tensor(list(grid), device=indices.device)[None, :, None]
+    inside = ((places >= 0) & (places < limits)).all(1)
+    clamped = torch.minimum(places.clamp(min=0), limits - 1)
+    flat = torch.zeros_like(indices)
+    for axis, extent in enumerate(grid):
+        flat = flat * extent + clamped[:, axis]
+    return flat, inside

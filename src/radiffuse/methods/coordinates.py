@@ -18,8 +18,14 @@ from torch.nn import functional
 
 from ..config import Coordinates, resolve_network
 from ..data.batches import Batch
-from ..data.crops import CropPairBatches, CropPairs
-from ..data.plan import Plan
+from ..data.crops import (
+    CropPairBatches,
+    CropPairs,
+    choose_voxels,
+    crop_size,
+    same_voxels,
+    unravel,
+)
 from ..data.prepare import Prepared
 from ..engine.loop import Loss, train
 from ..engine.random import StepRandom
@@ -40,8 +46,6 @@ from .common import (
     verify_size,
 )
 
-BODY = -0.98
-"""Voxels above this, of [-1, 1], are taken for the body; air has no place in it."""
 VALIDATION_PAIRS = 512
 SHOWN_SCANS = 3
 
@@ -84,14 +88,14 @@ class CoordinateLearning:
         first, second = network(batch.images).float(), network(batch.others).float()
         grid = batch.images.shape[2:]
         keys = [random.uniform((math.prod(grid),)) for _ in range(2)]
-        one = _choose(batch.images, keys[0], self.voxels)
-        other = _choose(batch.others, keys[1], self.voxels)
+        one = choose_voxels(batch.images, keys[0], self.voxels)
+        other = choose_voxels(batch.others, keys[1], self.voxels)
         predicted = _at(first, one) - _at(second, other)
         places = batch.places.to(first.device)
         true = self._difference(one, other, places, grid)
         distance = functional.smooth_l1_loss(predicted, true, beta=0.1)
         shift = (places[:, 0] - places[:, 1]).long()
-        same, inside = _shifted(one, shift, grid)
+        same, inside = same_voxels(one, shift, grid)
         gap = functional.smooth_l1_loss(
             _at(first, one), _at(second, same), beta=0.1, reduction="none"
         ).mean(1)
@@ -122,8 +126,10 @@ class CoordinateLearning:
         found, true = [], []
         for i in range(len(pairs)):
             pair = pairs.part(i, i + 1)
-            one = _choose(pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS)
-            other = _choose(
+            one = choose_voxels(
+                pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS
+            )
+            other = choose_voxels(
                 pair.others, keys[1, i : i + 1].to(pair.images.device), VALIDATION_PAIRS
             )
             difference = _at(network(pair.images), one) - _at(network(pair.others), other)
@@ -145,8 +151,8 @@ class CoordinateLearning:
         """True place of ``one`` in the first crop minus that of ``other`` in the second, ``(B, dims, P)``."""
         units = (self.spacing.to(one.device) / self.network.scale.to(one.device))[None, :, None]
         places = places.to(one.device)
-        first = _unravel(one, grid) + places[:, 0, :, None]
-        second = _unravel(other, grid) + places[:, 1, :, None]
+        first = unravel(one, grid) + places[:, 0, :, None]
+        second = unravel(other, grid) + places[:, 1, :, None]
         return (first - second) * units
 
 
@@ -219,11 +225,6 @@ def spread(
     return tuple(float(v) for v in extent / math.sqrt(12))
 
 
-def crop_size(plan: Plan, share: float, multiple: int) -> tuple[int, ...]:
-    """A crop: a share of the film or patch, rounded to what the network can halve."""
-    return tuple(max(multiple, int(n * share) // multiple * multiple) for n in plan.size)
-
-
 # ------------------------------------------------------------------------------------------------ internal
 
 
@@ -243,30 +244,7 @@ def _validation(
     return pairs(0)
 
 
-def _choose(images: Tensor, keys: Tensor, count: int) -> Tensor:
-    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it."""
-    body = (images.amax(1) > BODY).flatten(1)
-    return (keys + ~body).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
-
-
 def _at(coordinates: Tensor, indices: Tensor) -> Tensor:
     """``(B, dims, P)`` of maps ``(B, dims, *S)`` at flat indices ``(B, P)``."""
     flat = coordinates.flatten(2)
     return flat.gather(2, indices[:, None].expand(-1, flat.shape[1], -1))
-
-
-def _unravel(indices: Tensor, grid: Sequence[int]) -> Tensor:
-    """Flat indices ``(B, P)`` as voxels ``(B, dims, P)``."""
-    return torch.stack(torch.unravel_index(indices, tuple(grid)), dim=1).float()
-
-
-def _shifted(indices: Tensor, shift: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The same voxels in the other crop, as flat indices, and whether they lie in it."""
-    places = _unravel(indices, grid).long() + shift[:, :, None]
-    limits = torch.tensor(list(grid), device=indices.device)[None, :, None]
-    inside = ((places >= 0) & (places < limits)).all(1)
-    clamped = torch.minimum(places.clamp(min=0), limits - 1)
-    flat = torch.zeros_like(indices)
-    for axis, extent in enumerate(grid):
-        flat = flat * extent + clamped[:, axis]
-    return flat, inside

@@ -1,10 +1,12 @@
-"""Pre-training by denoising (Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs).
+"""Pre-training by denoising (Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs), and its rivals.
 
-Each step: noise a clean image to a random timestep, let the network say what the noise was.
+Each step: noise a clean image to a random timestep, let the network say what the noise was. The rivals train the same
+network on other tasks: one noise level (DDeP), restoring corrupted images, telling voxels apart.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,18 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
 from ..data.batches import Batches, center_cut
+from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.device import make_fabric
-from ..engine.loop import train
+from ..engine.loop import Task, train
 from ..engine.run import Run, start_run
 from ..errors import InputError
 from ..files import write_atomic
 from ..inference.draw import draw_images
 from ..nets.coordinates import CoordinateRegressor
+from ..nets.embedder import VoxelEmbedder
 from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network, save_network, save_weights
 from ..nets.unet import UNet
@@ -39,7 +43,9 @@ from .common import (
     read_dataset,
     verify_size,
 )
+from .contrastive import VoxelContrast
 from .denoising import DecoderDenoising, Denoising
+from .restorative import Restoring
 
 
 def pretrain(settings: Pretrain) -> Run:
@@ -67,19 +73,15 @@ def pretrain(settings: Pretrain) -> Run:
         training_cases, held_out = hold_out(prepared, settings.training.seed)
         run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
         validation = _validation_images(prepared, held_out, plan)
-        task = make_task(settings, plan, validation, where[0] if where else None)
-        batches = Batches(
-            prepared,
-            batch_size=settings.training.batch_size,
-            seed=settings.training.seed,
-            augmentation=settings.augmentation,
-            indices=training_cases,
-        )
+        batches, pairs = _batches(settings, prepared, plan, training_cases, held_out)
+        task = make_task(settings, plan, validation, where[0] if where else None, pairs)
         trained = train(task, batches, run, settings.training, settings.machine)
-        path = run.folder / "samples.npy"
-        write_samples(trained.average, settings.diffusion, plan, path, references=validation)
-        save_weights(trained.raw, run.model / "raw.safetensors")
-        save_network(trained.average, run.model)  # last: it marks the run as finished
+        average, raw = _trunk(trained.average), _trunk(trained.raw)
+        if settings.objective in ("ddpm", "ddep"):
+            path = run.folder / "samples.npy"
+            write_samples(average, settings.diffusion, plan, path, references=validation)
+        save_weights(raw, run.model / "raw.safetensors")
+        save_network(average, run.model)  # last: it marks the run as finished
         write_run_report(run.folder)
     return run
 
@@ -89,8 +91,17 @@ def make_task(
     plan: Plan,
     held_out: Tensor | None,
     regressor: CoordinateRegressor | None = None,
-) -> Denoising:
-    """The objective that the settings name."""
+    pairs: CropPairs | None = None,
+) -> Task:
+    """The objective that the settings name.
+
+    Args:
+        settings: The settings.
+        plan: How images are treated.
+        held_out: Images for validation.
+        regressor: What guides denoising.
+        pairs: Crop pairs for the validation of the contrastive objective.
+    """
     unet = denoiser_config(settings, plan)
     source = find_pretrained(settings.from_run) if settings.from_run else None
     start = load_network(source.model) if source else None
@@ -108,6 +119,18 @@ def make_task(
             encoder=start,
             seed=settings.training.seed,
             held_out=held_out,
+        )
+    if settings.objective == "contrastive":
+        return VoxelContrast(
+            unet, settings.contrast, seed=settings.training.seed, held_out=pairs, start=start
+        )
+    if settings.objective == "restorative":
+        return Restoring(
+            unet,
+            seed=settings.training.seed,
+            held_out=held_out,
+            start=start,
+            checkpoint_activations=settings.machine.checkpoint_activations,
         )
     return Denoising(
         unet,
@@ -128,7 +151,8 @@ def denoiser_config(settings: Pretrain, plan: Plan) -> UNetConfig:
     """
     channels = len(plan.channels)
     coordinates = plan.spatial_dims if settings.coordinates else 0
-    outputs = 2 * channels if settings.diffusion.variance == "learned" else channels
+    learned = settings.diffusion.variance == "learned" and settings.objective in ("ddpm", "ddep")
+    outputs = 2 * channels if learned else channels
     return resolve_network(
         settings.network,
         spatial_dims=plan.spatial_dims,
@@ -216,8 +240,10 @@ def _regressor(settings: Pretrain, dataset: Dataset) -> tuple[CoordinateRegresso
     """
     if settings.coordinates is None:
         return None
-    if settings.objective == "ddep":
-        raise InputError("--objective ddep", "is not guided", "Leave --coordinates out")
+    if settings.objective != "ddpm":
+        raise InputError(
+            f"--objective {settings.objective}", "is not guided", "Leave --coordinates out"
+        )
     run = find_pretrained(settings.coordinates)
     regressor = load_network(run.model)
     if not isinstance(regressor, CoordinateRegressor):
@@ -232,6 +258,39 @@ def _regressor(settings: Pretrain, dataset: Dataset) -> tuple[CoordinateRegresso
             "Train the coordinates on images of the same channels",
         )
     return regressor, run.plan
+
+
+def _batches(
+    settings: Pretrain, prepared: Prepared, plan: Plan, training: list[int], held: list[str]
+) -> tuple[Batches | CropPairBatches, CropPairs | None]:
+    """What is trained on; for the contrastive objective pairs of crops, and such of the held-out scans."""
+    seed = settings.training.seed
+    if settings.objective != "contrastive":
+        images = Batches(
+            prepared,
+            batch_size=settings.training.batch_size,
+            seed=seed,
+            augmentation=settings.augmentation,
+            indices=training,
+        )
+        return images, None
+    share = settings.contrast.crop if plan.spatial_dims == 2 else 1.0
+    levels = len(denoiser_config(settings, plan).multipliers)
+    make = functools.partial(
+        CropPairBatches,
+        prepared,
+        crop_size(plan, share, 2 ** (levels - 1)),
+        augmentation=settings.contrast.views,
+        nearby=True,
+    )
+    places = [i for i, case in enumerate(prepared.cases) if case.name in set(held)]
+    pairs = make(batch_size=len(places), seed=seed + 1, indices=places)(0) if places else None
+    return make(batch_size=settings.training.batch_size, seed=seed, indices=training), pairs
+
+
+def _trunk(network: nn.Module) -> nn.Module:
+    """What is kept of a pre-trained network: all but the contrastive projector."""
+    return network.unet if isinstance(network, VoxelEmbedder) else network
 
 
 def _validation_images(prepared: Prepared, names: list[str], plan: Plan) -> Tensor | None:

@@ -1,0 +1,54 @@
+"""Voxel embeddings from a U-Net's feature pyramid (vox2vec, arXiv 2307.14725)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .blocks import redraw
+from .frozen import at_voxels, feature_channels
+from .probe import pyramid
+from .unet import UNet
+
+
+class VoxelEmbedder(nn.Module):
+    """A U-Net whose pyramid, read at a voxel and joined by channel, goes through a small projector.
+
+    Args:
+        unet: The network; its last layers, which give an image, are not used and do not learn.
+        width: Length of an embedding.
+    """
+
+    def __init__(self, unet: UNet, width: int = 128) -> None:
+        super().__init__()
+        self.unet = unet
+        self.taps = pyramid(unet)
+        channels = sum(feature_channels(unet, tap) for tap in self.taps)
+        self.project = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, width)
+        )
+        for module in (unet.norm, unet.head):
+            module.requires_grad_(False)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the projector's weights anew."""
+        for layer in self.project:
+            if isinstance(layer, nn.Linear):
+                redraw(layer, generator)
+
+    def forward(self, images: Tensor, voxels: Tensor) -> Tensor:
+        """Embeddings of unit length.
+
+        Args:
+            images: ``(B, C, *S)`` in [-1, 1].
+            voxels: ``(B, P)`` int64 indices into the flattened image.
+
+        Returns:
+            ``(B, P, width)``.
+        """
+        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        found = self.unet.features(images, t, self.taps)
+        shape = images.shape[2:]
+        joined = torch.cat([at_voxels(found[tap], voxels, shape) for tap in self.taps], dim=2)
+        return functional.normalize(self.project(joined).float(), dim=2)
