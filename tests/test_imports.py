@@ -16,6 +16,7 @@ FLOORS = [
     {"engine", "evaluation"},
     {"inference", "reports"},
     {"methods"},
+    {"study_sources"},
     {"study_runs"},
     {"studies", "acts", "dry_run"},
     {"cli", "demo", "__main__", "__init__"},

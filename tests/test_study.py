@@ -69,9 +69,10 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
 
     import radiffuse.studies as scoring
     import radiffuse.study_runs as training
+    import radiffuse.study_sources as sources
 
     before = (out / "results.csv").read_bytes()
-    for module, name in ((training, "finetune"), (training, "pretrain"), (scoring, "score_with")):
+    for module, name in ((training, "finetune"), (sources, "pretrain"), (scoring, "score_with")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
     radiffuse.study(**chosen)
     assert (out / "results.csv").read_bytes() == before
@@ -236,3 +237,45 @@ def test_the_pool_of_unlabelled_images_is_an_axis(
     assert Run.open(out / "pretrain").data["cases"] == 20
     tuned = Run.open(out / "runs" / "finetune@n=5-1-0")
     assert Path(tuned.config["settings"]["from_run"]).name == "pretrain-5"
+
+
+def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
+    films: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    tiny = {"steps": 2, "batch_size": 2, "log_every": 1}
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    cache = {"cache": str(tmp_path / "cache")}
+    common = {"network": TINY, "training": tiny, "machine": machine, "reader": cache}
+    chosen: dict[str, object] = {
+        "data": films,
+        "unlabelled": str(unlabelled),
+        "out": tmp_path / "study",
+        "methods": ("scratch", "diffusion", "guided", "restorative", "contrastive"),
+        "probe": ("nonlinear", "linear", "finetune"),
+        "labels": (2,),
+        "draws": 1,
+        "pretrain": common | {"plan": {"size": (32, 32)}},
+        "coordinates": {"network": TINY, "training": tiny},
+        "probing": {"training": tiny, "width": 8, "sweep": (1, 30)},
+        "finetune": FINETUNE | {"reader": cache},
+    }
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv", dtype={"case": str})
+    ways = ("diffusion", "guided", "restorative", "contrastive")
+    names = {f"{way}@{regime}" for way in ways for regime in ("nonlinear", "linear", "finetune")}
+    swept = {f"{way}@nonlinear@t={t}" for way in ways[:2] for t in (1, 30)}
+    assert set(table["method"]) == {"scratch"} | names | swept
+    runs = {path.name for path in (out / "runs").iterdir()}
+    assert {f"{way}-probe-2-0" for way in ways} < runs  # one frozen pass for all heads
+    assert len(runs) == 9
+    settings = {way: Run.open(out / f"pretrain-{way}").config["settings"] for way in ways[1:]}
+    assert settings["guided"]["coordinates"] == str(out / "coordinates")
+    assert settings["contrastive"]["objective"] == "contrastive"
+    plans = {Run.open(path).plan.size for path in (out / "runs").iterdir()}
+    assert plans == {(32, 32)}
+    with pytest.raises(InputError, match="--probe deep"):
+        radiffuse.study(**chosen | {"probe": ("deep",)})
+    with pytest.raises(InputError, match="trains on unlabelled images"):
+        radiffuse.study(
+            data=films, out=tmp_path / "x", from_=out / "pretrain", methods=("scratch", "guided")
+        )

@@ -55,7 +55,7 @@ def study(settings: Study) -> Path:
     _refuse_other(settings, out / "study.yaml")
     write_atomic(out / "study.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
     runs = StudyRuns(settings, out)
-    source = runs.pretrained(None)
+    source = runs.sources.first()
     names = [name for part in settings.parts for name in splits.part(part)]
     tables: Scored = []
     for variant in variants(settings):
@@ -84,6 +84,7 @@ def _verify(settings: Study) -> None:
         ("parts", settings.parts, ("test", "validation")),
         ("weights", settings.weights, ("average", "raw")),
         ("samplers", settings.samplers, ("ddpm", "ddim")),
+        ("probe", settings.probe, ("linear", "nonlinear", "finetune")),
     ):
         for word in words:
             if word not in legal:
@@ -97,10 +98,11 @@ def _verify(settings: Study) -> None:
             "needs a pre-trained network",
             "Give images with --unlabelled, or a run with --from",
         )
-    if "ddep" in settings.methods and not settings.unlabelled:
-        raise InputError(
-            "--methods ddep", "trains its decoder on unlabelled images", "Give --unlabelled"
-        )
+    for method in ("ddep", "guided", "restorative", "contrastive"):
+        if method in settings.methods and not settings.unlabelled:
+            raise InputError(
+                f"--methods {method}", "trains on unlabelled images", "Give --unlabelled"
+            )
     if settings.pools and (settings.from_run or not settings.unlabelled):
         raise InputError(
             "--pools", "are pre-trained on here", "Give images with --unlabelled, and no --from"
@@ -113,7 +115,7 @@ def _verify(settings: Study) -> None:
                 "does not name two or more methods",
                 "Give some such as none,recycle",
             )
-    if settings.reference not in settings.methods:
+    if settings.reference not in [variant.name for variant in variants(settings)]:
         raise InputError(
             f"--reference {settings.reference}", "is not among the methods", "Add it to --methods"
         )
@@ -127,7 +129,7 @@ def _refuse_other(settings: Study, path: Path) -> None:
         return
     before = completed("study", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     now = to_dict(settings)
-    groups = ("pretrain", "finetune", "diffseg")
+    groups = ("pretrain", "coordinates", "finetune", "probing", "diffseg")
     for key in ("data", "unlabelled", "from_run", "parts", "tolerance", "ensemble", *groups):
         old, new = before.get(key), now[key]
         if key in groups:

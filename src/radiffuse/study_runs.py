@@ -7,32 +7,36 @@ has none of its own.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from .config import DiffSeg, Finetune, Network, PlanSettings, Split, Strategy, Study
-from .data.plan import Plan
+from .config import DiffSeg, Finetune, Split, Strategy, Study
 from .engine.run import Run
 from .inference.members import Overrides
 from .inference.predictor import Predictor
-from .methods.common import find_pretrained
 from .methods.diffseg import diffseg
 from .methods.finetune import finetune
 from .methods.generated import write_generated
-from .methods.pretrain import pretrain
-from .settings import from_dict
+from .methods.probe import probe
+from .study_sources import (
+    DENOISED,
+    PLUS,
+    PRETRAININGS,
+    StudySources,
+    network_settings,
+    plan_settings,
+)
 
 STRATEGIES = get_args(Strategy)
-PLUS = "+pretrained"
-"""Ending of the name of a strategy that starts from the pre-trained run."""
 METHODS = (
-    "scratch", "finetune", "pixel", "ddep", "generated",
+    "scratch", *DENOISED, *PRETRAININGS,
     *STRATEGIES, *(f"{name}{PLUS}" for name in STRATEGIES), "ensemble",
 )  # fmt: skip
-PRETRAINED = ("finetune", "pixel", "ddep", "generated", *(f"{name}{PLUS}" for name in STRATEGIES))
+PRETRAINED = (
+    *DENOISED, *PRETRAININGS, *(f"{name}{PLUS}" for name in STRATEGIES),
+)  # fmt: skip
 """Methods that need a pre-trained run."""
 
 
@@ -46,6 +50,8 @@ class Variant:
         weights: Which weights of the pre-trained run.
         pool: Unlabelled images that the pre-trained run saw; None: all.
         sampler: Reverse process of mask diffusion; None: the one of its settings.
+        regime: How a way of pre-training is put to use: linear, nonlinear (probing) or finetune.
+        head: Head of a probing run.
         suffix: What tells it from the plain method, in its name.
     """
 
@@ -54,6 +60,8 @@ class Variant:
     weights: str = "average"
     pool: int | None = None
     sampler: str | None = None
+    regime: str = "finetune"
+    head: str | None = None
     suffix: str = ""
 
     @property
@@ -63,7 +71,9 @@ class Variant:
 
     @property
     def trained(self) -> str:
-        """Name of the run, which other samplers share."""
+        """Name of the run, which other samplers and heads share."""
+        if self.head:
+            return f"{self.method}-probe"
         return self.method if self.sampler else self.name
 
 
@@ -82,11 +92,28 @@ def variants(settings: Study) -> Iterator[Variant]:
                 yield dataclasses.replace(first, weights=weights, suffix=f"@{weights}")
             for pool in settings.pools:
                 yield dataclasses.replace(first, pool=pool, suffix=f"@n={pool}")
+        elif method in PRETRAININGS:
+            yield from regimes(plain, settings)
         else:
             yield plain
             if method.removesuffix(PLUS) in STRATEGIES and method.removesuffix(PLUS) != "none":
                 for sampler in settings.samplers[1:]:
                     yield dataclasses.replace(plain, sampler=sampler, suffix=f"@{sampler}")
+
+
+def regimes(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """A way of pre-training in each regime, and non-linear probes on each timestep of the sweep alone."""
+    wanted = settings.probe or ("finetune",)
+    for regime in wanted:
+        suffix = f"@{regime}" if len(wanted) > 1 else ""
+        head = None if regime == "finetune" else regime
+        yield dataclasses.replace(plain, regime=regime, head=head, suffix=suffix)
+        if head is None or regime == "linear" or plain.method not in ("diffusion", "guided"):
+            continue
+        for t in settings.probing.sweep:
+            yield dataclasses.replace(
+                plain, regime=regime, head=f"{head}@t={t}", suffix=f"{suffix}@t={t}"
+            )
 
 
 class StudyRuns:
@@ -100,8 +127,7 @@ class StudyRuns:
     def __init__(self, settings: Study, out: Path) -> None:
         self.settings = settings
         self.out = out
-        self.pretrained = functools.cache(self._pretrained)
-        self.decoder = functools.cache(self._decoder)
+        self.sources = StudySources(settings, out)
 
     def predictor(self, variant: Variant, labels: int, draw: int) -> Predictor:
         """What segments the test cases."""
@@ -109,7 +135,9 @@ class StudyRuns:
         members = [Variant(name) for name in self.settings.ensemble] if several else [variant]
         runs = [self.run(member, labels, draw) for member in members]
         sampler = variant.sampler or self.settings.samplers[0]
-        return Predictor.open(runs, self.settings.finetune.machine, Overrides(sampler=sampler))
+        return Predictor.open(
+            runs, self.settings.finetune.machine, Overrides(sampler=sampler, head=variant.head)
+        )
 
     def run(self, variant: Variant, labels: int, draw: int) -> Run:
         """The trained run of a variant at a budget and draw."""
@@ -118,12 +146,19 @@ class StudyRuns:
             return Run.open(folder)
         if variant.method.removesuffix(PLUS) in STRATEGIES:
             return self._diffseg(variant, labels, draw, folder)
-        source = self.pretrained(variant.pool)
+        if variant.head:
+            return self._probe(variant, labels, draw, folder)
         base = self._finetune(variant, labels, draw, folder)
-        if variant.method == "scratch" or source is None:
+        if variant.method in PRETRAININGS:
+            start = self.sources.pretrained(variant.method)
+            return finetune(dataclasses.replace(base, from_run=str(start.folder)))
+        if variant.method == "scratch":
             return finetune(base)
+        source = self.sources.denoiser(variant.pool)
+        assert source is not None
         if variant.method == "ddep":
-            return finetune(dataclasses.replace(base, from_run=str(self.decoder().folder)))
+            decoder = self.sources.decoder()
+            return finetune(dataclasses.replace(base, from_run=str(decoder.folder)))
         if variant.method == "generated":
             return self._generated(base, source)
         method = cast(Literal["finetune", "pixel"], variant.method)
@@ -131,36 +166,23 @@ class StudyRuns:
 
     # -------------------------------------------------------------------------------------------- internal
 
-    def _pretrained(self, pool: int | None = None) -> Run | None:
-        if self.settings.from_run:
-            return find_pretrained(self.settings.from_run)
-        if not self.settings.unlabelled:
-            return None
-        folder = self.out / ("pretrain" if pool is None else f"pretrain-{pool}")
-        if (folder / "model" / "config.json").exists():
-            return Run.open(folder)
-        limit = self.settings.pretrain.limit if pool is None else pool
-        return pretrain(
+    def _probe(self, variant: Variant, labels: int, draw: int, folder: Path) -> Run:
+        """All heads of a way of pre-training, in one run."""
+        settings = self.settings.probing
+        kinds = tuple(dict.fromkeys(r for r in self.settings.probe if r != "finetune"))
+        return probe(
             dataclasses.replace(
-                self.settings.pretrain, data=self.settings.unlabelled, out=str(folder), limit=limit
-            )
-        )
-
-    def _decoder(self) -> Run:
-        """The rival: the encoder of the pre-trained run, its decoder trained anew at one noise level."""
-        source = self.pretrained(None)
-        assert source is not None
-        assert self.settings.unlabelled is not None
-        folder = self.out / "ddep"
-        if (folder / "model" / "config.json").exists():
-            return Run.open(folder)
-        return pretrain(
-            dataclasses.replace(
-                self.settings.pretrain,
-                data=self.settings.unlabelled,
+                settings,
+                data=self.settings.data,
                 out=str(folder),
-                objective="ddep",
-                from_run=str(source.folder),
+                from_run=str(self.sources.pretrained(variant.method).folder),
+                heads=cast(tuple[Literal["linear", "nonlinear"], ...], kinds),
+                labels=labels,
+                draw=draw,
+                split=self.settings.finetune.split,
+                reader=self.settings.finetune.reader,
+                machine=self.settings.finetune.machine,
+                training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
             )
         )
 
@@ -176,7 +198,7 @@ class StudyRuns:
             weights=cast(Literal["average", "raw"], variant.weights),
             training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
         )
-        source = self.pretrained(None)
+        source = self.sources.first()
         if source is None:
             return base
         # A network from scratch sees and is what the pre-trained one saw and is.
@@ -196,7 +218,7 @@ class StudyRuns:
             split=self.settings.finetune.split,
             training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
         )
-        source = self.pretrained(None)
+        source = self.sources.first()
         if source is not None:
             base = dataclasses.replace(
                 base, plan=plan_settings(source.plan), network=network_settings(source)
@@ -222,21 +244,3 @@ class StudyRuns:
                 base, data=str(data), labels=None, draw=0, from_run=str(source.folder), split=whole
             )
         )
-
-
-def plan_settings(plan: Plan) -> PlanSettings:
-    """A plan as settings."""
-    window = (plan.low, plan.high)
-    return PlanSettings(
-        size=plan.size,
-        spacing=plan.spacing,
-        resize=plan.resize,
-        window=window if plan.intensity == "window" else None,
-        percentiles=window if plan.intensity == "percentiles" else None,
-    )
-
-
-def network_settings(run: Run) -> Network:
-    """The network of a run as settings."""
-    network: Network = from_dict(Network, run.config["settings"]["network"])
-    return network

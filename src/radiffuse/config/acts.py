@@ -336,8 +336,12 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, finetune, pixel, ddep, generated; the strategies of diffseg, from scratch or, as in
-    recycle+pretrained, from the pre-trained run; ensemble."""
+    """Any of scratch, finetune, pixel, ddep, generated; diffusion, guided, restorative, contrastive: ways of
+    pre-training, put to use as ``probe`` says; the strategies of diffseg, from scratch or, as in recycle+pretrained,
+    from the pre-trained run; ensemble."""
+    probe: tuple[str, ...] = ()
+    """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
+    given. Several add methods named guided@linear."""
     labels: Ints = (1, 2, 5, 10)
     """Label budgets."""
     draws: int = 3
@@ -358,6 +362,10 @@ class Study:
     """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
+    coordinates: Coordinates = Coordinates()
+    """Settings of the regressor that guides; its data, out and plan are set by the study."""
+    probing: Probe = Probe()
+    """Settings of every probing; its ``sweep`` adds methods named guided@t=30."""
     finetune: Finetune = Finetune()
     """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
     diffseg: DiffSeg = DiffSeg()
