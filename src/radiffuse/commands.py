@@ -103,7 +103,10 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         config.Evaluate,
         "radiffuse.acts:evaluate",
-        ("radiffuse evaluate masks LABELLED --out runs/eval",),
+        (
+            "radiffuse evaluate masks LABELLED --out runs/eval",
+            "radiffuse evaluate masks BTCV --prediction-classes amos22 --truth-classes btcv --out runs/eval",
+        ),
     ),
     "study": Command(
         config.Study,

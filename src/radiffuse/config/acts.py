@@ -317,6 +317,11 @@ class Evaluate:
     """Labelled data set."""
     out: str = ""
     """Folder for cases.csv, summary.csv and report.html."""
+    prediction_classes: str | None = None
+    """What the values of the masks mean: btcv, flare22, amos22, totalsegmentator, totalsegmentator-v1, abdomen, a run,
+    or a JSON file that names the classes. Classes are then matched by name. None: the classes.json beside the masks."""
+    truth_classes: str | None = None
+    """The same of the truth. None: what the data set declares; where it declares nothing, values are compared."""
     tolerance: float = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     reader: Data = Data()
