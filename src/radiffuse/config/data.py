@@ -13,7 +13,17 @@ class Data:
     """How a path becomes cases."""
 
     layout: Literal[
-        "auto", "images", "pairs", "suffixes", "classes", "nnunet", "msd", "dicom", "table", "coco"
+        "auto",
+        "images",
+        "pairs",
+        "suffixes",
+        "classes",
+        "nnunet",
+        "msd",
+        "dicom",
+        "table",
+        "coco",
+        "totalsegmentator",
     ] = "auto"
     """How the folder is organized; auto looks. See docs/reference/layouts.md."""
     group: str | None = None
@@ -29,7 +39,8 @@ class Data:
     """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, background first, one for each of ``label_values``; values of the same name are one class,
-    so 0,1,255 and background,muscle,muscle make two. None: the names that the data set declares."""
+    so 0,1,255 and background,muscle,muscle make two. One word, btcv, flare22, amos22 or totalsegmentator, stands for
+    the names of that set. None: the names that the data set declares."""
     skip_bad: bool = False
     """Leave unusable files out, with a line in the report, instead of stopping."""
     cache: str | None = None

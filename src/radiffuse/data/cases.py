@@ -58,11 +58,30 @@ def read_case_label(case: Case) -> Scan:
     """
     if case.label is None:
         raise InputError(case.name, "has no label", "Add one, or leave the case unlabelled")
+    if case.label_parts:
+        return _composed(case)
     if case.label_item is None:
         return _by_class(read_label(case.label), case)
     header = inspect(case.images[0], case.series)
     drawn = rasterize_coco(case.label, case.label_item, header.spatial_shape)
     return Scan(drawn[None], header.spacing, header.affine)
+
+
+def _composed(case: Case) -> Scan:
+    """One label map out of masks of one class each; where two overlap, the later class wins."""
+    first = read_label(case.label_parts[0])
+    result = np.zeros(first.array.shape, np.uint8)
+    for value, path in enumerate(case.label_parts, start=1):
+        part = first if value == 1 else read_label(path)
+        if difference := geometry_difference(part, first):
+            problem = f"{difference} than {case.label_parts[0].name}"
+            raise InputError(path, problem, "Put all masks of a case on the grid of its image")
+        inside = part.array != 0
+        if inside.any() and np.ptp(part.array[inside]):
+            problem = "holds several values where it is the mask of one structure"
+            raise InputError(path, problem, "Give 0 and one other value")
+        result[inside] = value
+    return first.with_array(result)
 
 
 def _by_class(scan: Scan, case: Case) -> Scan:

@@ -164,7 +164,7 @@ def _left_over(dataset: Dataset, named: set[str]) -> Iterable[Issue]:
     if not dataset.root.is_dir():
         return
     listing = walk(dataset.root)
-    used = {path for case in dataset for path in (*case.images, *case.series, case.label)}
+    used = {path for case in dataset for path in (*case.images, *case.series, *case.label_files)}
     used |= dataset.passed_over
     below = [(path, dataset.root / path) for path in listing.images]
     idle = [str(path) for path, full in below if full not in used and str(full) not in named]

@@ -15,8 +15,10 @@ class Case:
         name: Unique in the data set and safe as a file name; masks are written under it.
         images: One path per channel, in the order of ``Dataset.channels``. A DICOM series is its folder,
             or the list of its files in ``series``.
-        label: Label map, or None. For COCO it is the JSON file, and ``label_item`` the image id in it.
+        label: Label map, or None. For COCO it is the JSON file, and ``label_item`` the image id in it; where each
+            class is a file of its own, it is the folder of ``label_parts``.
         label_item: Which entry of ``label`` belongs to this case, for containers of many labels.
+        label_parts: Masks of one class each, class 1 first, or () where one file holds all classes.
         group: Patient. A split never parts a group.
         target: Name of the class of the whole image (class folders, tables), or None.
         split: ``"train"``, ``"validation"`` or ``"test"`` where the data set says so, or None.
@@ -32,6 +34,7 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
     label_item: str | None = None
+    label_parts: tuple[Path, ...] = ()
     group: str = ""
     target: str | None = None
     split: str | None = None
@@ -41,6 +44,11 @@ class Case:
     place: int = 0
     label_values: tuple[tuple[int, ...], ...] = ()
     ignore_value: int | None = None
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The files that the label is made of."""
+        return self.label_parts or ((self.label,) if self.label else ())
 
 
 @dataclass(frozen=True)

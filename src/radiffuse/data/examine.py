@@ -140,7 +140,7 @@ def _look_at_label(
         _compare(label, scan, case, issues, where)
         return _look_at_values(label, classes, issues, where)
     if case.label_item is None:
-        header = inspect(case.label)
+        header = inspect(case.label_files[0])
         _compare(_sized(header), scan, case, issues, where)
     return {}
 
@@ -180,9 +180,9 @@ def _label_alone(case: Case) -> list[Issue]:
     if case.label is None or case.label_item is not None:
         return []
     try:
-        inspect(case.label)
+        inspect(case.label_files[0])
     except Exception as error:
-        return [_issue(error, case.label)]
+        return [_issue(error, case.label_files[0])]
     return []
 
 

@@ -195,7 +195,7 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
         treatment.pop("size")  # patches are cut later
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
     for case in dataset:
-        files = [*case.images, *case.series] + ([case.label] if labelled and case.label else [])
+        files = [*case.images, *case.series, *(case.label_files if labelled else ())]
         digest.update(repr((case.name, case.label_item if labelled else None)).encode())
         if labelled and (case.label_values or case.ignore_value is not None):
             digest.update(repr((case.label_values, case.ignore_value)).encode())

@@ -18,7 +18,7 @@ from ..dataset import Dataset
 from ..issues import Issue, raise_first, some
 from ..listing import own_folder, walk
 from ..readers import SUFFIXES
-from . import classes, coco, dicom, images, msd, nnunet, pairs, suffixes, table
+from . import classes, coco, dicom, images, msd, nnunet, pairs, suffixes, table, totalsegmentator
 
 Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 
@@ -27,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
     "msd": msd.read,
     "coco": coco.read,
     "pairs": pairs.read,
+    "totalsegmentator": totalsegmentator.read,
     "suffixes": suffixes.read,
     "table": table.read,
     "dicom": dicom.read,
@@ -40,6 +41,7 @@ EXPECTED = {
     "msd": "dataset.json with a list 'training'",
     "coco": "a JSON file with images, annotations and categories",
     "pairs": "images/ and labels/ (or masks/) with files of the same names",
+    "totalsegmentator": "folders that hold a scan and segmentations/ with a mask per structure",
     "suffixes": "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)",
     "table": "a CSV or Parquet file with a column 'image'",
     "dicom": "a tree of DICOM files and nothing else",

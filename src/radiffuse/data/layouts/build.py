@@ -14,6 +14,7 @@ from ..groups import Groups
 from ..issues import Issue
 from ..listing import key
 from ..names import unique_names
+from ..organs import classes_of_set, known_sets
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def build(
 
 
 def _files(case: Case) -> list[Path]:
-    return [*case.images, *case.series, *([case.label] if case.label else [])]
+    return [*case.images, *case.series, *case.label_files]
 
 
 def read_sites(path: Path) -> dict[str, str]:
@@ -132,7 +133,7 @@ def _classes(
     declared: tuple[str, ...], data: Data
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Names of the classes, and the values that the label maps use for each, () where those are 0, 1, 2, ..."""
-    values, names = data.label_values, data.class_names
+    values, names = data.label_values, named(data)
     if values is None:
         if names is None or len(set(names)) == len(names):
             return names or declared, ()
@@ -156,6 +157,14 @@ def _classes(
     classes = tuple(dict.fromkeys(names))
     pairs = list(zip(names, values, strict=True))
     return classes, tuple(tuple(v for own, v in pairs if own == name) for name in classes)
+
+
+def named(data: Data) -> tuple[str, ...] | None:
+    """The names that the settings give the classes; the name of a set in the table of organs stands for its organs."""
+    names = data.class_names
+    if names is not None and len(names) == 1 and names[0] in known_sets():
+        return tuple(name for _, name in sorted(classes_of_set(names[0]).items()))
+    return names
 
 
 def plain(

@@ -1,8 +1,15 @@
-"""``images/`` and ``labels/`` (or ``masks/``), matched by file name without suffix."""
+"""``images/`` and ``labels/`` (or ``masks/``), matched by file name without suffix.
+
+BTCV comes like this (``img/img0001.nii.gz``, ``label/label0001.nii.gz``), and FLARE22 (``images/CASE_0000.nii.gz``,
+``labels/CASE.nii.gz``).
+"""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
@@ -13,7 +20,12 @@ from ..issues import Issue
 from ..listing import SPLITS, Listing, is_dicom, key, walk
 from .build import Draft, build
 
-LABEL_FOLDERS = ("labels", "masks")
+IMAGE_FOLDERS = ("images", "img", "imagestr")
+LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")
+CHANNEL = re.compile(r"_0000$")
+"""The only channel of an image, as nnU-Net and FLARE22 name it."""
+ROLE = re.compile(r"(?:(?<=/)|^)(?:img|image|label|mask|seg)[_-]?(?=\d+$)", re.IGNORECASE)
+"""What a file is, before its number."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
 """Endings of folders of labels beside folders called train, val and test."""
 
@@ -33,8 +45,11 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
         return None
     drafts: list[Draft] = []
     found = False
+    tests: Path | None = None
     for base, split in _bases(root):
-        images, labels = _folder(base, ("images",)), _folder(base, LABEL_FOLDERS)
+        images, labels = _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS)
+        if labels is None and images is not None and split == "test":
+            tests = images
         if labels is None or (images is None and data.layout != "auto"):
             continue
         if images is None:
@@ -50,6 +65,10 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
         drafts += _match(root, images, labels, split, issues)
     if not found:
         return None
+    if tests is not None and {draft.case.split for draft in drafts} <= {None, "train"}:
+        # The labels of the test were never released: the others are parted as any data set.
+        drafts = [replace(draft, case=replace(draft.case, split=None)) for draft in drafts]
+        drafts += _unlabelled(root, tests, issues)
     return build(root, "pairs", drafts, data, issues, classes=declared_classes(root, issues))
 
 
@@ -89,6 +108,13 @@ def _match(
 ) -> list[Draft]:
     pictures, series = _examinations(root, images, issues)
     maps = _by_key(walk(labels), labels, issues)
+    for pattern in (CHANNEL, ROLE):
+        idle = [name for name in pictures if name not in maps]
+        spare = [name for name in maps if name not in pictures]
+        for name, own in _loosely(idle, spare, pattern).items():
+            # The case of CASE_0000 is CASE; of img0001 and label0001 it is img0001.
+            kept = own if pattern is CHANNEL else name
+            maps[kept], pictures[kept] = maps.pop(own), pictures.pop(name)
     drafts = []
     for name, path in sorted(pictures.items()):
         label = maps.pop(name, None)
@@ -105,6 +131,34 @@ def _match(
         remedy = f"Add {images / name} with its suffix, or remove the label"
         issues.append(Issue("error", str(label), "is a label without an image", remedy))
     return drafts
+
+
+def _unlabelled(root: Path, images: Path, issues: list[Issue]) -> list[Draft]:
+    drafts = []
+    for name, path in sorted(_by_key(walk(images), images, issues).items()):
+        case = Case(f"test/{name}", (path,), split="test")
+        drafts.append(Draft(PurePosixPath(path.relative_to(root).as_posix()), case))
+    return drafts
+
+
+def _loosely(
+    images: Iterable[str], labels: Iterable[str], pattern: re.Pattern[str]
+) -> dict[str, str]:
+    """Name of the label by name of the image, where they agree once ``pattern`` is taken out of both.
+
+    Names that several images, or several labels, would come to are left alone.
+    """
+    bare: list[dict[str, list[str]]] = []
+    for names in (images, labels):
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            found[pattern.sub("", name)].append(name)
+        bare.append(found)
+    return {
+        names[0]: bare[1][core][0]
+        for core, names in bare[0].items()
+        if len(names) == len(bare[1].get(core, ())) == 1
+    }
 
 
 def _by_key(listing: Listing, folder: Path, issues: list[Issue]) -> dict[str, Path]:
