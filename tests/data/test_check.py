@@ -5,9 +5,11 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from layout_files import (
     coco,
@@ -233,6 +235,44 @@ def test_dicom_never_shows_a_patient(tmp_path):
     text = (text_of(result) + repr(result)).upper()
     assert "4.DCM" in text
     assert not any(word in text for word in ("DOE", "JANE", "ROE", "RON^"))
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_volumes_that_are_no_upright_volume(tmp_path, decode):
+    """Time series, missing slices, mixed spacing and a tilted gantry: a line each."""
+    root = tmp_path / "films"
+    several = np.zeros((8, 7, 6, 5), np.int16)
+    several[:4] = 100
+    root.mkdir()
+    nib.save(nib.Nifti1Image(several, np.eye(4)), root / "perfusion.nii.gz")
+    tilted = np.eye(4)
+    tilted[1, 2] = np.tan(np.deg2rad(12))
+    nib.save(nib.Nifti1Image(several[..., 0], tilted), root / "tilted.nii.gz")
+    upright = np.eye(4)
+    upright[1, 2] = 0.01  # as rounding leaves it
+    nib.save(nib.Nifti1Image(several[..., 0] + 1, upright), root / "upright.nii.gz")
+    result = check_path(root, workers=0, decode=decode)
+    found = {Path(issue.where).name: (issue.severity, issue.problem) for issue in result.issues}
+    assert found == {
+        "perfusion.nii.gz": ("error", "has 4 dimensions (8 x 7 x 6 x 5), not two or three"),
+        "tilted.nii.gz": (
+            "warning", "has axes that are 12.0 degrees off a right angle (a tilted gantry)",
+        ),
+    }  # fmt: skip
+
+    root = tmp_path / "series"
+    for first, heights in ((0, (0, 2, 4, 8, 10)), (10, (0, 2, 4, 6, 8))):
+        for number, height in enumerate(heights):
+            path = root / f"s{first}" / f"{number}.dcm"
+            dicom(path, series=f"1.2.{first}", instance=first + number, position=height)
+    mixed = pydicom.dcmread(root / "s10" / "3.dcm")
+    mixed.PixelSpacing = [1, 1.5]
+    mixed.save_as(root / "s10" / "3.dcm")
+    lines = sorted(issue.problem for issue in check_path(root, workers=0, decode=decode).errors)
+    assert lines == [
+        "has another pixel spacing than the rest of its series",
+        "lacks about 1 slice between 2.dcm and 3.dcm",
+    ]
 
 
 def test_coco_labels_are_checked(tmp_path):

@@ -5,6 +5,8 @@ import time
 import pytest
 from layout_files import SHARED
 
+from radiffuse.data.boxes import content_box
+from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.check import check, check_path
 from radiffuse.data.layouts import open_dataset
 
@@ -56,3 +58,11 @@ def test_ct_sarcoma():
     assert summary["spatial_dims"] == {"3": 10}
     assert summary["spacing"]["median"] == pytest.approx([0.9766, 0.9766, 3.27], abs=1e-3)
     assert summary["classes"]["label 1"]["cases"] == 10
+
+
+@pytest.mark.parametrize("name", ["ct-abdomen", "ct-sarcoma"])
+def test_no_labelled_voxel_lies_outside_of_the_body(name):
+    for case in open_dataset(real(name)):
+        box = content_box(read_case_image(case).array, "body")
+        label = read_case_label(case).array[0] > 0
+        assert label[tuple(slice(*ends) for ends in box)].sum() == label.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from layout_files import volume
 
 from radiffuse.config import Data, PlanSettings
 from radiffuse.data.dataset import Dataset
@@ -53,6 +54,14 @@ def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:
     assert (plan.intensity, plan.low, plan.high) == ("window", -1350.0, 1000.0)
     assert plan.spatial_dims == 3
     assert len(plan.classes) == 14
+
+
+def test_the_body_is_only_looked_for_in_ct(films: Path, tmp_path: Path) -> None:
+    volume(tmp_path / "ct" / "a.nii.gz")
+    plan = make_plan(open_dataset(tmp_path / "ct"), PlanSettings(crop="body"), labelled=False)
+    assert plan.crop == "body"
+    with pytest.raises(InputError, match=r"--plan\.crop body: finds the body in CT"):
+        make_plan(open_dataset(films), PlanSettings(crop="body"), labelled=False)
 
 
 def test_masks_of_0_and_255_get_a_hint(tmp_path: Path) -> None:

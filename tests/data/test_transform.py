@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiffuse.config import IGNORE
+from radiffuse.data.boxes import content_box
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array, Scan
 from radiffuse.data.transform import (
@@ -222,6 +223,54 @@ def test_what_is_cropped_comes_back_where_it_was(
     inside = np.zeros(label.shape)
     inside[3:11, 2:11, 4:10] = 1
     assert np.array_equal(map_to_scan(torch.ones(planned.shape[1:]), undo), inside)
+
+
+def test_a_body_is_cropped_without_its_table() -> None:
+    """An ellipse with a lung in it, and under it a table that is one pixel thin and does not touch."""
+    x, y = np.meshgrid(np.arange(60), np.arange(50), indexing="ij")
+    ellipse = ((x - 30) / 20) ** 2 + ((y - 28) / 12) ** 2 <= 1
+    slices = np.full((60, 50), -1000, np.int16)
+    slices[ellipse] = 40
+    slices[25:30, 25:30] = -900
+    slices[5:55, 10] = 300
+    image = np.repeat(slices[:, :, None], 8, axis=2)
+    image[2:5, 45:48, 3] = 50  # a tube
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), (1.0, 1.0, 1.0), crop="body")
+    planned, undo = image_to_plan(Scan(image[None], (1.0, 1.0, 1.0), np.eye(4)), plan)
+    assert undo.box == ((10, 51), (16, 41), (0, 8))
+    assert planned.shape == (1, 41, 25, 8)
+    label = np.zeros(image.shape, np.uint8)
+    label[20:40, 20:40, 2:6] = 1
+    found = label_to_plan(Scan(label[None], (1.0, 1.0, 1.0), np.eye(4)), plan, undo)
+    assert np.array_equal(scores_to_scan(one_hot(found), undo)[0], label)
+
+
+def test_the_box_of_a_body_loses_none_of_it() -> None:
+    """A large scan is looked at on a coarse grid; the box must hold every voxel of the body all the same."""
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        first = generator.integers(5, (90, 90, 20))
+        last = first + generator.integers(15, 200, 3)
+        image = np.full((1, 300, 310, 40), -1000, np.int16)
+        inside = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        image[(0, *inside)] = 0
+        box = content_box(image, "body")
+        assert box is not None
+        for (low, high), a, b, n in zip(box, first, last, (300, 310, 40), strict=True):
+            assert a - 3 < low <= a
+            assert min(b, n) <= high < min(b, n) + 3
+
+
+def test_both_legs_are_the_body() -> None:
+    image = np.full((1, 60, 30, 10), -1000, np.int16)
+    image[0, 5:25, 8:20] = 0
+    image[0, 40:55, 5:15] = 0
+    assert content_box(image, "body") == ((5, 55), (5, 20), (0, 10))
+
+
+def test_a_body_that_fills_the_scan_or_is_not_there() -> None:
+    assert content_box(np.zeros((1, 20, 20, 3)), "body") == ((0, 20), (0, 20), (0, 3))
+    assert content_box(np.full((1, 20, 20, 3), -1000), "body") is None
 
 
 def test_a_film_is_cropped_and_fitted() -> None:

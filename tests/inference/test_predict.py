@@ -15,7 +15,9 @@ import radiffuse
 from conftest import SIZE
 from radiffuse.config import Network, resolve_network
 from radiffuse.data.plan import Plan
+from radiffuse.data.readers import read_scan, write_label
 from radiffuse.data.scan import Array, Scan
+from radiffuse.data.transform import canonical_spacing
 from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError, RunError
 from radiffuse.files import write_atomic, write_json
@@ -136,6 +138,38 @@ def test_an_oblique_volume_keeps_its_grid_and_its_content(tmp_path: Path) -> Non
     )
     found = predictor(Threshold(), plan)(Scan(array, (0.8, 1.5, 2.0), oblique()))
     assert np.array_equal(found.mask, array[0] > 0)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0), (0, 2, 1)])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
+@pytest.mark.parametrize("skew", [0.0, 0.2])
+def test_masks_lie_where_their_scan_lies(
+    order: tuple[int, ...], signs: tuple[int, ...], skew: float, tmp_path: Path
+) -> None:
+    """From file to file: permuted, flipped and sheared axes, sform and qform, voxel for voxel."""
+    spacing = (0.8, 1.5, 2.0)
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(spacing)[:, order] * signs
+    affine[1, :3] += skew * affine[2, :3]
+    affine[:3, 3] = (40, -35, 910)
+    rng = np.random.default_rng(5)
+    values = np.where(rng.random((9, 7, 8)) < 0.5, -1, 1).astype(np.int16)
+    image = nibabel.Nifti1Image(values, affine)
+    image.set_sform(affine, 2)
+    image.set_qform(None if skew else affine, 0 if skew else 1)
+    image.to_filename(tmp_path / "scan.nii.gz")
+    scan = read_scan(tmp_path / "scan.nii.gz")
+    plan = Plan(
+        3, ("CT",), ("x", "y", "z"), (8, 8, 8), canonical_spacing(scan), intensity="window",
+        low=-1, high=1,
+    )  # fmt: skip
+    found = predictor(Threshold(), plan)(scan)
+    write_label(tmp_path / "mask.nii.gz", found.mask, scan)
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    assert np.array_equal(np.asarray(mask.dataobj), values > 0)
+    np.testing.assert_array_equal(mask.affine, nibabel.load(tmp_path / "scan.nii.gz").affine)
+    assert int(mask.header["sform_code"]) == 2
+    assert int(mask.header["qform_code"]) == (0 if skew else 1)
 
 
 def test_finished_masks_are_kept_and_missing_ones_added(films: Path, tmp_path: Path) -> None:

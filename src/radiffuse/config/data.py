@@ -57,8 +57,9 @@ class PlanSettings:
     """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
     resize: Literal["stretch", "fit"] | None = None
     """2D: stretch to ``size``, or fit inside it and pad."""
-    crop: Literal["nonzero"] | None = None
-    """nonzero: cut each image to the box of its pixels that are not 0 in all channels, as of skull-stripped brains."""
+    crop: Literal["nonzero", "body"] | None = None
+    """nonzero: cut each image to the box of its pixels that are not 0 in all channels, as of skull-stripped brains;
+    body: cut each CT to the box of the body. Masks come back whole, with background outside of the box."""
     window: Floats | None = None
     """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
     percentiles: Floats | None = None

@@ -18,6 +18,9 @@ from .issues import Issue, some
 from .readers import Header, inspect, problems
 from .scan import Scan
 
+SKEW_TOLERANCE = 1.0
+"""Angle between axes, in degrees off a right one, from which a volume is called skewed."""
+
 _LEAVE_OUT = "Replace it or leave it out (--skip-bad)"
 
 
@@ -63,6 +66,7 @@ def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
     except Exception as error:  # one bad file must not hide the other ones
         issues.append(_issue(error, case.series[0] if case.series else case.images[0]))
         return CaseRecord(case.name, (*issues, *_label_alone(case)))
+    issues += _skewed(scan, str(case.images[0]))
     counts: dict[int, int] = {}
     if case.label is not None:
         where = _label_name(case)
@@ -80,6 +84,20 @@ def _issue(error: Exception, path: Path) -> Issue:
         return Issue("error", str(path), "does not fit into memory", "Crop or resample it")
     # The text of a decoder's error may quote the header, and with it the patient.
     return Issue("error", str(path), f"cannot be read ({type(error).__name__})", _LEAVE_OUT)
+
+
+def _skewed(scan: Scan, where: str) -> list[Issue]:
+    """A warning where the axes of a volume are not at right angles, as NIfTI files of a tilted gantry have them."""
+    if scan.affine is None or scan.spatial_dims != 3:
+        return []
+    axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    degrees = np.degrees(np.arcsin(min(1.0, cosine)))
+    if degrees < SKEW_TOLERANCE:
+        return []
+    problem = f"has axes that are {degrees:.1f} degrees off a right angle (a tilted gantry)"
+    remedy = "It is used as if they were upright, and masks fit it; resample it for true shapes"
+    return [Issue("warning", where, problem, remedy)]
 
 
 def _header_only(case: Case) -> tuple[Scan, CaseRecord]:

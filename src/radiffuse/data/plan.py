@@ -40,7 +40,8 @@ class Plan:
         low: Lower percentile, or lower end of the window (HU for CT).
         high: Upper percentile, or upper end of the window.
         postprocess: What is done to predicted masks, see ``config.PlanSettings``.
-        crop: ``nonzero``: only the box of the pixels that are not 0 in all channels is looked at; None: everything.
+        crop: ``nonzero``: only the box of the pixels that are not 0 in all channels is looked at; ``body``: that of the
+            body, of CT; None: everything.
         version: Version of this format.
     """
 
@@ -54,7 +55,7 @@ class Plan:
     low: float = 0.5
     high: float = 99.5
     postprocess: Literal["none", "largest", "muscle-ultrasound"] = "none"
-    crop: Literal["nonzero"] | None = None
+    crop: Literal["nonzero", "body"] | None = None
     version: int = PLAN_VERSION
 
     def with_classes(self, classes: Sequence[str]) -> Plan:
@@ -138,6 +139,9 @@ def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Pl
         )
     spatial_dims = dims.pop()
     ct = all(_is_ct(scan) for scan in scans)
+    if settings.crop == "body" and not ct:
+        problem = "finds the body in CT, by its HU, and these images are not all CT"
+        raise InputError("--plan.crop body", problem, "Leave it out, or give the CT scans alone")
     if settings.window is not None:
         intensity, (low, high) = "window", settings.window
     elif settings.percentiles is not None or not ct:

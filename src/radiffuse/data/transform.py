@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE
+from .boxes import content_box
 from .plan import Plan
 from .scan import Array, Scan
 
@@ -165,7 +166,7 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
         axes, flips = _orientation(scan)
         array = array.transpose(0, *(a + 1 for a in axes))
         array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
-    box = _nonzero_box(array) if plan.crop and image is None else image.box if image else None
+    box = image.box if image else content_box(array, plan.crop) if plan.crop else None
     if box is not None:
         array = array[(slice(None), *(slice(first, last) for first, last in box))]
     shape = array.shape[1:]
@@ -178,19 +179,6 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
         inner = tuple(max(1, round(n * factor)) for n in shape)
         offset = tuple((p - n) // 2 for p, n in zip(plan.size, inner, strict=True))
     return array, Undo(scan.spatial_shape, inner, offset, axes, flips, box)
-
-
-def _nonzero_box(array: Array) -> tuple[tuple[int, int], ...] | None:
-    """The box of the pixels of ``(C, *spatial)`` that are not 0 in all channels; None if all are."""
-    content = (array != 0).any(0)
-    if not content.any():
-        return None
-    box = []
-    for axis in range(content.ndim):
-        others = tuple(a for a in range(content.ndim) if a != axis)
-        places = np.flatnonzero(content.any(others))
-        box.append((int(places[0]), int(places[-1]) + 1))
-    return tuple(box)
 
 
 def _to_file(array: Array, undo: Undo, outside: float) -> Array:
