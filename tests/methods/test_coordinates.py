@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -222,12 +223,19 @@ def test_volumes_have_three_coordinates(tmp_path: Path) -> None:
     from radiffuse.data.procedural import write_dataset
 
     write_dataset("abdomen", tmp_path / "ct", count=4, labelled=False, seed=0, size=(24, 24, 20))
-    run = radiffuse.coordinates(
-        **arguments(
-            tmp_path / "ct", tmp_path / "run", tmp_path / "c", plan={"size": (16, 16, 16)},
-            training={"steps": 2, "batch_size": 2, "log_every": 1, "validate_every": 2},
-        )
+    write_dataset("abdomen", tmp_path / "known", count=2, labelled=True, seed=1, size=(24, 24, 20))
+    chosen = arguments(
+        tmp_path / "ct", tmp_path / "run", tmp_path / "c", plan={"size": (16, 16, 16)},
+        training={"steps": 2, "batch_size": 2, "log_every": 1, "validate_every": 2},
     )  # fmt: skip
+    run = radiffuse.coordinates(**chosen)
+    weights = (run.model / "model.safetensors").read_bytes()
+    again = radiffuse.coordinates(**chosen, landmarks=str(tmp_path / "known"))  # of a finished run
+    assert (again.model / "model.safetensors").read_bytes() == weights
+    landmarks = pd.read_csv(run.folder / "landmarks.csv")
+    assert {"liver", "spleen"} < set(landmarks["class"])
+    assert landmarks["error"].between(0, 1000).all()
+    assert "carried to another scan" in (run.folder / "report.html").read_text()
     network = load_network(Run.open(run.folder).model)
     assert isinstance(network, CoordinateRegressor)
     extent = np.array((24, 24, 20)) * np.array(run.plan.spacing)

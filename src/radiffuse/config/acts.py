@@ -91,6 +91,9 @@ class Coordinates:
     """Weight of the loss that a voxel has the same coordinates in both crops."""
     augmentation: Augmentation = VIEWS_AUGMENTATION
     """Changes of intensity, drawn for each crop on its own."""
+    landmarks: str | None = None
+    """Labelled scans: at the end the centers of their classes are carried from scan to scan, and the errors written to
+    landmarks.csv."""
     plan: PlanSettings = PlanSettings()
     """Size, spacing and intensity."""
     reader: Data = Data()

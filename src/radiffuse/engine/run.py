@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
     "machine.workers",
     "reader.cache",
     "reader.skip_bad",
+    "landmarks",
     "out",
 }
 """Settings that a resumed run may change, because the weights do not depend on them."""

@@ -26,11 +26,15 @@ from ..data.crops import (
     same_voxels,
     unravel,
 )
+from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.loop import Loss, train
 from ..engine.random import StepRandom
 from ..engine.run import Run, start_run
+from ..errors import InputError
+from ..files import write_atomic
 from ..inference.coordinates import coordinate_map
+from ..inference.landmarks import carried_landmarks
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.registry import save_network
 from ..reports.coordinates import write_coordinate_maps
@@ -211,6 +215,8 @@ def coordinates(settings: Coordinates) -> Run:
         maps = [coordinate_map(average, torch.from_numpy(i), plan.size).numpy() for i in images]
         names = [prepared.cases[i].name for i in shown]
         write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
+        if settings.landmarks:
+            _write_landmarks(run, average, plan, settings)
         save_network(average, run.model)
         write_run_report(run.folder)
     return run
@@ -226,6 +232,19 @@ def spread(
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _write_landmarks(
+    run: Run, regressor: CoordinateRegressor, plan: Plan, settings: Coordinates
+) -> None:
+    import pandas as pd
+
+    assert settings.landmarks is not None
+    dataset = read_dataset(settings.landmarks, settings.reader).labelled
+    if len(dataset) < 2:
+        raise InputError(settings.landmarks, "holds fewer than two labelled scans", "Give more")
+    rows = pd.DataFrame(carried_landmarks(regressor, plan, dataset))
+    write_atomic(run.folder / "landmarks.csv", rows.to_csv(index=False, float_format="%.6g"))
 
 
 def _validation(

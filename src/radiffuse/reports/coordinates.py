@@ -11,6 +11,8 @@ import numpy as np
 
 from ..data.scan import Array
 from ..files import write_atomic
+from . import parts
+from .html import Report
 from .style import styled
 
 if TYPE_CHECKING:
@@ -52,6 +54,28 @@ def middle_planes(array: Array) -> dict[str, Array]:
         "coronal": array[:, :, y].swapaxes(1, 2)[:, ::-1],
         "sagittal": array[:, x].swapaxes(1, 2)[:, ::-1],
     }
+
+
+def landmarks_table(report: Report, path: Path) -> None:
+    """How far off the centers of classes land that are carried from scan to scan.
+
+    Args:
+        report: Where to.
+        path: ``landmarks.csv``; an absent one adds nothing.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not path.is_file():
+        return
+    table = parts.read_table(path, ("class", "error", "same_place"))
+    medians = table.groupby("class", sort=False)[["error", "same_place"]].median()
+    medians.loc["all"] = table[["error", "same_place"]].median()
+    report.table(
+        medians.reset_index(),
+        "Median error of class centers carried to another scan by their coordinates, and of the same place in the "
+        "scan's extent (mm; films: pixels)",
+    )
 
 
 @styled

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError, RunError
 from . import parts
-from .coordinates import coordinate_figure
+from .coordinates import coordinate_figure, landmarks_table
 from .figures import METRIC_NAMES, loss_curves, validation_scores
 from .html import Report, format_value
 from .pictures import sample_grid, to_uint8
@@ -65,6 +65,7 @@ def write_run_report(run_folder: Path) -> Path:
         report.section("Coordinates")
         caption = "A scan that was not trained on, and its body coordinates along each axis"
         report.figure(coordinate_figure(run_folder / "coordinates.npz"), caption)
+        landmarks_table(report, run_folder / "landmarks.csv")
     _training(report, log)
     if data:
         parts.data_section(report, data)
