@@ -28,7 +28,8 @@ from radiffuse.config import Network, resolve_network
 from radiffuse.nets.unet import UNet
 patch, width, again = json.loads(sys.argv[1])
 torch.set_num_threads(1)
-network = UNet(resolve_network(Network(preset="tiny", width=width), spatial_dims=3, in_channels=4, out_channels=1), again)
+tiny = Network(preset="tiny", width=width)
+network = UNet(resolve_network(tiny, spatial_dims=3, in_channels=4, out_channels=1), again)
 network.initialize(torch.Generator().manual_seed(0))
 average = [p.detach().clone() for p in network.parameters()]
 optimizer = torch.optim.Adam(network.parameters())

@@ -1,0 +1,98 @@
+"""What telling the network the wrong time costs: ``python benchmarks/legacy_timesteps.py NAME=STUDY --work FOLDER``.
+
+The released code of Fu et al. 2023 tells the network (i + 1) / steps of T at sampling step i, where training used the
+training timestep. Every run of mask diffusion in finished studies segments the test cases both ways (DDPM, the same
+noise); the difference is legacy minus exact, and "holds" means that the old mapping is better. Writes
+``legacy-timesteps.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from results import origin, write_table
+
+from radiffuse.config import Data, Machine
+from radiffuse.data.layouts import open_dataset
+from radiffuse.engine.run import Run
+from radiffuse.evaluation.folders import over_classes
+from radiffuse.evaluation.scoring import score_with
+from radiffuse.evaluation.statistics import clustered_difference, verdict
+from radiffuse.files import read_json
+from radiffuse.inference.members import Overrides
+from radiffuse.inference.predictor import Predictor
+
+TEXT = {"case": str, "group": str, "class": str}
+
+
+def main() -> None:
+    """Segment again with the old mapping, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="+", help="NAME=FOLDER")
+    parser.add_argument("--work", type=Path, required=True)
+    given = parser.parse_args()
+    rows = []
+    for name, folder in ((n, Path(p)) for n, p in (s.split("=") for s in given.studies)):
+        pairs = pd.concat(both_ways(name, folder, given.work))
+        for method, part in pairs.groupby("method", sort=False):
+            keys = {"draw": part["draw"].tolist(), "group": part["group"].tolist()}
+            test = clustered_difference(part["legacy"], part["exact"], **keys)
+            rows.append(
+                {
+                    "data": name,
+                    "method": method,
+                    "exact": part["exact"].mean(),
+                    "legacy": part["legacy"].mean(),
+                    **asdict(test),
+                    "verdict": verdict(test.low, test.high, test.p_value),
+                }
+            )
+    table = pd.DataFrame(rows)
+    print(table)
+    write_table(table, origin("python benchmarks/legacy_timesteps.py"), "legacy-timesteps.csv")
+
+
+def both_ways(name: str, study: Path, work: Path) -> list[pd.DataFrame]:
+    """Dice of every test case with the exact and the old mapping, one table per run."""
+    data = json.loads((study / "data.json").read_text())
+    dataset = open_dataset(Path(data["root"]), Data()).labelled
+    frames = []
+    for folder in sorted((study / "runs").iterdir()):
+        method, _, draw = folder.name.rsplit("-", 2)
+        if read_json(folder / "model" / "config.json")["kind"] != "mask-denoiser":
+            continue
+        out = work / f"{name}-{folder.name}"
+        if not (out / "cases.csv").exists():
+            old = Predictor.open([Run.open(folder)], Machine(), Overrides(legacy_timesteps=True))
+            score_with(old, dataset, data["split"]["test"], out)
+        legacy, exact = (
+            over_classes(
+                pd.read_csv(path / "cases.csv", dtype=TEXT).assign(
+                    method=method, labels=0, draw=draw
+                )
+            )
+            for path in (out, study / "scores" / folder.name)
+        )
+        both = legacy.merge(exact, on=["case", "group"], suffixes=("", "_exact"))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "method": method,
+                    "draw": int(draw),
+                    "case": both["case"],
+                    "group": both["group"],
+                    "legacy": both["dice"],
+                    "exact": both["dice_exact"],
+                }
+            )
+        )
+        print(name, folder.name, flush=True)
+    return frames
+
+
+if __name__ == "__main__":
+    main()
