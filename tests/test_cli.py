@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import line_of
 from radiffuse.cli import main
 from radiffuse.commands import COMMANDS
+from radiffuse.config import Coordinates, Network, Pretrain, UNetConfig, resolve_network
+from radiffuse.data.plan import Plan
+from radiffuse.engine.run import start_run
+from radiffuse.files import write_atomic
+from radiffuse.nets.coordinates import CoordinateRegressor
+from radiffuse.nets.registry import save_network
+from radiffuse.nets.summary import NetworkSummary, summarize
 from radiffuse.settings import from_arguments, from_values
 
 
@@ -135,6 +144,59 @@ def test_flags_yaml_and_keywords_agree(tmp_path: Path) -> None:
     )
     late = ["d", "--steps", "9", "--out", "o", "--config", str(recipe)]
     assert from_arguments("pretrain", late).settings.training.steps == 9
+
+
+def test_dry_run_of_guided_pretraining(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three input channels more, with or without the run that gives the coordinates; its plan where it is there."""
+    seen: list[UNetConfig] = []
+
+    def recorded(config: UNetConfig, *rest: Any) -> NetworkSummary:
+        seen.append(config)
+        return summarize(config, *rest)
+
+    monkeypatch.setattr("radiffuse.nets.summary.summarize", recorded)
+    line = ["pretrain", "nowhere", "--out", "x", "--config", "guided-paper", "--dry-run"]
+    assert main([*line, "--coordinates", "gone"]) == 0
+    text = capsys.readouterr().out
+    assert "plan: that of gone, when it is there" in text
+    assert "network at 128 x 128 x 32" in text
+    assert re.search(r"parameters +[0-9.]+ M", text)
+    assert "GiB with bf16-mixed" in text
+
+    network = resolve_network(
+        Network(preset="tiny", width=8), spatial_dims=3, in_channels=1, out_channels=3
+    )
+    plan = Plan(3, ("CT",), (), (16, 16, 32), (2.0, 2.0, 3.0), crop="body")
+    with start_run(tmp_path / "where", "coordinates", {}) as run:
+        write_atomic(run.folder / "plan.json", plan.to_json())
+        save_network(CoordinateRegressor(network, (1.0, 1.0, 1.0)), run.model)
+    assert main([*line, "--coordinates", str(run.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "network at 16 x 16 x 32" in text
+    assert '"crop": "body"' in text
+    assert main(line) == 0
+    assert "regressor" not in capsys.readouterr().out
+    assert [config.in_channels for config in seen] == [4, 4, 1]
+
+
+def test_the_recipe_of_guided_pretraining_is_the_papers() -> None:
+    guided = from_values("pretrain", {"data": "d", "out": "o", "config": "guided-paper"})
+    regressor = from_values(
+        "coordinates", {"data": "d", "out": "o", "config": "guided-paper-coordinates"}
+    )
+    assert isinstance(guided, Pretrain)
+    assert isinstance(regressor, Coordinates)
+    assert guided.plan == regressor.plan  # a guided run takes over the plan of its regressor
+    assert (guided.plan.size, guided.plan.spacing) == ((128, 128, 32), (1.0, 1.0, 2.0))
+    assert (guided.plan.window, guided.plan.crop) == ((-1350, 1000), "body")
+    diffusion, training = guided.diffusion, guided.training
+    assert (diffusion.schedule, diffusion.num_train_timesteps) == ("cosine", 300)
+    assert (diffusion.prediction_type, diffusion.loss) == ("epsilon", "smooth-l1")
+    assert (training.optimizer, training.learning_rate, training.decay) == ("adam", 1e-4, "step")
+    assert (training.batch_size, training.average_decay) == (4, 0)
+    assert guided.machine.precision == "bf16-mixed"
 
 
 def test_dry_run_of_the_paper_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ TINY = [
         (["--percentiles", "99,1"], "Put the lower value first"),
         (["--flip", "2"], "flip 2"),
         (["--preset", "huge"], "huge"),
+        (["--attention-factors", "8"], "this network has the factors [1, 2]"),
         (["--prediction-type", "noise"], "noise"),
         (["--zero-terminal-snr"], "zero_terminal_snr"),
         (["--layout", "zip"], "zip"),

@@ -95,7 +95,7 @@ def test_the_function_takes_what_the_command_takes(command: str) -> None:
 def test_every_recipe_fits_a_command(recipe: str) -> None:
     content = read_recipe(recipe)
     fitting = []
-    for command in ("pretrain", "finetune", "diffseg", "study"):
+    for command in ("pretrain", "coordinates", "finetune", "diffseg", "study"):
         try:
             from_values(command, {"data": "d", "out": "o", "config": recipe})
         except InputError:

@@ -100,7 +100,9 @@ def evaluate(settings: config.Evaluate) -> Path:
     groups = {case.name: case.group for case in cases}
     classes = matching.classes if matching else find_classes(cases)
     path = write_evaluation(quadruples(), classes, out, tolerance=settings.tolerance, groups=groups)
-    if matching is not None:
+    if matching is None:
+        (out / "classes.csv").unlink(missing_ok=True)  # of an evaluation before this one
+    else:
         table = pd.DataFrame(matching.rows())
         write_atomic(out / "classes.csv", table.to_csv(index=False))
     summary = summarize(pd.read_csv(path, dtype={"case": str, "group": str, "class": str}))

@@ -47,6 +47,10 @@ def _plan(settings: Trains) -> Plan | str:
     labelled = isinstance(settings, config.Finetune | config.Probe | config.DiffSeg)
     if isinstance(settings, config.Finetune | config.Probe | config.DiffSeg) and settings.from_run:
         return find_pretrained(settings.from_run).plan
+    if isinstance(settings, config.Pretrain) and settings.coordinates is not None:
+        if not Path(settings.coordinates).exists():
+            return f"plan: that of {settings.coordinates}, when it is there"
+        return find_pretrained(settings.coordinates).plan
     if not Path(settings.data).exists():
         return f"plan: made when {settings.data} is there"
     dataset = read_dataset(settings.data, settings.reader)
@@ -83,10 +87,12 @@ def _network(
         dims = 2
         size = size * dims
     channels = len(plan.channels) if plan else 1
+    guided = isinstance(settings, config.Pretrain) and settings.coordinates is not None
+    inputs = channels + (dims if guided else 0)
     learned = isinstance(settings, config.Pretrain) and settings.diffusion.variance == "learned"
     outputs = len(plan.classes) if plan and plan.classes else channels * (2 if learned else 1)
     unet = config.resolve_network(
-        settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
+        settings.network, spatial_dims=dims, in_channels=inputs, out_channels=outputs
     )
     if isinstance(settings, config.DiffSeg) and settings.strategy != "none":
         unet = mask_denoiser_config(unet, outputs, settings.strategy in SELF_CONDITIONED)
@@ -96,4 +102,5 @@ def _network(
         summary = summarize(unet, size, batch)
     except ValueError as error:
         raise InputError("--size", str(error), "Choose another size") from None
-    return f"network at {' x '.join(map(str, size))}, {batch} images a pass\n{summary}"
+    text = f"network at {' x '.join(map(str, size))}, {batch} images a pass\n{summary}"
+    return text + "\nguided            by a frozen regressor, not counted here" if guided else text

@@ -1,8 +1,9 @@
 """From flags, YAML or keyword arguments to a command's settings. One parser serves all three.
 
 Order of precedence: defaults of ``radiffuse.config``, then each ``--config`` in turn, then flags. A setting inside a
-group goes by its full name (``--training.steps``) or, where it is unique, by its own (``--steps``). Lists are written
-with commas (``--labels 1,2,5``); a boolean flag alone means true.
+group goes by its full name (``--training.steps``) or, where it is unique, by its own (``--steps``); some groups go by
+full names alone (``config.types.FULL_NAMES``). Lists are written with commas (``--labels 1,2,5``); a boolean flag alone
+means true.
 """
 
 from __future__ import annotations
@@ -254,8 +255,12 @@ def _groups(command: str) -> set[str]:
 
 def _leaves(command: str) -> dict[str, str]:
     """Settings inside groups that their own name alone identifies."""
+    cls = COMMANDS[command].settings
+    long = {f.name for f in dataclasses.fields(cls) if f.metadata.get("full_names")}
     found: dict[str, list[str]] = {}
-    for dotted, _ in _walk(COMMANDS[command].settings):
+    for dotted, _ in _walk(cls):
+        if dotted.partition(".")[0] in long:
+            continue
         found.setdefault(dotted.rsplit(".", 1)[-1], []).append(dotted)
     return {leaf: dotted[0] for leaf, dotted in found.items() if len(dotted) == 1}
 

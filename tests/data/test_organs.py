@@ -80,5 +80,8 @@ def test_classes_come_from_a_file_or_a_folder(tmp_path: Path) -> None:
         read_classes(str(plan)) == read_classes(str(plan.parent)) == {0: "background", 1: "liver"}
     )
     assert read_classes(str(tmp_path / "set"))[2] == "cyst"
+    several = write_json(tmp_path / "labels.json", {"a": {"1": "liver"}, "b": {"1": "lung"}})
+    with pytest.raises(InputError, match="holds 2 lists of classes"):
+        read_classes(str(several))
     with pytest.raises(InputError, match="names no classes"):
         read_classes("btvc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -46,6 +47,17 @@ def test_cosine_ends_at_the_last_step_unless_told_otherwise() -> None:
     assert learning_rate(50, training) == pytest.approx(5.05e-4)
     assert learning_rate(99, training) > 1e-5
     assert learning_rate(100, training) == 1e-5
+
+
+def test_a_step_is_one_drop() -> None:
+    training = Training(
+        steps=90, learning_rate=1e-4, decay="step", decay_steps=60, final_learning_rate=1e-5
+    )
+    rates = [learning_rate(step, training) for step in range(90)]
+    assert rates == [1e-4] * 60 + [1e-5] * 30
+    warmed = dataclasses.replace(training, warmup_steps=10, start_learning_rate=0.0)
+    assert learning_rate(5, warmed) == pytest.approx(5e-5)
+    assert learning_rate(10, warmed) == 1e-4
 
 
 def test_a_run_of_one_step_learns() -> None:

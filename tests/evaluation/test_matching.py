@@ -108,6 +108,11 @@ def test_evaluate_by_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     classes = pd.read_csv(out / "classes.csv").set_index("class")
     assert classes.loc["liver", ["prediction", "truth"]].tolist() == [6, 5]
     assert not classes.loc["colon", "scored"]
+    page = (out / "report.html").read_text()
+    assert "Classes by name" in page
+    assert "only in the truth: 104" in page
+    assert "colon" in page
+    assert "only in the prediction" not in page
     printed = capsys.readouterr().out
     assert "scored by name: spleen, right kidney" in printed
     assert "only in the truth, not scored:" in printed
@@ -129,7 +134,6 @@ def test_evaluate_by_the_names_in_the_folders(tmp_path: Path) -> None:
     table = pd.read_csv(out / "cases.csv")
     assert table[["class", "dice"]].to_numpy().tolist() == [["liver", 1.0]]
     write_json(tmp_path / "masks" / "classes.json", {"1": "class-1"})  # found, never named
-    (tmp_path / "out").rename(tmp_path / "before")
     save(organs("amos22", {"liver": slice(0, 3)}), tmp_path / "masks" / "a.nii.gz")
     out = radiffuse.evaluate(masks=tmp_path / "masks", truth=root, out=tmp_path / "out")
     assert not (out / "classes.csv").exists()

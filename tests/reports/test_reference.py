@@ -26,7 +26,7 @@ def test_every_setting_of_every_command_is_on_it() -> None:
         assert f"## `{title}`" in text
         for field in dataclasses.fields(command.settings):
             name = "from" if field.name == "from_run" else field.name.replace("_", "-")
-            nested = field.name in ("pretrain", "finetune", "diffseg")
+            nested = field.name in ("pretrain", "finetune", "diffseg", "probing")
             shown = (f"`--{name}`", f"| {field.name.upper()} |", f"(#{name})")
             assert nested or any(words in text for words in shown), field.name
 

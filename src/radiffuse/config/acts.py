@@ -8,7 +8,7 @@ from typing import Literal
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
-from .types import POSITIONAL, Ints, Strategy
+from .types import FULL_NAMES, POSITIONAL, Ints, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Pretrain:
     (vox2vec)."""
     sigma: float = 0.22
     """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
-    contrast: Contrast = Contrast()
+    contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES)
     """Settings of the contrastive objective."""
     from_run: str | None = None
     """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""

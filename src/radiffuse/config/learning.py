@@ -95,12 +95,12 @@ class Training:
     """Steps of linear warm-up from ``start_learning_rate``."""
     start_learning_rate: float = 1e-5
     """Learning rate at step 0, where there is a warm-up."""
-    decay: Literal["constant", "cosine"] = "constant"
-    """Course of the learning rate after the warm-up."""
+    decay: Literal["constant", "cosine", "step"] = "constant"
+    """Course of the learning rate after the warm-up; step: highest, then ``final_learning_rate``."""
     final_learning_rate: float = 0.0
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end of the cosine, or after the step."""
     decay_steps: int | None = None
-    """Step, counted from 0, at which the cosine ends; None: the last step."""
+    """Step, counted from 0, at which the cosine ends or the rate drops; None: the last step."""
     weight_decay: float = 0.0
     """Weight decay."""
     gradient_clip: float | None = 1.0

@@ -10,6 +10,9 @@ Ints = tuple[int, ...]
 POSITIONAL = {"positional": True}
 """Metadata of a setting that is given without a flag."""
 
+FULL_NAMES = {"full_names": True}
+"""Metadata of a group whose settings go by their full names, so that others keep the short ones."""
+
 IGNORE = 255
 """Label of pixels that no loss and no score counts."""
 

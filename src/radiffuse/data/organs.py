@@ -83,4 +83,7 @@ def read_classes(source: str) -> dict[int, str]:
     content = read_json(path)
     if isinstance(content, dict):
         content = content.get("labels") or content.get("classes") or content
+    if isinstance(content, dict) and any(isinstance(value, dict) for value in content.values()):
+        remedy = "Give one list in a file of its own, or the name of a set"
+        raise InputError(path, f"holds {len(content)} lists of classes instead of one", remedy)
     return numbered(class_names(content, path))

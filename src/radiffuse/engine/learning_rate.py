@@ -8,7 +8,7 @@ from radiffuse.config import Training
 
 
 def learning_rate(step: int, training: Training) -> float:
-    """Learning rate of one optimizer step: linear warm-up, then constant or cosine.
+    """Learning rate of one optimizer step: linear warm-up, then constant, cosine or one drop.
 
     The cosine is that of Loshchilov and Hutter 2017, eq. 5, without restarts.
 
@@ -18,8 +18,9 @@ def learning_rate(step: int, training: Training) -> float:
             ``decay``, ``decay_steps`` and ``final_learning_rate``.
 
     Returns:
-        From ``start_learning_rate`` at step 0 to ``learning_rate`` at step ``warmup_steps``; under
-        ``cosine`` then down to ``final_learning_rate`` at step ``decay_steps`` and after it.
+        From ``start_learning_rate`` at step 0 to ``learning_rate`` at step ``warmup_steps``; then down
+        to ``final_learning_rate`` at step ``decay_steps`` and after it, under ``cosine`` smoothly,
+        under ``step`` at once.
     """
     start, peak, warmup = (
         training.start_learning_rate,
@@ -33,5 +34,7 @@ def learning_rate(step: int, training: Training) -> float:
     end = training.steps - 1 if training.decay_steps is None else training.decay_steps
     if step >= end:
         return training.final_learning_rate
+    if training.decay == "step":
+        return peak
     cosine = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (end - warmup)))
     return training.final_learning_rate + (peak - training.final_learning_rate) * cosine

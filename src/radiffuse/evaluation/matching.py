@@ -82,7 +82,7 @@ class Matching:
         lines = [f"scored by name: {', '.join(self.classes[1:])}"]
         for title, names in (("prediction", self.only_predicted), ("truth", self.only_in_truth)):
             if names:
-                lines.append(f"only in the {title}, not scored: {some(names, 20)}")
+                lines.append(f"only in the {title}, not scored: {some(names, 8)}")
         return lines
 
     def translate(self, scan: Scan, where: str, side: int) -> Scan:

@@ -29,7 +29,7 @@ from ..files import write_atomic
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
 from ..nets.registry import load_network
-from ..nets.unet import UNet
+from ..nets.unet import UNet, check
 from ..settings import from_dict
 
 VALIDATION_IMAGES = 64
@@ -139,11 +139,17 @@ def noising_of(run: Run) -> Diffusion | None:
 
 
 def verify_size(plan: Plan, unet: UNetConfig) -> None:
-    """Refuse a size that the network cannot halve often enough.
+    """Refuse a network that cannot be built, and a size that it cannot halve often enough.
 
     Raises:
-        InputError: Names the multiple that is needed.
+        InputError: Names the setting, or the multiple that is needed.
     """
+    try:
+        check(unet)
+    except ValueError as error:
+        raise InputError(
+            "--network", str(error), "Change it; see radiffuse COMMAND --help"
+        ) from None
     multiple = 2 ** (len(unet.multipliers) - 1)
     if any(n % multiple for n in plan.size):
         raise InputError(

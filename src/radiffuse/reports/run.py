@@ -77,7 +77,7 @@ def write_evaluation_report(folder: Path) -> Path:
     """Write ``report.html`` beside the ``cases.csv`` of an evaluation (and its ``overlays.npz``).
 
     Args:
-        folder: Folder of the evaluation; its ``data.json`` is shown where there is one.
+        folder: Folder of the evaluation; its ``classes.csv`` and ``data.json`` are shown where there are any.
 
     Returns:
         Path of the report.
@@ -89,6 +89,8 @@ def write_evaluation_report(folder: Path) -> Path:
     number = table["case"].nunique()
     report = Report(folder.resolve().name, f"Evaluation: {number} cases against the truth")
     parts.scores_section(report, folder, "Scores")
+    if (folder / "classes.csv").is_file():
+        _matched(report, folder / "classes.csv")
     if len(table):
         report.section("Cases")
         report.table(
@@ -98,6 +100,21 @@ def write_evaluation_report(folder: Path) -> Path:
     if data:
         parts.data_section(report, data)
     return report.save(folder / "report.html")
+
+
+def _matched(report: Report, path: Path) -> None:
+    """Which classes were compared by name, and which stand on one side alone."""
+    rows = parts.read_table(path, ("class", "prediction", "truth", "scored"))
+    report.section("Classes by name")
+    scored = rows[rows["scored"]]
+    values = scored.assign(
+        prediction=scored["prediction"].astype(int), truth=scored["truth"].astype(int)
+    )
+    report.table(values.drop(columns="scored"), "Values of the classes that both sides have")
+    for side, other in (("prediction", "truth"), ("truth", "prediction")):
+        alone = rows[~rows["scored"] & rows[other].isna()]["class"]
+        if len(alone):
+            report.details(f"Not scored, only in the {side}: {len(alone)}", ", ".join(alone))
 
 
 def _worst_first(table: pd.DataFrame) -> pd.DataFrame:
