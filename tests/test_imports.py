@@ -32,6 +32,9 @@ TASKS = {
     ("diffseg", "mask_diffusion"),
     ("mask_diffusion", "segmentation"),
     ("probe", "segmentation"),
+    ("synthesize", "dino"),
+    ("synthesize", "autoencoding"),
+    ("synthesize", "latent_denoising"),
 }
 """What an act trains, where that fills a file of its own."""
 

@@ -25,27 +25,41 @@ from .acts import (
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
+from .synthesis import (
+    LATENT_PRESETS,
+    AutoencoderSettings,
+    DinoSettings,
+    Generate,
+    LatentNetwork,
+    SynthesisStrategy,
+    Synthesize,
+)
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
     "IGNORE",
+    "LATENT_PRESETS",
     "POSITIONAL",
     "PRESETS",
     "VIEWS_AUGMENTATION",
     "Anatomy",
     "Augmentation",
+    "AutoencoderSettings",
     "Check",
     "Contrast",
     "Coordinates",
     "Data",
     "DiffSeg",
     "Diffusion",
+    "DinoSettings",
     "Evaluate",
     "Finetune",
     "Floats",
+    "Generate",
     "Info",
     "Ints",
+    "LatentNetwork",
     "Losses",
     "Machine",
     "Network",
@@ -59,6 +73,8 @@ __all__ = [
     "Split",
     "Strategy",
     "Study",
+    "SynthesisStrategy",
+    "Synthesize",
     "Training",
     "UNetConfig",
     "resolve_network",
