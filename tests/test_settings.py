@@ -25,6 +25,7 @@ REQUIRED = {
     "coordinates": ["d", "--out", "o"],
     "synthesize": ["d", "--out", "o"],
     "generate": ["r", "--out", "o"],
+    "zeroshot": ["r", "d", "--out", "o"],
     "finetune": ["d", "--out", "o"],
     "probe": ["d", "--from", "r", "--out", "o"],
     "diffseg": ["d", "--out", "o"],

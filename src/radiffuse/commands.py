@@ -132,6 +132,11 @@ COMMANDS: dict[str, Command] = {
             "radiffuse generate runs/synth --strategy variation,perturb,manifold --sampler dpm++ --steps 20 --out FAKE",
         ),
     ),
+    "zeroshot": Command(
+        config.ZeroShot,
+        "radiffuse.methods.zeroshot:zeroshot",
+        ("radiffuse zeroshot runs/synth FILMS --out MASKS",),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",

@@ -139,6 +139,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "context": AT_LEAST_1,
     },
     "Synthesize": {"null": SHARE, "limit": AT_LEAST_1},
+    "ZeroShot": {"seed": AT_LEAST_0},
     "Generate": {
         "count": AT_LEAST_1,
         "strength": AT_LEAST_0,

@@ -33,6 +33,7 @@ from .synthesis import (
     LatentNetwork,
     SynthesisStrategy,
     Synthesize,
+    ZeroShot,
 )
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
@@ -77,5 +78,6 @@ __all__ = [
     "Synthesize",
     "Training",
     "UNetConfig",
+    "ZeroShot",
     "resolve_network",
 ]

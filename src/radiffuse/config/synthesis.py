@@ -191,3 +191,21 @@ class Generate:
     """How the references become cases."""
     machine: Machine = Machine()
     """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot:
+    """Segment films by the self-attention of a synthesizer, without any label, and name the lungs by a rule."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run of radiffuse synthesize."""
+    data: str = field(default="", metadata=POSITIONAL)
+    """Films. Labels, if any, are scored against and used for nothing else; values above 0 are lung."""
+    out: str = ""
+    """Folder for masks, segments and zeroshot.csv."""
+    seed: int = 0
+    """Seed of the noise."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""

@@ -172,18 +172,18 @@ def build_denoiser(
         if (value := getattr(network, name)) is not None
     }
     channels = tuple(values["channels"])
-    if any(n % values["heads"] for n in channels[1:]):
+    if any(n % values["heads"] for n in channels):
         raise InputError(
             f"--denoiser.heads {values['heads']}", f"does not divide {channels}", "Choose another"
         )
-    # One level has no attention: the coarsest in Stable Diffusion, the finest in our small ones, where it costs most.
-    attended = len(channels) - 1
+    # Stable Diffusion has no attention at its coarsest level; the small grids of small ones can afford it at each.
+    attended = len(channels) - (network.preset == "sd")
     unet = UNet2DConditionModel(
         sample_size=size,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        down_block_types=_blocks("Down", attended, network.preset),
-        up_block_types=tuple(reversed(_blocks("Up", attended, network.preset))),
+        down_block_types=_blocks("Down", attended, len(channels)),
+        up_block_types=tuple(reversed(_blocks("Up", attended, len(channels)))),
         block_out_channels=channels,
         layers_per_block=values["blocks"],
         norm_num_groups=_groups(channels),
@@ -269,10 +269,9 @@ def _load(kind: str, name: str, parts: tuple[str, ...], setting: str, default: s
     return model.float()
 
 
-def _blocks(way: str, attended: int, preset: str) -> tuple[str, ...]:
-    if preset == "sd":
-        return (f"CrossAttn{way}Block2D",) * attended + (f"{way}Block2D",)
-    return (f"{way}Block2D",) + (f"CrossAttn{way}Block2D",) * attended
+def _blocks(way: str, attended: int, levels: int) -> tuple[str, ...]:
+    """Names of the blocks, finest first."""
+    return (f"CrossAttn{way}Block2D",) * attended + (f"{way}Block2D",) * (levels - attended)
 
 
 def _groups(channels: tuple[int, ...]) -> int:
