@@ -35,6 +35,8 @@ TASKS = {
     ("synthesize", "dino"),
     ("synthesize", "autoencoding"),
     ("synthesize", "latent_denoising"),
+    ("fidelity", "judging"),
+    ("memorization", "judging"),
 }
 """What an act trains, where that fills a file of its own."""
 

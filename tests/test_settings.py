@@ -26,6 +26,7 @@ REQUIRED = {
     "synthesize": ["d", "--out", "o"],
     "generate": ["r", "--out", "o"],
     "zeroshot": ["r", "d", "--out", "o"],
+    "fidelity": ["r", "f"],
     "finetune": ["d", "--out", "o"],
     "probe": ["d", "--from", "r", "--out", "o"],
     "diffseg": ["d", "--out", "o"],

@@ -137,6 +137,14 @@ COMMANDS: dict[str, Command] = {
         "radiffuse.methods.zeroshot:zeroshot",
         ("radiffuse zeroshot runs/synth FILMS --out MASKS",),
     ),
+    "fidelity": Command(
+        config.Fidelity,
+        "radiffuse.methods.fidelity:fidelity",
+        (
+            "radiffuse fidelity REAL FAKE",
+            "radiffuse fidelity REAL FAKE --encoder facebook/dinov2-base --out runs/fidelity",
+        ),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",

@@ -148,6 +148,8 @@ RANGES: dict[str, dict[str, Range]] = {
         "batch": AT_LEAST_1,
         "seed": AT_LEAST_0,
     },
+    "Fidelity": {"draws": AT_LEAST_1, "seed": AT_LEAST_0},
+    "Memorization": {"percentile": (50, 100), "pairs": AT_LEAST_1},
     "Anatomy": {"count": AT_LEAST_1, "size": AT_LEAST_1, "seed": AT_LEAST_0, "start": AT_LEAST_0},
     "Sample": {"count": AT_LEAST_1, "steps": AT_LEAST_1, "seed": AT_LEAST_0},
 }

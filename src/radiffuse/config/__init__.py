@@ -25,6 +25,7 @@ from .acts import (
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
+from .quality import Fidelity, Memorization
 from .synthesis import (
     LATENT_PRESETS,
     AutoencoderSettings,
@@ -55,6 +56,7 @@ __all__ = [
     "Diffusion",
     "DinoSettings",
     "Evaluate",
+    "Fidelity",
     "Finetune",
     "Floats",
     "Generate",
@@ -63,6 +65,7 @@ __all__ = [
     "LatentNetwork",
     "Losses",
     "Machine",
+    "Memorization",
     "Network",
     "PlanSettings",
     "Predict",
