@@ -81,3 +81,50 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert len(lines) == 1, lines
     assert lines[0].startswith("radiffuse: ")
     return lines[0]
+
+
+def synthesize_settings(data: Path, out: Path, cache: Path, **changes: object) -> dict[str, object]:
+    """A synthesizer of a few steps per stage."""
+    training = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2}
+    return {
+        "data": data,
+        "out": out,
+        "plan": {"size": SIZE},
+        "dino": {
+            "width": 64,
+            "depth": 1,
+            "patch": 4,
+            "prototypes": 32,
+            "local_crops": 1,
+            "training": training | {"average_decay": 0.0},
+        },
+        "vae": {"channels": (8, 16), "training": training},
+        "denoiser": {"channels": (16, 32), "heads": 2, "context": 16},
+        "training": training | dict(changes.pop("training", {})),  # type: ignore[call-overload]
+        "reader": {"cache": str(cache)},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes
+
+
+@pytest.fixture(scope="session")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen films of 32 pixels in two class folders."""
+    from radiffuse.data.procedural import write_dataset
+
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("classes")
+    write_dataset("chest", source, count=16, labelled=False, seed=3, size=SIZE)
+    for i, path in enumerate(sorted(source.rglob("*.png"))):
+        folder = out / ("even", "odd")[i % 2]
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    return out
+
+
+@pytest.fixture(scope="session")
+def synthesizer(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished synthesizer of four steps per stage."""
+    import radiffuse
+
+    out = tmp_path_factory.mktemp("synthesizers")
+    radiffuse.synthesize(**synthesize_settings(classes, out / "run", out / "cache"))
+    return out / "run"

@@ -32,6 +32,11 @@ TASKS = {
     ("diffseg", "mask_diffusion"),
     ("mask_diffusion", "segmentation"),
     ("probe", "segmentation"),
+    ("synthesize", "dino"),
+    ("synthesize", "autoencoding"),
+    ("synthesize", "latent_denoising"),
+    ("fidelity", "judging"),
+    ("memorization", "judging"),
 }
 """What an act trains, where that fills a file of its own."""
 

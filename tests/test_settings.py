@@ -23,6 +23,10 @@ REQUIRED = {
     "pretrain": ["d", "--out", "o"],
     "sample": ["r", "--out", "o"],
     "coordinates": ["d", "--out", "o"],
+    "synthesize": ["d", "--out", "o"],
+    "generate": ["r", "--out", "o"],
+    "zeroshot": ["r", "d", "--out", "o"],
+    "fidelity": ["r", "f"],
     "finetune": ["d", "--out", "o"],
     "probe": ["d", "--from", "r", "--out", "o"],
     "diffseg": ["d", "--out", "o"],
@@ -95,7 +99,7 @@ def test_the_function_takes_what_the_command_takes(command: str) -> None:
 def test_every_recipe_fits_a_command(recipe: str) -> None:
     content = read_recipe(recipe)
     fitting = []
-    for command in ("pretrain", "coordinates", "finetune", "diffseg", "study"):
+    for command in ("pretrain", "coordinates", "finetune", "diffseg", "study", "synthesize"):
         try:
             from_values(command, {"data": "d", "out": "o", "config": recipe})
         except InputError:

@@ -116,6 +116,35 @@ COMMANDS: dict[str, Command] = {
             "radiffuse study LABELLED --methods none,standard,recycle,ensemble --reference none --out runs/diffusion",
         ),
     ),
+    "synthesize": Command(
+        config.Synthesize,
+        "radiffuse.methods.synthesize:synthesize",
+        (
+            "radiffuse synthesize IMAGES --config synth-64 --out runs/synth",
+            "radiffuse synthesize IMAGES --encoder facebook/dinov2-base --from SD_FOLDER --size 256 --out runs/sd",
+        ),
+    ),
+    "generate": Command(
+        config.Generate,
+        "radiffuse.methods.generate:generate",
+        (
+            "radiffuse generate runs/synth --strategy interpolate --references REAL --count 500 --out FAKE",
+            "radiffuse generate runs/synth --strategy variation,perturb,manifold --sampler dpm++ --steps 20 --out FAKE",
+        ),
+    ),
+    "zeroshot": Command(
+        config.ZeroShot,
+        "radiffuse.methods.zeroshot:zeroshot",
+        ("radiffuse zeroshot runs/synth FILMS --out MASKS",),
+    ),
+    "fidelity": Command(
+        config.Fidelity,
+        "radiffuse.methods.fidelity:fidelity",
+        (
+            "radiffuse fidelity REAL FAKE",
+            "radiffuse fidelity REAL FAKE --encoder facebook/dinov2-base --out runs/fidelity",
+        ),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",

@@ -38,10 +38,14 @@ def describe(name: str, settings: Any) -> str:
             parts.append(_heads(settings))
         else:
             parts.append(_network(settings, None if isinstance(plan, str) else plan))
+    if isinstance(settings, config.Synthesize):
+        plan = _plan(settings)
+        parts.append(plan if isinstance(plan, str) else "plan\n" + plan.to_json().rstrip())
+        parts.append(_stages(settings, None if isinstance(plan, str) else plan))
     return "\n\n".join(parts)
 
 
-def _plan(settings: Trains) -> Plan | str:
+def _plan(settings: Trains | config.Synthesize) -> Plan | str:
     from .methods.common import find_pretrained, read_dataset
 
     labelled = isinstance(settings, config.Finetune | config.Probe | config.DiffSeg)
@@ -71,6 +75,44 @@ def _heads(settings: config.Probe) -> str:
         for head in found
     ]
     return "\n".join(["heads on frozen features", *lines])
+
+
+def _stages(settings: config.Synthesize, plan: Plan | None) -> str:
+    """What the three stages of a synthesizer train."""
+    import torch
+
+    from .nets.dino import DinoNetwork
+    from .nets.latent import build_autoencoder, build_denoiser
+
+    size = max(plan.size if plan else (settings.plan.size or (64,)))
+    channels = len(plan.channels) if plan else 1
+    with torch.device("meta"):  # sizes alone: no weights are made
+        branch = DinoNetwork(settings.dino, size, channels).student.backbone
+        autoencoder = build_autoencoder(settings.vae, channels, size)
+        denoiser = build_denoiser(
+            settings.denoiser,
+            latent_channels=settings.vae.latent_channels,
+            size=size // autoencoder.factor,
+            width=settings.dino.width,
+        )
+    stages = (
+        ("encoder", settings.encoder, branch, settings.dino.training),
+        (
+            "autoencoder",
+            settings.autoencoder or settings.from_run,
+            autoencoder,
+            settings.vae.training,
+        ),
+        ("denoiser", settings.from_run, denoiser, settings.training),
+    )
+    lines = []
+    for name, given, network, training in stages:
+        millions = sum(p.numel() for p in network.parameters()) / 1e6
+        what = f"{millions:.1f} M parameters" if given is None else f"from {given}"
+        if given is None or name == "denoiser":
+            what += f", {training.steps} steps of {training.batch_size} images"
+        lines.append(f"{name:<12} {what}")
+    return f"networks at {size} pixels\n" + "\n".join(lines)
 
 
 def _network(

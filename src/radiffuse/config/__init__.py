@@ -25,29 +25,47 @@ from .acts import (
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
+from .quality import Fidelity, Memorization
+from .synthesis import (
+    LATENT_PRESETS,
+    AutoencoderSettings,
+    DinoSettings,
+    Generate,
+    LatentNetwork,
+    SynthesisStrategy,
+    Synthesize,
+    ZeroShot,
+)
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
     "IGNORE",
+    "LATENT_PRESETS",
     "POSITIONAL",
     "PRESETS",
     "VIEWS_AUGMENTATION",
     "Anatomy",
     "Augmentation",
+    "AutoencoderSettings",
     "Check",
     "Contrast",
     "Coordinates",
     "Data",
     "DiffSeg",
     "Diffusion",
+    "DinoSettings",
     "Evaluate",
+    "Fidelity",
     "Finetune",
     "Floats",
+    "Generate",
     "Info",
     "Ints",
+    "LatentNetwork",
     "Losses",
     "Machine",
+    "Memorization",
     "Network",
     "PlanSettings",
     "Predict",
@@ -59,7 +77,10 @@ __all__ = [
     "Split",
     "Strategy",
     "Study",
+    "SynthesisStrategy",
+    "Synthesize",
     "Training",
     "UNetConfig",
+    "ZeroShot",
     "resolve_network",
 ]

@@ -186,7 +186,9 @@ def start_run(folder: str | Path, command: str, settings: Mapping[str, Any]) -> 
 def _refuse_other(run: Run, command: str, settings: Mapping[str, Any]) -> None:
     """Refuse another command or other settings, unless nothing was trained yet: then they take over."""
     before = run.config
-    if not run.finished and not any(run.state.glob("step-*")):
+    # A run of several stages holds their runs in folders of its own.
+    trained = any(run.state.glob("step-*")) or any(run.folder.glob("*/state/step-*"))
+    if not run.finished and not trained:
         if before.get("command") != command or _flatten(before["settings"]) != _flatten(settings):
             (run.folder / "plan.json").unlink(missing_ok=True)
         return

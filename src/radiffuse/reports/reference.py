@@ -111,6 +111,8 @@ def _table(
         meaning = " ".join(meanings[field.name].split()).replace("``", "`").replace("|", "\\|")
         if legal := _legal(hint):
             meaning += f" One of {', '.join(f'`{value}`' for value in legal)}."
+        if _is_group(hint):
+            meaning += f" Its settings are those of [`{field.name}`](#{field.name})."
         meaning = meaning.removeprefix("`--from`: ")
         rows.append([_flag(field, prefix), *(_default(field, v) for _, v in defaults), meaning])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -135,6 +137,9 @@ def _plain(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        own = [f for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
+        return ", ".join(f"{f.name} {_plain(getattr(value, f.name))}" for f in own) or "defaults"
     if isinstance(value, tuple):
         return ",".join(map(_plain, value)) or "empty"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -19,7 +19,7 @@ from ..scan import Array, Scan
 from .common import MAX_PIXELS, MAX_VOXELS, Header
 from .problems import problems
 from .sniff import SUFFIXES, detect, is_dicom
-from .write import atomic, label_suffix, write_image, write_label
+from .write import atomic, label_suffix, write_image, write_label, write_marked_film
 
 __all__ = [
     "MAX_PIXELS",
@@ -35,6 +35,7 @@ __all__ = [
     "read_scan",
     "write_image",
     "write_label",
+    "write_marked_film",
 ]
 
 _MODULES = {

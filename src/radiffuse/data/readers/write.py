@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -131,11 +131,29 @@ def _small_integers(mask: Array) -> Array:
     raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
 
 
-def _write_png(path: Path, pixels: Array) -> None:
-    from PIL import Image
+def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> None:
+    """Write an 8-bit gray PNG with text in its metadata.
 
+    Args:
+        path: ``.png``.
+        pixels: uint8 ``(rows, columns)``.
+        marks: Texts by keyword, Latin-1, each keyword up to 79 characters.
+
+    Raises:
+        InputError: A disk that refuses.
+    """
+    _write_png(path, pixels, marks)
+
+
+def _write_png(path: Path, pixels: Array, marks: Mapping[str, str] | None = None) -> None:
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in (marks or {}).items():
+        info.add_text(keyword, text)
     with atomic(path) as file:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG", optimize=False)
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        image.save(file, format="PNG", optimize=False, pnginfo=info)
 
 
 def _write_nifti(path: Path, data: Array, like: Scan) -> None:

@@ -1,0 +1,200 @@
+"""What a frozen network makes of every prepared film, computed once and kept on disk; and batches of it.
+
+A set of features is one memory-mapped array under a key made of the network's weights and of the content of the films.
+Rows are computed in blocks; a block counts as done when its line, with a checksum, stands in ``blocks.jsonl``, so that
+an interrupted computation goes on and a damaged block is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import reserve
+from .batches import Batch
+from .prepare import Prepared, Progress
+from .scan import Array
+
+FORMAT = 1
+BLOCK = 64
+"""Films per block."""
+
+
+def features(
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    *,
+    weights: str,
+    dtype: type[np.floating],
+    cache: Path,
+    progress: Progress | None = None,
+) -> Array:
+    """Features of every case of a prepared set of films, from the cache where they are there.
+
+    Args:
+        prepared: The films.
+        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``.
+        weights: Hash of the network behind ``compute``, and of how it is used.
+        dtype: Stored type.
+        cache: Cache folder, see ``prepare.cache_folder``.
+        progress: Called with (done, total).
+
+    Returns:
+        ``(N, ...)``, a view of the file, in the order of ``prepared.cases``.
+    """
+    folder = cache / "features" / _key(prepared, weights, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, log = folder / "rows.npy", folder / "blocks.jsonl"
+    shape = tuple(compute(_films(prepared, range(1))).shape[1:])
+    _allocate(path, (len(prepared), *shape), dtype)
+    done = _finished(path, log)
+    array = np.load(path, mmap_mode="r+", allow_pickle=False)
+    if log.exists() and not log.read_bytes().endswith(b"\n"):
+        with log.open("ab") as file:
+            file.write(b"\n")
+    with log.open("a", encoding="utf-8") as file:
+        for start in range(0, len(prepared), BLOCK):
+            if start in done:
+                continue
+            rows = range(start, min(start + BLOCK, len(prepared)))
+            array[start : rows.stop] = compute(_films(prepared, rows)).cpu().numpy().astype(dtype)
+            array.flush()
+            crc = zlib.crc32(np.ascontiguousarray(array[start : rows.stop]).data)
+            file.write(json.dumps({"start": start, "crc32": crc}) + "\n")
+            file.flush()
+            if progress is not None:
+                progress(rows.stop, len(prepared))
+    kept: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return kept
+
+
+@dataclass(frozen=True)
+class LatentBatch(Batch):
+    """A batch whose ``images`` are mean and spread of latents, float32 ``(B, 2 c, h, w)``.
+
+    Attributes:
+        embeddings: float32 ``(B, width)``.
+    """
+
+    embeddings: Tensor
+
+    def part(self, start: int, stop: int) -> LatentBatch:
+        """The latents from ``start`` to ``stop``."""
+        rows = slice(start, stop)
+        return LatentBatch(self.images[rows], None, self.cases[rows], self.embeddings[rows])
+
+    def to(self, device: torch.device) -> LatentBatch:
+        """The batch on another device."""
+        images, embeddings = (
+            t.to(device, non_blocking=True) for t in (self.images, self.embeddings)
+        )
+        return LatentBatch(images, None, self.cases, embeddings)
+
+
+class LatentBatches:
+    """Batches of latents with their embeddings by step; each epoch visits every film once.
+
+    Args:
+        latents: ``(N, 2 c, h, w)``.
+        embeddings: ``(N, width)``.
+        names: Of the cases.
+        batch_size: Films per step over all ranks.
+        seed: Seed of the order.
+        indices: Which rows to use.
+    """
+
+    def __init__(
+        self,
+        latents: Array,
+        embeddings: Array,
+        names: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        indices: Sequence[int],
+    ) -> None:
+        self.latents, self.embeddings = latents, embeddings
+        self.names = tuple(names)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.indices = np.asarray(indices)
+        self._order = lru_cache(maxsize=4)(self._shuffle)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
+        """The batch of a step; with several ranks, the rank's share of it."""
+        share = self.batch_size // world
+        first = step * self.batch_size + rank * share
+        rows = []
+        for position in range(first, first + share):
+            epoch, place = divmod(position, len(self.indices))
+            rows.append(int(self.indices[self._order(epoch)[place]]))
+        latents, embeddings = (
+            torch.from_numpy(np.stack([np.asarray(a[r], np.float32) for r in rows]))
+            for a in (self.latents, self.embeddings)
+        )
+        return LatentBatch(latents, None, tuple(self.names[r] for r in rows), embeddings)
+
+    def _shuffle(self, epoch: int) -> Array:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _films(prepared: Prepared, rows: range) -> Tensor:
+    films = np.stack([np.asarray(prepared.image(i), np.float32) for i in rows])
+    return torch.from_numpy(films)
+
+
+def _key(prepared: Prepared, weights: str, dtype: type[np.floating]) -> str:
+    """From content: the checksums that the preparation left, in the order of the cases."""
+    sums: dict[int, int] = {}
+    for line in (prepared.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+            sums[int(entry["row"])] = int(entry["crc32"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    content = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: type[np.floating]) -> None:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.shape == shape and array.dtype == dtype:
+            return
+    except (OSError, ValueError, EOFError):
+        pass
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        np.lib.format.open_memmap(partial, "w+", dtype, shape).flush()
+        with partial.open("r+b") as file:
+            reserve(file, path, partial.stat().st_size)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _finished(path: Path, log: Path) -> set[int]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    done = set()
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        try:
+            entry = json.loads(line)
+            start, crc = int(entry["start"]), int(entry["crc32"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short by a kill: its block is made again
+        if zlib.crc32(np.ascontiguousarray(array[start : start + BLOCK]).data) == crc:
+            done.add(start)
+    return done
