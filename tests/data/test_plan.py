@@ -74,3 +74,14 @@ def test_masks_of_0_and_255_get_a_hint(tmp_path: Path) -> None:
         make_plan(open_dataset(tmp_path), PlanSettings(size=(32,)), labelled=True)
     chosen = open_dataset(tmp_path, Data(label_values=(0, 255)))
     assert len(make_plan(chosen, PlanSettings(size=(32,)), labelled=True).classes) == 2
+
+
+def test_air_is_no_body() -> None:
+    ct = Plan(3, ("ct",), (), (16, 16, 16), intensity="window", low=-1350.0, high=1000.0)
+
+    def prepared(hu: float) -> float:
+        return 2 * (hu + 1350) / 2350 - 1
+
+    assert prepared(-1000) < ct.body < prepared(-200)  # air, fat
+    assert Plan(2, ("film",), (), (64, 64)).body == pytest.approx(-0.98)
+    assert Plan(3, ("mr",), (), (16, 16, 16), intensity="window", low=0.0, high=9.0).body == -0.98

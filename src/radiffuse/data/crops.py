@@ -13,11 +13,8 @@ from ..config import Augmentation
 from ..errors import InputError
 from .augment import apply, draw
 from .batches import Batch, cut
-from .plan import Plan
+from .plan import NOT_DARK, Plan
 from .prepare import Prepared
-
-BODY = -0.98
-"""Voxels above this, of [-1, 1], are taken for the body; air has no place in it."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +24,24 @@ class CropPairs(Batch):
     Attributes:
         others: float32 ``(B, C, *S)``, a second crop of each scan, changed on its own.
         places: float32 ``(B, 2, dims)``, first voxel of both crops in the scan, in voxels of the plan's grid.
+        body: Voxels above this, of [-1, 1], are taken for the body; air has no place in it. See ``Plan.body``.
     """
 
     others: Tensor
     places: Tensor
+    body: float = NOT_DARK
 
     def part(self, start: int, stop: int) -> CropPairs:
         """The pairs from ``start`` to ``stop``."""
         rows = slice(start, stop)
-        return CropPairs(
-            self.images[rows], None, self.cases[rows], self.others[rows], self.places[rows]
-        )
+        images, others, places = self.images[rows], self.others[rows], self.places[rows]
+        return CropPairs(images, None, self.cases[rows], others, places, self.body)
 
     def to(self, device: torch.device) -> CropPairs:
         """The batch on another device."""
         tensors = (t.to(device, non_blocking=True) for t in (self.images, self.others, self.places))
         images, others, places = tensors
-        return CropPairs(images, None, self.cases, others, places)
+        return CropPairs(images, None, self.cases, others, places, self.body)
 
 
 class CropPairBatches:
@@ -114,6 +112,7 @@ class CropPairBatches:
             tuple(names),
             torch.stack(crops[1]),
             torch.tensor(places, dtype=torch.float32),
+            self.prepared.plan.body,
         )
 
     def _corners(
@@ -138,10 +137,17 @@ def crop_size(plan: Plan, share: float, multiple: int) -> tuple[int, ...]:
     return tuple(max(multiple, int(n * share) // multiple * multiple) for n in plan.size)
 
 
-def choose_voxels(images: Tensor, keys: Tensor, count: int) -> Tensor:
-    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it."""
-    body = (images.amax(1) > BODY).flatten(1)
-    return (keys + ~body).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
+def choose_voxels(images: Tensor, keys: Tensor, count: int, body: float) -> Tensor:
+    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it.
+
+    Args:
+        images: ``(B, C, *S)``.
+        keys: ``(B, N)`` uniform numbers, one per voxel.
+        count: P, how many.
+        body: See ``CropPairs``.
+    """
+    inside = (images.amax(1) > body).flatten(1)
+    return (keys + ~inside).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
 
 
 def unravel(indices: Tensor, grid: Sequence[int]) -> Tensor:

@@ -17,10 +17,13 @@ import numpy as np
 
 from ..config import IGNORE, PlanSettings
 from ..errors import InputError
+from .boxes import BODY_HU
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 
 PLAN_VERSION = 1
+NOT_DARK = -0.98
+"""Without HU, voxels above this, of [-1, 1], are taken for the body."""
 FINGERPRINT_CASES = 32
 """Cases that are decoded to decide size, spacing and intensity; spread evenly over the data set."""
 
@@ -57,6 +60,13 @@ class Plan:
     postprocess: Literal["none", "largest", "muscle-ultrasound"] = "none"
     crop: Literal["nonzero", "body"] | None = None
     version: int = PLAN_VERSION
+
+    @property
+    def body(self) -> float:
+        """Prepared voxels above this are taken for the body: -500 HU; without HU, all that is not as dark as can be."""
+        if self.intensity == "window" and self.low < BODY_HU < self.high:
+            return 2 * (BODY_HU - self.low) / (self.high - self.low) - 1
+        return NOT_DARK
 
     def with_classes(self, classes: Sequence[str]) -> Plan:
         """The same treatment for other classes."""

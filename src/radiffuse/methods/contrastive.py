@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..config import Contrast, UNetConfig
 from ..data.batches import Batch
-from ..data.crops import BODY, CropPairs, same_voxels
+from ..data.crops import CropPairs, same_voxels
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
 from ..nets.embedder import VoxelEmbedder
@@ -126,7 +126,7 @@ def choose_pairs(pairs: CropPairs, keys: Tensor, count: int) -> tuple[Tensor, Te
     every = torch.arange(math.prod(grid), device=keys.device).expand(len(pairs), -1)
     places = pairs.places.to(keys.device)
     partner, inside = same_voxels(every, (places[:, 0] - places[:, 1]).long(), grid)
-    body = (pairs.images.amax(1) > BODY).flatten(1)
+    body = (pairs.images.amax(1) > pairs.body).flatten(1)
     order = keys + ~body + 2 * (~inside)
     first = order.topk(min(count, order.shape[1]), dim=1, largest=False).indices
     return first, partner.gather(1, first), inside.gather(1, first)

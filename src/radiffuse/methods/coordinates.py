@@ -92,8 +92,8 @@ class CoordinateLearning:
         first, second = network(batch.images).float(), network(batch.others).float()
         grid = batch.images.shape[2:]
         keys = [random.uniform((math.prod(grid),)) for _ in range(2)]
-        one = choose_voxels(batch.images, keys[0], self.voxels)
-        other = choose_voxels(batch.others, keys[1], self.voxels)
+        one = choose_voxels(batch.images, keys[0], self.voxels, batch.body)
+        other = choose_voxels(batch.others, keys[1], self.voxels, batch.body)
         predicted = _at(first, one) - _at(second, other)
         places = batch.places.to(first.device)
         true = self._difference(one, other, places, grid)
@@ -131,10 +131,10 @@ class CoordinateLearning:
         for i in range(len(pairs)):
             pair = pairs.part(i, i + 1)
             one = choose_voxels(
-                pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS
+                pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS, pair.body
             )
             other = choose_voxels(
-                pair.others, keys[1, i : i + 1].to(pair.images.device), VALIDATION_PAIRS
+                pair.others, keys[1, i : i + 1].to(pair.images.device), VALIDATION_PAIRS, pair.body
             )
             difference = _at(network(pair.images), one) - _at(network(pair.others), other)
             exact = self._difference(one, other, pair.places, grid)
