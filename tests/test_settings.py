@@ -27,6 +27,7 @@ REQUIRED = {
     "generate": ["r", "--out", "o"],
     "zeroshot": ["r", "d", "--out", "o"],
     "fidelity": ["r", "f"],
+    "memorization": ["r", "f", "--out", "o"],
     "finetune": ["d", "--out", "o"],
     "probe": ["d", "--from", "r", "--out", "o"],
     "diffseg": ["d", "--out", "o"],

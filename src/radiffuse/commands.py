@@ -145,6 +145,11 @@ COMMANDS: dict[str, Command] = {
             "radiffuse fidelity REAL FAKE --encoder facebook/dinov2-base --out runs/fidelity",
         ),
     ),
+    "memorization": Command(
+        config.Memorization,
+        "radiffuse.methods.memorization:memorization",
+        ("radiffuse memorization REAL FAKE --out runs/copies",),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",
