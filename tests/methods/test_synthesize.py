@@ -140,7 +140,7 @@ def test_a_dry_run_tells_the_size_of_each_stage(
     command = ["synthesize", str(classes), "--config", "synth-64", "--out", str(tmp_path / "run")]
     assert main([*command, "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "denoiser     5.6 M parameters, 3600 steps of 32 images" in text
+    assert "denoiser     5.9 M parameters, 3600 steps of 32 images" in text
     assert main([*command, "--encoder", "facebook/dinov2-base", "--dry-run"]) == 0
     assert "encoder      from facebook/dinov2-base" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -90,7 +90,7 @@ class LatentNetwork:
     """Which conditional U-Net of diffusers to build: a preset by size, and overrides of single values."""
 
     preset: Literal["tiny", "small", "base", "sd"] = "tiny"
-    """tiny: 5 M parameters, for a CPU; small: 22 M; base: 110 M; sd: Stable Diffusion's, 860 M [related]."""
+    """tiny: 6 M parameters, for a CPU; small: 33 M; base: 161 M; sd: Stable Diffusion's, 860 M [related]."""
     channels: Ints | None = None
     """Channels of each level; each level after the first halves the resolution. None takes the preset's."""
     blocks: int | None = None

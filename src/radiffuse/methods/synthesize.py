@@ -197,9 +197,10 @@ def _autoencoder(
 ) -> Autoencoder:
     """The given autoencoder, that of the start, or a small one trained on the images."""
     channels = len(prepared.plan.channels)
-    given = settings.autoencoder or settings.from_run
-    if given is not None:
-        return load_autoencoder(given, channels)
+    if settings.autoencoder is not None:
+        return load_autoencoder(settings.autoencoder, channels)
+    if settings.from_run is not None:
+        return load_autoencoder(settings.from_run, channels, "--from")
     stage = Run(run.folder / "autoencoder")
     if stage.finished:
         return load_autoencoder(str(stage.model), channels)

@@ -144,13 +144,19 @@ def build_autoencoder(settings: AutoencoderSettings, channels: int, size: int) -
     return Autoencoder(vae, channels)
 
 
-def load_autoencoder(name: str, channels: int) -> Autoencoder:
+def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -> Autoencoder:
     """An autoencoder by folder or public name; a folder in the layout of Stable Diffusion gives its ``vae``.
+
+    Args:
+        name: Folder or public name.
+        channels: Channels of the images.
+        setting: The flag that named it, for messages.
 
     Raises:
         InputError: There is none, or it is not one that can be read.
     """
-    return Autoencoder(_load("AutoencoderKL", name, ("", "vae"), "--autoencoder", OWN), channels)
+    parts = ("", "vae") if setting == "--autoencoder" else ("vae",)
+    return Autoencoder(_load("AutoencoderKL", name, parts, setting, OWN), channels)
 
 
 def build_denoiser(
