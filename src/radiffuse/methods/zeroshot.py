@@ -8,6 +8,7 @@ it, under another name, since choosing them needs the truth.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from ..nets.attention import recorded
 from ..nets.pipeline import Synthesizer, load_synthesizer
 from .common import find_pretrained, read_dataset
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TIMESTEP = 300
 """Of the one pass [related]; a share of T where T is not 1000."""
 LUNGS = ("background", "lung")
@@ -48,6 +52,8 @@ def zeroshot(settings: ZeroShot) -> Path:
     Raises:
         InputError: The run is no synthesizer, or a film cannot be read.
     """
+    import pandas as pd
+
     run = find_pretrained(settings.run)
     plan = run.plan
     synthesizer = load_synthesizer(run.model, len(plan.channels))
@@ -72,9 +78,9 @@ def zeroshot(settings: ZeroShot) -> Path:
             rows.append(_scores(case, found, mask))
         line.update(number, len(dataset), case.name)
     if rows:
-        header = "case,group,segments,dice_rule,dice_matched\n"
-        write_atomic(out / "zeroshot.csv", header + "".join(rows))
-        _tell(rows)
+        table = pd.DataFrame(rows)
+        write_atomic(out / "zeroshot.csv", table.to_csv(index=False, float_format="%.4f"))
+        _tell(table)
     return out
 
 
@@ -104,7 +110,7 @@ def segment_film(synthesizer: Synthesizer, plan: Plan, scan: Scan, *, seed: int 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _scores(case: Case, found: Array, mask: Array) -> str:
+def _scores(case: Case, found: Array, mask: Array) -> dict[str, Any]:
     truth = read_case_label(case).array[0]
     counted = truth != IGNORE
     lung = (truth > 0) & counted
@@ -114,8 +120,13 @@ def _scores(case: Case, found: Array, mask: Array) -> str:
         # With the truth in hand: a segment belongs to the lungs where more than half of it does.
         if (part & lung).sum() > 0.5 * part.sum():
             matched |= part
-    values = [_dice(guess & counted, lung) for guess in (mask, matched)]
-    return f"{case.name},{case.group},{len(np.unique(found))},{values[0]:.4f},{values[1]:.4f}\n"
+    return {
+        "case": case.name,
+        "group": case.group,
+        "segments": len(np.unique(found)),
+        "dice_rule": _dice(mask & counted, lung),
+        "dice_matched": _dice(matched, lung),
+    }
 
 
 def _dice(guess: Array, truth: Array) -> float:
@@ -123,8 +134,7 @@ def _dice(guess: Array, truth: Array) -> float:
     return 2 * float((guess & truth).sum()) / total if total else float("nan")
 
 
-def _tell(rows: list[str]) -> None:
-    table = np.array([[float(v) for v in row.strip().rsplit(",", 2)[1:]] for row in rows])
-    rule, matched = np.nanmean(table, axis=0)
-    print(f"lungs named by rule, zero-shot: Dice {rule:.3f}, n = {len(rows)}")
+def _tell(table: pd.DataFrame) -> None:
+    rule, matched = table["dice_rule"].mean(), table["dice_matched"].mean()
+    print(f"lungs named by rule, zero-shot: Dice {rule:.3f}, n = {len(table)}")
     print(f"segments matched with the truth, not zero-shot: Dice {matched:.3f}")
