@@ -223,7 +223,7 @@ def overlays_section(report: Report, path: Path, dice: Mapping[str, float]) -> N
     """
     if not path.is_file():
         return
-    cases = _load_overlays(path, dice)
+    cases = load_overlays(path, dice)
     if not cases:
         return
     ranked = sorted(cases, key=lambda case: -math.inf if math.isnan(case.dice) else case.dice)
@@ -242,7 +242,12 @@ def overlays_section(report: Report, path: Path, dice: Mapping[str, float]) -> N
     report.figure(overlays(shown), caption)
 
 
-def _load_overlays(path: Path, dice: Mapping[str, float]) -> list[OverlayCase]:
+def load_overlays(path: Path, dice: Mapping[str, float]) -> list[OverlayCase]:
+    """Cases of ``overlays.npz``; those that ``dice`` lacks are scored on the arrays.
+
+    Raises:
+        InputError: The file is damaged or its arrays do not fit together.
+    """
     remedy = "Remove it, or run the command that writes it again"
     try:
         with np.load(path, allow_pickle=False) as file:
