@@ -1,8 +1,7 @@
 """A real abdomen segmented by a model that saw procedural ones alone: Dice by organ, and a figure.
 
     radiffuse predict RUN CT --only images/abdomen --out MASKS
-    radiffuse evaluate MASKS CT --only images/abdomen --prediction-classes abdomen --truth-classes totalsegmentator-v1 \\
-        --out EVAL
+    radiffuse evaluate MASKS CT --only images/abdomen --truth-classes totalsegmentator-v1 --out EVAL
     python benchmarks/ct_abdomen.py EVAL --command "radiffuse ..."
 
 Writes ``ct-abdomen.csv`` and ``docs/images/ct-abdomen.png``.
