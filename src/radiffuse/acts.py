@@ -177,7 +177,7 @@ def info(settings: config.Info) -> None:
         ("radiffuse", content.get("radiffuse")),
         ("data", f"{data.get('root')}, {data.get('cases')} cases, {data.get('patients')} patients"),
         ("from", chosen.get("from_run") or "scratch"),
-        ("network", _network_line(chosen.get("network", {}))),
+        ("network", _network_line(chosen.get("network") or chosen.get("denoiser") or {})),
     ]
     if (run.folder / "plan.json").exists():
         plan = run.plan

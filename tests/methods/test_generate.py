@@ -17,6 +17,7 @@ from radiffuse.config import Diffusion
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import inference_timesteps
 from radiffuse.data.layouts import open_dataset
+from radiffuse.errors import InputError
 from radiffuse.inference.latent import draw_latents, guided
 from radiffuse.nets.pipeline import Synthesizer, load_synthesizer
 
@@ -114,6 +115,12 @@ def test_classes_need_two_images_to_interpolate(
 
     few = tmp_path / "few"
     shutil.copytree(classes, few)
+    before = {"references": few, "strategy": ("variation",), "count": 1, "steps": 2}
+    out = draw(synthesizer, tmp_path / "was", **before)
+    sorted((few / "even").iterdir())[3].unlink()
+    with pytest.raises(InputError, match="holds a generation with embeddings"):
+        draw(synthesizer, out, **before)
+    capsys.readouterr()
     for path in sorted((few / "odd").iterdir())[1:]:
         path.unlink()
     command = ["generate", str(synthesizer), "--references", str(few), "--count", "2"]

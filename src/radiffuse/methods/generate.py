@@ -8,6 +8,7 @@ goes on, and any image can be drawn again.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -43,7 +44,8 @@ STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"
 FREE = ("out", "batch", "machine", "reader")
-"""Settings that may differ when a generation goes on: what they change is rounding at most."""
+"""Settings that may differ when a generation goes on: what they change is rounding at most, or the references, whose
+embeddings are compared themselves."""
 MARK = "This image is synthetic. It was drawn by a model and shows no patient."
 
 
@@ -120,8 +122,13 @@ def generate(settings: Generate) -> Path:
     synthesizer = load_synthesizer(run.model, len(run.plan.channels))
     _verify(settings, strategies, synthesizer.diffusion.num_train_timesteps)
     model = fingerprint(synthesizer.denoiser)[:16]
-    out = _begin(settings, model, run.plan)
+    wanted = {k: v for k, v in to_dict(settings).items() if k not in FREE} | {"model": model}
+    out = _begin(settings, wanted, run.plan)
     references = _references(settings, run, synthesizer, strategies)
+    digest = hashlib.sha256(references.embeddings.numpy().tobytes()) if references else None
+    wanted["embeddings"] = digest.hexdigest()[:16] if digest else None
+    _agree(out, wanted)
+    write_json(out / SETTINGS, wanted)
     synthesizer.to(make_fabric(settings.machine).device)
     drawing = _Drawing(settings, synthesizer, references, model, run.plan, out)
     line, total = ProgressLine("drawing"), settings.count * len(strategies)
@@ -155,25 +162,16 @@ def _verify(settings: Generate, strategies: Sequence[str], timesteps: int) -> No
         )
 
 
-def _begin(settings: Generate, model: str, plan: Plan) -> Path:
+def _begin(settings: Generate, wanted: Mapping[str, Any], plan: Plan) -> Path:
     """The folder, new or of the same generation.
 
     Raises:
         InputError: It holds something else, or the disk is too small.
     """
-    out, path = Path(settings.out), Path(settings.out) / SETTINGS
-    wanted = {k: v for k, v in to_dict(settings).items() if k not in FREE} | {"model": model}
-    if out.is_dir() and any(out.iterdir()) and not path.is_file():
+    out = Path(settings.out)
+    if out.is_dir() and any(out.iterdir()) and not (out / SETTINGS).is_file():
         raise InputError(out, "is not empty and no generation", "Choose another --out")
-    if path.is_file():
-        found = read_json(path)
-        for key, value in wanted.items():
-            if found.get(key) != value:
-                raise InputError(
-                    out,
-                    f"holds a generation with {key} = {found.get(key)}, not {value}",
-                    "Choose another --out, or give the same settings to go on",
-                )
+    _agree(out, wanted)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,8 +187,19 @@ def _begin(settings: Generate, model: str, plan: Plan) -> Path:
             f"would take {needed / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB left",
             "Lower --count, or choose another disk",
         )
-    write_json(path, wanted)
     return out
+
+
+def _agree(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with a generation of other settings or references."""
+    found = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else wanted
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise InputError(
+                out,
+                f"holds a generation with {key} = {found.get(key)}, not {value}",
+                "Choose another --out, or give the same settings and references to go on",
+            )
 
 
 def _references(

@@ -186,6 +186,9 @@ class _Branch(nn.Module):
                 image_size=size,
                 patch_size=settings.patch,
                 num_channels=channels,
+                # The usual 0.02 fits a width of 768 and more; a narrow network would start with tokens that hardly
+                # depend on the image, and attention that does not tell places apart. [ours]
+                initializer_range=settings.width**-0.5,
             )
         )
         # Of masked image modelling, which DINO does not do; unused weights would stop a distributed run.
