@@ -18,7 +18,7 @@ FLOORS = [
     {"methods"},
     {"study_sources"},
     {"study_runs"},
-    {"studies", "acts", "dry_run"},
+    {"studies", "augmenting", "acts", "dry_run"},
     {"cli", "demo", "__main__", "__init__"},
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}
@@ -37,6 +37,7 @@ TASKS = {
     ("synthesize", "latent_denoising"),
     ("fidelity", "judging"),
     ("memorization", "judging"),
+    ("classify", "classification"),
 }
 """What an act trains, where that fills a file of its own."""
 

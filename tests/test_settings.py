@@ -27,6 +27,8 @@ REQUIRED = {
     "generate": ["r", "--out", "o"],
     "zeroshot": ["r", "d", "--out", "o"],
     "fidelity": ["r", "f"],
+    "classify": ["d", "--out", "o"],
+    "augment": ["d", "--out", "o"],
     "memorization": ["r", "f", "--out", "o"],
     "finetune": ["d", "--out", "o"],
     "probe": ["d", "--from", "r", "--out", "o"],

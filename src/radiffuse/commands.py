@@ -150,6 +150,18 @@ COMMANDS: dict[str, Command] = {
         "radiffuse.methods.memorization:memorization",
         ("radiffuse memorization REAL FAKE --out runs/copies",),
     ),
+    "classify": Command(
+        config.Classify,
+        "radiffuse.methods.classify:classify",
+        ("radiffuse classify CLASSES --labels 200 --with FAKE --ratio 5 --out runs/class",),
+    ),
+    "augment": Command(
+        config.Augment,
+        "radiffuse.augmenting:augment",
+        (
+            "radiffuse augment CLASSES --with runs/synth --ratios 0,1,5,10 --pools 50,200,1000 --out runs/aug",
+        ),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",

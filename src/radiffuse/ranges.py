@@ -150,6 +150,13 @@ RANGES: dict[str, dict[str, Range]] = {
     },
     "Fidelity": {"draws": AT_LEAST_1, "seed": AT_LEAST_0},
     "Memorization": {"percentile": (50, 100), "pairs": AT_LEAST_1},
+    "Classify": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "ratio": AT_LEAST_0},
+    "Augment": {
+        "ratios": AT_LEAST_0,
+        "pools": AT_LEAST_1,
+        "draws": AT_LEAST_1,
+        "samples": AT_LEAST_1,
+    },
     "Anatomy": {"count": AT_LEAST_1, "size": AT_LEAST_1, "seed": AT_LEAST_0, "start": AT_LEAST_0},
     "Sample": {"count": AT_LEAST_1, "steps": AT_LEAST_1, "seed": AT_LEAST_0},
 }

@@ -25,7 +25,7 @@ from .errors import InputError
 from .ranges import verify_ranges
 
 RECIPES = Path(__file__).parent / "recipes"
-ALIASES = {"from": "from_run", "from_": "from_run"}
+ALIASES = {"from": "from_run", "from_": "from_run", "with": "with_run", "with_": "with_run"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from .acts import (
     Sample,
     Study,
 )
+from .classification import Augment, Classify
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
@@ -46,9 +47,11 @@ __all__ = [
     "PRESETS",
     "VIEWS_AUGMENTATION",
     "Anatomy",
+    "Augment",
     "Augmentation",
     "AutoencoderSettings",
     "Check",
+    "Classify",
     "Contrast",
     "Coordinates",
     "Data",

@@ -24,6 +24,7 @@ class Data:
         "table",
         "coco",
         "totalsegmentator",
+        "chest",
     ] = "auto"
     """How the folder is organized; auto looks. See docs/reference/layouts.md."""
     group: str | None = None
@@ -41,6 +42,11 @@ class Data:
     """Names of the classes, background first, one for each of ``label_values``; values of the same name are one class,
     so 0,1,255 and background,muscle,muscle make two. One word, btcv, flare22, amos22 or totalsegmentator, stands for
     the names of that set. None: the names that the data set declares."""
+    views: tuple[str, ...] | None = None
+    """Public chest sets: only films of these views, such as pa,ap; None: all."""
+    finding: str | None = None
+    """Public chest sets: the finding that makes the class of a film, such as effusion: ``effusion`` where it is
+    present, ``no effusion`` where it is absent; films where it is uncertain or unknown have no class."""
     skip_bad: bool = False
     """Leave unusable files out, with a line in the report, instead of stopping."""
     cache: str | None = None

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
+"""What a data set says of a finding; what it does not tell is unknown, which is neither of these."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -28,6 +31,8 @@ class Case:
         place: Place in the file that lists the sites, or 0.
         label_values: Values of the label map that each class has, background first; () where they are 0, 1, 2, ...
         ignore_value: Value of the label map that is not to be counted, beside 255, or None.
+        view: Such as ``"pa"``, ``"ap"`` or ``"lateral"``, where the data set says so, or ''.
+        findings: Names of findings with ``PRESENT``, ``ABSENT`` or ``UNCERTAIN``; unknown ones are not in it.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Case:
     place: int = 0
     label_values: tuple[tuple[int, ...], ...] = ()
     ignore_value: int | None = None
+    view: str = ""
+    findings: tuple[tuple[str, int], ...] = ()
 
     @property
     def label_files(self) -> tuple[Path, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from ..errors import InputError
 from .issues import Issue
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+MOST_TEXT = 2**30
+"""Bytes that a compressed table may unfold to."""
 
 
 def read_json(path: Path) -> Any:
@@ -30,7 +34,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV, TSV or Parquet file as text, by lower-case column name; empty cells are ''.
+    """Rows of a CSV (also ``.csv.gz``), TSV or Parquet file as text, by lower-case column name; empty cells are ''.
 
     Raises:
         InputError: It cannot be read, has no rows, or repeats a column.
@@ -39,7 +43,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         rows = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path)
     except InputError:
         raise
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        csv.Error,
+    ) as error:  # pyarrow's errors are ValueErrors
         raise InputError(path, f"is no readable table ({error})", "Save it again as CSV") from None
     if not rows:
         raise InputError(path, "holds no rows", "Give a header line and one row per image")
@@ -47,7 +57,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def _delimited(path: Path) -> list[dict[str, str]]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = _unfolded(path) if path.suffix == ".gz" else path.read_text(encoding="utf-8-sig")
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     lines = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row]
@@ -65,6 +75,14 @@ def _delimited(path: Path) -> list[dict[str, str]]:
             )
     padded = [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
     return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in padded]
+
+
+def _unfolded(path: Path) -> str:
+    with gzip.open(path) as file:
+        content = file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise InputError(path, f"unfolds to more than {MOST_TEXT} bytes", "Give a smaller table")
+    return content.decode("utf-8-sig")
 
 
 def _parquet(path: Path) -> list[dict[str, str]]:

@@ -43,6 +43,10 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     if config["kind"] == "coordinates":
         scale = tuple(float(v) for v in config["scale"])
         return CoordinateRegressor(_dataclass(UNetConfig, config["unet"]), scale)
+    if config["kind"] == "classifier":
+        from .classifier import Classifier
+
+        return Classifier(config["name"], int(config["channels"]), tuple(config["classes"]))
     unet = _unet(config)
     if config["kind"] == "denoiser":
         return unet

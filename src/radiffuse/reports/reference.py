@@ -121,7 +121,8 @@ def _table(
 def _flag(field: dataclasses.Field[Any], prefix: str) -> str:
     if field.metadata.get("positional"):
         return field.name.upper()
-    name = "from" if field.name == "from_run" else field.name.replace("_", "-")
+    short = {"from_run": "from", "with_run": "with"}
+    name = short.get(field.name, field.name.replace("_", "-"))
     return f"`--{prefix}{name}`"
 
 

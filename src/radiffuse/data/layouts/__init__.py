@@ -18,7 +18,19 @@ from ..dataset import Dataset
 from ..issues import Issue, raise_first, some
 from ..listing import own_folder, walk
 from ..readers import SUFFIXES
-from . import classes, coco, dicom, images, msd, nnunet, pairs, suffixes, table, totalsegmentator
+from . import (
+    chest,
+    classes,
+    coco,
+    dicom,
+    images,
+    msd,
+    nnunet,
+    pairs,
+    suffixes,
+    table,
+    totalsegmentator,
+)
 
 Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 
@@ -29,6 +41,7 @@ LAYOUTS: dict[str, Layout] = {
     "pairs": pairs.read,
     "totalsegmentator": totalsegmentator.read,
     "suffixes": suffixes.read,
+    "chest": chest.read,
     "table": table.read,
     "dicom": dicom.read,
     "classes": classes.read,
@@ -43,6 +56,7 @@ EXPECTED = {
     "pairs": "images/ and labels/ (or masks/) with files of the same names",
     "totalsegmentator": "folders that hold a scan and segmentations/ with a mask per structure",
     "suffixes": "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)",
+    "chest": "the table of NIH ChestX-ray14, CheXpert, MIMIC-CXR-JPG, PadChest or VinDr-CXR",
     "table": "a CSV or Parquet file with a column 'image'",
     "dicom": "a tree of DICOM files and nothing else",
     "classes": "two or more folders of images, one per class",
