@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Two workers share the cores: one thread each is faster, and sums are added in the same order in every test.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TINY = {
     "preset": "tiny",
@@ -26,6 +31,16 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache."""
     monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """What a run sets with ``--machine.threads`` is put back: the number decides how sums are rounded."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,8 @@ def from_dict(settings_type: type, values: Mapping[str, Any]) -> Any:
 
 def completed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """A command's settings as an earlier version wrote them; those it did not know yet take their defaults."""
-    return to_dict(from_dict(COMMANDS[command].settings, values))
+    known = to_dict(COMMANDS[command].settings()) if command in COMMANDS else {}
+    return _merge(known, values)
 
 
 # ------------------------------------------------------------------------------------------------ internal

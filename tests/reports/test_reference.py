@@ -25,8 +25,8 @@ def test_every_setting_of_every_command_is_on_it() -> None:
     for title, command in COMMANDS.items():
         assert f"## `{title}`" in text
         for field in dataclasses.fields(command.settings):
-            name = "from" if field.name == "from_run" else field.name.replace("_", "-")
-            nested = field.name in ("pretrain", "finetune", "diffseg", "probing")
+            name = field.name.removesuffix("_run").replace("_", "-")
+            nested = field.name in ("pretrain", "finetune", "diffseg", "probing", "classify")
             shown = (f"`--{name}`", f"| {field.name.upper()} |", f"(#{name})")
             assert nested or any(words in text for words in shown), field.name
 
