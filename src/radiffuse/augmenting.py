@@ -199,14 +199,14 @@ def _drawn(
     paths = sorted(_path(case, dataset) for case in dataset if case.name in names)
     only = "^(?:" + "|".join(re.escape(path) for path in paths) + ")$"
     # Each film is parent equally often, so every class gets its share; manifold draws classes at random.
-    wanted = pool * math.ceil(max(settings.ratios) / len(settings.strategy))
-    if "manifold" in settings.strategy:
+    wanted = pool * math.ceil(max(settings.ratios) / len(settings.drawing.strategy))
+    if "manifold" in settings.drawing.strategy:
         wanted = math.ceil(1.3 * wanted) + 16
     generate(
         Generate(
+            **vars(settings.drawing),
             run=str(run.folder),
             out=str(out),
-            strategy=settings.strategy,
             references=settings.data,
             count=wanted,
             seed=draw,
@@ -240,7 +240,7 @@ def _refuse_other(settings: Augment, path: Path) -> None:
     before = completed("augment", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     now = to_dict(settings)
     free = ("machine", "reader")
-    for key in ("data", "with_run", "strategy", "classify"):
+    for key in ("data", "with_run", "drawing", "classify"):
         old, new = (
             {k: v for k, v in group.items() if k not in free} if isinstance(group, dict) else group
             for group in (before.get(key), now[key])

@@ -13,6 +13,13 @@ AT_LEAST_0: Range = (0, math.inf)
 AT_LEAST_1: Range = (1, math.inf)
 SHARE: Range = (0, 1)
 
+DRAWING: dict[str, Range] = {
+    "strength": AT_LEAST_0,
+    "guidance": AT_LEAST_0,
+    "steps": AT_LEAST_1,
+    "batch": AT_LEAST_1,
+}
+
 RANGES: dict[str, dict[str, Range]] = {
     "Network": {
         "width": AT_LEAST_1,
@@ -140,14 +147,8 @@ RANGES: dict[str, dict[str, Range]] = {
     },
     "Synthesize": {"null": SHARE, "limit": AT_LEAST_1},
     "ZeroShot": {"seed": AT_LEAST_0},
-    "Generate": {
-        "count": AT_LEAST_1,
-        "strength": AT_LEAST_0,
-        "guidance": AT_LEAST_0,
-        "steps": AT_LEAST_1,
-        "batch": AT_LEAST_1,
-        "seed": AT_LEAST_0,
-    },
+    "Drawing": DRAWING,
+    "Generate": {"count": AT_LEAST_1, "seed": AT_LEAST_0, **DRAWING},
     "Fidelity": {"draws": AT_LEAST_1, "seed": AT_LEAST_0},
     "Memorization": {"percentile": (50, 100), "pairs": AT_LEAST_1},
     "Classify": {"labels": AT_LEAST_1, "draw": AT_LEAST_0, "ratio": AT_LEAST_0},

@@ -163,7 +163,7 @@ def test_a_synthesizer_draws_from_the_films_of_each_pool(
         ratios=(1.0,),
         pools=(6,),
         draws=1,
-        strategy=("variation",),
+        drawing={"strategy": ("variation",)},
         samples=10,
         classify=classify,
     )

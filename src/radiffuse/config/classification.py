@@ -7,7 +7,7 @@ from typing import Literal
 
 from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Machine, Training
-from .synthesis import SynthesisStrategy
+from .synthesis import Drawing
 from .types import POSITIONAL, Floats, Ints
 
 
@@ -73,7 +73,7 @@ class Augment:
     """Numbers of real films."""
     draws: int = 3
     """Random draws of each pool; the draw is the seed of the training too."""
-    strategy: tuple[SynthesisStrategy, ...] = ("interpolate",)
+    drawing: Drawing = Drawing(strategy=("interpolate",))
     """How a run of synthesize draws, see radiffuse generate."""
     samples: int = 500
     """Bootstrap samples of the intervals."""

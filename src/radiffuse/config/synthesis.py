@@ -159,22 +159,13 @@ class Synthesize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
-    """Draw synthetic images from a synthesizer, each with its provenance; the output is a data set."""
+class Drawing:
+    """How a synthesizer draws."""
 
-    run: str = field(default="", metadata=POSITIONAL)
-    """Run of radiffuse synthesize."""
-    out: str = ""
-    """Folder for the images and provenance.csv; finished images are kept when the command is run again."""
     strategy: tuple[SynthesisStrategy, ...] = ("variation",)
     """One or several. variation: the embedding of a real image, new noise; interpolate: between two real images of a
     class; perturb: a real image's embedding, moved as the class varies; from-image: a real image noised to
     ``strength``; manifold: drawn from a density fitted to the embeddings."""
-    references: str | None = None
-    """Real images that the embeddings come from; None: those that the run was trained on. manifold uses the density
-    that the run holds, unless references are given."""
-    count: int = 100
-    """Images of each strategy."""
     strength: float = 0.5
     """perturb: size of the move, in standard deviations of the class; from-image: share of the timesteps, 0 to 1."""
     guidance: float = 1.5
@@ -185,6 +176,21 @@ class Generate:
     """Inference steps. [related]"""
     batch: int = 32
     """Images drawn together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Drawing):
+    """Draw synthetic images from a synthesizer, each with its provenance; the output is a data set."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run of radiffuse synthesize."""
+    out: str = ""
+    """Folder for the images and provenance.csv; finished images are kept when the command is run again."""
+    references: str | None = None
+    """Real images that the embeddings come from; None: those that the run was trained on. manifold uses the density
+    that the run holds, unless references are given."""
+    count: int = 100
+    """Images of each strategy."""
     seed: int = 0
     """Seed; image i of a strategy depends on it, on i and on the references."""
     reader: Data = Data()

@@ -54,6 +54,7 @@ def _sections() -> Iterator[str]:
         examples = "".join(f"    {example}\n" for example in command.examples)
         yield f"## `{name}`\n\n{command.summary}\n\n{examples}\n"
         fields = [f for f in dataclasses.fields(cls) if not _is_group(_hints(cls)[f.name])]
+        fields.sort(key=lambda field: field.name not in vars(cls)["__annotations__"])
         yield _table(cls, fields, "", [("default", cls())])
         nested: list[str] = []
         groups: list[str] = []
@@ -161,7 +162,9 @@ def _presets() -> str:
 def _meanings(cls: type) -> dict[str, str]:
     from docstring_parser import parse_from_object
 
-    return {p.arg_name: p.description or "" for p in parse_from_object(cls).params}
+    bases = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
+    found = (p for base in bases for p in parse_from_object(base).params)
+    return {p.arg_name: p.description or "" for p in found}
 
 
 def _first_line(cls: type) -> str:
