@@ -43,6 +43,16 @@ def test_two_regions_are_two_segments() -> None:
     assert len(segments(aggregate([several], (4, 4)), threshold=0.5)) == 16
 
 
+@pytest.mark.parametrize("leak", [0.001, 0.3, 0.45, 0.48])
+def test_how_sharp_the_maps_are_does_not_matter(leak: float) -> None:
+    noise = torch.rand(64, 64, generator=torch.Generator().manual_seed(1)) * (0.5 - leak) * 0.1
+    found = segments(aggregate([halves(8, 8, leak) * (1 + noise)], (8, 8)))
+    label = found.argmax(0)
+    assert len(found) == 2
+    assert len(label[:, :4].unique()) == len(label[:, 4:].unique()) == 1
+    assert label[0, 0] != label[0, 7]
+
+
 def test_finer_maps_weigh_more_and_coarse_queries_cover_their_block() -> None:
     # The finest grid attends to the first place, the coarse one to the last.
     fine, coarse = torch.zeros(16, 16), torch.zeros(4, 4)
