@@ -1,9 +1,9 @@
 """Image synthesis measured: ``python benchmarks/synthesis.py CLASSES --lungs LUNGS --work FOLDER``.
 
 The films are parted by patient: the generator learns from one part, without classes, and is judged on the other.
-Fidelity is measured along the training and by sampling strategy, then memorization, what synthetic films add to classification,
-and lungs segmented without labels. Every part is a command that resumes, so the same call goes on; ``--only`` does
-some of them. Writes ``synthesis-*.csv`` and a grid of samples.
+Fidelity is measured along the training and by sampling strategy, then memorization, what synthetic films add to
+classification, and lungs segmented without labels. Every part is a command that resumes, so the same call goes on;
+``--only`` does some of them. Writes ``synthesis-*.csv`` and a grid of samples.
 """
 
 from __future__ import annotations
