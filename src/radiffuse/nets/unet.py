@@ -174,7 +174,7 @@ class UNet(nn.Module):
                 h = self._run(stage.resample, h, embedding)
             found[f"up.{i}"] = h
         if "output" in taps:
-            found["output"] = self.head(self.norm(h)).to(x.dtype)
+            found["output"] = self.norm.into(self.head, h).to(x.dtype)
         return {name: feature for name, feature in found.items() if name in taps}
 
     def initialize(self, generator: torch.Generator) -> None:
