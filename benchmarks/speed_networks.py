@@ -274,7 +274,7 @@ def _watched(work: Callable[[], object]) -> Mapping[str, float]:
 
 
 PARTS: dict[str, Callable[[], Contest]] = {
-    "train2d-64": lambda: training(2, 64, 2),
+    "train2d-64": lambda: training(2, 64, 4),
     "train2d-128": lambda: training(2, 128, 1),
     "train3d": lambda: training(3, 48, 1),
     "memory3d": memory,

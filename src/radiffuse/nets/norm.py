@@ -190,9 +190,14 @@ def _activate(x: Tensor, slope: Tensor, intercept: Tensor, silu: bool) -> Tensor
     result = torch.empty_like(x)
     rows, out = _rows(x), _rows(result)
     slope, intercept = _spread(slope, rows), _spread(intercept, rows)
+    direct = x.dtype == torch.float32
     for block in _blocks(rows):
-        h = torch.addcmul(intercept[block[0]], rows[block].float(), slope[block[0]])
-        out[block] = F.silu(h, inplace=True) if silu else h
+        h = out[block] if direct else torch.empty(rows[block].shape)
+        torch.addcmul(intercept[block[0]], rows[block].float(), slope[block[0]], out=h)
+        if silu:
+            F.silu(h, inplace=True)
+        if not direct:
+            out[block] = h
     return result
 
 
@@ -218,12 +223,18 @@ def _norm_backward(
         h = torch.addcmul(wide_intercept[block[0]], values, wide_slope[block[0]])
         return torch.ops.aten.silu_backward(grads[block].float(), h)  # type: ignore[no-any-return]
 
+    result = torch.empty_like(x)
+    out = _rows(result)
+    # In float32 the result holds the gradient before the SiLU until its own value is known.
+    direct = x.dtype == torch.float32
     # Sums over positions of grad and of grad times the normalized x, per image and channel.
     total = torch.zeros(len(x), rows.shape[2])
     product = torch.zeros_like(total)
     for block in _blocks(rows):
         values = rows[block].float()
         inner = before_silu(block, values)
+        if direct:
+            out[block] = inner
         total[block[0]] += inner.sum(1)
         product[block[0]] += (inner * values).sum(1)
     grad_offset = _by_channel(total, x)
@@ -232,13 +243,15 @@ def _norm_backward(
     count = x[0, 0].numel()
     share = inverse_std * _group_mean(gain * grad_offset, groups) / count
     slant = inverse_std**2 * _group_mean(gain * grad_gain, groups) / count
-    result = torch.empty_like(x)
-    out = _rows(result)
     wide_slant, wide_rest = _spread(-slant, rows), _spread(slant * mean - share, rows)
     for block in _blocks(rows):
         values = rows[block].float()
         part = torch.addcmul(wide_rest[block[0]], values, wide_slant[block[0]])
-        out[block] = part.addcmul_(before_silu(block, values), wide_slope[block[0]])
+        inner = out[block] if direct else before_silu(block, values)
+        if direct:
+            torch.addcmul(part, inner, wide_slope[block[0]], out=inner)
+        else:
+            out[block] = part.addcmul_(inner, wide_slope[block[0]])
     return result, grad_gain, grad_offset
 
 
