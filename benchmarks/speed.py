@@ -17,7 +17,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,14 +61,17 @@ class Contest:
 
     Attributes:
         actions: Side by name.
-        comparisons: Rows; may be a function of the first turn, to choose the best of several rivals.
+        comparisons: Gives the rows, once every side has run.
         threads: Of arithmetic.
+        note: What a reader of the table should know.
+        warm: Whether every side runs once before the first turn.
     """
 
     actions: dict[str, Action]
     comparisons: Callable[[], list[Comparison]]
     threads: int = 1
     note: str = ""
+    warm: bool = True
     turns: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
 
 
@@ -86,6 +90,8 @@ def in_a_child(work: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
     if child == 0:
         try:
             os.write(writer, json.dumps(dict(work())).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writer)
@@ -97,8 +103,8 @@ def in_a_child(work: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
     return dict(json.loads(content))
 
 
-def parts() -> dict[str, Callable[[], Contest]]:
-    """Every part, by name."""
+def parts() -> dict[str, Callable[[Sequence[str]], Contest]]:
+    """Every part, by name; each takes the names of the sides of earlier turns, if there were any."""
     import speed_data
     import speed_machine
     import speed_networks
@@ -106,7 +112,7 @@ def parts() -> dict[str, Callable[[], Contest]]:
     return speed_machine.PARTS | speed_networks.PARTS | speed_data.PARTS
 
 
-def run(name: str, make: Callable[[], Contest], scratch: Path, fresh: bool) -> None:
+def run(name: str, make: Callable[[Sequence[str]], Contest], scratch: Path, fresh: bool) -> None:
     """Repeat what is not yet there, then write the rows."""
     import torch
 
@@ -114,10 +120,11 @@ def run(name: str, make: Callable[[], Contest], scratch: Path, fresh: bool) -> N
     scratch.mkdir(parents=True, exist_ok=True)
     if fresh:
         path.unlink(missing_ok=True)
-    contest = make()
-    torch.set_num_threads(contest.threads)
     turns = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if not turns:
+    torch.set_num_threads(1)
+    contest = make(tuple(turns[0]) if turns else ())
+    torch.set_num_threads(contest.threads)
+    if len(turns) < REPETITIONS and contest.warm:
         for action in contest.actions.values():
             action()  # warm up
     while len(turns) < REPETITIONS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def scratch(name: str) -> Path:
     return Path(tempfile.gettempdir()) / "radiffuse-speed" / name
 
 
-def preparing(workers: int) -> Contest:
+def preparing(workers: int, known: Sequence[str] = ()) -> Contest:
     """1,000 films to arrays of 256 x 256: a fifth of them in each turn."""
     import monai.transforms as m
 
@@ -107,7 +107,7 @@ def preparing(workers: int) -> Contest:
     return Contest({"ours": lambda: side(mine), "MONAI": lambda: side(theirs)}, row, workers, note)
 
 
-def patches() -> Contest:
+def patches(known: Sequence[str] = ()) -> Contest:
     """Random patches of prepared volumes, and what memory they take with few and with many cases."""
     import monai.transforms as m
     from monai.data import DataLoader, PersistentDataset
@@ -179,7 +179,7 @@ def patches() -> Contest:
     return Contest(actions, rows, note="batches of 4, no augmentation; files in the page cache")
 
 
-def films2d() -> Contest:
+def films2d(known: Sequence[str] = ()) -> Contest:
     """Augmented batches of films."""
     import monai.transforms as m
     from monai.data import CacheDataset, DataLoader
@@ -232,7 +232,7 @@ def resident() -> float:
     return float(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-PARTS: dict[str, Callable[[], Contest]] = {
+PARTS: dict[str, Callable[[Sequence[str]], Contest]] = {
     "patches3d": patches,
     "batches2d": films2d,
     "prepare-1": partial(preparing, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from speed import Action, Comparison, Contest, timed
 WEIGHTS = Path(__file__).parents[1] / "src/radiffuse/weights/films-64"
 
 
-def machine() -> Contest:
+def machine(known: Sequence[str] = ()) -> Contest:
     """Bytes per second of a copy, operations per second of a matrix product and of a convolution."""
     source = torch.zeros(2**26)
     target = torch.zeros_like(source)
@@ -36,7 +36,7 @@ def machine() -> Contest:
     return Contest(actions, lambda: rows)
 
 
-def commands() -> Contest:
+def commands(known: Sequence[str] = ()) -> Contest:
     """How long a person waits for the small commands."""
 
     def wait(*words: str) -> Callable[[], Mapping[str, float]]:

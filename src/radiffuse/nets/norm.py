@@ -164,7 +164,7 @@ class _NormConvolution(torch.autograd.Function):
         )
         del h
         assert grad_h is not None
-        grads = _norm_backward(grad_h, *saved, ctx.groups, ctx.silu)
+        grads = _norm_backward(grad_h, *saved, ctx.groups, ctx.silu, overwrite=True)
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None else grad_bias.to(weight.dtype)
         return *grads, grad_weight, grad_bias, None, None, None, None
@@ -210,11 +210,13 @@ def _norm_backward(
     inverse_std: Tensor,
     groups: int,
     silu: bool,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, gain and offset, from that of the result."""
+    """Gradients of x, gain and offset, from that of the result, whose memory may be taken with ``overwrite``."""
     slope = gain * inverse_std
     order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    rows, grads = _rows(x), _rows(grad.contiguous(memory_format=order))
+    grad = grad.contiguous(memory_format=order)
+    rows, grads = _rows(x), _rows(grad)
     wide_slope, wide_intercept = _spread(slope, rows), _spread(offset - slope * mean, rows)
 
     def before_silu(block: tuple[slice, slice], values: Tensor) -> Tensor:
@@ -223,10 +225,10 @@ def _norm_backward(
         h = torch.addcmul(wide_intercept[block[0]], values, wide_slope[block[0]])
         return torch.ops.aten.silu_backward(grads[block].float(), h)  # type: ignore[no-any-return]
 
-    result = torch.empty_like(x)
-    out = _rows(result)
     # In float32 the result holds the gradient before the SiLU until its own value is known.
     direct = x.dtype == torch.float32
+    result = grad if direct and overwrite else torch.empty_like(x)
+    out = _rows(result)
     # Sums over positions of grad and of grad times the normalized x, per image and channel.
     total = torch.zeros(len(x), rows.shape[2])
     product = torch.zeros_like(total)
