@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from radiffuse.nets.blocks import convolution
 from radiffuse.nets.norm import Norm, prefers_channel_sums
 
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -54,3 +55,57 @@ def test_equals_the_plain_operations(
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 24), (31, 31), (37, 1), (3, 3)])
 def test_groups_divide_the_channels(channels: int, groups: int) -> None:
     assert Norm(channels, 32).num_groups == groups
+
+
+@pytest.mark.parametrize("modulated", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "tolerance"),
+    [
+        ((2, 24, 20, 12), torch.float32, 2e-5),
+        ((1, 24, 6, 10), torch.float32, 2e-5),  # a single small image takes a path of its own
+        ((1, 24, 5, 6, 4), torch.float32, 2e-5),
+        ((1, 24, 5, 3, 3), torch.float32, 2e-5),
+        ((2, 128, 40, 40), torch.float32, 5e-5),  # several blocks per image
+        ((2, 24, 4, 6, 8), torch.bfloat16, 2e-2),
+    ],
+)
+def test_norm_into_a_convolution_equals_both(
+    shape: tuple[int, ...], dtype: torch.dtype, tolerance: float, modulated: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator)
+
+    dims, channels = len(shape) - 2, shape[1]
+    norm, convolve = Norm(channels, 8), convolution(dims, channels, 16, 3).to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(draw(channels))
+        norm.bias.copy_(draw(channels))
+    convolve = convolve.to(memory_format=LAYOUTS[dims])  # type: ignore[call-overload]
+    x = (draw(*shape) + 1).to(dtype).to(memory_format=LAYOUTS[dims]).requires_grad_()
+    modulation = [draw(shape[0], channels).requires_grad_() for _ in range(2)] if modulated else []
+    inputs = [x, *norm.parameters(), *convolve.parameters(), *modulation]
+    upstream = draw(shape[0], 16, *shape[2:]).to(dtype)
+
+    found = [y := norm.into(convolve, x, *modulation), *torch.autograd.grad(y, inputs, upstream)]
+    h = F.group_norm(x.float().contiguous(), 8, norm.weight, norm.bias)
+    if modulated:
+        scale, shift = (m.reshape(shape[0], channels, *[1] * dims) for m in modulation)
+        h = h * (1 + scale) + shift
+    plain = F.conv2d if dims == 2 else F.conv3d
+    y = plain(F.silu(h), convolve.weight.float(), convolve.bias.float(), padding=1)  # type: ignore[union-attr]
+    wanted = [y, *torch.autograd.grad(y, inputs, upstream.float())]
+    for a, b in zip(found, wanted, strict=True):
+        a, b = a.detach().double(), b.detach().double()
+        assert float((a - b).norm() / b.norm()) < tolerance
+
+
+def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
+    x = torch.randn(2, 32, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: (kept.append(t), t)[1], lambda t: t
+    ):
+        Norm(32, 8).into(convolution(2, 32, 32, 3), x)
+    assert [t.data_ptr() for t in kept if t.shape == x.shape] == [x.data_ptr()]

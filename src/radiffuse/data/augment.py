@@ -37,6 +37,11 @@ class Change:
     noise: float = 0.0
     seed: int = 0
 
+    @property
+    def intensity(self) -> bool:
+        """Whether intensities change."""
+        return (self.brightness, self.contrast, self.gamma, self.noise) != (0.0, 1.0, 1.0, 0.0)
+
 
 def draw(settings: Augmentation, dims: int, rng: np.random.Generator) -> Change:
     """Draw one change for an image with ``dims`` spatial axes."""
@@ -91,6 +96,8 @@ def apply(
                 labels[:, None].float(), grid, "nearest", "reflection", align_corners=False
             )
             labels = nearest[:, 0].round().long()
+    if not any(change.intensity for change in changes):
+        return images.clamp(-1, 1), labels
     return torch.stack([_intensity(c, i) for c, i in zip(changes, images, strict=True)]), labels
 
 

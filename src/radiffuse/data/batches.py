@@ -103,8 +103,11 @@ class Batches:
             index = self.indices[self._order(epoch)[place]]
             # Keyed by position, not by rank: two ranks see together what one rank would see.
             rng = np.random.default_rng((self.seed, 1, position))
-            window = self._window(index, rng)
-            images.append(cut(self.prepared.image(index), window, -1.0).astype(np.float32))
+            image = self.prepared.image(index)
+            window = self._window(index, image.shape[1:], rng)
+            # numpy converts float16 number by number, torch in vectors.
+            part = np.array(cut(image, window, -1.0))
+            images.append(torch.from_numpy(part).float())
             if self.prepared.labelled:
                 labels.append(
                     cut(self.prepared.label(index)[None], window, IGNORE)[0].astype(np.int64)
@@ -112,18 +115,19 @@ class Batches:
             changes.append(draw(self.augmentation, dims, rng))
             names.append(self.prepared.cases[index].name)
         label = torch.from_numpy(np.stack(labels)) if labels else None
-        image, label = apply(changes, torch.from_numpy(np.stack(images)), label)
+        image, label = apply(changes, torch.stack(images), label)
         return Batch(image, label, tuple(names))
 
     def _shuffle(self, epoch: int) -> Array:
         return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))
 
-    def _window(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+    def _window(
+        self, index: int, shape: Sequence[int], rng: np.random.Generator
+    ) -> tuple[int, ...] | None:
         """Where the patch starts, which may be before the volume; None for a whole film."""
         plan = self.prepared.plan
         if plan.spatial_dims == 2:
             return None
-        shape = self.prepared.image(index).shape[1:]
         room = [max(0, n - p) for n, p in zip(shape, plan.size, strict=True)]
         start = [int(rng.integers(r + 1)) for r in room]
         if self.prepared.labelled and rng.random() < FOREGROUND_SHARE:

@@ -70,6 +70,7 @@ class Prepared:
         self.rows = rows
         self.skipped = skipped
         self.labelled = labelled
+        self._layouts: dict[str, tuple[Any, tuple[int, ...], int]] = {}
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -87,21 +88,28 @@ class Prepared:
         if self.plan.spatial_dims == 2:
             film: Array = self._films[self.rows[index]]
             return film
-        return _open(self._volume("image", self.rows[index]))
+        return self._map("image", self.rows[index])
 
     def label(self, index: int) -> Array:
         """uint8 ``(*spatial)``, 255 is ignore; a view of the file."""
         if self.plan.spatial_dims == 2:
             label: Array = self._film_labels[self.rows[index]]
             return label
-        return _open(self._volume("label", self.rows[index]))
+        return self._map("label", self.rows[index])
 
     def foreground(self, index: int) -> Array:
         """3D: int32 ``(n, 3)`` voxels of the foreground, at most a few hundred of each class."""
-        return _open(self._volume("points", self.rows[index]))
+        return self._map("points", self.rows[index])
 
-    def _volume(self, kind: str, row: int) -> Path:
-        return self.folder / f"{kind}-{row:06d}.npy"
+    def _map(self, kind: str, row: int) -> Array:
+        """A file of a volume. It is mapped anew each time, so that its pages can go; its header is parsed once."""
+        path = f"{self.folder}/{kind}-{row:06d}.npy"
+        if path not in self._layouts:
+            array = _open(Path(path))
+            self._layouts[path] = array.dtype, array.shape, array.offset  # type: ignore[attr-defined]
+            return array
+        dtype, shape, offset = self._layouts[path]
+        return np.memmap(path, dtype, "r", offset, shape)
 
 
 def cache_folder(setting: str | None) -> Path:

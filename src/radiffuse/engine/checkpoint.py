@@ -134,4 +134,10 @@ def unflatten_optimizer(
     for name, value in [*tensors.items(), *info["scalars"].items()]:
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, entry in state.items():
+        # Fused optimizers read weights and moments in the order of memory: both must have the same strides.
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                entry[key] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": info["groups"]})

@@ -88,8 +88,9 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         remedy = "Give a run of radiffuse finetune, probe or diffseg"
         raise RunError(run.folder, "is no segmentation run", remedy)
     network = load_network(run.model)
-    if plan.spatial_dims == 2 and machine.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if machine.channels_last:
+        order = torch.channels_last if plan.spatial_dims == 2 else torch.channels_last_3d
+        network = network.to(memory_format=order)  # type: ignore[call-overload]
     network = network.to(device).eval()
     if isinstance(network, ProbedNetwork):
         return Member(str(run.folder), probed(run, network, overrides.head), plan)

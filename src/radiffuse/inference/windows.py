@@ -55,7 +55,7 @@ def slide(
                 total = torch.zeros(len(result), size[0], *padded.shape[2:])
                 norm = torch.zeros(size[0], *padded.shape[2:])
             area = tuple(slice(a, a + p) for a, p in zip(corner, size[1:], strict=True))
-            total[(slice(None), slice(None), *area)] += result * weight
+            total[(slice(None), slice(None), *area)].addcmul_(result, weight)
             norm[(slice(None), *area)] += weight
         done = (rows[place + 1] if place + 1 < len(rows) else padded.shape[1]) - row
         slab = total[:, :done] / norm[:done]

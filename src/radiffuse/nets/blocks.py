@@ -7,7 +7,7 @@ is given, so that a channels-last bf16 network runs without a single conversion 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from radiffuse.config import UNetConfig
 
-from .norm import Norm
+from .convolution import Convolution2d, Convolution3d
+from .norm import Norm, prefers_channel_sums
 
 Direction = Literal["down", "up"]
 
@@ -24,7 +25,7 @@ def convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 ) -> nn.Conv2d | nn.Conv3d:
     """A convolution of 2 or 3 spatial dimensions that keeps the size where the stride is 1."""
-    kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+    kind = Convolution2d if spatial_dims == 2 else Convolution3d
     padding = kernel_size // 2
     return kind(in_channels, out_channels, kernel_size, stride=stride, padding=padding)
 
@@ -121,19 +122,22 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, C_in, *S) to (B, C_out, *S), *S/2 or *2S; embedding (B, 4 width) has passed its SiLU."""
-        h = self.norm1(x)
-        if self.direction is not None:
-            resample = halve if self.direction == "down" else double
-            h, x = resample(h), resample(x)
-        h = self.conv1(h)
-        time = self.time(embedding)
-        if self.scale_shift:
-            h = self.norm2(h, *time.chunk(2, dim=1))
+        if self.direction is None:
+            h = self.norm1.into(self.conv1, x)
         else:
-            h = self.norm2(h + time.to(h.dtype).reshape(*time.shape, *(1,) * (x.ndim - 2)))
-        h = self.conv2(self.dropout(h))
-        result: Tensor = self.skip(x) + h
-        return result
+            resample = halve if self.direction == "down" else double
+            h, x = self.conv1(resample(self.norm1(x))), resample(x)
+        modulation = self.time(embedding)
+        if self.scale_shift:
+            scale_shift = modulation.chunk(2, dim=1)
+        else:
+            scale_shift = ()
+            h = h + modulation.to(h.dtype).reshape(*modulation.shape, *(1,) * (x.ndim - 2))
+        if isinstance(self.dropout, nn.Identity):
+            h = self.norm2.into(self.conv2, h, *scale_shift)
+        else:
+            h = self.conv2(self.dropout(self.norm2(h, *scale_shift)))
+        return h + (x if isinstance(self.skip, nn.Identity) else pointwise(self.skip, x))
 
 
 class AttentionBlock(nn.Module):
@@ -169,6 +173,13 @@ def attention_heads(channels: int, head_channels: int) -> int:
     """Number of heads: ``channels / head_channels``, or the next smaller number that divides the channels."""
     most = max(1, channels // head_channels)
     return max(heads for heads in range(1, most + 1) if channels % heads == 0)
+
+
+def pointwise(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    """A 1x1 convolution, as a matrix product where channels come last: without that, one thread takes a slow path."""
+    if not prefers_channel_sums(x):
+        return cast(Tensor, layer(x))
+    return F.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
 
 
 def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:

@@ -1,13 +1,22 @@
-"""Group normalization, modulation by the time and SiLU as one operation."""
+"""Group normalization, modulation by the time and SiLU as one operation, and the convolution that follows."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from .convolution import convolve, convolve_backward
+
+BLOCK = 1 << 17
+"""Numbers that are worked on together: a few float32 copies of them stay in the cache of a core (1 to 2 MiB)."""
+LANE = 512
+"""Numbers of a row in the inner loops: several positions of few channels are taken for one."""
 
 
 class Norm(nn.GroupNorm):
@@ -38,13 +47,8 @@ class Norm(nn.GroupNorm):
             shift: (B, C), given with ``scale``.
         """
         if prefers_channel_sums(x):
-            gain, offset = self.weight[None].float(), self.bias[None].float()
-            if scale is not None and shift is not None:
-                factor = 1 + scale.float()
-                gain, offset = gain * factor, offset * factor + shift.float()
-            gain, offset = gain.expand(len(x), -1), offset.expand(len(x), -1)
             result = _ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
-                x, gain, offset, self.num_groups, self.eps, self.silu
+                x, *self._gain_and_offset(x, scale, shift), self.num_groups, self.eps, self.silu
             )
             return cast(Tensor, result)
         h = self._normalize(x)
@@ -54,6 +58,42 @@ class Norm(nn.GroupNorm):
                 shift.to(h.dtype).reshape(spread), h, 1 + scale.to(h.dtype).reshape(spread)
             )
         return F.silu(h) if self.silu else h
+
+    def into(
+        self,
+        convolution: nn.Conv2d | nn.Conv3d,
+        x: Tensor,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        """``convolution(self(x, scale, shift))``, which keeps ``x`` alone for the backward pass where it can.
+
+        What the convolution reads is then computed again. That is a small part of the work of a 3x3 convolution,
+        and in three dimensions activations are most of the memory of a training step.
+
+        Args:
+            convolution: Of stride 1.
+            x: (B, C, *S).
+            scale: (B, C) or None.
+            shift: (B, C), given with ``scale``.
+        """
+        if not (prefers_channel_sums(x) and torch.is_grad_enabled()):
+            return cast(Tensor, convolution(self(x, scale, shift)))
+        result = _NormConvolution.apply(  # type: ignore[no-untyped-call]
+            x, *self._gain_and_offset(x, scale, shift), convolution.weight, convolution.bias,
+            convolution.padding, self.num_groups, self.eps, self.silu,
+        )  # fmt: skip
+        return cast(Tensor, result)
+
+    def _gain_and_offset(
+        self, x: Tensor, scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What multiplies and what is added after normalizing: float32 (B, C) each."""
+        gain, offset = self.weight[None].float(), self.bias[None].float()
+        if scale is not None and shift is not None:
+            factor = 1 + scale.float()
+            gain, offset = gain * factor, offset * factor + shift.float()
+        return gain.expand(len(x), -1), offset.expand(len(x), -1)
 
     def _normalize(self, x: Tensor) -> Tensor:
         if x.is_cuda and x.dtype != self.weight.dtype:
@@ -76,7 +116,7 @@ def prefers_channel_sums(x: Tensor) -> bool:
 
 
 class _ChannelsLastNorm(torch.autograd.Function):
-    """``silu(normalized x * gain + offset)`` by sums per channel, which are fast in channels-last order.
+    """``silu(normalized x * gain + offset)`` by sums per channel, block by block.
 
     Keeps only ``x`` for the backward pass, which computes the rest again.
     """
@@ -85,35 +125,168 @@ class _ChannelsLastNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float, silu: bool
     ) -> Tensor:
-        values = x.float()
-        axes = tuple(range(2, x.ndim))
-        mean = _group_mean(values.mean(axes), groups)
-        square = _group_mean((values * values).mean(axes), groups)
-        inverse_std = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
+        mean, inverse_std = _statistics(x, groups, eps)
         ctx.save_for_backward(x, gain, offset, mean, inverse_std)
         ctx.groups, ctx.silu = groups, silu
-        h = _affine(values, gain * inverse_std, offset - gain * inverse_std * mean)
-        return (F.silu(h, inplace=True) if silu else h).to(x.dtype)
+        return _activate(x, gain * inverse_std, offset - gain * inverse_std * mean, silu)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, gain, offset, mean, inverse_std = ctx.saved_tensors
-        values, grad = x.float(), grad.float()
-        slope = gain * inverse_std
-        if ctx.silu:
-            h = _affine(values, slope, offset - slope * mean)
-            grad = torch.ops.aten.silu_backward(grad, h)
-        axes = tuple(range(2, x.ndim))
-        # Sums over positions of grad and of grad times the normalized x, per image and channel.
-        grad_offset = grad.sum(axes)
-        grad_gain = inverse_std * ((grad * values).sum(axes) - mean * grad_offset)
-        # The mean and the variance depend on x as well: their share, per image and group.
-        share = inverse_std * _group_mean(gain * grad_offset, ctx.groups) / x[0, 0].numel()
-        slant = inverse_std**2 * _group_mean(gain * grad_gain, ctx.groups) / x[0, 0].numel()
-        grad_x = _affine(values, -slant, slant * mean - share)
-        grad_x.addcmul_(grad, slope.reshape(*slope.shape, *(1,) * len(axes)))
-        return grad_x.to(x.dtype), grad_gain, grad_offset, None, None, None
+        grads = _norm_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.silu)
+        return *grads, None, None, None
+
+
+class _NormConvolution(torch.autograd.Function):
+    """A convolution of stride 1 after the above; keeps only ``x`` as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None,
+        padding: tuple[int, ...], groups: int, eps: float, silu: bool,
+    ) -> Tensor:  # fmt: skip
+        mean, inverse_std = _statistics(x, groups, eps)
+        ctx.save_for_backward(x, gain, offset, mean, inverse_std, weight)
+        ctx.bias_size = None if bias is None else list(bias.shape)
+        ctx.padding, ctx.groups, ctx.silu = padding, groups, silu
+        h = _activate(x, gain * inverse_std, offset - gain * inverse_std * mean, silu)
+        return convolve(h, weight, bias, (1,) * len(padding), padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, weight = ctx.saved_tensors
+        x, gain, offset, mean, inverse_std = saved
+        h = _activate(x, gain * inverse_std, offset - gain * inverse_std * mean, ctx.silu)
+        wanted = [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]]
+        grad_h, grad_weight, grad_bias = convolve_backward(
+            grad, h.to(grad.dtype), weight.to(grad.dtype), ctx.bias_size, ctx.padding, wanted
+        )
+        del h
+        assert grad_h is not None
+        grads = _norm_backward(grad_h, *saved, ctx.groups, ctx.silu, overwrite=True)
+        grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        grad_bias = None if grad_bias is None else grad_bias.to(weight.dtype)
+        return *grads, grad_weight, grad_bias, None, None, None, None
+
+
+def _statistics(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean, and inverse standard deviation, of the group of each channel: float32 (B, C) each."""
+    rows = _rows(x)
+    total = torch.zeros(len(x), rows.shape[2])
+    square = torch.zeros_like(total)
+    for block in _blocks(rows):
+        values = rows[block].float()
+        total[block[0]] += values.sum(1)
+        square[block[0]] += (values * values).sum(1)
+    count = x[0, 0].numel()
+    mean = _group_mean(_by_channel(total, x) / count, groups)
+    variance = _group_mean(_by_channel(square, x) / count, groups) - mean * mean
+    return mean, variance.clamp(min=0).add(eps).rsqrt()
+
+
+def _activate(x: Tensor, slope: Tensor, intercept: Tensor, silu: bool) -> Tensor:
+    """``x * slope + intercept``, then SiLU if asked for, with slope and intercept (B, C)."""
+    result = torch.empty_like(x)
+    rows, out = _rows(x), _rows(result)
+    slope, intercept = _spread(slope, rows), _spread(intercept, rows)
+    direct = x.dtype == torch.float32
+    for block in _blocks(rows):
+        h = out[block] if direct else torch.empty(rows[block].shape)
+        torch.addcmul(intercept[block[0]], rows[block].float(), slope[block[0]], out=h)
+        if silu:
+            F.silu(h, inplace=True)
+        if not direct:
+            out[block] = h
+    return result
+
+
+def _norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    gain: Tensor,
+    offset: Tensor,
+    mean: Tensor,
+    inverse_std: Tensor,
+    groups: int,
+    silu: bool,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, gain and offset, from that of the result, whose memory may be taken with ``overwrite``."""
+    slope = gain * inverse_std
+    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    grad = grad.contiguous(memory_format=order)
+    rows, grads = _rows(x), _rows(grad)
+    wide_slope, wide_intercept = _spread(slope, rows), _spread(offset - slope * mean, rows)
+
+    def before_silu(block: tuple[slice, slice], values: Tensor) -> Tensor:
+        if not silu:
+            return grads[block].float()
+        h = torch.addcmul(wide_intercept[block[0]], values, wide_slope[block[0]])
+        return torch.ops.aten.silu_backward(grads[block].float(), h)  # type: ignore[no-any-return]
+
+    # In float32 the result holds the gradient before the SiLU until its own value is known.
+    direct = x.dtype == torch.float32
+    result = grad if direct and overwrite else torch.empty_like(x)
+    out = _rows(result)
+    # Sums over positions of grad and of grad times the normalized x, per image and channel.
+    total = torch.zeros(len(x), rows.shape[2])
+    product = torch.zeros_like(total)
+    for block in _blocks(rows):
+        values = rows[block].float()
+        inner = before_silu(block, values)
+        if direct:
+            out[block] = inner
+        total[block[0]] += inner.sum(1)
+        product[block[0]] += (inner * values).sum(1)
+    grad_offset = _by_channel(total, x)
+    grad_gain = inverse_std * (_by_channel(product, x) - mean * grad_offset)
+    # The mean and the variance depend on x as well: their share, per image and group.
+    count = x[0, 0].numel()
+    share = inverse_std * _group_mean(gain * grad_offset, groups) / count
+    slant = inverse_std**2 * _group_mean(gain * grad_gain, groups) / count
+    wide_slant, wide_rest = _spread(-slant, rows), _spread(slant * mean - share, rows)
+    for block in _blocks(rows):
+        values = rows[block].float()
+        part = torch.addcmul(wide_rest[block[0]], values, wide_slant[block[0]])
+        inner = out[block] if direct else before_silu(block, values)
+        if direct:
+            torch.addcmul(part, inner, wide_slope[block[0]], out=inner)
+        else:
+            out[block] = part.addcmul_(inner, wide_slope[block[0]])
+    return result, grad_gain, grad_offset
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A channels-last (B, C, *S) as a view (B, R, W), with W some positions of all channels."""
+    positions, channels = x[0, 0].numel(), x.shape[1]
+    together = 1 << max(0, (LANE // channels).bit_length() - 1)
+    return x.movedim(1, -1).view(len(x), -1, channels * math.gcd(positions, together))
+
+
+def _blocks(rows: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of images and rows that together cover (B, R, W): several images, or a part of one."""
+    images, count, width = rows.shape
+    if count * width <= BLOCK:
+        several = max(1, BLOCK // (count * width))
+        for start in range(0, images, several):
+            yield slice(start, start + several), slice(None)
+        return
+    step = max(1, BLOCK // width)
+    for image in range(images):
+        for start in range(0, count, step):
+            yield slice(image, image + 1), slice(start, start + step)
+
+
+def _by_channel(sums: Tensor, x: Tensor) -> Tensor:
+    """Sums (B, W) over rows as sums (B, C)."""
+    result: Tensor = sums.unflatten(1, (-1, x.shape[1])).sum(1)
+    return result
+
+
+def _spread(channels: Tensor, rows: Tensor) -> Tensor:
+    """(B, C) repeated to fit rows (B, R, W): (B, 1, W)."""
+    return channels.repeat(1, rows.shape[2] // channels.shape[1])[:, None]
 
 
 def _group_mean(channels: Tensor, groups: int) -> Tensor:
@@ -121,9 +294,3 @@ def _group_mean(channels: Tensor, groups: int) -> Tensor:
     grouped = channels.unflatten(1, (groups, -1))
     result: Tensor = grouped.mean(2, keepdim=True).expand_as(grouped).flatten(1)
     return result
-
-
-def _affine(x: Tensor, slope: Tensor, intercept: Tensor) -> Tensor:
-    """``x * slope + intercept`` with slope and intercept (B, C)."""
-    spread = (*slope.shape, *(1,) * (x.ndim - 2))
-    return torch.addcmul(intercept.reshape(spread), x, slope.reshape(spread))

@@ -162,20 +162,27 @@ class UNet(nn.Module):
             skips.append(h)
         h = self._run(self.middle, h, embedding)
 
-        found = {"middle": h}
+        found: dict[str, Tensor] = {}
+
+        def reached(name: str) -> None:
+            if name in taps:  # else its memory is free as soon as it has been used
+                found[name] = h
+
+        reached("middle")
         level = len(self.config.multipliers) - 1
         for i in range(max(depths[tap] for tap in taps)):
             stage = cast(Stage, self.up[i])
-            h = self._run(stage, torch.cat([h, skips.pop()], dim=1), embedding)
+            h = torch.cat([h, skips.pop()], dim=1)
+            h = self._run(stage, h, embedding)
             if (i + 1) % (self.config.blocks + 1) == 0:
-                found[f"level.{level}"] = h
+                reached(f"level.{level}")
                 level -= 1
             if stage.resample is not None:
                 h = self._run(stage.resample, h, embedding)
-            found[f"up.{i}"] = h
+            reached(f"up.{i}")
         if "output" in taps:
-            found["output"] = self.head(self.norm(h)).to(x.dtype)
-        return {name: feature for name, feature in found.items() if name in taps}
+            found["output"] = self.norm.into(self.head, h).to(x.dtype)
+        return found
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draws all weights anew; the last layer of every block and of the network is zero (section 3).
