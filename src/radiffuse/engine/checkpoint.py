@@ -126,12 +126,10 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     return tensors, {"scalars": scalars, "groups": content["param_groups"]}
 
 
-def unflatten_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
-) -> None:
-    """Put back what ``flatten_optimizer`` took out."""
+def unflatten_optimizer(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dictionary that ``flatten_optimizer`` took apart."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *info["scalars"].items()]:
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": info["groups"]})
+    return {"state": state, "param_groups": info["groups"]}
