@@ -10,12 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, TINY, line_of, pretrain_settings, synthesize_settings
 from safetensors.torch import load_file
-from together import Job, run_together
 
 import radiffuse
+from conftest import SIZE, TINY, line_of, pretrain_settings, synthesize_settings
 from radiffuse.distributed import launched
+from together import Job, run_together
 
 
 def weights(run: Path, name: str = "model/raw") -> dict[str, torch.Tensor]:
@@ -129,7 +129,9 @@ def test_every_method_trains_the_same_in_two_processes(
     assert second == []
     for command, settings in every_method(*given, tmp_path / "one"):
         getattr(radiffuse, command)(**settings)
-    logs = sorted(path.parent.relative_to(tmp_path / "one") for path in tmp_path.glob("one/**/log.jsonl"))
+    logs = sorted(
+        path.parent.relative_to(tmp_path / "one") for path in tmp_path.glob("one/**/log.jsonl")
+    )
     assert len(logs) == 18
     for run in logs:
         ours, theirs = losses(tmp_path / "two" / run), losses(tmp_path / "one" / run)

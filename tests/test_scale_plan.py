@@ -19,9 +19,7 @@ def test_the_plan_follows_from_the_measurements(monkeypatch: pytest.MonkeyPatch)
     measured = pd.read_csv(ROOT / "results" / "scale.csv")
     again = scale_plan.plan(measured)
     assert again.to_csv(index=False) == (ROOT / "results" / "scale-plan.csv").read_text()
-    twice = measured.assign(
-        value=measured["value"] * (1 + measured["what"].eq("film 2048 to 256"))
-    )
+    twice = measured.assign(value=measured["value"] * (1 + measured["what"].eq("film 2048 to 256")))
     prepare = scale_plan.plan(twice)["core_hours"] / again["core_hours"]
     assert prepare[0] == pytest.approx(2, rel=0.01)
     assert (prepare[1:] == 1).all()

@@ -16,7 +16,6 @@ import pytest
 
 from radiffuse.config import Data, PlanSettings
 from radiffuse.data import prepare as preparation
-from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
 from radiffuse.data.prepare import Prepared, prepare
@@ -110,7 +109,9 @@ def test_a_worker_is_killed_and_every_case_is_done_once(
 
     far = prepared(unlabelled, tmp_path / "far", scheduler=cluster, progress=kill)
     assert not victims
-    rows = [json.loads(line)["row"] for line in (far.folder / "rows.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)["row"] for line in (far.folder / "rows.jsonl").read_text().splitlines()
+    ]
     assert sorted(rows) == list(range(20))
     assert_same_arrays(far, prepared(unlabelled, tmp_path / "near"))
 
@@ -142,3 +143,49 @@ def test_an_item_that_kills_its_workers_is_bad_and_the_others_are_done(cluster: 
     error = outcomes.pop(3)
     assert "case 3: kills every worker that tries it" in str(error)
     assert outcomes == {n: n for n in (0, 1, 2, 4, 5)}
+
+
+@pytest.mark.slow
+def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
+    films: Path, unlabelled: Path, pretrained: Path, cluster: str, tmp_path: Path
+) -> None:
+    import radiffuse
+    from radiffuse.config import Machine
+    from radiffuse.inference.embedder import features_of, network_of_run
+    from radiffuse.methods.common import find_pretrained
+
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    run = radiffuse.finetune(
+        data=films,
+        from_=str(pretrained),
+        out=tmp_path / "run",
+        training={"steps": 2, "batch_size": 2},
+        reader={"cache": str(tmp_path / "cache")},
+        machine=machine,
+    )
+    near, far = (
+        radiffuse.predict(
+            runs=(str(run.folder),),
+            data=unlabelled,
+            out=tmp_path / str(scheduler is None),
+            machine=machine | {"scheduler": scheduler},
+        )
+        for scheduler in (None, cluster)
+    )
+    names = sorted(path.name for path in near.iterdir())
+    assert names == sorted(path.name for path in far.iterdir())
+    assert len(names) == 21
+    assert all((near / name).read_bytes() == (far / name).read_bytes() for name in names)
+
+    dataset = open_dataset(unlabelled, Data())
+    network = network_of_run(find_pretrained(str(pretrained)), "pretrained")
+    rows = [
+        features_of(
+            network,
+            dataset,
+            Data(cache=str(tmp_path / f"cache-{scheduler is None}")),
+            Machine(accelerator="cpu", precision="32-true", scheduler=scheduler),
+        )[1]
+        for scheduler in (None, cluster)
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5, atol=1e-6)

@@ -76,7 +76,7 @@ def features(
             for start in range(0, len(prepared), BLOCK)
             if start not in done
         )
-        block = partial(_block, prepared, compute, dtype)
+        block = partial(_block, prepared.without_cases(), compute, dtype)
         for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
             if isinstance(values, InputError):
                 raise values

@@ -15,7 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ class Prepared:
     @cached_property
     def _film_labels(self) -> Array:
         return _open(self.folder / "labels.npy")
+
+    def without_cases(self) -> Prepared:
+        """The arrays alone, which are little to send."""
+        return Prepared(self.folder, self.plan, (), self.rows, (), self.labelled)
 
     def image(self, index: int) -> Array:
         """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""
@@ -364,12 +368,19 @@ def _write_film_row(folder: Path, row: int, image: Array, label: Array | None) -
 
 def _write_row(path: Path, row: int, values: Array) -> None:
     """By offset, not through a map: two machines that share a page of it would overwrite each other."""
-    whole = np.load(path, mmap_mode="r", allow_pickle=False)
-    data = np.ascontiguousarray(values, whole.dtype)
-    if data.shape != whole.shape[1:]:
-        raise ValueError(f"a row of shape {data.shape} in an array of {whole.shape}")
     with path.open("r+b", buffering=0) as file:
-        os.pwrite(file.fileno(), data.tobytes(), whole.offset + row * data.nbytes)
+        offset, shape, dtype = _layout(path, os.fstat(file.fileno()).st_ino)
+        data = np.ascontiguousarray(values, dtype)
+        if data.shape != shape[1:]:
+            raise ValueError(f"a row of shape {data.shape} in an array of {shape}")
+        os.pwrite(file.fileno(), data.tobytes(), offset + row * data.nbytes)
+
+
+@lru_cache(maxsize=16)
+def _layout(path: Path, inode: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """First byte, shape and type of an array file; reading the header costs as much as writing a small film."""
+    whole = np.load(path, mmap_mode="r", allow_pickle=False)
+    return whole.offset, whole.shape, whole.dtype
 
 
 def _crc(array: Array, start: int = 0) -> int:

@@ -74,8 +74,9 @@ def resolve_precision(machine: Machine) -> str:
 
 def _processes(machine: Machine) -> tuple[int, int]:
     """Processes per node and nodes: what the launcher started, else what the settings ask for."""
-    asked, started = (machine.devices, machine.num_nodes), launched()
-    if started is None or started == asked:
+    asked = (machine.devices, machine.num_nodes)
+    started = launched() or asked
+    if started in ((1, 1), asked):
         return asked
     if asked != (1, 1):
         raise InputError(
