@@ -3,7 +3,8 @@
 Parts: ``growth`` (10 to 10,000 films), ``sizes`` (films by side, volumes by side), ``processes`` (one against two
 processes, threads against dask) and ``units`` (what the plan for whole collections is computed from). Every
 measurement runs in a forked child, whose peak memory is its own; repetitions of all rows of a part are interleaved, so
-that whatever else the machine does falls on all of them. Rows that are there are kept; ``--again`` measures anew.
+that whatever else the machine does falls on all of them. An interrupted part goes on where it was; ``--again`` begins
+anew.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,60 +63,86 @@ def main() -> None:
     """Measure and write, one part after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=sorted(PARTS), action="append")
-    parser.add_argument("--again", action="store_true", help="measure rows that are there anew")
-    parser.add_argument("--trial", action="store_true", help="one repetition, nothing is written")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there")
+    parser.add_argument("--trial", action="store_true", help="one repetition, nothing is kept")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         for part in given.part or list(PARTS):
-            found = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame()
-            known = set() if given.again or found.empty else set(_keys(found))
+            if given.again:
+                _raw(part).unlink(missing_ok=True)
             rows = [Row(part, *row) for row in PARTS[part](Path(work))]
-            rows = [row for row in rows if row.key not in known]
-            table = pd.DataFrame(measured(rows, Path(work), 1 if given.trial else REPETITIONS))
-            if given.trial or table.empty:
+            if given.trial:
+                for row in rows:
+                    tell(row, in_child(row.measure, Path(work)))
                 continue
-            old = found[[key not in set(_keys(table)) for key in _keys(found)]]
-            fresh = table.assign(**origin(f"python benchmarks/scale.py --part {part}"))
-            merged = pd.concat([old, fresh]).sort_values(["part", "what", "side", "cases"])
-            write_atomic(TABLE, merged.to_csv(index=False))
+            measure(part, rows, Path(work))
+            write(part, rows)
 
 
-def _keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
-    return list(
-        zip(*(table[name] for name in ("part", "what", "cases", "side")), strict=True)
-        if len(table)
-        else []
-    )
-
-
-def measured(rows: list[Row], work: Path, repetitions: int) -> Iterator[dict[str, Any]]:
-    """Median, range and peak memory of every row."""
-    found: dict[tuple[str, str, int, int], list[tuple[float, float]]] = {}
-    for repetition in range(repetitions):
+def measure(part: str, rows: list[Row], work: Path) -> None:
+    """Repeat every row; what an interrupted run has measured is not measured again."""
+    raw = _raw(part)
+    raw.parent.mkdir(exist_ok=True)
+    done = {(entry["row"], entry["repetition"]) for entry in _entries(raw)}
+    for repetition in range(REPETITIONS):
         for row in rows:
-            began = time.monotonic()
+            if (row.key, repetition) in done:
+                continue
             value, peak = in_child(row.measure, work)
-            found.setdefault(row.key, []).append((value, peak))
-            spent = time.monotonic() - began
-            print(
-                f"{repetition} {row.key} {value:.6g} {row.unit} {peak:.0f} MiB {spent:.1f} s",
-                flush=True,
+            tell(row, (value, peak))
+            entry = {"row": row.key, "repetition": repetition, "value": value, "peak": peak}
+            entry |= {"load": os.getloadavg()[0]} | origin(
+                f"python benchmarks/scale.py --part {part}"
             )
-    for row in rows:
-        values = [value for value, _ in found[row.key]]
-        yield {
-            "part": row.part,
-            "what": row.what,
-            "cases": row.cases,
-            "side": row.side,
-            "value": float(f"{statistics.median(values):.4g}"),
-            "low": float(f"{min(values):.4g}"),
-            "high": float(f"{max(values):.4g}"),
-            "unit": row.unit,
-            "repetitions": len(values),
-            "peak_mib": round(statistics.median(peak for _, peak in found[row.key])),
-            "load": round(os.getloadavg()[0], 1),
-        }
+            with raw.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+
+
+def tell(row: Row, found: tuple[float, float]) -> None:
+    """One line about a measurement."""
+    print(f"{row.key} {found[0]:.4g} {row.unit}, {found[1]:.0f} MiB", flush=True)
+
+
+def write(part: str, rows: list[Row]) -> None:
+    """Replace the rows of a part in the table."""
+    table = pd.DataFrame([summary(row, _entries(_raw(part))) for row in rows])
+    if TABLE.exists():
+        old = pd.read_csv(TABLE)
+        table = pd.concat([old[old["part"] != part], table])
+    order = table["part"].map(list(PARTS).index)
+    table = table.assign(order=order).sort_values(["order", "what", "side", "cases"], kind="stable")
+    write_atomic(TABLE, table.drop(columns="order").to_csv(index=False))
+    print(TABLE)
+
+
+def summary(row: Row, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median, range and peak memory of a row."""
+    own = [entry for entry in entries if entry["row"] == row.key]
+    values = [entry["value"] for entry in own]
+    return {
+        "part": row.part,
+        "what": row.what,
+        "cases": row.cases,
+        "side": row.side,
+        "value": float(f"{statistics.median(values):.4g}"),
+        "low": float(f"{min(values):.4g}"),
+        "high": float(f"{max(values):.4g}"),
+        "unit": row.unit,
+        "repetitions": len(values),
+        "peak_mib": round(statistics.median(entry["peak"] for entry in own)),
+        "load": round(statistics.median(entry["load"] for entry in own), 1),
+        **{name: own[-1][name] for name in ("command", "date", "hardware")},
+    }
+
+
+def _raw(part: str) -> Path:
+    """Every repetition, beside the repository's other products."""
+    return RESULTS.parent / "build" / f"scale-{part}.jsonl"
+
+
+def _entries(raw: Path) -> list[dict[str, Any]]:
+    lines = raw.read_text().splitlines() if raw.exists() else []
+    return [(entry := json.loads(line)) | {"row": tuple(entry["row"])} for line in lines]
 
 
 def in_child(measure: Callable[[Path], float], work: Path) -> tuple[float, float]:

@@ -114,7 +114,8 @@ def train(
     wait_for_main()
     torch.manual_seed(training.seed)
     network = task.build()
-    if machine.channels_last:
+    sharded = machine.strategy == "fsdp" and fabric.world_size > 1
+    if machine.channels_last and not sharded:  # shards are cut from contiguous weights
         layout = torch.channels_last if _spatial_dims(network) == 2 else torch.channels_last_3d
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
     average = _averaged(network, training.average_decay)
@@ -123,7 +124,6 @@ def train(
         network.load_state_dict(found.tensors["network"])
         average.load_state_dict(found.tensors["average"])
         task.load_state_dict(found.tensors["task"])
-    sharded = machine.strategy == "fsdp" and fabric.world_size > 1
     template = copy.deepcopy(network) if sharded else network
     share_statistics(network)
     model = fabric.setup_module(torch.compile(network) if machine.compile else network)
