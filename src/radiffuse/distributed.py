@@ -141,7 +141,7 @@ def _sum_over_ranks(tensor: Tensor) -> Tensor:
         def backward(ctx: Any, grad: Tensor) -> Tensor:
             return Sum.forward(ctx, grad.contiguous())
 
-    total: Tensor = Sum.apply(tensor.contiguous())
+    total: Tensor = Sum.apply(tensor.contiguous())  # type: ignore[no-untyped-call]
     return total
 
 

@@ -76,7 +76,7 @@ def test_what_is_not_taken_is_not_done() -> None:
 
     outcomes = each(work, range(10_000), workers=2)
     next(outcomes)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert len(begun) < 200
 
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ def each(
     workers: int | None = None,
     chunk: int = 1,
     name: Callable[[Item], str] = str,
-) -> Iterator[tuple[Item, Result | InputError]]:
+) -> Generator[tuple[Item, Result | InputError], None, None]:
     """Apply a function to every item; outcomes come in the order of the items.
 
     Args:
