@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
 FLOORS = [
     {"errors", "config"},
+    {"distributed"},
     {"files", "commands", "settings", "ranges"},
     {"core"},
     {"nets", "data"},

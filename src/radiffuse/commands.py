@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import config
+from .distributed import launched
+from .errors import InputError
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Command:
         settings: The dataclass of its settings.
         target: ``module:function`` that takes one such object.
         examples: Command lines, for the help and the reference.
+        together: Whether several processes may run it together, each with a share of the training.
     """
 
     settings: type
     target: str
     examples: tuple[str, ...] = ()
+    together: bool = False
 
     @property
     def summary(self) -> str:
@@ -55,6 +60,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse pretrain CT --coordinates runs/where --out runs/pre3d",
             "radiffuse pretrain CT --objective contrastive --out runs/contrast",
         ),
+        together=True,
     ),
     "sample": Command(
         config.Sample,
@@ -65,6 +71,7 @@ COMMANDS: dict[str, Command] = {
         config.Coordinates,
         "radiffuse.methods.coordinates:coordinates",
         ("radiffuse coordinates CT --out runs/where",),
+        together=True,
     ),
     "finetune": Command(
         config.Finetune,
@@ -74,6 +81,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse finetune LABELLED --labels 5 --draw 0 --out runs/scratch",
             "radiffuse finetune LABELLED --from runs/pre --method pixel --labels 5 --out runs/pixel",
         ),
+        together=True,
     ),
     "probe": Command(
         config.Probe,
@@ -82,6 +90,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse probe LABELLED --from runs/pre3d --timesteps 10 --heads linear,nonlinear --out runs/probe",
             "radiffuse probe LABELLED --from runs/pre3d --sweep 1,5,10,15,30,60,100 --out runs/sweep",
         ),
+        together=True,
     ),
     "diffseg": Command(
         config.DiffSeg,
@@ -90,6 +99,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse diffseg LABELLED --strategy recycle --out runs/diff",
             "radiffuse diffseg LABELLED --from runs/pre --labels 5 --out runs/diff",
         ),
+        together=True,
     ),
     "predict": Command(
         config.Predict,
@@ -123,6 +133,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse synthesize IMAGES --config synth-64 --out runs/synth",
             "radiffuse synthesize IMAGES --encoder facebook/dinov2-base --from SD_FOLDER --size 256 --out runs/sd",
         ),
+        together=True,
     ),
     "generate": Command(
         config.Generate,
@@ -154,6 +165,7 @@ COMMANDS: dict[str, Command] = {
         config.Classify,
         "radiffuse.methods.classify:classify",
         ("radiffuse classify CLASSES --labels 200 --with FAKE --ratio 5 --out runs/class",),
+        together=True,
     ),
     "augment": Command(
         config.Augment,
@@ -176,10 +188,25 @@ COMMANDS: dict[str, Command] = {
 
 
 def load_act(name: str) -> Callable[[Any], Any]:
-    """The function behind a command; it takes the command's settings object."""
+    """The function behind a command; it takes the command's settings object.
+
+    It raises ``InputError`` where several processes were started for a command that one process runs.
+    """
     module, _, function = COMMANDS[name].target.partition(":")
     act: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
-    return act
+    return act if COMMANDS[name].together else functools.partial(_alone, name, act)
+
+
+def _alone(name: str, act: Callable[[Any], Any], settings: Any) -> Any:
+    machine = getattr(settings, "machine", config.Machine())
+    devices, nodes = launched() or (machine.devices, machine.num_nodes)
+    if devices * nodes > 1:
+        raise InputError(
+            f"radiffuse {name}",
+            f"is run by one process, not by {devices * nodes}",
+            "Start it without torchrun, srun or --devices; --scheduler spreads cases over machines",
+        )
+    return act(settings)
 
 
 def load_command(name: str) -> Callable[..., Any]:

@@ -10,15 +10,20 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+from .distributed import rank
 from .errors import InputError
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all: into a neighbor first, flushed to disk, then renamed.
 
+    Of several processes that train together only rank 0 writes; the others do nothing here.
+
     Raises:
         InputError: The folder cannot be written or the disk is full; an older file stays as it was.
     """
+    if rank() > 0:
+        return
     data = content.encode("utf-8") if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -46,9 +46,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     whole = module._prepare_row
 
-    def counting(folder, row, case, plan, labelled):  # type: ignore[no-untyped-def]
-        names.append(case.name)
-        return whole(folder, row, case, plan, labelled)
+    def counting(folder, item, **treatment):  # type: ignore[no-untyped-def]
+        names.append(item[1].name)
+        return whole(folder, item, **treatment)
 
     monkeypatch.setattr(module, "_prepare_row", counting)
     return names

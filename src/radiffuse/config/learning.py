@@ -124,11 +124,15 @@ class Machine:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     devices: int = 1
-    """Devices per node; more than one needs torchrun or SLURM, or lets lightning-fabric start the processes."""
+    """Processes per node that train together, one device each. Started with torchrun or srun: leave it, they decide."""
     num_nodes: int = 1
-    """Nodes of a distributed run."""
+    """Nodes of a distributed training; torchrun and srun decide."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several devices share the work."""
+    """How processes train together: ddp, and auto, keep the whole network in each; fsdp a share of its weights,
+    gradients, averages and optimizer state."""
+    scheduler: str | None = None
+    """Address of a dask scheduler, such as tcp://10.0.0.1:8786, whose workers prepare, segment and embed cases; they
+    see the same files at the same paths. None: this machine."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic; auto takes bf16-mixed where the machine has fast bfloat16 (recent GPUs, CPUs with AMX)."""
     compile: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from .augment import apply, draw
 from .batches import Batch, cut
 from .plan import NOT_DARK, Plan
 from .prepare import Prepared
+from .scan import Array
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class CropPairBatches:
         self.augmentation = augmentation
         self.indices = tuple(indices)
         self.nearby = nearby
+        self._order = lru_cache(maxsize=4)(self._shuffle)
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> CropPairs:
         """The batch of a step; with several ranks, the rank's share of it."""
@@ -95,8 +98,7 @@ class CropPairBatches:
         places, names = [], []
         for position in range(first, first + share):
             epoch, place = divmod(position, len(self.indices))
-            order = np.random.default_rng((self.seed, 7, epoch)).permutation(len(self.indices))
-            index = self.indices[order[place]]
+            index = self.indices[self._order(epoch)[place]]
             rng = np.random.default_rng((self.seed, 8, position))
             image = self.prepared.image(index)
             corners = self._corners(image.shape[1:], rng)
@@ -114,6 +116,9 @@ class CropPairBatches:
             torch.tensor(places, dtype=torch.float32),
             self.prepared.plan.body,
         )
+
+    def _shuffle(self, epoch: int) -> Array:
+        return np.random.default_rng((self.seed, 7, epoch)).permutation(len(self.indices))
 
     def _corners(
         self, shape: Sequence[int], rng: np.random.Generator

@@ -13,17 +13,20 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..distributed import rank, wait_for_main
+from ..errors import InputError
 from ..files import reserve
 from .batches import Batch
 from .prepare import Prepared, Progress
 from .scan import Array
+from .workers import each
 
 FORMAT = 1
 BLOCK = 64
@@ -37,24 +40,29 @@ def features(
     weights: str,
     dtype: type[np.floating],
     cache: Path,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Array:
     """Features of every case of a prepared set of films, from the cache where they are there.
 
     Args:
         prepared: The films.
-        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``.
+        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``; goes to workers with the network behind it.
         weights: Hash of the network behind ``compute``, and of how it is used.
         dtype: Stored type.
         cache: Cache folder, see ``prepare.cache_folder``.
+        scheduler: Address of a dask scheduler whose workers compute the features; None: this process.
         progress: Called with (done, total).
 
     Returns:
         ``(N, ...)``, a view of the file, in the order of ``prepared.cases``.
     """
     folder = cache / "features" / _key(prepared, weights, dtype)
-    folder.mkdir(parents=True, exist_ok=True)
     path, log = folder / "rows.npy", folder / "blocks.jsonl"
+    if rank() > 0:
+        wait_for_main()
+        return _read(path)
+    folder.mkdir(parents=True, exist_ok=True)
     shape = tuple(compute(_films(prepared, range(1))).shape[1:])
     _allocate(path, (len(prepared), *shape), dtype)
     done = _finished(path, log)
@@ -63,19 +71,24 @@ def features(
         with log.open("ab") as file:
             file.write(b"\n")
     with log.open("a", encoding="utf-8") as file:
-        for start in range(0, len(prepared), BLOCK):
-            if start in done:
-                continue
-            rows = range(start, min(start + BLOCK, len(prepared)))
-            array[start : rows.stop] = compute(_films(prepared, rows)).cpu().numpy().astype(dtype)
+        blocks = (
+            range(start, min(start + BLOCK, len(prepared)))
+            for start in range(0, len(prepared), BLOCK)
+            if start not in done
+        )
+        block = partial(_block, prepared.without_cases(), compute, dtype)
+        for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
+            if isinstance(values, InputError):
+                raise values
+            array[rows.start : rows.stop] = values
             array.flush()
-            crc = zlib.crc32(np.ascontiguousarray(array[start : rows.stop]).data)
-            file.write(json.dumps({"start": start, "crc32": crc}) + "\n")
+            crc = zlib.crc32(values.data)
+            file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
             file.flush()
             if progress is not None:
                 progress(rows.stop, len(prepared))
-    kept: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return kept
+    wait_for_main()
+    return _read(path)
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,20 @@ class LatentBatches:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _block(
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    dtype: type[np.floating],
+    rows: range,
+) -> Array:
+    return np.ascontiguousarray(compute(_films(prepared, rows)).cpu().numpy().astype(dtype))
+
+
+def _read(path: Path) -> Array:
+    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def _films(prepared: Prepared, rows: range) -> Tensor:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -31,6 +34,7 @@ SPLITS = {
 }
 """Words for a split, in folder names and tables, and what they are here."""
 
+_KNOWN: ContextVar[dict[Path, Listing] | None] = ContextVar("walked folders", default=None)
 _LONGEST_FIRST = sorted({*SUFFIXES, *DICOM_SUFFIXES}, key=len, reverse=True)
 _LINK_REMEDY = "Copy the file in its place, or give the folder that holds both"
 
@@ -105,6 +109,26 @@ def walk(root: Path) -> Listing:
     Raises:
         InputError: The folder itself cannot be listed.
     """
+    known = _KNOWN.get()
+    if known is None:
+        return _walk(root)
+    if root not in known:
+        known[root] = _walk(root)
+    found = known[root]
+    return Listing(list(found.images), list(found.others), list(found.issues))
+
+
+@contextmanager
+def walked_once() -> Iterator[None]:
+    """Within it a folder is walked once, however many layouts look at it."""
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def _walk(root: Path) -> Listing:
     listing = Listing()
     home = root.resolve()
     unreadable: list[OSError] = []
@@ -121,8 +145,8 @@ def walk(root: Path) -> Listing:
         if Path(where) == root:
             raise InputError(issue.where, issue.problem, issue.remedy)
         listing.issues.append(issue)
-    listing.images.sort()
-    listing.others.sort()
+    listing.images.sort(key=lambda path: path.parts)  # as paths compare, but much faster
+    listing.others.sort(key=lambda path: path.parts)
     return listing
 
 

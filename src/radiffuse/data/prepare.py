@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..config import IGNORE
+from ..distributed import rank
 from ..errors import InputError
 from ..files import reserve
 from .cases import read_case_image, read_case_label
@@ -29,11 +30,15 @@ from .dataset import Case, Dataset
 from .plan import Plan
 from .scan import Array
 from .transform import Undo, image_to_plan, label_to_plan
+from .workers import each
 
 FORMAT = 1
 """Part of every key: a change of this file that changes the arrays must raise it."""
 FOREGROUND_POINTS = 512
 """Voxels of each class that are remembered per volume, so that patches can be centered on them."""
+
+CHUNK = 64
+"""Films that a worker of a cluster prepares together: neighbors in the file."""
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +65,7 @@ class Prepared:
         folder: Path,
         plan: Plan,
         cases: tuple[Case, ...],
-        rows: tuple[int, ...],
+        rows: Sequence[int],
         skipped: tuple[Skipped, ...],
         labelled: bool,
     ) -> None:
@@ -75,6 +80,10 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.cases)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open maps, which another process opens itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_films", "_film_labels")}
+
     @cached_property
     def _films(self) -> Array:
         return _open(self.folder / "images.npy")
@@ -82,6 +91,10 @@ class Prepared:
     @cached_property
     def _film_labels(self) -> Array:
         return _open(self.folder / "labels.npy")
+
+    def without_cases(self) -> Prepared:
+        """The arrays alone, which are little to send."""
+        return Prepared(self.folder, self.plan, (), self.rows, (), self.labelled)
 
     def image(self, index: int) -> Array:
         """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""
@@ -129,6 +142,7 @@ def prepare(
     cache: Path,
     skip_bad: bool = False,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Prepare every case of a data set, or take up what is already there.
@@ -140,12 +154,15 @@ def prepare(
         cache: Cache folder, see ``cache_folder``.
         skip_bad: Leave bad cases out and list them, instead of stopping at the first.
         workers: Threads (decoding and resizing run outside the interpreter's lock); None: one per core.
+        scheduler: Address of a dask scheduler whose workers prepare the cases; None: this machine.
         progress: Called with (done, total).
 
     Raises:
         InputError: A case cannot be used and ``skip_bad`` is off, or all of them cannot. Finished rows are kept.
     """
     folder = cache / "prepared" / _set_key(dataset, plan, labelled)
+    if rank() > 0:  # rank 0 has been here
+        return _prepared(folder, dataset, plan, labelled, _logged_rows(folder), {})
     folder.mkdir(parents=True, exist_ok=True)
     if plan.spatial_dims == 2:
         _allocate(folder, dataset, plan, labelled)
@@ -154,22 +171,20 @@ def prepare(
     todo = [i for i in range(len(dataset)) if i not in done]
     bad: dict[int, InputError] = {}
     count = len(done)
-    with (
-        (folder / "rows.jsonl").open("a", encoding="utf-8") as log,
-        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
-    ):
-
-        def one(row: int) -> tuple[int, int | InputError]:
-            try:
-                return row, _prepare_row(folder, row, dataset.cases[row], plan, labelled)
-            except InputError as error:
-                return row, error
-
-        for row, outcome in _bounded_map(pool, one, todo):
+    with (folder / "rows.jsonl").open("a", encoding="utf-8") as log:
+        outcomes = each(
+            partial(_prepare_row, folder, plan=plan, labelled=labelled),
+            ((row, dataset.cases[row]) for row in todo),
+            scheduler=scheduler,
+            workers=workers or None,
+            chunk=CHUNK if plan.spatial_dims == 2 else 1,
+            name=lambda item: str(item[1].images[0]),
+        )
+        for (row, _), outcome in outcomes:
             if isinstance(outcome, InputError):
                 bad[row] = outcome
                 if not skip_bad:
-                    pool.shutdown(wait=True, cancel_futures=True)
+                    outcomes.close()
                     raise outcome
             else:
                 log.write(json.dumps({"row": row, "crc32": outcome}) + "\n")
@@ -179,7 +194,21 @@ def prepare(
                 progress(count, len(dataset))
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
-    good = [i for i in range(len(dataset)) if i not in bad]
+    return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _prepared(
+    folder: Path,
+    dataset: Dataset,
+    plan: Plan,
+    labelled: bool,
+    rows: Collection[int],
+    bad: Mapping[int, InputError],
+) -> Prepared:
+    good = sorted(rows)
     return Prepared(
         folder,
         plan,
@@ -188,9 +217,6 @@ def prepare(
         tuple(Skipped(dataset.cases[i].name, str(error)) for i, error in sorted(bad.items())),
         labelled,
     )
-
-
-# ------------------------------------------------------------------------------------------------ internal
 
 
 def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
@@ -246,19 +272,23 @@ def _is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
+    checksum = _checksums(folder, plan, labelled)
+    return {row for row, crc in _logged_rows(folder).items() if checksum(row) == crc}
+
+
+def _logged_rows(folder: Path) -> dict[int, int]:
+    """Checksums by row, as the log has them."""
     log = folder / "rows.jsonl"
-    if not log.exists():
-        return set()
-    done: set[int] = set()
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-            row, crc = int(entry["row"]), int(entry["crc32"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by a kill: its row is made again
-        if _checksum(folder, row, plan, labelled) == crc:
-            done.add(row)
-    return done
+    rows = {}
+    if log.exists():
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    rows[int(entry["row"])] = int(entry["crc32"])
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line cut short by a kill: its row is made again
+    return rows
 
 
 def _end_last_line(log: Path) -> None:
@@ -268,20 +298,25 @@ def _end_last_line(log: Path) -> None:
             file.write(b"\n")
 
 
-def _checksum(folder: Path, row: int, plan: Plan, labelled: bool) -> int | None:
-    prepared = Prepared(folder, plan, (), (row,), (), labelled)
-    try:
-        crc = _crc(prepared.image(0))
-        if labelled:
-            crc = _crc(prepared.label(0), crc)
-            if plan.spatial_dims == 3:
-                crc = _crc(prepared.foreground(0), crc)
-        return crc
-    except (OSError, ValueError, EOFError, IndexError):
-        return None
+def _checksums(folder: Path, plan: Plan, labelled: bool) -> Callable[[int], int | None]:
+    prepared = Prepared(folder, plan, (), range(sys.maxsize), (), labelled)
+
+    def checksum(row: int) -> int | None:
+        try:
+            crc = _crc(prepared.image(row))
+            if labelled:
+                crc = _crc(prepared.label(row), crc)
+                if plan.spatial_dims == 3:
+                    crc = _crc(prepared.foreground(row), crc)
+            return crc
+        except (OSError, ValueError, EOFError, IndexError):
+            return None
+
+    return checksum
 
 
-def _prepare_row(folder: Path, row: int, case: Case, plan: Plan, labelled: bool) -> int:
+def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: bool) -> int:
+    row, case = item
     scan = read_case_image(case)
     if scan.spatial_dims != plan.spatial_dims:
         raise InputError(
@@ -334,11 +369,26 @@ def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
 
 
 def _write_film_row(folder: Path, row: int, image: Array, label: Array | None) -> None:
-    films = np.load(folder / "images.npy", mmap_mode="r+", allow_pickle=False)
-    films[row] = image
+    _write_row(folder / "images.npy", row, image)
     if label is not None:
-        labels = np.load(folder / "labels.npy", mmap_mode="r+", allow_pickle=False)
-        labels[row] = label
+        _write_row(folder / "labels.npy", row, label)
+
+
+def _write_row(path: Path, row: int, values: Array) -> None:
+    """By offset, not through a map: two machines that share a page of it would overwrite each other."""
+    with path.open("r+b", buffering=0) as file:
+        offset, shape, dtype = _layout(path, os.fstat(file.fileno()).st_ino)
+        data = np.ascontiguousarray(values, dtype)
+        if data.shape != shape[1:]:
+            raise ValueError(f"a row of shape {data.shape} in an array of {shape}")
+        os.pwrite(file.fileno(), data.tobytes(), offset + row * data.nbytes)
+
+
+@lru_cache(maxsize=16)
+def _layout(path: Path, inode: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """First byte, shape and type of an array file; reading the header costs as much as writing a small film."""
+    whole = np.load(path, mmap_mode="r", allow_pickle=False)
+    return whole.offset, whole.shape, whole.dtype
 
 
 def _crc(array: Array, start: int = 0) -> int:
@@ -368,18 +418,3 @@ def _points(label: Array, row: int) -> Array:
         keep = rng.permutation(len(found))[:FOREGROUND_POINTS]
         points.append(found[np.sort(keep)])
     return (np.concatenate(points) if points else np.zeros((0, 3))).astype(np.int32)
-
-
-def _bounded_map(
-    pool: ThreadPoolExecutor, function: Callable[[int], Any], items: Iterable[int]
-) -> Iterable[Any]:
-    """Like ``pool.map``, in order, but with a bounded number of results waiting."""
-    from collections import deque
-
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= 64:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -126,18 +126,22 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     return tensors, {"scalars": scalars, "groups": content["param_groups"]}
 
 
-def unflatten_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
-) -> None:
-    """Put back what ``flatten_optimizer`` took out."""
+def unflatten_optimizer(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dictionary that ``flatten_optimizer`` took apart."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *info["scalars"].items()]:
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
+    return {"state": state, "param_groups": info["groups"]}
+
+
+def in_order_of_weights(
+    optimizer: torch.optim.Optimizer, content: dict[str, Any]
+) -> dict[str, Any]:
+    """A state dictionary whose moments lie in memory as their weights do: fused optimizers read both in that order."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, entry in state.items():
-        # Fused optimizers read weights and moments in the order of memory: both must have the same strides.
+    for index, entry in content["state"].items():
         for key, value in entry.items():
             if isinstance(value, Tensor) and value.shape == parameters[index].shape:
                 entry[key] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
-    optimizer.load_state_dict({"state": state, "param_groups": info["groups"]})
+    return content

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +17,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..config import Machine, Training
 from ..data.batches import Batch
-from ..errors import TrainingDiverged
+from ..distributed import gather_objects, mean_over_ranks, wait_for_main
+from ..errors import InputError, TrainingDiverged
+from ..nets.norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
     flatten_optimizer,
+    in_order_of_weights,
     load_newest,
     save_checkpoint,
     unflatten_optimizer,
@@ -29,6 +33,10 @@ from .learning_rate import learning_rate
 from .progress import ProgressLine, duration
 from .random import StepRandom
 from .run import Run
+from .sharding import gathered, shard, spread_optimizer, whole
+
+RANK_STRIDE = 1_000_003
+"""Between the seeds of dropout of neighboring ranks."""
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -96,24 +104,40 @@ def train(
         batches: ``batches(step, rank, world)``, pure.
         run: Where checkpoints and the log go.
         training: The optimization.
-        machine: Device and precision.
+        machine: Device, precision and processes.
 
     Raises:
+        InputError: The batch cannot be shared by the processes.
         TrainingDiverged: The loss is not finite.
     """
     fabric = make_fabric(machine)
+    _verify_share(training, fabric.world_size)
+    wait_for_main()
     torch.manual_seed(training.seed)
     network = task.build()
-    if machine.channels_last:
+    sharded = machine.strategy == "fsdp" and fabric.world_size > 1
+    if machine.channels_last and not sharded:  # shards are cut from contiguous weights
         layout = torch.channels_last if _spatial_dims(network) == 2 else torch.channels_last_3d
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
     average = _averaged(network, training.average_decay)
-    forward = torch.compile(network) if machine.compile else network
-    optimizer = _optimizer(network, training)
-    model, optimizer = fabric.setup(forward, optimizer)
+    found = load_newest(run.state)
+    if found is not None:
+        network.load_state_dict(found.tensors["network"])
+        average.load_state_dict(found.tensors["average"])
+        task.load_state_dict(found.tensors["task"])
+    template = copy.deepcopy(network) if sharded else network
+    share_statistics(network)
+    model = fabric.setup_module(torch.compile(network) if machine.compile else network)
+    optimizer = fabric.setup_optimizers(_optimizer(network, training))
+    if sharded:
+        shard(average.module, fabric.strategy.device_mesh)
     average.to(fabric.device)
+    if found is not None:
+        state = unflatten_optimizer(found.tensors["optimizer"], found.info["optimizer"])
+        arrange = spread_optimizer if sharded else in_order_of_weights
+        optimizer.load_state_dict(arrange(optimizer, state))
 
-    start = _resume(run, task, network, average, optimizer)
+    start = found.step if found is not None else 0
     log = _Log(run, start, training, main=fabric.global_rank == 0)
     began = time.monotonic()
     model.train()
@@ -136,14 +160,18 @@ def train(
         ):
             _validate(task, average, log, done, fabric.device)
             model.train()
-        if done % training.checkpoint_every == 0 and done < training.steps and log.main:
-            save_checkpoint(run.state, _checkpoint(done, task, network, average, optimizer))
-    if start < training.steps and log.main:
+        if done % training.checkpoint_every == 0 and done < training.steps:
+            _save(run, done, task, network, average, optimizer)
+    if start < training.steps:
         if training.validate_every:
             _validate(task, average, log, training.steps, fabric.device)
-        save_checkpoint(run.state, _checkpoint(training.steps, task, network, average, optimizer))
+        _save(run, training.steps, task, network, average, optimizer)
     log.close()
-    return Trained(average.module.cpu().eval(), network.cpu().eval(), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if sharded:
+        return Trained(gathered(average.module, template), gathered(network, template), seconds)
+    keep_own_statistics(network)
+    return Trained(average.module.cpu().eval(), network.cpu().eval(), seconds)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -162,7 +190,7 @@ def _step(
     size = len(batch)
     first = fabric.global_rank * size
     micro = training.micro_batch or size
-    torch.manual_seed((training.seed << 32) ^ step)  # for dropout
+    torch.manual_seed(((training.seed << 32) ^ step) + RANK_STRIDE * fabric.global_rank)  # dropout
     total, terms = 0.0, dict[str, float]()
     for start in range(0, size, micro):
         part = batch.part(start, min(start + micro, size))
@@ -182,6 +210,8 @@ def _step(
         total += float(loss.value.detach()) * share
         for name, term in loss.terms.items():
             terms[name] = terms.get(name, 0.0) + term * share
+    if fabric.world_size > 1:
+        total = float(mean_over_ranks(torch.tensor(total, device=fabric.device)))
     if not math.isfinite(total):
         return total, terms
     if training.gradient_clip is not None:
@@ -218,33 +248,29 @@ def _spatial_dims(network: nn.Module) -> int:
     return 3 if 3 in weights else 2
 
 
-def _checkpoint(
-    step: int, task: Task, network: nn.Module, average: AveragedModel, optimizer: Any
-) -> Checkpoint:
+def _save(
+    run: Run, step: int, task: Task, network: nn.Module, average: AveragedModel, optimizer: Any
+) -> None:
+    """A checkpoint of whole tensors, which rank 0 writes."""
     tensors, info = flatten_optimizer(optimizer)
-    return Checkpoint(
-        step,
-        {
-            "network": network.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": tensors,
-            "task": task.state_dict(),
-        },
-        {"optimizer": info, "threads": torch.get_num_threads()},
-    )
+    parts = {
+        "network": whole(network.state_dict()),
+        "average": whole(average.state_dict()),
+        "optimizer": whole(tensors),
+        "task": task.state_dict(),
+    }
+    if run.main:
+        more = {"optimizer": info, "threads": torch.get_num_threads()}
+        save_checkpoint(run.state, Checkpoint(step, parts, more))
 
 
-def _resume(
-    run: Run, task: Task, network: nn.Module, average: AveragedModel, optimizer: Any
-) -> int:
-    found = load_newest(run.state)
-    if found is None:
-        return 0
-    network.load_state_dict(found.tensors["network"])
-    average.load_state_dict(found.tensors["average"])
-    unflatten_optimizer(optimizer, found.tensors["optimizer"], found.info["optimizer"])
-    task.load_state_dict(found.tensors["task"])
-    return found.step
+def _verify_share(training: Training, processes: int) -> None:
+    if training.batch_size % processes:
+        raise InputError(
+            f"--training.batch_size {training.batch_size}",
+            f"cannot be shared evenly by {processes} processes",
+            f"Use a multiple of {processes}",
+        )
 
 
 def _validate(
@@ -286,6 +312,7 @@ class _Log:
         self.terms: dict[str, list[float]] = {}
         self.writer: Any = None
         if main:
+            run.folder.mkdir(parents=True, exist_ok=True)
             self._forget_after(run, start)
             self.writer = _tensorboard(run.folder / "tensorboard", start)
 
@@ -299,7 +326,7 @@ class _Log:
         seconds = time.monotonic() - self.began
         speed = self.images / max(seconds, 1e-9)
         loss = sum(self.values) / len(self.values)
-        means = {name: sum(v) / len(v) for name, v in self.terms.items()}
+        means = _means(gather_objects(self.terms))
         self.values, self.terms = [], {}
         if not self.main:
             return
@@ -339,6 +366,13 @@ class _Log:
         """Steps that are done again are logged again."""
         rows = [row for row in run.log() if row.get("step", 0) <= start]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _means(terms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """Mean of each term over steps and ranks; a term may be missing on some."""
+    names = dict.fromkeys(name for part in terms for name in part)
+    found = {name: [v for part in terms for v in part.get(name, ())] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

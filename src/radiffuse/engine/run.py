@@ -20,10 +20,13 @@ from typing import Any
 
 import yaml
 
+from ..config import Machine
 from ..data.plan import Plan, read_plan
+from ..distributed import leading, rank, wait_for_main
 from ..errors import InputError, RunError
 from ..files import read_json, write_atomic, write_json
 from ..settings import completed
+from .device import make_fabric
 
 RUN_VERSION = 1
 WITHOUT_EFFECT = {
@@ -31,6 +34,10 @@ WITHOUT_EFFECT = {
     "training.checkpoint_every",
     "training.log_every",
     "machine.workers",
+    "machine.devices",
+    "machine.num_nodes",
+    "machine.strategy",
+    "machine.scheduler",
     "reader.cache",
     "reader.skip_bad",
     "landmarks",
@@ -116,6 +123,11 @@ class Run:
         """Whether training came to its end."""
         return (self.model / "config.json").is_file()
 
+    @property
+    def main(self) -> bool:
+        """Whether this process writes: the only one, or rank 0 of those that train together."""
+        return rank() == 0
+
     def log(self) -> list[dict[str, Any]]:
         """Lines of log.jsonl; a line cut short by a kill is left out."""
         path = self.folder / "log.jsonl"
@@ -133,20 +145,41 @@ class Run:
 
 
 @contextmanager
-def start_run(folder: str | Path, command: str, settings: Mapping[str, Any]) -> Iterator[Run]:
+def start_run(
+    folder: str | Path,
+    command: str,
+    settings: Mapping[str, Any],
+    machine: Machine = Machine(),  # noqa: B008 (frozen)
+) -> Iterator[Run]:
     """Create a run folder, or take up the one that the same command began; locked while in use.
+
+    Processes that train together are joined first. Rank 0 goes ahead; the others begin when it has prepared everything
+    and starts to train, and end with it.
 
     Args:
         folder: The run folder.
         command: Name of the command.
         settings: Its settings as plain values.
+        machine: How many processes, among others.
 
     Raises:
         InputError: The folder holds something else, a run of other settings, or is in use.
+        SystemExit: Rank 0 has failed, and this is another one.
     """
+    make_fabric(machine)
+    if rank() > 0:
+        wait_for_main()
+        yield Run(Path(folder))
+        wait_for_main()
+        return
+    with leading(), _locked(Path(folder), command, settings) as run:
+        yield run
+
+
+@contextmanager
+def _locked(folder: Path, command: str, settings: Mapping[str, Any]) -> Iterator[Run]:
     from .. import __version__
 
-    folder = Path(folder)
     path = folder / "config.yaml"
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "is a file", "Choose another --out")

@@ -12,17 +12,15 @@ from torch import Tensor, nn
 
 from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
-from ..data.features import features
 from ..data.plan import Plan, make_plan
 from ..data.prepare import Prepared, cache_folder, prepare
-from ..engine.device import make_fabric
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
 from ..nets.dino import load_encoder
 from ..nets.registry import load_network
 from ..nets.unet import UNet
-from .embedding import fingerprint
+from .embedding import features_with
 
 
 class PooledDenoiser(nn.Module):
@@ -116,19 +114,11 @@ def features_of(
         cache=cache,
         skip_bad=reader.skip_bad,
         workers=machine.workers,
+        scheduler=machine.scheduler,
         progress=ProgressLine("preparing"),
     )
-    device = make_fabric(machine).device
-    network.network.to(device).eval()
-    rows = features(
-        prepared,
-        lambda films: network.network(films.to(device)),
-        weights=f"{type(network.network).__name__} {fingerprint(network.network)}",
-        dtype=np.float32,
-        cache=cache,
-        progress=ProgressLine("features"),
-    )
-    network.network.cpu()
+    kind = f"{type(network.network).__name__} "
+    rows = features_with(network.network, prepared, machine, cache, "features", kind=kind)
     return prepared, np.asarray(rows, np.float64)
 
 

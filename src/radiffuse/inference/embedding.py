@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..config import Machine
 from ..data.features import features
 from ..data.prepare import Prepared
 from ..data.scan import Array
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..nets.dino import Encoder
 from ..nets.latent import Autoencoder
@@ -21,13 +24,13 @@ from ..nets.latent import Autoencoder
 
 def embed(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -> Array:
     """Embeddings ``(N, W)`` of length 1, float32, in the order of ``prepared.cases``."""
-    return _cached(prepared, encoder, encoder, "embedding", np.float32, machine, cache)
+    return features_with(encoder, prepared, machine, cache, "embedding")
 
 
 def encode(prepared: Prepared, autoencoder: Autoencoder, machine: Machine, cache: Path) -> Array:
     """Mean and spread of the scaled latents ``(N, 2 c, h, w)``, float16."""
-    return _cached(
-        prepared, autoencoder, autoencoder.encode, "encoding", np.float16, machine, cache
+    return features_with(
+        autoencoder, prepared, machine, cache, "encoding", np.float16, function="encode"
     )
 
 
@@ -52,24 +55,58 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _cached(
-    prepared: Prepared,
+def features_with(
     network: nn.Module,
-    function: Callable[[Tensor], Tensor],
-    what: str,
-    dtype: type[np.floating],
+    prepared: Prepared,
     machine: Machine,
     cache: Path,
+    what: str,
+    dtype: type[np.floating] = np.float32,
+    *,
+    kind: str = "",
+    function: str = "forward",
 ) -> Array:
-    device = make_fabric(machine).device
-    network.to(device).eval()
+    """What a frozen network makes of prepared films, ``(N, ...)``, on this machine or on a cluster.
+
+    Args:
+        network: The network, on the CPU, where it also is afterwards.
+        prepared: The films.
+        machine: Device, and the scheduler of the cluster.
+        cache: Cache folder.
+        what: Name on the progress line.
+        dtype: Stored type.
+        kind: Told beside the weights, where the same weights are used in several ways.
+        function: Name of the network's method that takes films ``(B, C, rows, columns)``.
+    """
+    apply = _Applied(network.eval(), function, machine)
     found = features(
         prepared,
-        lambda films: function(films.to(device)),
-        weights=fingerprint(network),
+        apply,
+        weights=f"{kind}{fingerprint(network)}",
         dtype=dtype,
         cache=cache,
+        scheduler=machine.scheduler,
         progress=ProgressLine(what),
     )
     network.cpu()
     return found
+
+
+class _Applied:
+    """A method of a network as a function of films; moves the network to the device of whoever calls it."""
+
+    def __init__(self, network: nn.Module, function: str, machine: Machine) -> None:
+        self.network, self.function, self.machine = network, function, machine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "device"}
+
+    def __call__(self, films: Tensor) -> Tensor:
+        method = getattr(self.network.to(self.device), self.function)
+        result: Tensor = method(films.to(self.device))
+        return result
+
+    @cached_property
+    def device(self) -> torch.device:
+        found: torch.device = local_fabric(self.machine).device
+        return found

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..config import Predict
 from ..data.cases import read_case_image
 from ..data.dataset import Case, Dataset
 from ..data.layouts import open_dataset
 from ..data.readers import write_image, write_label
+from ..data.workers import each
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
@@ -33,37 +36,56 @@ def predict(settings: Predict) -> Path:
     Raises:
         InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
     """
-    runs = [Run.open(folder) for folder in settings.runs]
-    predictor = Predictor.open(
-        runs,
-        settings.machine,
-        Overrides(settings.sampler, settings.steps, settings.legacy_timesteps, settings.head),
-        overlap=settings.overlap,
-        samples=settings.samples,
-        ensemble=settings.ensemble,
-        uncertainty=settings.uncertainty,
-        seed=settings.seed,
-    )
-    dataset = _chosen(open_dataset(Path(settings.data), settings.reader), runs[0], settings.cases)
+    work = _Work(settings)
+    plan = work.predictor.plan
+    run = Run.open(settings.runs[0])
+    dataset = _chosen(open_dataset(Path(settings.data), settings.reader), run, settings.cases)
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "classes.json", {str(i): c for i, c in enumerate(predictor.plan.classes)})
-    suffix = ".png" if predictor.plan.spatial_dims == 2 else ".nii.gz"
+    write_json(out / "classes.json", {str(i): c for i, c in enumerate(plan.classes)})
     line, skipped = ProgressLine("segmenting"), []
-    for number, case in enumerate(dataset, start=1):
-        path = out / f"{case.name}{suffix}"
-        try:
-            if not path.exists():
-                _one(predictor, case, path, settings.confidence)
-        except InputError as error:
+    scheduler = settings.machine.scheduler
+    outcomes = each(work, dataset, scheduler=scheduler, workers=0, name=lambda case: case.name)
+    for number, (case, outcome) in enumerate(outcomes, start=1):
+        if isinstance(outcome, InputError):
             if not settings.reader.skip_bad:
-                raise
-            skipped.append({"case": case.name, "reason": str(error)})
-            print(f"radiffuse: {error}", file=sys.stderr)
+                raise outcome
+            skipped.append({"case": case.name, "reason": str(outcome)})
+            print(f"radiffuse: {outcome}", file=sys.stderr)
         line.update(number, len(dataset), case.name)
     if skipped:
         write_json(out / "skipped.json", skipped)
     return out
+
+
+class _Work:
+    """Segments a case and writes its mask, unless it is there; on a cluster each worker opens the runs itself."""
+
+    def __init__(self, settings: Predict) -> None:
+        self.settings = settings
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings}
+
+    def __call__(self, case: Case) -> None:
+        suffix = ".png" if self.predictor.plan.spatial_dims == 2 else ".nii.gz"
+        path = Path(self.settings.out) / f"{case.name}{suffix}"
+        if not path.exists():
+            _one(self.predictor, case, path, self.settings.confidence)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        settings = self.settings
+        return Predictor.open(
+            [Run.open(folder) for folder in settings.runs],
+            settings.machine,
+            Overrides(settings.sampler, settings.steps, settings.legacy_timesteps, settings.head),
+            overlap=settings.overlap,
+            samples=settings.samples,
+            ensemble=settings.ensemble,
+            uncertainty=settings.uncertainty,
+            seed=settings.seed,
+        )
 
 
 def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None:

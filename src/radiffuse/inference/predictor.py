@@ -18,7 +18,7 @@ from ..config import Machine
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
 from ..data.transform import Undo, image_to_plan, map_to_scan, scores_to_scan
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import reserve
@@ -97,7 +97,7 @@ class Predictor:
             RunError: A run is not finished, damaged, or without classes.
             InputError: The runs do not agree.
         """
-        fabric = make_fabric(machine)
+        fabric = local_fabric(machine)
         members = [open_member(run, machine, fabric.device, overrides) for run in runs]
         return cls(members, fabric.device, fabric.autocast, **options)
 

@@ -15,7 +15,7 @@ from ..data.dataset import Case, Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared, cache_folder
 from ..data.splits import Splits, load_splits, write_splits
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
@@ -43,7 +43,7 @@ def classify(settings: Classify) -> Run:
     """
     _verify(settings)
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
-    with start_run(settings.out, "classify", to_dict(settings)) as run:
+    with start_run(settings.out, "classify", to_dict(settings), settings.machine) as run:
         dataset = read_classes(settings)
         classes = class_names(dataset)
         splits = class_splits(dataset, settings)
@@ -74,7 +74,9 @@ def classify(settings: Classify) -> Run:
         )
         task = Classification(network, held_out)
         trained = train(task, batches, run, settings.training, settings.machine)
-        device = make_fabric(settings.machine).device
+        if not run.main:
+            return run
+        device = local_fabric(settings.machine).device
         table = pd.DataFrame(
             {
                 "case": [item.prepared.cases[item.row].name for item in test],

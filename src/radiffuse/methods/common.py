@@ -5,6 +5,7 @@ And what every segmentation act does after it: score the cases that were held ou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ def prepare_dataset(
         cache=cache_folder(reader.cache),
         skip_bad=reader.skip_bad,
         workers=machine.workers,
+        scheduler=machine.scheduler,
         progress=line,
     )
 
@@ -172,7 +174,8 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
 
 def hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
     """Training cases, and names of those held out: whole patients, a small share."""
-    groups = sorted({case.group for case in prepared.cases})
+    sizes = Counter(case.group for case in prepared.cases)
+    groups = sorted(sizes)
     wanted = min(VALIDATION_IMAGES, round(len(prepared) * VALIDATION_SHARE))
     held: set[str] = set()
     count = 0
@@ -180,7 +183,7 @@ def hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
         if count >= wanted or len(held) >= len(groups) - 1:
             break
         held.add(groups[i])
-        count += sum(case.group == groups[i] for case in prepared.cases)
+        count += sizes[groups[i]]
     training = [i for i, case in enumerate(prepared.cases) if case.group not in held]
     return training, [case.name for case in prepared.cases if case.group in held]
 

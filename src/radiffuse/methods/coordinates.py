@@ -28,6 +28,7 @@ from ..data.crops import (
 )
 from ..data.plan import Plan
 from ..data.prepare import Prepared
+from ..distributed import mean_over_ranks, world_size
 from ..engine.loop import Loss, train
 from ..engine.random import StepRandom
 from ..engine.run import Run, start_run
@@ -103,7 +104,8 @@ class CoordinateLearning:
         gap = functional.smooth_l1_loss(
             _at(first, one), _at(second, same), beta=0.1, reduction="none"
         ).mean(1)
-        agreement = (gap * inside).sum() / inside.sum().clamp(min=1)
+        pairs = mean_over_ranks(inside.sum().float()).clamp(min=1 / world_size())
+        agreement = (gap * inside).sum() / pairs
         terms = {
             "loss_distance": float(distance.detach()),
             "loss_agreement": float(agreement.detach()),
@@ -173,7 +175,7 @@ def coordinates(settings: Coordinates) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    with start_run(settings.out, "coordinates", to_dict(settings)) as run:
+    with start_run(settings.out, "coordinates", to_dict(settings), settings.machine) as run:
         seed = settings.training.seed
         dataset = limited(read_dataset(settings.data, settings.reader), settings.limit, seed)
         plan = plan_of(run, dataset, settings.plan, labelled=False)
@@ -208,6 +210,8 @@ def coordinates(settings: Coordinates) -> Run:
             held_out=_validation(prepared, size, places, settings),
         )
         trained = train(task, batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
         average = trained.average
         assert isinstance(average, CoordinateRegressor)
         shown = places[:SHOWN_SCANS] or training[:SHOWN_SCANS]

@@ -16,6 +16,7 @@ from ..config import Diffusion, UNetConfig
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
+from ..distributed import gather
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
 from ..nets.coordinates import CoordinateRegressor
@@ -82,7 +83,7 @@ class Denoising:
         x_t = self.diffusion.add_noise(x_start, noise, t)
         output = network(x_t, t, x_start) if self.regressor else network(x_t, t)
         losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
-        self.timesteps.update(t, losses.detach())
+        self.timesteps.update(gather(t), gather(losses.detach()))
         return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:

@@ -34,10 +34,12 @@ def diffseg(settings: DiffSeg) -> Run:
         TrainingDiverged: The loss is not finite.
     """
     _verify(settings)
-    with start_run(settings.out, "diffseg", to_dict(settings)) as run:
+    with start_run(settings.out, "diffseg", to_dict(settings), settings.machine) as run:
         labelled = labelled_data(run, settings)
         task = make_task(settings, labelled)
         trained = train(task, labelled.batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
         save_network(trained.average, run.model)
         score_validation(run, labelled, settings)
         write_run_report(run.folder)

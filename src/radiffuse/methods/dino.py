@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import DinoSettings
 from ..data.batches import Batch
 from ..data.views import Views
+from ..distributed import gather
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
 from ..nets.dino import DinoNetwork, trained_encoder
@@ -94,8 +95,9 @@ def koleo(tokens: Tensor) -> Tensor:
     The regularizer of DINOv2 (Sablayrolles et al. 2019), each view on its own.
 
     Args:
-        tokens: ``(B, V, W)``; with B = 1 there is no other film, and the loss is 0.
+        tokens: ``(B, V, W)``, of which all ranks' are compared; where there is no other film the loss is 0.
     """
+    tokens = gather(tokens)
     if len(tokens) < 2:
         return tokens.sum() * 0
     unit = F.normalize(tokens, dim=-1).transpose(0, 1)

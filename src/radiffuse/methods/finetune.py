@@ -37,7 +37,7 @@ def finetune(settings: Finetune) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    with start_run(settings.out, "finetune", to_dict(settings)) as run:
+    with start_run(settings.out, "finetune", to_dict(settings), settings.machine) as run:
         labelled = labelled_data(run, settings)
         network = build_network(settings, labelled.plan, labelled.source)
         task = (
@@ -46,6 +46,8 @@ def finetune(settings: Finetune) -> Run:
             else Segmentation(network, settings.loss, labelled.held_out)
         )
         trained = train(task, labelled.batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
         save_network(trained.average, run.model)
         score_validation(run, labelled, settings)
         write_run_report(run.folder)

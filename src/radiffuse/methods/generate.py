@@ -29,7 +29,7 @@ from ..data.plan import Plan
 from ..data.prepare import Prepared, cache_folder
 from ..data.readers import write_marked_film
 from ..data.scan import Array
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
@@ -129,7 +129,7 @@ def generate(settings: Generate) -> Path:
     wanted["embeddings"] = digest.hexdigest()[:16] if digest else None
     _agree(out, wanted)
     write_json(out / SETTINGS, wanted)
-    synthesizer.to(make_fabric(settings.machine).device)
+    synthesizer.to(local_fabric(settings.machine).device)
     drawing = _Drawing(settings, synthesizer, references, model, run.plan, out)
     line, total = ProgressLine("drawing"), settings.count * len(strategies)
     done: list[Provenance] = []

@@ -13,7 +13,7 @@ import torch
 from ..config import Diffusion, Machine
 from ..data.readers import write_image, write_label
 from ..data.scan import Scan
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import write_json
@@ -46,7 +46,7 @@ def write_generated(
         raise InputError(denoiser.folder, "draws volumes", "Dataset generation works on films")
     if (out / "classes.json").exists():
         return out
-    fabric = make_fabric(machine)
+    fabric = local_fabric(machine)
     diffusion = from_dict(Diffusion, denoiser.config["settings"]["diffusion"])
     images = draw_images(
         load_network(denoiser.model).to(fabric.device), diffusion, plan, count=count, seed=seed

@@ -19,6 +19,7 @@ from ..core.losses import segmentation_loss
 from ..core.masks import logits_to_x_start, mask_to_x_start
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
+from ..distributed import gather
 from ..engine.loop import Loss
 from ..engine.random import StepRandom
 from ..inference.mask_sampler import MaskSampler
@@ -79,7 +80,7 @@ class MaskDiffusion:
         x_true = mask_to_x_start(batch.labels, self.network.classes)
         logits = self.predict(network, batch.images, x_true, t, random).float()
         losses, terms = segmentation_loss(logits, batch.labels, self.losses)
-        self.timesteps.update(t, losses.detach())
+        self.timesteps.update(gather(t), gather(losses.detach()))
         return Loss((weights * losses).mean(), logged(terms))
 
     def predict(

@@ -19,7 +19,7 @@ from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.loop import Task, train
 from ..engine.run import Run, start_run
 from ..errors import InputError
@@ -61,7 +61,7 @@ def pretrain(settings: Pretrain) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    with start_run(settings.out, "pretrain", to_dict(settings)) as run:
+    with start_run(settings.out, "pretrain", to_dict(settings), settings.machine) as run:
         dataset = read_dataset(settings.data, settings.reader)
         dataset = limited(dataset, settings.limit, settings.training.seed)
         where = _regressor(settings, dataset)
@@ -76,6 +76,8 @@ def pretrain(settings: Pretrain) -> Run:
         batches, pairs = _batches(settings, prepared, plan, training_cases, held_out)
         task = make_task(settings, plan, validation, where[0] if where else None, pairs)
         trained = train(task, batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
         average, raw = _trunk(trained.average), _trunk(trained.raw)
         if settings.objective in ("ddpm", "ddep"):
             path = run.folder / "samples.npy"
@@ -176,7 +178,7 @@ def sample(settings: Sample) -> Path:
 
     run = find_pretrained(settings.run)
     diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
-    fabric = make_fabric(settings.machine)
+    fabric = local_fabric(settings.machine)
     network = load_network(run.model).to(fabric.device)
     if not isinstance(network, UNet):
         raise InputError(run.folder, "is not a denoiser", "Give a run of radiffuse pretrain")

@@ -49,11 +49,13 @@ def probe(settings: Probe) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    with start_run(settings.out, "probe", to_dict(settings)) as run:
+    with start_run(settings.out, "probe", to_dict(settings), settings.machine) as run:
         labelled = labelled_data(run, settings)
         network = build_network(settings, labelled)
         task = Probing(network, settings.loss, labelled.held_out)
         trained = train(task, labelled.batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
         save_network(trained.average, run.model)
         score_validation(run, labelled, settings)
         _score_heads(run, network, labelled, settings)

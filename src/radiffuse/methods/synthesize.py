@@ -24,7 +24,8 @@ from ..data.plan import Plan
 from ..data.prepare import Prepared, cache_folder
 from ..data.scan import Array
 from ..data.views import ViewBatches
-from ..engine.device import make_fabric
+from ..distributed import wait_for_main
+from ..engine.device import local_fabric
 from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
@@ -74,7 +75,13 @@ def synthesize(settings: Synthesize) -> Run:
         InputError: Data, settings or given networks that cannot be used.
         TrainingDiverged: The loss of a stage is not finite.
     """
-    with start_run(settings.out, "synthesize", to_dict(settings)) as run:
+    if settings.machine.strategy == "fsdp":
+        raise InputError(
+            "--machine.strategy fsdp",
+            "does not fit a synthesizer, whose stages use their networks in more ways than one pass",
+            "Use ddp",
+        )
+    with start_run(settings.out, "synthesize", to_dict(settings), settings.machine) as run:
         seed = settings.training.seed
         dataset = limited(read_dataset(settings.data, settings.reader), settings.limit, seed)
         plan = plan_of(run, dataset, settings.plan, labelled=False)
@@ -118,6 +125,8 @@ def synthesize(settings: Synthesize) -> Run:
             held_out=_held_out(latents, embeddings, names, validation),
         )
         average = train(task, batches, run, settings.training, settings.machine).average
+        if not run.main:
+            return run
         assert isinstance(average, ConditionalDenoiser)
         rows = by_class(prepared, training)
         synthesizer = Synthesizer(
@@ -179,13 +188,13 @@ def _encoder(
     held_out = views(validation, len(validation), dino.training.seed + 1)(0) if validation else None
     task = DinoLearning(dino, size, len(prepared.plan.channels), held_out)
     batches = views(training, dino.training.batch_size, dino.training.seed)
-    stage.folder.mkdir(exist_ok=True)
     raw = train(task, batches, stage, dino.training, settings.machine).raw
     assert isinstance(raw, DinoNetwork)
-    encoder = trained_encoder(raw)
-    save_encoder(encoder, stage.model)
-    write_run_report(stage.folder)
-    return encoder
+    if stage.main:
+        save_encoder(trained_encoder(raw), stage.model)
+        write_run_report(stage.folder)
+    wait_for_main()
+    return load_encoder(str(stage.model))
 
 
 def _autoencoder(
@@ -220,18 +229,19 @@ def _autoencoder(
         augmentation=vae.augmentation,
         indices=training,
     )
-    stage.folder.mkdir(exist_ok=True)
     network = train(task, batches, stage, vae.training, settings.machine).average
     assert isinstance(network, Autoencoder)
-    films = _films(prepared, training[:SCALE_IMAGES])
-    assert films is not None
-    network.vae.register_to_config(scaling_factor=estimate_scale(network, films))
-    partial = stage.folder / f".model.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    network.vae.save_pretrained(partial)
-    os.replace(partial, stage.model)
-    write_run_report(stage.folder)
-    return network
+    if stage.main:
+        films = _films(prepared, training[:SCALE_IMAGES])
+        assert films is not None
+        network.vae.register_to_config(scaling_factor=estimate_scale(network, films))
+        partial = stage.folder / f".model.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        network.vae.save_pretrained(partial)
+        os.replace(partial, stage.model)
+        write_run_report(stage.folder)
+    wait_for_main()
+    return load_autoencoder(str(stage.model), channels)
 
 
 def _denoiser(
@@ -290,7 +300,7 @@ def _write_samples(
     synthesizer: Synthesizer, embeddings: Tensor, plan: Plan, settings: Synthesize, path: Path
 ) -> None:
     """Images for the report, of embeddings of films that were not trained on: uint8 ``(N, rows, columns)``."""
-    device = make_fabric(settings.machine).device
+    device = local_fabric(settings.machine).device
     factor = synthesizer.autoencoder.factor
     grid = tuple(n // factor for n in plan.size)
     noise = torch.randn(

@@ -1,6 +1,6 @@
 """Segment films by the self-attention of a synthesizer that never saw a label.
 
-DiffSeg (Tian et al. 2024) on the denoiser: the maps of all layers, averaged over some passes, become segments. A rule says
+DiffSeg (Tian et al. 2024) on the denoiser: the maps of all layers, averaged over passes, become segments. A rule says
 which of them are lungs; only that is zero-shot. Where there is truth, the segments that lie in it are scored beside
 it, under another name, since choosing them needs the truth.
 """
@@ -23,7 +23,7 @@ from ..data.plan import Plan
 from ..data.readers import label_suffix, write_label
 from ..data.scan import Array, Scan
 from ..data.transform import image_to_plan, map_to_scan
-from ..engine.device import make_fabric
+from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..errors import InputError
 from ..files import write_atomic, write_json
@@ -59,7 +59,7 @@ def zeroshot(settings: ZeroShot) -> Path:
     run = find_pretrained(settings.run)
     plan = run.plan
     synthesizer = load_synthesizer(run.model, len(plan.channels))
-    device = make_fabric(settings.machine).device
+    device = local_fabric(settings.machine).device
     synthesizer.to(device)
     dataset = read_dataset(settings.data, settings.reader)
     out = Path(settings.out)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import DinoSettings
+from ..distributed import gather, world_size
 from ..errors import InputError
 from ..files import read_json, write_json
 from .hub import component_folder, hush
@@ -92,7 +93,7 @@ class DinoNetwork(nn.Module):
     """Student and averaged teacher, each a backbone with a head.
 
     The teacher's weights, and the center that is subtracted from its outputs, move at the beginning of the step after
-    the one they have seen: both are then part of every checkpoint, and micro-batches do not change them.
+    the one they have seen: both are then part of every checkpoint, and neither micro-batches nor processes change them.
 
     Args:
         settings: Sizes, temperatures and momenta.
@@ -129,7 +130,7 @@ class DinoNetwork(nn.Module):
             Student ``(B, 2 + L, K)``, the large crops first; teacher ``(B, 2, K)``, centered; and the student's global
             tokens of the large crops, ``(B, 2, W)``.
         """
-        if int(self.seen) * _world() >= total:
+        if int(self.seen) >= total:
             self._follow()
         student, tokens = self.student(large)
         if small.shape[1]:
@@ -138,6 +139,9 @@ class DinoNetwork(nn.Module):
             teacher = self.teacher(large)[0]
             self.pending += torch.stack([teacher.mean(1).sum(0), teacher.square().mean(1).sum(0)])
             self.seen += len(large)
+            if (world := world_size()) > 1 and int(self.seen) * world >= total:
+                self.pending.copy_(gather(self.pending[None]).sum(0))
+                self.seen.mul_(world)
             # The spread of a cosine to a random direction is what the temperature is in units of. Dividing by the
             # spread that is seen keeps the answers of an untrained teacher, which hardly differ, from being no target.
             spread = (self.square - self.center.square()).clamp(min=1e-12).sqrt()
@@ -152,9 +156,7 @@ class DinoNetwork(nn.Module):
         torch._foreach_lerp_(
             list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum
         )
-        if _world() > 1:
-            torch.distributed.all_reduce(self.pending)
-        mean, square = self.pending / (int(self.seen) * _world())
+        mean, square = self.pending / int(self.seen)
         self.center.lerp_(mean, 1 - self.settings.center_momentum)
         self.square.lerp_(square, 1 - self.settings.center_momentum)
         self.pending.zero_()
@@ -293,8 +295,3 @@ def _shown_size(values: dict[str, Any], config: Any) -> int:
         given = given.get("height") or given.get("shortest_edge") or config.image_size
     patch = int(config.patch_size)
     return max(patch, int(given) // patch * patch)
-
-
-def _world() -> int:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if distributed else 1

@@ -16,7 +16,7 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import Dataset
 from ..issues import Issue, raise_first, some
-from ..listing import own_folder, walk
+from ..listing import own_folder, walk, walked_once
 from ..readers import SUFFIXES
 from . import (
     chest,
@@ -104,15 +104,16 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
             root, f"is {own}, not a data set", "Give the folder of the scans themselves"
         )
     names = LAYOUTS if settings.layout == "auto" else {settings.layout: LAYOUTS[settings.layout]}
-    for read in names.values():
-        issues: list[Issue] = []
-        dataset = read(root, settings, issues)
-        if dataset is not None:
-            if not dataset.cases:
-                raise_first(issues)
-                raise _nothing_fits(root, settings)
-            return dataset, tuple(issues)
-    raise _nothing_fits(root, settings)
+    with walked_once():
+        for read in names.values():
+            issues: list[Issue] = []
+            dataset = read(root, settings, issues)
+            if dataset is not None:
+                if not dataset.cases:
+                    raise_first(issues)
+                    raise _nothing_fits(root, settings)
+                return dataset, tuple(issues)
+        raise _nothing_fits(root, settings)
 
 
 def _nothing_fits(root: Path, data: Data) -> InputError:

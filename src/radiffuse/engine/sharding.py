@@ -1,0 +1,67 @@
+"""Fully sharded data parallelism: each process keeps a share of weights, gradients, averages and optimizer state.
+
+[related] Rajbhandari et al. 2020, ZeRO stage 3; ``torch.distributed.fsdp.fully_shard`` does the work. Checkpoints hold
+whole tensors, so that a run goes on with any number of processes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..nets.blocks import AttentionBlock, ResidualBlock
+
+
+def shard(module: nn.Module, mesh: Any) -> nn.Module:
+    """Spread a network over the processes of the mesh; the blocks of a U-Net are gathered one at a time.
+
+    Args:
+        module: A network whose every use goes through ``forward``.
+        mesh: Device mesh with the axis ``data_parallel``.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = mesh["data_parallel"]
+    for part in list(module.modules()):
+        if isinstance(part, ResidualBlock | AttentionBlock):
+            fully_shard(part, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    return module
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sharded tensors put together; every process calls it."""
+    from torch.distributed.tensor import DTensor
+
+    return {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in tensors.items()}
+
+
+def spread_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dictionary of an optimizer with whole tensors, cut as the optimizer's parameters are."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    cut = {
+        index: {
+            key: distribute_tensor(value, parameter.device_mesh, parameter.placements)
+            if isinstance(value, Tensor)
+            and isinstance(parameter, DTensor)
+            and value.shape == parameter.shape
+            else value
+            for key, value in state["state"][index].items()
+        }
+        for index, parameter in enumerate(parameters)
+        if index in state["state"]
+    }
+    return {**state, "state": cut}
+
+
+def gathered(network: nn.Module, template: nn.Module) -> nn.Module:
+    """A copy of the template with the whole weights of a sharded network, on the CPU; every process calls it."""
+    found = copy.deepcopy(template)
+    found.load_state_dict({k: v.cpu() for k, v in whole(network.state_dict()).items()})
+    return found
