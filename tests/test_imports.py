@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
 FLOORS = [
     {"errors", "config"},
-    {"files", "commands", "settings", "ranges"},
+    {"files", "commands", "settings", "ranges", "requirements"},
     {"core"},
     {"nets", "data"},
     {"engine", "evaluation"},
@@ -18,7 +18,7 @@ FLOORS = [
     {"methods"},
     {"study_sources"},
     {"study_runs"},
-    {"studies", "augmenting", "acts", "dry_run"},
+    {"studies", "augmenting", "acts", "dry_run", "diagnosing"},
     {"cli", "demo", "__main__", "__init__"},
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}

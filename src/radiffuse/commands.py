@@ -172,6 +172,14 @@ COMMANDS: dict[str, Command] = {
         "radiffuse.acts:info",
         ("radiffuse info runs/pre",),
     ),
+    "doctor": Command(
+        config.Doctor,
+        "radiffuse.diagnosing:doctor",
+        (
+            "radiffuse doctor",
+            "radiffuse doctor --json",
+        ),
+    ),
 }
 
 

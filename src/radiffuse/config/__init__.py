@@ -38,6 +38,7 @@ from .synthesis import (
     Synthesize,
     ZeroShot,
 )
+from .tools import Doctor
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "DiffSeg",
     "Diffusion",
     "DinoSettings",
+    "Doctor",
     "Drawing",
     "Evaluate",
     "Fidelity",
