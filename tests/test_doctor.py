@@ -135,7 +135,9 @@ def test_the_limit_of_a_container_is_seen(tmp_path: Path) -> None:
     assert hardware.memory_limit(tmp_path, 100) == 60
     old = tmp_path / "old"
     (old / "memory").mkdir(parents=True)
-    (old / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none, in version 1
+    (old / "memory" / "memory.limit_in_bytes").write_text(
+        "9223372036854771712\n"
+    )  # none, in version 1
     assert hardware.memory_limit(old, 100) is None
 
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"methods"},
     {"study_sources"},
     {"study_runs"},
-    {"studies", "augmenting", "acts", "dry_run", "diagnosing"},
+    {"studies", "augmenting", "acts", "dry_run", "diagnosing", "comparing", "completing", "nnunet"},
     {"cli", "demo", "__main__", "__init__"},
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}

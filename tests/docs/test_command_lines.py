@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-
 from code_blocks import PAGES, ROOT, command_lines
+
 from radiffuse.commands import COMMANDS
 from radiffuse.errors import InputError
 from radiffuse.settings import from_arguments
@@ -43,7 +43,8 @@ def test_it_parses(page: Path, line: str) -> None:
 def test_lines_are_found_and_wrong_ones_would_fail(tmp_path: Path) -> None:
     page = tmp_path / "p.md"
     page.write_text(
-        "radiffuse in a sentence\n\n    radiffuse check A  # note\n\n```bash\nradiffuse pretrain B \\\n  --out C\n```\n\n"
+        "radiffuse in a sentence\n\n    radiffuse check A  # note\n\n"
+        "```bash\nradiffuse pretrain B \\\n  --out C\n```\n\n"
         "- item\n\n      radiffuse info D\n"
     )
     found = [words_of(line) for line in command_lines(page)]

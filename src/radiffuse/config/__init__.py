@@ -38,7 +38,7 @@ from .synthesis import (
     Synthesize,
     ZeroShot,
 )
-from .tools import Doctor
+from .tools import Compare, Completion, Doctor
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
@@ -54,6 +54,8 @@ __all__ = [
     "AutoencoderSettings",
     "Check",
     "Classify",
+    "Compare",
+    "Completion",
     "Contrast",
     "Coordinates",
     "Data",
