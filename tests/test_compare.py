@@ -145,7 +145,8 @@ def test_both_stand_in_the_study_with_its_cases_and_nothing_else(
     before = pd.read_csv(study / "results.csv", dtype={"case": str})
     (program.parent / "broken").touch()
     words = ["compare", str(study), "--nnunet-python", str(program), "--trainer", "nnUNetTrainer_5epochs"]  # fmt: skip
-    line = line_of(words, capsys)
+    assert radiffuse.cli.main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
     assert str(study / "nnunet" / "2-0" / "log.txt") in line
     assert "train ended with exit code 3" in line
     (program.parent / "broken").unlink()

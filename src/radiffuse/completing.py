@@ -74,7 +74,9 @@ def _parser(file: dict[str, str]) -> argparse.ArgumentParser:
             if str in _members(kind) and action.choices is None:
                 action.complete = file  # type: ignore[attr-defined]
         words = SHELLS if name == "completion" else _words(command.settings)
-        sub.add_argument("words", nargs="*", choices=words).complete = file  # type: ignore[attr-defined]
+        action = sub.add_argument("words", nargs="*", choices=words)
+        if words is None:
+            action.complete = file  # type: ignore[attr-defined]
     return parser
 
 

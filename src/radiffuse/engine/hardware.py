@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -90,7 +91,7 @@ def measure(device: torch.device) -> dict[str, float]:
     for _ in range(ROUNDS + 1):  # the first round warms up, and is the slowest
         for name in ("float32", "bfloat16"):
             try:
-                spent = _timed(lambda lower=name == "bfloat16": once(lower), device)  # type: ignore[misc]
+                spent = _timed(functools.partial(once, name == "bfloat16"), device)
             except RuntimeError:
                 continue
             fastest[name] = min(spent, fastest.get(name, spent))
