@@ -1,18 +1,15 @@
 """How Sphinx builds the documents: ``make docs`` writes them to build/docs; every warning is an error.
 
-The pages are the Markdown files of this folder. The API reference is made from signatures and docstrings; the figure
-of the landing page from ``results/lungs.csv``.
+The pages are the Markdown files of this folder. The API reference is made from signatures and docstrings.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MPLBACKEND", "Agg")
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
@@ -61,31 +58,6 @@ OPTIONAL = (
 autodoc_mock_imports = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 
 
-def write_figure(app: Any) -> None:
-    """The curve of the landing page, from ``results/lungs.csv``."""
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    table = pd.read_csv(ROOT / "results" / "lungs.csv")
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    axes = figure.subplots()
-    names = {"scratch": "from scratch", "finetune": "pre-trained on unlabelled films"}
-    for method, color in (("scratch", "#8a8a8a"), ("finetune", "#1f6feb")):
-        rows = table[table["method"] == method]
-        axes.plot(rows["labels"], rows["dice"], marker="o", color=color, label=names[method])
-        axes.fill_between(rows["labels"], rows["low"], rows["high"], color=color, alpha=0.15)
-    axes.set_xscale("log")
-    axes.set_xticks(list(table["labels"].unique()), [str(n) for n in table["labels"].unique()])
-    axes.minorticks_off()
-    axes.set_xlabel("labelled films")
-    axes.set_ylabel("Dice of the lungs, test patients")
-    axes.legend(frameon=False, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
-    folder = Path(app.srcdir) / "_static"
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / "lungs.svg", metadata={"Date": None})
-
-
 def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Keep the stars of shapes such as (B, C, *S), and bars such as |P|, from being taken for markup."""
     for i, line in enumerate(lines):
@@ -97,4 +69,3 @@ def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
-    app.connect("builder-inited", write_figure)

@@ -22,7 +22,7 @@ TOP = (
     "Containerfile", "Makefile", "constraints.txt", ".dockerignore", "src", "tests", "docs", "results", "benchmarks",
 )  # fmt: skip
 JUNK = shutil.ignore_patterns(
-    "__pycache__", "*.egg-info", "api", "lungs.svg", ".*cache", ".hypothesis"
+    "__pycache__", "*.egg-info", "api", ".*cache", ".hypothesis"
 )
 BUILD = (
     "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
