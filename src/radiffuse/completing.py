@@ -57,7 +57,7 @@ def script(shell: str) -> str:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _parser(file: dict[str, str]) -> argparse.ArgumentParser:
+def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
     """The command line as a plain parser: names, legal values, and where a file may stand."""
     parser = argparse.ArgumentParser(prog="radiffuse")
     commands = parser.add_subparsers()
