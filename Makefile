@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check docs format clean
 
 help:
 	@echo "make demo       the whole story on procedural bitewings, in minutes; ends in demo/study/report.html"
 	@echo "make test       all tests"
 	@echo "make test-slow  the slow tests as well"
 	@echo "make check      lint, types, import rule, documents up to date"
+	@echo "make docs       the documents as HTML in build/docs; a warning is an error"
 	@echo "make format     format the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -30,12 +31,15 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 check: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
 	$(BIN)/python -m radiffuse.reports.reference --check docs/reference/commands.md
 	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks

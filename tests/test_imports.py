@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
 FLOORS = [
     {"errors", "config"},
     {"distributed"},
-    {"files", "commands", "settings", "ranges"},
+    {"files", "commands", "settings", "ranges", "requirements"},
     {"core"},
     {"nets", "data"},
     {"engine", "evaluation"},
@@ -19,7 +19,7 @@ FLOORS = [
     {"methods"},
     {"study_sources"},
     {"study_runs"},
-    {"studies", "augmenting", "acts", "dry_run"},
+    {"studies", "augmenting", "acts", "dry_run", "diagnosing", "comparing", "completing", "nnunet"},
     {"cli", "demo", "__main__", "__init__"},
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}

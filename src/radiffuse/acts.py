@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import config
 from .errors import InputError
@@ -177,7 +177,7 @@ def info(settings: config.Info) -> None:
         ("radiffuse", content.get("radiffuse")),
         ("data", f"{data.get('root')}, {data.get('cases')} cases, {data.get('patients')} patients"),
         ("from", chosen.get("from_run") or "scratch"),
-        ("network", _network_line(chosen.get("network") or chosen.get("denoiser") or {})),
+        ("network", _network_line(chosen)),
     ]
     if (run.folder / "plan.json").exists():
         plan = run.plan
@@ -198,7 +198,10 @@ def info(settings: config.Info) -> None:
         print(f"{name:<11} {value}")
 
 
-def _network_line(network: dict[str, object]) -> str:
+def _network_line(chosen: dict[str, Any]) -> str:
+    if chosen.get("method") == "dynunet":
+        return "MONAI's DynUNet"
+    network = chosen.get("network") or chosen.get("denoiser") or {}
     overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]
     return ", ".join([str(network.get("preset")), *overrides])
 

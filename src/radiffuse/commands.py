@@ -184,6 +184,27 @@ COMMANDS: dict[str, Command] = {
         "radiffuse.acts:info",
         ("radiffuse info runs/pre",),
     ),
+    "compare": Command(
+        config.Compare,
+        "radiffuse.comparing:compare",
+        (
+            "radiffuse compare runs/study --methods dynunet",
+            "radiffuse compare runs/study --nnunet-python nn/bin/python",
+        ),
+    ),
+    "doctor": Command(
+        config.Doctor,
+        "radiffuse.diagnosing:doctor",
+        (
+            "radiffuse doctor",
+            "radiffuse doctor --json",
+        ),
+    ),
+    "completion": Command(
+        config.Completion,
+        "radiffuse.completing:completion",
+        ("radiffuse completion bash",),
+    ),
 }
 
 

@@ -129,6 +129,8 @@ def _network(
         dims = 2
         size = size * dims
     channels = len(plan.channels) if plan else 1
+    if isinstance(settings, config.Finetune) and settings.method == "dynunet":
+        return _dynunet(settings, plan, size, channels)
     guided = isinstance(settings, config.Pretrain) and settings.coordinates is not None
     inputs = channels + (dims if guided else 0)
     learned = isinstance(settings, config.Pretrain) and settings.diffusion.variance == "learned"
@@ -146,3 +148,15 @@ def _network(
         raise InputError("--size", str(error), "Choose another size") from None
     text = f"network at {' x '.join(map(str, size))}, {batch} images a pass\n{summary}"
     return text + "\nguided            by a frozen regressor, not counted here" if guided else text
+
+
+def _dynunet(
+    settings: config.Finetune, plan: Plan | None, size: tuple[int, ...], channels: int
+) -> str:
+    from .nets.dynunet import new_dynunet
+
+    classes = len(plan.classes) if plan else 2
+    network = new_dynunet(channels, classes, size, plan.spacing if plan else None)
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    levels = ", ".join(map(str, network.filters))
+    return f"DynUNet at {' x '.join(map(str, size))}: {millions:.1f} M parameters, levels of {levels} channels"

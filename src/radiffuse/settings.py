@@ -139,6 +139,21 @@ def from_dict(settings_type: type, values: Mapping[str, Any]) -> Any:
     return settings_type(**arguments)
 
 
+def flags(command: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every flag of a command: its names, the full one first, and the type of its value. Not those of all commands."""
+    cls = COMMANDS[command].settings
+    positional = {f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")}
+    short = {dotted: leaf for leaf, dotted in _leaves(command).items()}
+    words = {name: word for word, name in ALIASES.items() if not word.endswith("_")}
+    for dotted, kind in _walk(cls):
+        if dotted in positional:
+            continue
+        names = [words.get(dotted, dotted)]
+        if dotted in short and dotted != short[dotted]:
+            names.append(short[dotted])
+        yield tuple(f"--{name.replace('_', '-')}" for name in names), kind
+
+
 def completed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """A command's settings as an earlier version wrote them; those it did not know yet take their defaults."""
     known = to_dict(COMMANDS[command].settings()) if command in COMMANDS else {}

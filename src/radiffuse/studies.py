@@ -11,6 +11,7 @@ Every part is a run that resumes, so the same command goes on where it stopped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from .reports.study import write_study_report
 from .settings import completed, to_dict
 from .study_runs import METHODS, PRETRAINED, StudyRuns, variants
 
-Scored = list[tuple[str, int, int, Path]]
-"""Method, labels, draw, and the folder of its scores."""
+OUTSIDE = ("nnunet",)
+"""Methods that another program trains; radiffuse compare adds their scores."""
 
 
 def study(settings: Study) -> Path:
@@ -47,9 +48,7 @@ def study(settings: Study) -> Path:
     """
     _verify(settings)
     out = Path(settings.out)
-    dataset = read_dataset(settings.data, settings.finetune.reader).labelled
-    cache = cache_folder(settings.finetune.reader.cache)
-    splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1)
+    dataset, splits = study_cases(settings)
     for labels in settings.labels:
         splits.budget(labels, 0)
     _refuse_other(settings, out / "study.yaml")
@@ -57,21 +56,60 @@ def study(settings: Study) -> Path:
     runs = StudyRuns(settings, out)
     source = runs.sources.first()
     names = [name for part in settings.parts for name in splits.part(part)]
-    tables: Scored = []
     for variant in variants(settings):
         for labels in settings.labels:
             for draw in range(settings.draws):
-                folder = out / "scores" / f"{variant.name}-{labels}-{draw}"
+                folder = _scores(settings, variant.name, labels, draw)
                 if not (folder / "cases.csv").exists():
                     predictor = runs.predictor(variant, labels, draw)
                     score_with(predictor, dataset, names, folder, settings.tolerance)
-                tables.append((variant.name, labels, draw, folder))
-                _write_results(out, tables)
+                    write_results(settings)
+    write_results(settings)
     _write_data(out, dataset, splits, settings, source)
     return write_study_report(out)
 
 
+def study_cases(settings: Study) -> tuple[Dataset, Splits]:
+    """The labelled cases of a study, and how they are parted."""
+    dataset = read_dataset(settings.data, settings.finetune.reader).labelled
+    cache = cache_folder(settings.finetune.reader.cache)
+    return dataset, load_splits(dataset, settings.finetune.split, cache, settings.draws - 1)
+
+
+def write_results(settings: Study) -> None:
+    """All scores that are there in one table, ``results.csv``; those of single sampling steps in ``steps.csv``."""
+    import pandas as pd
+
+    scored = list(_scored(settings))
+    for source, target in (("cases.csv", "results.csv"), ("steps.csv", "steps.csv")):
+        frames = []
+        for method, labels, draw, folder in scored:
+            if not (folder / source).exists():
+                continue
+            frame = pd.read_csv(folder / source, dtype={"case": str, "group": str, "class": str})
+            frame.insert(0, "draw", draw)
+            frame.insert(0, "labels", labels)
+            frame.insert(0, "method", method)
+            frames.append(frame)
+        if frames:
+            write_atomic(Path(settings.out) / target, pd.concat(frames).to_csv(index=False))
+
+
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _scores(settings: Study, method: str, labels: int, draw: int) -> Path:
+    return Path(settings.out) / "scores" / f"{method}-{labels}-{draw}"
+
+
+def _scored(settings: Study) -> Iterator[tuple[str, int, int, Path]]:
+    """Method, labels, draw, and the folder of the scores, of all that was scored."""
+    for method in (*(variant.name for variant in variants(settings)), *OUTSIDE):
+        for labels in settings.labels:
+            for draw in range(settings.draws):
+                folder = _scores(settings, method, labels, draw)
+                if (folder / "cases.csv").exists():
+                    yield method, labels, draw, folder
 
 
 def _verify(settings: Study) -> None:
@@ -141,24 +179,6 @@ def _refuse_other(settings: Study, path: Path) -> None:
             raise InputError(
                 path, f"was written with other settings of {key}", "Choose another --out"
             )
-
-
-def _write_results(out: Path, scored: Scored) -> None:
-    """All scores in one table; those of single sampling steps in another."""
-    import pandas as pd
-
-    for source, target in (("cases.csv", "results.csv"), ("steps.csv", "steps.csv")):
-        frames = []
-        for method, labels, draw, folder in scored:
-            if not (folder / source).exists():
-                continue
-            frame = pd.read_csv(folder / source, dtype={"case": str, "group": str, "class": str})
-            frame.insert(0, "draw", draw)
-            frame.insert(0, "labels", labels)
-            frame.insert(0, "method", method)
-            frames.append(frame)
-        if frames:
-            write_atomic(out / target, pd.concat(frames).to_csv(index=False))
 
 
 def _write_data(

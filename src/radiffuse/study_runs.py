@@ -31,7 +31,7 @@ from .study_sources import (
 
 STRATEGIES = get_args(Strategy)
 METHODS = (
-    "scratch", *DENOISED, *PRETRAININGS,
+    "scratch", "dynunet", *DENOISED, *PRETRAININGS,
     *STRATEGIES, *(f"{name}{PLUS}" for name in STRATEGIES), "ensemble",
 )  # fmt: skip
 PRETRAINED = (
@@ -154,6 +154,8 @@ class StudyRuns:
             return finetune(dataclasses.replace(base, from_run=str(start.folder)))
         if variant.method == "scratch":
             return finetune(base)
+        if variant.method == "dynunet":
+            return finetune(dataclasses.replace(base, method="dynunet"))
         source = self.sources.denoiser(variant.pool)
         assert source is not None
         if variant.method == "ddep":

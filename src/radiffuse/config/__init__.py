@@ -38,6 +38,7 @@ from .synthesis import (
     Synthesize,
     ZeroShot,
 )
+from .tools import Compare, Completion, Doctor
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
 
 __all__ = [
@@ -53,12 +54,15 @@ __all__ = [
     "AutoencoderSettings",
     "Check",
     "Classify",
+    "Compare",
+    "Completion",
     "Contrast",
     "Coordinates",
     "Data",
     "DiffSeg",
     "Diffusion",
     "DinoSettings",
+    "Doctor",
     "Drawing",
     "Evaluate",
     "Fidelity",

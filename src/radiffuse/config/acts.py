@@ -114,8 +114,9 @@ class Finetune:
     """Run folder. The same command again resumes an interrupted run."""
     from_run: str | None = None
     """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
-    method: Literal["finetune", "pixel"] = "finetune"
-    """finetune: the whole network (PTDR); pixel: voters on frozen features (Baranchuk et al. 2022)."""
+    method: Literal["finetune", "pixel", "dynunet"] = "finetune"
+    """finetune: the whole network (PTDR); pixel: voters on frozen features (Baranchuk et al. 2022); dynunet: another
+    network from scratch, MONAI's DynUNet in the shape that nnU-Net would give it, instead of ``network``."""
     labels: int | None = None
     """How many labelled cases to use; None: all of the training pool."""
     draw: int = 0
@@ -344,7 +345,7 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, finetune, pixel, ddep, generated; diffusion, guided, restorative, contrastive: ways of
+    """Any of scratch, dynunet, finetune, pixel, ddep, generated; diffusion, guided, restorative, contrastive: ways of
     pre-training, put to use as ``probe`` says; the strategies of diffseg, from scratch or, as in recycle+pretrained,
     from the pre-trained run; ensemble."""
     probe: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from ..data.plan import Plan
 from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
+from ..nets.dynunet import new_dynunet
 from ..nets.pixel import PixelClassifier
 from ..nets.registry import save_network
 from ..nets.segmenter import Segmenter
@@ -62,6 +63,8 @@ def build_network(settings: Finetune, plan: Plan, source: Run | None) -> nn.Modu
     """
     generator = torch.Generator().manual_seed(settings.training.seed)
     classes = len(plan.classes)
+    if settings.method == "dynunet":
+        return _dynunet(settings, plan, source)
     if source is None:
         if settings.method == "pixel":
             raise InputError(
@@ -89,3 +92,15 @@ def build_network(settings: Finetune, plan: Plan, source: Run | None) -> nn.Modu
     return Segmenter.from_denoiser(
         denoiser, classes=classes, timestep=settings.timestep, generator=generator
     )
+
+
+def _dynunet(settings: Finetune, plan: Plan, source: Run | None) -> nn.Module:
+    if source is not None:
+        remedy = "Leave --from or --method out"
+        raise InputError("--method dynunet", "cannot start from a pre-trained run", remedy)
+    channels, classes = len(plan.channels), len(plan.classes)
+    try:
+        return new_dynunet(channels, classes, plan.size, plan.spacing, settings.training.seed)
+    except ValueError as error:
+        size = "x".join(map(str, plan.size))
+        raise InputError(f"size {size}", str(error), "Choose a larger --size") from None

@@ -47,6 +47,11 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         from .classifier import Classifier
 
         return Classifier(config["name"], int(config["channels"]), tuple(config["classes"]))
+    if config["kind"] == "dynunet":
+        from .dynunet import DynUNet
+
+        parts = (config[name] for name in ("kernels", "strides", "filters"))
+        return DynUNet(int(config["channels"]), int(config["classes"]), *parts)
     unet = _unet(config)
     if config["kind"] == "denoiser":
         return unet

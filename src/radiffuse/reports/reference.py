@@ -113,10 +113,17 @@ def _table(
         if legal := _legal(hint):
             meaning += f" One of {', '.join(f'`{value}`' for value in legal)}."
         if _is_group(hint):
-            meaning += f" Its settings are those of [`{field.name}`](#{field.name})."
+            heading = _heading(field.name, hint)
+            meaning += f" Its settings are those of [`{heading}`](#{heading})."
         meaning = meaning.removeprefix("`--from`: ")
         rows.append([_flag(field, prefix), *(_default(field, v) for _, v in defaults), meaning])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _heading(name: str, cls: type) -> str:
+    """Under which a group stands: its own name, or that of another group of the same settings."""
+    shared = {group: kind for group, kind, _ in _shared()}
+    return name if name in shared else next(g for g, kind in shared.items() if kind is cls)
 
 
 def _flag(field: dataclasses.Field[Any], prefix: str) -> str:

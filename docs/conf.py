@@ -1,0 +1,71 @@
+"""How Sphinx builds the documents: ``make docs`` writes them to build/docs; every warning is an error.
+
+The pages are the Markdown files of this folder. The API reference is made from signatures and docstrings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+
+project = "radiffuse"
+author = "The radiffuse developers"
+copyright = "the radiffuse developers, Apache-2.0"
+release = VERSION.findall((ROOT / "src/radiffuse/__init__.py").read_text(encoding="utf-8"))[0]
+version = release
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = f"radiffuse {release}"
+html_static_path = ["_static"]
+html_css_files = ["radiffuse.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+# Paths, options and names are not prose: no curly quotes, no long dashes for --.
+smartquotes = False
+# An indented block is a shell line or a listing; guessing its language would only warn.
+highlight_language = "none"
+
+autosummary_generate = True
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
+autodoc_preserve_defaults = True
+autoclass_content = "class"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+OPTIONAL = (
+    "SimpleITK", "dask", "distributed", "highdicom", "itk", "mlflow", "onnx", "onnxruntime", "shtab", "wandb", "zarr",
+)  # fmt: skip
+"""Packages of extras: where one is not installed, its name alone stands in for it."""
+autodoc_mock_imports = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+
+
+def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep the stars of shapes such as (B, C, *S), and bars such as |P|, from being taken for markup."""
+    for i, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
+        lines[i] = "``".join(parts)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon

@@ -1,0 +1,167 @@
+"""What a machine has: cores, accelerators, memory, disk, and how fast bfloat16 is on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHANNELS, SIDE = 32, 32
+"""Of the convolution that is timed: that of a small U-Net on a small patch, so that it takes milliseconds."""
+ROUNDS = 3
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something to compute on.
+
+    Attributes:
+        kind: cpu, cuda or mps.
+        name: What its maker calls it.
+        count: Cores that this process may use; for an accelerator its index.
+        memory: In bytes, of an accelerator; None where it is the machine's.
+        milliseconds: A convolution forward and back, by arithmetic: ``float32``, ``bfloat16``.
+    """
+
+    kind: str
+    name: str
+    count: int
+    memory: int | None
+    milliseconds: dict[str, float]
+
+    @property
+    def gain(self) -> float | None:
+        """How many times faster bfloat16 is; None where one of the two was not measured."""
+        both = self.milliseconds.get("float32"), self.milliseconds.get("bfloat16")
+        return both[0] / both[1] if both[0] and both[1] else None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory, in bytes.
+
+    Attributes:
+        total: Of the machine.
+        available: Free or easily freed; None where the system does not say.
+        limit: Of the container that this process runs in; None: none.
+    """
+
+    total: int
+    available: int | None
+    limit: int | None
+
+
+def devices() -> list[Device]:
+    """The CPU, and every accelerator that torch can use, each measured in less than a second."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = [Device("cpu", _processor(), cores or 1, None, measure(torch.device("cpu")))]
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        memory = int(torch.cuda.get_device_properties(i).total_memory)
+        times = measure(torch.device("cuda", i))
+        found.append(Device("cuda", torch.cuda.get_device_name(i), i, memory, times))
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", platform.machine(), 0, None, measure(torch.device("mps"))))
+    return found
+
+
+def measure(device: torch.device) -> dict[str, float]:
+    """Milliseconds of a 3x3 convolution forward and back, in float32 and under bfloat16 autocast.
+
+    The two take turns, and the fastest of each counts, so that other work on the machine weighs on both alike.
+    Arithmetic that the device does not have is left out.
+    """
+    network = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device)
+    images = torch.zeros(2, CHANNELS, SIDE, SIDE, device=device)
+
+    def once(lower: bool) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=lower):
+            loss = network(images).float().sum()
+        loss.backward()
+
+    fastest: dict[str, float] = {}
+    for _ in range(ROUNDS + 1):  # the first round warms up, and is the slowest
+        for name in ("float32", "bfloat16"):
+            try:
+                spent = _timed(functools.partial(once, name == "bfloat16"), device)
+            except RuntimeError:
+                continue
+            fastest[name] = min(spent, fastest.get(name, spent))
+    return fastest
+
+
+def memory() -> Memory:
+    """Main memory of the machine and of the container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = None
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    return Memory(total, available, memory_limit(CGROUP, total))
+
+
+def memory_limit(cgroup: Path, total: int) -> int | None:
+    """The limit that a container sets, in bytes; None where there is none below the machine's own memory.
+
+    Args:
+        cgroup: Where the control groups are mounted; version 2 and version 1 are known.
+        total: Memory of the machine.
+    """
+    for path in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+        try:
+            limit = int(path.read_text().strip())
+        except (OSError, ValueError):
+            continue
+        return limit if limit < total else None
+    return None
+
+
+def free_disk(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; links are not followed. 0 where it is missing."""
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except OSError:  # gone while looking
+                continue
+    return total
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
