@@ -98,6 +98,17 @@ COMMANDS: dict[str, Command] = {
             "radiffuse predict runs/seg SCANS --out masks",
             "radiffuse predict runs/diff SCANS --sampler ddim --steps 5 --samples 8 --uncertainty --out masks",
             "radiffuse predict runs/diff runs/seg SCANS --out masks",
+            "radiffuse predict runs/seg DICOM --format dicom-seg --out masks",
+        ),
+    ),
+    "export": Command(
+        config.Export,
+        "radiffuse.release.act:export",
+        (
+            "radiffuse export runs/seg --licence cc-by-4.0 --out published",
+            "radiffuse export runs/seg --format onnx --out onnx",
+            "radiffuse export runs/seg --format monai-bundle --out bundle",
+            "radiffuse export runs/pre --format nnunet-encoder --out nnunet",
         ),
     ),
     "evaluate": Command(

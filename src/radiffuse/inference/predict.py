@@ -15,12 +15,13 @@ from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import read_json, write_json
+from .dicom_seg import write_dicom_seg
 from .members import Overrides
 from .predictor import Predictor
 
 
 def predict(settings: Predict) -> Path:
-    """Write a mask for every case: PNG for films, NIfTI for volumes, on the scan's own grid.
+    """Write a mask for every case: PNG for films, NIfTI for volumes, or DICOM-SEG, on the scan's own grid.
 
     Masks that are already there are kept, so an interrupted prediction goes on.
 
@@ -49,6 +50,7 @@ def predict(settings: Predict) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "classes.json", {str(i): c for i, c in enumerate(predictor.plan.classes)})
     suffix = ".png" if predictor.plan.spatial_dims == 2 else ".nii.gz"
+    suffix = ".dcm" if settings.format == "dicom-seg" else suffix
     line, skipped = ProgressLine("segmenting"), []
     for number, case in enumerate(dataset, start=1):
         path = out / f"{case.name}{suffix}"
@@ -75,11 +77,15 @@ def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None
     except InputError as error:
         raise InputError(case.images[0], error.problem, error.remedy) from None
     maps = dict(found.maps) | ({"confidence": found.confidence} if confidence else {})
-    suffix = ".tif" if path.suffix == ".png" else ".nii.gz"
-    name = path.name.removesuffix(".png").removesuffix(".nii.gz")
+    suffix = ".tif" if predictor.plan.spatial_dims == 2 else ".nii.gz"
     for kind, values in maps.items():
-        write_image(path.with_name(f"{name}-{kind}{suffix}"), values, scan)
-    write_label(path, found.mask, scan)  # last: it marks the case as done
+        write_image(path.with_name(f"{case.name}-{kind}{suffix}"), values, scan)
+    # The mask last: it marks the case as done.
+    if path.suffix == ".dcm":
+        classes = predictor.plan.classes
+        write_dicom_seg(path, found.mask, classes, case.images[0], case.series)
+    else:
+        write_label(path, found.mask, scan)
 
 
 def _chosen(dataset: Dataset, run: Run, part: str) -> Dataset:

@@ -65,6 +65,21 @@ EXPECTED = {
 """What each layout looks like, for messages."""
 
 
+def register(name: str, read: Layout, expected: str) -> None:
+    """Make a layout of one's own known in this process; with ``auto`` it is tried before all others.
+
+    Args:
+        name: What ``Dataset.layout`` will be.
+        read: ``read(root, data, issues)``: a ``Dataset``, best made by ``layouts.build.build``, or None where the path
+            is not organized in this way.
+        expected: What the layout looks like, for messages.
+    """
+    before = {key: value for key, value in LAYOUTS.items() if key != name}
+    LAYOUTS.clear()
+    LAYOUTS.update({name: read} | before)
+    EXPECTED[name] = expected
+
+
 def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
     """The cases under a path. No pixel is read.
 
