@@ -109,7 +109,8 @@ def test_a_series_comes_back_where_it_was(degrees: int, tmp_path: Path) -> None:
     for group in seg.PerFrameFunctionalGroupsSequence:
         (image,) = group.DerivationImageSequence[0].SourceImageSequence
         expected = positions[image.ReferencedSOPInstanceUID]
-        assert list(group.PlanePositionSequence[0].ImagePositionPatient) == list(expected)
+        found = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
+        assert found == pytest.approx([float(v) for v in expected], abs=1e-6)
 
 
 def test_a_film_comes_back(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def export(settings: Export) -> Path:
         export_bundle(run, out, settings.head)
     else:
         from .nnunet import export_nnunet
+        from .nnunet import usage as use_with_nnunet
 
+        text += use_with_nnunet(run.plan)
         export_nnunet(run, out)
     write_atomic(out / "README.md", text)
     return out
