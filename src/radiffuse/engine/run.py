@@ -32,6 +32,8 @@ WITHOUT_EFFECT = {
     "training.validate_every",
     "training.checkpoint_every",
     "training.log_every",
+    "training.wandb",
+    "training.mlflow",
     "machine.workers",
     "reader.cache",
     "reader.skip_bad",

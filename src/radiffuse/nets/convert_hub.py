@@ -228,9 +228,7 @@ def _names(config: UNetConfig, naming: Naming) -> Iterator[tuple[str, str | tupl
     for place, (level, out) in enumerate(reversed(list(enumerate(channels)))):
         for block in range(config.blocks + 1):
             theirs = naming.up.format(place, block)
-            yield from _block(
-                naming, f"up.{number}.block", theirs, skip=last + skips.pop() != out
-            )
+            yield from _block(naming, f"up.{number}.block", theirs, skip=last + skips.pop() != out)
             if 2**level in config.attention_factors:
                 yield from _attended(naming, f"up.{number}.attention", theirs)
             if level > 0 and block == config.blocks:

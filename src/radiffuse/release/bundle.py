@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..files import write_atomic, write_json
 from .program import export_torch
 
-SCRIPT = '''"""The network of this bundle: a program of torch.export, which holds weights and no code of the training."""
+SCRIPT = '''"""The network of this bundle: a program of torch.export; it holds weights, and no code of the training."""
 
 import torch
 from torch.nn.functional import interpolate, pad

@@ -118,7 +118,13 @@ def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
         middle, half = (plan.low + plan.high) / 2, (plan.high - plan.low) / 2
         ends = {"percentile_00_5": plan.low, "percentile_99_5": plan.high}
         content["foreground_intensity_properties_per_channel"] = {
-            str(i): {"mean": middle, "std": half, "min": plan.low, "max": plan.high, "median": middle}
+            str(i): {
+                "mean": middle,
+                "std": half,
+                "min": plan.low,
+                "max": plan.high,
+                "median": middle,
+            }
             | ends
             for i in channels
         }

@@ -22,6 +22,7 @@ from . import (
     chest,
     classes,
     coco,
+    datalist,
     dicom,
     images,
     msd,
@@ -37,6 +38,7 @@ Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 LAYOUTS: dict[str, Layout] = {
     "nnunet": nnunet.read,
     "msd": msd.read,
+    "datalist": datalist.read,
     "coco": coco.read,
     "pairs": pairs.read,
     "totalsegmentator": totalsegmentator.read,
@@ -52,6 +54,7 @@ LAYOUTS: dict[str, Layout] = {
 EXPECTED = {
     "nnunet": "dataset.json with channel_names, imagesTr/ and labelsTr/",
     "msd": "dataset.json with a list 'training'",
+    "datalist": "a JSON data list of MONAI with 'training', or a folder with datalist.json",
     "coco": "a JSON file with images, annotations and categories",
     "pairs": "images/ and labels/ (or masks/) with files of the same names",
     "totalsegmentator": "folders that hold a scan and segmentations/ with a mask per structure",
