@@ -101,6 +101,14 @@ COMMANDS: dict[str, Command] = {
             "radiffuse predict runs/seg DICOM --format dicom-seg --out masks",
         ),
     ),
+    "convert": Command(
+        config.Convert,
+        "radiffuse.release.convert:convert",
+        (
+            "radiffuse convert PIPELINE --out runs/theirs",
+            "radiffuse convert MONAI --size 96 --spacing 1.5,1.5,2 --window -1000,1000 --out runs/theirs",
+        ),
+    ),
     "export": Command(
         config.Export,
         "radiffuse.release.act:export",

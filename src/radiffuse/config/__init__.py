@@ -10,6 +10,7 @@ readable source, [ours] our choice.
 from .acts import (
     Anatomy,
     Check,
+    Convert,
     Coordinates,
     DiffSeg,
     Evaluate,
@@ -55,6 +56,7 @@ __all__ = [
     "Check",
     "Classify",
     "Contrast",
+    "Convert",
     "Coordinates",
     "Data",
     "DiffSeg",

@@ -313,6 +313,25 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Make a pre-trained run of a denoiser of diffusers, MONAI or guided-diffusion, where the networks are the same."""
+
+    weights: str = field(default="", metadata=POSITIONAL)
+    """Folder with config.json and safetensors: a UNet2DModel or its pipeline, the arguments and weights of a
+    DiffusionModelUNet; or a safetensors file of guided-diffusion. Pickled weights are refused."""
+    out: str = ""
+    """Run folder; every command takes it with ``--from``."""
+    kind: Literal["auto", "diffusers", "monai", "guided-diffusion"] = "auto"
+    """Whose network it is; auto looks at config.json, which guided-diffusion does not have."""
+    head_channels: int = 64
+    """guided-diffusion: channels per attention head, which its weights do not tell."""
+    diffusion: Diffusion = Diffusion(schedule="linear")
+    """The process it was trained on; the scheduler of a pipeline goes first."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity of the images it was trained on; volumes need a spacing."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Export:
     """Write a run in the form that another program reads: published folder, ONNX, torch.export, MONAI, nnU-Net."""
 

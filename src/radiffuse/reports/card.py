@@ -78,7 +78,12 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
     name = _plain(name or run.folder.resolve().name)
     command = str(run.config.get("command"))
     lines = [_front_matter(command, licences), f"# {name}", ""]
-    lines += [f"{WHAT.get(command, 'A model')}, made by `radiffuse {command}`.", ""]
+    converted = run.config["settings"].get("converted")
+    if isinstance(converted, Mapping):
+        kind = _plain(str(converted.get("kind")))
+        lines += [f"A denoising U-Net that others trained, converted from {kind}.", ""]
+    else:
+        lines += [f"{WHAT.get(command, 'A model')}, made by `radiffuse {command}`.", ""]
     for title, rows in (
         ("Network and input", _network(run)),
         ("Data", _data(run, licences)),
@@ -209,6 +214,8 @@ def _training(run: Run) -> list[str]:
     config, settings = run.config, run.config["settings"]
     training = settings.get("training") or {}
     rows = [f"radiffuse {config.get('radiffuse')}; every setting is in `config.yaml`"]
+    if settings.get("converted"):
+        return ["trained elsewhere; how, is for its source to say"]
     if training:
         rows.append(
             f"{training.get('steps')} steps of {training.get('batch_size')}, learning rate "
