@@ -6,6 +6,7 @@ Nothing of it goes anywhere else.
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,10 +57,9 @@ def write_dicom_seg(
             refuses.
         ValueError: The mask does not fit the source or has values without a class.
     """
-    try:
-        import highdicom
-    except ImportError:
-        raise InputError("dicom-seg", "needs the package highdicom", INSTALL) from None
+    require_highdicom()
+    import highdicom
+
     if not (series or (source.is_file() and is_dicom(source))):
         remedy = "Give the DICOM files that the scan came from, or write NIfTI"
         raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
@@ -103,6 +103,12 @@ def write_dicom_seg(
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
             result.save_as(file, enforce_file_format=True)
+
+
+def require_highdicom() -> None:
+    """Raises InputError where the package that writes DICOM-SEG is not installed."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise InputError("--format dicom-seg", "needs the package highdicom", INSTALL)
 
 
 def property_of(name: str) -> tuple[str, str, str | None]:

@@ -15,7 +15,7 @@ from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import read_json, write_json
-from .dicom_seg import write_dicom_seg
+from .dicom_seg import require_highdicom, write_dicom_seg
 from .members import Overrides
 from .predictor import Predictor
 
@@ -34,6 +34,8 @@ def predict(settings: Predict) -> Path:
     Raises:
         InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
     """
+    if settings.format == "dicom-seg":
+        require_highdicom()
     runs = [Run.open(folder) for folder in settings.runs]
     predictor = Predictor.open(
         runs,
