@@ -15,7 +15,7 @@ import radiffuse
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from tiny_runs import shake
+from tiny_runs import shake, tiny
 
 
 @pytest.fixture
@@ -103,3 +103,18 @@ def test_a_volume_network_of_monai(tmp_path: Path) -> None:
     )
     assert (run.plan.size, run.plan.spacing) == ((16, 16, 16), (1, 1, 2))
     assert load_network(run.model).config.norm_eps == 1e-6
+
+
+def test_a_file_of_guided_diffusion(tmp_path: Path) -> None:
+    from radiffuse.nets.convert import to_guided_diffusion
+
+    unet = tiny(2, 1).unet
+    shake(unet, 3)
+    path = tmp_path / "unet.safetensors"
+    state = to_guided_diffusion(unet.state_dict(), unet.config)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    run = radiffuse.convert(weights=path, head_channels=8, size=16, out=tmp_path / "run")
+    found = load_network(run.model)
+    assert found.config == unet.config
+    for name, tensor in unet.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)

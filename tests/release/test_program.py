@@ -52,6 +52,7 @@ def scores(run: Path, scan: np.ndarray, **geometry: object) -> tuple[np.ndarray,
     return image, segmenter.predict_proba(scan, **geometry)
 
 
+@pytest.mark.slow
 def test_a_film_through_onnx(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -94,7 +95,14 @@ def test_a_volume_through_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "head"), [("probe", None), ("probe", "linear"), ("pixel", None)])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("probe", None),
+        pytest.param("probe", "linear", marks=pytest.mark.slow),
+        pytest.param("pixel", None, marks=pytest.mark.slow),
+    ],
+)
 def test_frozen_features_keep_their_noise(kind: str, head: str | None, tmp_path: Path) -> None:
     run = probed_run(tmp_path / "run", kind)
     traced = trace(Run.open(run), head)

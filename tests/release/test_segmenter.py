@@ -118,6 +118,7 @@ def _unet(in_channels: int) -> object:
     )
 
 
+@pytest.mark.slow
 def test_every_kind_of_run_segments_as_the_command_does(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -43,7 +43,14 @@ class Network(torch.nn.Module):
         self.size, self.fit = size, fit
 
     def forward(self, images):
-        images = torch.as_tensor(images)
+        if not hasattr(images, "as_tensor"):
+            return self.segment(images)
+        from monai.utils import convert_to_dst_type
+
+        # A MetaTensor: the program takes a plain one, what saves the mask wants its place.
+        return convert_to_dst_type(self.segment(images.as_tensor()), images)[0]
+
+    def segment(self, images):
         if self.size is None:
             return self.program[0](images)
         films = images.transpose(-1, -2)  # pictures are loaded as (columns, rows)
@@ -181,7 +188,7 @@ def _inference(plan: Plan) -> dict[str, Any]:
         }
     suffix = "*.png" if films else "*.nii.gz"
     return {
-        "imports": ["$import glob", "$import os", "$import torch"],
+        "imports": ["$import glob", "$import numpy as np", "$import os", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "output_dir": "$@bundle_root + '/masks'",
@@ -277,7 +284,7 @@ def _after(plan: Plan) -> list[dict[str, Any]]:
             "output_dir": "@output_dir",
             "output_ext": ".png" if films else ".nii.gz",
             "output_postfix": "",
-            "output_dtype": "$__import__('numpy').uint8",
+            "output_dtype": "$np.uint8",
             "separate_folder": False,
             "resample": False,
         }
