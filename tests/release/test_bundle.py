@@ -17,6 +17,7 @@ from PIL import Image
 import radiffuse
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
+from radiffuse.files import write_atomic
 from tiny_runs import finished_run, volume_plan
 
 
@@ -30,14 +31,21 @@ def exported(plan: Plan, folder: Path) -> tuple[radiffuse.Segmenter, Path]:
     return radiffuse.Segmenter.load(run, device="cpu", precision="32-true"), out
 
 
-@pytest.mark.parametrize("resize", ["stretch", "fit"])
-def test_its_network_treats_films_as_the_run_does(resize: str, tmp_path: Path) -> None:
-    segmenter, out = exported(film_plan(resize=resize), tmp_path)
+def test_its_network_treats_films_as_the_run_does(tmp_path: Path) -> None:
+    segmenter, out = exported(film_plan(resize="fit"), tmp_path)
+    told = json.loads((out / "configs" / "inference.json").read_text())["network"]
+    assert (told["size"], told["fit"]) == ([16, 16], True)
+    agrees(segmenter, out, fit=True)
+    write_atomic(tmp_path / "run" / "plan.json", film_plan().to_json())
+    stretched = radiffuse.Segmenter.load(tmp_path / "run", device="cpu", precision="32-true")
+    agrees(stretched, out, fit=False)
+
+
+def agrees(segmenter: radiffuse.Segmenter, out: Path, *, fit: bool) -> None:
     names: dict[str, object] = {}
     exec((out / "scripts" / "network.py").read_text(), names)
-    told = json.loads((out / "configs" / "inference.json").read_text())["network"]
     network = names["Network"](  # type: ignore[operator]
-        out / "models" / "model.pt2", "cpu", size=told["size"], fit=told["fit"]
+        out / "models" / "model.pt2", "cpu", size=[16, 16], fit=fit
     ).eval()
     film = np.random.default_rng(0).uniform(0, 255, (40, 26)).astype(np.float32)
     low, high = np.percentile(film, (0.5, 99.5))

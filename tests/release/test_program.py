@@ -95,14 +95,8 @@ def test_a_volume_through_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "head"),
-    [
-        ("probe", None),
-        pytest.param("probe", "linear", marks=pytest.mark.slow),
-        pytest.param("pixel", None, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "head"), [("probe", None), ("probe", "linear"), ("pixel", None)])
 def test_frozen_features_keep_their_noise(kind: str, head: str | None, tmp_path: Path) -> None:
     run = probed_run(tmp_path / "run", kind)
     traced = trace(Run.open(run), head)
