@@ -55,7 +55,13 @@ def main() -> None:
     data = run.data
     write_json(
         out / "data.json",
-        {"root": given.data, "cases": data["cases"], "patients": data["patients"], "skipped": []},
+        {
+            "licence": f"{given.licence} ({given.source})",
+            "root": given.data,
+            "cases": data["cases"],
+            "patients": data["patients"],
+            "skipped": [],
+        },
     )
     training, diffusion = content["settings"]["training"], content["settings"]["diffusion"]
     scores = [row["validation"]["loss"] for row in run.log() if "validation" in row]

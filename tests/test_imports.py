@@ -16,6 +16,7 @@ FLOORS = [
     {"nets", "data"},
     {"engine", "evaluation"},
     {"inference", "reports"},
+    {"release"},
     {"methods"},
     {"study_sources"},
     {"study_runs"},

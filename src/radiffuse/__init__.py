@@ -1,7 +1,8 @@
 """radiffuse: many scans, few labels. Diffusion models for medical image segmentation and synthesis.
 
 Every command of the command line is a function here, with keyword-only arguments:
-``radiffuse.pretrain(data="films", out="runs/pre")``. Importing this module loads nothing heavy.
+``radiffuse.pretrain(data="films", out="runs/pre")``. A trained run is used by ``radiffuse.Segmenter``. Importing this
+module loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from typing import Any
 from .commands import COMMANDS, load_command
 
 __version__ = "0.1.0.dev0"
-__all__ = ["__version__", *COMMANDS]
+__all__ = ["Segmenter", "__version__", *COMMANDS]
 
 
 def __getattr__(name: str) -> Any:
     if name in COMMANDS:
         return load_command(name)
+    if name == "Segmenter":
+        from .release.segmenter import Segmenter
+
+        return Segmenter
     raise AttributeError(f"module 'radiffuse' has no attribute '{name}'")

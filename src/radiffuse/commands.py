@@ -108,6 +108,25 @@ COMMANDS: dict[str, Command] = {
             "radiffuse predict runs/seg SCANS --out masks",
             "radiffuse predict runs/diff SCANS --sampler ddim --steps 5 --samples 8 --uncertainty --out masks",
             "radiffuse predict runs/diff runs/seg SCANS --out masks",
+            "radiffuse predict runs/seg DICOM --format dicom-seg --out masks",
+        ),
+    ),
+    "convert": Command(
+        config.Convert,
+        "radiffuse.release.convert:convert",
+        (
+            "radiffuse convert PIPELINE --out runs/theirs",
+            "radiffuse convert MONAI --size 96 --spacing 1.5,1.5,2 --window -1000,1000 --out runs/theirs",
+        ),
+    ),
+    "export": Command(
+        config.Export,
+        "radiffuse.release.act:export",
+        (
+            "radiffuse export runs/seg --licence cc-by-4.0 --out published",
+            "radiffuse export runs/seg --format onnx --out onnx",
+            "radiffuse export runs/seg --format monai-bundle --out bundle",
+            "radiffuse export runs/pre --format nnunet-encoder --out nnunet",
         ),
     ),
     "evaluate": Command(

@@ -68,6 +68,7 @@ RANGES: dict[str, dict[str, Range]] = {
     },
     "Data": {"label_values": (0, 255)},
     "Split": {
+        "fold": AT_LEAST_0,
         "test": AT_LEAST_0,
         "validation": AT_LEAST_0,
         "validation_kept": AT_LEAST_0,

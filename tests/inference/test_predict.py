@@ -18,51 +18,14 @@ from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan, write_label
 from radiffuse.data.scan import Array, Scan
 from radiffuse.data.transform import canonical_spacing
-from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError, RunError
-from radiffuse.files import write_atomic, write_json
 from radiffuse.inference.draw import draw_images
 from radiffuse.inference.members import Member, one_pass
 from radiffuse.inference.predictor import Predictor
-from radiffuse.nets.registry import save_network
-from radiffuse.nets.segmenter import Segmenter
 from radiffuse.nets.unet import UNet
+from tiny_runs import finished_run, oblique, tiny, volume_plan
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
-
-
-def tiny(dims: int, classes: int) -> Segmenter:
-    unet = resolve_network(
-        Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8),
-        spatial_dims=dims,
-        in_channels=1,
-        out_channels=classes,
-    )
-    return Segmenter.from_scratch(unet, generator=torch.Generator().manual_seed(1))
-
-
-def finished_run(folder: Path, plan: Plan) -> Path:
-    """A segmentation run without any training."""
-    with start_run(folder, "finetune", {}) as run:
-        write_atomic(folder / "plan.json", plan.to_json())
-        write_json(folder / "splits.json", {"train": [], "validation": [], "test": ["b"]})
-        save_network(tiny(plan.spatial_dims, len(plan.classes)), run.model)
-    return folder
-
-
-def volume_plan(size: tuple[int, int, int] = (8, 8, 8)) -> Plan:
-    classes = ("background", "a", "b")
-    spacing = (1.0, 1.0, 1.0)
-    return Plan(3, ("CT",), classes, size, spacing, intensity="window", low=-1, high=1)
-
-
-def oblique() -> Array:
-    angle = np.deg2rad(25)
-    affine = np.eye(4)
-    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    affine[:3, :3] = affine[:3, [2, 0, 1]] @ np.diag((-0.8, 1.5, 2.0))
-    affine[:3, 3] = (11, -7, 300)
-    return affine
 
 
 class Threshold(nn.Module):

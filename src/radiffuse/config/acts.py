@@ -283,6 +283,8 @@ class Predict:
     """A scan, or a data set."""
     out: str = ""
     """Folder for the masks; finished masks are kept when the command is run again."""
+    format: Literal["auto", "dicom-seg"] = "auto"
+    """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation, which refers to its DICOM images."""
     cases: Literal["all", "test", "validation", "train"] = "all"
     """Which cases of the data set, by the splits file of the run."""
     overlap: float = 0.5
@@ -309,6 +311,49 @@ class Predict:
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Make a pre-trained run of a denoiser of diffusers, MONAI or guided-diffusion, where the networks are the same."""
+
+    weights: str = field(default="", metadata=POSITIONAL)
+    """Folder with config.json and safetensors: a UNet2DModel or its pipeline, the arguments and weights of a
+    DiffusionModelUNet; or a safetensors file of guided-diffusion. Pickled weights are refused."""
+    out: str = ""
+    """Run folder; every command takes it with ``--from``."""
+    kind: Literal["auto", "diffusers", "monai", "guided-diffusion"] = "auto"
+    """Whose network it is; auto looks at config.json, which guided-diffusion does not have."""
+    head_channels: int = 64
+    """guided-diffusion: channels per attention head, which its weights do not tell."""
+    diffusion: Diffusion = Diffusion(schedule="linear")
+    """The process it was trained on; the scheduler of a pipeline goes first."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity of the images it was trained on; volumes need a spacing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run in the form that another program reads: published folder, ONNX, torch.export, MONAI, nnU-Net."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run folder, or the name of shipped weights."""
+    out: str = ""
+    """Folder for the result."""
+    format: Literal["pretrained", "onnx", "torch-export", "monai-bundle", "nnunet-encoder"] = (
+        "pretrained"
+    )
+    """pretrained: a run without log, state and names of cases, for others to use; onnx and torch-export: the network of
+    a segmenter as a program; monai-bundle: a segmenter with its pre- and postprocessing for monai.bundle;
+    nnunet-encoder: the network as an architecture of nnU-Net, with its weights."""
+    head: str | None = None
+    """Probing: which head; None: the first."""
+    licence: str | None = None
+    """Licence of the weights for the model card, as the hub spells it, such as apache-2.0."""
+    data_licence: str | None = None
+    """Licence of the training data for the model card; None: what the data set states."""
+    push: str | None = None
+    """pretrained: upload the folder to this repository of the Hugging Face hub too, OWNER/NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ class Data:
         "classes",
         "nnunet",
         "msd",
+        "datalist",
         "dicom",
         "table",
         "coco",
@@ -123,7 +124,11 @@ class Split:
     """How labelled cases are parted, by patient. Splits that the data set brings along win."""
 
     file: str | None = None
-    """Splits file to use, written if it is missing; None: one file per data set in the cache folder."""
+    """Splits file to use, written if it is missing, or nnU-Net's splits_final.json, which is read alone; None: one file
+    per data set in the cache folder."""
+    fold: int | None = None
+    """Which fold is validation, where splits_final.json or a data list of MONAI has folds; the others train. None: 0 of
+    nnU-Net's; of a data list all train."""
     test: float = 0.5
     """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
     validation: float = 0.1

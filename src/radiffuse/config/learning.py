@@ -113,6 +113,10 @@ class Training:
     """Steps between checkpoints."""
     log_every: int = 25
     """Steps between lines of ``log.jsonl``."""
+    wandb: str | None = None
+    """Mirror the log to this project of Weights & Biases (``WANDB_MODE=offline`` keeps it here); None: not."""
+    mlflow: str | None = None
+    """Mirror the log to MLflow at this address or folder; None: not."""
     seed: int = 0
     """Seed of weights, order of cases, augmentation and noise."""
 

@@ -39,6 +39,8 @@ class UNetConfig:
     """Resolution changes inside residual blocks (else by a strided convolution and interpolation)."""
     num_groups: int = 32
     """Groups of the group norms; the largest divisor of the channels up to this number is used."""
+    norm_eps: float = 1e-5
+    """Added to the variance in the group norms."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ class Case:
         target: Name of the class of the whole image (class folders, tables), or None.
         split: ``"train"``, ``"validation"`` or ``"test"`` where the data set says so, or None.
         series: Files of a DICOM series in slice order, or () for every other format.
+        fold: Fold in which this case is validation, where the data set has folds, or None.
         file_channels: Channels that a single four-dimensional file holds.
         site: Institution or scanner, where the data set says so, or ''.
         place: Place in the file that lists the sites, or 0.
@@ -43,6 +44,7 @@ class Case:
     group: str = ""
     target: str | None = None
     split: str | None = None
+    fold: int | None = None
     series: tuple[Path, ...] = ()
     file_channels: int = 1
     site: str = ""

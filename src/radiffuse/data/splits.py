@@ -6,7 +6,7 @@ Written once to a JSON file, then read; so every method and every later run sees
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,10 @@ def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -
     """
     if draw < 0:
         raise InputError(f"--draw {draw}", "is not a draw", "Use 0 or more")
+    if settings.fold is not None or _is_folds(settings.file):
+        splits = _of_fold(dataset, settings, max(DRAWS, draw + 1))
+        _verify_patients(dataset, splits, settings.file or str(dataset.root))
+        return splits
     path = (
         Path(settings.file)
         if settings.file
@@ -141,6 +145,52 @@ def _read(path: Path, dataset: Dataset) -> Splits:
                 "Put each training case into each draw once, or remove the file",
             )
     return splits
+
+
+def _is_folds(file: str | None) -> bool:
+    """Whether a splits file is a list of folds, as nnU-Net writes them."""
+    return (
+        bool(file) and Path(file or "").is_file() and isinstance(read_json(Path(file or "")), list)
+    )
+
+
+def _of_fold(dataset: Dataset, settings: Split, draws: int) -> Splits:
+    """One fold is validation; the test is what the data set declares as such. Nothing is written back."""
+    fold = settings.fold or 0
+    train, validation = _folds_of(dataset, settings, fold)
+    test = {case.name for case in dataset if case.split == "test"} - train - validation
+    parts = (
+        tuple(case.name for case in dataset if case.name in names)
+        for names in (train, validation, test)
+    )
+    chosen = Splits(*parts, draws=())
+    if not chosen.train or not chosen.validation:
+        where = settings.file or dataset.root
+        raise InputError(where, f"has no cases for fold {fold}", "Choose another --split.fold")
+    orders = (_draw(dataset, chosen.train, settings.seed, i) for i in range(draws))
+    return replace(chosen, draws=tuple(orders))
+
+
+def _folds_of(dataset: Dataset, settings: Split, fold: int) -> tuple[set[str], set[str]]:
+    """Names of the cases that train, and of those that validate."""
+    path = Path(settings.file) if settings.file else dataset.root / "splits_final.json"
+    if settings.file is None and any(case.fold is not None for case in dataset):
+        pool = [case for case in dataset if case.split in (None, "train")]
+        held = {case.name for case in pool if case.fold == fold}
+        return {case.name for case in pool} - held, held
+    if not path.is_file():
+        problem = "has no folds: neither splits_final.json nor a data list with them"
+        raise InputError(dataset.root, problem, "Leave --split.fold out")
+    try:
+        parts = read_json(path)[fold]
+        train, held = ({str(name) for name in parts[key]} for key in ("train", "val"))
+    except (IndexError, KeyError, TypeError):
+        problem = f"has no fold {fold} with train and val"
+        raise InputError(path, problem, "Choose another --split.fold, or repair it") from None
+    if unknown := sorted((train | held) - {case.name for case in dataset}):
+        problem = f"names cases that the data set lacks, such as {unknown[0]}"
+        raise InputError(path, problem, "Give the splits of this data set")
+    return train, held
 
 
 def _verify_patients(dataset: Dataset, splits: Splits, where: str) -> None:

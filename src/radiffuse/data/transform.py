@@ -118,13 +118,25 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
     return _to_file(mask.numpy(), undo, 0), _to_file(best.numpy(), undo, 1)
 
 
-def map_to_scan(values: Tensor, undo: Undo) -> Array:
+def scores_of_scan(scores: Tensor, undo: Undo) -> Array:
+    """Class scores on the plan's grid as float32 ``(K, *shape)`` on the scan's own grid, linearly.
+
+    What the plan crops away is background with a score of 1. Their argmax over K is the mask of ``scores_to_scan``.
+    """
+    result = np.empty((len(scores), *undo.shape), np.float32)
+    for value, score in enumerate(scores):
+        result[value] = map_to_scan(score, undo, outside=float(value == 0))
+    return result
+
+
+def map_to_scan(values: Tensor, undo: Undo, outside: float = 0.0) -> Array:
     """A map ``(*spatial)`` on the plan's grid as float32 ``(*shape)`` on the scan's own grid, linearly.
 
-    It is 0 where the plan crops.
+    It is ``outside`` where the plan crops.
     """
     window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
-    return _to_file(_resize_linear(values[window].float()[None], undo.target)[0].numpy(), undo, 0)
+    resized = _resize_linear(values[window].float()[None], undo.target)[0]
+    return _to_file(resized.numpy(), undo, outside)
 
 
 def canonical_spacing(scan: Scan) -> tuple[float, ...]:

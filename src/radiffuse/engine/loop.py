@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +29,7 @@ from .checkpoint import (
 )
 from .device import make_fabric
 from .learning_rate import learning_rate
+from .mirrors import Mirror, open_mirrors
 from .progress import ProgressLine, duration
 from .random import StepRandom
 from .run import Run
@@ -298,7 +298,7 @@ def _diverged(run: Run, step: int, batch: Batch, value: float) -> str:
 
 
 class _Log:
-    """``log.jsonl`` is the truth; TensorBoard and the progress line mirror it."""
+    """``log.jsonl`` is the truth; TensorBoard, the progress line and trackers mirror it."""
 
     def __init__(self, run: Run, start: int, training: Training, *, main: bool) -> None:
         self.main = main
@@ -310,11 +310,11 @@ class _Log:
         self.images = 0
         self.values: list[float] = []
         self.terms: dict[str, list[float]] = {}
-        self.writer: Any = None
+        self.mirrors: list[Mirror] = []
         if main:
             run.folder.mkdir(parents=True, exist_ok=True)
             self._forget_after(run, start)
-            self.writer = _tensorboard(run.folder / "tensorboard", start)
+            self.mirrors = open_mirrors(run, training, start)
 
     def add(self, value: float, terms: Mapping[str, float], images: int) -> None:
         self.images += images
@@ -349,18 +349,21 @@ class _Log:
             self._append({"step": step, "validation": dict(scores)})
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        for mirror in self.mirrors:
+            mirror.close()
 
     def _append(self, row: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if self.writer is not None:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name != "step":
-                    self.writer.add_scalar(name, value, row["step"])
-            for name, value in row.get("validation", {}).items():
-                self.writer.add_scalar(f"validation/{name}", value, row["step"])
+        numbers = {
+            name: float(value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and name != "step"
+        }
+        for name, value in row.get("validation", {}).items():
+            numbers[f"validation/{name}"] = float(value)
+        for mirror in self.mirrors:
+            mirror.log(row["step"], numbers)
 
     def _forget_after(self, run: Run, start: int) -> None:
         """Steps that are done again are logged again."""
@@ -373,11 +376,3 @@ def _means(terms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
     names = dict.fromkeys(name for part in terms for name in part)
     found = {name: [v for part in terms for v in part.get(name, ())] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items()}
-
-
-def _tensorboard(folder: Path, start: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=start or None)

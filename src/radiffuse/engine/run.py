@@ -29,10 +29,14 @@ from ..settings import completed
 from .device import make_fabric
 
 RUN_VERSION = 1
+WEIGHTS = Path(__file__).parent.parent / "weights"
+"""Runs that ship with the package."""
 WITHOUT_EFFECT = {
     "training.validate_every",
     "training.checkpoint_every",
     "training.log_every",
+    "training.wandb",
+    "training.mlflow",
     "machine.workers",
     "machine.devices",
     "machine.num_nodes",
@@ -144,6 +148,23 @@ class Run:
         write_json(self.folder / "data.json", dict(data))
 
 
+def find_run(name: str) -> Run:
+    """A run by folder, or shipped weights by name.
+
+    Raises:
+        InputError: Neither is there.
+    """
+    path = Path(name)
+    if not path.exists() and "/" not in name and (WEIGHTS / name).is_dir():
+        path = WEIGHTS / name
+    if not path.exists():
+        known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*") if p.is_dir())) or "none"
+        raise InputError(
+            name, "is neither a run nor shipped weights", f"Shipped weights are: {known}"
+        )
+    return Run.open(path)
+
+
 @contextmanager
 def start_run(
     folder: str | Path,
@@ -236,11 +257,11 @@ def _refuse_other(run: Run, command: str, settings: Mapping[str, Any]) -> None:
     free = set(WITHOUT_EFFECT)
     if new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None:
         free.add("training.steps")
-    for key in new:
-        if key not in free and old.get(key) != new[key]:
+    for key in (*new, *(key for key in old if key.startswith("custom."))):
+        if key not in free and old.get(key) != new.get(key):
             raise InputError(
                 run.folder,
-                f"holds a run with {key} = {old.get(key)}, not {new[key]}",
+                f"holds a run with {key} = {old.get(key)}, not {new.get(key)}",
                 "Choose another --out, or give the same settings to resume",
             )
 

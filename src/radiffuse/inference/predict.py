@@ -18,12 +18,13 @@ from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
 from ..files import read_json, write_json
+from .dicom_seg import require_highdicom, write_dicom_seg
 from .members import Overrides
 from .predictor import Predictor
 
 
 def predict(settings: Predict) -> Path:
-    """Write a mask for every case: PNG for films, NIfTI for volumes, on the scan's own grid.
+    """Write a mask for every case: PNG for films, NIfTI for volumes, or DICOM-SEG, on the scan's own grid.
 
     Masks that are already there are kept, so an interrupted prediction goes on.
 
@@ -36,6 +37,8 @@ def predict(settings: Predict) -> Path:
     Raises:
         InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
     """
+    if settings.format == "dicom-seg":
+        require_highdicom()
     work = _Work(settings)
     plan = work.predictor.plan
     run = Run.open(settings.runs[0])
@@ -69,6 +72,7 @@ class _Work:
 
     def __call__(self, case: Case) -> None:
         suffix = ".png" if self.predictor.plan.spatial_dims == 2 else ".nii.gz"
+        suffix = ".dcm" if self.settings.format == "dicom-seg" else suffix
         path = Path(self.settings.out) / f"{case.name}{suffix}"
         if not path.exists():
             _one(self.predictor, case, path, self.settings.confidence)
@@ -97,11 +101,15 @@ def _one(predictor: Predictor, case: Case, path: Path, confidence: bool) -> None
     except InputError as error:
         raise InputError(case.images[0], error.problem, error.remedy) from None
     maps = dict(found.maps) | ({"confidence": found.confidence} if confidence else {})
-    suffix = ".tif" if path.suffix == ".png" else ".nii.gz"
-    name = path.name.removesuffix(".png").removesuffix(".nii.gz")
+    suffix = ".tif" if predictor.plan.spatial_dims == 2 else ".nii.gz"
     for kind, values in maps.items():
-        write_image(path.with_name(f"{name}-{kind}{suffix}"), values, scan)
-    write_label(path, found.mask, scan)  # last: it marks the case as done
+        write_image(path.with_name(f"{case.name}-{kind}{suffix}"), values, scan)
+    # The mask last: it marks the case as done.
+    if path.suffix == ".dcm":
+        classes = predictor.plan.classes
+        write_dicom_seg(path, found.mask, classes, case.images[0], case.series)
+    else:
+        write_label(path, found.mask, scan)
 
 
 def _chosen(dataset: Dataset, run: Run, part: str) -> Dataset:

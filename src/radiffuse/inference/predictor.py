@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config import Machine
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..data.transform import Undo, image_to_plan, map_to_scan, scores_to_scan
+from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
 from ..engine.device import local_fabric
 from ..engine.run import Run
 from ..errors import InputError
@@ -117,6 +117,27 @@ class Predictor:
         Raises:
             InputError: The scan has other axes or channels than the plan.
         """
+        votes, undo = self._vote(scan, name)
+        return votes.result(undo, self.plan)
+
+    @torch.no_grad()
+    def probabilities(self, scan: Scan, name: str = "") -> Array:
+        """Mean probability of every class on the scan's own grid, before any postprocessing.
+
+        Args:
+            scan: ``(C, *spatial)``.
+            name: As in a call.
+
+        Returns:
+            float32 ``(K, *spatial)``; over K they sum to 1. With ``ensemble="vote"``, shares of the votes.
+
+        Raises:
+            InputError: The scan has other axes or channels than the plan.
+        """
+        votes, undo = self._vote(scan, name)
+        return scores_of_scan(torch.from_numpy(votes.mean), undo)
+
+    def _vote(self, scan: Scan, name: str) -> tuple[_Votes, Undo]:
         image, undo = self._image(scan)
         votes = _Votes(len(self.plan.classes), image.shape[1:], self.uncertainty, self.ensemble)
         for number, member in enumerate(self.members):
@@ -126,7 +147,7 @@ class Predictor:
                 for first, logits in self._slabs(member, image, generator):
                     votes.add(first, logits[-1].softmax(0), 1 / (draws * len(self.members)))
                 votes.draws += 1
-        return votes.result(undo, self.plan)
+        return votes, undo
 
     @property
     def timesteps(self) -> tuple[int, ...]:

@@ -19,11 +19,12 @@ from ..config import Data, DiffSeg, Diffusion, Finetune, Machine, PlanSettings, 
 from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
+from ..data.licence import stated_licence
 from ..data.plan import Plan, find_classes, make_plan
 from ..data.prepare import Prepared, cache_folder, prepare
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine
-from ..engine.run import Run
+from ..engine.run import Run, find_run
 from ..errors import InputError
 from ..evaluation.scoring import score_with
 from ..files import write_atomic
@@ -39,7 +40,6 @@ VALIDATION_SHARE = 0.05
 """Share of the unlabelled images that is held out, where that is fewer."""
 Segments = Finetune | DiffSeg | Probe
 """Settings of the acts that learn to segment."""
-WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 def read_dataset(path: str, reader: Data) -> Dataset:
@@ -78,7 +78,8 @@ def describe_data(
     dataset: Dataset, prepared: Prepared, parts: Mapping[str, list[str] | tuple[str, ...]]
 ) -> dict[str, Any]:
     """What the data was, for data.json; names of files and cases, nothing from headers."""
-    return {
+    licence = stated_licence(dataset.root)
+    return ({"licence": licence} if licence else {}) | {
         "root": str(dataset.root),
         "layout": dataset.layout,
         "cases": len(prepared),
@@ -95,15 +96,7 @@ def find_pretrained(name: str) -> Run:
     Raises:
         InputError: Neither is there, or the run has not finished.
     """
-    path = Path(name)
-    if not path.exists() and "/" not in name and (WEIGHTS / name).is_dir():
-        path = WEIGHTS / name
-    if not path.exists():
-        known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*") if p.is_dir())) or "none"
-        raise InputError(
-            name, "is neither a run nor shipped weights", f"Shipped weights are: {known}"
-        )
-    run = Run.open(path)
+    run = find_run(name)
     if not run.finished:
         raise InputError(
             run.folder,

@@ -7,8 +7,11 @@ denoiser frozen and trains small classifiers on its features (Baranchuk et al. 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Diffusion, Finetune, resolve_network
 from ..data.plan import Plan
@@ -20,9 +23,9 @@ from ..nets.pixel import PixelClassifier
 from ..nets.registry import save_network
 from ..nets.segmenter import Segmenter
 from ..reports.run import write_run_report
-from ..settings import from_dict, to_dict
+from ..settings import from_dict, from_values, to_dict
 from .common import labelled_data, load_denoiser, score_validation, verify_size
-from .segmentation import PixelProbing, Segmentation
+from .segmentation import CustomSegmentation, PixelProbing, Segmentation
 
 
 def finetune(settings: Finetune) -> Run:
@@ -38,11 +41,55 @@ def finetune(settings: Finetune) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    with start_run(settings.out, "finetune", to_dict(settings), settings.machine) as run:
+    return _finetune(settings, None, None)
+
+
+def finetune_custom(
+    *,
+    network: Callable[[Plan], nn.Module] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    **values: Any,
+) -> Run:
+    """As ``radiffuse.finetune``, with a network or a loss of one's own.
+
+    Args:
+        network: Makes the network for a plan: images ``(B, C, *S)`` in [-1, 1] to logits ``(B, K, *S)``. It has a
+            ``to_config()`` with a ``kind`` that ``nets.registry.register`` was told. None: the U-Net of the settings.
+        loss: See ``CustomSegmentation``. None: the loss of the settings.
+        values: Settings of ``radiffuse.finetune``; those of the U-Net have no effect on a network of one's own.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+        TrainingDiverged: The loss is not finite.
+    """
+    return _finetune(from_values("finetune", values), network, loss)
+
+
+def _finetune(
+    settings: Finetune,
+    make_network: Callable[[Plan], nn.Module] | None,
+    function: Callable[[Tensor, Tensor], Tensor] | None,
+) -> Run:
+    custom = {
+        name: f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__name__)}"
+        for name, part in (("network", make_network), ("loss", function))
+        if part is not None
+    }
+    recorded = to_dict(settings) | ({"custom": custom} if custom else {})
+    with start_run(settings.out, "finetune", recorded, settings.machine) as run:
         labelled = labelled_data(run, settings)
-        network = build_network(settings, labelled.plan, labelled.source)
+        if make_network is None:
+            network = build_network(settings, labelled.plan, labelled.source)
+        else:
+            torch.manual_seed(settings.training.seed)
+            network = make_network(labelled.plan)
         task = (
-            PixelProbing(network, labelled.held_out)
+            CustomSegmentation(network, function, labelled.held_out)
+            if function is not None
+            else PixelProbing(network, labelled.held_out)
             if isinstance(network, PixelClassifier)
             else Segmentation(network, settings.loss, labelled.held_out)
         )

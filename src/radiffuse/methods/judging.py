@@ -15,7 +15,7 @@ from ..config import Data, Machine
 from ..data.dataset import Dataset
 from ..data.prepare import Prepared
 from ..data.provenance import Origin, generation_settings, read_origins
-from ..engine.run import Run
+from ..engine.run import WEIGHTS, Run
 from ..errors import InputError, RunError
 from ..inference.embedder import (
     FeatureNetwork,
@@ -24,7 +24,7 @@ from ..inference.embedder import (
     network_of_run,
     network_of_transformers,
 )
-from .common import WEIGHTS, find_pretrained
+from .common import find_pretrained
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,31 @@ class Segmentation:
         """Nothing to put back."""
 
 
+class CustomSegmentation(Segmentation):
+    """The task with a loss of one's own.
+
+    Args:
+        network: The segmenter at its start.
+        function: Logits ``(B, K, *S)`` float32 and labels ``(B, *S)`` int64, 255 where nothing counts, to a loss: a
+            scalar, or ``(B,)``.
+        held_out: As in ``Segmentation``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        function: Callable[[Tensor, Tensor], Tensor],
+        held_out: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(network, Losses(), held_out)
+        self.function = function
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """The function of the clean image's logits."""
+        assert batch.labels is not None
+        return Loss(self.function(network(batch.images).float(), batch.labels).mean())
+
+
 class PixelProbing(Segmentation):
     """The task: classify random pixels from frozen features; features are computed anew, never stored.
 

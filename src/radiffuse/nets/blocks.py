@@ -106,11 +106,11 @@ class ResidualBlock(nn.Module):
         dims = config.spatial_dims
         self.direction = direction
         self.scale_shift = config.scale_shift_norm
-        self.norm1 = Norm(in_channels, config.num_groups)
+        self.norm1 = Norm(in_channels, config.num_groups, eps=config.norm_eps)
         self.conv1 = convolution(dims, in_channels, out_channels, 3)
         time_channels = 2 * out_channels if config.scale_shift_norm else out_channels
         self.time = nn.Linear(4 * config.width, time_channels)
-        self.norm2 = Norm(out_channels, config.num_groups)
+        self.norm2 = Norm(out_channels, config.num_groups, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
         self.conv2 = convolution(dims, out_channels, out_channels, 3)
         self.skip = (
@@ -151,7 +151,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
         self.heads = attention_heads(channels, config.head_channels)
-        self.norm = Norm(channels, config.num_groups, silu=False)
+        self.norm = Norm(channels, config.num_groups, silu=False, eps=config.norm_eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         zero(self.out)

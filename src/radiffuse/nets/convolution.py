@@ -102,12 +102,13 @@ def convolve_backward(
 
 def is_small(x: Tensor) -> bool:
     """Whether torch would take its own kernel for ``x`` although oneDNN is there: eager, one float32 image."""
+    # Compilers first: a question about the batch would tie what they make to its size.
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and len(x) == 1
         and x[..., 0].numel() <= FEW
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -42,21 +43,27 @@ def noised_features(
     Returns:
         float32 features ``(B, C', *S')`` by name, in the order of ``taps``.
     """
-    t = torch.full((len(images),), timestep, dtype=torch.int64, device=images.device)
-    generator = torch.Generator().manual_seed(seed)
+    t = torch.full((images.shape[0],), timestep, dtype=torch.int64, device=images.device)
     total: dict[str, Tensor] = {}
     draws = 1 if process is None else draws
     with torch.no_grad(), _evaluating(denoiser):
-        for _ in range(draws):
+        for draw in range(draws):
             x_t = images
             if process is not None:
-                noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
+                noise = fixed_noise(tuple(images.shape[1:]), seed, draws)[draw].to(images.device)
                 x_t = process.to(images.device).add_noise(images, noise.expand_as(images), t)
             guide = (images,) if isinstance(denoiser, GuidedUNet) else ()
             found = denoiser.features(x_t, t, taps, *guide)
             for name in taps:
                 total[name] = total.get(name, 0) + found[name].float() / draws
     return total
+
+
+@functools.lru_cache(maxsize=4)
+def fixed_noise(shape: tuple[int, ...], seed: int, draws: int) -> Tensor:
+    """The noise of a seed, ``(draws, *shape)``; kept, so that it is a constant of an exported network."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randn(shape, generator=generator) for _ in range(draws)])
 
 
 @contextlib.contextmanager

@@ -30,11 +30,14 @@ class Norm(nn.GroupNorm):
         channels: C.
         num_groups: Most groups.
         silu: Whether a SiLU follows.
+        eps: Added to the variance.
     """
 
-    def __init__(self, channels: int, num_groups: int, *, silu: bool = True) -> None:
+    def __init__(
+        self, channels: int, num_groups: int, *, silu: bool = True, eps: float = 1e-5
+    ) -> None:
         groups = max(g for g in range(1, num_groups + 1) if channels % g == 0)
-        super().__init__(groups, channels)
+        super().__init__(groups, channels, eps)
         self.silu = silu
 
     def forward(

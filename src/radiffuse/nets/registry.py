@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,6 +22,8 @@ from .segmenter import Segmenter
 from .unet import UNet
 
 REMEDY = "Restore the file from a copy, or train again"
+REGISTERED: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {}
+"""Networks of others, by the ``kind`` of their configuration."""
 
 
 class Saveable(Protocol):
@@ -34,12 +36,27 @@ class Saveable(Protocol):
         """Weights by name."""
 
 
+def register(kind: str, build: Callable[[Mapping[str, Any]], nn.Module]) -> None:
+    """Make a network of one's own known, so that runs with it can be loaded in this process.
+
+    Args:
+        kind: What ``to_config()`` of the network has under ``kind``; names of this package stay its own.
+        build: From what ``to_config()`` gave to the network, its weights yet to be loaded.
+    """
+    REGISTERED[kind] = build
+
+
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The network that a ``config.json`` describes, with weights yet to be loaded.
 
     Raises:
         ValueError, TypeError, KeyError: The description is not one.
     """
+    if config["kind"] in REGISTERED:
+        return REGISTERED[config["kind"]](config)
+    if "unet" not in config and config["kind"] != "classifier":
+        problem = f"unknown kind {config['kind']!r}; a network of one's own is registered first"
+        raise ValueError(problem)
     if config["kind"] == "coordinates":
         scale = tuple(float(v) for v in config["scale"])
         return CoordinateRegressor(_dataclass(UNetConfig, config["unet"]), scale)

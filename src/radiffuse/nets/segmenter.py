@@ -44,7 +44,7 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
-        t = torch.full((len(images),), self.timestep, dtype=torch.int64, device=images.device)
+        t = torch.full((images.shape[0],), self.timestep, dtype=torch.int64, device=images.device)
         logits: Tensor = self.unet(images, t)
         return logits
 

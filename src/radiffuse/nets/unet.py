@@ -99,7 +99,7 @@ class UNet(nn.Module):
         self.down, skips = encoder(config, channels)
         self.middle = Middle(config, channels[-1])
         self.up = decoder(config, channels, skips)
-        self.norm = Norm(channels[0], config.num_groups)
+        self.norm = Norm(channels[0], config.num_groups, eps=config.norm_eps)
         self.head = convolution(config.spatial_dims, channels[0], config.out_channels, 3)
         zero(self.head)
 

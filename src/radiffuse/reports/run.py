@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.run import RUN_VERSION
 from ..errors import InputError, RunError
 from . import parts
+from .card import write_card
 from .coordinates import coordinate_figure, landmarks_table
 from .figures import METRIC_NAMES, loss_curves, validation_scores
 from .html import Report, format_value
@@ -70,7 +72,15 @@ def write_run_report(run_folder: Path) -> Path:
     if data:
         parts.data_section(report, data)
     _settings(report, run_folder)
+    if any((run_folder / "model" / name).is_file() for name in ("config.json", "model_index.json")):
+        _card(run_folder, config)
     return report.save(run_folder / "report.html")
+
+
+def _card(run_folder: Path, config: Mapping[str, Any]) -> None:
+    """The model card, where the run is whole."""
+    if (run_folder / "plan.json").is_file() and config.get("run_version") == RUN_VERSION:
+        write_card(run_folder)
 
 
 def write_evaluation_report(folder: Path) -> Path:

@@ -22,6 +22,7 @@ from . import (
     chest,
     classes,
     coco,
+    datalist,
     dicom,
     images,
     msd,
@@ -37,6 +38,7 @@ Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 LAYOUTS: dict[str, Layout] = {
     "nnunet": nnunet.read,
     "msd": msd.read,
+    "datalist": datalist.read,
     "coco": coco.read,
     "pairs": pairs.read,
     "totalsegmentator": totalsegmentator.read,
@@ -52,6 +54,7 @@ LAYOUTS: dict[str, Layout] = {
 EXPECTED = {
     "nnunet": "dataset.json with channel_names, imagesTr/ and labelsTr/",
     "msd": "dataset.json with a list 'training'",
+    "datalist": "a JSON data list of MONAI with 'training', or a folder with datalist.json",
     "coco": "a JSON file with images, annotations and categories",
     "pairs": "images/ and labels/ (or masks/) with files of the same names",
     "totalsegmentator": "folders that hold a scan and segmentations/ with a mask per structure",
@@ -63,6 +66,21 @@ EXPECTED = {
     "images": "a folder of images",
 }
 """What each layout looks like, for messages."""
+
+
+def register(name: str, read: Layout, expected: str) -> None:
+    """Make a layout of one's own known in this process; with ``auto`` it is tried before all others.
+
+    Args:
+        name: What ``Dataset.layout`` will be.
+        read: ``read(root, data, issues)``: a ``Dataset``, best made by ``layouts.build.build``, or None where the path
+            is not organized in this way.
+        expected: What the layout looks like, for messages.
+    """
+    before = {key: value for key, value in LAYOUTS.items() if key != name}
+    LAYOUTS.clear()
+    LAYOUTS.update({name: read} | before)
+    EXPECTED[name] = expected
 
 
 def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:

@@ -40,7 +40,7 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
                 drafts.append(_draft(root, entry, split, f"{path}, {part}[{number}]"))
             except InputError as error:
                 issues.append(Issue.of(error))
-    drafts = _once(drafts, path, issues)
+    drafts = once(drafts, path, issues)
     classes = class_names(content["labels"], path) if content.get("labels") else ()
     modality = content.get("modality") or {"0": "image"}
     if not isinstance(modality, dict):
@@ -71,7 +71,8 @@ def _draft(root: Path, entry: Any, split: str | None, where: str) -> Draft:
     return Draft(relative, Case(name, (image,), label=label, split=split))
 
 
-def _once(drafts: list[Draft], path: Path, issues: list[Issue]) -> list[Draft]:
+def once(drafts: list[Draft], path: Path, issues: list[Issue]) -> list[Draft]:
+    """The first draft of every image; a second one is an issue."""
     seen: dict[PurePosixPath, Draft] = {}
     for draft in drafts:
         if draft.image in seen:

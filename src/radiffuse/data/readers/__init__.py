@@ -33,6 +33,7 @@ __all__ = [
     "problems",
     "read_label",
     "read_scan",
+    "source_frames",
     "write_image",
     "write_label",
     "write_marked_film",
@@ -112,6 +113,20 @@ def _whole(path: Path, array: Array) -> Array:
         problem = f"has {count:,} values that are not whole numbers, so it is no label map"
         raise InputError(path, problem, "Give the label map, or round it")
     return labels
+
+
+def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
+    """File and frame behind every slice of a DICOM volume, in the order of ``read_scan``.
+
+    Args:
+        path: As in ``read_scan``.
+        series: As in ``read_scan``.
+
+    Raises:
+        InputError: As ``read_scan``.
+    """
+    frames: list[tuple[Path, int]] = _module("dicom").source_frames(path, series)
+    return frames
 
 
 def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Header:

@@ -51,6 +51,19 @@ def read(path: Path, series: Sequence[Path] = (), *, label: bool = False) -> Sca
     return Scan(array, header.spacing, header.affine, header.value_range, header.unit)
 
 
+def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
+    """Where each slice of what ``read`` gives comes from.
+
+    Returns:
+        File, and number of the frame in it, from 0, for every plane along the last axis; one entry for a film.
+    """
+    files = _parse_all(path, series)
+    with guard(path, "dicom", private=True):
+        _, order = _header(path, files)
+    frames = [(file.path, number) for file in files for number in range(len(file.frames))]
+    return [frames[index] for index in order]
+
+
 def _parse_all(path: Path, series: Sequence[Path]) -> list[File]:
     files = []
     for each in series or (path,):

@@ -1,0 +1,99 @@
+"""Data lists of MONAI: a JSON file that lists images and labels by part, with folds or without."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...config import Data
+from ...errors import InputError
+from ..dataset import Case, Dataset
+from ..documents import class_names, read_json
+from ..issues import Issue
+from ..listing import inside, key
+from .build import Draft, build
+from .msd import once
+
+PARTS = {
+    "training": "train",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Keys of the file, with the split they stand for."""
+NAMES = ("datalist.json", "data_list.json")
+"""What the file is called where a folder is given."""
+
+
+def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+    """``{"training": [{"image": ..., "label": ..., "fold": 0}], "validation": [...], "testing": [...]}``.
+
+    Given is the file, or a folder with ``datalist.json``. Paths are relative to the file's folder. ``image`` is a path,
+    or a list of one file per channel; entries without a label are unlabelled. Where entries of ``training`` have a
+    ``fold``, those of ``--split.fold`` are validation. ``labels`` and ``modality``, where there are any, name classes
+    and channels as in the Decathlon.
+
+    Raises:
+        InputError: The file cannot be understood.
+    """
+    path = root
+    if root.is_dir():
+        path = next((root / name for name in NAMES if (root / name).is_file()), root)
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("training"), list):
+        return None
+    declared = any(content.get(part) for part in ("validation", "test", "testing"))
+    drafts: list[Draft] = []
+    for part, split in PARTS.items():
+        entries = content.get(part) or []
+        if not isinstance(entries, list):
+            raise InputError(path, f"has no list under {part}", "Write a list of entries")
+        for number, entry in enumerate(entries):
+            where = f"{path}, {part}[{number}]"
+            try:
+                drafts.append(_draft(path.parent, entry, split if declared else None, where))
+            except InputError as error:
+                issues.append(Issue.of(error))
+    drafts = once(drafts, path, issues)
+    counts = {len(draft.case.images) for draft in drafts}
+    if len(counts) > 1:
+        problem = f"lists {min(counts)} images in one entry and {max(counts)} in another"
+        raise InputError(path, problem, "Give every case the same channels")
+    classes = class_names(content["labels"], path) if content.get("labels") else ()
+    channels = _channels(content.get("modality"), counts.pop() if counts else 1)
+    return build(
+        root, "datalist", drafts, data, issues, home=path.parent, classes=classes, channels=channels
+    )
+
+
+def _draft(home: Path, entry: Any, split: str | None, where: str) -> Draft:
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    named = entry.get("image") if isinstance(entry, dict) else None
+    names = named if isinstance(named, list) else [named]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
+    label, fold = entry.get("label"), entry.get("fold")
+    if label is not None and not isinstance(label, str):
+        raise InputError(where, "has a label that is no path", "Give the file of a label map")
+    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
+        raise InputError(where, f"has the fold {fold!r}", "Use 0, 1, 2, ...")
+    images = tuple(inside(home, name.removeprefix("./"), where) for name in names)
+    relative = PurePosixPath(images[0].relative_to(home).as_posix())
+    case = Case(
+        PurePosixPath(key(relative)).name,
+        images,
+        label=inside(home, label.removeprefix("./"), where) if label else None,
+        split=split,
+        fold=fold if split in (None, "train") else None,
+    )
+    return Draft(relative, case)
+
+
+def _channels(modality: Any, count: int) -> tuple[str, ...]:
+    if isinstance(modality, dict) and len(modality) == count:
+        return tuple(str(name) for _, name in sorted(modality.items(), key=lambda i: str(i[0])))
+    if isinstance(modality, str) and count == 1 and modality.strip():
+        return (modality.strip(),)
+    return ("image",) if count == 1 else tuple(f"channel-{i}" for i in range(count))

@@ -1,0 +1,194 @@
+"""A mask as a DICOM Segmentation object (PS3.3, A.51) that refers to the images it was made from.
+
+A segmentation in DICOM belongs to a patient: the file repeats who that is, from the images, because archives demand it.
+Nothing of it goes anywhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.readers import atomic, inspect, is_dicom, source_frames
+from ..data.scan import Array
+from ..errors import InputError
+
+INSTALL = "Install it: pip install 'radiffuse[dicom-seg]'"
+SIDES = {"left": "Left", "right": "Right"}
+ABNORMAL = {"tumor": "Neoplasm", "tumour": "Neoplasm", "cyst": "Cyst", "lesion": "Lesion"}
+"""Words of a class that mean something abnormal, with their concept of SNOMED CT."""
+SYNONYMS = {
+    "urinary bladder": "Bladder", "small bowel": "SmallIntestine", "adrenal gland": "AdrenalGland",
+    "portal and splenic veins": "PortalVein",
+    "clavicula": "Clavicle", "lungs": "Lung", "teeth": "Tooth",
+}  # fmt: skip
+"""Concepts of SNOMED CT, as pydicom names them, whose names differ from those of data sets."""
+
+
+def write_dicom_seg(
+    path: Path,
+    mask: Array,
+    classes: Sequence[str],
+    source: Path,
+    series: Sequence[Path] = (),
+    *,
+    description: str = "",
+) -> None:
+    """Write a mask as DICOM-SEG.
+
+    Segment n is class n, binary, with its name as label; empty slices are left out. Common organs get their code of
+    SNOMED CT and their side, other classes the code of tissue.
+
+    Args:
+        path: ``.dcm``.
+        mask: Labels ``(*spatial)`` in the order of ``read_scan(source, series=series)``.
+        classes: Names by label value, background first.
+        source: The DICOM file, or the folder of a series.
+        series: The files of the series, in any order; () for a single file.
+        description: Series description; '' for one that names this package.
+
+    Raises:
+        InputError: highdicom is not installed, the source is not DICOM or lacks what a reference needs, or the disk
+            refuses.
+        ValueError: The mask does not fit the source or has values without a class.
+    """
+    require_highdicom()
+    import highdicom
+
+    if not (series or (source.is_file() and is_dicom(source))):
+        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
+        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
+    if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < len(classes):
+        raise ValueError(f"labels up to {mask.max()} for {len(classes)} classes")
+    places = source_frames(source, series)
+    planes = mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)
+    if len(places) != len(planes):
+        raise ValueError(f"{len(planes)} slices for {len(places)} images")
+    images, pixels = _images(places, planes.astype(np.uint8))
+    spacing = inspect(source, series).spacing
+    for image in images:
+        if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
+            image.SliceThickness = round(spacing[2], 6)  # anonymizers cut it off
+    from .. import __version__
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the patient's values
+        try:
+            result = highdicom.seg.Segmentation(
+                source_images=images,
+                pixel_array=pixels,
+                segmentation_type="BINARY",
+                segment_descriptions=_segments(classes),
+                series_instance_uid=highdicom.UID(),
+                series_number=1000 + int(images[0].get("SeriesNumber") or 0),
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="radiffuse",
+                manufacturer_model_name="radiffuse",
+                software_versions=__version__,
+                device_serial_number="0",
+                content_label="SEGMENTATION",
+                series_description=description or "radiffuse segmentation, not for clinical use",
+            )
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
+            # Their words may quote the patient; the first of them names the attribute at fault.
+            problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
+            remedy = "Use the files as the scanner exported them, or write NIfTI"
+            raise InputError(source, problem, remedy) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as file:
+            result.save_as(file, enforce_file_format=True)
+
+
+def require_highdicom() -> None:
+    """Raises InputError where the package that writes DICOM-SEG is not installed."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise InputError("--format dicom-seg", "needs the package highdicom", INSTALL)
+
+
+def property_of(name: str) -> tuple[str, str, str | None]:
+    """What a class is, in keywords of SNOMED CT that pydicom knows.
+
+    Args:
+        name: Of the class, such as ``left kidney`` or ``kidney_left``.
+
+    Returns:
+        Category, type, and side or None; ``Tissue`` where nothing is known.
+    """
+    from pydicom.sr.codedict import codes
+
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    side = next((SIDES[word] for word in words if word in SIDES), None)
+    rest = " ".join(word for word in words if word not in SIDES)
+    for word in words:
+        if word in ABNORMAL:
+            return "MorphologicallyAbnormalStructure", ABNORMAL[word], side
+    keyword = SYNONYMS.get(rest) or "".join(word.capitalize() for word in rest.split())
+    if keyword.isidentifier() and hasattr(codes.SCT, keyword):
+        return "AnatomicalStructure", keyword, side
+    return "Tissue", "Tissue", side
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _images(places: Sequence[tuple[Path, int]], planes: Array) -> tuple[list[Any], Array]:
+    """Headers of the source, and the planes in their order."""
+    from pydicom import dcmread
+
+    files = list(dict.fromkeys(file for file, _ in places))
+    images = [dcmread(file, stop_before_pixels=True) for file in files]
+    frames = int(images[0].get("NumberOfFrames") or 1)
+    if len(files) == 1 and frames > 1:
+        ordered = np.empty_like(planes)
+        for (_, frame), plane in zip(places, planes, strict=True):
+            ordered[frame] = plane
+        return images, ordered
+    if len(files) < len(places):
+        problem = "is one of several multi-frame files, which DICOM-SEG cannot refer to together"
+        raise InputError(files[0], problem, "Give the files one at a time, or write NIfTI")
+    return images, planes
+
+
+def _segments(classes: Sequence[str]) -> list[Any]:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
+    from pydicom.sequence import Sequence as Items
+    from pydicom.sr.codedict import codes
+
+    from .. import __version__
+
+    algorithm = AlgorithmIdentificationSequence(
+        name="radiffuse", version=__version__, family=codes.DCM.ArtificialIntelligence
+    )
+    segments = []
+    for number, name in enumerate(classes[1:], start=1):
+        category, kind, side = property_of(name)
+        segment = SegmentDescription(
+            segment_number=number,
+            segment_label=name[:64],
+            segmented_property_category=getattr(codes.SCT, category),
+            segmented_property_type=getattr(codes.SCT, kind),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+        )
+        if side is not None:
+            item = segment.SegmentedPropertyTypeCodeSequence[0]
+            modifier = CodedConcept.from_code(getattr(codes.SCT, side))
+            item.SegmentedPropertyTypeModifierCodeSequence = Items([modifier])
+        segments.append(segment)
+    return segments
+
+
+def _attribute(error: Exception) -> str:
+    """The attribute that an error of pydicom names; '' where it names none."""
+    if not isinstance(error, AttributeError):
+        return ""
+    word = str(error).rstrip("'").rsplit("'", 1)[-1]
+    return f": {word}" if word.isidentifier() else ""

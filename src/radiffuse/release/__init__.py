@@ -1,0 +1,1 @@
+"""The way out: a segmenter as an object, published folders, and other programs' formats."""

@@ -1,0 +1,195 @@
+"""``radiffuse convert``: a denoiser that others trained, as a pre-trained run that every command starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..config import Convert, Diffusion, PlanSettings, Pretrain, UNetConfig
+from ..data.plan import Plan
+from ..engine.run import Run, start_run
+from ..errors import InputError
+from ..files import read_json, write_atomic
+from ..nets.convert import from_guided_diffusion, infer_config
+from ..nets.convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
+from ..nets.registry import save_network
+from ..nets.unet import UNet
+from ..reports.card import write_card
+from ..settings import to_dict
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+EXPECTED = "Expected is a folder with config.json and model.safetensors; see docs/how-to/export.md"
+BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
+"""Of the schedules that are known here, as diffusers spells them: first and last."""
+SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS = {"epsilon": "epsilon", "sample": "x_start", "v_prediction": "v"}
+
+
+def convert(settings: Convert) -> Run:
+    """Write a pre-trained run from weights of diffusers, MONAI or guided-diffusion.
+
+    Args:
+        settings: See ``radiffuse.config.Convert``.
+
+    Returns:
+        The run, which ``--from`` takes.
+
+    Raises:
+        InputError: The network is another one than here, names what differs; or the weights are pickled, missing or
+            damaged.
+    """
+    home = Path(settings.weights)
+    folder = home / "unet" if (home / "unet").is_dir() else home
+    path = _weights(folder)
+    content = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    state = _state(path)
+    kind = settings.kind if settings.kind != "auto" else _kind(content)
+    try:
+        config, weights = _network(kind, content, state, settings)
+        network = UNet(config)
+        network.load_state_dict(weights)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        words = str(error).splitlines()[0].rstrip(".")
+        raise InputError(folder, f"is another network than here: {words}", EXPECTED) from None
+    diffusion = _diffusion(home / "scheduler" / "scheduler_config.json", settings.diffusion)
+    plan = _plan(settings.plan, config, content.get("sample_size"))
+    diffusion = replace(diffusion, variance=_variance(config, diffusion, folder))
+    pretended = Pretrain(data=home.name, out=settings.out, diffusion=diffusion)
+    recorded = to_dict(pretended) | {"converted": {"kind": kind, "weights": home.name}}
+    with start_run(settings.out, "pretrain", recorded) as run:
+        write_atomic(run.folder / "plan.json", plan.to_json())
+        run.write_data({"root": home.name, "converted": kind})
+        save_network(network.eval(), run.model)
+        write_card(run.folder)
+    return run
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _weights(folder: Path) -> Path:
+    if folder.is_file() and folder.suffix == ".safetensors":
+        return folder
+    if folder.is_file() and folder.suffix in PICKLED:
+        raise _pickled(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "does not exist", EXPECTED)
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    for path in sorted(folder.iterdir()):
+        if path.suffix in PICKLED:
+            raise _pickled(path)
+    raise InputError(folder, "holds no safetensors", EXPECTED)
+
+
+def _pickled(path: Path) -> InputError:
+    remedy = (
+        "In a place you trust, write them anew with safetensors.torch.save_file(state_dict, ...)"
+    )
+    return InputError(path, "is pickled, which can run code and is never loaded here", remedy)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {k: v.float() for k, v in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        words = str(error).splitlines()[0]
+        raise InputError(path, f"is damaged ({words})", "Copy it again") from None
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    if "_class_name" in content:
+        return "diffusers"
+    return "monai" if "spatial_dims" in content else "guided-diffusion"
+
+
+def _network(
+    kind: str, content: Mapping[str, Any], state: Mapping[str, Tensor], settings: Convert
+) -> tuple[UNetConfig, dict[str, Tensor]]:
+    if kind == "diffusers":
+        config = diffusers_config(content)
+        return config, from_hub(state, config, DIFFUSERS)
+    if kind == "monai":
+        config = monai_config(content)
+        return config, from_hub(state, config, MONAI)
+    config = infer_config(state, head_channels=settings.head_channels)
+    return config, from_guided_diffusion(state, config)
+
+
+def _diffusion(path: Path, given: Diffusion) -> Diffusion:
+    """The process of a pipeline's scheduler; without one, what the settings say."""
+    if not path.is_file():
+        return given
+    content = read_json(path)
+    schedule = str(content.get("beta_schedule", "linear"))
+    prediction = str(content.get("prediction_type", "epsilon"))
+    if content.get("trained_betas") is not None or schedule not in SCHEDULES:
+        raise InputError(path, f"has the schedule {schedule}", f"Known are {', '.join(SCHEDULES)}")
+    if prediction not in PREDICTIONS:
+        known = f"Known are {', '.join(PREDICTIONS)}"
+        raise InputError(path, f"has the prediction {prediction}", known)
+    betas = float(content.get("beta_start", 1e-4)), float(content.get("beta_end", 0.02))
+    if schedule in BETAS and betas != BETAS[schedule]:
+        first, last = BETAS[schedule]
+        problem = (
+            f"has betas from {betas[0]:g} to {betas[1]:g}; {schedule} is {first} to {last} here"
+        )
+        raise InputError(path, problem, "Such a process is not known here")
+    return replace(
+        given,
+        schedule=SCHEDULES[schedule],  # type: ignore[arg-type]
+        num_train_timesteps=int(content.get("num_train_timesteps", 1000)),
+        prediction_type=PREDICTIONS[prediction],  # type: ignore[arg-type]
+        zero_terminal_snr=bool(content.get("rescale_betas_zero_snr", False)),
+    )
+
+
+def _variance(config: UNetConfig, diffusion: Diffusion, folder: Path) -> Any:
+    if config.out_channels == 2 * config.in_channels:
+        return "learned"
+    if config.out_channels != config.in_channels:
+        problem = f"takes {config.in_channels} channels and gives {config.out_channels}"
+        remedy = (
+            "Give a denoiser of images: as many, or twice as many where the variance is learned"
+        )
+        raise InputError(folder, problem, remedy)
+    return "fixed_small" if diffusion.variance == "learned" else diffusion.variance
+
+
+def _plan(settings: PlanSettings, config: UNetConfig, sample_size: Any) -> Plan:
+    dims, multiple = config.spatial_dims, 2 ** (len(config.multipliers) - 1)
+    size = settings.size
+    if size is None and sample_size:
+        size = tuple(sample_size) if isinstance(sample_size, list) else (int(sample_size),)
+    if size is None:
+        raise InputError("--size", "is missing: the weights do not tell it", "Give it in pixels")
+    size = size * dims if len(size) == 1 else tuple(size)
+    if len(size) != dims or any(n % multiple or n < 8 for n in size):
+        problem = f"does not fit: {dims} multiples of {multiple}, 8 or more"
+        raise InputError(f"--size {','.join(map(str, size))}", problem, "Choose another size")
+    if dims == 3 and settings.spacing is None:
+        raise InputError("--spacing", "is missing: volumes need one", "Give three numbers in mm")
+    count = config.in_channels
+    low, high = settings.window or settings.percentiles or (0.5, 99.5)
+    return Plan(
+        spatial_dims=dims,
+        channels=("image",) if count == 1 else tuple(f"channel-{i}" for i in range(count)),
+        classes=(),
+        size=size,
+        spacing=settings.spacing if dims == 3 else None,
+        resize=settings.resize or "stretch",
+        intensity="window" if settings.window else "percentiles",
+        low=float(low),
+        high=float(high),
+        postprocess=settings.postprocess or "none",
+        crop=settings.crop,
+    )

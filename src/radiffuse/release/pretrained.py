@@ -1,0 +1,148 @@
+"""Published folders: a run without its log, its state and the names of its cases, with a model card."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..engine.run import Run
+from ..errors import InputError, RunError
+from ..files import write_atomic, write_json
+from ..nets.registry import load_network, save_network
+from ..reports.card import Licences, card
+
+FILES = (
+    "README.md", "config.yaml", "plan.json", "data.json", "model/config.json",
+    "model/model.safetensors",
+)  # fmt: skip
+"""What a published folder holds. It is a run: every command takes it, also as ``--from``."""
+KEPT_OF_DATA = ("cases", "patients", "classes", "licence", "layout")
+"""What is told of the data; names of cases and files are not."""
+
+
+def save_pretrained(
+    run: Run,
+    out: Path,
+    licences: Licences = Licences(),  # noqa: B008 (frozen)
+    name: str | None = None,
+) -> Path:
+    """Write a published folder.
+
+    Args:
+        run: A finished run that trained a network of this package.
+        out: The folder; files of the same names in it are replaced.
+        licences: What the card says.
+        name: Of the model; None: of the folder.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        RunError: The run has not finished, or is damaged.
+        InputError: ``out`` is the run itself, or cannot be written.
+    """
+    if not run.finished:
+        raise RunError(run.folder, "has not finished training, or is no network", "Finish it first")
+    if out.resolve() == run.folder.resolve():
+        raise InputError(out, "is the run itself", "Choose another folder")
+    content = run.config
+    settings = dict(content["settings"])
+    text = card(run, licences, name or out.resolve().name)  # before paths are cut off
+    for key in ("data", "out", "from_run", "coordinates", "landmarks"):
+        if settings.get(key):
+            settings[key] = Path(str(settings[key])).name
+    if isinstance(settings.get("reader"), dict):
+        settings["reader"] = settings["reader"] | {"cache": None}
+    if isinstance(settings.get("split"), dict):
+        settings["split"] = settings["split"] | {"file": None}
+    data = run.data
+    told: dict[str, Any] = {"root": Path(str(data.get("root") or "data")).name}
+    told |= {key: data[key] for key in KEPT_OF_DATA if key in data}
+    if licences.data:
+        told["licence"] = licences.data
+    write_atomic(out / "plan.json", run.plan.to_json())
+    write_json(out / "data.json", told)
+    described = content | {"settings": settings}
+    write_atomic(
+        out / "config.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    )
+    write_atomic(out / "README.md", text)
+    save_network(load_network(run.model), out / "model")  # last: it marks the model as complete
+    return out
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """A published folder by path, or by its name on the Hugging Face hub.
+
+    Args:
+        name: A folder, or ``OWNER/NAME``.
+        revision: Branch, tag or commit on the hub; None: the newest.
+
+    Raises:
+        InputError: It is neither, or cannot be fetched.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(name, "does not exist", "Give a folder, or OWNER/NAME on the hub")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:  # network, access, spelling: the hub's client raises many kinds
+        problem = f"is no folder here and cannot be fetched by that name ({type(error).__name__})"
+        raise InputError(name, problem, "Check the name, the network and your access") from None
+
+
+def push_to_hub(
+    run: Run,
+    repository: str,
+    licences: Licences,
+    *,
+    private: bool = True,
+    make_api: Callable[[], Any] | None = None,
+) -> str:
+    """Publish a run on the Hugging Face hub, under the account that ``hf auth login`` knows.
+
+    Args:
+        run: A finished run.
+        repository: ``OWNER/NAME``; made if it is not there.
+        licences: What the card says; that of the weights must be stated.
+        private: Whether a new repository is private.
+        make_api: Makes the client; None: ``huggingface_hub.HfApi``.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        InputError: No licence is stated, or the hub refuses.
+    """
+    if not licences.weights:
+        problem = "would publish weights without a licence"
+        raise InputError(repository, problem, "State one, such as licence='apache-2.0'")
+    if repository.count("/") != 1:
+        raise InputError(repository, "is no name of a repository", "Give OWNER/NAME")
+    if make_api is None:
+        from huggingface_hub import HfApi
+
+        make_api = HfApi
+    with tempfile.TemporaryDirectory() as folder:
+        out = save_pretrained(run, Path(folder) / "model", licences, repository.split("/")[1])
+        try:
+            api = make_api()
+            api.create_repo(repository, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=str(out),
+                commit_message="Model of radiffuse",
+                allow_patterns=list(FILES),
+            )
+        except Exception as error:  # network, access, quota: the hub's client raises many kinds
+            problem = f"could not be uploaded ({type(error).__name__})"
+            raise InputError(repository, problem, "Check hf auth login and the network") from None
+    return str(getattr(commit, "commit_url", commit))

@@ -1,0 +1,212 @@
+"""A segmenter as a program without this package: torch.export and ONNX, held against the original when it is made."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..data.plan import Plan
+from ..engine.run import Run
+from ..errors import InputError, RunError
+from ..files import write_atomic, write_json
+from ..nets.mask_denoiser import MaskDenoiser
+from ..nets.pixel import PixelClassifier
+from ..nets.probe import ProbedNetwork
+from ..nets.registry import load_network
+
+TOLERANCE = 1e-4
+"""Largest difference of logits between program and original, as a share of the largest logit."""
+INSTALL = "Install it: pip install 'radiffuse[export]'"
+
+
+class Head(nn.Module):
+    """One head of a probed network.
+
+    Args:
+        network: The network with its heads.
+        name: Which.
+    """
+
+    def __init__(self, network: ProbedNetwork, name: str) -> None:
+        super().__init__()
+        self.network = network
+        self.name = name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
+        logits: Tensor = self.network(images, (self.name,))[0]
+        return logits
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as a program.
+
+    Attributes:
+        program: Of torch.export.
+        plan: How scans are treated before and after.
+        batches: Batch sizes that it was held against the original with.
+        outputs: Of the original for ``inputs``.
+        inputs: Random images.
+    """
+
+    program: Any
+    plan: Plan
+    batches: tuple[int, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
+    """The network of a run that labels an image in one pass.
+
+    Args:
+        run: A finished run of finetune or probe.
+        head: Of a probing run; None: the main one.
+
+    Raises:
+        RunError: Not finished, damaged, or no segmenter.
+        InputError: It draws masks step by step, or has no such head.
+    """
+    if not run.finished:
+        raise RunError(run.folder, "has not finished training", "Run its command again to resume")
+    network = load_network(run.model)
+    if isinstance(network, MaskDenoiser):
+        problem = "draws masks from noise in several steps, which one program does not do"
+        remedy = "Export a run of finetune or probe, or use radiffuse.Segmenter"
+        raise InputError(run.folder, problem, remedy)
+    if not run.plan.classes:
+        remedy = "Give a run of radiffuse finetune or probe"
+        raise RunError(run.folder, "is no segmentation run", remedy)
+    if isinstance(network, ProbedNetwork):
+        name = head or network.names[0]
+        if name not in network.names:
+            problem = f"{run.folder} has no head of that name"
+            remedy = f"Heads are: {', '.join(network.names)}"
+            raise InputError(f"--head {head}", problem, remedy)
+        return Head(network, name).eval()
+    return network
+
+
+def trace(run: Run, head: str | None = None) -> Traced:
+    """The run's network as a program of torch.export, which agrees with it on random images.
+
+    The spatial size is the plan's; the batch is free, but of ``pixel`` runs, which look at one image at a time.
+
+    Raises:
+        RunError, InputError: See ``one_pass_network``; or the program does not agree.
+    """
+    network, plan = one_pass_network(run, head).requires_grad_(False), run.plan
+    fixed = isinstance(network, PixelClassifier)
+    batches = (1,) if fixed else (2, 3)
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(plan.channels), *plan.size)
+    inputs = tuple(torch.rand((n, *shape), generator=generator) * 2 - 1 for n in batches)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs = tuple(network(images).float() for images in inputs)
+        free = None if fixed else ({0: torch.export.Dim.DYNAMIC},)
+        program = torch.export.export(network, (inputs[0],), dynamic_shapes=free)
+    return Traced(program, plan, batches, inputs, outputs)
+
+
+def export_torch(run: Run, out: Path, head: str | None = None) -> Path:
+    """Write ``model.pt2`` for ``torch.export.load``, with ``plan.json`` and ``export.json``.
+
+    Raises:
+        RunError, InputError: As ``trace``.
+    """
+    traced = trace(run, head)
+    buffer = io.BytesIO()
+    torch.export.save(traced.program, buffer)
+    buffer.seek(0)
+    module = torch.export.load(buffer).module()
+    difference = compare(traced, lambda images: cast(Tensor, module(images)), "torch.export")
+    write_atomic(out / "model.pt2", buffer.getvalue())
+    _describe(out, traced, "torch-export", difference, {"torch": torch.__version__})
+    return out / "model.pt2"
+
+
+def export_onnx(run: Run, out: Path, head: str | None = None) -> Path:
+    """Write ``model.onnx``, with ``plan.json`` and ``export.json``; onnxruntime gives what the original gives.
+
+    Raises:
+        RunError, InputError: As ``trace``; or the packages for ONNX are not installed.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError as error:
+        raise InputError("onnx", f"needs the package {error.name}", INSTALL) from None
+    traced = trace(run, head)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = torch.onnx.export(
+            traced.program, dynamo=True, input_names=["images"], output_names=["logits"],
+            verbose=False,
+        )  # fmt: skip
+    assert found is not None
+    content = found.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def call(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits)
+
+    difference = compare(traced, call, "ONNX")
+    write_atomic(out / "model.onnx", content)
+    opset = max(entry.version for entry in found.model_proto.opset_import)
+    _describe(out, traced, "onnx", difference, {"opset": opset})
+    return out / "model.onnx"
+
+
+def compare(traced: Traced, call: Callable[[Tensor], Tensor], what: str) -> float:
+    """Largest difference of logits, as a share of the largest logit.
+
+    Raises:
+        InputError: It is more than ``TOLERANCE``: nothing is written.
+    """
+    shares = []
+    for images, expected in zip(traced.inputs, traced.outputs, strict=True):
+        gap = (call(images).float() - expected).abs().max()
+        shares.append(gap / expected.abs().max().clamp(min=1e-6))
+    worst = float(torch.stack(shares).max())  # which hands a NaN on
+    if not worst <= TOLERANCE:
+        problem = f"differs from the network by {worst:.2g} of its largest logit"
+        raise InputError(what, problem, "Please report this, with the run's model/config.json")
+    return worst
+
+
+def _describe(
+    out: Path, traced: Traced, kind: str, difference: float, more: dict[str, Any]
+) -> None:
+    plan = traced.plan
+    write_atomic(out / "plan.json", plan.to_json())
+    free = len(traced.batches) > 1
+    write_json(
+        out / "export.json",
+        {
+            "format": kind,
+            **more,
+            "input": {
+                "name": "images",
+                "shape": ["batch" if free else 1, len(plan.channels), *plan.size],
+                "dtype": "float32",
+                "range": [-1, 1],
+            },
+            "output": {
+                "name": "logits",
+                "shape": ["batch" if free else 1, len(plan.classes), *plan.size],
+                "classes": list(plan.classes),
+            },
+            "checked_batches": list(traced.batches),
+            "largest_difference": difference,
+        },
+    )

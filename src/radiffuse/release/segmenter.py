@@ -1,0 +1,312 @@
+"""A trained segmenter as one object: arrays or files in, label maps on their own grid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+
+from ..config import Data, Machine
+from ..data.cases import read_case_image
+from ..data.layouts import open_dataset
+from ..data.plan import Plan
+from ..data.scan import Array, Scan
+from ..engine.run import Run
+from ..errors import InputError
+from ..inference.members import Overrides
+from ..inference.predictor import Predictor
+from ..reports.card import Licences
+from .pretrained import fetch, push_to_hub, save_pretrained
+
+Image = Array | Scan | str | Path | tuple[str | Path, ...]
+"""An array, a ``Scan``, a path, or a tuple of paths that are the channels of one scan."""
+
+
+class Segmenter:
+    """Segments images with one trained run, or with several that vote.
+
+    Example:
+        >>> segmenter = radiffuse.Segmenter.load("runs/seg")
+        >>> mask = segmenter.predict(array, spacing=(0.8, 0.8, 2.5))
+        >>> masks = segmenter.predict(["a.nii.gz", "b.nii.gz"])
+
+    Args:
+        predictor: What segments.
+
+    Attributes:
+        predictor: What segments one ``Scan``.
+        runs: Folders of the runs, if it was made from such.
+    """
+
+    def __init__(self, predictor: Predictor, runs: Sequence[Path] = ()) -> None:
+        self.predictor = predictor
+        self.runs = tuple(runs)
+
+    @classmethod
+    def load(
+        cls,
+        runs: str | Path | Sequence[str | Path],
+        *,
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
+        sampler: Literal["ddpm", "ddim"] | None = None,
+        steps: int | None = None,
+        head: str | None = None,
+        overlap: float = 0.5,
+        samples: int = 1,
+        ensemble: Literal["probability", "vote"] = "probability",
+        seed: int = 0,
+    ) -> Self:
+        """The segmenter of a finished run of ``finetune``, ``probe`` or ``diffseg``, or of several that vote.
+
+        Args:
+            runs: A run folder or a published folder (``save_pretrained``); a list makes an ensemble.
+            device: Where to compute; ``auto`` takes a GPU if there is one.
+            precision: Arithmetic; ``auto`` takes bf16 where the machine is fast at it.
+            sampler: Mask diffusion: reverse process; None: as the run was trained to be used.
+            steps: Mask diffusion: inference steps; None: as the run was trained to be used.
+            head: Probing: which head segments; None: the first.
+            overlap: 3D: share by which neighboring windows overlap, 0 to 0.9.
+            samples: Mask diffusion: masks drawn per scan.
+            ensemble: Mean probability, or majority vote.
+            seed: Seed of the noise of mask diffusion.
+
+        Raises:
+            RunError: A run is missing, unfinished, damaged, or segments nothing.
+            InputError: The runs do not agree on what they see or what their classes mean.
+        """
+        folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+        if not folders:
+            raise InputError("Segmenter.load", "was given no run", "Give the folder of a run")
+        if not 0 <= overlap <= 0.9 or samples < 1:
+            problem = f"overlap {overlap} or samples {samples} is not legal"
+            raise InputError("Segmenter.load", problem, "Use 0 to 0.9, and 1 or more")
+        predictor = Predictor.open(
+            [Run.open(folder) for folder in folders],
+            Machine(accelerator=device, precision=precision),
+            Overrides(sampler, steps, head=head),
+            overlap=overlap,
+            samples=samples,
+            ensemble=ensemble,
+            seed=seed,
+        )
+        return cls(predictor, folders)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, **options: Any
+    ) -> Self:
+        """The segmenter of a published folder, or of one on the Hugging Face hub.
+
+        Args:
+            name: A folder, or ``OWNER/NAME`` on the hub.
+            revision: Branch, tag or commit on the hub; None: the newest.
+            options: Those of ``load``.
+
+        Raises:
+            InputError: There is none, or it cannot be fetched.
+        """
+        return cls.load(fetch(str(name), revision), **options)
+
+    def save_pretrained(
+        self, folder: str | Path, *, licence: str | None = None, data_licence: str | None = None
+    ) -> Path:
+        """Write what others need to use the run: weights, plan, settings, and a model card; nothing of single cases.
+
+        Args:
+            folder: Where to; it is then a run that every command takes.
+            licence: Of the weights, as the hub spells it (``apache-2.0``); it stands in the card.
+            data_licence: Of the training data; None: what the data set states.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: Several runs vote, which one folder cannot hold; or the folder cannot be written.
+        """
+        return save_pretrained(self._run(), Path(folder), Licences(licence, data_licence))
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        licence: str,
+        data_licence: str | None = None,
+        private: bool = True,
+    ) -> str:
+        """Publish the run on the Hugging Face hub; see ``release.pretrained.push_to_hub``.
+
+        Args:
+            repository: ``OWNER/NAME``.
+            licence: As in ``save_pretrained``.
+            data_licence: As in ``save_pretrained``.
+            private: Whether a new repository is private.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            InputError: Several runs vote, or the hub refuses.
+        """
+        licences = Licences(licence, data_licence)
+        return push_to_hub(self._run(), repository, licences, private=private)
+
+    def _run(self) -> Run:
+        if len(self.runs) != 1:
+            problem = f"is made of {len(self.runs)} runs, and a folder holds one"
+            raise InputError("the segmenter", problem, "Save each run on its own")
+        return Run.open(self.runs[0])
+
+    @property
+    def plan(self) -> Plan:
+        """How images are treated before the network sees them."""
+        return self.predictor.plan
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; the place of a name is its value in a label map. Background is first."""
+        return self.plan.classes
+
+    @overload
+    def predict(self, image: list[Any], **geometry: Any) -> list[Array]: ...
+    @overload
+    def predict(self, image: Image, **geometry: Any) -> Array: ...
+    def predict(
+        self,
+        image: Image | list[Any],
+        *,
+        spacing: Sequence[float] | None = None,
+        affine: Array | None = None,
+    ) -> Array | list[Array]:
+        """Label maps on the images' own grids.
+
+        Args:
+            image: A film ``(rows, columns)``, a volume ``(i, j, k)``, either with channels first; or a ``Scan``; or the
+                path of a file or of a DICOM series; or a tuple of paths, the channels of one scan. A list stands for
+                several images. Values as in the files that the run was trained on: CT in HU.
+            spacing: Of arrays of volumes: mm per voxel along each axis. Without ``affine`` the axes are taken to run
+                to the right, to the front and to the head, as in NIfTI.
+            affine: Of arrays of volumes: 4 x 4, voxel indices to RAS+ mm, as in NIfTI.
+
+        Returns:
+            uint8 ``(*spatial)``, values by ``classes``; a list for a list.
+
+        Raises:
+            InputError: An image cannot be read, or has other axes or channels than the run.
+        """
+        if isinstance(image, list):
+            return [self.predict(each, spacing=spacing, affine=affine) for each in image]
+        return self.predictor(*self._scan(image, spacing, affine)).mask
+
+    @overload
+    def predict_proba(self, image: list[Any], **geometry: Any) -> list[Array]: ...
+    @overload
+    def predict_proba(self, image: Image, **geometry: Any) -> Array: ...
+    def predict_proba(
+        self,
+        image: Image | list[Any],
+        *,
+        spacing: Sequence[float] | None = None,
+        affine: Array | None = None,
+    ) -> Array | list[Array]:
+        """Probabilities of every class on the images' own grids.
+
+        Args:
+            image: As in ``predict``.
+            spacing: As in ``predict``.
+            affine: As in ``predict``.
+
+        Returns:
+            float32 ``(K, *spatial)``, summing to 1 over K; a list for a list. Where the plan postprocesses nothing,
+            ``argmax(0)`` is what ``predict`` returns.
+
+        Raises:
+            InputError: As ``predict``.
+        """
+        if isinstance(image, list):
+            return [self.predict_proba(each, spacing=spacing, affine=affine) for each in image]
+        return self.predictor.probabilities(*self._scan(image, spacing, affine))
+
+    def __repr__(self) -> str:
+        names = ", ".join(member.name for member in self.predictor.members)
+        return f"Segmenter({names}: {', '.join(self.classes)})"
+
+    def _scan(
+        self, image: Image, spacing: Sequence[float] | None, affine: Array | None
+    ) -> tuple[Scan, str]:
+        """The image with its geometry, and the name that its noise depends on."""
+        if isinstance(image, str | Path | tuple):
+            if spacing is not None or affine is not None:
+                problem = "is of arrays; files and scans say it themselves"
+                raise InputError("spacing or affine", problem, "Leave it out")
+            paths = image if isinstance(image, tuple) else (image,)
+            return read_one([Path(path) for path in paths], len(self.plan.channels))
+        if isinstance(image, Scan):
+            return image, ""
+        return array_scan(np.asarray(image), self.plan.spatial_dims, spacing, affine), ""
+
+
+def array_scan(
+    array: Array, dims: int, spacing: Sequence[float] | None = None, affine: Array | None = None
+) -> Scan:
+    """An array with its geometry.
+
+    Args:
+        array: ``(*spatial)`` or ``(C, *spatial)``.
+        dims: Spatial axes.
+        spacing: See ``Segmenter.predict``.
+        affine: See ``Segmenter.predict``.
+
+    Raises:
+        InputError: The array has other axes, or values that are no numbers; a volume has no geometry.
+    """
+    if array.ndim not in (dims, dims + 1) or not array.size:
+        problem = (
+            f"of shape {array.shape} has no {dims} spatial axes, with or without channels first"
+        )
+        raise InputError("array", problem, "Give one image; a list of arrays for several")
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InputError("array", "holds values that are no finite numbers", "Replace them")
+    array = array if array.ndim == dims + 1 else array[None]
+    if affine is None and spacing is None:
+        if dims == 3:
+            problem = "is a volume without a spacing"
+            raise InputError("array", problem, "Give spacing=(mm, mm, mm), or affine=...")
+        return Scan(array)
+    if affine is not None:
+        matrix = np.asarray(affine, np.float64)
+        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-12:
+            raise InputError("affine", "is no invertible 4 x 4 matrix", "Give that of the image")
+        lengths = tuple(float(v) for v in np.linalg.norm(matrix[:3, :dims], axis=0))
+        return Scan(array, lengths, matrix)
+    given = tuple(float(v) for v in spacing or ())
+    if len(given) != dims or min(given) <= 0:
+        raise InputError(f"spacing {given}", "does not fit", f"Give {dims} positive numbers in mm")
+    return Scan(array, given, np.diag([*given, 1.0]) if dims == 3 else None)
+
+
+def read_one(paths: Sequence[Path], channels: int) -> tuple[Scan, str]:
+    """One scan from its file, its DICOM series, or a file per channel; and its name.
+
+    Args:
+        paths: A single path, or one per channel.
+        channels: What a single four-dimensional file may hold.
+
+    Raises:
+        InputError: There is no scan, or there are several.
+    """
+    cases = []
+    for path in paths:
+        found = open_dataset(path, Data()).cases
+        if len(found) != 1:
+            problem = f"holds {len(found)} scans where one is needed"
+            raise InputError(path, problem, "Give a list of files, or use radiffuse predict")
+        cases.append(found[0])
+    first = cases[0]
+    if len(cases) > 1:
+        first = replace(first, images=tuple(case.images[0] for case in cases))
+    held = max(first.file_channels, channels)
+    return read_case_image(replace(first, file_channels=held)), first.name

@@ -1,0 +1,108 @@
+"""A MONAI bundle gives the masks of its run: its network in this process, and the whole of it through monai.bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import radiffuse
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
+from radiffuse.files import write_atomic
+from tiny_runs import finished_run, volume_plan
+
+
+def film_plan(**changes: object) -> Plan:
+    return Plan(2, ("image",), ("background", "a", "b"), (16, 16), **changes)  # type: ignore[arg-type]
+
+
+def exported(plan: Plan, folder: Path) -> tuple[radiffuse.Segmenter, Path]:
+    run = finished_run(folder / "run", plan, seed=0)
+    out = radiffuse.export(run=run, format="monai-bundle", out=folder / "bundle")
+    return radiffuse.Segmenter.load(run, device="cpu", precision="32-true"), out
+
+
+def test_its_network_treats_films_as_the_run_does(tmp_path: Path) -> None:
+    segmenter, out = exported(film_plan(resize="fit"), tmp_path)
+    told = json.loads((out / "configs" / "inference.json").read_text())["network"]
+    assert (told["size"], told["fit"]) == ([16, 16], True)
+    agrees(segmenter, out, fit=True)
+    write_atomic(tmp_path / "run" / "plan.json", film_plan().to_json())
+    stretched = radiffuse.Segmenter.load(tmp_path / "run", device="cpu", precision="32-true")
+    agrees(stretched, out, fit=False)
+
+
+def agrees(segmenter: radiffuse.Segmenter, out: Path, *, fit: bool) -> None:
+    names: dict[str, object] = {}
+    exec((out / "scripts" / "network.py").read_text(), names)
+    network = names["Network"](  # type: ignore[operator]
+        out / "models" / "model.pt2", "cpu", size=[16, 16], fit=fit
+    ).eval()
+    film = np.random.default_rng(0).uniform(0, 255, (40, 26)).astype(np.float32)
+    low, high = np.percentile(film, (0.5, 99.5))
+    scaled = ((film - low) / (high - low) * 2 - 1).clip(-1, 1).astype(np.float32)
+    with torch.no_grad():
+        shares = network(torch.from_numpy(scaled.T[None, None]))[0].transpose(-1, -2)
+    np.testing.assert_allclose(shares.numpy(), segmenter.predict_proba(film), atol=1e-4)
+
+
+def run_bundle(out: Path, data: Path, masks: Path) -> None:
+    words = ["run", "--config_file", "configs/inference.json"]
+    words += ["--dataset_dir", str(data), "--output_dir", str(masks)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *words],
+        cwd=out, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_films_through_monai(tmp_path: Path) -> None:
+    pytest.importorskip("ignite")
+    segmenter, out = exported(film_plan(), tmp_path)
+    (tmp_path / "data").mkdir()
+    film = np.random.default_rng(0).integers(0, 255, (40, 26)).astype(np.uint8)
+    Image.fromarray(film).save(tmp_path / "data" / "one.png")
+    run_bundle(out, tmp_path / "data", tmp_path / "masks")
+    (path,) = (tmp_path / "masks").rglob("*.png")
+    found = np.asarray(Image.open(path))
+    expected = segmenter.predict(tmp_path / "data" / "one.png")
+    assert len(np.unique(expected)) > 1
+    assert (found == expected).mean() > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_volumes_through_monai(tmp_path: Path) -> None:
+    """At the plan's own spacing, turned and flipped: nothing is resampled, so the masks agree."""
+    pytest.importorskip("ignite")
+    segmenter, out = exported(volume_plan(), tmp_path)
+    values = np.random.default_rng(0).normal(0, 0.7, (13, 9, 11)).astype(np.float32)
+    affine = np.array([[0, 0, 1, 5], [-1, 0, 0, 8], [0, -1, 0, 3], [0, 0, 0, 1]], float)
+    (tmp_path / "data").mkdir()
+    nibabel.Nifti1Image(values, affine).to_filename(tmp_path / "data" / "one.nii.gz")
+    run_bundle(out, tmp_path / "data", tmp_path / "masks")
+    (path,) = (tmp_path / "masks").rglob("*.nii.gz")
+    found = nibabel.load(path)
+    expected = segmenter.predict(tmp_path / "data" / "one.nii.gz")
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    assert len(np.unique(expected)) > 1
+    assert (np.asarray(found.dataobj) == expected).mean() > 0.98
+
+
+def test_treatments_that_monai_does_not_know(tmp_path: Path) -> None:
+    for number, changes in enumerate(({"crop": "nonzero"}, {"postprocess": "muscle-ultrasound"})):
+        run = finished_run(tmp_path / f"run{number}", film_plan(**changes))
+        with pytest.raises(InputError, match="which the transforms of MONAI do not do"):
+            radiffuse.export(run=run, format="monai-bundle", out=tmp_path / "x")

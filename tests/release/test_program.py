@@ -1,0 +1,145 @@
+"""Exported programs give what the run gives: at export they are held against it, and here against the object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import radiffuse
+from radiffuse.config import Diffusion
+from radiffuse.data.plan import Plan
+from radiffuse.data.transform import image_to_plan
+from radiffuse.engine.run import Run
+from radiffuse.errors import InputError, RunError
+from radiffuse.nets.mask_denoiser import MaskDenoiser
+from radiffuse.nets.pixel import PixelClassifier
+from radiffuse.nets.probe import HeadConfig, ProbedNetwork
+from radiffuse.nets.registry import load_network, save_network
+from radiffuse.release.program import Traced, compare, trace
+from tiny_runs import finished_run, shake, tiny, volume_plan
+
+FILM_PLAN = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+
+
+def probed_run(folder: Path, kind: str) -> Path:
+    """A run of probing or pixel whose weights are random."""
+    finished_run(folder, FILM_PLAN)
+    denoiser = tiny(2, 1).unet
+    diffusion = Diffusion(num_train_timesteps=100)
+    heads = [
+        HeadConfig(kind, kind, (5, 20), ("middle", "level.0")) for kind in ("nonlinear", "linear")
+    ]
+    network = (
+        PixelClassifier(denoiser, diffusion, 3, voters=2)
+        if kind == "pixel"
+        else ProbedNetwork(denoiser, diffusion, 3, heads, width=4)
+    )
+    shake(network, 2)
+    save_network(network, folder / "model")
+    return folder
+
+
+def scores(run: Path, scan: np.ndarray, **geometry: object) -> tuple[np.ndarray, np.ndarray]:
+    """The prepared image and the probabilities that the object gives on its grid."""
+    segmenter = radiffuse.Segmenter.load(run, device="cpu", precision="32-true")
+    image, _ = image_to_plan(
+        segmenter._scan(scan, *geometry.values() or (None, None))[0], segmenter.plan
+    )
+    return image, segmenter.predict_proba(scan, **geometry)
+
+
+@pytest.mark.slow
+def test_a_film_through_onnx(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    run = finished_run(tmp_path / "run", FILM_PLAN, seed=0)
+    out = radiffuse.export(run=run, format="onnx", out=tmp_path / "onnx")
+    film = np.random.default_rng(0).uniform(0, 255, (16, 16)).astype(np.float32)
+    image, expected = scores(run, film)
+    session = runtime.InferenceSession(out / "model.onnx")
+    for count in (1, 4):
+        (logits,) = session.run(["logits"], {"images": np.stack([image] * count)})
+        shares = torch.from_numpy(logits).softmax(1).numpy()
+        np.testing.assert_allclose(shares[-1], expected, atol=1e-5)
+    told = json.loads((out / "export.json").read_text())
+    assert told["input"]["shape"] == ["batch", 1, 16, 16]
+    assert told["largest_difference"] < 1e-4
+    assert {p.name for p in out.iterdir()} == {
+        "model.onnx", "export.json", "plan.json", "README.md",
+    }  # fmt: skip
+
+
+def test_a_volume_through_torch_export(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", volume_plan(), seed=0)
+    out = radiffuse.export(run=run, format="torch-export", out=tmp_path / "pt2")
+    volume = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8)).astype(np.float32)
+    image, expected = scores(run, volume, spacing=(1.0, 1.0, 1.0), affine=None)
+    program = torch.export.load(out / "model.pt2").module()
+    with torch.no_grad():
+        logits = program(torch.from_numpy(np.stack([image] * 3)))
+    np.testing.assert_allclose(logits[0].softmax(0).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_volume_through_onnx(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    run = finished_run(tmp_path / "run", volume_plan(), seed=0)
+    out = radiffuse.export(run=run, format="onnx", out=tmp_path / "onnx")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 1, 8, 8, 8)).astype(np.float32)
+    (logits,) = runtime.InferenceSession(out / "model.onnx").run(None, {"images": images})
+    expected = load_network(run / "model")(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "head"), [("probe", None), ("probe", "linear"), ("pixel", None)])
+def test_frozen_features_keep_their_noise(kind: str, head: str | None, tmp_path: Path) -> None:
+    run = probed_run(tmp_path / "run", kind)
+    traced = trace(Run.open(run), head)
+    module = traced.program.module()
+    assert compare(traced, module, kind) < 1e-5
+    other = torch.rand((1, 1, 16, 16), generator=torch.Generator().manual_seed(5)) * 2 - 1
+    network = load_network(run / "model")
+    with torch.no_grad():
+        expected = network(other) if kind == "pixel" else network(other, (head or "nonlinear",))[0]
+        torch.testing.assert_close(module(other), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["probe", "pixel"])
+def test_frozen_features_through_onnx(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    run = probed_run(tmp_path / "run", kind)
+    out = radiffuse.export(run=run, format="onnx", out=tmp_path / "onnx")
+    assert json.loads((out / "export.json").read_text())["largest_difference"] < 1e-4
+
+
+def test_a_program_that_differs_is_refused() -> None:
+    images = torch.zeros(1, 1, 8, 8)
+    traced = Traced(None, FILM_PLAN, (1,), (images,), (torch.ones(1, 3, 8, 8),))
+    with pytest.raises(InputError, match=r"ONNX: differs from the network by 0\.01"):
+        compare(traced, lambda x: torch.full((1, 3, 8, 8), 1.01), "ONNX")
+    with pytest.raises(InputError, match="differs"):
+        compare(traced, lambda x: torch.full((1, 3, 8, 8), torch.nan), "ONNX")
+
+
+def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", FILM_PLAN)
+    unet = tiny(2, 3).unet
+    save_network(
+        MaskDenoiser.from_denoiser(unet, classes=3, generator=torch.Generator()), run / "model"
+    )
+    with pytest.raises(InputError, match="draws masks from noise in several steps"):
+        radiffuse.export(run=run, format="onnx", out=tmp_path / "x")
+    with pytest.raises(RunError, match="is no segmentation run"):
+        radiffuse.export(run=pretrained, format="torch-export", out=tmp_path / "x")
+    with pytest.raises(InputError, match="the run itself"):
+        radiffuse.export(run=run, out=run)
+    with pytest.raises(InputError, match="is for the format pretrained"):
+        radiffuse.export(run=run, format="onnx", push="me/mine", out=tmp_path / "x")
+    with pytest.raises(InputError, match="no head of that name"):
+        trace(Run.open(probed_run(tmp_path / "probe", "probe")), "cubic")

@@ -1,0 +1,61 @@
+"""Segmentation runs that nobody trained, and a volume that lies askew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from radiffuse.config import Network, resolve_network
+from radiffuse.data.plan import Plan
+from radiffuse.data.scan import Array
+from radiffuse.engine.run import start_run
+from radiffuse.files import write_atomic, write_json
+from radiffuse.nets.registry import save_network
+from radiffuse.nets.segmenter import Segmenter
+
+
+def tiny(dims: int, classes: int) -> Segmenter:
+    unet = resolve_network(
+        Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8),
+        spatial_dims=dims,
+        in_channels=1,
+        out_channels=classes,
+    )
+    return Segmenter.from_scratch(unet, generator=torch.Generator().manual_seed(1))
+
+
+def finished_run(folder: Path, plan: Plan, seed: int | None = None) -> Path:
+    """A segmentation run without any training; with a seed all weights are random, so that its masks have structure."""
+    with start_run(folder, "finetune", {}) as run:
+        write_atomic(folder / "plan.json", plan.to_json())
+        write_json(folder / "splits.json", {"train": [], "validation": [], "test": ["b"]})
+        network = tiny(plan.spatial_dims, len(plan.classes))
+        if seed is not None:
+            shake(network, seed)
+        save_network(network, run.model)
+    return folder
+
+
+def shake(network: torch.nn.Module, seed: int) -> None:
+    """Random values for every weight, also for those that start at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+
+
+def volume_plan(size: tuple[int, int, int] = (8, 8, 8)) -> Plan:
+    classes = ("background", "a", "b")
+    spacing = (1.0, 1.0, 1.0)
+    return Plan(3, ("CT",), classes, size, spacing, intensity="window", low=-1, high=1)
+
+
+def oblique() -> Array:
+    angle = np.deg2rad(25)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, :3] = affine[:3, [2, 0, 1]] @ np.diag((-0.8, 1.5, 2.0))
+    affine[:3, 3] = (11, -7, 300)
+    return affine
