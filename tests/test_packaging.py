@@ -21,9 +21,7 @@ TOP = (
     "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
     "Containerfile", "Makefile", "constraints.txt", ".dockerignore", "src", "tests", "docs", "results", "benchmarks",
 )  # fmt: skip
-JUNK = shutil.ignore_patterns(
-    "__pycache__", "*.egg-info", "api", ".*cache", ".hypothesis"
-)
+JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info", "api", ".*cache", ".hypothesis")
 BUILD = (
     "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
 )
