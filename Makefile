@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help demo test test-slow check docs format clean
+.PHONY: help demo test test-slow check docs bench format clean
 
 help:
 	@echo "make demo       the whole story on procedural bitewings, in minutes; ends in demo/study/report.html"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow  the slow tests as well"
 	@echo "make check      lint, types, import rule, documents up to date"
 	@echo "make docs       the documents as HTML in build/docs; a warning is an error"
+	@echo "make bench      the measurements of benchmarks/ that need no data; they write results/*.csv"
 	@echo "make format     format the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +41,9 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+bench: $(READY)
+	$(BIN)/python benchmarks/faults.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks

@@ -274,3 +274,17 @@ def test_words_without_a_flag_are_runs_and_the_last_is_the_data() -> None:
     assert from_values("predict", {"runs": "a", "data": "d", "out": "o"}).runs == ("a",)
     with pytest.raises(InputError, match="RUNS is missing"):
         from_arguments("predict", ["a", "--out", "o"])
+
+
+def test_a_settings_file_cannot_have_another_file_read(tmp_path: Path) -> None:
+    """The parser would take a word in place of a group for the name of a file."""
+    secret, path = tmp_path / "secret.yaml", tmp_path / "settings.yaml"
+    secret.write_text("steps: 77\n")
+    path.write_text(f"training: {secret}\n")
+    with pytest.raises(InputError, match="training is a group of settings"):
+        from_arguments("pretrain", ["d", "--out", "o", "--config", str(path)])
+    with pytest.raises(InputError, match="training is a group of settings"):
+        from_values("pretrain", {"data": "d", "out": "o", "config": str(path)})
+    path.write_text("training: &t {steps: 5}\nnetwork: *t\n")
+    with pytest.raises(InputError, match="aliases are not read"):
+        from_arguments("pretrain", ["d", "--out", "o", "--config", str(path)])

@@ -27,7 +27,7 @@ from .engine.run import Run
 from .errors import InputError
 from .evaluation.classification import CrossedBootstrap
 from .evaluation.statistics import Interval
-from .files import write_atomic, write_json
+from .files import read_yaml, write_atomic, write_json
 from .methods.classify import class_names, class_splits, classify, read_classes
 from .reports.augment import write_augment_report
 from .settings import completed, to_dict
@@ -237,7 +237,7 @@ def _refuse_other(settings: Augment, path: Path) -> None:
     """Refuse to mix runs of other settings into a study; pools, ratios and draws may be added."""
     if not path.exists():
         return
-    before = completed("augment", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    before = completed("augment", read_yaml(path))
     now = to_dict(settings)
     free = ("machine", "reader")
     for key in ("data", "with_run", "drawing", "classify"):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import COMMANDS, load_act
-from .errors import RadiffuseError
+from .errors import RadiffuseError, from_surroundings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "radiffuse: stopped; the same command goes on from the last checkpoint", file=sys.stderr
         )
         return 130
+    except Exception as error:
+        known = from_surroundings(error)
+        if known is None:
+            raise
+        print(f"radiffuse: {known}", file=sys.stderr)
+        return known.exit_code
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:

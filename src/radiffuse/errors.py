@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -28,8 +29,13 @@ class InputError(RadiffuseError):
 
     def __str__(self) -> str:
         """One line: ``WHERE: PROBLEM. REMEDY.`` Control characters of hostile names are escaped."""
-        line = f"{self.where}: {self.problem}. {self.remedy}."
+        line = f"{self.where}: {_shortened(self.problem)}. {self.remedy}."
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def _shortened(text: str) -> str:
+    """A damaged file can be quoted at any length."""
+    return text if len(text) <= 1000 else f"{text[:700]} ... {text[-200:]}"
 
 
 class RunError(InputError):
@@ -38,3 +44,67 @@ class RunError(InputError):
 
 class TrainingDiverged(RadiffuseError):
     """The loss stopped being finite. Names the step, the cases and the last good checkpoint."""
+
+
+_SURROUNDINGS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}
+"""Refusals of the disk, the file system or its permissions: nothing that a program can mend."""
+_FULL = ("no space left", "disk quota exceeded", "file too large", "read-only file system")
+_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "alloc_failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the processor or on a GPU. Imports no torch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY)
+
+
+def from_surroundings(error: Exception) -> RadiffuseError | None:
+    """The line for a full disk, a folder without permission or too little memory; None for any other error.
+
+    Libraries in C report a full disk in errors of their own, or without a number; their words are looked at.
+    """
+    if is_out_of_memory(error):
+        return InputError(
+            "memory",
+            f"ran out ({_first_line(error)})",
+            "Lower --training.micro_batch, --size or --machine.workers, or use a machine with more; "
+            "the same command goes on from what is done",
+        )
+    number = getattr(error, "errno", None)
+    words = str(error).lower()
+    short_write = isinstance(error, OSError) and number is None and "requested and" in words
+    if not (
+        short_write
+        or (isinstance(error, OSError) and number in _SURROUNDINGS)
+        or any(full in words for full in _FULL)
+    ):
+        return None
+    reason = "No space left on device" if short_write else getattr(error, "strerror", None)
+    return InputError(
+        getattr(error, "filename", None) or "disk",
+        f"cannot be used ({reason or _first_line(error)})",
+        "Free the disk, or choose a folder that can be written; the same command goes on from what is done",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

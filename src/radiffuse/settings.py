@@ -18,10 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .commands import COMMANDS
 from .errors import InputError
+from .files import read_yaml
 from .ranges import verify_ranges
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -67,7 +66,7 @@ def from_values(command: str, values: Mapping[str, Any]) -> Any:
     """
     given: dict[str, Any] = {}
     for config in _as_list(values.get("config")):
-        given = _merge(given, read_recipe(config))
+        given = _merge(given, _read_settings(command, config))
     leaves, types_ = _leaves(command), dict(_walk(COMMANDS[command].settings))
     for key, value in values.items():
         if key == "config":
@@ -94,14 +93,7 @@ def read_recipe(name_or_file: str | Path) -> dict[str, Any]:
         InputError: There is no such recipe or file, or it is not a mapping of settings.
     """
     path = recipe_path(name_or_file)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(path, f"is not readable YAML ({reason})", "Correct the file") from None
-    if not isinstance(content, dict):
-        raise InputError(path, "holds no settings", "Write 'name: value' lines in it")
-    return content
+    return read_yaml(path)
 
 
 def recipe_path(name_or_file: str | Path) -> Path:
@@ -163,6 +155,25 @@ def completed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
+def _read_settings(command: str, source: str | Path) -> dict[str, Any]:
+    """A recipe for a command; refuses a word in place of a group, which the parser would take for a file to read."""
+    content = read_recipe(source)
+
+    def verify(cls: type, values: Mapping[str, Any], prefix: str) -> None:
+        hints = typing.get_type_hints(cls)
+        for name, value in values.items():
+            kind = hints.get(ALIASES.get(str(name), str(name)))
+            if not dataclasses.is_dataclass(kind):
+                continue
+            if not isinstance(value, Mapping):
+                problem = f"{prefix}{name} is a group of settings, not {str(value)[:60]!r}"
+                raise InputError(str(source), problem, "Write its settings below it, indented")
+            verify(typing.cast(type, kind), value, f"{prefix}{name}.")
+
+    verify(COMMANDS[command].settings, content, "")
+    return content
+
+
 @functools.cache
 def _parser(command: str) -> Any:
     from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
@@ -220,6 +231,7 @@ def _normalize(command: str, arguments: Sequence[str]) -> list[str]:
         dotted = name if name in types_ else leaves.get(name, name)
         if name == "config":
             source = value if equals else (queue.pop(0) if queue else "")
+            _read_settings(command, source)
             configs += ["--config", str(recipe_path(source))]
             continue
         if dotted not in types_:

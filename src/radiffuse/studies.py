@@ -24,7 +24,7 @@ from .data.splits import Splits, load_splits
 from .engine.run import Run
 from .errors import InputError
 from .evaluation.scoring import score_with
-from .files import write_atomic
+from .files import read_yaml, write_atomic
 from .methods.common import read_dataset
 from .reports.study import write_study_report
 from .settings import completed, to_dict
@@ -165,7 +165,7 @@ def _refuse_other(settings: Study, path: Path) -> None:
     """Refuse to mix runs of other settings into a study; methods, budgets and draws may be added."""
     if not path.exists():
         return
-    before = completed("study", yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    before = completed("study", read_yaml(path))
     now = to_dict(settings)
     groups = ("pretrain", "coordinates", "finetune", "probing", "diffseg")
     for key in ("data", "unlabelled", "from_run", "parts", "tolerance", "ensemble", *groups):

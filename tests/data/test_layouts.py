@@ -1,6 +1,7 @@
 """Every layout, made as its users make it, becomes the cases they expect."""
 
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from layout_files import dicom, film, film_label, pairs, volume, volume_label, w
 from radiffuse.config import Data
 from radiffuse.data.cases import read_case_label
 from radiffuse.data.layouts import EXPECTED, LAYOUTS, open_dataset, survey
+from radiffuse.data.names import short_hash
 from radiffuse.errors import InputError
 
 
@@ -419,7 +421,28 @@ def test_dicom_groups_from_an_expression_are_hashed(tmp_path):
             )
     dataset = open_dataset(tmp_path, Data(group=r"^(\w+)/"))
     assert len({case.group for case in dataset}) == 2
-    assert not {case.group for case in dataset} & {"ann", "bob"}
+    assert not {case.group for case in dataset} & {
+        "ann",
+        "bob",
+        short_hash("ann"),
+        short_hash("bob"),
+    }
+
+
+def test_dicom_patients_cannot_be_computed_from_their_numbers(tmp_path):
+    """Three series of two patients: the same names in every copy of the folder, and none from PatientID."""
+    for place in ("here", "there/deeper"):
+        for series, patient in enumerate(("1001", "1001", "1002")):
+            for i in range(2):
+                path = tmp_path / place / f"{9 - series}{i}.dcm"
+                dicom(path, series=series, instance=10 * series + i, patient=patient, position=i)
+    here, there = (open_dataset(tmp_path / place, Data()) for place in ("here", "there/deeper"))
+    assert [(c.name, c.group) for c in here] == [(c.name, c.group) for c in there]
+    groups = [case.group for case in here]
+    assert sorted(Counter(groups).values()) == [1, 2]
+    for number in range(1000, 1010):
+        for text in (str(number), f"patient {number}", f"patient-{number}"):
+            assert not any(short_hash(text) in group for group in groups)
 
 
 # ---------------------------------------------------------------------------------------- table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from radiffuse.engine.loop import _averaged
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError
+from radiffuse.files import sha256
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -63,6 +65,42 @@ def test_a_full_disk_keeps_the_older_checkpoint(
         save_checkpoint(tmp_path, checkpoint(2))
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
     assert load_newest(tmp_path).step == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lie", ["length", "offsets", "type", "text"])
+def test_a_checkpoint_whose_header_lies_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lie: str
+) -> None:
+    """Its hash is right: whoever can write the file can write the hash as well."""
+    header = {"w": {"dtype": "F32", "shape": [50], "data_offsets": [0, 200]}}
+    body = bytes(200)
+    if lie == "offsets":
+        header["w"] |= {"shape": [2**40], "data_offsets": [0, 2**42]}
+    elif lie == "type":
+        header["w"]["dtype"] = "PICKLE"
+    text = b"{" if lie == "text" else json.dumps(header).encode()
+    length = 2**62 if lie == "length" else len(text)
+    save_checkpoint(tmp_path, checkpoint(1))
+    folder = save_checkpoint(tmp_path, checkpoint(2))
+    path = folder / "network.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + text + body)
+    state = json.loads((folder / "state.json").read_text())
+    state["files"][path.name] = sha256(path)
+    (folder / "state.json").write_text(json.dumps(state))
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert "step-00000002: is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_reads_no_file_outside_its_folder(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "state", checkpoint(1))
+    outside = tmp_path / "state" / "secret.safetensors"
+    outside.write_bytes((folder / "network.safetensors").read_bytes())
+    state = json.loads((folder / "state.json").read_text())
+    state["files"]["../secret.safetensors"] = sha256(outside)
+    (folder / "state.json").write_text(json.dumps(state))
+    assert load_newest(tmp_path / "state") is None
 
 
 def _hold(folder: str, ready: Any, stop: Any) -> None:

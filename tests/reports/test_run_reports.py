@@ -49,6 +49,21 @@ def write_cases(folder: Path) -> None:
     )  # fmt: skip
 
 
+def test_hostile_names_stay_text_in_a_run(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    write_log(tmp_path)
+    write_cases(tmp_path / "validation")
+    table = pd.read_csv(tmp_path / "validation" / "cases.csv")
+    table["case"] = table["class"] = hostile
+    table.to_csv(tmp_path / "validation" / "cases.csv", index=False)
+    (tmp_path / "config.yaml").write_text(f"command: '{hostile}'\n")
+    data = {"root": hostile, "layout": hostile, "cases": 1, "classes": [hostile]}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    page = write_run_report(tmp_path).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
 def test_full_run(tmp_path: Path) -> None:
     write_log(tmp_path)
     write_cases(tmp_path / "validation")

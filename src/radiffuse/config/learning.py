@@ -86,7 +86,8 @@ class Training:
     batch_size: int = 16
     """Images or patches per step, over all devices."""
     micro_batch: int | None = None
-    """Images per forward pass; a smaller number accumulates gradients over several passes. None: the whole batch."""
+    """Images per forward pass; a smaller number accumulates gradients over several passes. None: the whole batch, and
+    fewer where memory runs out and the result stays the same."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """adamw decouples weight decay; adam adds it to the gradient."""
     learning_rate: float = 1e-4

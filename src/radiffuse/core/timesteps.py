@@ -76,6 +76,7 @@ class LossAwareTimesteps(TimestepSampler):
     ) -> None:
         super().__init__(num_train_timesteps)
         self.uniform_share = uniform_share
+        self._drawn: tuple[int, Tensor] | None = None
         self.register_buffer("history", torch.zeros(num_train_timesteps, history_per_timestep))
         self.register_buffer("counts", torch.zeros(num_train_timesteps, dtype=torch.int64))
 
@@ -91,8 +92,14 @@ class LossAwareTimesteps(TimestepSampler):
         return (1 - self.uniform_share) * root / root.sum() + self.uniform_share * uniform
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Timesteps by importance, with weights 1 / (T p). See the base class."""
-        p = self.probabilities()
+        """Timesteps by importance, with weights 1 / (T p). See the base class.
+
+        Generators of the same seed draw from the same probabilities, whatever was learned in between: the passes of
+        one step together see what a single pass would see.
+        """
+        if self._drawn is None or self._drawn[0] != generator.initial_seed():
+            self._drawn = (generator.initial_seed(), self.probabilities())
+        p = self._drawn[1]
         device = generator.device
         # float32 on the generator's device: some accelerators have no float64.
         t = torch.multinomial(p.float().to(device), batch, replacement=True, generator=generator)

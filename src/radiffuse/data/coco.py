@@ -161,8 +161,11 @@ def _fault(annotation: dict[str, Any], values: dict[str, int]) -> str:
         usable = isinstance(counts, list | str) and isinstance(size, list) and len(size) == 2
         return "" if usable else f"{name} has no counts or size in its run lengths"
     try:
-        sound = all(len(p) >= 6 and len(p) % 2 == 0 and np.isfinite(p).all() for p in outline)
-    except TypeError:
+        sound = all(
+            len(p) >= 6 and len(p) % 2 == 0 and np.isfinite(np.asarray(p, np.float64)).all()
+            for p in outline
+        )
+    except (TypeError, ValueError, OverflowError):
         sound = False
     return "" if sound else f"{name} has a polygon that is no list of x, y, x, y, x, y, ..."
 

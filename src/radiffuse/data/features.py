@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from torch import Tensor
 
 from ..distributed import rank, wait_for_main
 from ..errors import InputError
-from ..files import reserve
+from ..files import end_last_line, locked, make_folder, remove_partials
 from .batches import Batch
-from .prepare import Prepared, Progress
+from .prepare import Prepared, Progress, write_blank
 from .scan import Array
 from .workers import each
 
@@ -58,35 +57,14 @@ def features(
         ``(N, ...)``, a view of the file, in the order of ``prepared.cases``.
     """
     folder = cache / "features" / _key(prepared, weights, dtype)
-    path, log = folder / "rows.npy", folder / "blocks.jsonl"
+    path = folder / "rows.npy"
     if rank() > 0:
         wait_for_main()
         return _read(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = tuple(compute(_films(prepared, range(1))).shape[1:])
-    _allocate(path, (len(prepared), *shape), dtype)
-    done = _finished(path, log)
-    array = np.load(path, mmap_mode="r+", allow_pickle=False)
-    if log.exists() and not log.read_bytes().endswith(b"\n"):
-        with log.open("ab") as file:
-            file.write(b"\n")
-    with log.open("a", encoding="utf-8") as file:
-        blocks = (
-            range(start, min(start + BLOCK, len(prepared)))
-            for start in range(0, len(prepared), BLOCK)
-            if start not in done
-        )
-        block = partial(_block, prepared.without_cases(), compute, dtype)
-        for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
-            if isinstance(values, InputError):
-                raise values
-            array[rows.start : rows.stop] = values
-            array.flush()
-            crc = zlib.crc32(values.data)
-            file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
-            file.flush()
-            if progress is not None:
-                progress(rows.stop, len(prepared))
+    make_folder(folder)
+    with locked(folder, f"{folder} is being computed by another process; waiting for it"):
+        remove_partials(folder)
+        _compute(path, prepared, compute, dtype, scheduler, progress)
     wait_for_main()
     return _read(path)
 
@@ -164,6 +142,39 @@ class LatentBatches:
 # ------------------------------------------------------------------------------------------------ internal
 
 
+def _compute(
+    path: Path,
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    dtype: type[np.floating],
+    scheduler: str | None,
+    progress: Progress | None,
+) -> None:
+    log = path.with_name("blocks.jsonl")
+    shape = tuple(compute(_films(prepared, range(1))).shape[1:])
+    _allocate(path, (len(prepared), *shape), dtype)
+    done = _finished(path, log)
+    array = np.load(path, mmap_mode="r+", allow_pickle=False)
+    end_last_line(log)
+    with log.open("a", encoding="utf-8") as file:
+        blocks = (
+            range(start, min(start + BLOCK, len(prepared)))
+            for start in range(0, len(prepared), BLOCK)
+            if start not in done
+        )
+        block = partial(_block, prepared.without_cases(), compute, dtype)
+        for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
+            if isinstance(values, InputError):
+                raise values
+            array[rows.start : rows.stop] = values
+            array.flush()
+            crc = zlib.crc32(values.data)
+            file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
+            file.flush()
+            if progress is not None:
+                progress(rows.stop, len(prepared))
+
+
 def _block(
     prepared: Prepared,
     compute: Callable[[Tensor], Tensor],
@@ -203,14 +214,7 @@ def _allocate(path: Path, shape: tuple[int, ...], dtype: type[np.floating]) -> N
             return
     except (OSError, ValueError, EOFError):
         pass
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        np.lib.format.open_memmap(partial, "w+", dtype, shape).flush()
-        with partial.open("r+b") as file:
-            reserve(file, path, partial.stat().st_size)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_blank(path, dtype, shape)
 
 
 def _finished(path: Path, log: Path) -> set[int]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import typing
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from ..errors import InputError
 from .boxes import BODY_HU
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
+from .readers import MAX_PIXELS
 
 PLAN_VERSION = 1
 NOT_DARK = -0.98
@@ -89,7 +92,7 @@ def read_plan(path: Path) -> Plan:
         plan = Plan(**values)
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete run folder") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             path, f"is not a plan ({error})", "Restore the file or train again"
         ) from None
@@ -104,20 +107,64 @@ def read_plan(path: Path) -> Plan:
 
 
 def _verify(plan: Plan, where: str) -> None:
-    if plan.spatial_dims not in (2, 3) or len(plan.size) != plan.spatial_dims:
+    if plan.spatial_dims not in (2, 3) or not _are(plan.size, int, plan.spatial_dims):
         raise InputError(
             where,
-            f"size {plan.size} does not fit {plan.spatial_dims} spatial axes",
+            f"size {_short(plan.size)} does not fit {_short(plan.spatial_dims)} spatial axes",
             "Give one number per axis",
         )
     if min(plan.size) < 8:
         raise InputError(where, f"size {plan.size} is too small", "Use at least 8 along each axis")
-    if not plan.low < plan.high:
+    if math.prod(plan.size) > MAX_PIXELS:
         raise InputError(
-            where, f"intensity {plan.low} to {plan.high} is empty", "Put the lower value first"
+            where, f"size {plan.size} is too large", f"Use at most {MAX_PIXELS} pixels"
         )
-    if plan.spatial_dims == 3 and (plan.spacing is None or min(plan.spacing) <= 0):
-        raise InputError(where, f"spacing {plan.spacing} is not legal", "Give three positive mm")
+    if not _are((plan.low, plan.high), float) or not plan.low < plan.high:
+        raise InputError(
+            where,
+            f"intensity {_short(plan.low)} to {_short(plan.high)} is empty",
+            "Put the lower value first",
+        )
+    if plan.spatial_dims == 3 and (
+        not _are(plan.spacing, float, 3) or min(plan.spacing or ()) <= 0
+    ):
+        raise InputError(
+            where, f"spacing {_short(plan.spacing)} is not legal", "Give three positive mm"
+        )
+    if not _are(plan.channels, str) or not plan.channels or not _are(plan.classes, str):
+        raise InputError(where, "channels or classes are no names", "Give a list of names")
+    legal = typing.get_type_hints(Plan)
+    for name in ("resize", "intensity", "postprocess", "crop"):
+        choices = _choices(legal[name])
+        if getattr(plan, name) not in choices:
+            problem = f"{name} {_short(getattr(plan, name))} is not legal"
+            raise InputError(where, problem, f"Choose of {', '.join(map(str, choices))}")
+
+
+def _are(values: object, kind: type, count: int | None = None) -> bool:
+    """Whether something is a tuple of so many finite numbers, or names."""
+    if not isinstance(values, tuple) or (count is not None and len(values) != count):
+        return False
+    if kind is str:
+        return all(isinstance(value, str) for value in values)
+    kinds = (int,) if kind is int else (int, float)
+    return all(
+        isinstance(v, kinds) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    members = typing.get_args(kind)
+    return sum((_choices(m) if typing.get_args(m) else (_none(m),) for m in members), ())
+
+
+def _none(member: Any) -> Any:
+    return None if member is type(None) else member
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 60 else text[:60] + "..."
 
 
 def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import zlib
@@ -24,7 +25,7 @@ import numpy as np
 from ..config import IGNORE
 from ..distributed import rank
 from ..errors import InputError
-from ..files import reserve
+from ..files import end_last_line, locked, make_folder, remove_partials, reserve, whole
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
@@ -163,11 +164,30 @@ def prepare(
     folder = cache / "prepared" / _set_key(dataset, plan, labelled)
     if rank() > 0:  # rank 0 has been here
         return _prepared(folder, dataset, plan, labelled, _logged_rows(folder), {})
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    # Runs that start together prepare the same set; one of them does it.
+    with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
+        remove_partials(folder)
+        return _prepare(folder, dataset, plan, labelled, skip_bad, workers, scheduler, progress)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _prepare(
+    folder: Path,
+    dataset: Dataset,
+    plan: Plan,
+    labelled: bool,
+    skip_bad: bool,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress | None,
+) -> Prepared:
     if plan.spatial_dims == 2:
         _allocate(folder, dataset, plan, labelled)
     done = _finished_rows(folder, plan, labelled)
-    _end_last_line(folder / "rows.jsonl")
+    end_last_line(folder / "rows.jsonl")
     todo = [i for i in range(len(dataset)) if i not in done]
     bad: dict[int, InputError] = {}
     count = len(done)
@@ -195,9 +215,6 @@ def prepare(
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
     return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
-
-
-# ------------------------------------------------------------------------------------------------ internal
 
 
 def _prepared(
@@ -248,19 +265,25 @@ def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> Non
     def create(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         path = folder / name
         if not _is_whole(path, dtype, shape):
-            partial = folder / f".{name}.{os.getpid()}"
-            np.lib.format.open_memmap(partial, "w+", dtype, shape).flush()
-            try:
-                with partial.open("r+b") as file:
-                    reserve(file, path, partial.stat().st_size)
-            except InputError:
-                partial.unlink()
-                raise
-            os.replace(partial, path)
+            write_blank(path, dtype, shape)
 
     create("images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
     if labelled:
         create("labels.npy", np.uint8, (len(dataset), *plan.size))
+
+
+def write_blank(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    """An array file of zeros whose room on the disk is claimed.
+
+    Raises:
+        InputError: There is not that much room.
+    """
+    with whole(path, sync=False) as file:
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        start = file.tell()
+        reserve(file, path, start + math.prod(shape) * np.dtype(dtype).itemsize)
 
 
 def _is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
@@ -289,13 +312,6 @@ def _logged_rows(folder: Path) -> dict[int, int]:
                 except (ValueError, KeyError, TypeError):
                     continue  # a line cut short by a kill: its row is made again
     return rows
-
-
-def _end_last_line(log: Path) -> None:
-    """A line cut short by a kill must not swallow the one that is written next."""
-    if log.exists() and (text := log.read_bytes()) and not text.endswith(b"\n"):
-        with log.open("ab") as file:
-            file.write(b"\n")
 
 
 def _checksums(folder: Path, plan: Plan, labelled: bool) -> Callable[[int], int | None]:
@@ -402,10 +418,8 @@ def _open(path: Path) -> Array:
 
 
 def _save(path: Path, array: Array) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    with whole(path, sync=False) as file:
         np.save(file, array, allow_pickle=False)
-    os.replace(partial, path)
 
 
 def _points(label: Array, row: int) -> Array:

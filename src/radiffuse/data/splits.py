@@ -129,6 +129,10 @@ def _read(path: Path, dataset: Dataset) -> Splits:
         ) from None
     groups = {case.name: case.group for case in dataset}
     parts = [splits.train, splits.validation, splits.test]
+    if not all(isinstance(name, str) for part in [*parts, *splits.draws] for name in part):
+        raise InputError(
+            path, "is not a splits file (names are text)", "Remove it to have it made anew"
+        )
     unknown = {name for part in parts for name in part} - groups.keys()
     if unknown:
         raise InputError(

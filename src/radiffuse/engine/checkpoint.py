@@ -7,7 +7,6 @@ leaves the older checkpoints as they were.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import read_json, sha256, write_json
+from ..files import read_json, sha256, whole_folder, write_json
 
 CHECKPOINT_VERSION = 1
 KEEP = 2
@@ -49,32 +48,27 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
     from safetensors.torch import save_file
 
     final = state / f"step-{checkpoint.step:08d}"
-    partial = state / f".{final.name}.{os.getpid()}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        hashes = {}
-        for name, tensors in checkpoint.tensors.items():
-            path = partial / f"{name}.safetensors"
-            contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-            save_file(contiguous, path)
-            hashes[path.name] = sha256(path)
-        write_json(
-            partial / "state.json",
-            {
-                "version": CHECKPOINT_VERSION,
-                "step": checkpoint.step,
-                "files": hashes,
-                "info": dict(checkpoint.info),
-            },
-        )
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(final) as partial:
+            hashes = {}
+            for name, tensors in checkpoint.tensors.items():
+                path = partial / f"{name}.safetensors"
+                contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+                save_file(contiguous, path)
+                hashes[path.name] = sha256(path)
+            write_json(
+                partial / "state.json",
+                {
+                    "version": CHECKPOINT_VERSION,
+                    "step": checkpoint.step,
+                    "files": hashes,
+                    "info": dict(checkpoint.info),
+                },
+            )
+    except InputError as error:
         raise InputError(
             state,
-            f"the checkpoint of step {checkpoint.step} cannot be written ({error.strerror or error})",
+            f"the checkpoint of step {checkpoint.step} {error.problem}",
             "Free the disk; the same command goes on from the checkpoint before",
         ) from None
     for old in _checkpoints(state)[KEEP:]:
@@ -84,12 +78,18 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
 
 def load_newest(state: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are named on stderr and passed over."""
+    from safetensors import SafetensorError
+
     for folder in _checkpoints(state):
         try:
             return _load(folder)
-        except (InputError, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            *(InputError, OSError, SafetensorError),
+            *(AttributeError, KeyError, TypeError, ValueError),
+        ) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             print(
-                f"radiffuse: {folder}: is damaged ({error}); using the one before", file=sys.stderr
+                f"radiffuse: {folder}: is damaged ({reason}); using the one before", file=sys.stderr
             )
     return None
 

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from ..config import Machine, Training
 from ..data.batches import Batch
 from ..distributed import gather_objects, mean_over_ranks, wait_for_main
-from ..errors import InputError, TrainingDiverged
+from ..errors import InputError, TrainingDiverged, is_out_of_memory
+from ..files import write_atomic
 from ..nets.norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
@@ -30,6 +31,7 @@ from .checkpoint import (
 from .device import make_fabric
 from .learning_rate import learning_rate
 from .mirrors import Mirror, open_mirrors
+from .passes import Passes, Undo
 from .progress import ProgressLine, duration
 from .random import StepRandom
 from .run import Run
@@ -137,6 +139,9 @@ def train(
         arrange = spread_optimizer if sharded else in_order_of_weights
         optimizer.load_state_dict(arrange(optimizer, state))
 
+    passes = Passes(training.micro_batch or training.batch_size, str(run.folder), fabric.world_size)
+    if found is not None and "micro_batch" in found.info:
+        passes.size, passes.shrunk = int(found.info["micro_batch"]), True
     start = found.step if found is not None else 0
     log = _Log(run, start, training, main=fabric.global_rank == 0)
     began = time.monotonic()
@@ -145,7 +150,7 @@ def train(
         batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training)
-        value, terms = _step(fabric, model, optimizer, task, batch, step, training)
+        value, terms = _step(fabric, model, network, optimizer, task, batch, step, training, passes)
         if not math.isfinite(value):
             raise TrainingDiverged(_diverged(run, step, batch, value))
         average.update_parameters(network)
@@ -161,11 +166,11 @@ def train(
             _validate(task, average, log, done, fabric.device)
             model.train()
         if done % training.checkpoint_every == 0 and done < training.steps:
-            _save(run, done, task, network, average, optimizer)
+            _save(run, done, task, network, average, optimizer, passes)
     if start < training.steps:
         if training.validate_every:
             _validate(task, average, log, training.steps, fabric.device)
-        _save(run, training.steps, task, network, average, optimizer)
+        _save(run, training.steps, task, network, average, optimizer, passes)
     log.close()
     seconds = time.monotonic() - began
     if sharded:
@@ -180,16 +185,52 @@ def train(
 def _step(
     fabric: Any,
     model: Any,
+    network: nn.Module,
     optimizer: Any,
     task: Task,
     batch: Batch,
     step: int,
     training: Training,
+    passes: Passes,
 ) -> tuple[float, dict[str, float]]:
-    """One optimizer step, in as many passes as the micro-batch asks for."""
+    """One optimizer step; where memory runs out, its passes are done once more, with fewer images each."""
+    undo = Undo(network, task)
+    while True:
+        try:
+            total, terms = _gradient(fabric, model, task, batch, step, training, passes.size)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
+        # Not in the handler: the error holds the frames, and with them the tensors, of the pass that failed.
+        undo()
+        passes.shrink(network, task, reason)
+    if fabric.world_size > 1:
+        total = float(mean_over_ranks(torch.tensor(total, device=fabric.device)))
+    if not math.isfinite(total):
+        return total, terms
+    if training.gradient_clip is not None:
+        fabric.clip_gradients(
+            model, optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total, terms
+
+
+def _gradient(
+    fabric: Any,
+    model: Any,
+    task: Task,
+    batch: Batch,
+    step: int,
+    training: Training,
+    micro: int,
+) -> tuple[float, dict[str, float]]:
+    """The gradient of a step, added up over passes of ``micro`` images; its loss and terms."""
     size = len(batch)
     first = fabric.global_rank * size
-    micro = training.micro_batch or size
     torch.manual_seed(((training.seed << 32) ^ step) + RANK_STRIDE * fabric.global_rank)  # dropout
     total, terms = 0.0, dict[str, float]()
     for start in range(0, size, micro):
@@ -210,16 +251,6 @@ def _step(
         total += float(loss.value.detach()) * share
         for name, term in loss.terms.items():
             terms[name] = terms.get(name, 0.0) + term * share
-    if fabric.world_size > 1:
-        total = float(mean_over_ranks(torch.tensor(total, device=fabric.device)))
-    if not math.isfinite(total):
-        return total, terms
-    if training.gradient_clip is not None:
-        fabric.clip_gradients(
-            model, optimizer, max_norm=training.gradient_clip, error_if_nonfinite=False
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return total, terms
 
 
@@ -249,7 +280,13 @@ def _spatial_dims(network: nn.Module) -> int:
 
 
 def _save(
-    run: Run, step: int, task: Task, network: nn.Module, average: AveragedModel, optimizer: Any
+    run: Run,
+    step: int,
+    task: Task,
+    network: nn.Module,
+    average: AveragedModel,
+    optimizer: Any,
+    passes: Passes,
 ) -> None:
     """A checkpoint of whole tensors, which rank 0 writes."""
     tensors, info = flatten_optimizer(optimizer)
@@ -261,7 +298,9 @@ def _save(
     }
     if run.main:
         more = {"optimizer": info, "threads": torch.get_num_threads()}
-        save_checkpoint(run.state, Checkpoint(step, parts, more))
+        # A run that is resumed after memory ran out must round as it did before.
+        shrunk = {"micro_batch": passes.size} if passes.shrunk else {}
+        save_checkpoint(run.state, Checkpoint(step, parts, more | shrunk))
 
 
 def _verify_share(training: Training, processes: int) -> None:
@@ -368,7 +407,7 @@ class _Log:
     def _forget_after(self, run: Run, start: int) -> None:
         """Steps that are done again are logged again."""
         rows = [row for row in run.log() if row.get("step", 0) <= start]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _means(terms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:

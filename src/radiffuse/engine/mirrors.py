@@ -45,7 +45,7 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
     """
     mirrors: list[Mirror] = []
     if (board := _tensorboard(run.folder / "tensorboard", start)) is not None:
-        mirrors.append(board)
+        mirrors.append(_Careful("TensorBoard", board))
     for name, where, make in (
         ("wandb", training.wandb, _WandB),
         ("mlflow", training.mlflow, _MLflow),

@@ -11,7 +11,6 @@ report.html
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,15 @@ from ..config import Machine
 from ..data.plan import Plan, read_plan
 from ..distributed import leading, rank, wait_for_main
 from ..errors import InputError, RunError
-from ..files import read_json, write_atomic, write_json
+from ..files import (
+    locked,
+    make_folder,
+    read_json,
+    read_yaml,
+    remove_partials,
+    write_atomic,
+    write_json,
+)
 from ..settings import completed
 from .device import make_fabric
 
@@ -94,10 +101,11 @@ class Run:
         """
         path = self.folder / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, OSError, UnicodeDecodeError):
-            content = None
-        if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+            content = read_yaml(path)
+        except InputError as error:
+            problem = f"is damaged ({error.problem})"
+            raise RunError(path, problem, "Restore the file or train again") from None
+        if not isinstance(content.get("settings"), dict):
             raise RunError(path, "is damaged", "Restore the file or train again")
         return content
 
@@ -138,9 +146,11 @@ class Run:
         rows = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict):
+                rows.append(row)
         return rows
 
     def write_data(self, data: Mapping[str, Any]) -> None:
@@ -211,22 +221,11 @@ def _locked(folder: Path, command: str, settings: Mapping[str, Any]) -> Iterator
         and not (folder / ".lock").exists()
     ):
         raise InputError(folder, "is not empty and not a run", "Choose another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(
-            folder, f"cannot be written ({error.strerror})", "Choose another --out"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                folder, "is in use by another process", "Wait for it, or choose another --out"
-            ) from None
+    make_folder(folder)
+    with locked(folder):
         if path.exists():
             _refuse_other(Run.open(folder), command, settings)
+        remove_partials(folder)
         content = {
             "command": command,
             "run_version": RUN_VERSION,

@@ -17,7 +17,7 @@ from ..data.workers import each
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import locked, make_folder, read_json, remove_partials, write_json
 from .dicom_seg import require_highdicom, write_dicom_seg
 from .members import Overrides
 from .predictor import Predictor
@@ -40,11 +40,22 @@ def predict(settings: Predict) -> Path:
     if settings.format == "dicom-seg":
         require_highdicom()
     work = _Work(settings)
-    plan = work.predictor.plan
+    _ = work.predictor  # runs that cannot be used are named before the data are looked at
     run = Run.open(settings.runs[0])
     dataset = _chosen(open_dataset(Path(settings.data), settings.reader), run, settings.cases)
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    with locked(out):
+        remove_partials(out)
+        _all(work, dataset, out, settings)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _all(work: _Work, dataset: Dataset, out: Path, settings: Predict) -> None:
+    plan = work.predictor.plan
     write_json(out / "classes.json", {str(i): c for i, c in enumerate(plan.classes)})
     line, skipped = ProgressLine("segmenting"), []
     scheduler = settings.machine.scheduler
@@ -58,7 +69,6 @@ def predict(settings: Predict) -> Path:
         line.update(number, len(dataset), case.name)
     if skipped:
         write_json(out / "skipped.json", skipped)
-    return out
 
 
 class _Work:

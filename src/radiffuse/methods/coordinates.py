@@ -67,6 +67,8 @@ class CoordinateLearning:
     """
 
     name = "coordinates"
+    whole_batch = True
+    """The agreement is a mean over the voxels of all pairs together."""
 
     def __init__(
         self,

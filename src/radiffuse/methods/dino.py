@@ -40,6 +40,7 @@ class DinoLearning:
         self.size = size
         self.channels = channels
         self.held_out = held_out
+        self.whole_batch = settings.spread > 0  # how crowded a batch is
 
     def build(self) -> nn.Module:
         """Student and teacher at their start, equal."""

@@ -33,7 +33,7 @@ from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
-from ..files import read_json, write_atomic, write_json
+from ..files import locked, read_json, remove_partials, write_atomic, write_json
 from ..inference.embedding import by_class, embed, encode, fingerprint
 from ..inference.latent import draw_latents
 from ..nets.pipeline import Synthesizer, load_synthesizer
@@ -124,13 +124,30 @@ def generate(settings: Generate) -> Path:
     model = fingerprint(synthesizer.denoiser)[:16]
     wanted = {k: v for k, v in to_dict(settings).items() if k not in FREE} | {"model": model}
     out = _begin(settings, wanted, run.plan)
+    with locked(out):
+        remove_partials(out)
+        _generate(settings, run, synthesizer, strategies, wanted, out)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _generate(
+    settings: Generate,
+    run: Run,
+    synthesizer: Synthesizer,
+    strategies: Sequence[str],
+    wanted: dict[str, Any],
+    out: Path,
+) -> None:
     references = _references(settings, run, synthesizer, strategies)
     digest = hashlib.sha256(references.embeddings.numpy().tobytes()) if references else None
     wanted["embeddings"] = digest.hexdigest()[:16] if digest else None
     _agree(out, wanted)
     write_json(out / SETTINGS, wanted)
     synthesizer.to(local_fabric(settings.machine).device)
-    drawing = _Drawing(settings, synthesizer, references, model, run.plan, out)
+    drawing = _Drawing(settings, synthesizer, references, wanted["model"], run.plan, out)
     line, total = ProgressLine("drawing"), settings.count * len(strategies)
     done: list[Provenance] = []
     for strategy in strategies:
@@ -139,10 +156,6 @@ def generate(settings: Generate) -> Path:
             done += drawing.write(strategy, numbers)
             line.update(len(done), total, strategy)
     _write_table(out / TABLE, done)
-    return out
-
-
-# ------------------------------------------------------------------------------------------------ internal
 
 
 def _verify(settings: Generate, strategies: Sequence[str], timesteps: int) -> None:
@@ -169,7 +182,8 @@ def _begin(settings: Generate, wanted: Mapping[str, Any], plan: Plan) -> Path:
         InputError: It holds something else, or the disk is too small.
     """
     out = Path(settings.out)
-    if out.is_dir() and any(out.iterdir()) and not (out / SETTINGS).is_file():
+    held = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
+    if held and not (out / SETTINGS).is_file():
         raise InputError(out, "is not empty and no generation", "Choose another --out")
     _agree(out, wanted)
     try:

@@ -7,8 +7,6 @@ two lie inside the run folder, and are left out where an encoder or autoencoder 
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,10 +27,11 @@ from ..engine.device import local_fabric
 from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import whole_folder, write_atomic
 from ..inference.embedding import by_class, embed, encode
 from ..inference.latent import draw_latents
 from ..nets.dino import DinoNetwork, Encoder, load_encoder, save_encoder, trained_encoder
+from ..nets.hub import forget_paths
 from ..nets.latent import (
     Autoencoder,
     ConditionalDenoiser,
@@ -235,10 +234,9 @@ def _autoencoder(
         films = _films(prepared, training[:SCALE_IMAGES])
         assert films is not None
         network.vae.register_to_config(scaling_factor=estimate_scale(network, films))
-        partial = stage.folder / f".model.{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
-        network.vae.save_pretrained(partial)
-        os.replace(partial, stage.model)
+        with whole_folder(stage.model) as partial:
+            network.vae.save_pretrained(partial)
+            forget_paths(partial)
         write_run_report(stage.folder)
     wait_for_main()
     return load_autoencoder(str(stage.model), channels)

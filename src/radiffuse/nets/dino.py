@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from ..config import DinoSettings
 from ..distributed import gather, world_size
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..files import read_json, whole_folder, write_json
 from .hub import component_folder, hush
 
 FILES = ("config.json", "model.safetensors")
@@ -148,6 +146,11 @@ class DinoNetwork(nn.Module):
             teacher = (teacher - self.center) / spread / BOTTLENECK**0.5
         return student, teacher, tokens
 
+    def forget_step(self) -> None:
+        """Forget what the step under way has seen, so that it can be done once more; ``_follow`` is not undone."""
+        self.pending.zero_()
+        self.seen.zero_()
+
     @torch.no_grad()
     def _follow(self) -> None:
         """Move teacher and center to what the last step has seen (Caron et al. 2021, algorithm 1)."""
@@ -227,26 +230,22 @@ def trained_encoder(network: DinoNetwork) -> Encoder:
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Write a transformers folder, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    encoder.backbone.save_pretrained(partial)
-    write_json(
-        partial / PREPROCESSOR,
-        {
-            "image_processor_type": "BitImageProcessor",
-            "do_resize": True,
-            "size": {"height": encoder.size, "width": encoder.size},
-            "do_center_crop": False,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": encoder.mean.flatten().tolist(),
-            "image_std": encoder.std.flatten().tolist(),
-        },
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole_folder(folder) as partial:
+        encoder.backbone.save_pretrained(partial)
+        write_json(
+            partial / PREPROCESSOR,
+            {
+                "image_processor_type": "BitImageProcessor",
+                "do_resize": True,
+                "size": {"height": encoder.size, "width": encoder.size},
+                "do_center_crop": False,
+                "do_rescale": True,
+                "rescale_factor": 1 / 255,
+                "do_normalize": True,
+                "image_mean": encoder.mean.flatten().tolist(),
+                "image_std": encoder.std.flatten().tolist(),
+            },
+        )
 
 
 def load_encoder(name: str) -> Encoder:

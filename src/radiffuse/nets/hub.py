@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import read_json, write_json
 
 
 def hush() -> None:
@@ -16,6 +17,17 @@ def hush() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+
+
+def forget_paths(folder: Path) -> None:
+    """Take the path that a component was loaded from out of the JSON files that libraries wrote below a folder.
+
+    It says where things lie on this machine, and equal models would differ by it.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        values = read_json(path)
+        if isinstance(values, dict) and "_name_or_path" in values:
+            write_json(path, {k: v for k, v in values.items() if k != "_name_or_path"})
 
 
 def component_folder(

@@ -10,8 +10,6 @@ config.json                      written last
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +20,9 @@ import torch
 from ..config import Diffusion
 from ..core.embeddings import Density
 from ..errors import InputError, RunError
-from ..files import read_json, write_atomic, write_json
+from ..files import read_json, whole_folder, write_atomic, write_json
 from .dino import Encoder, load_encoder, save_encoder
-from .hub import hush
+from .hub import forget_paths, hush
 from .latent import Autoencoder, ConditionalDenoiser
 
 KIND = "synthesizer"
@@ -85,34 +83,32 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
     from safetensors.torch import save
 
     (folder / "config.json").unlink(missing_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    tokenizer, text_encoder = _null_text(synthesizer.denoiser.width, partial / "tokenizer")
-    pipeline = StableDiffusionPipeline(
-        vae=synthesizer.autoencoder.vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=synthesizer.denoiser.unet,
-        scheduler=DDIMScheduler(clip_sample=False, **scheduler_settings(synthesizer.diffusion)),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(partial)
-    save_encoder(synthesizer.encoder, partial / "encoder")
-    names = list(synthesizer.densities)
-    tensors = {
-        f"{i}.{part}": value.contiguous()
-        for i, name in enumerate(names)
-        for part, value in synthesizer.densities[name].tensors().items()
-    }
-    write_atomic(partial / "density.safetensors", save(tensors))
-    write_json(
-        partial / "density.json",
-        {"classes": [{"name": n, "images": synthesizer.counts[n]} for n in names]},
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole_folder(folder) as partial:
+        tokenizer, text_encoder = _null_text(synthesizer.denoiser.width, partial / "tokenizer")
+        pipeline = StableDiffusionPipeline(
+            vae=synthesizer.autoencoder.vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=synthesizer.denoiser.unet,
+            scheduler=DDIMScheduler(clip_sample=False, **scheduler_settings(synthesizer.diffusion)),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.save_pretrained(partial)
+        forget_paths(partial)
+        save_encoder(synthesizer.encoder, partial / "encoder")
+        names = list(synthesizer.densities)
+        tensors = {
+            f"{i}.{part}": value.contiguous()
+            for i, name in enumerate(names)
+            for part, value in synthesizer.densities[name].tensors().items()
+        }
+        write_atomic(partial / "density.safetensors", save(tensors))
+        write_json(
+            partial / "density.json",
+            {"classes": [{"name": n, "images": synthesizer.counts[n]} for n in names]},
+        )
     config = {"kind": KIND, "diffusion": dataclasses.asdict(synthesizer.diffusion)}
     write_json(folder / "config.json", config)
 

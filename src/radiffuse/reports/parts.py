@@ -15,6 +15,7 @@ from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.folders import METRICS, summarize
 from ..evaluation.segmentation import score
 from ..files import read_json
+from ..files import read_yaml as _read_yaml
 from .figures import METRIC_NAMES, class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
 from .pictures import OverlayCase, overlays
@@ -62,18 +63,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: The file is no YAML mapping.
     """
-    import yaml
-
-    if not path.is_file():
-        return {}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        problem = f"not readable as YAML ({' '.join(str(error).split())})"
-        raise InputError(path, problem, "Repair or remove it") from error
-    if not isinstance(values, Mapping):
-        raise InputError(path, "holds no settings", "Write one 'name: value' per line")
-    return values
+    return _read_yaml(path) if path.is_file() else {}
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def _looks_like_coco(path: Path) -> bool:
         return False
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 

@@ -44,10 +44,10 @@ class _Header:
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     """Slices are gathered into one case per series; a film or a multi-frame file is a case.
 
-    Recognized by itself where every image below the folder is DICOM. Names of cases and patients
-    are short hashes of the UIDs and of PatientID: pseudonyms, which do not show an identity, but
-    which anybody who has the identity can compute. Folder and file names, which may hold names,
-    are not used.
+    Recognized by itself where every image below the folder is DICOM. Cases are named by short hashes
+    of their UIDs. A patient is named after the first of his cases: PatientID decides what belongs
+    together and goes into no name, so that a name cannot be computed from it. Folder and file names,
+    which may hold names, are not used.
     """
     if root.is_file():
         return None
@@ -62,10 +62,7 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
         identity = header.series if header.is_slice else f"{header.series}/{header.instance}"
         series[identity].append(header)
     drafts = [_draft(root, identity, members) for identity, members in series.items()]
-    dataset = build(root, "dicom", drafts, data, issues)
-    if data.group is None:
-        return dataset
-    return _hide_groups(dataset)
+    return _named_patients(build(root, "dicom", drafts, data, issues))
 
 
 def _header(root: Path, relative: PurePosixPath, issues: list[Issue]) -> _Header | None:
@@ -124,7 +121,15 @@ def _draft(root: Path, identity: str, members: list[_Header]) -> Draft:
     return Draft(first.path, case)
 
 
-def _hide_groups(dataset: Dataset) -> Dataset:
-    """What the user's expression cut out of paths may be a name."""
-    cases = tuple(replace(case, group=short_hash(case.group)) for case in dataset)
-    return replace(dataset, cases=cases)
+def _named_patients(dataset: Dataset) -> Dataset:
+    """Patients named after the first of their cases.
+
+    The few digits of a PatientID can be tried out; a hash of them, even a salted one whose salt lies beside the data,
+    would give them away. UIDs are long and known to the archive alone. No key has to be kept, so resumed runs and other
+    machines find the same names in the same files.
+    """
+    first: dict[str, str] = {}
+    for case in dataset:  # sorted by name
+        first.setdefault(case.group, case.name)
+    cases = (replace(case, group=f"patient-{short_hash(first[case.group])}") for case in dataset)
+    return replace(dataset, cases=tuple(cases))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from radiffuse.errors import InputError
+from radiffuse.files import write_atomic
 
 from .drawing import Drawing
 from .registry import draw, find
@@ -64,7 +64,7 @@ def write_dataset(
         if labelled:
             (out / "labels").mkdir(exist_ok=True)
             names = {str(value): name for value, name in enumerate(chosen.classes)}
-            _write(out / "classes.json", (json.dumps(names, indent=2) + "\n").encode())
+            write_atomic(out / "classes.json", (json.dumps(names, indent=2) + "\n").encode())
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
             image, label = images / name, out / "labels" / name
@@ -81,8 +81,8 @@ def write_dataset(
                 compared = compared or kept
                 if not kept:
                     if labelled:
-                        _write(label, _label_bytes(drawing))
-                    _write(image, data)
+                        write_atomic(label, _label_bytes(drawing))
+                    write_atomic(image, data)
                     drawn += 1
             if progress is not None:
                 progress(done + 1, count)
@@ -118,13 +118,3 @@ def _nifti(voxels: np.ndarray[tuple[int, ...], np.dtype[np.integer]], drawing: D
     volume.header.set_xyzt_units("mm")
     # A fixed time stamp, so that the same case gives the same file.
     return gzip.compress(volume.to_bytes(), compresslevel=6, mtime=0)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there complete or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -19,14 +19,13 @@ from ..scan import Array, Scan
 from .common import MAX_PIXELS, MAX_VOXELS, Header
 from .problems import problems
 from .sniff import SUFFIXES, detect, is_dicom
-from .write import atomic, label_suffix, write_image, write_label, write_marked_film
+from .write import label_suffix, write_image, write_label, write_marked_film
 
 __all__ = [
     "MAX_PIXELS",
     "MAX_VOXELS",
     "SUFFIXES",
     "Header",
-    "atomic",
     "inspect",
     "is_dicom",
     "label_suffix",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...files import whole
 from ..scan import Array, Scan
 from .geometry import NiftiScan, swap_film_axes
 from .sniff import suffix_of
@@ -74,47 +72,13 @@ def write_image(path: Path, array: Array, like: Scan) -> None:
     elif suffix in (".tif", ".tiff") and array.ndim == 2:
         import tifffile
 
-        with atomic(path) as file:
+        with whole(path) as file:
             tifffile.imwrite(file, values, photometric="minisblack", metadata=None)
     elif suffix == ".png" and array.ndim == 2 and array.dtype in (np.uint8, np.uint16):
         _write_png(path, values)
     else:
         problem = f"has the suffix {suffix!r}, in which {array.ndim}D {array.dtype} is not written"
         raise InputError(path, problem, "Use .nii.gz, or .tif for films")
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is complete and on disk.
-
-    Raises:
-        InputError: Where the disk is full or the folder may not be written. What was at ``path``
-            stays.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror or type(error).__name__})"
-        raise InputError(path, problem, "Free some space, or choose another folder") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, where the system has such a thing."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _check_shape(array: Array, like: Scan) -> None:
@@ -151,7 +115,7 @@ def _write_png(path: Path, pixels: Array, marks: Mapping[str, str] | None = None
     info = PngImagePlugin.PngInfo()
     for keyword, text in (marks or {}).items():
         info.add_text(keyword, text)
-    with atomic(path) as file:
+    with whole(path) as file:
         image = Image.fromarray(np.ascontiguousarray(pixels))
         image.save(file, format="PNG", optimize=False, pnginfo=info)
 
@@ -159,7 +123,7 @@ def _write_png(path: Path, pixels: Array, marks: Mapping[str, str] | None = None
 def _write_nifti(path: Path, data: Array, like: Scan) -> None:
     """NIfTI-1 in the file order of axes: films are turned back to (columns, rows)."""
     image = _nifti_image(data.T if data.ndim == 2 else data, _file_affine(like), like)
-    with atomic(path) as file:
+    with whole(path) as file:
         if suffix_of(path) == ".nii":
             image.to_stream(file)
             return
