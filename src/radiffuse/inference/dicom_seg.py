@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data.readers import atomic, inspect, is_dicom, source_frames
+from ..data.readers import inspect, is_dicom, source_frames
 from ..data.scan import Array
 from ..errors import InputError
+from ..files import whole
 
 INSTALL = "Install it: pip install 'radiffuse[dicom-seg]'"
 SIDES = {"left": "Left", "right": "Right"}
@@ -101,7 +102,7 @@ def write_dicom_seg(
             remedy = "Use the files as the scanner exported them, or write NIfTI"
             raise InputError(source, problem, remedy) from None
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as file:
+        with whole(path) as file:
             result.save_as(file, enforce_file_format=True)
 
 
