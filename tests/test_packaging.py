@@ -23,7 +23,7 @@ TOP = (
 )  # fmt: skip
 JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info", "api", ".*cache", ".hypothesis")
 BUILD = (
-    "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+    "import sys, setuptools.build_meta as b; o = sys.argv[1]; b.build_wheel(o); b.build_sdist(o)"
 )
 
 
