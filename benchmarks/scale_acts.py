@@ -1,8 +1,13 @@
-"""The acts that ``scale.py`` measures: each takes an empty folder and returns one number."""
+"""The acts that ``scale.py`` measures: each takes an empty folder and returns one number.
+
+Seconds are those of the processor, of one thread, so that a busy machine does not change them much; waiting for the
+disk is not in them. Where several processes or threads share the work they are those of the clock.
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +28,7 @@ import radiffuse.methods.classify
 import radiffuse.methods.finetune
 import radiffuse.methods.pretrain
 from radiffuse.config import Data, Network, PlanSettings, resolve_network
+from radiffuse.data.batches import Batch, Batches
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
 from radiffuse.data.prepare import prepare
@@ -83,7 +89,7 @@ def processes(work: Path) -> Iterator[Measure]:
         step = functools.partial(_together, films, cache, 64, number)
         yield f"train, {number} processes", 1_000, 64, "s per step", step
     for number in (1, 2):
-        threads = functools.partial(_prepare_case, films, 64, workers=number)
+        threads = functools.partial(_threads, films, 64, number)
         yield f"prepare, {number} threads", 1_000, 64, "s per case", threads
     yield "prepare, 2 dask workers", 1_000, 64, "s per case", functools.partial(_dask, films, 64)
 
@@ -114,9 +120,15 @@ PARTS: dict[str, Callable[[Path], Iterator[Measure]]] = {
 # ------------------------------------------------------------------------------------------------ acts
 
 
-def _prepare_case(films: Path, side: int, out: Path, workers: int = 1) -> float:
+def _prepare_case(films: Path, side: int, out: Path) -> float:
+    began = time.process_time()
+    count = _prepare(films, out, side)
+    return (time.process_time() - began) / count
+
+
+def _threads(films: Path, side: int, number: int, out: Path) -> float:
     began = time.perf_counter()
-    count = _prepare(films, out, side, workers=workers)
+    count = _prepare(films, out, side, workers=number)
     return (time.perf_counter() - began) / count
 
 
@@ -125,21 +137,29 @@ def _open_case(films: Path, cache: Path, side: int, out: Path) -> float:
 
 
 def _train_step(films: Path, cache: Path, side: int, out: Path) -> float:
+    times: list[float] = []
+    batch = Batches.__call__
+
+    def timed(self: Batches, step: int, rank: int = 0, world: int = 1) -> Batch:
+        times.append(time.process_time())
+        return batch(self, step, rank, world)
+
+    Batches.__call__ = timed  # type: ignore[method-assign]
     radiffuse.pretrain(**_training(films, out / "run", cache, side))
-    return _seconds_per_step(out / "run")
+    return statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 
 def _predict_case(films: Path, run: Path, out: Path) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     masks = radiffuse.predict(runs=(str(run),), data=films, out=out / "masks", machine=MACHINE)
     count = sum(1 for path in masks.iterdir() if path.suffix == ".png")
-    return (time.perf_counter() - began) / count
+    return (time.process_time() - began) / count
 
 
 def _prepare_volume(volume: Path, out: Path) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     _prepare(volume, out, None)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _prepare_megavoxel(volume: Path, out: Path) -> float:
@@ -207,9 +227,9 @@ def _embed(network: torch.nn.Module, out: Path) -> float:
     torch.set_num_threads(1)
     films = torch.zeros(2, 3, 224, 224)
     with torch.no_grad():
-        began = time.perf_counter()
+        began = time.process_time()
         network(pixel_values=films)
-    return (time.perf_counter() - began) / len(films)
+    return (time.process_time() - began) / len(films)
 
 
 def _gflop_of_the_paper(out: Path) -> float:
@@ -231,9 +251,9 @@ def _seconds_per_gflop(out: Path) -> float:
     films = torch.randn(4, 1, 64, 64).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(2):
-        began = time.perf_counter()
+        began = time.process_time()
         network(films, torch.full((4,), 10)).square().mean().backward()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times) / (3 * summarize(config, (64, 64), 4).forward_flops / 1e9)
 
 

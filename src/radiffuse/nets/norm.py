@@ -313,9 +313,10 @@ def share_statistics(network: nn.Module) -> None:
 
 def keep_own_statistics(network: nn.Module) -> None:
     """Undo ``share_statistics``."""
+    own = {shared: kind for kind, shared in _SHARED.items()}
     for module in network.modules():
-        if isinstance(module, _SharedStatistics):
-            module.__class__ = next(k for k, v in _SHARED.items() if v is type(module))
+        if type(module) in own:
+            module.__class__ = own[type(module)]
 
 
 class _SharedStatistics(nn.modules.batchnorm._BatchNorm):
