@@ -97,9 +97,9 @@ def test_a_volume_network_of_monai(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     save_file(DiffusionModelUNet(**config).state_dict(), folder / "model.safetensors")
     with pytest.raises(InputError, match="--spacing: is missing"):
-        radiffuse.convert(weights=folder, out=tmp_path / "run", size=16)
+        radiffuse.convert(weights=folder, out=tmp_path / "run", size=(16,))
     run = radiffuse.convert(
-        weights=folder, out=tmp_path / "run", size=16, spacing=(1, 1, 2), window=(-1000, 1000)
+        weights=folder, out=tmp_path / "run", size=(16,), spacing=(1, 1, 2), window=(-1000, 1000)
     )
     assert (run.plan.size, run.plan.spacing) == ((16, 16, 16), (1, 1, 2))
     assert load_network(run.model).config.norm_eps == 1e-6
@@ -113,7 +113,7 @@ def test_a_file_of_guided_diffusion(tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
     state = to_guided_diffusion(unet.state_dict(), unet.config)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
-    run = radiffuse.convert(weights=path, head_channels=8, size=16, out=tmp_path / "run")
+    run = radiffuse.convert(weights=path, head_channels=8, size=(16,), out=tmp_path / "run")
     found = load_network(run.model)
     assert found.config == unet.config
     for name, tensor in unet.state_dict().items():

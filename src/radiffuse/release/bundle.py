@@ -117,9 +117,7 @@ def usage(plan: Plan) -> str:
 
 
 def _metadata(plan: Plan, name: str) -> dict[str, Any]:
-    import monai
-    import numpy as np
-    import torch
+    from importlib.metadata import version  # importing MONAI takes seconds
 
     from .. import __version__
 
@@ -132,9 +130,9 @@ def _metadata(plan: Plan, name: str) -> dict[str, Any]:
         "version": "1.0.0",
         "changelog": {"1.0.0": f"exported by radiffuse {__version__}"},
         "name": name,
-        "monai_version": monai.__version__.partition("+")[0],
-        "pytorch_version": torch.__version__.partition("+")[0],
-        "numpy_version": np.__version__,
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
         "required_packages_version": {"pytorch-ignite": "0.5", "nibabel": "5.3", "pillow": "11"},
         "task": "segmentation",
         "description": f"Segmentation of {', '.join(plan.classes[1:])}; see README.md",
