@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra 'view': pip install 'radiffuse[view]'")
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import radiffuse
 import viewer_files as files
@@ -27,6 +29,7 @@ from radiffuse.viewer import guard, uploads
 from radiffuse.viewer.app import make_app, page_files
 from radiffuse.viewer.jobs import Job, Jobs
 from radiffuse.viewer.refusal import Refused
+from radiffuse.viewer.runs import POINTS, Runs, curves, described
 from radiffuse.viewer.scans import counts, overlap
 from radiffuse.viewer.serve import bind, make_state
 from radiffuse.viewer.state import State
@@ -619,6 +622,98 @@ def test_a_fault_of_a_job_does_not_end_the_queue(capsys: pytest.CaptureFixture[s
     assert first.state == "failed"
     assert "secret" not in first.error
     assert "secret" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ generating
+
+
+def drawn(client: TestClient, **wanted: object) -> list[dict[str, str]]:
+    body = {"run": run_id(client, "run"), "steps": 4, "count": 3, **wanted}
+    job = finished(client, client.post(f"{ROOT}api/generate", json=body).json())
+    assert job["state"] == "done", job
+    images: list[dict[str, str]] = job["result"]["images"]
+    return images
+
+
+def test_the_way_between_two_films_begins_and_ends_at_them(
+    client: TestClient, state: State, synthesizer: Path, tmp_path: Path
+) -> None:
+    assert state.runs.add(synthesizer)
+    films = [
+        drop(client, f"{i}.png", files.film_bytes(tmp_path, (40, 40), seed=i)).json()[0]["id"]
+        for i in range(2)
+    ]
+
+    def pixels(image: dict[str, str]) -> Any:
+        content = client.get(f"{ROOT}api/made/{image['id']}").content
+        with Image.open(io.BytesIO(content)) as picture:
+            texts = dict(picture.info)
+            return np.asarray(picture).astype(int), texts
+
+    way = drawn(client, kind="interpolate", films=films)
+    ends = [drawn(client, kind="variation", films=[film], count=1)[0] for film in films]
+    # The first variation has the noise of the whole way, so the ends must be what it draws.
+    for one, other in ((way[0], ends[0]), (way[-1], ends[1])):
+        assert np.abs(pixels(one)[0] - pixels(other)[0]).max() <= 1
+    assert np.abs(pixels(way[0])[0] - pixels(way[-1])[0]).max() > 1
+    _, texts = pixels(way[1])
+    assert "shows no patient" in texts["Synthetic"]
+    assert json.loads(texts["radiffuse"])["strength"] == "0.5000"
+    assert json.loads(texts["radiffuse"])["parents"] == "0+1"
+    saved = client.get(f"{ROOT}api/made/{way[0]['id']}", params={"save": 1})
+    assert saved.headers["content-disposition"].startswith("attachment")
+
+
+def test_what_cannot_be_drawn_is_refused(
+    client: TestClient, state: State, synthesizer: Path, tmp_path: Path
+) -> None:
+    assert state.runs.add(synthesizer)
+    (film,) = drop(client, "a.png", files.film_bytes(tmp_path)).json()
+    body = {"run": run_id(client, "run"), "films": [film["id"]]}
+    for changes in (
+        {"kind": "interpolate"},
+        {"films": []},
+        {"films": "1"},
+        {"kind": "manifold"},
+        {"count": 33},
+        {"strength": 0},
+        {"guidance": "much"},
+        {"out": "/tmp/x"},
+    ):
+        assert client.post(f"{ROOT}api/generate", json=body | changes).status_code == 400, changes
+    for id in ("..%2f..%2fx.png", "000001.npy", "x.png"):
+        assert client.get(f"{ROOT}api/made/{id}").status_code == 404
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def test_curves_tables_and_settings_of_a_run(
+    client: TestClient, state: State, runs: Path, tmp_path: Path
+) -> None:
+    assert state.runs.add(runs)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "summary.csv").write_text("method,mean\n<b>recycle</b>,0.5\n")
+    assert state.runs.add(tmp_path / "study")
+    found = client.get(f"{ROOT}api/runs/{run_id(client, 'flat')}").json()
+    assert found["curves"]["loss"][:2] == [[1, 1.0], [2, 0.5]]
+    assert found["curves"]["validation.dice"] == [[20, 0.5]]
+    assert found["settings"]["training.steps"] == "20"
+    table = client.get(f"{ROOT}api/runs/{run_id(client, 'study')}").json()["tables"][0]
+    assert table["rows"] == [["<b>recycle</b>", "0.5"]]
+
+
+def test_damaged_logs_and_tables_are_named_and_left_out(tmp_path: Path) -> None:
+    assert curves([{"step": 1, "loss": float("nan")}, {"loss": 1}, {"step": 2, "loss": "x"}]) == {}
+    long = curves([{"step": i, "loss": 1.0} for i in range(10_001)])["loss"]
+    assert len(long) <= POINTS + 1
+    assert (long[0][0], long[-1][0]) == (0, 10_000)
+    (tmp_path / "summary.csv").write_bytes(b"\xff\xfe\0x")
+    entries = Runs()
+    assert entries.add(tmp_path)
+    found = described(entries.all()[0])
+    assert found["tables"] == []
+    assert "summary.csv" in found["problems"][0]
 
 
 # ------------------------------------------------------------------------------------------------ truth and masks

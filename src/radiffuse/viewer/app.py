@@ -171,6 +171,20 @@ def _work_routes(app: FastAPI, state: State) -> None:
         work, title = requests.segmenting(state, await _json(request))
         return state.jobs.add(title, work).view()
 
+    @app.post("/api/generate")
+    async def generate(request: Request) -> dict[str, Any]:
+        work, title = requests.generating(state, await _json(request))
+        return state.jobs.add(title, work).view()
+
+    @app.get("/api/made/{id}")
+    def made(id: str, save: bool = False) -> Response:
+        path = state.made(id)
+        if path is None:
+            raise unknown("image")
+        if save:
+            return _download(f"synthetic-{id}", path.read_bytes())
+        return Response(path.read_bytes(), media_type="image/png")
+
     @app.get("/api/jobs/{id}")
     def job(id: str) -> dict[str, Any]:
         return state.jobs.get(id).view()

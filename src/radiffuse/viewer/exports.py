@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 from ..data.names import safe_name
 from ..data.readers import is_dicom, write_image, write_label
-from ..data.scan import Scan
+from ..data.scan import Array, Scan
 from .refusal import Refused
 from .scans import MAP, MASK, Item, Layer
 from .state import State
@@ -61,5 +64,8 @@ def export(state: State, item: Item, layer: Layer, format: str) -> tuple[str, by
     return f"{safe_name(f'{item.name}-{layer.name}')}{SUFFIXES[format]}", content
 
 
-def _write_dicom_seg(path: Path, mask: object, item: Item, layer: Layer) -> None:
-    raise NotImplementedError
+def _write_dicom_seg(path: Path, mask: Array, item: Item, layer: Layer) -> None:
+    write = importlib.import_module("radiffuse.inference.dicom_seg").write_dicom_seg
+    more = range(len(layer.classes), int(mask.max(initial=0)) + 1)
+    classes = [*layer.classes, *(f"class-{value}" for value in more)]
+    write(path, np.asarray(mask), classes, item.case.images[0], item.case.series)

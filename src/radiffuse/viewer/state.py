@@ -52,6 +52,11 @@ class State:
             home.mkdir(exist_ok=True)
             return home / f"{self._count:06d}{suffix}"
 
+    def made(self, id: str) -> Path | None:
+        """An image that was drawn here, by the name of its file; None where there is none."""
+        path = self.folder / "made" / Path(id).name
+        return path if path.name == id and path.suffix == ".png" and path.is_file() else None
+
 
 def kept(path: Path) -> Array:
     """An array of ``State.keep``, from the disk as it is needed."""
