@@ -33,7 +33,7 @@ PATIENCE = 120_000
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on a port of its own, with three runs and one volume."""
+    """A server on a port of its own, with three runs, a film and a volume."""
     folder = tmp_path_factory.mktemp("browser")
     runs = [
         files.make_run(folder / "runs" / "flat"),
@@ -42,6 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     (folder / "scans").mkdir()
     files.volume_bytes(folder / "scans")
+    (folder / "scans" / "a.png").write_bytes(files.film_bytes(folder))
     (folder / "server").mkdir()
     settings = files.settings_of(*runs, folder / "scans", upload_limit=1)
     state = make_state(settings, folder / "server")
@@ -123,12 +124,13 @@ def colored(page: Page) -> int:
 def test_drop_segment_step_and_save(page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1000, "height": 640})
     page.click("#tab-segment")
+    page.locator(".scan[aria-current=true]").wait_for()
     drop(page, "<i>name</i>.png", files.film_bytes(tmp_path))
     expect(page.locator(".layers h2")).to_contain_text("name")
     assert page.locator(".layers h2 i, .scans i").count() == 0
     assert colored(page) == 0
     page.select_option(".form select >> nth=0", label="diffusion (2D)")
-    page.click("text=Segment >> nth=-1")
+    page.click("button.main")
     row = page.locator(".layer.mask").first
     expect(row.locator(".classes li")).to_have_count(len(files.CLASSES) - 1)
     assert files.CLASSES[1] in row.inner_text()  # as text, though it looks like markup
@@ -161,6 +163,7 @@ def test_drop_segment_step_and_save(page: Page, tmp_path: Path) -> None:
 def test_a_volume_in_planes_and_3d(page: Page) -> None:
     """In software 3D is slow, so little is asked: that the volume is drawn, and drawn otherwise in 3D."""
     page.set_viewport_size({"width": 700, "height": 500})
+    page.click(".scan >> text=volume")
     page.locator(".bar >> text=Axial").wait_for()
     shot = page.locator("canvas.screen").screenshot()
     page.click(".bar >> text=Axial")
@@ -181,7 +184,7 @@ def test_a_volume_in_planes_and_3d(page: Page) -> None:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_refusals_are_said(page: Page, name: str, content: bytes, words: str) -> None:
-    page.locator(".bar >> text=Axial").wait_for()
+    page.locator(".scan[aria-current=true]").wait_for()
     drop(page, name, content)
     expect(page.locator("#message")).to_contain_text(words)
 
@@ -198,7 +201,7 @@ def test_keyboard_alone_reaches_every_tab(page: Page) -> None:
 
 def test_nothing_is_wider_than_a_small_screen(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
-    page.locator(".bar >> text=Axial").wait_for()
+    page.locator(".scan[aria-current=true]").wait_for()
     for tab in ("segment", "generate", "runs"):
         page.click(f"#tab-{tab}")
         page.wait_for_timeout(300)

@@ -198,6 +198,14 @@ def test_nothing_but_the_pages_own_files_is_handed_out(client: TestClient) -> No
         assert client.get(f"{ROOT}{path}").status_code == 200, path
 
 
+def test_the_drawing_library_is_vendored_with_its_licence() -> None:
+    found = page_files()
+    assert b"WebAssembly" not in found["vendor/niivue.js"]  # the policy would stop it
+    notice = found["vendor/NOTICE.txt"].decode()
+    for words in ("@niivue/niivue           0.69.0", "Copyright (c) 2021, Niivue", "gl-matrix", "fflate", "zarr"):
+        assert words in notice
+
+
 def test_the_page_asks_for_nothing_from_elsewhere() -> None:
     for name, content in page_files().items():
         if "vendor/" in name or name.endswith(".svg"):
@@ -622,6 +630,22 @@ def test_a_fault_of_a_job_does_not_end_the_queue(capsys: pytest.CaptureFixture[s
     assert first.state == "failed"
     assert "secret" not in first.error
     assert "secret" in capsys.readouterr().err
+
+
+def test_a_mask_of_dicom_comes_back_as_dicom_seg(client: TestClient, runs: Path, state: State) -> None:
+    pytest.importorskip("highdicom", reason="needs highdicom to write DICOM-SEG")
+    pytest.importorskip("radiffuse.inference.dicom_seg")
+    import pydicom
+
+    assert state.runs.add(runs)
+    (item,) = drop(client, "disc.zip", files.series_zip()).json()
+    job = segmented(client, item, "solid")
+    base = f"{ROOT}api/scans/{item['id']}/layers/{job['result']['layers'][0]}"
+    assert "dicom-seg" in client.get(base).json()["formats"]
+    content = client.get(f"{base}/file", params={"format": "dicom-seg"}).content
+    found = pydicom.dcmread(io.BytesIO(content))
+    assert found.Modality == "SEG"
+    assert [str(one.SegmentLabel) for one in found.SegmentSequence] == list(files.CLASSES[1:])
 
 
 # ------------------------------------------------------------------------------------------------ generating

@@ -150,6 +150,7 @@ def _layer_routes(app: FastAPI, state: State) -> None:
     def data(id: str, layer_id: str) -> Response:
         item = scans.get(id)
         scan, array = scans.scan(item), scans.array(item, item.layer(layer_id))
+        array = array[display.shown_steps(scan, len(array))]
         span = display.span_of(array) if array.dtype.kind == "f" else (0.0, 255.0)
         content = display.layer(array, scan, display.stride(scan), span)
         return Response(content, media_type=BINARY)
@@ -209,17 +210,18 @@ def _listed(item: Item) -> dict[str, Any]:
 
 def _described(state: State, item: Item, layer: Layer) -> dict[str, Any]:
     scan, array = state.scans.scan(item), state.scans.array(item, layer)
+    shown = display.shown_steps(scan, len(array))
     result: dict[str, Any] = {
         "id": layer.id,
         "name": layer.name,
         "kind": layer.kind,
-        "steps": len(array),
-        "timesteps": layer.steps,
+        "steps": len(shown),
+        "timesteps": [layer.steps[i] if i < len(layer.steps) else None for i in shown],
         "formats": exports.formats(item, scan, layer),
     }
     if layer.kind == MAP:
         return result | {"span": display.span_of(array)}
-    found = counts(array)
+    found = counts(array[shown])
     size, unit = display.unit(scan)
     names = [*layer.classes, *(f"class-{i}" for i in range(len(layer.classes), len(found[0])))]
     result |= {"classes": names, "counts": found, "voxel": size, "unit": unit}

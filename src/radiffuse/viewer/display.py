@@ -17,17 +17,22 @@ SAMPLED = 500_000
 """Pixels looked at for the window."""
 
 
-def stride(scan: Scan, steps: int = 1) -> int:
+def stride(scan: Scan) -> int:
     """Every how many pixels along each axis are sent; 1 shows all."""
     film, shape = scan.spatial_dims == 2, scan.spatial_shape
     side, most = (FILM_SIDE, FILM_PIXELS) if film else (VOLUME_SIDE, VOLUME_BYTES)
-    size = math.prod(shape) * (
-        max(1, steps) if film else max(_sent(scan.array.dtype).itemsize, steps)
-    )
+    size = math.prod(shape) * (1 if film else _sent(scan.array.dtype).itemsize)
     k = max(1, math.ceil(max(shape) / side))
     while size / k**scan.spatial_dims > most:
         k += 1
     return k
+
+
+def shown_steps(scan: Scan, steps: int) -> list[int]:
+    """Which steps of a sampler are sent: all, or evenly as many as ``VOLUME_BYTES`` hold, the last one always."""
+    size = math.prod(math.ceil(n / stride(scan)) for n in scan.spatial_shape)
+    most = max(1, min(steps, VOLUME_BYTES // size))
+    return [steps - 1 - round(i * steps / most) for i in reversed(range(most))]
 
 
 def image(scan: Scan, channel: int, k: int) -> bytes:

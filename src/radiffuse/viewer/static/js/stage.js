@@ -115,6 +115,8 @@ export class Stage {
 
   async channel(index) {
     const buffer = await bytes(`api/scans/${this.id}/image?channel=${index}`);
+    this.view.close();
+    this.view = new this.view.constructor(this.host, (found) => this.tell(found));
     await this.view.open(this.info, buffer, this.info.name);
     for (const row of this.layers.values()) if (row.toggle.input.checked) await row.show();
   }
@@ -209,8 +211,8 @@ class LayerRow {
   steps() {
     const { steps, timesteps } = this.details, shown = el("output", {});
     const label = () => {
-      const t = timesteps[this.step];
-      shown.textContent = t === undefined ? "result" : `step ${this.step + 1} of ${timesteps.length}, t = ${t}`;
+      const t = timesteps[this.step], all = timesteps.filter((one) => one !== null).length;
+      shown.textContent = t === null ? "result" : `step ${this.step + 1} of ${all}, t = ${t}`;
     };
     const slider = el("input", {
       type: "range", min: "0", max: String(steps - 1), step: "1", value: String(this.step), class: "step",
