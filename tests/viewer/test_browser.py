@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra 'view': pip install 'radiffuse[view]'")
-pytest.importorskip("playwright", reason="needs the extra 'browser': pip install 'radiffuse[browser]'")
+pytest.importorskip(
+    "playwright", reason="needs the extra 'browser': pip install 'radiffuse[browser]'"
+)
 import uvicorn
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -156,7 +158,9 @@ def test_drop_segment_step_and_save(page: Page, tmp_path: Path) -> None:
     caught.value.save_as(path)
     assert caught.value.suggested_filename.endswith(".png")
     mask = read_label(path).array
-    counts = [int(text.split()[0].replace(",", "")) for text in row.locator(".size").all_inner_texts()]
+    counts = [
+        int(text.split()[0].replace(",", "")) for text in row.locator(".size").all_inner_texts()
+    ]
     assert counts == np.bincount(mask.ravel(), minlength=3)[1:].tolist()
 
 
@@ -167,7 +171,9 @@ def test_a_volume_in_planes_and_3d(page: Page) -> None:
     page.locator(".bar >> text=Axial").wait_for()
     shot = page.locator("canvas.screen").screenshot()
     page.click(".bar >> text=Axial")
-    page.wait_for_function("document.querySelector('.bar [aria-pressed=true]').textContent === 'axial'")
+    page.wait_for_function(
+        "document.querySelector('.bar [aria-pressed=true]').textContent === 'axial'"
+    )
     page.wait_for_timeout(500)
     assert page.locator("canvas.screen").screenshot() != shot
 

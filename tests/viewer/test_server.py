@@ -202,7 +202,13 @@ def test_the_drawing_library_is_vendored_with_its_licence() -> None:
     found = page_files()
     assert b"WebAssembly" not in found["vendor/niivue.js"]  # the policy would stop it
     notice = found["vendor/NOTICE.txt"].decode()
-    for words in ("@niivue/niivue           0.69.0", "Copyright (c) 2021, Niivue", "gl-matrix", "fflate", "zarr"):
+    for words in (
+        "@niivue/niivue           0.69.0",
+        "Copyright (c) 2021, Niivue",
+        "gl-matrix",
+        "fflate",
+        "zarr",
+    ):
         assert words in notice
 
 
@@ -632,7 +638,9 @@ def test_a_fault_of_a_job_does_not_end_the_queue(capsys: pytest.CaptureFixture[s
     assert "secret" in capsys.readouterr().err
 
 
-def test_a_mask_of_dicom_comes_back_as_dicom_seg(client: TestClient, runs: Path, state: State) -> None:
+def test_a_mask_of_dicom_comes_back_as_dicom_seg(
+    client: TestClient, runs: Path, state: State
+) -> None:
     pytest.importorskip("highdicom", reason="needs highdicom to write DICOM-SEG")
     pytest.importorskip("radiffuse.inference.dicom_seg")
     import pydicom

@@ -170,4 +170,3 @@ def _write(
     if wanted.kind == "interpolate":
         text = f"{round(100 * share)} % of {items[-1].name}"
     return {"id": path.name, "text": text}
-
