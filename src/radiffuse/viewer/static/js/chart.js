@@ -36,8 +36,8 @@ export function chart(title, series, log) {
     node.append(svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: Y(v), y2: Y(v), class: "grid" }),
       svg("text", { x: LEFT - 8, y: Y(v) + 4, "text-anchor": "end" }, short(v)));
   }
-  for (const v of ticks(x0, x1, 6)) node.append(svg("text", { x: X(v), y: HEIGHT - 14, "text-anchor": "middle" }, short(v)));
-  node.append(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 1, "text-anchor": "end" }, "step"));
+  for (const v of ticks(x0, x1, 6)) node.append(svg("text", { x: X(v), y: HEIGHT - 19, "text-anchor": "middle" }, short(v)));
+  node.append(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, "step"));
   for (const { points, order, name } of series) {
     const kept = points.filter(([, y]) => !log || y > 0);
     const line = kept.map(([x, y], i) => `${i ? "L" : "M"}${X(x).toFixed(1)} ${Y(y).toFixed(1)}`).join("");

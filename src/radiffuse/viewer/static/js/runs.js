@@ -54,10 +54,11 @@ function curves(all, log) {
   names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
   const figures = names.map((name) => chart(name, all.filter((run) => run.curves[name])
     .map((run) => ({ name: run.name, points: run.curves[name], order: run.order })), log));
-  const rows = names.map((name) => [name, ...all.map((run) => (run.curves[name] ? short(run.curves[name].at(-1)[1]) : ""))]);
+  const drawn = all.filter((run) => Object.keys(run.curves).length);
+  const rows = names.map((name) => [name, ...drawn.map((run) => (run.curves[name] ? short(run.curves[name].at(-1)[1]) : ""))]);
   return [el("h2", {}, "Training"), el("div", { class: "charts" }, ...figures.slice(0, 4)),
     figures.length > 4 && el("details", {}, el("summary", {}, `${figures.length - 4} more curves`), el("div", { class: "charts" }, ...figures.slice(4))),
-    table(["last value", ...all.map((run) => run.name)], rows)].filter(Boolean);
+    table(["last value", ...drawn.map((run) => run.name)], rows)].filter(Boolean);
 }
 
 function settings(all) {
