@@ -51,7 +51,7 @@ def make_app(state: State, token: str, port: int) -> App:
     _page_routes(app)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RadiffuseError, functools.partial(_refused, inside=str(state.folder)))
-    return Guard(app, token, port)  # type: ignore[arg-type]
+    return Guard(app, token, port)
 
 
 def _page_routes(app: FastAPI) -> None:

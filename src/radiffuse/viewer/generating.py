@@ -81,8 +81,8 @@ def generate(
     shares = _shares(wanted)
     drawn = embeddings[:1].repeat(wanted.count, 1)
     if wanted.kind == "interpolate":
-        ends = (embeddings[i : i + 1].repeat(wanted.count, 1) for i in (0, 1))
-        drawn = interpolate(*ends, torch.tensor(shares, device=device))
+        other = embeddings[1:].repeat(wanted.count, 1)
+        drawn = interpolate(drawn, other, torch.tensor(shares, device=device))
     start = _latent(synthesizer, films[:1]) if wanted.kind == "from-image" else None
     share = wanted.strength if start is not None else 1.0
     batches = -(-wanted.count // BATCH)
