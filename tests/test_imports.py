@@ -21,6 +21,7 @@ FLOORS = [
     {"study_sources"},
     {"study_runs"},
     {"studies", "augmenting", "acts", "dry_run", "diagnosing", "comparing", "completing", "nnunet"},
+    {"viewer"},
     {"cli", "demo", "__main__", "__init__"},
 ]
 LATE = {("commands", "settings"), ("methods", "settings")}

@@ -193,6 +193,15 @@ COMMANDS: dict[str, Command] = {
             "radiffuse augment CLASSES --with runs/synth --ratios 0,1,5,10 --pools 50,200,1000 --out runs/aug",
         ),
     ),
+    "view": Command(
+        config.View,
+        "radiffuse.viewer.serve:view",
+        (
+            "radiffuse view runs/seg SCANS --masks MASKS",
+            "radiffuse view runs/a runs/b runs/study",
+            "radiffuse view",
+        ),
+    ),
     "report": Command(
         config.Report,
         "radiffuse.acts:report",

@@ -74,6 +74,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "validation_kept": AT_LEAST_0,
         "seed": AT_LEAST_0,
     },
+    "View": {"port": (0, 65535), "upload_limit": AT_LEAST_1},
     "Pretrain": {"limit": AT_LEAST_1, "sigma": AT_LEAST_0},
     "Contrast": {
         "crop": (0.1, 1),

@@ -42,6 +42,7 @@ from .synthesis import (
 )
 from .tools import Compare, Completion, Doctor
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
+from .viewing import View
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
@@ -94,6 +95,7 @@ __all__ = [
     "Synthesize",
     "Training",
     "UNetConfig",
+    "View",
     "ZeroShot",
     "resolve_network",
 ]

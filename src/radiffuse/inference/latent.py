@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
 from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
+from ..data.scan import Array
 from ..errors import InputError
 from ..nets.latent import ConditionalDenoiser
 from ..nets.pipeline import Synthesizer, scheduler_settings
@@ -81,6 +84,53 @@ def draw_latents(
     if sampler == "dpm++":
         return _dpm_solver(synthesizer, denoise, x, timesteps)
     return reverse(diffusion, denoise, x, timesteps, sampler="ddim", clip=False).sample
+
+
+def draw_films(
+    synthesizer: Synthesizer,
+    size: Sequence[int],
+    embeddings: Tensor,
+    generators: Sequence[torch.Generator],
+    *,
+    sampler: Literal["ddim", "dpm++"] = "ddim",
+    steps: int = 50,
+    guidance: float = 1.0,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+) -> Array:
+    """New films, uint8 ``(B, rows, columns)``.
+
+    Args:
+        synthesizer: What draws, on its device.
+        size: Rows and columns.
+        embeddings: ``(B, W)``, of length 1.
+        generators: Source of each film's noise, B of them.
+        sampler: See ``draw_latents``, as for the others.
+        steps: Inference steps.
+        guidance: Classifier-free guidance.
+        start: Latents to start from, or None.
+        strength: With ``start``.
+
+    Raises:
+        InputError: As ``draw_latents``.
+    """
+    autoencoder = synthesizer.autoencoder
+    device = next(autoencoder.parameters()).device
+    shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in size))
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    latents = draw_latents(
+        synthesizer,
+        embeddings.to(device),
+        noise.to(device),
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        start=start,
+        strength=strength,
+    )
+    images = autoencoder.decode(latents)[:, 0].cpu().numpy()
+    films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
+    return films
 
 
 def _dpm_solver(

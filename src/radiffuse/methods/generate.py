@@ -35,7 +35,7 @@ from ..engine.run import Run
 from ..errors import InputError
 from ..files import locked, read_json, remove_partials, write_atomic, write_json
 from ..inference.embedding import by_class, embed, encode, fingerprint
-from ..inference.latent import draw_latents
+from ..inference.latent import draw_films
 from ..nets.pipeline import Synthesizer, load_synthesizer
 from ..settings import from_dict, to_dict
 from .common import find_pretrained, limited, prepare_dataset, read_dataset
@@ -375,29 +375,25 @@ class _Drawing:
     def _films(self, strategy: str, draws: Sequence[_Draw]) -> Array:
         """The images, uint8 ``(B, rows, columns)``."""
         autoencoder = self.synthesizer.autoencoder
-        device = next(autoencoder.parameters()).device
-        channels = autoencoder.latent_channels
-        grid = tuple(n // autoencoder.factor for n in self.plan.size)
-        noise = [torch.randn((channels, *grid), generator=d.generator) for d in draws]
         start = None
         if strategy == "from-image":
             assert self.references is not None
             assert self.references.latents is not None
+            channels = autoencoder.latent_channels
             rows = self.references.latents[[d.first for d in draws]][:, :channels]
+            device = next(autoencoder.parameters()).device
             start = torch.from_numpy(np.asarray(rows, np.float32)).to(device)
-        latents = draw_latents(
+        return draw_films(
             self.synthesizer,
-            torch.stack([d.embedding for d in draws]).to(device),
-            torch.stack(noise).to(device),
+            self.plan.size,
+            torch.stack([d.embedding for d in draws]),
+            [d.generator for d in draws],
             sampler=self.settings.sampler,
             steps=self.settings.steps,
             guidance=self.settings.guidance,
             start=start,
             strength=self.settings.strength,
         )
-        images = autoencoder.decode(latents)[:, 0].cpu().numpy()
-        films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
-        return films
 
 
 def _write_table(path: Path, rows: Sequence[Provenance]) -> None:

@@ -1,0 +1,172 @@
+"""Synthetic films from films of the list, as a job: variations of one, or the way from one to another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.embeddings import interpolate
+from ..data.plan import Plan
+from ..data.readers import write_marked_film
+from ..data.transform import image_to_plan
+from ..engine.device import make_fabric
+from ..engine.run import Run
+from ..errors import InputError
+from ..inference.embedding import fingerprint
+from ..inference.latent import draw_films
+from ..methods.generate import MARK, Provenance
+from ..nets.pipeline import Synthesizer, load_synthesizer
+from .jobs import Job
+from .runs import Entry
+from .scans import Item
+from .state import State
+
+BATCH = 4
+"""Images drawn together."""
+Kind = Literal["variation", "from-image", "interpolate"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to draw; the words are those of ``config.Generate``.
+
+    Attributes:
+        kind: ``variation``, ``from-image``, or ``interpolate``: the two films' embeddings in even shares, one noise.
+        count: Images.
+        steps: Inference steps.
+        guidance: Classifier-free guidance.
+        strength: Of ``from-image``.
+        seed: Of the noise.
+    """
+
+    kind: Kind
+    count: int
+    steps: int
+    guidance: float
+    strength: float
+    seed: int
+
+
+def generate(
+    state: State, items: list[Item], entry: Entry, wanted: Wanted, job: Job
+) -> list[dict[str, str]]:
+    """Draw the images; each is a PNG that names what it was drawn from.
+
+    Returns:
+        ``id`` (name of the file among ``State.made``) and ``text`` of each.
+
+    Raises:
+        InputError: A film does not fit the run, or it takes fewer steps.
+        Cancelled: The user stopped the job.
+    """
+    job.begin("reading the run")
+    run = Run.open(entry.path)
+    plan = run.plan
+    synthesizer = load_synthesizer(run.model, len(plan.channels))
+    timesteps = synthesizer.diffusion.num_train_timesteps
+    if wanted.steps > timesteps:
+        problem = f"are more than the {timesteps} that were trained"
+        raise InputError(f"{wanted.steps} steps", problem, f"Use 1 to {timesteps}")
+    device = make_fabric(state.settings.machine).device
+    synthesizer.to(device)
+    films = torch.stack([_film(state, item, plan) for item in items]).to(device)
+    job.begin("looking at the films")
+    with torch.no_grad():
+        embeddings = synthesizer.encoder.eval()(films)
+    shares = _shares(wanted)
+    drawn = embeddings[:1].repeat(wanted.count, 1)
+    if wanted.kind == "interpolate":
+        other = embeddings[1:].repeat(wanted.count, 1)
+        drawn = interpolate(drawn, other, torch.tensor(shares, device=device))
+    start = _latent(synthesizer, films[:1]) if wanted.kind == "from-image" else None
+    share = wanted.strength if start is not None else 1.0
+    batches = -(-wanted.count // BATCH)
+    job.begin("drawing", max(1, round(batches * wanted.steps * share)))
+    synthesizer.denoiser.register_forward_pre_hook(lambda *_: job.advance())
+    model = fingerprint(synthesizer.denoiser)[:16]
+    made = []
+    for first in range(0, wanted.count, BATCH):
+        numbers = range(first, min(first + BATCH, wanted.count))
+        pixels = draw_films(
+            synthesizer,
+            plan.size,
+            drawn[first : numbers.stop],
+            [_generator(wanted, number) for number in numbers],
+            sampler="ddim",
+            steps=wanted.steps,
+            guidance=wanted.guidance,
+            start=None if start is None else start.repeat(len(numbers), 1, 1, 1),
+            strength=share,
+        )
+        for number, film in zip(numbers, pixels, strict=True):
+            made.append(_write(state, film, items, model, wanted, number, shares[number]))
+    return made
+
+
+def _film(state: State, item: Item, plan: Plan) -> Tensor:
+    scan = state.scans.scan(item)
+    if scan.spatial_dims != 2:
+        raise InputError(item.name, "is a volume", "Synthesizers draw films; give one")
+    image, _ = image_to_plan(scan, plan)
+    if len(image) != len(plan.channels):
+        raise InputError(item.name, f"has {len(image)} channels", "Give a film like the run's")
+    return torch.from_numpy(image)
+
+
+def _shares(wanted: Wanted) -> list[float]:
+    """Of the second film in each image; 0 where there is none."""
+    if wanted.kind != "interpolate":
+        return [0.0] * wanted.count
+    return np.linspace(0, 1, wanted.count).tolist() if wanted.count > 1 else [0.5]
+
+
+def _generator(wanted: Wanted, number: int) -> torch.Generator:
+    """Of an image's noise; on the way between two films it is one, so that the embedding alone changes."""
+    return torch.Generator().manual_seed(_seed(wanted, number))
+
+
+def _seed(wanted: Wanted, number: int) -> int:
+    number = 0 if wanted.kind == "interpolate" else number
+    return int(np.random.default_rng((wanted.seed, 31, number)).integers(2**53))
+
+
+@torch.no_grad()
+def _latent(synthesizer: Synthesizer, film: Tensor) -> Tensor:
+    autoencoder = synthesizer.autoencoder
+    return autoencoder.encode(film)[:, : autoencoder.latent_channels]
+
+
+def _write(
+    state: State,
+    film: Any,
+    items: list[Item],
+    model: str,
+    wanted: Wanted,
+    number: int,
+    share: float,
+) -> dict[str, str]:
+    path = state.new_path(".png")
+    strength = {"interpolate": f"{share:.4f}", "from-image": f"{wanted.strength:g}"}
+    provenance = Provenance(
+        image=path.name,
+        class_="",
+        patient="+".join(sorted({item.case.group for item in items})),
+        strategy=wanted.kind,
+        parents="+".join(item.name for item in items),
+        strength=strength.get(wanted.kind, ""),
+        seed=_seed(wanted, number),
+        guidance=wanted.guidance,
+        sampler="ddim",
+        steps=wanted.steps,
+        model=model,
+    )
+    write_marked_film(path, film, {"Synthetic": MARK, "radiffuse": json.dumps(provenance.row())})
+    text = f"seed {wanted.seed}, image {number + 1}"
+    if wanted.kind == "interpolate":
+        text = f"{round(100 * share)} % of {items[-1].name}"
+    return {"id": path.name, "text": text}

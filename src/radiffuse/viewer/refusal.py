@@ -1,0 +1,22 @@
+"""What the server answers when it will not do something."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """A request that is not carried out.
+
+    Attributes:
+        status: HTTP status.
+        message: One line for the user; plain text.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def unknown(what: str) -> Refused:
+    """The refusal for something that is not, or no longer, there."""
+    return Refused(404, f"There is no such {what}; reload the page.")
