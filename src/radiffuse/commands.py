@@ -170,7 +170,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(
         config.Info,
         "radiffuse.acts:info",
-        ("radiffuse info runs/pre",),
+        ("radiffuse info runs/pre", "radiffuse info runs/pre/model", "radiffuse info plan.json"),
     ),
 }
 
