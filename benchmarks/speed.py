@@ -65,6 +65,7 @@ class Contest:
         threads: Of arithmetic.
         note: What a reader of the table should know.
         warm: Whether every side runs once before the first turn.
+        clock: Which clock was read, where it is not the one of ``timed``.
     """
 
     actions: dict[str, Action]
@@ -72,6 +73,7 @@ class Contest:
     threads: int = 1
     note: str = ""
     warm: bool = True
+    clock: str = ""
     turns: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
 
 
@@ -132,7 +134,12 @@ def run(name: str, make: Callable[[Sequence[str]], Contest], scratch: Path, fres
         with path.open("a") as file:
             file.write(json.dumps(turn) + "\n")
         turns.append(turn)
-        print(name, len(turns), {k: {n: round(x, 4) for n, x in v.items()} for k, v in turn.items()}, flush=True)  # noqa: E501
+        print(
+            name,
+            len(turns),
+            {k: {n: round(x, 4) for n, x in v.items()} for k, v in turn.items()},
+            flush=True,
+        )
     contest.turns = {side: [turn[side] for turn in turns] for side in contest.actions}
     write(name, contest)
 
@@ -144,9 +151,15 @@ def write(name: str, contest: Contest) -> None:
     table = pd.DataFrame(rows)
     if path.exists():
         old = pd.read_csv(path, dtype=str)
-        table = pd.concat([old[old["part"] != name], table.astype(str)]).sort_values("part", kind="stable")
+        table = pd.concat([old[old["part"] != name], table.astype(str)]).sort_values(
+            "part", kind="stable"
+        )
     write_atomic(path, table.to_csv(index=False))
-    print(table[table["part"] == name][["what", "ours", "rival", "ratio", "low", "high", "target"]].to_string())
+    print(
+        table[table["part"] == name][
+            ["what", "ours", "rival", "ratio", "low", "high", "target"]
+        ].to_string()
+    )
 
 
 def row(name: str, contest: Contest, it: Comparison) -> Iterator[tuple[str, object]]:
@@ -174,11 +187,16 @@ def row(name: str, contest: Contest, it: Comparison) -> Iterator[tuple[str, obje
     yield "low", f"{min(ratios):.2f}" if ratios else ""
     yield "high", f"{max(ratios):.2f}" if ratios else ""
     yield "target", (f"{'<=' if memory else '>='} {it.target:g}" if it.target else "")
-    reached = None if middle is None or not it.target else (middle <= it.target) == memory or middle == it.target
+    reached = (
+        None
+        if middle is None or not it.target
+        else (middle <= it.target) == memory or middle == it.target
+    )
     yield "reached", {None: "", True: "yes", False: "no"}[reached]
     yield "repetitions", len(ours)
     yield "threads", contest.threads
-    yield "clock", "" if memory else "processor" if contest.threads == 1 else "wall"
+    usual = "processor" if contest.threads == 1 else "wall"
+    yield "clock", "" if memory else contest.clock or usual
     yield "note", contest.note
     yield "hardware", hardware().replace(", float32", "")
     yield "date", time.strftime("%Y-%m-%d")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from speed import Action, Comparison, Contest, in_a_child, timed
 
@@ -93,7 +92,9 @@ def preparing(workers: int, known: Sequence[str] = ()) -> Contest:
 
     def theirs() -> None:
         with tempfile.TemporaryDirectory() as cache:
-            out = np.lib.format.open_memmap(Path(cache) / "x.npy", "w+", np.float16, (200, 1, 256, 256))
+            out = np.lib.format.open_memmap(
+                Path(cache) / "x.npy", "w+", np.float16, (200, 1, 256, 256)
+            )
             for row, i in enumerate(part("MONAI")):
                 out[row] = np.asarray(read(paths[i]), np.float16)
 
@@ -219,7 +220,9 @@ def films2d(known: Sequence[str] = ()) -> Contest:
     def rows() -> list[Comparison]:
         what = "batches of 16 films of 128 x 128 per second, affine and intensity changes"
         return [
-            Comparison(what, "ours", "MONAI CacheDataset", unit="batches/s", target=3.0, scale=number)
+            Comparison(
+                what, "ours", "MONAI CacheDataset", unit="batches/s", target=3.0, scale=number
+            )
         ]
 
     actions = {"ours": lambda: timed(mine), "MONAI CacheDataset": lambda: timed(theirs)}

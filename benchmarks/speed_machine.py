@@ -19,7 +19,9 @@ def machine(known: Sequence[str] = ()) -> Contest:
     source = torch.zeros(2**26)
     target = torch.zeros_like(source)
     actions: dict[str, Action] = {"copy": lambda: timed(lambda: target.copy_(source))}
-    rows = [Comparison("copy, read and written", "copy", "", unit="GB/s", scale=2 * source.nbytes / 1e9)]
+    rows = [
+        Comparison("copy, read and written", "copy", "", unit="GB/s", scale=2 * source.nbytes / 1e9)
+    ]
     size = 1536
     for kind in (torch.float32, torch.bfloat16):
         a = torch.randn(size, size).to(kind)
@@ -56,7 +58,8 @@ def commands(known: Sequence[str] = ()) -> Contest:
     return Contest(
         actions,
         lambda: [Comparison(f"{name} (limit {limits[name]} s)", name, "") for name in actions],
-        note="wall clock of the whole process",
+        note="the whole process",
+        clock="wall",
     )
 
 

@@ -124,7 +124,7 @@ def training(dims: int, size: int, batch: int, known: Sequence[str]) -> Contest:
             ("bf16", False, True),
             ("bf16 channels-last", True, True),
         ):
-            if bf and size > 64 or known and f"{rival}, {name}" not in known:
+            if (bf and size > 64) or (known and f"{rival}, {name}" not in known):
                 continue  # bf16 was settled at 64 px
             step = Step(copy.deepcopy(network), x, last=last, bfloat16=bf)
             steps[f"{rival}, {name}"] = step
@@ -182,7 +182,14 @@ def memory(known: Sequence[str] = ()) -> Contest:
 
     def rows() -> list[Comparison]:
         return [
-            Comparison(f"3D training step, 48 x 48 x 48, {what}", name, "MONAI, float32", measure, unit, target)  # noqa: E501
+            Comparison(
+                f"3D training step, 48 x 48 x 48, {what}",
+                name,
+                "MONAI, float32",
+                measure,
+                unit,
+                target,
+            )
             for name in ("ours, float32", "ours, bf16")
             for what, measure, unit, target in (
                 ("peak memory", "mib", "MiB", 0.6),
@@ -211,7 +218,9 @@ def sliding(known: Sequence[str] = ()) -> Contest:
     size, shape = (48, 48, 48), (48, 72, 72)
     volume = torch.rand((1, *shape), generator=torch.Generator().manual_seed(2)) * 2 - 1
     scan = Scan(volume.numpy(), spacing=(1.0, 1.0, 1.0))
-    plan = Plan(3, ("image",), classes, size, (1.0, 1.0, 1.0), intensity="window", low=-1.0, high=1.0)
+    plan = Plan(
+        3, ("image",), classes, size, (1.0, 1.0, 1.0), intensity="window", low=-1.0, high=1.0
+    )
     predictor = Predictor(
         [Member("own", one_pass(last), plan)], torch.device("cpu"),
         lambda: torch.autocast("cpu", enabled=False),

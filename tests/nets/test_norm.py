@@ -104,8 +104,6 @@ def test_norm_into_a_convolution_equals_both(
 def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
     x = torch.randn(2, 32, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
     kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: (kept.append(t), t)[1], lambda t: t
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
         Norm(32, 8).into(convolution(2, 32, 32, 3), x)
     assert [t.data_ptr() for t in kept if t.shape == x.shape] == [x.data_ptr()]

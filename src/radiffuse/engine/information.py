@@ -69,7 +69,9 @@ def _run(run: Run) -> Lines:
     if run.finished:
         lines += _weights(run.model)
     else:
-        lines.append(("network", _chosen(settings.get("network") or settings.get("denoiser") or {})))
+        lines.append(
+            ("network", _chosen(settings.get("network") or settings.get("denoiser") or {}))
+        )
     rows = run.log()
     steps = [row for row in rows if "loss" in row]
     if steps:

@@ -35,9 +35,7 @@ class Convolution3d(nn.Conv3d):
         return convolve(input, self.weight, self.bias, self.stride, self.padding)
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any
-) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any) -> Tensor:
     """A convolution with zeros beyond the border.
 
     Args:
@@ -145,7 +143,9 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding
 
 def _halved_axis(x: Tensor, weight: Tensor, stride: Any, padding: Any) -> int | None:
     """The first axis of even extent, where the convolution keeps the size; None where there is none."""
-    keeps = all(s == 1 and k == 2 * p + 1 for s, k, p in zip(stride, weight.shape[2:], padding, strict=True))
+    keeps = all(
+        s == 1 and k == 2 * p + 1 for s, k, p in zip(stride, weight.shape[2:], padding, strict=True)
+    )
     even = [axis for axis in range(2, x.ndim) if x.shape[axis] % 2 == 0]
     return even[0] if keeps and even else None
 
