@@ -90,7 +90,7 @@ def kills(bench: Bench, table: Table, rng: random.Random, count: int) -> None:
         name = names[number % len(names)]
         straight, _ = bench.reference(name)
         if number // len(names) % 2 == 0:
-            moment = {"kill_after": rng.uniform(0.02, 0.98) * straight.cpu}
+            moment = {"kill_after": rng.uniform(0.02, 0.9) * straight.cpu}
             where = f"{name}, any moment"
         else:
             moment = {"kill_at_write": rng.randrange(straight.writes)}
@@ -301,6 +301,8 @@ def main() -> None:
     settings = parser.parse_args()
     parts = settings.only.split(",")
     command = f"benchmarks/faults.py --kills {settings.kills} --inputs {settings.inputs} --seed {settings.seed}"
+    if len(parts) < 5:
+        command += f" --only {settings.only}"
     table = Table(command, partial=len(parts) < 5)
     with tempfile.TemporaryDirectory() as temporary, Runner() as run:
         bench = Bench(run, settings.folder or Path(temporary))

@@ -37,6 +37,7 @@ from radiffuse.methods.mask_diffusion import MaskDiffusion
 from radiffuse.methods.segmentation import Segmentation
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.unet import UNet
 
 BASE = Training(
     steps=4,
@@ -106,8 +107,9 @@ def segmentation() -> Segmentation:
 
 def mask_diffusion(sampling: str) -> MaskDiffusion:
     unet = dataclasses.replace(UNET, in_channels=3, out_channels=2)
-    network = MaskDenoiser(unet, 2, self_condition=False)
-    network.initialize(torch.Generator().manual_seed(0))
+    inner = UNet(unet)
+    inner.initialize(torch.Generator().manual_seed(0))
+    network = MaskDenoiser(inner, 2, self_condition=False)
     diffusion = Diffusion(num_train_timesteps=4, timestep_sampling=sampling)  # type: ignore[arg-type]
     return MaskDiffusion(
         network, "recycle", diffusion=diffusion, losses=Losses(), sampling=Sampling()
@@ -156,7 +158,9 @@ def test_smaller_passes_learn_the_same(
         [row["loss"] for row in Run(tmp_path / run).log() if "loss" in row]
         for run in ("whole", "parts")
     ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1][:2] == pytest.approx(losses[0][:2], rel=1e-4)
+    # Later ones less exactly: Adam makes a full step even of a gradient that is nothing but rounding.
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
     first, second = (load_newest(tmp_path / name / "state") for name in ("whole", "parts"))
     assert first is not None
     assert second is not None
@@ -166,7 +170,7 @@ def test_smaller_passes_learn_the_same(
 
 @pytest.mark.parametrize("name", TASKS)
 def test_passes_add_up_to_the_gradient_of_the_step(name: str) -> None:
-    """Weights alone would not show it: Adam makes a full step even of a gradient that is rounding."""
+    """Each task's gradient, in one pass, in two of three and one, and image by image."""
     fabric, gradients = make_fabric(CPU), []
     for micro in (4, 3, 1):
         task = TASKS[name]()
