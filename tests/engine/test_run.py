@@ -57,7 +57,7 @@ def test_other_settings_are_refused_by_name(
 def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
     begin(tmp_path / "run", values())
     free = {name.partition(".")[2] for name in WITHOUT_EFFECT if name.startswith("training.")}
-        assert free == {"validate_every", "checkpoint_every", "log_every", "wandb", "mlflow"}
+    assert free == {"validate_every", "checkpoint_every", "log_every", "wandb", "mlflow"}
     with start_run(tmp_path / "run", "pretrain", values(**dict.fromkeys(free, 7))) as run:
         assert run.config["settings"]["training"]["log_every"] == 7
 
