@@ -124,7 +124,7 @@ def run(name: str, make: Callable[[Sequence[str]], Contest], scratch: Path, fres
     torch.set_num_threads(1)
     contest = make(tuple(turns[0]) if turns else ())
     torch.set_num_threads(contest.threads)
-    if len(turns) < REPETITIONS and contest.warm:
+    if not turns and contest.warm:
         for action in contest.actions.values():
             action()  # warm up
     while len(turns) < REPETITIONS:

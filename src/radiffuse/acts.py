@@ -166,44 +166,11 @@ def report(settings: config.Report) -> Path:
 
 
 def info(settings: config.Info) -> None:
-    """Print in one screen what a run is."""
-    from .engine.run import Run
+    """Print in one screen what a run, a folder of weights or a plan is, without loading the network."""
+    from .engine.information import describe
 
-    run = Run.open(settings.run)
-    content, data, rows = run.config, run.data, run.log()
-    chosen = content["settings"]
-    lines = [
-        ("command", content.get("command")),
-        ("radiffuse", content.get("radiffuse")),
-        ("data", f"{data.get('root')}, {data.get('cases')} cases, {data.get('patients')} patients"),
-        ("from", chosen.get("from_run") or "scratch"),
-        ("network", _network_line(chosen)),
-    ]
-    if (run.folder / "plan.json").exists():
-        plan = run.plan
-        lines.append(("size", " x ".join(map(str, plan.size))))
-        if plan.classes:
-            lines.append(("classes", ", ".join(plan.classes)))
-    steps = [row for row in rows if "loss" in row]
-    if steps:
-        total = chosen.get("training", {}).get("steps")
-        lines.append(
-            ("progress", f"step {steps[-1]['step']} of {total}, loss {steps[-1]['loss']:.4f}")
-        )
-    scores = [row["validation"] for row in rows if "validation" in row]
-    if scores:
-        lines.append(("validation", ", ".join(f"{k} {v:.4f}" for k, v in scores[-1].items())))
-    lines.append(("finished", "yes" if run.finished else "no; the same command goes on"))
-    for name, value in lines:
+    for name, value in describe(Path(settings.run)):
         print(f"{name:<11} {value}")
-
-
-def _network_line(chosen: dict[str, Any]) -> str:
-    if chosen.get("method") == "dynunet":
-        return "MONAI's DynUNet"
-    network = chosen.get("network") or chosen.get("denoiser") or {}
-    overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]
-    return ", ".join([str(network.get("preset")), *overrides])
 
 
 def _mask_of(masks: Path, name: str) -> Path | None:

@@ -201,7 +201,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(
         config.Info,
         "radiffuse.acts:info",
-        ("radiffuse info runs/pre",),
+        ("radiffuse info runs/pre", "radiffuse info runs/pre/model", "radiffuse info plan.json"),
     ),
     "compare": Command(
         config.Compare,

@@ -480,7 +480,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Say in one screen what a run is: method, network, data, progress, scores."""
+    """Say in one screen what a run, a folder of weights or a plan is: data, network, steps, scores, licence."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run folder."""
+    """Run folder, folder of weights (``config.json`` with safetensors), or plan file."""
