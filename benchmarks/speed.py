@@ -65,6 +65,7 @@ class Contest:
         threads: Of arithmetic.
         note: What a reader of the table should know.
         warm: Whether every side runs once before the first turn.
+        clock: Which clock was read, where it is not the one of ``timed``.
     """
 
     actions: dict[str, Action]
@@ -72,6 +73,7 @@ class Contest:
     threads: int = 1
     note: str = ""
     warm: bool = True
+    clock: str = ""
     turns: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
 
 
@@ -193,7 +195,8 @@ def row(name: str, contest: Contest, it: Comparison) -> Iterator[tuple[str, obje
     yield "reached", {None: "", True: "yes", False: "no"}[reached]
     yield "repetitions", len(ours)
     yield "threads", contest.threads
-    yield "clock", "" if memory else "processor" if contest.threads == 1 else "wall"
+    usual = "processor" if contest.threads == 1 else "wall"
+    yield "clock", "" if memory else contest.clock or usual
     yield "note", contest.note
     yield "hardware", hardware().replace(", float32", "")
     yield "date", time.strftime("%Y-%m-%d")

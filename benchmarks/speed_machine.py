@@ -58,7 +58,8 @@ def commands(known: Sequence[str] = ()) -> Contest:
     return Contest(
         actions,
         lambda: [Comparison(f"{name} (limit {limits[name]} s)", name, "") for name in actions],
-        note="wall clock of the whole process",
+        note="the whole process",
+        clock="wall",
     )
 
 

@@ -43,7 +43,8 @@ def test_weights_and_plans_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"short", b"\xff" * 16, b"\x02" + bytes(7) + b"{}x", b"\x02" + bytes(7) + b"[]"]
+    "content",
+    [b"", b"short", b"\xff" * 16, b"\x02" + bytes(7) + b"{}x", b"\x02" + bytes(7) + b"[]"],
 )
 def test_damaged_weights_are_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
