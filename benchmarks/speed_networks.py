@@ -90,7 +90,7 @@ class Step:
         )
 
     def __call__(self) -> None:
-        """One training step."""
+        """One step."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             answer = (
                 self.network(self.x, timesteps=self.t)
