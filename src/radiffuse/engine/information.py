@@ -69,9 +69,7 @@ def _run(run: Run) -> Lines:
     if run.finished:
         lines += _weights(run.model)
     else:
-        lines.append(
-            ("network", _chosen(settings.get("network") or settings.get("denoiser") or {}))
-        )
+        lines.append(("network", _chosen(settings)))
     rows = run.log()
     steps = [row for row in rows if "loss" in row]
     if steps:
@@ -131,6 +129,10 @@ def _licence(folder: Path) -> Lines:
     return [("licence", rest.split(" - **")[0].strip())] if found else []
 
 
-def _chosen(network: Mapping[str, object]) -> str:
+def _chosen(settings: Mapping[str, Any]) -> str:
+    """The network of a run that has not finished, by its settings."""
+    if settings.get("method") == "dynunet":
+        return "MONAI's DynUNet"
+    network = settings.get("network") or settings.get("denoiser") or {}
     overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]
     return ", ".join([str(network.get("preset")), *overrides])
