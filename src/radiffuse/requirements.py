@@ -157,4 +157,4 @@ def _installed_requirements() -> Requirements:
             for name in inside:
                 optional[name].append(plain)
     names = {name: tuple(texts) for name, texts in optional.items()}
-    return Requirements(found.get("Requires-Python", ""), tuple(always), names)
+    return Requirements(str(found["Requires-Python"] or ""), tuple(always), names)

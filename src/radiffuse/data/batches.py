@@ -115,8 +115,8 @@ class Batches:
             changes.append(draw(self.augmentation, dims, rng))
             names.append(self.prepared.cases[index].name)
         label = torch.from_numpy(np.stack(labels)) if labels else None
-        image, label = apply(changes, torch.stack(images), label)
-        return Batch(image, label, tuple(names))
+        augmented, label = apply(changes, torch.stack(images), label)
+        return Batch(augmented, label, tuple(names))
 
     def _shuffle(self, epoch: int) -> Array:
         return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))

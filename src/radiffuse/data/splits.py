@@ -163,11 +163,11 @@ def _of_fold(dataset: Dataset, settings: Split, draws: int) -> Splits:
     fold = settings.fold or 0
     train, validation = _folds_of(dataset, settings, fold)
     test = {case.name for case in dataset if case.split == "test"} - train - validation
-    parts = (
-        tuple(case.name for case in dataset if case.name in names)
-        for names in (train, validation, test)
-    )
-    chosen = Splits(*parts, draws=())
+
+    def part(names: set[str]) -> tuple[str, ...]:
+        return tuple(case.name for case in dataset if case.name in names)
+
+    chosen = Splits(part(train), part(validation), part(test), draws=())
     if not chosen.train or not chosen.validation:
         where = settings.file or dataset.root
         raise InputError(where, f"has no cases for fold {fold}", "Choose another --split.fold")

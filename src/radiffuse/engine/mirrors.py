@@ -6,6 +6,7 @@ of cases are not sent anywhere.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -123,7 +124,7 @@ class _WandB:
         import wandb
 
         path = run.folder / "wandb.json"
-        identity = read_json(path)["id"] if path.is_file() else wandb.util.generate_id()
+        identity = read_json(path)["id"] if path.is_file() else secrets.token_hex(4)
         self.run = wandb.init(
             project=project,
             id=identity,

@@ -64,7 +64,10 @@ class NNUNetUNet(nn.Module):
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
-        config = UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in unet.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in unet.items()
+        }
+        config = UNetConfig(**values)
         if config.in_channels != input_channels:
             raise ValueError(
                 f"the U-Net was trained on {config.in_channels} channels, the data has {input_channels}"

@@ -137,7 +137,10 @@ class _ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = _norm_backward(grad, *ctx.saved_tensors, ctx.groups, ctx.silu)
+        x, gain, offset, mean, inverse_std = ctx.saved_tensors
+        grads = _norm_backward(
+            grad, x, gain, offset, mean, inverse_std, groups=ctx.groups, silu=ctx.silu
+        )
         return *grads, None, None, None
 
 
@@ -159,8 +162,7 @@ class _NormConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *saved, weight = ctx.saved_tensors
-        x, gain, offset, mean, inverse_std = saved
+        x, gain, offset, mean, inverse_std, weight = ctx.saved_tensors
         h = _activate(x, gain * inverse_std, offset - gain * inverse_std * mean, ctx.silu)
         wanted = [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]]
         grad_h, grad_weight, grad_bias = convolve_backward(
@@ -168,7 +170,10 @@ class _NormConvolution(torch.autograd.Function):
         )
         del h
         assert grad_h is not None
-        grads = _norm_backward(grad_h, *saved, ctx.groups, ctx.silu, overwrite=True)
+        grads = _norm_backward(
+            grad_h, x, gain, offset, mean, inverse_std,
+            groups=ctx.groups, silu=ctx.silu, overwrite=True,
+        )  # fmt: skip
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None else grad_bias.to(weight.dtype)
         return *grads, grad_weight, grad_bias, None, None, None, None

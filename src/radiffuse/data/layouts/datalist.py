@@ -71,7 +71,7 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
 def _draft(home: Path, entry: Any, split: str | None, where: str) -> Draft:
     entry = {"image": entry} if isinstance(entry, str) else entry
     named = entry.get("image") if isinstance(entry, dict) else None
-    names = named if isinstance(named, list) else [named]
+    names: list[Any] = named if isinstance(named, list) else [named]
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
     label, fold = entry.get("label"), entry.get("fold")
