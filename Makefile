@@ -44,6 +44,9 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/scale_plan.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks
