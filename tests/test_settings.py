@@ -38,6 +38,12 @@ REQUIRED = {
     "study": ["d", "--out", "o"],
     "report": ["r"],
     "info": ["r"],
+    "view": ["p"],
+    "export": ["r", "--out", "o"],
+    "convert": ["r", "--out", "o"],
+    "compare": ["r"],
+    "doctor": [],
+    "completion": ["bash"],
 }
 SETTINGS = [
     cls
@@ -58,8 +64,8 @@ def test_flags_without_values_give_the_defaults(command: str) -> None:
         given["out"] = "o"
     if "--from" in REQUIRED[command]:
         given["from_run"] = "r"
-    if "runs" in given:
-        given["runs"] = (given["runs"],)
+    for several in given.keys() & {"runs", "paths"}:
+        given[several] = (given[several],)
     assert settings == cls(**given)
 
 

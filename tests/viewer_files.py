@@ -95,6 +95,7 @@ def dicom_slice(number: int, series: str = "1.2.3.4", rows: int = 12) -> bytes:
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"{series}.{number}"
     data.SeriesInstanceUID, data.StudyInstanceUID = series, "1.2.3"
+    data.FrameOfReferenceUID = "1.2.3.9"
     data.Modality, data.PatientID, data.PatientName = "CT", "4711", "Doe^Jane"
     data.Rows, data.Columns, data.SamplesPerPixel = rows, 10, 1
     data.PhotometricInterpretation = "MONOCHROME2"

@@ -11,6 +11,7 @@ from pathlib import Path
 PURPOSES = {
     "jpeg": "JPEG-LS and lossless JPEG inside DICOM",
     "view": "look at scans and masks in the browser",
+    "browser": "test the page of view in a real browser",
     "export": "export trained networks to ONNX",
     "dicom-seg": "write masks as DICOM-SEG",
     "dask": "prepare data on many machines",

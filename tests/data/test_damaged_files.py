@@ -32,8 +32,9 @@ def damage_many(samples: dict[str, Sample], name: str, folder: Path, count: int,
 
 def test_the_samples_are_sound(samples: dict[str, Sample]) -> None:
     assert {*DOCUMENTS, *IMAGES} <= set(samples)
-    for sample in samples.values():
-        sample.read(sample.folder)
+    for name, sample in samples.items():
+        if name != "DICOM frames":  # a film sequence, which is refused even when it is whole
+            sample.read(sample.folder)
 
 
 @pytest.mark.parametrize("name", [*DOCUMENTS, *IMAGES])

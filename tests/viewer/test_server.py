@@ -650,7 +650,9 @@ def test_a_mask_of_dicom_comes_back_as_dicom_seg(
     job = segmented(client, item, "solid")
     base = f"{ROOT}api/scans/{item['id']}/layers/{job['result']['layers'][0]}"
     assert "dicom-seg" in client.get(base).json()["formats"]
-    content = client.get(f"{base}/file", params={"format": "dicom-seg"}).content
+    answer = client.get(f"{base}/file", params={"format": "dicom-seg"})
+    assert answer.status_code == 200, answer.text
+    content = answer.content
     found = pydicom.dcmread(io.BytesIO(content))
     assert found.Modality == "SEG"
     assert [str(one.SegmentLabel) for one in found.SegmentSequence] == list(files.CLASSES[1:])

@@ -33,7 +33,6 @@ from ..files import (
     write_json,
 )
 from ..settings import completed
-from .device import make_fabric
 
 RUN_VERSION = 1
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -197,6 +196,8 @@ def start_run(
         InputError: The folder holds something else, a run of other settings, or is in use.
         SystemExit: Rank 0 has failed, and this is another one.
     """
+    from .device import make_fabric
+
     make_fabric(machine)
     if rank() > 0:
         wait_for_main()

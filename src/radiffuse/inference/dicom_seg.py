@@ -29,6 +29,18 @@ SYNONYMS = {
     "clavicula": "Clavicle", "lungs": "Lung", "teeth": "Tooth",
 }  # fmt: skip
 """Concepts of SNOMED CT, as pydicom names them, whose names differ from those of data sets."""
+MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+"""Attributes of type 2: must be there, may be empty (DICOM PS3.3, C.7.1.1 and C.7.2.1)."""
 
 
 def write_dicom_seg(
@@ -73,6 +85,11 @@ def write_dicom_seg(
     images, pixels = _images(places, planes.astype(np.uint8))
     spacing = inspect(source, series).spacing
     for image in images:
+        for name in MAY_BE_EMPTY:
+            if name not in image:
+                setattr(
+                    image, name, None
+                )  # anonymizers cut them off; the standard lets them be empty
         if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
             image.SliceThickness = round(spacing[2], 6)  # anonymizers cut it off
     from .. import __version__

@@ -54,7 +54,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """
     if config["kind"] in REGISTERED:
         return REGISTERED[config["kind"]](config)
-    if "unet" not in config and config["kind"] != "classifier":
+    if "unet" not in config and config["kind"] not in ("classifier", "dynunet"):
         problem = f"unknown kind {config['kind']!r}; a network of one's own is registered first"
         raise ValueError(problem)
     if config["kind"] == "coordinates":
