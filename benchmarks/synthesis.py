@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from results import RESULTS, origin, write_table
+from results import RESULTS, fill_claim, origin, overall, write_table
 
 import radiffuse
 from radiffuse.config import Data, Split
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import load_splits
+from radiffuse.evaluation.statistics import clustered_mean, verdict
 from radiffuse.reports.pictures import sample_grid
 
 TEST = 1 / 3
@@ -31,10 +32,16 @@ STEPS = (500, 1000, 1500)
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
 COUNT = 350
 DRAWING = {"sampler": "dpm++", "steps": 15, "guidance": 1.0}
-POOLS = {50: (1.0, 5.0), 200: (1.0, 5.0), 1000: (1.0,)}
-"""Real films of classification, and synthetic films per real one."""
+POOLS = {50: 3, 200: 1}
+"""Real films of classification, and draws of them."""
+RATIOS = (1.0, 5.0)
+"""Synthetic films per real one."""
 CLASSIFIER_STEPS = 300
 COLUMNS = 8
+ZERO_SHOT = 0.844
+"""Dice of claim dino-6."""
+NEW_PATIENTS = 0.05
+"""Share of new patients that the threshold of memorization suspects."""
 CPU = {"accelerator": "cpu"}
 FIGURE = RESULTS.parent / "docs" / "images" / "synthetic-films.png"
 
@@ -123,21 +130,17 @@ def zeroshot(given: argparse.Namespace) -> None:
 
 
 def publish(given: argparse.Namespace) -> None:
-    """Gather what is there into ``results/``, and draw the grid."""
+    """Gather what is there into ``results/``, fill the claims, and draw the grid."""
     made = origin("python benchmarks/synthesis.py ../shared/data/cxr-classes")
-    tables: dict[str, list[pd.DataFrame]] = {"fidelity": [], "augment": []}
-    for steps in STEPS:
-        table = pd.read_csv(given.work / "fidelity" / str(steps) / "fidelity.csv")
-        tables["fidelity"].append(table.assign(steps=steps))
-    for pool in POOLS:
-        path = given.work / f"augment-{pool}" / "summary.csv"
-        if path.exists():
-            tables["augment"].append(pd.read_csv(path))
-    tables["memorization"] = [pd.read_csv(given.work / "memorization" / "summary.csv")]
-    tables["zeroshot"] = [pd.read_csv(given.work / "zeroshot" / "zeroshot.csv")]
-    for name, frames in tables.items():
-        if frames:
-            write_table(pd.concat(frames), made, f"synthesis-{name}.csv")
+    fidelity = pd.concat([_fidelity(given, steps) for steps in STEPS])
+    augmented = [given.work / f"augment-{pool}" / "summary.csv" for pool in POOLS]
+    gains = pd.concat([pd.read_csv(path) for path in augmented if path.exists()])
+    copies = pd.read_csv(given.work / "memorization" / "summary.csv")
+    lungs = _lungs(pd.read_csv(given.work / "zeroshot" / "zeroshot.csv"))
+    tables = {"fidelity": fidelity, "augment": gains, "memorization": copies, "zeroshot": lungs}
+    for name, table in tables.items():
+        write_table(table, made, f"synthesis-{name}.csv")
+    _claims(made["command"], fidelity, gains, copies, lungs)
     _grid(given.work)
 
 
@@ -162,8 +165,9 @@ def _augment(given: argparse.Namespace, pool: int) -> None:
         data=str(given.classes),
         out=str(given.work / f"augment-{pool}"),
         with_run=(str(given.work / "runs" / f"latent-{STEPS[-1]}"),),
-        ratios=POOLS[pool],
+        ratios=RATIOS,
         pools=(pool,),
+        draws=POOLS[pool],
         drawing={"strategy": ("interpolate",), **DRAWING},
         classify={
             "split": vars(_split(given)),
@@ -181,6 +185,108 @@ def _split(given: argparse.Namespace) -> Split:
 
 def _reader(given: argparse.Namespace) -> dict[str, str]:
     return {"cache": str(given.work / "cache")}
+
+
+def _fidelity(given: argparse.Namespace, steps: int) -> pd.DataFrame:
+    """One row per strategy: Fréchet distance with its interval, and the shares."""
+    table = pd.read_csv(given.work / "fidelity" / str(steps) / "fidelity.csv")
+    if table["part"].nunique() == 1:
+        table["part"] = STRATEGIES[0]
+    rows = []
+    for name, part in table.groupby("part", sort=False):
+        of = part.set_index("measure")
+        row: dict[str, object] = {"steps": steps, "strategy": name}
+        row |= {"synthetic": of["synthetic"].iloc[0], "real": of["real"].iloc[0]}
+        row |= {
+            "frechet": of.loc["frechet", "value"],
+            "frechet_same_size": of.loc["frechet", "at_floor_size"],
+        }
+        row |= {side: of.loc["frechet", side] for side in ("low", "high")}
+        row |= {name: of.loc[name, "value"] for name in ("precision", "recall", "coverage")}
+        row |= {
+            "coverage_low": of.loc["coverage", "low"],
+            "coverage_high": of.loc["coverage", "high"],
+        }
+        row |= {
+            "frechet_floor": of.loc["frechet", "floor"],
+            "coverage_same_size": of.loc["coverage", "at_floor_size"],
+            "coverage_floor": of.loc["coverage", "floor"],
+            "floor_low": of.loc["coverage", "floor_low"],
+            "floor_high": of.loc["coverage", "floor_high"],
+        }
+        rows.append(row | {"network": of["network"].iloc[0]})
+    return pd.DataFrame(rows)
+
+
+def _lungs(cases: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for name in ("dice_rule", "dice_matched"):
+        found = clustered_mean(cases[name], group=cases["group"].astype(str).tolist())
+        rows.append(
+            {"score": name, "dice": found.mean, "low": found.low, "high": found.high, "n": found.n}
+        )
+    return pd.DataFrame(rows)
+
+
+def _claims(
+    command: str,
+    fidelity: pd.DataFrame,
+    gains: pd.DataFrame,
+    copies: pd.DataFrame,
+    lungs: pd.DataFrame,
+) -> None:
+    """What became of the claims of Jimenez-Perez et al. 2024."""
+    last = fidelity[(fidelity["steps"] == STEPS[-1]) & (fidelity["strategy"] == "all")].iloc[0]
+    means = gains[
+        (gains["class"] == "mean") & (gains["gain"].notna()) & (gains["arm"].str.startswith("real"))
+    ]
+    words = [f"{int(r.pool)} films, {r.arm}: {r.gain:+.3f}" for r in means.itertuples()]
+    spans = [f"{r.gain_low:+.3f} to {r.gain_high:+.3f}" for r in means.itertuples()]
+    signs = [verdict(r.gain_low, r.gain_high, 0.0) for r in means.itertuples()]
+    small = [sign for sign, pool in zip(signs, means["pool"], strict=True) if pool == min(POOLS)]
+    rule, share = lungs.iloc[0], copies.iloc[0]
+    filled = {
+        "dino-1": ("1403 unlabelled films, 64 px, 1500 steps of the denoiser", "", "holds"),
+        "dino-2": (
+            f"Fréchet distance {last.frechet_same_size:.2f} in films-64's features, real to real at the same size "
+            f"{last.frechet_floor:.2f}; not comparable with an FID",
+            "",
+            "not decided",
+        ),
+        "dino-3": (
+            f"coverage {last.coverage_same_size:.3f}, real to real at the same size "
+            f"{last.coverage_floor:.3f}; recall {last.recall:.3f}",
+            f"real to real {last.floor_low:.3f} to {last.floor_high:.3f}",
+            "holds" if last.coverage_same_size >= last.floor_low else "does not hold",
+        ),
+        "dino-4": ("; ".join(words), "; ".join(spans), overall(signs)),
+        "dino-5": (words[0], spans[0], overall(small)),
+        "dino-6": (
+            f"Dice {rule.dice:.3f}",
+            f"{rule.low:.3f} to {rule.high:.3f}",
+            "does not hold" if rule.high < ZERO_SHOT else "holds",
+        ),
+        "dino-7": (
+            f"{share.suspected:.1%} suspected as copies, where 5% of new patients are",
+            f"{share.low:.1%} to {share.high:.1%}",
+            "holds" if share.high <= NEW_PATIENTS else "not decided",
+        ),
+    }
+    for claim, (value, interval, answer) in filled.items():
+        fill_claim(
+            claim,
+            {
+                "data": "cxr-lungs, 59 adult films"
+                if claim == "dino-6"
+                else "cxr-classes at 64 px, by patient",
+                "command": command,
+                "seeds": "1",
+                "value": value,
+                "interval": interval,
+                "test": "bootstrap interval over patients" if interval else "",
+                "verdict": answer,
+            },
+        )
 
 
 def _grid(work: Path) -> None:
