@@ -258,7 +258,10 @@ def others(bench: Bench, table: Table) -> None:
         elif starved.code == 0:
             result = ("identical" if fingerprint(cwd / "out") == whole else "differs", starved.text)
         else:
-            result = ("refused in one line" if starved.clear else "no clear line", starved.text)
+            result = (
+                "refused in one line" if starved.clear_after_warning else "no clear line",
+                starved.text,
+            )
         table.add(f"address space of {megabytes} MB more", "pretrain", result)
         shutil.rmtree(cwd / "out", ignore_errors=True)
     assert free.code == 0, free.text

@@ -73,6 +73,14 @@ class Outcome:
         own = [line for line in self.lines if line.startswith("radiffuse: ")]
         return self.code == 2 and len(own) == 1 and "Traceback" not in self.text
 
+    @property
+    def clear_after_warning(self) -> bool:
+        """Whether it ended with exit code 2 and one line that says why, after at most one warning that it goes on."""
+        own = [line for line in self.lines if line.startswith("radiffuse: ")]
+        warned = [line for line in own if "going on with" in line]
+        clear = len(own) - len(warned) == 1 and len(warned) <= 1
+        return self.code == 2 and clear and "Traceback" not in self.text
+
 
 class Runner:
     """Runs commands; a context manager.

@@ -63,6 +63,7 @@ _MEMORY = (
     "out of memory",
     "not enough memory",
     "can't allocate memory",
+    "could not create a primitive",  # oneDNN, short of memory for its code or scratch
     "cannot allocate memory",
     "bad_alloc",
     "alloc_failed",
