@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from radiffuse.config import Training, UNetConfig
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Scan
-from radiffuse.engine.loop import _optimizer
+from radiffuse.engine.step import new_optimizer
 from radiffuse.inference.members import Member, one_pass
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.unet import UNet
@@ -84,7 +84,7 @@ class Step:
         parameters = self.network.parameters()
         training = Training(learning_rate=1e-4)
         self.optimizer = (
-            _optimizer(self.network, training)
+            new_optimizer(self.network, training)
             if self.own
             else torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
         )

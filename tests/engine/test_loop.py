@@ -14,9 +14,10 @@ from radiffuse.config import Machine, Training
 from radiffuse.data.batches import Batch
 from radiffuse.engine.checkpoint import load_newest
 from radiffuse.engine.learning_rate import learning_rate
-from radiffuse.engine.loop import Loss, Trained, train
+from radiffuse.engine.loop import Trained, train
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run, start_run
+from radiffuse.engine.task import Loss
 from radiffuse.errors import InputError, TrainingDiverged
 
 CPU = Machine(accelerator="cpu", precision="32-true")

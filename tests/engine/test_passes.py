@@ -25,10 +25,12 @@ from radiffuse.data.batches import Batch
 from radiffuse.data.views import Views
 from radiffuse.engine.checkpoint import load_newest
 from radiffuse.engine.device import make_fabric
-from radiffuse.engine.loop import Loss, Trained, _gradient, train
+from radiffuse.engine.loop import Trained, train
 from radiffuse.engine.passes import Passes, Undo
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run, start_run
+from radiffuse.engine.step import Step
+from radiffuse.engine.task import Loss
 from radiffuse.errors import InputError, from_surroundings, is_out_of_memory
 from radiffuse.methods.autoencoding import Autoencoding
 from radiffuse.methods.denoising import Denoising
@@ -182,9 +184,10 @@ def test_passes_add_up_to_the_gradient_of_the_step(name: str) -> None:
                 )
         model = fabric.setup(network)
         undo = Undo(network, task)
-        _gradient(fabric, model, task, batches(7), 7, BASE, 4)
+        Step(fabric, task, network, model, None, BASE, Passes(4, "")).gradient(batches(7), 7)
         undo()  # as after a pass that failed
-        loss, _ = _gradient(fabric, model, task, batches(7), 7, BASE, micro)
+        step = Step(fabric, task, network, model, None, BASE, Passes(micro, ""))
+        loss, _ = step.gradient(batches(7), 7)
         found = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
         gradients.append((loss, found))
     for loss, found in gradients[1:]:

@@ -6,12 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from radiffuse.nets import norm as norm_module
 from radiffuse.nets.blocks import convolution
 from radiffuse.nets.norm import Norm, prefers_channel_sums
 
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
+@pytest.fixture
+def at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums per channel are taken for small images as well."""
+    monkeypatch.setattr(norm_module, "MANY", {})
+    monkeypatch.setattr(norm_module, "KEPT", 0)
+
+
+@pytest.mark.usefixtures("at_any_size")
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("modulated", [True, False])
 @pytest.mark.parametrize(
@@ -57,6 +66,7 @@ def test_groups_divide_the_channels(channels: int, groups: int) -> None:
     assert Norm(channels, 32).num_groups == groups
 
 
+@pytest.mark.usefixtures("at_any_size")
 @pytest.mark.parametrize("modulated", [True, False])
 @pytest.mark.parametrize(
     ("shape", "dtype", "tolerance"),
@@ -101,9 +111,20 @@ def test_norm_into_a_convolution_equals_both(
         assert float((a - b).norm() / b.norm()) < tolerance
 
 
+@pytest.mark.usefixtures("at_any_size")
 def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
     x = torch.randn(2, 32, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
         Norm(32, 8).into(convolution(2, 32, 32, 3), x)
     assert [t.data_ptr() for t in kept if t.shape == x.shape] == [x.data_ptr()]
+
+
+@pytest.mark.parametrize(
+    ("side", "dtype", "summed"),
+    [(64, torch.float32, False), (66, torch.float32, True), (46, torch.bfloat16, True)],
+)
+def test_small_images_take_the_native_kernel(side: int, dtype: torch.dtype, summed: bool) -> None:
+    x = torch.empty(1, 32, side, side, dtype=dtype).to(memory_format=torch.channels_last)
+    assert prefers_channel_sums(x) is summed
+    assert not prefers_channel_sums(x.contiguous())

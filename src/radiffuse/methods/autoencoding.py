@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..config import AutoencoderSettings
 from ..data.batches import Batch
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.latent import Autoencoder, build_autoencoder
 
 SCALE_IMAGES = 512

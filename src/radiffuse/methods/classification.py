@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..data.class_batches import Item
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..evaluation.classification import auroc_by_class
 from ..nets.classifier import Classifier
 

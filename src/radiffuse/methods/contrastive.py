@@ -17,8 +17,8 @@ from torch.nn import functional
 from ..config import Contrast, UNetConfig
 from ..data.batches import Batch
 from ..data.crops import CropPairs, same_voxels
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.embedder import VoxelEmbedder
 from ..nets.unet import UNet
 

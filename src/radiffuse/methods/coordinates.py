@@ -29,9 +29,10 @@ from ..data.crops import (
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..distributed import mean_over_ranks, world_size
-from ..engine.loop import Loss, train
+from ..engine.loop import train
 from ..engine.random import StepRandom
 from ..engine.run import Run, start_run
+from ..engine.task import Loss
 from ..errors import InputError
 from ..files import write_atomic
 from ..inference.coordinates import coordinate_map

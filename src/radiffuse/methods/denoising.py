@@ -17,8 +17,8 @@ from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
 from ..distributed import gather
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..nets.unet import UNet

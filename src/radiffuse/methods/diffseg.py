@@ -6,8 +6,9 @@ import torch
 
 from ..config import DiffSeg, resolve_network
 from ..data.plan import Plan
-from ..engine.loop import Task, train
+from ..engine.loop import train
 from ..engine.run import Run, start_run
+from ..engine.task import Task
 from ..errors import InputError
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.registry import load_network, save_network

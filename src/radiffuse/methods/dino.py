@@ -16,8 +16,8 @@ from ..config import DinoSettings
 from ..data.batches import Batch
 from ..data.views import Views
 from ..distributed import gather
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.dino import DinoNetwork, trained_encoder
 
 

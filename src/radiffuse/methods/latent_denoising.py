@@ -17,8 +17,8 @@ from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
 from ..data.features import LatentBatch
 from ..distributed import gather
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 
 QUARTERS = 4
 """The log has the loss by quarter of the timesteps."""

@@ -20,8 +20,8 @@ from ..core.masks import logits_to_x_start, mask_to_x_start
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
 from ..distributed import gather
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..inference.mask_sampler import MaskSampler
 from ..nets.mask_denoiser import MaskDenoiser
 from .segmentation import logged, mean_dice

@@ -20,8 +20,9 @@ from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared
 from ..engine.device import local_fabric
-from ..engine.loop import Task, train
+from ..engine.loop import train
 from ..engine.run import Run, start_run
+from ..engine.task import Task
 from ..errors import InputError
 from ..files import write_atomic
 from ..inference.draw import draw_images

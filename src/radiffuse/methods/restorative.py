@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..config import UNetConfig
 from ..data.batches import Batch
 from ..data.corruption import corrupt
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.unet import UNet
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..config import IGNORE, Losses
 from ..core.losses import cross_entropy, dice_scores, segmentation_loss
 from ..data.batches import Batch
-from ..engine.loop import Loss
 from ..engine.random import StepRandom
+from ..engine.task import Loss
 from ..nets.probe import ProbedNetwork
 
 VALIDATION_BATCH = 16

@@ -18,6 +18,10 @@ BLOCK = 1 << 17
 """Numbers that are worked on together: a few float32 copies of them stay in the cache of a core (1 to 2 MiB)."""
 LANE = 512
 """Numbers of a row in the inner loops: several positions of few channels are taken for one."""
+MANY = {torch.float32: 1 << 17, torch.bfloat16: 1 << 16}
+"""Numbers above which sums per channel beat the native kernel, measured; below, the calls cost more than the work."""
+KEPT = 1 << 19
+"""Numbers above which what a convolution reads is computed again rather than kept."""
 
 
 class Norm(nn.GroupNorm):
@@ -81,7 +85,7 @@ class Norm(nn.GroupNorm):
             scale: (B, C) or None.
             shift: (B, C), given with ``scale``.
         """
-        if not (prefers_channel_sums(x) and torch.is_grad_enabled()):
+        if not (prefers_channel_sums(x) and x.numel() > KEPT and torch.is_grad_enabled()):
             return cast(Tensor, convolution(self(x, scale, shift)))
         result = _NormConvolution.apply(  # type: ignore[no-untyped-call]
             x, *self._gain_and_offset(x, scale, shift), convolution.weight, convolution.bias,
@@ -109,11 +113,13 @@ class Norm(nn.GroupNorm):
 
 
 def prefers_channel_sums(x: Tensor) -> bool:
-    """Whether the native kernels are slow for ``x``: eager, on the CPU, in channels-last order.
+    """Whether the native kernels are slow for ``x``: eager, on the CPU, in channels-last order, not small.
 
     There the native backward of bfloat16 takes up to fifty times as long as in contiguous order.
     """
     if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    if x.numel() <= MANY.get(x.dtype, 0):
         return False
     order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     return x.is_contiguous(memory_format=order) and not x.is_contiguous()
