@@ -238,6 +238,14 @@ STAGES = " ".join(
     f"--{stage}.training.steps 3 --{stage}.training.batch_size 4 --{stage}.training.checkpoint_every 1"
     for stage in ("dino", "vae")
 )
+
+
+def _inside(group: str) -> str:
+    """The same settings as a group of another command."""
+    words = f"{TRAIN} {CPU}".replace("--", f"--{group}.")
+    return f"{words} --{group}.plan.size 32,32"
+
+
 COMMANDS = {
     "anatomy": "anatomy chest --count 12 --size 64,64 --seed 5 --out out",
     "prepare": f"pretrain many --out out {NET} --size 32,32 --steps 1 --batch-size 2 {CPU}",
@@ -255,6 +263,14 @@ COMMANDS = {
     ),
     "generate": f"generate synth --strategy variation --count 6 --batch 2 --steps 2 --out out {CPU}",
     "classify": f"classify classes --out out {ALL}",
+    "study": (
+        f"study labelled --from pre --methods scratch,finetune --labels 2 --draws 1 --out out {_inside('finetune')} "
+        f"{NET.replace('--', '--finetune.')}"
+    ),
+    "augment": (
+        "augment classes --with synth --ratios 0,1 --pools 8 --draws 1 --samples 10 --out out "
+        f"--drawing.strategy variation --drawing.steps 2 --drawing.batch 2 {_inside('classify')}"
+    ),
     "predict": f"predict seg labelled --out out {CPU} --confidence",
     "evaluate": "evaluate masks labelled --out out",
     "report": "report seg",
@@ -262,7 +278,8 @@ COMMANDS = {
 """A command of each kind; ``NEEDS`` says what lies in its working folder."""
 NEEDS = {
     **dict.fromkeys(("pretrain", "restorative", "contrastive", "coordinates"), ("films",)),
-    **dict.fromkeys(("finetune", "probe"), ("labelled", "pre")),
+    **dict.fromkeys(("finetune", "probe", "study"), ("labelled", "pre")),
+    "augment": ("synth", "classes"),
     **dict.fromkeys(("synthesize", "classify"), ("classes",)),
     "anatomy": (),
     "prepare": ("many",),

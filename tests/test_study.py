@@ -16,6 +16,7 @@ from conftest import TINY
 from radiffuse.config import Study
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
+from radiffuse.files import locked
 from radiffuse.study_runs import variants
 
 FINETUNE = {
@@ -76,6 +77,8 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
     radiffuse.study(**chosen)
     assert (out / "results.csv").read_bytes() == before
+    with locked(out), pytest.raises(InputError, match="in use by another process"):
+        radiffuse.study(**chosen)
 
 
 def test_a_killed_study_goes_on(

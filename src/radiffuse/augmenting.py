@@ -27,7 +27,7 @@ from .engine.run import Run
 from .errors import InputError
 from .evaluation.classification import CrossedBootstrap
 from .evaluation.statistics import Interval
-from .files import read_yaml, write_atomic, write_json
+from .files import locked, make_folder, read_yaml, write_atomic, write_json
 from .methods.classify import class_names, class_splits, classify, read_classes
 from .reports.augment import write_augment_report
 from .settings import completed, to_dict
@@ -89,39 +89,41 @@ def augment(settings: Augment) -> Path:
     splits = class_splits(dataset, base)
     for pool in settings.pools:
         splits.budget(pool, 0)
-    _refuse_other(settings, out / "augment.yaml")
-    write_atomic(out / "augment.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
-    warnings = _seen_by_generator(settings, dataset, splits)
-    frames = []
-    for pool, arm, draw in _parts(settings):
-        folders = settings.with_run
-        if arm.ratio and (run := _generator(settings)) is not None:
-            folders = (str(_drawn(settings, run, dataset, splits, pool, draw)),)
-        run_folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
-        if not (run_folder / "model" / "config.json").is_file():
-            classify(
-                replace(
-                    base,
-                    out=str(run_folder),
-                    labels=pool,
-                    draw=draw,
-                    with_run=folders if arm.ratio else (),
-                    ratio=arm.ratio,
-                    real=arm.real,
+    make_folder(out)
+    with locked(out):
+        _refuse_other(settings, out / "augment.yaml")
+        write_atomic(out / "augment.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
+        warnings = _seen_by_generator(settings, dataset, splits)
+        frames = []
+        for pool, arm, draw in _parts(settings):
+            folders = settings.with_run
+            if arm.ratio and (run := _generator(settings)) is not None:
+                folders = (str(_drawn(settings, run, dataset, splits, pool, draw)),)
+            run_folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
+            if not (run_folder / "model" / "config.json").is_file():
+                classify(
+                    replace(
+                        base,
+                        out=str(run_folder),
+                        labels=pool,
+                        draw=draw,
+                        with_run=folders if arm.ratio else (),
+                        ratio=arm.ratio,
+                        real=arm.real,
+                    )
                 )
+            frame = pd.read_csv(
+                run_folder / "test.csv", dtype={"case": str, "group": str, "class": str}
             )
-        frame = pd.read_csv(
-            run_folder / "test.csv", dtype={"case": str, "group": str, "class": str}
-        )
-        for name, value in (("draw", draw), ("arm", arm.name), ("pool", pool)):
-            frame.insert(0, name, value)
-        frames.append(frame)
-    results = pd.concat(frames)
-    write_atomic(out / "results.csv", results.to_csv(index=False))
-    summary = summarize(results, class_names(dataset), samples=settings.samples)
-    write_atomic(out / "summary.csv", summary.to_csv(index=False))
-    write_json(out / "warnings.json", warnings)
-    print(f"report: {write_augment_report(out)}")
+            for name, value in (("draw", draw), ("arm", arm.name), ("pool", pool)):
+                frame.insert(0, name, value)
+            frames.append(frame)
+        results = pd.concat(frames)
+        write_atomic(out / "results.csv", results.to_csv(index=False))
+        summary = summarize(results, class_names(dataset), samples=settings.samples)
+        write_atomic(out / "summary.csv", summary.to_csv(index=False))
+        write_json(out / "warnings.json", warnings)
+        print(f"report: {write_augment_report(out)}")
     return out
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from .distributed import rank
-from .errors import InputError, RadiffuseError, from_surroundings, is_out_of_memory
+from .errors import InputError, RadiffuseError, RunError, from_surroundings, is_out_of_memory
 
 MOST_YAML = 2**20
 """Bytes of the largest YAML file that is read."""
+SUMS = "SHA256SUMS"
+"""Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
 PARTIAL = ".part"
 """How the name of a file or folder ends that is not complete yet; it also begins with a dot."""
 
@@ -169,7 +171,12 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def end_last_line(path: Path) -> None:
@@ -226,6 +233,52 @@ def sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path, **others: str) -> None:
+    """Write the hashes of all files of a folder into its ``SHA256SUMS``.
+
+    Args:
+        folder: Complete but for ``others``.
+        **others: Text of files that are written after it, by name, ``_`` for the dot.
+    """
+    if rank() > 0:
+        return
+    later = {name.replace("_", "."): text.encode("utf-8") for name, text in others.items()}
+    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in later.items()}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (*hashes, SUMS) and not path.name.startswith("."):
+            hashes[name] = sha256(path)
+    lines = [f"{value}  {name}\n" for name, value in sorted(hashes.items())]
+    write_atomic(folder / SUMS, "".join(lines))
+
+
+def verify_sums(folder: Path, *names: str) -> None:
+    """Compare files with ``SHA256SUMS``, where the folder has one.
+
+    Args:
+        folder: Of the files.
+        *names: Which to compare; none: all that are listed and there.
+
+    Raises:
+        RunError: A file is not what was written.
+    """
+    path = folder / SUMS
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        value, _, name = line.partition("  ")
+        file = folder / name
+        inside = file.resolve().is_relative_to(folder.resolve())
+        if (names and name not in names) or not inside or not file.is_file():
+            continue
+        if sha256(file) != value:
+            raise RunError(
+                file,
+                f"is damaged: it does not match {SUMS}",
+                "Restore it from a copy, or train again",
+            )
 
 
 def reserve(file: IO[bytes], path: Path, size: int) -> None:

@@ -24,11 +24,11 @@ from .data.splits import Splits, load_splits
 from .engine.run import Run
 from .errors import InputError
 from .evaluation.scoring import score_with
-from .files import read_yaml, write_atomic
+from .files import locked, make_folder, read_yaml, write_atomic, write_json
 from .methods.common import read_dataset
 from .reports.study import write_study_report
 from .settings import completed, to_dict
-from .study_runs import METHODS, PRETRAINED, StudyRuns, variants
+from .study_runs import METHODS, PRETRAINED, StudyRuns, Variant, variants
 
 OUTSIDE = ("nnunet",)
 """Methods that another program trains; radiffuse compare adds their scores."""
@@ -51,22 +51,22 @@ def study(settings: Study) -> Path:
     dataset, splits = study_cases(settings)
     for labels in settings.labels:
         splits.budget(labels, 0)
-    _refuse_other(settings, out / "study.yaml")
-    write_atomic(out / "study.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
-    runs = StudyRuns(settings, out)
-    source = runs.sources.first()
-    names = [name for part in settings.parts for name in splits.part(part)]
-    for variant in variants(settings):
-        for labels in settings.labels:
-            for draw in range(settings.draws):
-                folder = _scores(settings, variant.name, labels, draw)
-                if not (folder / "cases.csv").exists():
-                    predictor = runs.predictor(variant, labels, draw)
-                    score_with(predictor, dataset, names, folder, settings.tolerance)
-                    write_results(settings)
-    write_results(settings)
-    _write_data(out, dataset, splits, settings, source)
-    return write_study_report(out)
+    make_folder(out)
+    with locked(out):
+        _refuse_other(settings, out / "study.yaml")
+        write_atomic(out / "study.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
+        runs = StudyRuns(settings, out)
+        source = runs.sources.first()
+        names = [name for part in settings.parts for name in splits.part(part)]
+        for variant, labels, draw in _units(settings):
+            folder = _scores(settings, variant.name, labels, draw)
+            if not (folder / "cases.csv").exists():
+                predictor = runs.predictor(variant, labels, draw)
+                score_with(predictor, dataset, names, folder, settings.tolerance)
+                write_results(settings)
+        write_results(settings)
+        _write_data(out, dataset, splits, settings, source)
+        return write_study_report(out)
 
 
 def study_cases(settings: Study) -> tuple[Dataset, Splits]:
@@ -96,6 +96,13 @@ def write_results(settings: Study) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _units(settings: Study) -> Iterator[tuple[Variant, int, int]]:
+    for variant in variants(settings):
+        for labels in settings.labels:
+            for draw in range(settings.draws):
+                yield variant, labels, draw
 
 
 def _scores(settings: Study, method: str, labels: int, draw: int) -> Path:
@@ -184,8 +191,6 @@ def _refuse_other(settings: Study, path: Path) -> None:
 def _write_data(
     out: Path, dataset: Dataset, splits: Splits, settings: Study, source: Run | None
 ) -> None:
-    from .files import write_json
-
     data: dict[str, Any] = {
         "root": str(dataset.root),
         "layout": dataset.layout,

@@ -107,12 +107,12 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize(("optimizer", "log_every"), [("adam", 1), ("adamw", 1), ("adamw", 5)])
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_a_killed_run_ends_bit_for_bit_as_a_straight_one(
-    tmp_path: Path, stop: int, optimizer: str
+    tmp_path: Path, stop: int, optimizer: str, log_every: int
 ) -> None:
-    training = dataclasses.replace(BASE, optimizer=optimizer)  # type: ignore[arg-type]
+    training = dataclasses.replace(BASE, optimizer=optimizer, log_every=log_every)  # type: ignore[arg-type]
     straight = trained(tmp_path / "straight", training)
     with pytest.raises(Killed), start_run(tmp_path / "run", "toy", {}) as run:
         train(Toy(), killing(stop), run, training, CPU)

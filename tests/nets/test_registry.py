@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,7 @@ def test_a_network_comes_back(kind: str, tmp_path: Path) -> None:
     saved = network(kind).to(memory_format=torch.channels_last)
     save_network(saved, tmp_path / "a b")
     assert sorted(p.name for p in (tmp_path / "a b").iterdir()) == [
+        "SHA256SUMS",
         "config.json",
         "model.safetensors",
     ]
@@ -78,6 +81,25 @@ def test_truncated_weights_are_named(keep: int, tmp_path: Path) -> None:
         load_network(tmp_path)
 
 
+@pytest.mark.parametrize("place", [0.5, 0.999])
+def test_a_flipped_bit_is_found(place: float, tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    path = tmp_path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.safetensors: is damaged"):
+        load_network(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_the_standard_tool_reads_the_hashes(tmp_path: Path) -> None:
+    save_network(network("denoiser"), tmp_path)
+    command = ["sha256sum", "--strict", "--check", "SHA256SUMS"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["config.json: OK", "model.safetensors: OK"]
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     save_network(network("denoiser"), tmp_path)
@@ -107,5 +129,8 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     save_network(network("denoiser"), tmp_path)
     save_network(network("segmenter"), tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match=r"model\.safetensors: is damaged: it does not match SHA256"):
+        load_network(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()  # as from another place
     with pytest.raises(RunError, match="does not fit"):
         load_network(tmp_path)

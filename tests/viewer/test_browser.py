@@ -127,7 +127,7 @@ def test_drop_segment_step_and_save(page: Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1000, "height": 640})
     page.click("#tab-segment")
     page.locator(".scan[aria-current=true]").wait_for()
-    drop(page, "<i>name</i>.png", files.film_bytes(tmp_path))
+    drop(page, "<i>name.png", files.film_bytes(tmp_path))
     expect(page.locator(".layers h2")).to_contain_text("name")
     assert page.locator(".layers h2 i, .scans i").count() == 0
     assert colored(page) == 0

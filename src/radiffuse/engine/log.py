@@ -23,9 +23,18 @@ class Log:
         start: Steps that are done.
         training: Number of steps, and which trackers.
         main: Whether this process writes.
+        unwritten: What ``unwritten`` gave at the checkpoint from which the run goes on.
     """
 
-    def __init__(self, run: Run, start: int, training: Training, *, main: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        start: int,
+        training: Training,
+        *,
+        main: bool,
+        unwritten: Mapping[str, Any] | None = None,
+    ) -> None:
         self.main = main
         self.total = training.steps
         self.path = run.folder / "log.jsonl"
@@ -33,8 +42,11 @@ class Log:
         self.began = time.monotonic()
         self.start = start
         self.images = 0
-        self.values: list[float] = []
-        self.terms: dict[str, list[float]] = {}
+        before = unwritten or {}
+        self.values: list[float] = list(before.get("values", ()))
+        self.terms: dict[str, list[float]] = {
+            k: list(v) for k, v in before.get("terms", {}).items()
+        }
         self.mirrors: list[Mirror] = []
         if main:
             run.folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +87,11 @@ class Log:
         """A row of scores."""
         if self.main:
             self._append({"step": step, "validation": dict(scores)})
+
+    @property
+    def unwritten(self) -> dict[str, Any]:
+        """Steps since the last row, as JSON: a run that goes on from here writes the same next row."""
+        return {"values": self.values, "terms": self.terms}
 
     def close(self) -> None:
         """Let the trackers finish."""

@@ -104,7 +104,8 @@ def train(
         passes.size, passes.shrunk = int(found.info["micro_batch"]), True
     take = Step(fabric, task, network, model, optimizer, training, passes)
     start = found.step if found is not None else 0
-    log = Log(run, start, training, main=fabric.global_rank == 0)
+    unwritten = found.info.get("log") if found is not None else None
+    log = Log(run, start, training, main=fabric.global_rank == 0, unwritten=unwritten)
     began = time.monotonic()
     model.train()
     for step in range(start, training.steps):
@@ -127,11 +128,11 @@ def train(
             _validate(task, average, log, done, fabric.device)
             model.train()
         if done % training.checkpoint_every == 0 and done < training.steps:
-            _save(run, done, take, average)
+            _save(run, done, take, average, log)
     if start < training.steps:
         if training.validate_every:
             _validate(task, average, log, training.steps, fabric.device)
-        _save(run, training.steps, take, average)
+        _save(run, training.steps, take, average, log)
     log.close()
     seconds = time.monotonic() - began
     if sharded:
@@ -160,7 +161,7 @@ def _spatial_dims(network: nn.Module) -> int:
     return 3 if 3 in weights else 2
 
 
-def _save(run: Run, done: int, take: Step, average: AveragedModel) -> None:
+def _save(run: Run, done: int, take: Step, average: AveragedModel, log: Log) -> None:
     """A checkpoint of whole tensors, which rank 0 writes."""
     tensors, info = flatten_optimizer(take.optimizer)
     parts = {
@@ -170,7 +171,7 @@ def _save(run: Run, done: int, take: Step, average: AveragedModel) -> None:
         "task": take.task.state_dict(),
     }
     if run.main:
-        more = {"optimizer": info, "threads": torch.get_num_threads()}
+        more = {"optimizer": info, "threads": torch.get_num_threads(), "log": log.unwritten}
         # A run that is resumed after memory ran out must round as it did before.
         shrunk = {"micro_batch": take.passes.size} if take.passes.shrunk else {}
         save_checkpoint(run.state, Checkpoint(done, parts, more | shrunk))

@@ -20,7 +20,15 @@ import torch
 from ..config import Diffusion
 from ..core.embeddings import Density
 from ..errors import InputError, RunError
-from ..files import read_json, whole_folder, write_atomic, write_json
+from ..files import (
+    json_text,
+    read_json,
+    verify_sums,
+    whole_folder,
+    write_atomic,
+    write_json,
+    write_sums,
+)
 from .dino import Encoder, load_encoder, save_encoder
 from .hub import forget_paths, hush
 from .latent import Autoencoder, ConditionalDenoiser
@@ -110,7 +118,9 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
             {"classes": [{"name": n, "images": synthesizer.counts[n]} for n in names]},
         )
     config = {"kind": KIND, "diffusion": dataclasses.asdict(synthesizer.diffusion)}
-    write_json(folder / "config.json", config)
+    text = json_text(config)
+    write_sums(folder, config_json=text)
+    write_atomic(folder / "config.json", text)
 
 
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
@@ -130,6 +140,7 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise RunError(folder, "is no synthesizer", "Give a run of radiffuse synthesize")
+    verify_sums(folder)
     try:
         options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
         unet = UNet2DConditionModel.from_pretrained(

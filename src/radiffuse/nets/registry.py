@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
-from ..files import read_json, write_atomic, write_json
+from ..files import json_text, read_json, verify_sums, write_atomic, write_sums
 from .coordinates import CoordinateRegressor
 from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser
@@ -118,7 +118,9 @@ def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = N
         dtype: Store floating weights in this type; None: as they are.
     """
     save_weights(network, folder / "model.safetensors", dtype)
-    write_json(folder / "config.json", cast(Saveable, network).to_config())
+    config = json_text(cast(Saveable, network).to_config())
+    write_sums(folder, config_json=config)
+    write_atomic(folder / "config.json", config)
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -159,6 +161,7 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
         network = build(read_json(description))
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(description, f"describes no network ({error})", REMEDY) from None
+    verify_sums(folder, description.name, path.name)
     try:
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
         network.load_state_dict(tensors)

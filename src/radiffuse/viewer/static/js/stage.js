@@ -56,10 +56,14 @@ export class Stage {
       const View = info.dims === 2 ? FilmView : VolumeView;
       this.view = new View(this.host, (found) => this.tell(found));
       await this.view.open(info, buffer, info.name);
+      if (turn !== this.turn) return;
       this.controls();
       this.panel.replaceChildren(el("h2", {}, info.name), this.facts());
       const first = visible || info.layers.filter((l) => l.kind === "mask" || l.kind === "truth").slice(0, 1).map((l) => l.id);
-      for (const layer of info.layers) await this.row(layer, first.includes(layer.id));
+      for (const layer of info.layers) {
+        await this.row(layer, first.includes(layer.id));
+        if (turn !== this.turn) return;
+      }
       if (!info.layers.length) this.panel.append(el("p", { class: "hint" }, "No masks yet. Segment makes one."));
     } catch (error) {
       if (turn === this.turn) this.empty("This scan cannot be shown.");
