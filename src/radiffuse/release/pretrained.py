@@ -17,7 +17,7 @@ from ..reports.card import Licences, card
 
 FILES = (
     "README.md", "config.yaml", "plan.json", "data.json", "model/config.json",
-    "model/model.safetensors",
+    "model/model.safetensors", "model/SHA256SUMS",
 )  # fmt: skip
 """What a published folder holds. It is a run: every command takes it, also as ``--from``."""
 KEPT_OF_DATA = ("cases", "patients", "classes", "licence", "layout")
