@@ -7,28 +7,15 @@ Sources are named in brackets: [paper] the published article, [code] its authors
 readable source, [ours] our choice.
 """
 
-from .acts import (
-    Anatomy,
-    Check,
-    Convert,
-    Coordinates,
-    DiffSeg,
-    Evaluate,
-    Export,
-    Finetune,
-    Info,
-    Predict,
-    Pretrain,
-    Probe,
-    Report,
-    Sample,
-    Study,
-)
 from .classification import Augment, Classify
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .files import Anatomy, Check, Convert, Export, Info, Report
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
+from .pretraining import Coordinates, Pretrain, Sample
 from .quality import Fidelity, Memorization
+from .segmenting import DiffSeg, Evaluate, Finetune, Predict, Probe
+from .studying import Study
 from .synthesis import (
     LATENT_PRESETS,
     AutoencoderSettings,

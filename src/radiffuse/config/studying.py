@@ -1,0 +1,62 @@
+"""Settings of studies of label efficiency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .pretraining import Coordinates, Pretrain
+from .segmenting import DiffSeg, Finetune, Probe
+from .types import POSITIONAL, Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Compare methods at several label budgets on the same splits, network and budget of training."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Study folder. The same command again goes on where it stopped."""
+    unlabelled: str | None = None
+    """Images to pre-train on; not needed with ``--from``."""
+    from_run: str | None = None
+    """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
+    methods: tuple[str, ...] = ("scratch", "finetune")
+    """Any of scratch, dynunet, finetune, pixel, ddep, generated; diffusion, guided, restorative, contrastive: ways of
+    pre-training, put to use as ``probe`` says; the strategies of diffseg, from scratch or, as in recycle+pretrained,
+    from the pre-trained run; ensemble."""
+    probe: tuple[str, ...] = ()
+    """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
+    given. Several add methods named guided@linear."""
+    labels: Ints = (1, 2, 5, 10)
+    """Label budgets."""
+    draws: int = 3
+    """Random draws of the labelled cases per budget; the draw is the seed of the training too."""
+    reference: str = "scratch"
+    """The method that the others are compared with."""
+    timesteps: Ints = (0,)
+    """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
+    weights: tuple[str, ...] = ("average",)
+    """Pre-trained weights to try: average, raw, or both."""
+    pools: Ints = ()
+    """Numbers of unlabelled images, beside all of them, to pre-train on; adds methods named finetune@n=500."""
+    samplers: tuple[str, ...] = ("ddpm",)
+    """Reverse processes to try with mask diffusion; more than one adds methods named recycle@ddim."""
+    ensemble: tuple[str, ...] = ("none", "recycle")
+    """Methods whose probabilities the method ``ensemble`` averages."""
+    generated: int = 200
+    """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
+    pretrain: Pretrain = Pretrain()
+    """Settings of the pre-training; its data and out are set by the study."""
+    coordinates: Coordinates = Coordinates()
+    """Settings of the regressor that guides; its data, out and plan are set by the study."""
+    probing: Probe = Probe()
+    """Settings of every probing; its ``sweep`` adds methods named guided@t=30."""
+    finetune: Finetune = Finetune()
+    """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
+    diffseg: DiffSeg = DiffSeg()
+    """Settings of every mask diffusion; data, out, from_run, labels, draw, strategy and split are set by the study."""
+    tolerance: float = 2.0
+    """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
+    parts: tuple[str, ...] = ("test",)
+    """Which cases to score: test, or validation while tuning."""
