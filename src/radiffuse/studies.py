@@ -29,6 +29,7 @@ from .methods.common import read_dataset
 from .reports.study import write_study_report
 from .settings import completed, to_dict
 from .study_runs import METHODS, PRETRAINED, StudyRuns, Variant, variants
+from .study_sources import SYNTHETIC
 
 OUTSIDE = ("nnunet",)
 """Methods that another program trains; radiffuse compare adds their scores."""
@@ -143,11 +144,15 @@ def _verify(settings: Study) -> None:
             "needs a pre-trained network",
             "Give images with --unlabelled, or a run with --from",
         )
-    for method in ("ddep", "guided", "restorative", "contrastive"):
+    for method in ("ddep", "guided", "restorative", "contrastive", "synthetic-unlabelled"):
         if method in settings.methods and not settings.unlabelled:
             raise InputError(
                 f"--methods {method}", "trains on unlabelled images", "Give --unlabelled"
             )
+    if any(method in SYNTHETIC for method in settings.methods) and not settings.synthetic:
+        raise InputError(
+            "--methods synthetic-...", "needs synthetic images", "Give folders with --synthetic"
+        )
     if settings.pools and (settings.from_run or not settings.unlabelled):
         raise InputError(
             "--pools", "are pre-trained on here", "Give images with --unlabelled, and no --from"
@@ -175,7 +180,16 @@ def _refuse_other(settings: Study, path: Path) -> None:
     before = completed("study", read_yaml(path))
     now = to_dict(settings)
     groups = ("pretrain", "coordinates", "finetune", "probing", "diffseg")
-    for key in ("data", "unlabelled", "from_run", "parts", "tolerance", "ensemble", *groups):
+    for key in (
+        "data",
+        "unlabelled",
+        "synthetic",
+        "from_run",
+        "parts",
+        "tolerance",
+        "ensemble",
+        *groups,
+    ):
         old, new = before.get(key), now[key]
         if key in groups:
             old, new = (

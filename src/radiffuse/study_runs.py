@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from .config import DiffSeg, Finetune, Split, Strategy, Study
+from .data.prepare import cache_folder
+from .data.provenance import parents_of
+from .data.splits import load_splits
 from .engine.run import Run
 from .inference.members import Overrides
 from .inference.predictor import Predictor
+from .methods.common import read_dataset, with_more
 from .methods.diffseg import diffseg
 from .methods.finetune import finetune
-from .methods.generated import write_generated
+from .methods.generated import write_generated, write_labelled
 from .methods.probe import probe
 from .study_sources import (
     DENOISED,
@@ -163,6 +167,11 @@ class StudyRuns:
             return finetune(dataclasses.replace(base, from_run=str(decoder.folder)))
         if variant.method == "generated":
             return self._generated(base, source)
+        if variant.method == "synthetic-unlabelled":
+            enlarged = self.sources.enlarged()
+            return finetune(dataclasses.replace(base, from_run=str(enlarged.folder)))
+        if variant.method == "synthetic-labelled":
+            return self._synthetic(base, source)
         method = cast(Literal["finetune", "pixel"], variant.method)
         return finetune(dataclasses.replace(base, from_run=str(source.folder), method=method))
 
@@ -228,6 +237,27 @@ class StudyRuns:
             if variant.method.endswith(PLUS):
                 base = dataclasses.replace(base, from_run=str(source.folder))
         return diffseg(base)
+
+    def _synthetic(self, base: Finetune, source: Run) -> Run:
+        """Label the synthetic images with the fine-tuned network of this draw, train on them and on the real ones."""
+        assert base.labels is not None
+        settings = self.settings
+        real = read_dataset(base.data, base.reader).labelled
+        splits = load_splits(real, base.split, cache_folder(base.reader.cache), base.draw)
+        kept = {*splits.validation, *splits.test}
+        held = {case.group for case in real if case.name in kept}
+        films = read_dataset(settings.synthetic[0], base.reader)
+        films = with_more(films, settings.synthetic[1:], base.reader)
+        data = write_labelled(
+            films.filter(lambda case: not parents_of(case) & held),
+            self.run(Variant("finetune", base.timestep, base.weights), base.labels, base.draw),
+            self.out / "synthetic" / f"{base.labels}-{base.draw}",
+            reader=base.reader,
+            machine=base.machine,
+        )
+        return finetune(
+            dataclasses.replace(base, from_run=str(source.folder), with_run=(str(data),))
+        )
 
     def _generated(self, base: Finetune, source: Run) -> Run:
         """Label images of the denoiser with the fine-tuned network of this draw, train on them."""

@@ -18,7 +18,9 @@ PRETRAININGS = ("diffusion", "guided", "restorative", "contrastive")
 """Ways of pre-training that a study compares; ``diffusion`` is what its other methods start from, too."""
 PLUS = "+pretrained"
 """Ending of the name of a strategy that starts from the denoiser."""
-DENOISED = ("finetune", "pixel", "ddep", "generated")
+SYNTHETIC = ("synthetic-unlabelled", "synthetic-labelled")
+"""Methods that use the synthetic images of ``--synthetic``."""
+DENOISED = ("finetune", "pixel", "ddep", "generated", *SYNTHETIC)
 """Other methods that need the denoiser."""
 
 
@@ -36,6 +38,7 @@ class StudySources:
         self.denoiser = functools.cache(self._denoiser)
         self.decoder = functools.cache(self._decoder)
         self.pretrained = functools.cache(self._pretrained)
+        self.enlarged = functools.cache(self._enlarged)
 
     def first(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""
@@ -53,6 +56,10 @@ class StudySources:
             return None
         limit = self.settings.pretrain.limit if pool is None else pool
         return self._pretrain("pretrain" if pool is None else f"pretrain-{pool}", limit=limit)
+
+    def _enlarged(self) -> Run:
+        """The denoiser that saw the synthetic images as well, in as many steps."""
+        return self._pretrain("pretrain-synthetic", with_run=self.settings.synthetic)
 
     def _pretrained(self, name: str) -> Run:
         """The run of one of ``PRETRAININGS``."""

@@ -126,5 +126,18 @@ def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
 )
 def test_small_images_take_the_native_kernel(side: int, dtype: torch.dtype, summed: bool) -> None:
     x = torch.empty(1, 32, side, side, dtype=dtype).to(memory_format=torch.channels_last)
+    x.requires_grad_()
     assert prefers_channel_sums(x) is summed
     assert not prefers_channel_sums(x.contiguous())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_weights_learn_from_what_a_frozen_layer_gives(dims: int) -> None:
+    """There the native backward pass of torch 2.13 ends the process."""
+    x = torch.randn(2, 16, *[8] * dims).to(memory_format=LAYOUTS[dims])
+    norm = Norm(16, 4)
+    norm(x).square().sum().backward()
+    found = [p.grad for p in norm.parameters()]
+    weight, bias = (p.detach().clone().requires_grad_() for p in norm.parameters())
+    F.silu(F.group_norm(x.contiguous(), 4, weight, bias)).square().sum().backward()
+    torch.testing.assert_close(found, [weight.grad, bias.grad], rtol=1e-4, atol=1e-4)

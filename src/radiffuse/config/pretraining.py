@@ -45,6 +45,9 @@ class Pretrain:
     """Settings of the contrastive objective."""
     from_run: str | None = None
     """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
+    with_run: tuple[str, ...] = ()
+    """``--with``: further folders of images to learn from, such as synthetic ones of radiffuse generate. ``--limit``
+    does not count them, and none is held out for validation."""
     coordinates: str | None = None
     """Run of radiffuse coordinates: the network sees body coordinates of the clean image beside the noised one (Li et
     al. 2025); its plan is taken over. None: not guided."""

@@ -34,6 +34,9 @@ class Finetune:
     """Which weights of the pre-trained run to start from."""
     loss: Losses = Losses()
     """Cross-entropy [related]; Dice beside it as an option."""
+    with_run: tuple[str, ...] = ()
+    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
+    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
     split: Split = Split()
     """How cases are parted into training pool, validation and test."""
     network: Network = Network()
@@ -95,6 +98,9 @@ class Probe:
     """Which weights of the pre-trained run to freeze."""
     loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
     """[related] cross-entropy and Dice."""
+    with_run: tuple[str, ...] = ()
+    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
+    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
     split: Split = Split()
     """How cases are parted into training pool, validation and test."""
     training: Training = Training(
@@ -151,6 +157,9 @@ class DiffSeg:
     """[code] Dice + 20 focal."""
     sampling: Sampling = Sampling()
     """How masks are drawn, in validation and, unless told otherwise, at prediction. [code] 5 steps."""
+    with_run: tuple[str, ...] = ()
+    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
+    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
     split: Split = Split()
     """How cases are parted into training pool, validation and test."""
     network: Network = Network()

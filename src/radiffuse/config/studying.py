@@ -19,12 +19,15 @@ class Study:
     """Study folder. The same command again goes on where it stopped."""
     unlabelled: str | None = None
     """Images to pre-train on; not needed with ``--from``."""
+    synthetic: tuple[str, ...] = ()
+    """Folders of synthetic images, for the methods synthetic-unlabelled and synthetic-labelled."""
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, dynunet, finetune, pixel, ddep, generated; diffusion, guided, restorative, contrastive: ways of
-    pre-training, put to use as ``probe`` says; the strategies of diffseg, from scratch or, as in recycle+pretrained,
-    from the pre-trained run; ensemble."""
+    """Any of scratch, dynunet, finetune, pixel, ddep, generated; synthetic-unlabelled: pre-trained on ``--synthetic``
+    as well; synthetic-labelled: fine-tuned also on those, as the fine-tuned network of the draw labels them; diffusion,
+    guided, restorative, contrastive: ways of pre-training, put to use as ``probe`` says; the strategies of diffseg,
+    from scratch or, as in recycle+pretrained, from the pre-trained run; ensemble."""
     probe: tuple[str, ...] = ()
     """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
     given. Several add methods named guided@linear."""

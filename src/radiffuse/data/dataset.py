@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import InputError
+
 PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
 """What a data set says of a finding; what it does not tell is unknown, which is neither of these."""
 
@@ -90,6 +92,26 @@ class Dataset:
     def filter(self, keep: Callable[[Case], bool]) -> Dataset:
         """The same data set with the cases for which ``keep`` is true."""
         return replace(self, cases=tuple(case for case in self.cases if keep(case)))
+
+    def joined(self, other: Dataset) -> Dataset:
+        """With the cases of another data set behind its own.
+
+        Raises:
+            InputError: A name is in both, or the channels are others.
+        """
+        if other.channels != self.channels:
+            raise InputError(
+                other.root,
+                f"has the channels {', '.join(other.channels)}, {self.root} has {', '.join(self.channels)}",
+                "Use images of the same channels",
+            )
+        names = {case.name for case in self}
+        for case in other:
+            if case.name in names:
+                raise InputError(
+                    other.root, f"has a case {case.name}, as {self.root} has", "Rename one of them"
+                )
+        return replace(self, cases=(*self.cases, *other.cases))
 
     @property
     def labelled(self) -> Dataset:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .dataset import Dataset
+from .dataset import Case, Dataset
 from .documents import read_json, read_table
 
 TABLE = "provenance.csv"
@@ -46,6 +46,11 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
         parents = tuple(name for name in row.get("parents", "").split("+") if name)
         found[(folder / file).resolve()] = Origin(row.get("strategy", ""), parents)
     return {case.name: found.get(case.images[0].resolve(), Origin()) for case in dataset}
+
+
+def parents_of(case: Case) -> set[str]:
+    """Patients that an image was drawn from, as radiffuse generate writes them; of a real image its own."""
+    return set(case.group.split("+"))
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from ..config import Classify
 from ..data.class_batches import ClassBatches, Item
-from ..data.dataset import Case, Dataset
+from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared, cache_folder
+from ..data.provenance import parents_of
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.device import local_fabric
 from ..engine.loop import train
@@ -218,8 +219,3 @@ def _synthetic(
         order = np.random.default_rng((settings.draw, 24, k)).permutation(len(found))
         chosen += [found[i] for i in order[:wanted]]
     return chosen
-
-
-def parents_of(case: Case) -> set[str]:
-    """Patients that a synthetic film was drawn from, as radiffuse generate writes them."""
-    return set(case.group.split("+"))

@@ -6,7 +6,8 @@ And what every segmentation act does after it: score the cases that were held ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..data.layouts import open_dataset
 from ..data.licence import stated_licence
 from ..data.plan import Plan, find_classes, make_plan
 from ..data.prepare import Prepared, cache_folder, prepare
+from ..data.provenance import parents_of
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine
 from ..engine.run import Run, find_run
@@ -88,6 +90,16 @@ def describe_data(
         "skipped": [{"case": s.case, "reason": s.reason} for s in prepared.skipped],
         "split": {name: list(cases) for name, cases in parts.items()},
     }
+
+
+def described_more(
+    folders: Sequence[str], prepared: Prepared, own: Collection[str]
+) -> dict[str, Any]:
+    """What ``with_more`` added, for data.json; empty where it added nothing."""
+    if not folders:
+        return {}
+    count = sum(case.name not in own for case in prepared.cases)
+    return {"with": [Path(folder).name for folder in folders], "with_cases": count}
 
 
 def find_pretrained(name: str) -> Run:
@@ -165,11 +177,56 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     return dataset.filter(lambda case: case.name in chosen)
 
 
-def hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
-    """Training cases, and names of those held out: whole patients, a small share."""
-    sizes = Counter(case.group for case in prepared.cases)
+def with_more(
+    dataset: Dataset,
+    folders: Sequence[str],
+    reader: Data,
+    *,
+    held: AbstractSet[str] = frozenset(),
+    labelled: bool = False,
+) -> Dataset:
+    """The data set with further images behind its own.
+
+    Args:
+        dataset: The data set.
+        folders: Of the further images.
+        reader: How folders become cases.
+        held: Patients of which none of them may descend.
+        labelled: Take those with a label map alone.
+
+    Raises:
+        InputError: A folder holds none, repeats a name, or has other channels or classes.
+    """
+    for folder in folders:
+        more = read_dataset(folder, reader)
+        if labelled:
+            more = more.labelled
+            if dataset.classes and more.classes and more.classes != dataset.classes:
+                raise InputError(
+                    f"--with {folder}",
+                    f"has the classes {', '.join(more.classes)}, {dataset.root} has {', '.join(dataset.classes)}",
+                    "Use labels of the same classes, in the same order",
+                )
+        if not len(more):
+            problem = "holds no labelled image" if labelled else "holds no image"
+            raise InputError(f"--with {folder}", problem, "See radiffuse check")
+        dataset = dataset.joined(more.filter(lambda case: not parents_of(case) & held))
+    return dataset
+
+
+def hold_out(
+    prepared: Prepared, seed: int, among: AbstractSet[str] | None = None
+) -> tuple[list[int], list[str]]:
+    """Training cases, and names of those held out: whole patients, a small share.
+
+    Args:
+        prepared: The cases.
+        seed: Of the choice.
+        among: Names of cases that may be held out; None: all. No other case descends from a patient held out.
+    """
+    sizes = Counter(case.group for case in prepared.cases if among is None or case.name in among)
     groups = sorted(sizes)
-    wanted = min(VALIDATION_IMAGES, round(len(prepared) * VALIDATION_SHARE))
+    wanted = min(VALIDATION_IMAGES, round(sizes.total() * VALIDATION_SHARE))
     held: set[str] = set()
     count = 0
     for i in np.random.default_rng((seed, 6)).permutation(len(groups)):
@@ -177,7 +234,11 @@ def hold_out(prepared: Prepared, seed: int) -> tuple[list[int], list[str]]:
             break
         held.add(groups[i])
         count += sizes[groups[i]]
-    training = [i for i, case in enumerate(prepared.cases) if case.group not in held]
+    training = [
+        i
+        for i, case in enumerate(prepared.cases)
+        if case.group not in held and not parents_of(case) & held
+    ]
     return training, [case.name for case in prepared.cases if case.group in held]
 
 
@@ -219,24 +280,29 @@ def labelled_data(run: Run, settings: Segments) -> Labelled:
     source = find_pretrained(settings.from_run) if settings.from_run else None
     plan = _segmentation_plan(run, dataset, settings.plan, source)
     used = set(budget) | set(splits.validation)
+    kept = {*splits.validation, *splits.test}
+    held = {case.group for case in dataset if case.name in kept}
+    chosen = dataset.filter(lambda case: case.name in used)
     prepared = prepare_dataset(
-        dataset.filter(lambda case: case.name in used),
+        with_more(chosen, settings.with_run, settings.reader, held=held, labelled=True),
         plan,
         settings.reader,
         settings.machine,
         labelled=True,
     )
     place = {case.name: i for i, case in enumerate(prepared.cases)}
-    run.write_data(
-        describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
-    )
+    described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
+    run.write_data(described | described_more(settings.with_run, prepared, used))
     held_out = [place[name] for name in splits.validation if name in place]
     batches = Batches(
         prepared,
         batch_size=settings.training.batch_size,
         seed=settings.training.seed,
         augmentation=settings.augmentation,
-        indices=[place[name] for name in budget if name in place],
+        indices=[
+            *(place[name] for name in budget if name in place),
+            *(i for name, i in place.items() if name not in used),
+        ],
     )
     return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), source)
 

@@ -1,18 +1,22 @@
-"""Dataset generation: the denoiser draws images, a segmenter labels them, the surest are kept as training data.
+"""Training data out of images without labels: a segmenter labels them, and the surest are kept.
 
-DatasetGAN's idea (Zhang et al. 2021) with a diffusion model; the share that is dropped is theirs, 10 %.
+DatasetGAN's idea (Zhang et al. 2021); the share that is dropped is theirs, 10 %. There a generator draws the images.
+Here the pre-trained denoiser does (``write_generated``), or they are synthetic images of any origin
+(``write_labelled``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..config import Diffusion, Machine
+from ..config import Data, Diffusion, Machine
+from ..data.dataset import Dataset
 from ..data.readers import write_image, write_label
-from ..data.scan import Scan
+from ..data.scan import Array, Scan
 from ..engine.device import local_fabric
 from ..engine.run import Run
 from ..errors import InputError
@@ -20,9 +24,12 @@ from ..files import write_json
 from ..inference.draw import draw_images
 from ..nets.registry import load_network
 from ..settings import from_dict
+from .common import prepare_dataset
 
 DROPPED = 0.1
 """Share of the images, the least certain ones, that is left out."""
+AT_ONCE = 16
+"""Images labelled at once."""
 
 
 def write_generated(
@@ -41,33 +48,74 @@ def write_generated(
     Raises:
         InputError: The runs are three-dimensional, which PNG cannot hold.
     """
-    plan = segmenter.plan
-    if plan.spatial_dims != 2:
-        raise InputError(denoiser.folder, "draws volumes", "Dataset generation works on films")
+    _verify_films(segmenter)
     if (out / "classes.json").exists():
         return out
     fabric = local_fabric(machine)
     diffusion = from_dict(Diffusion, denoiser.config["settings"]["diffusion"])
-    images = draw_images(
-        load_network(denoiser.model).to(fabric.device), diffusion, plan, count=count, seed=seed
-    )
+    network = load_network(denoiser.model).to(fabric.device)
+    images = draw_images(network, diffusion, segmenter.plan, count=count, seed=seed)
+    names = [f"generated-{i:05d}" for i in range(count)]
+    return _write_surest(images, names, segmenter, out, machine)
+
+
+def write_labelled(
+    dataset: Dataset, segmenter: Run, out: Path, *, reader: Data, machine: Machine
+) -> Path:
+    """Label images and write the surest as a data set of pairs (2D), at the size of the segmenter's plan.
+
+    Args:
+        dataset: The images, such as synthetic ones; labels, if any, are not read.
+        segmenter: Segmentation run that labels them.
+        out: Folder for ``images/``, ``labels/`` and ``classes.json``.
+        reader: Where prepared arrays are kept.
+        machine: Device and precision.
+
+    Raises:
+        InputError: The images are volumes, which PNG cannot hold, or cannot be read.
+    """
+    _verify_films(segmenter)
+    if (out / "classes.json").exists():
+        return out
+    prepared = prepare_dataset(dataset, segmenter.plan, reader, machine, labelled=False)
+    images = np.stack([np.asarray(prepared.image(i), np.float32) for i in range(len(prepared))])
+    names = [case.name for case in prepared.cases]
+    return _write_surest(images, names, segmenter, out, machine)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _verify_films(segmenter: Run) -> None:
+    plan = segmenter.plan
+    if plan.spatial_dims != 2 or len(plan.channels) != 1:
+        what = "segments volumes" if plan.spatial_dims == 3 else "segments several channels"
+        raise InputError(segmenter.folder, what, "Labelling synthetic images works on grey films")
+
+
+def _write_surest(
+    images: Array, names: Sequence[str], segmenter: Run, out: Path, machine: Machine
+) -> Path:
+    """Label images (N, 1, H, W) in [-1, 1] and write all but the least certain; ``classes.json`` comes last."""
+    fabric = local_fabric(machine)
     network = load_network(segmenter.model).to(fabric.device).eval()
     labels, doubt = [], []
     with torch.no_grad(), fabric.autocast():
-        for start in range(0, count, 16):
-            batch = torch.from_numpy(images[start : start + 16]).to(fabric.device)
+        for start in range(0, len(images), AT_ONCE):
+            batch = torch.from_numpy(images[start : start + AT_ONCE]).to(fabric.device)
             share = network(batch).float().softmax(1)
             entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
             labels.append(share.argmax(1).cpu().numpy().astype(np.uint8))
             doubt.append(entropy.flatten(1).mean(1).cpu().numpy())
     label, uncertainty = np.concatenate(labels), np.concatenate(doubt)
-    keep = np.sort(np.argsort(uncertainty, kind="stable")[: count - round(count * DROPPED)])
-    for i in keep:
-        film = ((images[i, 0] + 1) * 127.5).round().astype(np.uint8)
+    kept = len(images) - round(len(images) * DROPPED)
+    for i in np.sort(np.argsort(uncertainty, kind="stable")[:kept]):
+        film = ((images[i, 0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
         scan = Scan(film[None])
-        write_image(_ready(out / "images") / f"generated-{i:05d}.png", film, scan)
-        write_label(_ready(out / "labels") / f"generated-{i:05d}.png", label[i], scan)
-    write_json(out / "classes.json", {str(i): name for i, name in enumerate(plan.classes)})
+        write_image(_ready(out / "images") / f"{names[i]}.png", film, scan)
+        write_label(_ready(out / "labels") / f"{names[i]}.png", label[i], scan)
+    classes = {str(i): name for i, name in enumerate(segmenter.plan.classes)}
+    write_json(out / "classes.json", classes)
     return out
 
 

@@ -36,6 +36,7 @@ from ..settings import to_dict
 from .common import (
     VALIDATION_IMAGES,
     describe_data,
+    described_more,
     find_pretrained,
     hold_out,
     limited,
@@ -43,6 +44,7 @@ from .common import (
     prepare_dataset,
     read_dataset,
     verify_size,
+    with_more,
 )
 from .contrastive import VoxelContrast
 from .denoising import DecoderDenoising, Denoising
@@ -65,14 +67,17 @@ def pretrain(settings: Pretrain) -> Run:
     with start_run(settings.out, "pretrain", to_dict(settings), settings.machine) as run:
         dataset = read_dataset(settings.data, settings.reader)
         dataset = limited(dataset, settings.limit, settings.training.seed)
+        own = {case.name for case in dataset}
+        dataset = with_more(dataset, settings.with_run, settings.reader)
         where = _regressor(settings, dataset)
         if where and not (run.folder / "plan.json").exists():
             write_atomic(run.folder / "plan.json", where[1].to_json())
         plan = plan_of(run, dataset, settings.plan, labelled=False)
         verify_size(plan, denoiser_config(settings, plan))
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        training_cases, held_out = hold_out(prepared, settings.training.seed)
-        run.write_data(describe_data(dataset, prepared, {"validation": held_out}))
+        training_cases, held_out = hold_out(prepared, settings.training.seed, own)
+        described = describe_data(dataset, prepared, {"validation": held_out})
+        run.write_data(described | described_more(settings.with_run, prepared, own))
         validation = _validation_images(prepared, held_out, plan)
         batches, pairs = _batches(settings, prepared, plan, training_cases, held_out)
         task = make_task(settings, plan, validation, where[0] if where else None, pairs)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from radiffuse.config import UNetConfig
 
 from .convolution import Convolution2d, Convolution3d
-from .norm import Norm, prefers_channel_sums
+from .norm import Norm, runs_channels_last
 
 Direction = Literal["down", "up"]
 
@@ -177,7 +177,7 @@ def attention_heads(channels: int, head_channels: int) -> int:
 
 def pointwise(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     """A 1x1 convolution, as a matrix product where channels come last: without that, one thread takes a slow path."""
-    if not prefers_channel_sums(x):
+    if not runs_channels_last(x):
         return cast(Tensor, layer(x))
     return F.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
 

@@ -113,13 +113,20 @@ class Norm(nn.GroupNorm):
 
 
 def prefers_channel_sums(x: Tensor) -> bool:
-    """Whether the native kernels are slow for ``x``: eager, on the CPU, in channels-last order, not small.
+    """Whether the native kernels are slow for ``x``, or fail: eager, on the CPU, in channels-last order, not small.
 
-    There the native backward of bfloat16 takes up to fifty times as long as in contiguous order.
+    There the native backward of bfloat16 takes up to fifty times as long as in contiguous order, and that of an ``x``
+    without gradient, such as what a frozen layer gives, ends the process (torch 2.13).
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
+    if not runs_channels_last(x):
         return False
-    if x.numel() <= MANY.get(x.dtype, 0):
+    fails = torch.is_grad_enabled() and not x.requires_grad
+    return fails or x.numel() > MANY.get(x.dtype, 0)
+
+
+def runs_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is worked on eagerly, on the CPU, in channels-last order alone."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
     return x.is_contiguous(memory_format=order) and not x.is_contiguous()

@@ -104,6 +104,8 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
     stated = licences.data or data.get("licence") or NOT_STATED
     purpose = "training" if run.config.get("command") in SEGMENTERS else "pre-training, no labels"
     found = [Source(_plain(Path(str(data.get("root") or "data")).name), purpose, _plain(stated))]
+    for name in data.get("with", ()):
+        found.append(Source(_plain(str(name)), f"further images for {purpose}", NOT_STATED))
     for key, purpose in (("from_run", "start of the weights"), ("coordinates", "guide")):
         name = settings.get(key)
         if not name or run.config.get("command") == key:
