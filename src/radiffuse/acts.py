@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import config
 from .errors import InputError
-from .files import write_atomic
+from .files import locked, remove_partials, write_atomic
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset
@@ -158,6 +159,9 @@ def report(settings: config.Report) -> Path:
     from .reports.study import write_study_report
 
     folder = Path(settings.run)
+    if folder.is_dir():
+        with contextlib.suppress(InputError), locked(folder):  # not where a run is writing
+            remove_partials(folder)
     if (folder / "study.yaml").is_file():
         return write_study_report(folder)
     if (folder / "cases.csv").is_file():

@@ -173,7 +173,7 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
 def _null_text(width: int, folder: Path) -> tuple[Any, Any]:
     """A tokenizer and a text encoder whose answer to any text is the null token, exactly 0.
 
-    The last norm of the text encoder has weight and bias 0. It learns nothing and holds two tokens.
+    All weights of the text encoder are 0. It learns nothing and holds two tokens.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -197,7 +197,6 @@ def _null_text(width: int, folder: Path) -> tuple[Any, Any]:
             pad_token_id=1,
         )
     )
-    for name, weight in encoder.named_parameters():
-        if "final_layer_norm" in name:
-            torch.nn.init.zeros_(weight)
+    for weight in encoder.parameters():
+        torch.nn.init.zeros_(weight)
     return tokenizer, encoder

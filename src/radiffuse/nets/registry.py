@@ -158,7 +158,11 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
         if not file.is_file():
             raise RunError(file, "is missing", "Give a finished run, or train again")
     try:
-        network = build(read_json(description))
+        config = read_json(description)
+        _verify_shapes(config, path)
+        network = build(config)
+    except RunError:
+        raise
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(description, f"describes no network ({error})", REMEDY) from None
     verify_sums(folder, description.name, path.name)
@@ -168,8 +172,30 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
     except RuntimeError:
-        raise RunError(path, f"does not fit {description.name}", REMEDY) from None
+        raise RunError(path, "does not fit config.json", REMEDY) from None
     return network.eval()
+
+
+def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
+    """Compare the weights that a description asks for with those of the file, before memory is taken for them.
+
+    Raises:
+        RunError: They differ.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with torch.device("meta"):
+            wanted = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
+    except (NotImplementedError, RuntimeError):  # a network of others that has to see numbers
+        return
+    try:
+        with safe_open(path, "pt") as file:
+            found = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
+    if found != wanted:
+        raise RunError(path, "does not fit config.json", REMEDY)
 
 
 def _dataclass(cls: type, values: Mapping[str, Any]) -> Any:
