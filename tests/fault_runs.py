@@ -6,6 +6,7 @@ second. It is started by ``Runner``; as a script this file is that server.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -444,25 +446,38 @@ def _cpu(pid: int) -> float:
 
 
 def _one(job: Mapping[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryFile() as output:
-        began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _child(job, output.fileno())
-        hung = False
-        while True:
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
-                break
-            hung = time.monotonic() - began > job["seconds"]
-            if hung or (job["kill_after"] is not None and _cpu(pid) >= job["kill_after"]):
-                os.kill(pid, signal.SIGKILL)
-                _, status, usage = os.wait4(pid, 0)
-                break
-            time.sleep(0.002)
-        output.seek(0)
-        text = output.read().decode("utf-8", "replace")
-    text, _, writes = text.partition("\n#writes ")
+    # A pipe and no file: how long files may be is limited for the child.
+    source, output = os.pipe()
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os.close(source)
+        _child(job, output)
+    os.close(output)
+    heard = bytearray()
+
+    def listen() -> None:
+        while piece := os.read(source, 2**16):
+            heard.extend(piece)
+
+    listener = threading.Thread(target=listen)  # ends with the child, before the next fork
+    listener.start()
+    hung = False
+    while True:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            break
+        hung = time.monotonic() - began > job["seconds"]
+        if hung or (job["kill_after"] is not None and _cpu(pid) >= job["kill_after"]):
+            os.kill(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            break
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what it left running would keep the pipe open
+    listener.join()
+    os.close(source)
+    text, _, writes = heard.decode("utf-8", "replace").partition("\n#writes ")
     return {
         "code": os.waitstatus_to_exitcode(status),
         "cpu": usage.ru_utime + usage.ru_stime,

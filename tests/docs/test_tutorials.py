@@ -23,7 +23,7 @@ LIGHT = {
     "anatomy": ["--size", "32,32"],
     "pretrain": [*TINY, "--size", "32,32", *STEPS],
     "finetune": STEPS,
-    "diffseg": STEPS,
+    "diffseg": ["--training.steps", *STEPS[1:]],
     "sample": ["--count", "2", "--sampler", "ddim"],
     "study": ["--labels", "1", "--draws", "1", "--finetune.training.steps", "2",
               "--finetune.training.batch_size", "2", "--finetune.training.warmup_steps", "0"],
