@@ -1,0 +1,112 @@
+"""Dice by timestep of the probed features, by size of organs: ``python benchmarks/timestep_curve.py STUDY``.
+
+``STUDY`` is a study with non-linear probes on single timesteps (``--probing.sweep``). Writes ``guided-timesteps.csv``,
+for each way of pre-training, size group and timestep the mean Dice with its interval and the paired difference to
+``--peak``, and draws ``docs/images/guided-timesteps.svg``. Groups are thirds of the classes by mean volume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from results import RESULTS, origin, write_table
+
+from radiffuse.evaluation.size_groups import GROUPS, size_groups
+from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
+from radiffuse.reports.palette import SERIES
+from radiffuse.reports.style import styled
+
+FIGURE = RESULTS.parent / "docs" / "images" / "guided-timesteps.svg"
+HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+))?")
+NAMES = {"diffusion": "denoising", "guided": "guided denoising"}
+
+
+def main() -> None:
+    """Read the study, write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--peak", type=int, default=10, help="timestep of the plain heads")
+    parser.add_argument("--command", required=True)
+    given = parser.parse_args()
+    cases = by_group(pd.read_csv(given.study / "results.csv", dtype={"case": str}), given.peak)
+    table = curve(cases, given.peak)
+    write_table(table, origin(given.command), "guided-timesteps.csv")
+    draw(table).savefig(FIGURE, metadata={"Date": None})
+    print(FIGURE)
+
+
+def by_group(results: pd.DataFrame, peak: int) -> pd.DataFrame:
+    """Mean Dice of each case over the classes of a size group.
+
+    Args:
+        results: ``results.csv`` of a study.
+        peak: Timestep of heads whose name has none.
+    """
+    found = results["method"].str.extract(f"^{HEAD.pattern}$")
+    rows = results[found[0].isin(NAMES)].assign(way=found[0], timestep=found[1].fillna(peak))
+    rows = rows.astype({"timestep": int})
+    sizes = rows[rows["truth_voxels"] > 0].groupby("class")["truth_voxels"].mean()
+    rows = rows.assign(size=rows["class"].map(size_groups(sizes.to_dict())))
+    rows = rows[rows["counted"].astype(bool) & rows["size"].notna()]
+    keys = ["way", "size", "timestep", "draw", "case", "group"]
+    return rows.groupby(keys, as_index=False)["dice"].mean()
+
+
+def curve(cases: pd.DataFrame, peak: int) -> pd.DataFrame:
+    """Means with intervals, and differences to the peak with Holm's p over the timesteps of a group."""
+    rows = []
+    for (way, size), part in cases.groupby(["way", "size"]):
+        tests = {}
+        for t, now in part.groupby("timestep"):
+            mean = clustered_mean(now["dice"], draw=list(now["draw"]), group=list(now["group"]))
+            row = {"way": way, "size": size, "timestep": t, "dice": mean.mean,
+                   "low": mean.low, "high": mean.high, "n": mean.n}  # fmt: skip
+            rows.append(row)
+            if t == peak:
+                continue
+            both = now.merge(part[part["timestep"] == peak], on=["draw", "case", "group"])
+            test = clustered_difference(
+                both["dice_x"], both["dice_y"], draw=list(both["draw"]), group=list(both["group"])
+            )
+            tests[t] = test
+            row |= {"difference": test.difference, "difference_low": test.low,
+                    "difference_high": test.high}  # fmt: skip
+        adjusted = dict(zip(tests, holm(t.p_value for t in tests.values()), strict=True))
+        for row in rows:
+            if (row["way"], row["size"]) == (way, size) and row["timestep"] in adjusted:
+                p = float(adjusted[row["timestep"]])
+                row["p_holm"] = p
+                row["above"] = verdict(row["difference_low"], row["difference_high"], p)
+    return pd.DataFrame(rows)
+
+
+@styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each way, a line for each size group."""
+    ways = [way for way in NAMES if way in set(table["way"])]
+    figure = Figure(figsize=(7.6, 3.4))
+    panels = figure.subplots(1, len(ways), sharey=True, squeeze=False)[0]
+    for axes, way in zip(panels, ways, strict=True):
+        for i, size in enumerate(reversed(GROUPS)):
+            rows = table[(table["way"] == way) & (table["size"] == size)].sort_values("timestep")
+            axes.plot(rows["timestep"], rows["dice"], "o-", color=SERIES[i], label=size)
+            axes.vlines(rows["timestep"], rows["low"], rows["high"], color=SERIES[i], alpha=0.6)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(sorted(set(table["timestep"]))))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([str(t) for t in sorted(set(table["timestep"]))])
+        axes.set_xlabel("timestep of 300")
+        axes.set_title(NAMES[way])
+    panels[0].set_ylabel("Dice")
+    panels[0].set_ylim(bottom=0)
+    panels[-1].legend(title="organs", frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
