@@ -53,7 +53,6 @@ def recorded(block: str, folder: Path, log: Path) -> list[list[str]]:
     return [shlex.split(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
 def test_a_tutorial_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
