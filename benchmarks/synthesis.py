@@ -32,10 +32,10 @@ STEPS = (500, 1000, 1500)
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
 COUNT = 350
 DRAWING = {"sampler": "dpm++", "steps": 15, "guidance": 1.0}
-POOLS = {50: 3, 200: 1}
-"""Real films of classification, and draws of them."""
-RATIOS = (1.0, 5.0)
-"""Synthetic films per real one."""
+POOLS = {50: (1.0, 5.0), 200: (1.0, 5.0), 1000: (1.0,)}
+"""Synthetic films per real one, by number of real films of classification."""
+DRAWS = 3
+"""Draws of the real films."""
 CLASSIFIER_STEPS = 300
 COLUMNS = 8
 COMMAND = (
@@ -171,9 +171,9 @@ def _augment(given: argparse.Namespace, pool: int) -> None:
         data=str(given.classes),
         out=str(given.work / f"augment-{pool}"),
         with_run=(str(given.work / "runs" / f"latent-{STEPS[-1]}"),),
-        ratios=RATIOS,
+        ratios=POOLS[pool],
         pools=(pool,),
-        draws=POOLS[pool],
+        draws=DRAWS,
         drawing={"strategy": ("interpolate",), **DRAWING},
         classify={
             "split": vars(_split(given)),
