@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import config
 from .errors import InputError
-from .files import locked, remove_partials, write_atomic
+from .files import sweep, write_atomic
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset
@@ -41,6 +40,7 @@ def anatomy(settings: config.Anatomy) -> Path:
     from .data.procedural import write_dataset
     from .engine.progress import ProgressLine
 
+    sweep(Path(settings.out))
     write_dataset(
         settings.kind,
         Path(settings.out),
@@ -76,6 +76,7 @@ def evaluate(settings: config.Evaluate) -> Path:
 
     truth = open_dataset(Path(settings.truth), settings.reader).labelled
     masks, out = Path(settings.masks), Path(settings.out)
+    sweep(out)
     found = {case.name: path for case in truth if (path := _mask_of(masks, case.name))}
     if not found:
         raise InputError(
@@ -159,9 +160,7 @@ def report(settings: config.Report) -> Path:
     from .reports.study import write_study_report
 
     folder = Path(settings.run)
-    if folder.is_dir():
-        with contextlib.suppress(InputError), locked(folder):  # not where a run is writing
-            remove_partials(folder)
+    sweep(folder)
     if (folder / "study.yaml").is_file():
         return write_study_report(folder)
     if (folder / "cases.csv").is_file():

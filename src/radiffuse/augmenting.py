@@ -27,7 +27,7 @@ from .engine.run import Run
 from .errors import InputError
 from .evaluation.classification import CrossedBootstrap
 from .evaluation.statistics import Interval
-from .files import locked, make_folder, read_yaml, write_atomic, write_json
+from .files import locked, make_folder, read_yaml, remove_partials, write_atomic, write_json
 from .methods.classify import class_names, class_splits, classify, read_classes
 from .reports.augment import write_augment_report
 from .settings import completed, to_dict
@@ -91,6 +91,7 @@ def augment(settings: Augment) -> Path:
         splits.budget(pool, 0)
     make_folder(out)
     with locked(out):
+        remove_partials(out)
         _refuse_other(settings, out / "augment.yaml")
         write_atomic(out / "augment.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
         warnings = _seen_by_generator(settings, dataset, splits)
@@ -100,7 +101,7 @@ def augment(settings: Augment) -> Path:
             if arm.ratio and (run := _generator(settings)) is not None:
                 folders = (str(_drawn(settings, run, dataset, splits, pool, draw)),)
             run_folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
-            if not (run_folder / "model" / "config.json").is_file():
+            if not Run(run_folder).ended:
                 classify(
                     replace(
                         base,

@@ -133,6 +133,13 @@ def remove_partials(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half done, unless another process holds the folder or it cannot be written."""
+    if folder.is_dir():
+        with contextlib.suppress(InputError), locked(folder):
+            remove_partials(folder)
+
+
 @contextlib.contextmanager
 def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
     """Hold a folder alone. The lock ends with the process, however it ends.

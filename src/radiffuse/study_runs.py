@@ -146,7 +146,7 @@ class StudyRuns:
     def run(self, variant: Variant, labels: int, draw: int) -> Run:
         """The trained run of a variant at a budget and draw."""
         folder = self.out / "runs" / f"{variant.trained}-{labels}-{draw}"
-        if (folder / "model" / "config.json").exists():
+        if Run(folder).ended:
             return Run.open(folder)
         if variant.method.removesuffix(PLUS) in STRATEGIES:
             return self._diffseg(variant, labels, draw, folder)

@@ -82,7 +82,7 @@ class StudySources:
         if given:
             return find_pretrained(given)
         folder = self.out / "coordinates"
-        if _finished(folder):
+        if Run(folder).ended:
             return Run.open(folder)
         assert self.settings.unlabelled is not None
         return coordinates(
@@ -98,7 +98,7 @@ class StudySources:
 
     def _pretrain(self, name: str, **changes: object) -> Run:
         folder = self.out / name
-        if _finished(folder):
+        if Run(folder).ended:
             return Run.open(folder)
         assert self.settings.unlabelled is not None
         base = dataclasses.replace(
@@ -127,7 +127,3 @@ def network_settings(run: Run) -> Network:
     """The network of a run as settings."""
     network: Network = from_dict(Network, run.config["settings"]["network"])
     return network
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / "model" / "config.json").exists()

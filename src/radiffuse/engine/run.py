@@ -135,6 +135,11 @@ class Run:
         return (self.model / "config.json").is_file()
 
     @property
+    def ended(self) -> bool:
+        """Whether its act came to its end: the report is the last that it writes."""
+        return self.finished and (self.folder / "report.html").is_file()
+
+    @property
     def main(self) -> bool:
         """Whether this process writes: the only one, or rank 0 of those that train together."""
         return rank() == 0

@@ -19,7 +19,7 @@ from ..evaluation.generation import (
     measure_with_intervals,
     real_floor,
 )
-from ..files import write_atomic, write_json
+from ..files import sweep, write_atomic, write_json
 from ..reports.fidelity import write_fidelity_report
 from .common import read_dataset
 from .judging import Embedded, embedded, open_network, origins_of, shared_images, trained_on
@@ -65,6 +65,7 @@ def fidelity(settings: Fidelity) -> list[dict[str, Any]]:
         import pandas as pd
 
         out = Path(settings.out)
+        sweep(out)
         write_json(out / "warnings.json", warnings)
         write_atomic(out / "fidelity.csv", pd.DataFrame(rows).to_csv(index=False))
         print(f"report: {write_fidelity_report(out)}")

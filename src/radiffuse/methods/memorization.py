@@ -15,7 +15,7 @@ from ..data.provenance import Origin
 from ..data.scan import Array
 from ..errors import InputError
 from ..evaluation.memorization import Nearest, Ruler, correlation, share_below, threshold_of
-from ..files import write_atomic, write_json
+from ..files import sweep, write_atomic, write_json
 from ..inference.embedder import FeatureNetwork
 from ..inference.embedding import fingerprint
 from ..nets.dino import Encoder, load_encoder
@@ -69,6 +69,7 @@ def memorization(settings: Memorization) -> Path:
     table = pd.DataFrame(_rows(real, fake, found, origins, threshold))
     summary = pd.DataFrame(_summary(fake, found, origins, threshold))
     out = Path(settings.out)
+    sweep(out)
     write_atomic(out / "nearest.csv", table.to_csv(index=False))
     apart = pd.DataFrame({"image": others.names, "distance": between.distance})
     write_atomic(out / "real.csv", apart.to_csv(index=False))

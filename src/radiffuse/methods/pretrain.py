@@ -24,7 +24,7 @@ from ..engine.loop import train
 from ..engine.run import Run, start_run
 from ..engine.task import Task
 from ..errors import InputError
-from ..files import write_atomic
+from ..files import sweep, write_atomic
 from ..inference.draw import draw_images
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.embedder import VoxelEmbedder
@@ -198,6 +198,7 @@ def sample(settings: Sample) -> Path:
         seed=settings.seed,
     )
     out = Path(settings.out)
+    sweep(out)
     out.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         if run.plan.spatial_dims == 2:

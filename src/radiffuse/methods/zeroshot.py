@@ -26,7 +26,7 @@ from ..data.transform import image_to_plan, map_to_scan
 from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..errors import InputError
-from ..files import write_atomic, write_json
+from ..files import sweep, write_atomic, write_json
 from ..inference.lungs import name_lungs
 from ..nets.attention import recorded
 from ..nets.pipeline import Synthesizer, load_synthesizer
@@ -63,6 +63,7 @@ def zeroshot(settings: ZeroShot) -> Path:
     synthesizer.to(device)
     dataset = read_dataset(settings.data, settings.reader)
     out = Path(settings.out)
+    sweep(out)
     (out / "segments").mkdir(parents=True, exist_ok=True)
     write_json(out / "classes.json", {str(i): name for i, name in enumerate(LUNGS)})
     line, rows = ProgressLine("segmenting"), []
