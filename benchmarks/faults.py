@@ -114,8 +114,7 @@ def full_disk(bench: Bench, table: Table, rng: random.Random, tries: int) -> Non
 def _full_disk(bench: Bench, name: str, rng: random.Random) -> Result:
     _, straight = bench.reference(name)
     cwd = bench.place(name)
-    data = sum(f.stat().st_size for f in cwd.rglob("*") if f.is_file())
-    whole = sum(f.stat().st_size for f in straight.rglob("*") if f.is_file())
+    data, whole = (sum(map(_room, folder.rglob("*"))) for folder in (cwd, straight))
     with mounted(bench.folder) as (disk, size):
         for path in cwd.iterdir():
             shutil.copytree(path, disk / path.name)
@@ -133,6 +132,11 @@ def _full_disk(bench: Bench, name: str, rng: random.Random) -> Result:
             return "does not finish", second.text
         wrong = differences(bench.result(name, straight), bench.result(name, disk))
         return ("differs", ", ".join(wrong)) if wrong else ("identical", "")
+
+
+def _room(path: Path) -> int:
+    """Bytes that a file or folder takes in a file system of pages of 4 KiB."""
+    return 4096 * (1 + (path.stat().st_size // 4096 if path.is_file() else 0))
 
 
 @contextlib.contextmanager
