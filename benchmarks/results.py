@@ -33,7 +33,7 @@ def origin(command: str) -> dict[str, str]:
 def write_table(table: pd.DataFrame, origin: Mapping[str, str], name: str) -> None:
     """Write a table to ``results/``, rounded, with its origin in every row."""
     small = {
-        column: table[column].map("{:.2g}".format)
+        column: table[column].map("{:.2g}".format, na_action="ignore")
         for column in ("p_value", "p_holm")
         if column in table
     }
