@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
         again = train(Toy(), killing(0), run, BASE, CPU)
     same(first.raw.state_dict(), again.raw.state_dict())
     assert (tmp_path / "run" / "log.jsonl").read_text() == log
+
+
+def test_what_a_kill_left_of_old_checkpoints_goes(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    state = tmp_path / "run" / "state"
+    kept = {path.name for path in state.iterdir()}
+    shutil.copytree(state / max(kept), state / "step-00000001")
+    trained(tmp_path / "run")
+    assert {path.name for path in state.iterdir()} == kept
 
 
 def test_a_longer_run_begins_as_a_shorter_one(tmp_path: Path) -> None:

@@ -71,9 +71,14 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
             f"the checkpoint of step {checkpoint.step} {error.problem}",
             "Free the disk; the same command goes on from the checkpoint before",
         ) from None
+    drop_old(state)
+    return final
+
+
+def drop_old(state: Path) -> None:
+    """Remove all checkpoints but the newest ``KEEP``."""
     for old in _checkpoints(state)[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def load_newest(state: Path) -> Checkpoint | None:

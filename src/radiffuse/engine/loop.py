@@ -19,6 +19,7 @@ from ..errors import InputError, TrainingDiverged
 from ..nets.norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
+    drop_old,
     flatten_optimizer,
     in_order_of_weights,
     load_newest,
@@ -133,6 +134,8 @@ def train(
         if training.validate_every:
             _validate(task, average, log, training.steps, fabric.device)
         _save(run, training.steps, take, average, log)
+    if run.main:
+        drop_old(run.state)  # a kill may have come between the last checkpoint and this
     log.close()
     seconds = time.monotonic() - began
     if sharded:
