@@ -14,7 +14,7 @@ from typing import Literal, cast, get_args
 
 from .config import DiffSeg, Finetune, Split, Strategy, Study
 from .data.prepare import cache_folder
-from .data.provenance import parents_of
+from .data.provenance import descends
 from .data.splits import load_splits
 from .engine.run import Run
 from .inference.members import Overrides
@@ -249,7 +249,7 @@ class StudyRuns:
         films = read_dataset(settings.synthetic[0], base.reader)
         films = with_more(films, settings.synthetic[1:], base.reader)
         data = write_labelled(
-            films.filter(lambda case: not parents_of(case) & held),
+            films.filter(lambda case: not descends(case, held)),
             self.run(Variant("finetune", base.timestep, base.weights), base.labels, base.draw),
             self.out / "synthetic" / f"{base.labels}-{base.draw}",
             reader=base.reader,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
 def parents_of(case: Case) -> set[str]:
     """Patients that an image was drawn from, as radiffuse generate writes them; of a real image its own."""
     return set(case.group.split("+"))
+
+
+def descends(case: Case, patients: Set[str]) -> bool:
+    """Whether an image is of one of these patients, or was drawn from one."""
+    return case.group in patients or not parents_of(case).isdisjoint(patients)
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:

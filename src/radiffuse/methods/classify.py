@@ -14,7 +14,7 @@ from ..data.class_batches import ClassBatches, Item
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepare import Prepared, cache_folder
-from ..data.provenance import parents_of
+from ..data.provenance import descends
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.device import local_fabric
 from ..engine.loop import train
@@ -197,7 +197,7 @@ def _synthetic(
     for folder in settings.with_run:
         dataset = read_dataset(folder, settings.reader)
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        rows = [i for i, case in enumerate(prepared.cases) if not parents_of(case) & held]
+        rows = [i for i, case in enumerate(prepared.cases) if not descends(case, held)]
         sources.append(_Source(prepared, rows))
     counts = Counter(item.target for item in pool)
     chosen = []

@@ -23,7 +23,7 @@ from ..data.layouts import open_dataset
 from ..data.licence import stated_licence
 from ..data.plan import Plan, find_classes, make_plan
 from ..data.prepare import Prepared, cache_folder, prepare
-from ..data.provenance import parents_of
+from ..data.provenance import descends
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine
 from ..engine.run import Run, find_run
@@ -210,7 +210,7 @@ def with_more(
         if not len(more):
             problem = "holds no labelled image" if labelled else "holds no image"
             raise InputError(f"--with {folder}", problem, "See radiffuse check")
-        dataset = dataset.joined(more.filter(lambda case: not parents_of(case) & held))
+        dataset = dataset.joined(more.filter(lambda case: not descends(case, held)))
     return dataset
 
 
@@ -234,11 +234,7 @@ def hold_out(
             break
         held.add(groups[i])
         count += sizes[groups[i]]
-    training = [
-        i
-        for i, case in enumerate(prepared.cases)
-        if case.group not in held and not parents_of(case) & held
-    ]
+    training = [i for i, case in enumerate(prepared.cases) if not descends(case, held)]
     return training, [case.name for case in prepared.cases if case.group in held]
 
 
