@@ -40,6 +40,7 @@ check: $(READY)
 	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")
 
 docs: $(READY)
+	rm -rf docs/reference/api
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 bench: $(READY)
