@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .config import Augment, Generate
+from .config import Augment, Classify, Generate
 from .data.dataset import Case, Dataset
 from .data.splits import Splits
 from .engine.run import Run
 from .errors import InputError
 from .evaluation.classification import CrossedBootstrap
 from .evaluation.statistics import Interval
-from .files import locked, make_folder, read_yaml, remove_partials, write_atomic, write_json
+from .files import locked, make_folder, read_yaml, write_atomic, write_json
 from .methods.classify import class_names, class_splits, classify, read_classes
 from .reports.augment import write_augment_report
 from .settings import completed, to_dict
@@ -91,7 +91,6 @@ def augment(settings: Augment) -> Path:
         splits.budget(pool, 0)
     make_folder(out)
     with locked(out):
-        remove_partials(out)
         _refuse_other(settings, out / "augment.yaml")
         write_atomic(out / "augment.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
         warnings = _seen_by_generator(settings, dataset, splits)
@@ -100,22 +99,7 @@ def augment(settings: Augment) -> Path:
             folders = settings.with_run
             if arm.ratio and (run := _generator(settings)) is not None:
                 folders = (str(_drawn(settings, run, dataset, splits, pool, draw)),)
-            run_folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
-            if not Run(run_folder).ended:
-                classify(
-                    replace(
-                        base,
-                        out=str(run_folder),
-                        labels=pool,
-                        draw=draw,
-                        with_run=folders if arm.ratio else (),
-                        ratio=arm.ratio,
-                        real=arm.real,
-                    )
-                )
-            frame = pd.read_csv(
-                run_folder / "test.csv", dtype={"case": str, "group": str, "class": str}
-            )
+            frame = _tested(base, out, folders, pool, arm, draw)
             for name, value in (("draw", draw), ("arm", arm.name), ("pool", pool)):
                 frame.insert(0, name, value)
             frames.append(frame)
@@ -167,6 +151,20 @@ def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) 
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _tested(
+    base: Classify, out: Path, folders: tuple[str, ...], pool: int, arm: Arm, draw: int
+) -> pd.DataFrame:
+    """Probabilities of the test films by a classifier of an arm, which is trained if it is not there yet."""
+    import pandas as pd
+
+    folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
+    if not Run(folder).ended:
+        synthetic = folders if arm.ratio else ()
+        of_arm = replace(base, with_run=synthetic, ratio=arm.ratio, real=arm.real)
+        classify(replace(of_arm, out=str(folder), labels=pool, draw=draw))
+    return pd.read_csv(folder / "test.csv", dtype={"case": str, "group": str, "class": str})
 
 
 def _parts(settings: Augment) -> Iterator[tuple[int, Arm, int]]:

@@ -137,12 +137,12 @@ def sweep(folder: Path) -> None:
     """Remove what killed writers left half done, unless another process holds the folder or it cannot be written."""
     if folder.is_dir():
         with contextlib.suppress(InputError), locked(folder):
-            remove_partials(folder)
+            pass  # taking it does
 
 
 @contextlib.contextmanager
 def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold a folder alone. The lock ends with the process, however it ends.
+    """Hold a folder alone, cleared of what killed writers left. The lock ends with the process, however it ends.
 
     Args:
         folder: It is there.
@@ -173,6 +173,7 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
             pass
+        remove_partials(folder)
         yield
 
 
@@ -242,23 +243,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_sums(folder: Path, **others: str) -> None:
-    """Write the hashes of all files of a folder into its ``SHA256SUMS``.
+def seal(folder: Path, last: str, value: Any) -> None:
+    """Complete a folder: the hashes of all its files into ``SHA256SUMS``, then a JSON file that marks it as whole.
 
     Args:
-        folder: Complete but for ``others``.
-        **others: Text of files that are written after it, by name, ``_`` for the dot.
+        folder: Complete but for the two.
+        last: Name of the JSON file, which has its hash too.
+        value: What it holds.
     """
     if rank() > 0:
         return
-    later = {name.replace("_", "."): text.encode("utf-8") for name, text in others.items()}
-    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in later.items()}
+    text = json_text(value)
+    hashes = {last: hashlib.sha256(text.encode("utf-8")).hexdigest()}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name not in (*hashes, SUMS) and not path.name.startswith("."):
             hashes[name] = sha256(path)
     lines = [f"{value}  {name}\n" for name, value in sorted(hashes.items())]
     write_atomic(folder / SUMS, "".join(lines))
+    write_atomic(folder / last, text)
 
 
 def verify_sums(folder: Path, *names: str) -> None:

@@ -24,7 +24,7 @@ from .data.splits import Splits, load_splits
 from .engine.run import Run
 from .errors import InputError
 from .evaluation.scoring import score_with
-from .files import locked, make_folder, read_yaml, remove_partials, write_atomic, write_json
+from .files import locked, make_folder, read_yaml, write_atomic, write_json
 from .methods.common import read_dataset
 from .reports.study import write_study_report
 from .settings import completed, to_dict
@@ -54,10 +54,9 @@ def study(settings: Study) -> Path:
         splits.budget(labels, 0)
     make_folder(out)
     with locked(out):
-        remove_partials(out)
         _refuse_other(settings, out / "study.yaml")
         write_atomic(out / "study.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
-        runs = StudyRuns(settings, out)
+        runs = StudyRuns(settings, out, splits.held_patients(dataset))
         source = runs.sources.first()
         names = [name for part in settings.parts for name in splits.part(part)]
         for variant, labels, draw in _units(settings):

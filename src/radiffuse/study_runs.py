@@ -7,15 +7,13 @@ has none of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from .config import DiffSeg, Finetune, Split, Strategy, Study
-from .data.prepare import cache_folder
 from .data.provenance import descends
-from .data.splits import load_splits
 from .engine.run import Run
 from .inference.members import Overrides
 from .inference.predictor import Predictor
@@ -126,11 +124,13 @@ class StudyRuns:
     Args:
         settings: The study.
         out: Its folder.
+        held: Patients from whom nothing may be trained on.
     """
 
-    def __init__(self, settings: Study, out: Path) -> None:
+    def __init__(self, settings: Study, out: Path, held: Set[str]) -> None:
         self.settings = settings
         self.out = out
+        self.held = held
         self.sources = StudySources(settings, out)
 
     def predictor(self, variant: Variant, labels: int, draw: int) -> Predictor:
@@ -242,14 +242,10 @@ class StudyRuns:
         """Label the synthetic images with the fine-tuned network of this draw, train on them and on the real ones."""
         assert base.labels is not None
         settings = self.settings
-        real = read_dataset(base.data, base.reader).labelled
-        splits = load_splits(real, base.split, cache_folder(base.reader.cache), base.draw)
-        kept = {*splits.validation, *splits.test}
-        held = {case.group for case in real if case.name in kept}
         films = read_dataset(settings.synthetic[0], base.reader)
         films = with_more(films, settings.synthetic[1:], base.reader)
         data = write_labelled(
-            films.filter(lambda case: not descends(case, held)),
+            films.filter(lambda case: not descends(case, self.held)),
             self.run(Variant("finetune", base.timestep, base.weights), base.labels, base.draw),
             self.out / "synthetic" / f"{base.labels}-{base.draw}",
             reader=base.reader,

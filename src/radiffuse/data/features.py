@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..distributed import rank, wait_for_main
 from ..errors import InputError
-from ..files import end_last_line, locked, make_folder, remove_partials
+from ..files import end_last_line, locked, make_folder
 from .batches import Batch
 from .prepare import Prepared, Progress, write_blank
 from .scan import Array
@@ -63,7 +63,6 @@ def features(
         return _read(path)
     make_folder(folder)
     with locked(folder, f"{folder} is being computed by another process; waiting for it"):
-        remove_partials(folder)
         _compute(path, prepared, compute, dtype, scheduler, progress)
     wait_for_main()
     return _read(path)

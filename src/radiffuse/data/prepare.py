@@ -25,7 +25,7 @@ import numpy as np
 from ..config import IGNORE
 from ..distributed import rank
 from ..errors import InputError
-from ..files import end_last_line, locked, make_folder, remove_partials, reserve, whole
+from ..files import end_last_line, locked, make_folder, reserve, whole
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
@@ -167,7 +167,6 @@ def prepare(
     make_folder(folder)
     # Runs that start together prepare the same set; one of them does it.
     with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
-        remove_partials(folder)
         return _prepare(folder, dataset, plan, labelled, skip_bad, workers, scheduler, progress)
 
 

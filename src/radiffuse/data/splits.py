@@ -54,6 +54,15 @@ class Splits:
             )
         return self.draws[draw][:labels]
 
+    def held_patients(self, dataset: Dataset) -> set[str]:
+        """Patients of validation and test, from whom nothing may be trained on.
+
+        Args:
+            dataset: The cases that these are the splits of.
+        """
+        held = {*self.validation, *self.test}
+        return {case.group for case in dataset if case.name in held}
+
     def part(self, name: str) -> tuple[str, ...]:
         """Names of the cases of ``train``, ``validation`` or ``test``."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]

@@ -28,7 +28,6 @@ from ..files import (
     make_folder,
     read_json,
     read_yaml,
-    remove_partials,
     write_atomic,
     write_json,
 )
@@ -231,7 +230,6 @@ def _locked(folder: Path, command: str, settings: Mapping[str, Any]) -> Iterator
     with locked(folder):
         if path.exists():
             _refuse_other(Run.open(folder), command, settings)
-        remove_partials(folder)
         content = {
             "command": command,
             "run_version": RUN_VERSION,

@@ -17,7 +17,7 @@ from ..data.workers import each
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
-from ..files import locked, make_folder, read_json, remove_partials, write_json
+from ..files import locked, make_folder, read_json, write_json
 from .dicom_seg import require_highdicom, write_dicom_seg
 from .members import Overrides
 from .predictor import Predictor
@@ -46,7 +46,6 @@ def predict(settings: Predict) -> Path:
     out = Path(settings.out)
     make_folder(out)
     with locked(out):
-        remove_partials(out)
         _all(work, dataset, out, settings)
     return out
 

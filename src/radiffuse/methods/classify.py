@@ -56,7 +56,7 @@ def classify(settings: Classify) -> Run:
         budget = set(splits.budget(settings.labels, settings.draw))
         pool = _items(prepared, budget, classes)
         _verify_pool(pool, classes, settings)
-        held = {case.group for case in dataset if case.name in {*splits.validation, *splits.test}}
+        held = splits.held_patients(dataset)
         synthetic = _synthetic(settings, plan, classes, pool, held)
         held_out, test = (
             _items(prepared, set(names), classes) for names in (splits.validation, splits.test)

@@ -276,8 +276,7 @@ def labelled_data(run: Run, settings: Segments) -> Labelled:
     source = find_pretrained(settings.from_run) if settings.from_run else None
     plan = _segmentation_plan(run, dataset, settings.plan, source)
     used = set(budget) | set(splits.validation)
-    kept = {*splits.validation, *splits.test}
-    held = {case.group for case in dataset if case.name in kept}
+    held = splits.held_patients(dataset)
     chosen = dataset.filter(lambda case: case.name in used)
     prepared = prepare_dataset(
         with_more(chosen, settings.with_run, settings.reader, held=held, labelled=True),

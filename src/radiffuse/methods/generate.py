@@ -33,7 +33,7 @@ from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError
-from ..files import locked, read_json, remove_partials, write_atomic, write_json
+from ..files import locked, read_json, write_atomic, write_json
 from ..inference.embedding import by_class, embed, encode, fingerprint
 from ..inference.latent import draw_films
 from ..nets.pipeline import Synthesizer, load_synthesizer
@@ -125,7 +125,6 @@ def generate(settings: Generate) -> Path:
     wanted = {k: v for k, v in to_dict(settings).items() if k not in FREE} | {"model": model}
     out = _begin(settings, wanted, run.plan)
     with locked(out):
-        remove_partials(out)
         _generate(settings, run, synthesizer, strategies, wanted, out)
     return out
 

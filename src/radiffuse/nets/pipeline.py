@@ -21,13 +21,12 @@ from ..config import Diffusion
 from ..core.embeddings import Density
 from ..errors import InputError, RunError
 from ..files import (
-    json_text,
     read_json,
+    seal,
     verify_sums,
     whole_folder,
     write_atomic,
     write_json,
-    write_sums,
 )
 from .dino import Encoder, load_encoder, save_encoder
 from .hub import forget_paths, hush
@@ -118,9 +117,7 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
             {"classes": [{"name": n, "images": synthesizer.counts[n]} for n in names]},
         )
     config = {"kind": KIND, "diffusion": dataclasses.asdict(synthesizer.diffusion)}
-    text = json_text(config)
-    write_sums(folder, config_json=text)
-    write_atomic(folder / "config.json", text)
+    seal(folder, "config.json", config)
 
 
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:

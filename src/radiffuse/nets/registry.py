@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
-from ..files import json_text, read_json, verify_sums, write_atomic, write_sums
+from ..files import read_json, seal, verify_sums, write_atomic
 from .coordinates import CoordinateRegressor
 from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser
@@ -118,9 +118,7 @@ def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = N
         dtype: Store floating weights in this type; None: as they are.
     """
     save_weights(network, folder / "model.safetensors", dtype)
-    config = json_text(cast(Saveable, network).to_config())
-    write_sums(folder, config_json=config)
-    write_atomic(folder / "config.json", config)
+    seal(folder, "config.json", cast(Saveable, network).to_config())
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
