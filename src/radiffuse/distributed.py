@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 PATIENCE = datetime.timedelta(days=14)
@@ -105,6 +106,15 @@ def gather_objects(value: Any) -> list[Any]:
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean over ranks of a tensor of one shape; gradients flow back to every rank."""
     return tensor if world_size() == 1 else _sum_over_ranks(tensor) / world_size()
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether a flag is set on any rank; every rank asks, on the device that it computes on."""
+    if world_size() == 1:
+        return flag
+    import torch
+
+    return bool(_sum_over_ranks(torch.tensor(float(flag), device=device)) > 0)
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from radiffuse.engine.learning_rate import learning_rate
 from radiffuse.engine.loop import Trained, train
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run, start_run
+from radiffuse.engine.stopping import Stopped
 from radiffuse.engine.task import Loss
 from radiffuse.errors import InputError, TrainingDiverged
 
@@ -136,6 +139,39 @@ def test_a_killed_run_ends_bit_for_bit_as_a_straight_one(
         ]
 
     assert rows("run") == rows("straight")
+
+
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(tmp_path: Path, step: int) -> None:
+    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
+        if number == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(number, rank, world)
+
+    straight = trained(tmp_path / "straight")
+    with (
+        pytest.raises(Stopped, match=f"stopped after step {step + 1}, as asked"),
+        start_run(tmp_path / "run", "toy", {}) as run,
+    ):
+        train(Toy(), asking, run, BASE, CPU)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    found = load_newest(tmp_path / "run" / "state")
+    assert found is not None
+    assert found.step == step + 1
+    resumed = trained(tmp_path / "run")
+    same(straight.raw.state_dict(), resumed.raw.state_dict())
+    same(straight.average.state_dict(), resumed.average.state_dict())
+
+
+def test_a_run_that_is_asked_to_stop_in_its_last_step_ends(tmp_path: Path) -> None:
+    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
+        if number == BASE.steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(number, rank, world)
+
+    with start_run(tmp_path / "run", "toy", {}) as run:
+        stopped = train(Toy(), asking, run, BASE, CPU)
+    same(trained(tmp_path / "straight").raw.state_dict(), stopped.raw.state_dict())
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def make_fabric(machine: Machine) -> Any:
     from lightning_fabric import Fabric
 
     devices, nodes = _processes(machine)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # says nothing of use to a user
+    _quieten()
     try:
         fabric = Fabric(
             accelerator=machine.accelerator,
@@ -54,6 +55,7 @@ def local_fabric(machine: Machine) -> Any:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     _set_threads(machine)
+    _quieten()
     try:
         fabric = Fabric(
             accelerator=machine.accelerator,
@@ -100,6 +102,14 @@ def _strategy(machine: Machine, processes: int) -> Any:
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DDPStrategy(timeout=TIMEOUT, **{name: False})
+
+
+def _quieten() -> None:
+    """What the libraries say that is of no use to a user."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Of 1x1 convolutions: another order of axes of length 1, the same bytes.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
 
 
 def _set_threads(machine: Machine) -> None:

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..config import Machine, Training
 from ..data.batches import Batch
-from ..distributed import wait_for_main
+from ..distributed import any_rank, wait_for_main
 from ..errors import InputError, TrainingDiverged
 from ..nets.norm import keep_own_statistics, share_statistics
 from .checkpoint import (
@@ -33,6 +33,7 @@ from .passes import Passes
 from .run import Run
 from .sharding import gathered, shard, spread_optimizer, whole
 from .step import Step, new_optimizer
+from .stopping import Stop, Stopped
 from .task import Task
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -72,6 +73,7 @@ def train(
     Raises:
         InputError: The batch cannot be shared by the processes.
         TrainingDiverged: The loss is not finite.
+        Stopped: SIGTERM came; there is a checkpoint of the step it came in.
     """
     fabric = make_fabric(machine)
     _verify_share(training, fabric.world_size)
@@ -109,27 +111,28 @@ def train(
     log = Log(run, start, training, main=fabric.global_rank == 0, unwritten=unwritten)
     began = time.monotonic()
     model.train()
-    for step in range(start, training.steps):
-        batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, training)
-        value, terms = take(batch, step)
-        if not math.isfinite(value):
-            raise TrainingDiverged(_diverged(run, step, batch, value))
-        average.update_parameters(network)
-        done = step + 1
-        log.add(value, terms, len(batch) * fabric.world_size)
-        if done % training.log_every == 0 or done == training.steps:
-            log.write(done, learning_rate(step, training))
-        if (
-            training.validate_every
-            and done % training.validate_every == 0
-            and done < training.steps
-        ):
-            _validate(task, average, log, done, fabric.device)
-            model.train()
-        if done % training.checkpoint_every == 0 and done < training.steps:
-            _save(run, done, take, average, log)
+    with Stop() as stop:
+        for step in range(start, training.steps):
+            batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, training)
+            value, terms = take(batch, step)
+            if not math.isfinite(value):
+                raise TrainingDiverged(_diverged(run, step, batch, value))
+            average.update_parameters(network)
+            done = step + 1
+            last = done == training.steps
+            log.add(value, terms, len(batch) * fabric.world_size)
+            if last or done % training.log_every == 0:
+                log.write(done, learning_rate(step, training))
+            if training.validate_every and done % training.validate_every == 0 and not last:
+                _validate(task, average, log, done, fabric.device)
+                model.train()
+            asked = any_rank(stop.asked, fabric.device) and not last
+            if asked or (done % training.checkpoint_every == 0 and not last):
+                _save(run, done, take, average, log)
+            if asked:
+                raise Stopped(run.folder, done)
     if start < training.steps:
         if training.validate_every:
             _validate(task, average, log, training.steps, fabric.device)
