@@ -118,7 +118,7 @@ def _full_disk(bench: Bench, name: str, rng: random.Random) -> Result:
     with mounted(bench.folder) as (disk, size):
         for path in cwd.iterdir():
             shutil.copytree(path, disk / path.name)
-        size(data + 2**16 + int(rng.uniform(0.05, 0.95) * (whole - data)))
+        size(data + int(rng.uniform(0.05, 0.95) * (whole - data)))
         first = bench.run(COMMANDS[name].split(), disk)
         if first.code == 0:
             return "finished before", ""
@@ -135,15 +135,15 @@ def _full_disk(bench: Bench, name: str, rng: random.Random) -> Result:
 
 
 def _room(path: Path) -> int:
-    """Bytes that a file or folder takes in a file system of pages of 4 KiB."""
-    return 4096 * (1 + (path.stat().st_size // 4096 if path.is_file() else 0))
+    """Bytes that a file takes in a file system of pages of 4 KiB; a folder takes none."""
+    return 4096 * -(-path.stat().st_size // 4096) if path.is_file() else 0
 
 
 @contextlib.contextmanager
 def mounted(folder: Path) -> Iterator[tuple[Path, Callable[[int], None]]]:
     """A file system in memory, and what sets its size; needs the right to mount."""
     disk = Path(tempfile.mkdtemp(prefix="disk-", dir=folder))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(disk)], check=True)
 
     def size(count: int) -> None:
         option = f"remount,size={max(count, 2**16) // 1024}k"

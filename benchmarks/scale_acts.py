@@ -14,7 +14,7 @@ import shutil
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,9 @@ DRAWN = 100
 """Films that are drawn; larger sets hold copies of them, each a file of its own."""
 SIDES = (32, 64, 128, 256)
 VOLUME_SIDES = (32, 64, 96, 128)
-SMALL = {"preset": "tiny", "width": 8, "multipliers": (1, 2), "attention_factors": (2,)}
-SMALL |= {"blocks": 1, "head_channels": 8}
+SMALL = {"preset": "tiny", "width": 8, "multipliers": (1, 2), "attention_factors": (), "blocks": 1}
+"""No attention, which grows with the square of the pixels where a network has it at a fine level."""
+TINY = {"preset": "tiny"}
 MACHINE = {"accelerator": "cpu", "precision": "32-true", "threads": 1, "workers": 1}
 STEPS = 11
 
@@ -105,9 +106,9 @@ def units(work: Path) -> Iterator[Measure]:
     yield "film DINOv2-base", 1, 224, "s per case", functools.partial(_embed, _encoder())
     yield "denoiser step", 1, 64, "s per GFLOP", _seconds_per_gflop
     yield "ptdr-paper, training step of an image", 1, 256, "GFLOP", _gflop_of_the_paper
-    run = _segmenter(work, 256)
-    predict = functools.partial(_predict_case, _films(work, 256, 8), run)
-    yield "film masks", 8, 256, "s per case", predict
+    run = _segmenter(work, 256, TINY)
+    predict = functools.partial(_predict_case, _films(work, 256, 64), run)
+    yield "film masks", 64, 256, "s per case", predict
 
 
 PARTS: dict[str, Callable[[Path], Iterator[Measure]]] = {
@@ -340,7 +341,7 @@ def _volume(work: Path, side: int) -> Path:
     return folder
 
 
-def _segmenter(work: Path, side: int) -> Path:
+def _segmenter(work: Path, side: int, network: Mapping[str, Any] = SMALL) -> Path:
     """A trained segmentation run; forked, since a process that has trained cannot be forked for more."""
     run = work / f"segmenter-{side}"
     if not run.exists():
@@ -348,6 +349,7 @@ def _segmenter(work: Path, side: int) -> Path:
         write_dataset("bitewing", data, count=6, labelled=True, seed=1, size=(side, side))
         settings = _training(data, run, work / "cache", side)
         settings.pop("diffusion")
+        settings["network"] = network
         settings["training"] = settings["training"] | {"steps": 1, "batch_size": 2}
         child = os.fork()
         if child == 0:
