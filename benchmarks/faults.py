@@ -36,6 +36,7 @@ GOOD = {
     "identical",
     "refused in one line",
     "finished before",
+    "read",
     "read as edited",
     "same result, one warning",
 }

@@ -41,7 +41,9 @@ DRAWN = 100
 SIDES = (32, 64, 128, 256)
 VOLUME_SIDES = (32, 64, 96, 128)
 SMALL = {"preset": "tiny", "width": 8, "multipliers": (1, 2), "attention_factors": (), "blocks": 1}
-"""No attention, which grows with the square of the pixels where a network has it at a fine level."""
+"""Two levels, for films of 32 pixels."""
+THIN = {"preset": "tiny", "width": 8}
+"""Four levels, as networks in use have, so that attention, quadratic in the pixels, is at the coarsest alone."""
 TINY = {"preset": "tiny"}
 MACHINE = {"accelerator": "cpu", "precision": "32-true", "threads": 1, "workers": 1}
 STEPS = 11
@@ -67,9 +69,10 @@ def sizes(work: Path) -> Iterator[Measure]:
         films = _films(work, side, 8)
         cache = work / f"sized-{side}"
         _prepare(films, cache, side)
-        run = _segmenter(work, side)
+        run = _segmenter(work, side, THIN)
         yield "prepare", 8, side, "s per case", functools.partial(_prepare_case, films, side)
-        yield "train", 8, side, "s per step", functools.partial(_train_step, films, cache, side)
+        step = functools.partial(_train_step, films, cache, side, network=THIN)
+        yield "train", 8, side, "s per step", step
         yield "predict", 8, side, "s per case", functools.partial(_predict_case, films, run)
     for side in VOLUME_SIDES:
         yield (
@@ -137,7 +140,9 @@ def _open_case(films: Path, cache: Path, side: int, out: Path) -> float:
     return _prepare_case(films, side, cache)
 
 
-def _train_step(films: Path, cache: Path, side: int, out: Path) -> float:
+def _train_step(
+    films: Path, cache: Path, side: int, out: Path, network: Mapping[str, Any] = SMALL
+) -> float:
     times: list[float] = []
     batch = Batches.__call__
 
@@ -146,7 +151,7 @@ def _train_step(films: Path, cache: Path, side: int, out: Path) -> float:
         return batch(self, step, rank, world)
 
     Batches.__call__ = timed  # type: ignore[method-assign]
-    radiffuse.pretrain(**_training(films, out / "run", cache, side))
+    radiffuse.pretrain(**_training(films, out / "run", cache, side) | {"network": network})
     return statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
 
 

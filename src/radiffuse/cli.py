@@ -10,7 +10,10 @@ from .errors import RadiffuseError, from_surroundings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``radiffuse ARGUMENTS`` and return the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run ``radiffuse ARGUMENTS`` and return the exit code.
+
+    0: done; 2: bad input; 130: interrupted; 143: a training that SIGTERM stopped, with a checkpoint.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
