@@ -17,7 +17,8 @@ from radiffuse.config import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSett
 from radiffuse.data.batches import Batches
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
-from radiffuse.data.prepare import Prepared, prepare
+from radiffuse.data.prepare import prepare
+from radiffuse.data.prepared import Prepared
 
 FILMS, FILM_SIZE, DISTINCT = 1000, 512, 20
 VOLUMES, SHAPE = 16, (160, 160, 96)

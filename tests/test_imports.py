@@ -38,11 +38,12 @@ TASKS = {
     ("synthesize", "dino"),
     ("synthesize", "autoencoding"),
     ("synthesize", "latent_denoising"),
+    ("generate", "drawing"),
     ("fidelity", "judging"),
     ("memorization", "judging"),
     ("classify", "classification"),
 }
-"""What an act trains, where that fills a file of its own."""
+"""What an act trains, draws or judges by, where that fills a file of its own."""
 
 
 def floor_of(module: str) -> int:

@@ -15,7 +15,8 @@ from radiffuse.data.batches import Batches, center_cut
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
-from radiffuse.data.prepare import Prepared, prepare
+from radiffuse.data.prepare import prepare
+from radiffuse.data.prepared import Prepared
 from radiffuse.data.scan import Array
 from radiffuse.errors import InputError
 

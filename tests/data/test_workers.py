@@ -18,7 +18,8 @@ from radiffuse.config import Data, PlanSettings
 from radiffuse.data import prepare as preparation
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
-from radiffuse.data.prepare import Prepared, prepare
+from radiffuse.data.prepare import prepare
+from radiffuse.data.prepared import Prepared
 from radiffuse.data.workers import each
 from radiffuse.errors import InputError
 

@@ -14,7 +14,7 @@ import radiffuse
 from conftest import TINY, line_of, pretrain_settings
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
-from radiffuse.data.prepare import Prepared
+from radiffuse.data.prepared import Prepared
 from radiffuse.data.procedural import write_dataset
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError

@@ -14,7 +14,7 @@ from conftest import TINY, pretrain_settings
 from radiffuse.config import Diffusion, Network, resolve_network
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.plan import Plan
-from radiffuse.data.prepare import Prepared
+from radiffuse.data.prepared import Prepared
 from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
 from radiffuse.methods.common import hold_out, limited

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
 from .augment import apply, draw
-from .prepare import Prepared
+from .prepared import Prepared
 from .scan import Array
 
 FOREGROUND_SHARE = 0.5

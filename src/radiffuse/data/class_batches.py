@@ -12,7 +12,7 @@ import torch
 from ..config import Augmentation
 from .augment import apply, draw
 from .batches import Batch
-from .prepare import Prepared
+from .prepared import Prepared
 from .scan import Array
 
 

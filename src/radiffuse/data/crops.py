@@ -15,7 +15,7 @@ from ..errors import InputError
 from .augment import apply, draw
 from .batches import Batch, cut
 from .plan import NOT_DARK, Plan
-from .prepare import Prepared
+from .prepared import Prepared
 from .scan import Array
 
 

@@ -22,8 +22,10 @@ from torch import Tensor
 from ..distributed import rank, wait_for_main
 from ..errors import InputError
 from ..files import end_last_line, locked, make_folder
+from .arrays import write_blank
 from .batches import Batch
-from .prepare import Prepared, Progress, write_blank
+from .prepare import Progress
+from .prepared import Prepared
 from .scan import Array
 from .workers import each
 

@@ -1,22 +1,18 @@
-"""Apply the plan to every case once and keep the arrays on disk.
+"""Apply the plan to every case once and keep the arrays on disk; ``prepared.py`` reads them.
 
-Films of one set lie in one memory-mapped array, one row a case; every volume is a memory-mapped array of its own.
-Reading a patch touches only the pages it needs, so memory does not grow with the number of cases. A row counts as
-done when its line stands in ``rows.jsonl``, which is written after the row; so an interrupted preparation goes on,
-and each line carries a checksum, so a damaged row is made again.
+A row counts as done when its line stands in ``rows.jsonl``, which is written after the row; so an interrupted
+preparation goes on, and each line carries a checksum, so a damaged row is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
-import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache, partial
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +21,12 @@ import numpy as np
 from ..config import IGNORE
 from ..distributed import rank
 from ..errors import InputError
-from ..files import end_last_line, locked, make_folder, reserve, whole
+from ..files import end_last_line, locked, make_folder
+from .arrays import checksum, is_whole, save_array, write_blank, write_row
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
+from .prepared import Prepared, Skipped
 from .scan import Array
 from .transform import Undo, image_to_plan, label_to_plan
 from .workers import each
@@ -42,88 +40,6 @@ CHUNK = 64
 """Films that a worker of a cluster prepares together: neighbors in the file."""
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A case that was left out, and why."""
-
-    case: str
-    reason: str
-
-
-class Prepared:
-    """Prepared cases, in the order of their data set, without those that were skipped.
-
-    Attributes:
-        cases: The usable cases.
-        plan: The plan that was applied.
-        skipped: What was left out.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        plan: Plan,
-        cases: tuple[Case, ...],
-        rows: Sequence[int],
-        skipped: tuple[Skipped, ...],
-        labelled: bool,
-    ) -> None:
-        self.folder = folder
-        self.plan = plan
-        self.cases = cases
-        self.rows = rows
-        self.skipped = skipped
-        self.labelled = labelled
-        self._layouts: dict[str, tuple[Any, tuple[int, ...], int]] = {}
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the open maps, which another process opens itself."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_films", "_film_labels")}
-
-    @cached_property
-    def _films(self) -> Array:
-        return _open(self.folder / "images.npy")
-
-    @cached_property
-    def _film_labels(self) -> Array:
-        return _open(self.folder / "labels.npy")
-
-    def without_cases(self) -> Prepared:
-        """The arrays alone, which are little to send."""
-        return Prepared(self.folder, self.plan, (), self.rows, (), self.labelled)
-
-    def image(self, index: int) -> Array:
-        """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""
-        if self.plan.spatial_dims == 2:
-            film: Array = self._films[self.rows[index]]
-            return film
-        return self._map("image", self.rows[index])
-
-    def label(self, index: int) -> Array:
-        """uint8 ``(*spatial)``, 255 is ignore; a view of the file."""
-        if self.plan.spatial_dims == 2:
-            label: Array = self._film_labels[self.rows[index]]
-            return label
-        return self._map("label", self.rows[index])
-
-    def foreground(self, index: int) -> Array:
-        """3D: int32 ``(n, 3)`` voxels of the foreground, at most a few hundred of each class."""
-        return self._map("points", self.rows[index])
-
-    def _map(self, kind: str, row: int) -> Array:
-        """A file of a volume. It is mapped anew each time, so that its pages can go; its header is parsed once."""
-        path = f"{self.folder}/{kind}-{row:06d}.npy"
-        if path not in self._layouts:
-            array = _open(Path(path))
-            self._layouts[path] = array.dtype, array.shape, array.offset  # type: ignore[attr-defined]
-            return array
-        dtype, shape, offset = self._layouts[path]
-        return np.memmap(path, dtype, "r", offset, shape)
 
 
 def cache_folder(setting: str | None) -> Path:
@@ -263,7 +179,7 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
 def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> None:
     def create(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         path = folder / name
-        if not _is_whole(path, dtype, shape):
+        if not is_whole(path, dtype, shape):
             write_blank(path, dtype, shape)
 
     create("images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
@@ -271,31 +187,9 @@ def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> Non
         create("labels.npy", np.uint8, (len(dataset), *plan.size))
 
 
-def write_blank(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
-    """An array file of zeros whose room on the disk is claimed.
-
-    Raises:
-        InputError: There is not that much room.
-    """
-    with whole(path, sync=False) as file:
-        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype)) | {"shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
-        start = file.tell()
-        reserve(file, path, start + math.prod(shape) * np.dtype(dtype).itemsize)
-
-
-def _is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
-    try:
-        array = _open(path)
-    except (OSError, ValueError, EOFError):
-        return False
-    return array.dtype == dtype and array.shape == shape
-
-
 def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
-    checksum = _checksums(folder, plan, labelled)
-    return {row for row, crc in _logged_rows(folder).items() if checksum(row) == crc}
+    of_row = _checksums(folder, plan, labelled)
+    return {row for row, crc in _logged_rows(folder).items() if of_row(row) == crc}
 
 
 def _logged_rows(folder: Path) -> dict[int, int]:
@@ -316,18 +210,18 @@ def _logged_rows(folder: Path) -> dict[int, int]:
 def _checksums(folder: Path, plan: Plan, labelled: bool) -> Callable[[int], int | None]:
     prepared = Prepared(folder, plan, (), range(sys.maxsize), (), labelled)
 
-    def checksum(row: int) -> int | None:
+    def of_row(row: int) -> int | None:
         try:
-            crc = _crc(prepared.image(row))
+            crc = checksum(prepared.image(row))
             if labelled:
-                crc = _crc(prepared.label(row), crc)
+                crc = checksum(prepared.label(row), crc)
                 if plan.spatial_dims == 3:
-                    crc = _crc(prepared.foreground(row), crc)
+                    crc = checksum(prepared.foreground(row), crc)
             return crc
         except (OSError, ValueError, EOFError, IndexError):
             return None
 
-    return checksum
+    return of_row
 
 
 def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: bool) -> int:
@@ -348,18 +242,18 @@ def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: 
         )
     image = image.astype(np.float16)
     label = _prepare_label(case, undo, plan) if labelled else None
-    crc = _crc(image)
+    crc = checksum(image)
     if label is not None:
-        crc = _crc(label, crc)
+        crc = checksum(label, crc)
     if plan.spatial_dims == 2:
         _write_film_row(folder, row, image, label)
     else:
-        _save(folder / f"image-{row:06d}.npy", image)
+        save_array(folder / f"image-{row:06d}.npy", image)
         if label is not None:
             points = _points(label, row)
-            crc = _crc(points, crc)
-            _save(folder / f"label-{row:06d}.npy", label)
-            _save(folder / f"points-{row:06d}.npy", points)
+            crc = checksum(points, crc)
+            save_array(folder / f"label-{row:06d}.npy", label)
+            save_array(folder / f"points-{row:06d}.npy", points)
     return crc
 
 
@@ -384,41 +278,9 @@ def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
 
 
 def _write_film_row(folder: Path, row: int, image: Array, label: Array | None) -> None:
-    _write_row(folder / "images.npy", row, image)
+    write_row(folder / "images.npy", row, image)
     if label is not None:
-        _write_row(folder / "labels.npy", row, label)
-
-
-def _write_row(path: Path, row: int, values: Array) -> None:
-    """By offset, not through a map: two machines that share a page of it would overwrite each other."""
-    with path.open("r+b", buffering=0) as file:
-        offset, shape, dtype = _layout(path, os.fstat(file.fileno()).st_ino)
-        data = np.ascontiguousarray(values, dtype)
-        if data.shape != shape[1:]:
-            raise ValueError(f"a row of shape {data.shape} in an array of {shape}")
-        os.pwrite(file.fileno(), data.tobytes(), offset + row * data.nbytes)
-
-
-@lru_cache(maxsize=16)
-def _layout(path: Path, inode: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
-    """First byte, shape and type of an array file; reading the header costs as much as writing a small film."""
-    whole = np.load(path, mmap_mode="r", allow_pickle=False)
-    return whole.offset, whole.shape, whole.dtype
-
-
-def _crc(array: Array, start: int = 0) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data, start)
-
-
-def _open(path: Path) -> Array:
-    """An array file as a memory map: only the pages that are read take memory."""
-    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _save(path: Path, array: Array) -> None:
-    with whole(path, sync=False) as file:
-        np.save(file, array, allow_pickle=False)
+        write_row(folder / "labels.npy", row, label)
 
 
 def _points(label: Array, row: int) -> Array:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..config import Augmentation
 from .augment import apply, draw
 from .batches import Batch
-from .prepare import Prepared
+from .prepared import Prepared
 from .scan import Array
 
 ASPECT = 4 / 3

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
 from ..data.plan import Plan, make_plan
-from ..data.prepare import Prepared, cache_folder, prepare
+from ..data.prepare import cache_folder, prepare
+from ..data.prepared import Prepared
 from ..engine.progress import ProgressLine
 from ..engine.run import Run
 from ..errors import InputError

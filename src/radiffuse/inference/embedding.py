@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Machine
 from ..data.features import features
-from ..data.prepare import Prepared
+from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..engine.device import local_fabric
 from ..engine.progress import ProgressLine

@@ -13,7 +13,8 @@ from ..config import Classify
 from ..data.class_batches import ClassBatches, Item
 from ..data.dataset import Dataset
 from ..data.plan import Plan
-from ..data.prepare import Prepared, cache_folder
+from ..data.prepare import cache_folder
+from ..data.prepared import Prepared
 from ..data.provenance import descends
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.device import local_fabric

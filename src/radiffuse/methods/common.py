@@ -22,7 +22,8 @@ from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.licence import stated_licence
 from ..data.plan import Plan, find_classes, make_plan
-from ..data.prepare import Prepared, cache_folder, prepare
+from ..data.prepare import cache_folder, prepare
+from ..data.prepared import Prepared
 from ..data.provenance import descends
 from ..data.splits import Splits, load_splits, write_splits
 from ..engine.progress import ProgressLine

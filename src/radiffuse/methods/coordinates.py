@@ -27,7 +27,7 @@ from ..data.crops import (
     unravel,
 )
 from ..data.plan import Plan
-from ..data.prepare import Prepared
+from ..data.prepared import Prepared
 from ..distributed import mean_over_ranks, world_size
 from ..engine.loop import train
 from ..engine.random import StepRandom

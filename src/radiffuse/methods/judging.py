@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config import Data, Machine
 from ..data.dataset import Dataset
-from ..data.prepare import Prepared
+from ..data.prepared import Prepared
 from ..data.provenance import Origin, generation_settings, read_origins
 from ..engine.run import WEIGHTS, Run
 from ..errors import InputError, RunError

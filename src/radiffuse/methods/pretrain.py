@@ -18,7 +18,7 @@ from ..data.batches import Batches, center_cut
 from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
 from ..data.plan import Plan
-from ..data.prepare import Prepared
+from ..data.prepared import Prepared
 from ..engine.device import local_fabric
 from ..engine.loop import train
 from ..engine.run import Run, start_run

@@ -19,7 +19,8 @@ from ..core.embeddings import Density, fit_density
 from ..data.batches import Batches
 from ..data.features import LatentBatch, LatentBatches
 from ..data.plan import Plan
-from ..data.prepare import Prepared, cache_folder
+from ..data.prepare import cache_folder
+from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..data.views import ViewBatches
 from ..distributed import wait_for_main

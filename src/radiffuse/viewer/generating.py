@@ -19,7 +19,7 @@ from ..engine.run import Run
 from ..errors import InputError
 from ..inference.embedding import fingerprint
 from ..inference.latent import draw_films
-from ..methods.generate import MARK, Provenance
+from ..methods.drawing import MARK, Provenance
 from ..nets.pipeline import Synthesizer, load_synthesizer
 from .jobs import Job
 from .runs import Entry
