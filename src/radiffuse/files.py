@@ -46,7 +46,7 @@ def whole(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
                     os.fsync(file.fileno())
             os.replace(partial, path)
             if sync:
-                _sync(path.parent)
+                to_disk(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -105,10 +105,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             for file in partial.rglob("*"):
-                _sync(file)
+                to_disk(file)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(partial, path)
-            _sync(path.parent)
+            to_disk(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except RadiffuseError:
@@ -318,7 +318,7 @@ def reserve(file: IO[bytes], path: Path, size: int) -> None:
         ) from None
 
 
-def _sync(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Make a file's content, or the names in a folder, survive a power cut, where the file system can."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY)

@@ -64,6 +64,43 @@ def test_nothing_is_made_twice(
         assert len(names) == expected
 
 
+@pytest.mark.parametrize("kind", ["films", "volumes"])
+def test_a_set_is_read_through_only_where_a_file_has_changed(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    given = request.getfixturevalue(kind)
+    dataset = given if kind == "volumes" else open_dataset(given)
+    plan = plan_of(dataset, (8, 8, 8)) if kind == "volumes" else plan_of(dataset)
+    first = prepare(dataset, plan, labelled=True, cache=tmp_path)
+    read: list[int] = []
+    checksums = module._checksums
+
+    def counting(*arguments: object) -> object:
+        of_row = checksums(*arguments)  # type: ignore[arg-type]
+        return lambda row: (read.append(row), of_row(row))[1]
+
+    monkeypatch.setattr(module, "_checksums", counting)
+    names = made(monkeypatch)
+    prepare(dataset, plan, labelled=True, cache=tmp_path)
+    assert read == []
+    path = sorted(first.folder.glob("*.npy"))[0]
+    whole = path.read_bytes()
+    with path.open("r+b") as file:  # in place, and of the same size
+        file.seek(-1, 2)
+        file.write(bytes([whole[-1] ^ 1]))
+    prepare(dataset, plan, labelled=True, cache=tmp_path)
+    assert len(read) == len(dataset)
+    assert len(names) == 1
+    assert path.read_bytes() == whole
+    read.clear()
+    prepare(dataset, plan, labelled=True, cache=tmp_path)
+    assert read == []
+    (first.folder / "checked").unlink()
+    prepare(dataset, plan, labelled=True, cache=tmp_path)
+    assert len(read) == len(dataset)
+    assert len(names) == 1
+
+
 def test_a_kill_in_the_middle_loses_only_what_was_not_logged(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

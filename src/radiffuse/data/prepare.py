@@ -1,7 +1,8 @@
 """Apply the plan to every case once and keep the arrays on disk; ``prepared.py`` reads them.
 
 A row counts as done when its line stands in ``rows.jsonl``, which is written after the row; so an interrupted
-preparation goes on, and each line carries a checksum, so a damaged row is made again.
+preparation goes on, and each line carries a checksum, so a damaged row is made again. Checksums of a whole set are
+compared only where a file of it has changed since they last agreed: that reads all of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from ..config import IGNORE
 from ..distributed import rank
 from ..errors import InputError
-from ..files import end_last_line, locked, make_folder
+from ..files import end_last_line, locked, make_folder, to_disk, write_atomic
 from .arrays import checksum, is_whole, save_array, write_blank, write_row
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
@@ -33,6 +34,9 @@ from .workers import each
 
 FORMAT = 1
 """Part of every key: a change of this file that changes the arrays must raise it."""
+ROWS = "rows.jsonl"
+CHECKED = "checked"
+"""File with the state in which all rows of the set were whole."""
 FOREGROUND_POINTS = 512
 """Voxels of each class that are remembered per volume, so that patches can be centered on them."""
 
@@ -102,11 +106,11 @@ def _prepare(
     if plan.spatial_dims == 2:
         _allocate(folder, dataset, plan, labelled)
     done = _finished_rows(folder, plan, labelled)
-    end_last_line(folder / "rows.jsonl")
+    end_last_line(folder / ROWS)
     todo = [i for i in range(len(dataset)) if i not in done]
     bad: dict[int, InputError] = {}
     count = len(done)
-    with (folder / "rows.jsonl").open("a", encoding="utf-8") as log:
+    with (folder / ROWS).open("a", encoding="utf-8") as log:
         outcomes = each(
             partial(_prepare_row, folder, plan=plan, labelled=labelled),
             ((row, dataset.cases[row]) for row in todo),
@@ -129,6 +133,7 @@ def _prepare(
                 progress(count, len(dataset))
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
+    _remember(folder)
     return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
 
 
@@ -188,13 +193,44 @@ def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> Non
 
 
 def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
+    logged = _logged_rows(folder)
+    if _known(folder) == _state(folder):
+        return set(logged)
     of_row = _checksums(folder, plan, labelled)
-    return {row for row, crc in _logged_rows(folder).items() if of_row(row) == crc}
+    return {row for row, crc in logged.items() if of_row(row) == crc}
+
+
+def _remember(folder: Path) -> None:
+    """Write down that all rows are whole as the files are now, and on the disk."""
+    if _known(folder) != _state(folder):
+        for entry in _files(folder):
+            to_disk(Path(entry.path))
+        write_atomic(folder / CHECKED, _state(folder))
+
+
+def _known(folder: Path) -> str:
+    path = folder / CHECKED
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _state(folder: Path) -> str:
+    """What tells whether a file of the folder has been written since."""
+    digest = hashlib.sha256()
+    for entry in _files(folder):
+        status = entry.stat()
+        known = (entry.name, status.st_ino, status.st_size, status.st_mtime_ns)
+        digest.update(repr(known).encode())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[os.DirEntry[str]]:
+    found = (e for e in os.scandir(folder) if e.name.endswith(".npy") or e.name == ROWS)
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _logged_rows(folder: Path) -> dict[int, int]:
     """Checksums by row, as the log has them."""
-    log = folder / "rows.jsonl"
+    log = folder / ROWS
     rows = {}
     if log.exists():
         with log.open(encoding="utf-8", errors="replace") as lines:
