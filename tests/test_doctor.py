@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_text_names_everything_and_all_is_well(
 ) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
-    for word in ("Python", f"torch        {torch.__version__}", "memory", "disk", "cache", "ready"):
+    for word in ("Python", f"torch        {version('torch')}", "memory", "disk", "cache", "ready"):
         assert word in text
     for name in tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]:
         assert f"  {name}" in text
