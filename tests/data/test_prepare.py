@@ -101,6 +101,25 @@ def test_a_set_is_read_through_only_where_a_file_has_changed(
     assert len(names) == 1
 
 
+def test_a_damaged_row_that_cannot_be_made_again_is_never_taken_for_whole(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(films)
+    plan = plan_of(dataset)
+    first = prepare(dataset, plan, labelled=True, cache=tmp_path)
+    array = np.load(first.folder / "images.npy", mmap_mode="r+")
+    array[3] = 0
+    array.flush()
+
+    def refusing(folder, item, **treatment):  # type: ignore[no-untyped-def]
+        raise InputError(item[1].name, "is gone", "Bring it back")
+
+    monkeypatch.setattr(module, "_prepare_row", refusing)
+    for _ in range(2):
+        again = prepare(dataset, plan, labelled=True, cache=tmp_path, skip_bad=True)
+        assert [skipped.case for skipped in again.skipped] == [dataset.cases[3].name]
+
+
 def test_a_kill_in_the_middle_loses_only_what_was_not_logged(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

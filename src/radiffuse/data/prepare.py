@@ -133,7 +133,8 @@ def _prepare(
                 progress(count, len(dataset))
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
-    _remember(folder)
+    if not bad.keys() & _logged_rows(folder).keys():  # else damaged, and not to be made again
+        _remember(folder)
     return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
 
 

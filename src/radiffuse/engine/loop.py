@@ -132,6 +132,7 @@ def train(
             if asked or (done % training.checkpoint_every == 0 and not last):
                 _save(run, done, take, average, log)
             if asked:
+                log.close()
                 raise Stopped(run.folder, done)
     if start < training.steps:
         if training.validate_every:
