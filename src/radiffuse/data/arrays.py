@@ -50,6 +50,16 @@ def is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
     return array.dtype == dtype and array.shape == shape
 
 
+def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    """An array file of that type and shape: the one that is there, else a blank one.
+
+    Raises:
+        InputError: There is not that much room.
+    """
+    if not is_whole(path, dtype, shape):
+        write_blank(path, dtype, shape)
+
+
 def write_row(path: Path, row: int, values: Array) -> None:
     """Write one row of an array file.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,10 +21,10 @@ from torch import Tensor
 from ..distributed import rank, wait_for_main
 from ..errors import InputError
 from ..files import end_last_line, locked, make_folder
-from .arrays import write_blank
+from .arrays import allocate, checksum, open_array
 from .batches import Batch
 from .prepare import Progress
-from .prepared import Prepared
+from .prepared import Prepared, logged_rows
 from .scan import Array
 from .workers import each
 
@@ -62,12 +61,12 @@ def features(
     path = folder / "rows.npy"
     if rank() > 0:
         wait_for_main()
-        return _read(path)
+        return open_array(path)
     make_folder(folder)
     with locked(folder, f"{folder} is being computed by another process; waiting for it"):
         _compute(path, prepared, compute, dtype, scheduler, progress)
     wait_for_main()
-    return _read(path)
+    return open_array(path)
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _compute(
 ) -> None:
     log = path.with_name("blocks.jsonl")
     shape = tuple(compute(_films(prepared, range(1))).shape[1:])
-    _allocate(path, (len(prepared), *shape), dtype)
+    allocate(path, dtype, (len(prepared), *shape))
     done = _finished(path, log)
     array = np.load(path, mmap_mode="r+", allow_pickle=False)
     end_last_line(log)
@@ -169,7 +168,7 @@ def _compute(
                 raise values
             array[rows.start : rows.stop] = values
             array.flush()
-            crc = zlib.crc32(values.data)
+            crc = checksum(values)
             file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
             file.flush()
             if progress is not None:
@@ -185,11 +184,6 @@ def _block(
     return np.ascontiguousarray(compute(_films(prepared, rows)).cpu().numpy().astype(dtype))
 
 
-def _read(path: Path) -> Array:
-    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
 def _films(prepared: Prepared, rows: range) -> Tensor:
     films = np.stack([np.asarray(prepared.image(i), np.float32) for i in rows])
     return torch.from_numpy(films)
@@ -197,29 +191,13 @@ def _films(prepared: Prepared, rows: range) -> Tensor:
 
 def _key(prepared: Prepared, weights: str, dtype: type[np.floating]) -> str:
     """From content: the checksums that the preparation left, in the order of the cases."""
-    sums: dict[int, int] = {}
-    for line in (prepared.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-            sums[int(entry["row"])] = int(entry["crc32"])
-        except (ValueError, KeyError, TypeError):
-            continue
+    sums = logged_rows(prepared.folder)
     content = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 
-def _allocate(path: Path, shape: tuple[int, ...], dtype: type[np.floating]) -> None:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape == shape and array.dtype == dtype:
-            return
-    except (OSError, ValueError, EOFError):
-        pass
-    write_blank(path, dtype, shape)
-
-
 def _finished(path: Path, log: Path) -> set[int]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = open_array(path)
     done = set()
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         try:
@@ -227,6 +205,6 @@ def _finished(path: Path, log: Path) -> set[int]:
             start, crc = int(entry["start"]), int(entry["crc32"])
         except (ValueError, KeyError, TypeError):
             continue  # a line cut short by a kill: its block is made again
-        if zlib.crc32(np.ascontiguousarray(array[start : start + BLOCK]).data) == crc:
+        if checksum(array[start : start + BLOCK]) == crc:
             done.add(start)
     return done

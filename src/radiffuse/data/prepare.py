@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,18 +22,17 @@ from ..config import IGNORE
 from ..distributed import rank
 from ..errors import InputError
 from ..files import end_last_line, locked, make_folder, to_disk, write_atomic
-from .arrays import checksum, is_whole, save_array, write_blank, write_row
+from .arrays import allocate, checksum, save_array, write_row
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
-from .prepared import Prepared, Skipped
+from .prepared import ROWS, Prepared, Skipped, logged_rows
 from .scan import Array
 from .transform import Undo, image_to_plan, label_to_plan
 from .workers import each
 
 FORMAT = 1
 """Part of every key: a change of this file that changes the arrays must raise it."""
-ROWS = "rows.jsonl"
 CHECKED = "checked"
 """File with the state in which all rows of the set were whole."""
 FOREGROUND_POINTS = 512
@@ -83,7 +81,7 @@ def prepare(
     """
     folder = cache / "prepared" / _set_key(dataset, plan, labelled)
     if rank() > 0:  # rank 0 has been here
-        return _prepared(folder, dataset, plan, labelled, _logged_rows(folder), {})
+        return _prepared(folder, dataset, plan, labelled, logged_rows(folder), {})
     make_folder(folder)
     # Runs that start together prepare the same set; one of them does it.
     with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
@@ -104,8 +102,12 @@ def _prepare(
     progress: Progress | None,
 ) -> Prepared:
     if plan.spatial_dims == 2:
-        _allocate(folder, dataset, plan, labelled)
-    done = _finished_rows(folder, plan, labelled)
+        allocate(folder / "images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
+        if labelled:
+            allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
+    logged = logged_rows(folder)
+    untouched = _known(folder) == _state(folder)
+    done = set(logged) if untouched else _whole_rows(folder, plan, labelled, logged)
     end_last_line(folder / ROWS)
     todo = [i for i in range(len(dataset)) if i not in done]
     bad: dict[int, InputError] = {}
@@ -133,7 +135,8 @@ def _prepare(
                 progress(count, len(dataset))
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
-    if not bad.keys() & _logged_rows(folder).keys():  # else damaged, and not to be made again
+    changed = not untouched or len(bad) < len(todo)
+    if changed and not bad.keys() & logged.keys():  # those are damaged, and not to be made again
         _remember(folder)
     return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
 
@@ -182,31 +185,16 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     return digest.hexdigest()[:20]
 
 
-def _allocate(folder: Path, dataset: Dataset, plan: Plan, labelled: bool) -> None:
-    def create(name: str, dtype: Any, shape: tuple[int, ...]) -> None:
-        path = folder / name
-        if not is_whole(path, dtype, shape):
-            write_blank(path, dtype, shape)
-
-    create("images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
-    if labelled:
-        create("labels.npy", np.uint8, (len(dataset), *plan.size))
-
-
-def _finished_rows(folder: Path, plan: Plan, labelled: bool) -> set[int]:
-    logged = _logged_rows(folder)
-    if _known(folder) == _state(folder):
-        return set(logged)
+def _whole_rows(folder: Path, plan: Plan, labelled: bool, logged: Mapping[int, int]) -> set[int]:
     of_row = _checksums(folder, plan, labelled)
     return {row for row, crc in logged.items() if of_row(row) == crc}
 
 
 def _remember(folder: Path) -> None:
     """Write down that all rows are whole as the files are now, and on the disk."""
-    if _known(folder) != _state(folder):
-        for entry in _files(folder):
-            to_disk(Path(entry.path))
-        write_atomic(folder / CHECKED, _state(folder))
+    for entry in _files(folder):
+        to_disk(Path(entry.path))
+    write_atomic(folder / CHECKED, _state(folder))
 
 
 def _known(folder: Path) -> str:
@@ -227,21 +215,6 @@ def _state(folder: Path) -> str:
 def _files(folder: Path) -> list[os.DirEntry[str]]:
     found = (e for e in os.scandir(folder) if e.name.endswith(".npy") or e.name == ROWS)
     return sorted(found, key=lambda entry: entry.name)
-
-
-def _logged_rows(folder: Path) -> dict[int, int]:
-    """Checksums by row, as the log has them."""
-    log = folder / ROWS
-    rows = {}
-    if log.exists():
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    rows[int(entry["row"])] = int(entry["crc32"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # a line cut short by a kill: its row is made again
-    return rows
 
 
 def _checksums(folder: Path, plan: Plan, labelled: bool) -> Callable[[int], int | None]:

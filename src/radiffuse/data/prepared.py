@@ -6,6 +6,7 @@ Reading a patch touches only the pages it needs, so memory does not grow with th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,9 @@ from .arrays import open_array
 from .dataset import Case
 from .plan import Plan
 from .scan import Array
+
+ROWS = "rows.jsonl"
+"""Log of finished rows."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,18 @@ class Prepared:
             return array
         dtype, shape, offset = self._layouts[path]
         return np.memmap(path, dtype, "r", offset, shape)
+
+
+def logged_rows(folder: Path) -> dict[int, int]:
+    """Checksums by finished row of a folder of prepared arrays, as its log has them."""
+    log = folder / ROWS
+    rows = {}
+    if log.exists():
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                    rows[int(entry["row"])] = int(entry["crc32"])
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line cut short by a kill: its row is made again
+    return rows

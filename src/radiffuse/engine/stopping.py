@@ -48,8 +48,11 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         """Give the signal back."""
         if self._main:
-            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
+            self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self._restore()
+
+    def _restore(self) -> None:
         signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
