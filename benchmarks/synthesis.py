@@ -50,6 +50,8 @@ RAISED = 0.2
 """Share by which AUROC rises, of claim dino-4."""
 NEW_PATIENTS = 0.05
 """Share of new patients that the threshold of memorization suspects."""
+SHARE = {"": "suspected", "_low": "low", "_high": "high"}
+"""Columns of a summary of memorization, by the ending that they get beside other measures."""
 OTHER_STEPS = 900
 """Steps of the denoiser on another kind of image."""
 DATA = {"dino-6": "cxr-lungs, 59 adult films", "dino-8": "1400 and 700 procedural bitewings, 64 px"}
@@ -170,13 +172,18 @@ def publish(given: argparse.Namespace) -> None:
     """Gather what is there into ``results/``, fill the claims, and draw the grid."""
     made = origin(COMMAND)
     fidelity = pd.concat([_fidelity(given.work / "fidelity" / str(n), n) for n in STEPS])
-    other = _fidelity(given.work / "modality" / "fidelity", OTHER_STEPS)
+    other = _modality(given.work / "modality")
     augmented = [given.work / f"augment-{pool}" / "summary.csv" for pool in POOLS]
     gains = pd.concat([pd.read_csv(path) for path in augmented if path.exists()])
     copies = pd.read_csv(given.work / "memorization" / "summary.csv")
     lungs = _lungs(pd.read_csv(given.work / "zeroshot" / "zeroshot.csv"))
-    tables = {"fidelity": fidelity, "augment": gains, "memorization": copies, "zeroshot": lungs}
-    tables["modality"] = other
+    tables = {
+        "fidelity": fidelity,
+        "augment": gains,
+        "memorization": copies,
+        "zeroshot": lungs,
+        "modality": other,
+    }
     for name, table in tables.items():
         write_table(table, made, f"synthesis-{name}.csv")
     _claims(made["command"], fidelity, gains, copies, lungs, other)
@@ -256,6 +263,13 @@ def _fidelity(folder: Path, steps: int) -> pd.DataFrame:
         }
         rows.append(row | {"network": of["network"].iloc[0]})
     return pd.DataFrame(rows)
+
+
+def _modality(work: Path) -> pd.DataFrame:
+    """Fidelity on another kind of image, and the share suspected as copies."""
+    copies = pd.read_csv(work / "memorization" / "summary.csv").iloc[0]
+    shares = {f"suspected{end}": copies[name] for end, name in SHARE.items()}
+    return _fidelity(work / "fidelity", OTHER_STEPS).assign(**shares)
 
 
 def _lungs(cases: pd.DataFrame) -> pd.DataFrame:
