@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
 
 from fault_runs import COMMANDS, Bench, Runner, differences, fingerprint, half_written
-from radiffuse.files import write_atomic
+from radiffuse.system.files import write_atomic
 
 NAME = "faults.csv"
 GOOD = {
@@ -281,7 +281,7 @@ def _line(good: bool, text: str) -> Result:
 
 
 def _losses(cwd: Path) -> list[float]:
-    from radiffuse.engine.run import Run
+    from radiffuse.train.run import Run
 
     return [row["loss"] for row in Run(cwd / "out").log() if "loss" in row]
 

@@ -15,11 +15,11 @@ from results import origin, write_table
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
-from radiffuse.engine.run import Run
 from radiffuse.evaluation.statistics import clustered_mean
 from radiffuse.inference.landmarks import carried_landmarks
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network
+from radiffuse.train.run import Run
 
 
 def main() -> None:

@@ -16,17 +16,17 @@ import pandas as pd
 import torch
 
 from radiffuse.config import Data, Diffusion
+from radiffuse.config.values import from_dict
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.losses import dice_scores
 from radiffuse.core.masks import logits_to_x_start, mask_to_x_start
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.transform import image_to_plan, label_to_plan
-from radiffuse.engine.run import Run
-from radiffuse.files import write_atomic
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import load_network
-from radiffuse.settings import from_dict
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import Run
 
 TIMESTEPS = (0, 100, 250, 500, 750)
 BATCH = 16

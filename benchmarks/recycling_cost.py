@@ -15,12 +15,19 @@ import pandas as pd
 import torch
 from results import origin, write_table
 
-from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resolve_network
+from radiffuse.config import (
+    DiffSeg,
+    Losses,
+    Network,
+    Sampling,
+    Strategy,
+    resolve_network,
+)
 from radiffuse.data.batches import Batch
-from radiffuse.engine.random import StepRandom
 from radiffuse.inference.mask_sampler import MaskSampler
-from radiffuse.methods.mask_diffusion import SELF_CONDITIONED, MaskDiffusion
 from radiffuse.nets.mask_denoiser import MaskDenoiser
+from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDiffusion
+from radiffuse.train.random import StepRandom
 
 SIZE, BATCH, CLASSES, REPEATS, STEPS = 64, 16, 2, 7, 5
 DIFFUSION = DiffSeg(data="d", out="o").diffusion

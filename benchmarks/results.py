@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from radiffuse.files import write_atomic
+from radiffuse.system.files import write_atomic
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -27,7 +27,7 @@ import pandas as pd
 from results import RESULTS, origin
 from scale_acts import PARTS
 
-from radiffuse.files import write_atomic
+from radiffuse.system.files import write_atomic
 
 TABLE = RESULTS / "scale.csv"
 REPETITIONS = 5

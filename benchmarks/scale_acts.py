@@ -23,16 +23,16 @@ import torch
 
 # Imported here, before any child is forked, so that no measurement pays for it.
 import radiffuse
-import radiffuse.inference.predict
-import radiffuse.methods.classify
-import radiffuse.methods.finetune
-import radiffuse.methods.pretrain
+import radiffuse.commands.classify
+import radiffuse.commands.finetune
+import radiffuse.commands.predict
+import radiffuse.commands.pretrain
 from radiffuse.config import Data, Network, PlanSettings, resolve_network
 from radiffuse.data.batches import Batch, Batches
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
 from radiffuse.data.prepare import prepare
-from radiffuse.data.procedural import write_dataset
+from radiffuse.phantoms import write_dataset
 
 Measure = tuple[str, int, int, str, Callable[[Path], float]]
 COUNTS = (10, 100, 1_000, 10_000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from results import RESULTS
 
-from radiffuse.files import write_atomic
+from radiffuse.system.files import write_atomic
 
 FILMS = 868_000
 """Chest films that Jimenez-Perez et al. 2024 trained on; here of 2048 x 2048 pixels, 8 bits."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from radiffuse.engine.run import Run
-from radiffuse.files import write_atomic, write_json
 from radiffuse.nets.registry import load_network, save_network
+from radiffuse.system.files import write_atomic, write_json
+from radiffuse.train.run import Run
 
 CARD = """# {name}
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 from results import RESULTS, hardware
 
-from radiffuse.files import write_atomic
+from radiffuse.system.files import write_atomic
 
 REPETITIONS = 5
 Action = Callable[[], Mapping[str, float]]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from radiffuse.config import Training, UNetConfig
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Scan
-from radiffuse.engine.step import new_optimizer
 from radiffuse.inference.members import Member, one_pass
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.unet import UNet
+from radiffuse.train.step import new_optimizer
 
 MULTIPLIERS = (1, 2, 3, 4)
 WIDTH = {2: 64, 3: 32}

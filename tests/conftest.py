@@ -46,7 +46,7 @@ def own_threads() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve labelled bitewings of 32 pixels."""
-    from radiffuse.data.procedural import write_dataset
+    from radiffuse.phantoms import write_dataset
 
     out = tmp_path_factory.mktemp("films")
     write_dataset("bitewing", out, count=12, labelled=True, seed=1, size=SIZE)
@@ -56,7 +56,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty unlabelled bitewings of 32 pixels."""
-    from radiffuse.data.procedural import write_dataset
+    from radiffuse.phantoms import write_dataset
 
     out = tmp_path_factory.mktemp("unlabelled")
     write_dataset("bitewing", out, count=20, labelled=False, seed=2, size=SIZE)
@@ -124,7 +124,7 @@ def synthesize_settings(data: Path, out: Path, cache: Path, **changes: object) -
 @pytest.fixture(scope="session")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen films of 32 pixels in two class folders."""
-    from radiffuse.data.procedural import write_dataset
+    from radiffuse.phantoms import write_dataset
 
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("classes")
     write_dataset("chest", source, count=16, labelled=False, seed=3, size=SIZE)

@@ -31,10 +31,10 @@ HEAVY = (
         "lightning_fabric",
         "scipy.stats",
     ),
-    *("torch.utils.tensorboard", "radiffuse.settings", "radiffuse.acts"),
+    *("torch.utils.tensorboard", "radiffuse.cli.settings", "radiffuse.commands.acts"),
     *(f"radiffuse.methods.{name}" for name in ("pretrain", "finetune", "diffseg", "coordinates")),
     *(f"radiffuse.methods.{name}" for name in ("probe", "synthesize", "generate", "classify")),
-    *("radiffuse.inference.predict", "radiffuse.reports.run", "diffusers", "transformers"),
+    *("radiffuse.commands.predict", "radiffuse.reports.run", "diffusers", "transformers"),
 )
 TIMED = {"seconds", "images_per_second"}
 LEFT_OUT = {"tensorboard", ".lock"}
@@ -321,7 +321,7 @@ class Bench:
 
     def need(self, need: str) -> Path:
         """Data or a finished run."""
-        from radiffuse.data.procedural import write_dataset
+        from radiffuse.phantoms import write_dataset
 
         path = self.stock / need
         if path.exists():

@@ -10,10 +10,10 @@ import torch
 from radiffuse.config import Network, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array
-from radiffuse.engine.run import start_run
-from radiffuse.files import write_atomic, write_json
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import Segmenter
+from radiffuse.system.files import write_atomic, write_json
+from radiffuse.train.run import start_run
 
 
 def tiny(dims: int, classes: int) -> Segmenter:

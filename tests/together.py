@@ -12,7 +12,7 @@ from typing import Any
 
 Job = tuple[str, Mapping[str, Any]]
 
-PRELOADED = ["radiffuse.methods.pretrain", "lightning_fabric", "torch.utils.tensorboard"]
+PRELOADED = ["radiffuse.commands.pretrain", "lightning_fabric", "torch.utils.tensorboard"]
 """Imported once, by the process that the others are forked from."""
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 

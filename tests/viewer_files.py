@@ -9,16 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.config import Diffusion, Machine, Network, Sampling, View, resolve_network
+from radiffuse.config import (
+    Diffusion,
+    Machine,
+    Network,
+    Sampling,
+    View,
+    resolve_network,
+)
+from radiffuse.config.values import to_dict
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import write_image
 from radiffuse.data.scan import Scan
-from radiffuse.engine.run import start_run
-from radiffuse.files import write_atomic, write_json
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import Segmenter
-from radiffuse.settings import to_dict
+from radiffuse.system.files import write_atomic, write_json
+from radiffuse.train.run import start_run
 
 CPU = Machine(accelerator="cpu", precision="32-true")
 CLASSES = ("background", "<b>lung</b>", "heart")

@@ -13,11 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from radiffuse.config import Diffusion
 from radiffuse.core.diffusion import GaussianDiffusion
-from radiffuse.core.gaussian import (
-    discretized_log_likelihood,
-    interpolate_log_variance,
-    normal_kl,
-)
+from radiffuse.core.gaussian import discretized_log_likelihood, interpolate_log_variance, normal_kl
 from radiffuse.core.likelihood import variational_bound
 
 STD = 0.3

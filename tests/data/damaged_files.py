@@ -51,12 +51,13 @@ def make_documents(folder: Path) -> dict[str, Sample]:
     """Files that describe data and runs: annotations, tables, plans, splits, settings, models, checkpoints."""
     import torch
 
+    from radiffuse.cli.settings import from_values
     from radiffuse.config import UNetConfig
-    from radiffuse.engine.checkpoint import Checkpoint, load_newest, save_checkpoint
-    from radiffuse.engine.run import Run, start_run
+    from radiffuse.config.values import to_dict
     from radiffuse.nets.registry import load_network, save_network
     from radiffuse.nets.unet import UNet
-    from radiffuse.settings import from_values, to_dict
+    from radiffuse.train.checkpoint import Checkpoint, load_newest, save_checkpoint
+    from radiffuse.train.run import Run, start_run
 
     folder.mkdir(parents=True)
     outlines = [

@@ -25,7 +25,7 @@ from PIL import Image
 
 from radiffuse.config import Data
 from radiffuse.data.cases import read_case_image, read_case_label
-from radiffuse.data.check import check, check_path, format_check
+from radiffuse.data.checking.check import check, check_path, format_check
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
@@ -346,7 +346,7 @@ def test_a_script_without_a_main_guard_is_served_too(tmp_path):
         film(tmp_path / "set" / f"{i}.png", seed=i)
     script = tmp_path / "script.py"
     script.write_text(
-        "from radiffuse.data.check import check_path\n"
+        "from radiffuse.data.checking.check import check_path\n"
         f"print(len(check_path({str(tmp_path / 'set')!r}).cases), 'cases')\n"
     )
     done = subprocess.run(
@@ -357,9 +357,7 @@ def test_a_script_without_a_main_guard_is_served_too(tmp_path):
 
 
 def test_the_check_needs_no_torch():
-    code = (
-        "import sys, radiffuse.data.check, radiffuse.data.check_text; print('torch' in sys.modules)"
-    )
+    code = "import sys, radiffuse.data.checking.check, radiffuse.data.checking.text; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

@@ -16,8 +16,8 @@ from radiffuse.data.organs import (
     organ,
     read_classes,
 )
-from radiffuse.data.procedural.abdomen import CLASSES
 from radiffuse.errors import InputError
+from radiffuse.phantoms.abdomen import CLASSES
 
 AMOS = ["background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus", "liver",
         "stomach", "arota", "postcava", "pancreas", "right adrenal gland", "left adrenal gland",

@@ -47,7 +47,7 @@ def test_a_bad_plan_is_refused(films: Path, tmp_path: Path, old: str, new: str, 
 
 
 def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:
-    from radiffuse.data.procedural import write_dataset
+    from radiffuse.phantoms import write_dataset
 
     write_dataset("abdomen", tmp_path, count=2, labelled=True, seed=0, size=(32, 32, 16))
     plan = make_plan(open_dataset(tmp_path), PlanSettings(), labelled=True)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from layout_files import film, film_label, volume, volume_label, write_json
 
+from radiffuse.cli.settings import from_arguments, from_values
 from radiffuse.config import Data, DiffSeg, PlanSettings, Split
 from radiffuse.data.cases import read_case_image, read_case_label
-from radiffuse.data.check import check_path
+from radiffuse.data.checking.check import check_path
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset, survey
 from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
 from radiffuse.data.splits import Splits, load_splits
 from radiffuse.errors import InputError
-from radiffuse.settings import from_arguments, from_values
 
 
 def amos(root: Path) -> Path:

@@ -152,8 +152,8 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
 ) -> None:
     import radiffuse
     from radiffuse.config import Machine
-    from radiffuse.inference.embedder import features_of, network_of_run
-    from radiffuse.methods.common import find_pretrained
+    from radiffuse.synthesis.embedder import features_of, network_of_run
+    from radiffuse.train.common import find_pretrained
 
     machine = {"accelerator": "cpu", "precision": "32-true"}
     run = radiffuse.finetune(

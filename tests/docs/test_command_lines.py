@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from code_blocks import PAGES, ROOT, command_lines
 
+from radiffuse.cli.settings import from_arguments
 from radiffuse.commands import COMMANDS
 from radiffuse.errors import InputError
-from radiffuse.settings import from_arguments
 
 LINES = sorted({(page.relative_to(ROOT), line) for page in PAGES for line in command_lines(page)})
 NUMBERS = {"labels", "SLURM_ARRAY_TASK_ID"}

@@ -18,14 +18,14 @@ from radiffuse.config import Network, Sampling, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan
 from radiffuse.data.scan import Scan
-from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError
-from radiffuse.files import write_atomic
 from radiffuse.inference.members import Member, Overrides
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import Segmenter
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import start_run
 
 CLASSES = ("background", "a", "b")
 FILM = Plan(2, ("image",), CLASSES, (16, 16))
@@ -215,7 +215,7 @@ def test_volumes_are_sampled_window_by_window_on_their_own_grid(tmp_path: Path) 
 
 def test_every_step_ends_with_the_result(films: Path, tmp_path: Path) -> None:
     from radiffuse.config import Machine
-    from radiffuse.engine.run import Run
+    from radiffuse.train.run import Run
 
     plan = Plan(2, ("image",), CLASSES, SIZE)
     run = Run.open(saved(tmp_path / "one", plan, "diffusion"))

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, LatentNetwork
 from radiffuse.errors import InputError
-from radiffuse.nets.dino import IMAGENET_MEAN, IMAGENET_STD, load_encoder
-from radiffuse.nets.latent import (
+from radiffuse.synthesis.encoder import IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from radiffuse.synthesis.networks import (
     build_autoencoder,
     build_denoiser,
     center_context,

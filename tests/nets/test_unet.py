@@ -9,9 +9,13 @@ import torch
 from guided_diffusion_reference import forward as reference
 
 from radiffuse.config import PRESETS, Network, UNetConfig, resolve_network
-from radiffuse.nets.convert import from_guided_diffusion, infer_config, to_guided_diffusion
 from radiffuse.nets.summary import summarize
 from radiffuse.nets.unet import UNet
+from radiffuse.release.convert_networks import (
+    from_guided_diffusion,
+    infer_config,
+    to_guided_diffusion,
+)
 
 TINY = UNetConfig(
     width=32,

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from test_convert_hub import SMALL
 
 import radiffuse
-from radiffuse.engine.run import Run
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
+from radiffuse.train.run import Run
 from tiny_runs import shake, tiny
 
 
@@ -106,7 +106,7 @@ def test_a_volume_network_of_monai(tmp_path: Path) -> None:
 
 
 def test_a_file_of_guided_diffusion(tmp_path: Path) -> None:
-    from radiffuse.nets.convert import to_guided_diffusion
+    from radiffuse.release.convert_networks import to_guided_diffusion
 
     unet = tiny(2, 1).unet
     shake(unet, 3)

@@ -93,8 +93,8 @@ def test_several_files_are_the_channels_of_one_scan(films: Path, tmp_path: Path)
         _unet(in_channels=2), generator=__import__("torch").Generator().manual_seed(3)
     )
     finished_run(run, Plan(2, ("image",), ("background", "a"), (16, 16)))
-    from radiffuse.files import write_atomic
     from radiffuse.nets.registry import save_network
+    from radiffuse.system.files import write_atomic
 
     write_atomic(run / "plan.json", plan.to_json())
     save_network(network, run / "model")

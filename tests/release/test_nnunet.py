@@ -13,10 +13,10 @@ from torch import nn
 
 import radiffuse
 from radiffuse.data.plan import Plan
-from radiffuse.engine.run import start_run
 from radiffuse.errors import InputError
-from radiffuse.files import write_atomic
 from radiffuse.nets.registry import load_network, save_network
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import start_run
 from tiny_runs import shake, tiny, volume_plan
 
 
@@ -81,8 +81,8 @@ def test_nnunet_gets_the_pretrained_features(dims: int, tmp_path: Path) -> None:
 def test_every_scale_of_deep_supervision_learns() -> None:
     from dataclasses import asdict, replace
 
-    from radiffuse.nets.nnunet import NNUNetUNet, strides_of
     from radiffuse.nets.unet import UNet
+    from radiffuse.release.nnunet_network import NNUNetUNet, strides_of
 
     config = replace(tiny(2, 1).unet.config, multipliers=(1, 2, 2), attention_factors=())
     values = json.loads(json.dumps(asdict(config)))

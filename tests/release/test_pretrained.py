@@ -12,11 +12,11 @@ import yaml
 
 import radiffuse
 from radiffuse.data.plan import Plan
-from radiffuse.engine.run import Run
 from radiffuse.errors import InputError, RunError
-from radiffuse.files import write_atomic, write_json
+from radiffuse.release.card import Licences, card, sources, write_card
 from radiffuse.release.pretrained import FILES, fetch, push_to_hub, save_pretrained
-from radiffuse.reports.card import Licences, card, sources, write_card
+from radiffuse.system.files import write_atomic, write_json
+from radiffuse.train.run import Run
 from tiny_runs import finished_run
 
 SECRET = "Doe_John_1970"

@@ -13,13 +13,13 @@ import radiffuse
 from radiffuse.config import Diffusion
 from radiffuse.data.plan import Plan
 from radiffuse.data.transform import image_to_plan
-from radiffuse.engine.run import Run
 from radiffuse.errors import InputError, RunError
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.probe import HeadConfig, ProbedNetwork
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.release.program import Traced, compare, trace
+from radiffuse.train.run import Run
 from tiny_runs import finished_run, shake, tiny, volume_plan
 
 FILM_PLAN = Plan(2, ("image",), ("background", "a", "b"), (16, 16))

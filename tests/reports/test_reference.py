@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from radiffuse.cli.settings import from_arguments
 from radiffuse.commands import COMMANDS
 from radiffuse.errors import InputError
 from radiffuse.reports.reference import MARK, main, render_reference
-from radiffuse.settings import from_arguments
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 

@@ -8,13 +8,40 @@ readable source, [ours] our choice.
 """
 
 from .classification import Augment, Classify
-from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .files import Anatomy, Check, Convert, Export, Info, Report
-from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
+from .data import (
+    FINETUNE_AUGMENTATION,
+    VIEWS_AUGMENTATION,
+    Augmentation,
+    Data,
+    PlanSettings,
+    Split,
+)
+from .files import (
+    Anatomy,
+    Check,
+    Convert,
+    Export,
+    Info,
+    Report,
+)
+from .learning import (
+    Contrast,
+    Diffusion,
+    Losses,
+    Machine,
+    Sampling,
+    Training,
+)
 from .network import PRESETS, Network, UNetConfig, resolve_network
 from .pretraining import Coordinates, Pretrain, Sample
 from .quality import Fidelity, Memorization
-from .segmenting import DiffSeg, Evaluate, Finetune, Predict, Probe
+from .segmenting import (
+    DiffSeg,
+    Evaluate,
+    Finetune,
+    Predict,
+    Probe,
+)
 from .studying import Study
 from .synthesis import (
     LATENT_PRESETS,
@@ -28,7 +55,13 @@ from .synthesis import (
     ZeroShot,
 )
 from .tools import Compare, Completion, Doctor
-from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy
+from .types import (
+    IGNORE,
+    POSITIONAL,
+    Floats,
+    Ints,
+    Strategy,
+)
 from .viewing import View
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import reserve, whole
+from ..system.files import reserve, whole
 from .scan import Array
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import Split
 from ..errors import InputError
-from ..files import read_json, write_json
+from ..system.files import read_json, write_json
 from .dataset import Case, Dataset
 
 SPLITS_VERSION = 1

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .generation import group_weights
+from ..synthesis.measures import group_weights
 from .statistics import Interval
 
 Floats = NDArray[np.float64]

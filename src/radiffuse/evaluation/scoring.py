@@ -13,7 +13,7 @@ from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..files import write_atomic
+from ..system.files import write_atomic
 from .calibration import Calibration
 from .writing import write_evaluation
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.scan import Array, Scan
-from ..files import write_atomic
+from ..system.files import write_atomic
 from .folders import evaluate_cases
 
 OVERLAY_SIDE = 256

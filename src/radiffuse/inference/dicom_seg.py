@@ -17,7 +17,7 @@ import numpy as np
 from ..data.readers import inspect, is_dicom, source_frames
 from ..data.scan import Array
 from ..errors import InputError
-from ..files import whole
+from ..system.files import whole
 
 INSTALL = "Install it: pip install 'radiffuse[dicom-seg]'"
 SIDES = {"left": "Left", "right": "Right"}

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion, Machine, Sampling
+from ..config.values import from_dict
 from ..data.plan import Plan
-from ..engine.run import Run
 from ..errors import InputError, RunError
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
-from ..settings import from_dict
+from ..train.run import Run
 from .mask_sampler import MaskSampler
 
 

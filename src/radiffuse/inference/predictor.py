@@ -17,11 +17,17 @@ from torch import Tensor
 from ..config import Machine
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
-from ..engine.device import local_fabric
-from ..engine.run import Run
+from ..data.transform import (
+    Undo,
+    image_to_plan,
+    map_to_scan,
+    scores_of_scan,
+    scores_to_scan,
+)
 from ..errors import InputError
-from ..files import reserve
+from ..system.files import reserve
+from ..train.device import local_fabric
+from ..train.run import Run
 from .members import Member, Overrides, open_member, verify_agreement
 from .postprocess import postprocess
 from .windows import slide

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..distributed import mean_over_ranks, world_size
+from ..system.distributed import mean_over_ranks, world_size
 from .convolution import convolve, convolve_backward
 
 BLOCK = 1 << 17

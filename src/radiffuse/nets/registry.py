@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, UNetConfig
 from ..errors import InputError, RunError
-from ..files import read_json, seal, verify_sums, write_atomic
+from ..system.files import read_json, seal, verify_sums, write_atomic
 from .coordinates import CoordinateRegressor
 from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.plan import Plan
-from ..engine.run import Run
 from ..errors import InputError
-from ..files import write_atomic, write_json
+from ..system.files import write_atomic, write_json
+from ..train.run import Run
 from .program import export_torch
 
 SCRIPT = '''"""The network of this bundle: a program of torch.export; it holds weights, and no code of the training."""

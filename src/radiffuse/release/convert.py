@@ -9,17 +9,29 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import Convert, Diffusion, PlanSettings, Pretrain, UNetConfig
+from ..config import (
+    Convert,
+    Diffusion,
+    PlanSettings,
+    Pretrain,
+    UNetConfig,
+)
+from ..config.values import to_dict
 from ..data.plan import Plan
-from ..engine.run import Run, start_run
 from ..errors import InputError
-from ..files import read_json, write_atomic
-from ..nets.convert import from_guided_diffusion, infer_config
-from ..nets.convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
 from ..nets.registry import save_network
 from ..nets.unet import UNet
-from ..reports.card import write_card
-from ..settings import to_dict
+from ..system.files import read_json, write_atomic
+from ..train.run import Run, start_run
+from .card import write_card
+from .convert_hub import (
+    DIFFUSERS,
+    MONAI,
+    diffusers_config,
+    from_hub,
+    monai_config,
+)
+from .convert_networks import from_guided_diffusion, infer_config
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")

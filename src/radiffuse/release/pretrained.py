@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from ..engine.run import Run
 from ..errors import InputError, RunError
-from ..files import write_atomic, write_json
 from ..nets.registry import load_network, save_network
-from ..reports.card import Licences, card
+from ..system.files import write_atomic, write_json
+from ..train.run import Run
+from .card import Licences, card
 
 FILES = (
     "README.md", "config.yaml", "plan.json", "data.json", "model/config.json",

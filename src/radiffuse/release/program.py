@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..data.plan import Plan
-from ..engine.run import Run
 from ..errors import InputError, RunError
-from ..files import write_atomic, write_json
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
+from ..system.files import write_atomic, write_json
+from ..train.run import Run
 
 TOLERANCE = 1e-4
 """Largest difference of logits between program and original, as a share of the largest logit."""

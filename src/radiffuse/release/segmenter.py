@@ -14,11 +14,11 @@ from ..data.cases import read_case_image
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..engine.run import Run
 from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
-from ..reports.card import Licences
+from ..train.run import Run
+from .card import Licences
 from .pretrained import fetch, push_to_hub, save_pretrained
 
 Image = Array | Scan | str | Path | tuple[str | Path, ...]

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import read_json
+from ..system.files import read_json
 from .html import Report, format_mean
 from .palette import MARKERS, SERIES
 from .parts import read_table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.scan import Array
-from ..files import write_atomic
+from ..system.files import write_atomic
 from . import parts
 from .html import Report
 from .style import styled

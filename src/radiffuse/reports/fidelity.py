@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import read_json
+from ..system.files import read_json
 from .html import Report, format_mean
 from .palette import SERIES, SOFT
 from .parts import read_table

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.scan import Array
-from ..files import write_atomic
+from ..system.files import write_atomic
 from .palette import PAGE_COLORS
 from .stylesheet import STYLE
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import read_json
+from ..system.files import read_json
 from .html import Report
 from .palette import INK, SERIES
 from .parts import read_table

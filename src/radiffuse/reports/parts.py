@@ -14,8 +14,8 @@ from ..errors import InputError
 from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.folders import METRICS, summarize
 from ..evaluation.segmentation import score
-from ..files import read_json
-from ..files import read_yaml as _read_yaml
+from ..system.files import read_json
+from ..system.files import read_yaml as _read_yaml
 from .figures import METRIC_NAMES, class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
 from .pictures import OverlayCase, overlays

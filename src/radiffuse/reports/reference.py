@@ -17,7 +17,7 @@ from typing import Any
 from ..commands import COMMANDS
 from ..config import PRESETS
 from ..errors import InputError, RadiffuseError
-from ..files import write_atomic
+from ..system.files import write_atomic
 
 MARK = "<!-- generated from here on by python -m radiffuse.reports.reference; edit the docstrings instead -->"
 

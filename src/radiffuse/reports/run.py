@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.run import RUN_VERSION
 from ..errors import InputError, RunError
+from ..release.card import write_card
+from ..train.run import RUN_VERSION
 from . import parts
-from .card import write_card
 from .coordinates import coordinate_figure, landmarks_table
 from .figures import METRIC_NAMES, loss_curves, validation_scores
 from .html import Report, format_value

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..evaluation.folders import ALL_CLASSES, METRICS, over_classes, summarize
 from ..evaluation.statistics import PairedTest, clustered_difference, holm, verdict
-from ..files import write_atomic
+from ..system.files import write_atomic
 from . import parts
 from .figures import class_bars, label_efficiency, paired_dots, step_curves
 from .html import Report, format_interval, format_p

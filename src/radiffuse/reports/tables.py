@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, RadiffuseError
-from ..files import write_atomic
+from ..system.files import write_atomic
 
 OPENING = re.compile(
     r"^<!-- table: (?P<file>\S+?)(?: columns=(?P<columns>[^>]+?))? -->[ \t]*$", re.MULTILINE

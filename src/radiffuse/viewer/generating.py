@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.embeddings import interpolate
 from ..data.plan import Plan
 from ..data.readers import write_marked_film
 from ..data.transform import image_to_plan
-from ..engine.device import make_fabric
-from ..engine.run import Run
 from ..errors import InputError
-from ..inference.embedding import fingerprint
-from ..inference.latent import draw_films
-from ..methods.drawing import MARK, Provenance
-from ..nets.pipeline import Synthesizer, load_synthesizer
+from ..synthesis.densities import interpolate
+from ..synthesis.drawing import MARK, Provenance
+from ..synthesis.embedding import fingerprint
+from ..synthesis.latent import draw_films
+from ..synthesis.pipeline import Synthesizer, load_synthesizer
+from ..train.device import make_fabric
+from ..train.run import Run
 from .jobs import Job
 from .runs import Entry
 from .scans import Item

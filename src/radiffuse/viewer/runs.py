@@ -12,8 +12,8 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from ..engine.run import Run
 from ..errors import InputError, RadiffuseError
+from ..train.run import Run
 from .refusal import unknown
 
 POINTS = 1500

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ..data.scan import Array, Scan
 from ..data.transform import resampled_shape
-from ..engine.device import make_fabric
-from ..engine.run import Run
 from ..errors import InputError
 from ..inference.mask_sampler import MaskSampler
 from ..inference.members import Member, Overrides, open_member
 from ..inference.predictor import Predictor, Segmented
 from ..inference.windows import starts
+from ..train.device import make_fabric
+from ..train.run import Run
 from .jobs import Job
 from .runs import Entry
 from .scans import MAP, MASK, Item, Layer

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...files import whole
+from ...system.files import whole
 from ..scan import Array, Scan
 from .geometry import NiftiScan, swap_film_axes
 from .sniff import suffix_of

@@ -1,0 +1,224 @@
+"""Classification of whole films, on real films, synthetic ones or both, scored on real patients of the test part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ..config import Classify
+from ..config.values import to_dict
+from ..data.class_batches import ClassBatches, Item
+from ..data.dataset import Dataset
+from ..data.plan import Plan
+from ..data.prepare import cache_folder
+from ..data.prepared import Prepared
+from ..data.provenance import descends
+from ..data.splits import Splits, load_splits, write_splits
+from ..errors import InputError
+from ..nets.classifier import new_classifier
+from ..nets.registry import save_network
+from ..objectives.classification import Classification, class_probabilities
+from ..reports.run import write_run_report
+from ..system.files import write_atomic
+from ..train.common import describe_data, plan_of, prepare_dataset, read_dataset
+from ..train.device import local_fabric
+from ..train.loop import train
+from ..train.run import Run, start_run
+
+
+def classify(settings: Classify) -> Run:
+    """Train a classifier and predict the test films.
+
+    Args:
+        settings: See ``radiffuse.config.Classify``.
+
+    Returns:
+        The run; ``test.csv`` has a row per test film: case, group, class and the probability of each class.
+
+    Raises:
+        InputError: Data or settings that cannot be used, such as too few synthetic films of a class.
+        TrainingDiverged: The loss is not finite.
+    """
+    _verify(settings)
+    settings = replace(settings, training=replace(settings.training, seed=settings.draw))
+    with start_run(
+        settings.out, "classify", to_dict(settings), settings.machine, to_dict(type(settings)())
+    ) as run:
+        dataset = read_classes(settings)
+        classes = class_names(dataset)
+        splits = class_splits(dataset, settings)
+        write_splits(run.folder / "splits.json", splits)
+        plan = plan_of(run, dataset, settings.plan, labelled=False)
+        if plan.spatial_dims != 2:
+            raise InputError(dataset.root, "holds volumes", "Give films")
+        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+        budget = set(splits.budget(settings.labels, settings.draw))
+        pool = _items(prepared, budget, classes)
+        _verify_pool(pool, classes, settings)
+        held = splits.held_patients(dataset)
+        synthetic = _synthetic(settings, plan, classes, pool, held)
+        held_out, test = (
+            _items(prepared, set(names), classes) for names in (splits.validation, splits.test)
+        )
+        used = [*(pool if settings.real else []), *synthetic]
+        described = describe_data(dataset, prepared, {"train": sorted(budget)})
+        run.write_data(described | {"classes": list(classes), "synthetic": len(synthetic)})
+        network = new_classifier(
+            settings.network, len(plan.channels), classes, settings.training.seed
+        )
+        batches = ClassBatches(
+            used,
+            batch_size=settings.training.batch_size,
+            seed=settings.training.seed,
+            augmentation=settings.augmentation,
+        )
+        task = Classification(network, held_out)
+        trained = train(task, batches, run, settings.training, settings.machine)
+        if not run.main:
+            return run
+        device = local_fabric(settings.machine).device
+        table = pd.DataFrame(
+            {
+                "case": [item.prepared.cases[item.row].name for item in test],
+                "group": [item.prepared.cases[item.row].group for item in test],
+                "class": [classes[item.target] for item in test],
+            }
+        )
+        table[list(classes)] = class_probabilities(trained.average, test, device)
+        write_atomic(run.folder / "test.csv", table.to_csv(index=False))
+        trained.average.cpu()
+        save_network(trained.average, run.model)  # last: it marks the run as finished
+        write_run_report(run.folder)
+    return run
+
+
+def read_classes(settings: Classify) -> Dataset:
+    """The films of which the class is told.
+
+    Raises:
+        InputError: None is.
+    """
+    dataset = read_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
+    if not len(dataset):
+        raise InputError(
+            settings.data,
+            "tells the class of no film",
+            "Give class folders, or a table with a column class",
+        )
+    return dataset
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """The classes, sorted.
+
+    Raises:
+        InputError: There is but one.
+    """
+    classes = tuple(sorted({case.target for case in dataset if case.target}))
+    if len(classes) < 2:
+        raise InputError(
+            dataset.root, f"has the single class {classes[0]}", "Give two classes or more"
+        )
+    return classes
+
+
+def class_splits(dataset: Dataset, settings: Classify) -> Splits:
+    """How the films are parted, by patient.
+
+    Raises:
+        InputError: Too few patients, or a class is missing from the test.
+    """
+    cache = cache_folder(settings.reader.cache)
+    splits = load_splits(dataset, settings.split, cache, settings.draw)
+    test = set(splits.test)
+    tested = {case.target for case in dataset if case.name in test}
+    for name in class_names(dataset):
+        if name not in tested:
+            problem = f"has no test film of the class {name}"
+            raise InputError(dataset.root, problem, "Raise --split.test, or change --split.seed")
+    return splits
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _verify(settings: Classify) -> None:
+    if settings.ratio and not settings.with_run:
+        raise InputError(
+            f"--ratio {settings.ratio:g}", "needs synthetic films", "Give them with --with"
+        )
+    if not settings.real and not settings.ratio:
+        raise InputError(
+            "--real false", "leaves no film to train on", "Give --with and a --ratio above 0"
+        )
+
+
+def _items(prepared: Prepared, names: set[str], classes: Sequence[str]) -> list[Item]:
+    return [
+        Item(prepared, i, classes.index(case.target))
+        for i, case in enumerate(prepared.cases)
+        if case.name in names and case.target
+    ]
+
+
+def _verify_pool(pool: Sequence[Item], classes: Sequence[str], settings: Classify) -> None:
+    counts = Counter(item.target for item in pool)
+    for k, name in enumerate(classes):
+        if not counts[k]:
+            raise InputError(
+                f"{settings.data}, draw {settings.draw} of {settings.labels} films",
+                f"has no film of the class {name}",
+                "Use more films with --labels, or another --draw",
+            )
+
+
+@dataclass(frozen=True)
+class _Source:
+    prepared: Prepared
+    rows: list[int]
+
+
+def _synthetic(
+    settings: Classify,
+    plan: Plan,
+    classes: Sequence[str],
+    pool: Sequence[Item],
+    held: set[str],
+) -> list[Item]:
+    """Synthetic films, ``ratio`` times as many of each class as the pool has; a larger ratio holds the smaller one.
+
+    Raises:
+        InputError: There are too few of a class.
+    """
+    if not settings.ratio:
+        return []
+    sources = []
+    for folder in settings.with_run:
+        dataset = read_dataset(folder, settings.reader)
+        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+        rows = [i for i, case in enumerate(prepared.cases) if not descends(case, held)]
+        sources.append(_Source(prepared, rows))
+    counts = Counter(item.target for item in pool)
+    chosen = []
+    for k, name in enumerate(classes):
+        found = [
+            Item(source.prepared, i, k)
+            for source in sources
+            for i in source.rows
+            if source.prepared.cases[i].target == name
+        ]
+        wanted = round(settings.ratio * counts[k])
+        if len(found) < wanted:
+            raise InputError(
+                f"--with {','.join(settings.with_run)}",
+                f"has {len(found)} films of the class {name} whose parents are no test or validation patients; "
+                f"{settings.ratio:g} per real film are {wanted}",
+                "Generate more, or lower --ratio",
+            )
+        order = np.random.default_rng((settings.draw, 24, k)).permutation(len(found))
+        chosen += [found[i] for i in order[:wanted]]
+    return chosen

@@ -1,0 +1,271 @@
+"""What is in a data set and what is wrong with it: all of it at once, file by file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...config import IGNORE, Data
+from ..dataset import Case, Dataset
+from ..issues import Issue, some
+from ..layouts import survey
+from ..listing import walk
+from .examine import CaseRecord
+from .pool import examine_all
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        cases: One record per case, in the order of the data set.
+        issues: Everything that is wrong, errors first.
+        summary: What the data set is, in plain values that JSON can hold, see ``summarize``.
+    """
+
+    cases: tuple[CaseRecord, ...]
+    issues: tuple[Issue, ...]
+    summary: dict[str, Any]
+
+    @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues that stop a run. The command exits with code 2 if there are any."""
+        return tuple(issue for issue in self.issues if issue.severity == "error")
+
+
+def check_path(
+    path: Path | str,
+    data: Data | None = None,
+    *,
+    decode: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Open a path and check it, with what is wrong in its organization among the issues.
+
+    Raises:
+        InputError: The path does not exist or no layout fits it.
+    """
+    dataset, issues = survey(path, data)
+    return check(dataset, decode=decode, workers=workers, found=issues, progress=progress)
+
+
+def check(
+    dataset: Dataset,
+    *,
+    decode: bool = True,
+    workers: int | None = None,
+    found: Sequence[Issue] = (),
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Look at every case, then at the cases together.
+
+    Args:
+        dataset: What ``survey`` or ``open_dataset`` returned.
+        decode: Read pixels; else headers alone, where damage inside files goes unseen.
+        workers: Processes; None: one per core; 0: this process, which a broken decoder may then
+            take down.
+        found: Issues that are known already, from ``survey``.
+        progress: Called with (cases done, all cases).
+    """
+    records = examine_all(dataset, decode=decode, workers=workers, progress=progress)
+    issues = [
+        *found,
+        *(issue for record in records for issue in record.issues),
+        *_same_twice(dataset.cases, records),
+        *_mixtures(dataset, records),
+        *_patients(dataset),
+        *_left_over(dataset, {issue.where for issue in found}),
+    ]
+    issues = list(dict.fromkeys(issues))
+    issues.sort(key=lambda issue: issue.severity != "error")
+    return CheckResult(tuple(records), tuple(issues), summarize(dataset, records))
+
+
+# -------------------------------------------------------------------------------- cases together
+
+
+def _same_twice(cases: Sequence[Case], records: Sequence[CaseRecord]) -> Iterable[Issue]:
+    """Images equal in every pixel; under two patients they leak from training into test."""
+    alike: dict[str, list[Case]] = defaultdict(list)
+    for case, record in zip(cases, records, strict=True):
+        if record.digest:
+            alike[record.digest].append(case)
+    for same in alike.values():
+        first = same[0]
+        for case in same[1:]:
+            problem = f"is the same image as {first.name}"
+            remedy = "Remove one of the two"
+            if case.group != first.group:
+                problem += f", under another patient ({case.group} and {first.group})"
+                remedy += ", or give both the same patient: it would leak from training into test"
+            yield Issue("error", str(case.images[0]), problem, remedy)
+
+
+def _mixtures(dataset: Dataset, records: Sequence[CaseRecord]) -> Iterable[Issue]:
+    readable = [record for record in records if record.spatial_shape]
+    dims = {record.name: f"{len(record.spatial_shape)}D" for record in readable}
+    channels = {record.name: f"{record.channels}-channel" for record in readable}
+    for kind, values in (("films and volumes", dims), ("numbers of channels", channels)):
+        counts = Counter(values.values())
+        if len(counts) > 1:
+            rare = counts.most_common()[-1][0]
+            names = [name for name, value in values.items() if value == rare]
+            parts = " and ".join(f"{number} {value}" for value, number in counts.most_common())
+            problem = f"mixes {kind}: {parts} images; {rare} are {some(names)}"
+            yield Issue(
+                "error", str(dataset.root), problem, "Put each kind into a data set of its own"
+            )
+    for record in readable:
+        declared = len(dataset.channels)
+        if (
+            dataset.layout in ("nnunet", "msd")
+            and record.channels != declared
+            and len({*channels.values()}) == 1
+        ):
+            problem = f"declares {declared} channels, but its images have {record.channels}"
+            yield Issue("error", str(dataset.root), problem, "Correct the channels in dataset.json")
+            return
+
+
+def _patients(dataset: Dataset) -> Iterable[Issue]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for case in dataset:
+        if case.split:
+            splits[case.group].add(case.split)
+    parted = {group: parts for group, parts in splits.items() if len(parts) > 1}
+    if parted:
+        names = [f"{group} ({', '.join(sorted(parts))})" for group, parts in sorted(parted.items())]
+        problem = f"parts {len(parted)} patients between splits: {some(names)}"
+        remedy = (
+            "Move each patient into one split, or name the patients with --group or patients.csv"
+        )
+        yield Issue("error", str(dataset.root), problem, remedy)
+    if len(dataset) > 1 and len({case.group for case in dataset}) == 1:
+        problem = f"gives all {len(dataset)} cases the same patient ({dataset.cases[0].group})"
+        remedy = "Name the patients with --group or patients.csv; a split needs at least two"
+        yield Issue("warning", str(dataset.root), problem, remedy)
+
+
+def _left_over(dataset: Dataset, named: set[str]) -> Iterable[Issue]:
+    """Files below the folder that no case uses, without those that were ``named`` already."""
+    if not dataset.root.is_dir():
+        return
+    listing = walk(dataset.root)
+    used = {path for case in dataset for path in (*case.images, *case.series, *case.label_files)}
+    used |= dataset.passed_over
+    below = [(path, dataset.root / path) for path in listing.images]
+    idle = [str(path) for path, full in below if full not in used and str(full) not in named]
+    if idle:
+        problem = f"holds {len(idle)} images that belong to no case: {some(idle)}"
+        yield Issue("warning", str(dataset.root), problem, "Make sure that nothing is missing")
+    if listing.others:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in listing.others)
+        shown = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common(5))
+        problem = f"holds {len(listing.others)} files of unknown kind ({shown})"
+        names = some([str(path) for path in listing.others], most=3)
+        yield Issue(
+            "warning", str(dataset.root), problem, f"Convert them if they are images: {names}"
+        )
+
+
+# ------------------------------------------------------------------------------------------ summary
+
+
+def summarize(dataset: Dataset, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    """What a data set is.
+
+    Returns:
+        ``layout``, ``cases``, ``readable``, ``patients``, ``labelled``, ``channels``; ``splits``
+        and ``targets`` (cases by name); ``spatial_dims`` (cases by 2 and 3); ``size`` and
+        ``spacing`` (smallest, median and largest along each axis, for the more frequent number of
+        axes; None if unknown); ``intensity`` (lowest, mean and highest value; unit); ``classes``
+        (name: share of the counted voxels, cases with it).
+    """
+    readable = [record for record in records if record.spatial_shape]
+    dims = Counter(len(record.spatial_shape) for record in readable)
+    usual = dims.most_common(1)[0][0] if dims else 0
+    alike = [record for record in readable if len(record.spatial_shape) == usual]
+    return {
+        "layout": dataset.layout,
+        "cases": len(dataset),
+        "readable": len(readable),
+        "patients": len({case.group for case in dataset}),
+        "labelled": len(dataset.labelled),
+        "channels": list(dataset.channels),
+        "splits": dict(Counter(case.split for case in dataset if case.split)),
+        "targets": dict(Counter(case.target for case in dataset if case.target)),
+        "spatial_dims": {str(number): count for number, count in sorted(dims.items())},
+        "size": _spread([record.spatial_shape for record in alike]),
+        "spacing": _spread([record.spacing for record in alike if record.spacing is not None]),
+        "intensity": _intensity(readable),
+        "classes": _shares(dataset.classes, records),
+    }
+
+
+def _spread(rows: Sequence[Sequence[float]]) -> dict[str, list[float]] | None:
+    if not rows:
+        return None
+    table = np.asarray(rows, np.float64)
+    middle = np.median(table, axis=0)
+    return {
+        "smallest": table.min(axis=0).tolist(),
+        "median": middle.tolist(),
+        "largest": table.max(axis=0).tolist(),
+    }
+
+
+def _intensity(records: Sequence[CaseRecord]) -> dict[str, Any] | None:
+    ranges = np.asarray([r.intensity for r in records if r.intensity is not None], np.float64)
+    if not len(ranges):
+        return None
+    return {
+        "lowest": float(ranges[:, 0].min()),
+        "mean": float(ranges[:, 1].mean()),
+        "highest": float(ranges[:, 2].max()),
+        "unit": ", ".join(sorted({record.unit for record in records})),
+    }
+
+
+def _shares(classes: Sequence[str], records: Sequence[CaseRecord]) -> dict[str, dict[str, float]]:
+    voxels: Counter[int] = Counter()
+    cases: Counter[int] = Counter()
+    for record in records:
+        voxels.update(record.label_counts)
+        cases.update(record.label_counts.keys())
+    counted = sum(number for value, number in voxels.items() if value != IGNORE)
+    everything = sum(voxels.values())
+    shares: dict[str, dict[str, float]] = {}
+    for value in sorted({*voxels, *(range(len(classes)) if voxels else ())}):
+        names = classes or ("background",)
+        name = names[value] if value < len(names) else f"label {value}"
+        total = counted
+        if value == IGNORE:
+            name, total = "(ignored)", everything
+        share = voxels[value] / total if total else 0.0
+        shares[name] = {"value": value, "share": share, "cases": cases[value]}
+    return shares
+
+
+def format_check(result: CheckResult, root: Path | str | None = None) -> RenderableType:
+    """The result as a table and a list of issues, for ``rich.print``.
+
+    Args:
+        result: What ``check`` returned.
+        root: Paths below it are shown relative to it.
+    """
+    from .text import render
+
+    return render(result.summary, result.issues, os.fspath(root) if root is not None else "")

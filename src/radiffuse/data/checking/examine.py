@@ -1,0 +1,217 @@
+"""Everything that can be said about one case by itself. Runs in worker processes, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...config import IGNORE
+from ...errors import InputError
+from ..cases import geometry_difference, read_case_image, read_case_label
+from ..dataset import Case
+from ..issues import Issue, some
+from ..readers import Header, inspect, problems
+from ..scan import Scan
+
+SKEW_TOLERANCE = 1.0
+"""Angle between axes, in degrees off a right one, from which a volume is called skewed."""
+
+_LEAVE_OUT = "Replace it or leave it out (--skip-bad)"
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What one case is.
+
+    Attributes:
+        name: Of the case.
+        issues: What is wrong with it.
+        spatial_shape: Voxels along each axis; () where the image cannot be read.
+        channels: Channels as read (as stored, where pixels were not decoded).
+        spacing: Millimeters per voxel, or None.
+        unit: ``"HU"`` or ``"gray"``.
+        intensity: Lowest, mean and highest value, or None where pixels were not decoded.
+        digest: Hash of the pixels and their shape (of the files' bytes, where pixels were not
+            decoded), or '' for images that cannot be told apart: unreadable and constant ones.
+        label_counts: Voxels by label value; {} without a label or where it was not decoded.
+    """
+
+    name: str
+    issues: tuple[Issue, ...] = ()
+    spatial_shape: tuple[int, ...] = ()
+    channels: int = 0
+    spacing: tuple[float, ...] | None = None
+    unit: str = "gray"
+    intensity: tuple[float, float, float] | None = None
+    digest: str = ""
+    label_counts: dict[int, int] = field(default_factory=dict)
+
+
+def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
+    """Look at one case; whatever happens, the answer is a record.
+
+    Args:
+        case: The case.
+        classes: Declared class names by label value, or () where none are declared.
+        decode: Read pixels and label maps; else headers alone.
+    """
+    issues: list[Issue] = []
+    try:
+        scan, record = _decoded(case, issues) if decode else _header_only(case)
+    except Exception as error:  # one bad file must not hide the other ones
+        issues.append(_issue(error, case.series[0] if case.series else case.images[0]))
+        return CaseRecord(case.name, (*issues, *_label_alone(case)))
+    issues += _skewed(scan, str(case.images[0]))
+    counts: dict[int, int] = {}
+    if case.label is not None:
+        where = _label_name(case)
+        try:
+            counts = _look_at_label(case, scan, classes, decode, issues, where)
+        except Exception as error:
+            issues.append(_issue(error, Path(where)))
+    return replace(record, issues=tuple(issues), label_counts=counts)
+
+
+def _issue(error: Exception, path: Path) -> Issue:
+    if isinstance(error, InputError):
+        return Issue.of(error)
+    if isinstance(error, MemoryError):
+        return Issue("error", str(path), "does not fit into memory", "Crop or resample it")
+    # The text of a decoder's error may quote the header, and with it the patient.
+    return Issue("error", str(path), f"cannot be read ({type(error).__name__})", _LEAVE_OUT)
+
+
+def _skewed(scan: Scan, where: str) -> list[Issue]:
+    """A warning where the axes of a volume are not at right angles, as NIfTI files of a tilted gantry have them."""
+    if scan.affine is None or scan.spatial_dims != 3:
+        return []
+    axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    degrees = np.degrees(np.arcsin(min(1.0, cosine)))
+    if degrees < SKEW_TOLERANCE:
+        return []
+    problem = f"has axes that are {degrees:.1f} degrees off a right angle (a tilted gantry)"
+    remedy = "It is used as if they were upright, and masks fit it; resample it for true shapes"
+    return [Issue("warning", where, problem, remedy)]
+
+
+def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
+    several = case.file_channels if len(case.images) == 1 else 1
+    headers = [inspect(path, case.series, several) for path in case.images]
+    first = headers[0]
+    digest = hashlib.blake2b(digest_size=16)
+    for path in case.series or case.images:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    record = CaseRecord(
+        case.name,
+        spatial_shape=tuple(first.spatial_shape),
+        channels=sum(header.channels for header in headers),
+        spacing=first.spacing,
+        unit=first.unit,
+        digest=digest.hexdigest(),
+    )
+    return _sized(first), record
+
+
+def _sized(header: Header) -> Scan:
+    """A scan that has a geometry and takes no memory."""
+    empty = np.broadcast_to(np.uint8(0), (1, *header.spatial_shape))
+    return Scan(empty, header.spacing, header.affine)
+
+
+def _decoded(case: Case, issues: list[Issue]) -> tuple[Scan, CaseRecord]:
+    scan = read_case_image(case)
+    where = str(case.images[0])
+    found = problems(scan)
+    issues += [Issue("error", where, problem, _LEAVE_OUT) for problem in found]
+    pixels = np.ascontiguousarray(scan.array)
+    digest = hashlib.blake2b(f"{pixels.dtype}{pixels.shape}".encode(), digest_size=16)
+    digest.update(pixels.data)
+    low, high = float(pixels.min()), float(pixels.max())
+    record = CaseRecord(
+        case.name,
+        spatial_shape=scan.spatial_shape,
+        channels=int(pixels.shape[0]),
+        spacing=scan.spacing,
+        unit=scan.unit,
+        intensity=(low, float(pixels.mean(dtype=np.float64)), high)
+        if np.isfinite(low + high)
+        else None,
+        digest="" if found else digest.hexdigest(),
+    )
+    return scan, record
+
+
+def _look_at_label(
+    case: Case, scan: Scan, classes: Sequence[str], decode: bool, issues: list[Issue], where: str
+) -> dict[int, int]:
+    """Compare a label map with its image and with the declared classes; voxels by value."""
+    assert case.label is not None
+    if decode:
+        label = read_case_label(case)
+        _compare(label, scan, case, issues, where)
+        return _look_at_values(label, classes, issues, where)
+    if case.label_item is None:
+        header = inspect(case.label_files[0])
+        _compare(_sized(header), scan, case, issues, where)
+    return {}
+
+
+def _compare(label: Scan, scan: Scan, case: Case, issues: list[Issue], where: str) -> None:
+    if difference := geometry_difference(label, scan):
+        remedy = "Draw the label on this image, or resample it to the image's grid"
+        issues.append(Issue("error", where, f"{difference} than {case.images[0].name}", remedy))
+
+
+def _look_at_values(
+    label: Scan, classes: Sequence[str], issues: list[Issue], where: str
+) -> dict[int, int]:
+    values, numbers = np.unique(label.array, return_counts=True)
+    counts = {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
+    legal = range(len(classes)) if classes else range(IGNORE)
+    strange = [value for value in counts if value not in legal and value != IGNORE]
+    if strange:
+        voxels = sum(counts[value] for value in strange)
+        shown = some([str(value) for value in strange])
+        problem = f"has label values outside the classes ({shown}; {voxels:,} voxels)"
+        known = f"0 to {len(classes) - 1} are declared" if classes else "0 to 254 are possible"
+        issues.append(
+            Issue("error", where, problem, f"{known}, 255 is ignored; correct one of the two")
+        )
+    if set(counts) == {IGNORE}:
+        issues.append(Issue("warning", where, "is to be ignored everywhere", "Leave the label out"))
+    elif set(counts) <= {0, IGNORE}:
+        issues.append(
+            Issue("warning", where, "is all background", "Make sure that nothing is missing")
+        )
+    return counts
+
+
+def _label_alone(case: Case) -> list[Issue]:
+    """What can still be said about the label of an image that cannot be read."""
+    if case.label is None or case.label_item is not None:
+        return []
+    try:
+        inspect(case.label_files[0])
+    except Exception as error:
+        return [_issue(error, case.label_files[0])]
+    return []
+
+
+def _label_name(case: Case) -> str:
+    return f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
+
+
+def died(case: Case) -> CaseRecord:
+    """The record of a case whose reading ended the process."""
+    path = case.series[0] if case.series else case.images[0]
+    size = os.path.getsize(path) if path.exists() else 0
+    problem = f"ended the process that read it ({size:,} bytes on disk)"
+    remedy = "It is damaged, or needs more memory than there is: export it again or leave it out"
+    return CaseRecord(case.name, (Issue("error", str(path), problem, remedy),))

@@ -1,0 +1,82 @@
+"""What a classifier learns: the class of a whole film, one of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..data.batches import Batch
+from ..data.class_batches import Item
+from ..evaluation.classification import auroc_by_class
+from ..nets.classifier import Classifier
+from ..train.random import StepRandom
+from ..train.task import Loss
+
+PREDICTION_BATCH = 64
+
+
+class Classification:
+    """The task: cross-entropy of the class.
+
+    Args:
+        network: The classifier at its start.
+        held_out: Films for validation, never trained on.
+    """
+
+    name = "classification"
+
+    def __init__(self, network: Classifier, held_out: list[Item]) -> None:
+        self.network = network
+        self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The classifier at its start."""
+        return self.network
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """Mean cross-entropy."""
+        assert batch.labels is not None
+        return Loss(F.cross_entropy(network(batch.images).float(), batch.labels))
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean AUROC over the classes; empty where a class is missing among the held-out films."""
+        if not self.held_out:
+            return {}
+        truth = np.array([item.target for item in self.held_out])
+        area = float(
+            auroc_by_class(class_probabilities(network, self.held_out, device), truth)[0, -1]
+        )
+        return {} if np.isnan(area) else {"auroc": area}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The task learns nothing beside its network."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to put back."""
+
+
+@torch.no_grad()
+def class_probabilities(
+    network: nn.Module, items: list[Item], device: torch.device
+) -> NDArray[np.float64]:
+    """Probability of each class, ``(n, K)``.
+
+    Args:
+        network: A classifier, which is left in evaluation mode.
+        items: Films.
+        device: Where to compute.
+    """
+    network.to(device).eval()
+    rows = []
+    for start in range(0, len(items), PREDICTION_BATCH):
+        part = items[start : start + PREDICTION_BATCH]
+        films = np.stack([np.asarray(item.prepared.image(item.row), np.float32) for item in part])
+        logits = network(torch.from_numpy(films).to(device)).float()
+        rows.append(logits.softmax(1).double().cpu().numpy())
+    return np.concatenate(rows)

@@ -1,0 +1,147 @@
+"""Segmentation by mask diffusion, and the ways to train it (Fu et al. 2023, arXiv 2308.16355).
+
+A mask is noised; the network sees the image and the noised mask and says what the clean mask is. Noising the *true*
+mask leaks it: its coarse shape survives all but the last timesteps, which it does not when sampling starts from pure
+noise. Recycling noises a mask that the network predicted from noise instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Diffusion, Losses, Sampling, Strategy
+from ..core.diffusion import GaussianDiffusion
+from ..core.losses import segmentation_loss
+from ..core.masks import logits_to_x_start, mask_to_x_start
+from ..core.timesteps import timestep_sampler
+from ..data.batches import Batch
+from ..inference.mask_sampler import MaskSampler
+from ..nets.mask_denoiser import MaskDenoiser
+from ..system.distributed import gather
+from ..train.random import StepRandom
+from ..train.task import Loss
+from .segmentation import logged, mean_dice
+
+SELF_CONDITIONED = ("self-condition", "self-condition-next")
+"""Strategies whose network also sees an earlier estimate."""
+BELOW_LAST = ("recycle", "recycle-next", "self-condition-next")
+"""Strategies whose second pass is below the last timestep, since a first pass stands above it."""
+SHOWN = 0.5
+"""How often an earlier estimate is shown to a self-conditioned network (Chen et al. 2022)."""
+
+
+class MaskDiffusion:
+    """The task: from an image and a noised mask to the clean mask. ``none`` is no strategy of it: see ``diffseg``.
+
+    Args:
+        network: The denoiser at its start.
+        strategy: How masks are noised in training.
+        diffusion: The noising process.
+        losses: The segmentation loss, always against the true mask.
+        sampling: How validation draws masks.
+        held_out: Images ``(N, C, *S)`` and labels ``(N, *S)`` for validation.
+    """
+
+    name = "mask diffusion"
+
+    def __init__(
+        self,
+        network: MaskDenoiser,
+        strategy: Strategy,
+        diffusion: Diffusion,
+        losses: Losses,
+        sampling: Sampling,
+        held_out: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.network = network
+        self.strategy = strategy
+        self.config = diffusion
+        self.process = GaussianDiffusion(diffusion)
+        self.last = diffusion.num_train_timesteps - 1
+        drawn = diffusion.num_train_timesteps - (strategy in BELOW_LAST)
+        self.timesteps = timestep_sampler(dataclasses.replace(diffusion, num_train_timesteps=drawn))
+        self.losses = losses
+        self.sampling = sampling
+        self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The denoiser at its start."""
+        return self.network
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """One training step: draw t, predict the mask by the strategy, compare with the truth."""
+        assert batch.labels is not None
+        self.process.to(batch.images.device)
+        t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
+        x_true = mask_to_x_start(batch.labels, self.network.classes)
+        logits = self.predict(network, batch.images, x_true, t, random).float()
+        losses, terms = segmentation_loss(logits, batch.labels, self.losses)
+        self.timesteps.update(gather(t), gather(losses.detach()))
+        return Loss((weights * losses).mean(), logged(terms))
+
+    def predict(
+        self, network: nn.Module, images: Tensor, x_true: Tensor, t: Tensor, random: StepRandom
+    ) -> Tensor:
+        """Logits of the pass that learns. The strategies differ here and nowhere else.
+
+        Args:
+            network: Called as ``network(images, x_t, t, guess)``.
+            images: ``(B, C, *S)``.
+            x_true: ``(B, K, *S)``, the true mask in [-1, 1].
+            t: ``(B,)``, 0 to T - 1; to T - 2 for ``BELOW_LAST``.
+            random: Source of the noise.
+        """
+
+        def noised(x_start: Tensor, at: Tensor) -> Tensor:
+            return self.process.add_noise(x_start, random.normal(x_true.shape[1:]), at)
+
+        def first_pass(x_t: Tensor, at: Tensor) -> Tensor:
+            with torch.no_grad():
+                return logits_to_x_start(network(images, x_t, at).float())
+
+        def shown(guess: Tensor) -> Tensor:
+            coin = random.uniform(()) < SHOWN
+            return torch.where(coin.reshape(-1, *[1] * (guess.ndim - 1)), guess, -1.0)
+
+        logits: Tensor
+        match self.strategy:
+            case "standard":
+                logits = network(images, noised(x_true, t), t)
+            case "recycle":
+                end = torch.full_like(t, self.last)  # the true mask weighs next to nothing there
+                guess = first_pass(noised(x_true, end), end)
+                logits = network(images, noised(guess, t), t)
+            case "recycle-next":
+                guess = first_pass(noised(x_true, t + 1), t + 1)
+                logits = network(images, noised(guess, t), t)
+            case "self-condition":
+                x_t = noised(x_true, t)
+                guess = first_pass(x_t, t)
+                logits = network(images, x_t, t, shown(guess))
+            case "self-condition-next":
+                x_next = noised(x_true, t + 1)
+                guess = first_pass(x_next, t + 1)
+                x_t = self.process.reverse(guess, x_next, t + 1, random.normal(x_true.shape[1:]))
+                logits = network(images, x_t, t, shown(guess))
+            case _:
+                raise ValueError(f"{self.strategy!r} diffuses no mask")
+        return logits
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""
+        assert isinstance(network, MaskDenoiser)
+        sampler = MaskSampler(network, self.config, self.sampling)
+        generator = torch.Generator().manual_seed(0)
+        return mean_dice(lambda images: sampler(images.to(device), generator)[-1], self.held_out)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The history of loss-aware timestep sampling."""
+        return dict(self.timesteps.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put the history back."""
+        self.timesteps.load_state_dict(dict(state))

@@ -1,0 +1,120 @@
+"""Drawn anatomy as files, in the layouts that every command reads."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from radiffuse.errors import InputError
+from radiffuse.system.files import write_atomic
+
+from .drawing import Drawing
+from .registry import draw, find
+
+
+def write_dataset(
+    anatomy: str,
+    out: Path,
+    *,
+    count: int,
+    labelled: bool,
+    seed: int,
+    size: tuple[int, ...],
+    spacing: tuple[float, ...] | None = None,
+    start_index: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Draw ``count`` cases into a folder; running it again completes what is missing.
+
+    Films become 8-bit PNG, CT becomes int16 NIfTI (``.nii.gz``) in HU. With labels the layout is
+    ``images/``, ``labels/`` and ``classes.json``, without it is a folder of images. Each file
+    appears complete or not at all.
+
+    Args:
+        anatomy: Name in ``ANATOMIES``.
+        out: Folder to write into, made if missing.
+        count: Cases, 1 or more.
+        labelled: Whether to write label maps.
+        seed: Seed of the data set.
+        size: Pixels along each axis.
+        spacing: Millimeters per pixel; None: the usual field of view.
+        start_index: Number of the first case, so that several sets of one seed share no case.
+        progress: Called with (cases done, count) after each case.
+
+    Returns:
+        How many cases were drawn, not counting those already there.
+
+    Raises:
+        InputError: An argument is not legal, the folder cannot be written, or it holds cases of
+            other settings.
+    """
+    chosen = find(anatomy)
+    if count < 1:
+        raise InputError("count", f"{count} cases cannot be written", "give a number from 1")
+    suffix = ".png" if chosen.spatial_dims == 2 else ".nii.gz"
+    images = out / "images" if labelled else out
+    drawn, compared = 0, False
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        if labelled:
+            (out / "labels").mkdir(exist_ok=True)
+            names = {str(value): name for value, name in enumerate(chosen.classes)}
+            write_atomic(out / "classes.json", (json.dumps(names, indent=2) + "\n").encode())
+        for done, index in enumerate(range(start_index, start_index + count)):
+            name = f"{anatomy}-{index:06d}{suffix}"
+            image, label = images / name, out / "labels" / name
+            kept = image.exists() and (label.exists() or not labelled)
+            if not kept or not compared:
+                drawing = draw(anatomy, seed, index, size, spacing)
+                data = _image_bytes(drawing)
+                if kept and image.read_bytes() != data:
+                    raise InputError(
+                        image,
+                        "already there, and drawn with other settings",
+                        "write into another folder, or delete this one",
+                    )
+                compared = compared or kept
+                if not kept:
+                    if labelled:
+                        write_atomic(label, _label_bytes(drawing))
+                    write_atomic(image, data)
+                    drawn += 1
+            if progress is not None:
+                progress(done + 1, count)
+    except OSError as error:
+        raise InputError(
+            out, f"cannot be written ({error.strerror})", "choose another folder"
+        ) from error
+    return drawn
+
+
+def _image_bytes(drawing: Drawing) -> bytes:
+    if drawing.image.ndim == 2:
+        return _png(np.rint(drawing.image * 255).astype(np.uint8))
+    return _nifti(np.rint(drawing.image).astype(np.int16), drawing)
+
+
+def _label_bytes(drawing: Drawing) -> bytes:
+    return _png(drawing.label) if drawing.label.ndim == 2 else _nifti(drawing.label, drawing)
+
+
+def _png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _nifti(voxels: np.ndarray[tuple[int, ...], np.dtype[np.integer]], drawing: Drawing) -> bytes:
+    import nibabel as nib
+
+    volume = nib.Nifti1Image(voxels, drawing.affine)
+    volume.header.set_xyzt_units("mm")
+    # A fixed time stamp, so that the same case gives the same file.
+    return gzip.compress(volume.to_bytes(), compresslevel=6, mtime=0)

@@ -1,0 +1,138 @@
+"""A pre-trained U-Net as a starting point for nnU-Net 2: a configuration for its plans, and weights.
+
+nnU-Net's own U-Net is another architecture (no time, no attention, other norms), so weights cannot be poured into it.
+Its plans, however, name the class of the network, and any class that can be imported will do: the one of
+``release/nnunet_network.py`` here. So nnU-Net trains this U-Net, with this package installed beside it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.plan import Plan
+from ..errors import InputError, RunError
+from ..nets.guided import GuidedUNet
+from ..nets.registry import load_network
+from ..nets.segmenter import Segmenter
+from ..nets.unet import UNet
+from ..system.files import write_atomic, write_json
+from ..train.run import Run
+from .nnunet_network import NNUNetUNet, reversed_axes, strides_of
+
+CLASS = f"{NNUNetUNet.__module__}.{NNUNetUNet.__qualname__}"
+NAME = "radiffuse"
+"""Of the configuration."""
+
+USAGE = """
+## Use with nnU-Net
+
+1. Install this package beside nnU-Net: its plans name the class `{network}`.
+2. Plan as usual: `nnUNetv2_plan_and_preprocess -d DATASET`. Copy `nnUNetPlans.json`, in the folder of preprocessed
+   data, to `radiffusePlans.json`, set its `plans_name` to `radiffusePlans`, and merge `plans.json` of this folder into
+   it: the configuration `{name}` under `configurations`{intensities}. `transpose_forward` has to be 0, 1, 2.
+3. `nnUNetv2_preprocess -d DATASET -plans_name radiffusePlans -c {name}`
+4. `nnUNetv2_train DATASET {name} FOLD -p radiffusePlans -pretrained_weights pretrained.pth`
+
+`pretrained.pth` holds tensors alone, in the container that nnU-Net reads; this package never reads it. The last layers
+start at random, as nnU-Net does with all pre-trained weights. nnU-Net does not turn scans: those stored in another
+orientation than right, anterior, superior are seen mirrored or turned, which the weights have not learned from.
+{note}
+"""
+ROUGH = """The run scales each image between percentiles. nnU-Net has no such scheme; the configuration scales between
+the lowest and the highest value, which is not the same.
+"""
+
+
+def export_nnunet(run: Run, out: Path) -> Path:
+    """Write ``plans.json``, a configuration to merge into nnU-Net's plans, and ``pretrained.pth``.
+
+    Args:
+        run: A finished run of pretrain, or of finetune.
+        out: The folder.
+
+    Raises:
+        RunError: The run has not finished, or is no such network.
+        InputError: It is guided by body coordinates, or has several treatments that nnU-Net does not know.
+    """
+    if not run.finished:
+        raise RunError(run.folder, "has not finished training", "Run its command again to resume")
+    network = load_network(run.model)
+    unet, timestep = (
+        (network.unet, network.timestep) if isinstance(network, Segmenter) else (network, 0)
+    )
+    if isinstance(unet, GuidedUNet):
+        problem = "is guided by body coordinates, which depend on the orientation"
+        raise InputError(run.folder, problem, "Export a run that was trained without --coordinates")
+    if not isinstance(unet, UNet):
+        raise RunError(run.folder, "holds no U-Net", "Give a run of radiffuse pretrain or finetune")
+    state = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("unet.head.")}
+    if run.plan.spatial_dims == 3:
+        state = reversed_axes(state)
+    write_json(out / "plans.json", plans(run.plan, unet, timestep))
+    buffer = io.BytesIO()
+    torch.save({"network_weights": state}, buffer)
+    write_atomic(out / "pretrained.pth", buffer.getvalue())
+    return out
+
+
+def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
+    """What is merged into nnU-Net's plans.
+
+    With a fixed window, its CT scheme is given a mean and a deviation that make it the window exactly.
+
+    Args:
+        plan: How images are treated.
+        unet: The network.
+        timestep: What it is told.
+    """
+    films, window = plan.spatial_dims == 2, plan.intensity == "window"
+    channels = range(len(plan.channels))
+    scheme = "CTNormalization" if window else "RescaleTo01Normalization"
+    configuration: dict[str, Any] = {
+        "inherits_from": "2d" if films else "3d_fullres",
+        "data_identifier": f"radiffusePlans_{NAME}",
+        "patch_size": list(plan.size if films else plan.size[::-1]),
+        "normalization_schemes": [scheme for _ in channels],
+        "use_mask_for_norm": [False for _ in channels],
+        "architecture": {
+            "network_class_name": CLASS,
+            "arch_kwargs": {
+                "unet": asdict(unet.config),
+                "strides": strides_of(unet.config),
+                "timestep": timestep,
+                "rescale": not window,
+            },
+            "_kw_requires_import": [],
+        },
+    }
+    if plan.spacing:
+        configuration["spacing"] = list(plan.spacing[::-1])
+    content: dict[str, Any] = {"configurations": {NAME: configuration}}
+    if window:
+        middle, half = (plan.low + plan.high) / 2, (plan.high - plan.low) / 2
+        ends = {"percentile_00_5": plan.low, "percentile_99_5": plan.high}
+        content["foreground_intensity_properties_per_channel"] = {
+            str(i): {
+                "mean": middle,
+                "std": half,
+                "min": plan.low,
+                "max": plan.high,
+                "median": middle,
+            }
+            | ends
+            for i in channels
+        }
+    return content
+
+
+def usage(plan: Plan) -> str:
+    """How to train with the folder, for its README."""
+    window = plan.intensity == "window"
+    more = ", and `foreground_intensity_properties_per_channel`" if window else ""
+    return USAGE.format(network=CLASS, name=NAME, intensities=more, note="" if window else ROUGH)

@@ -1,0 +1,112 @@
+"""The U-Net as an architecture of nnU-Net 2: what its plans can name under ``network_class_name``.
+
+nnU-Net builds the class with ``input_channels`` and ``num_classes``, switches ``decoder.deep_supervision``, takes
+strides from ``strides``, and loads pre-trained weights by name, all but those under ``.seg_layers.``. Nothing of
+nnU-Net is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import UNetConfig
+from ..nets.blocks import convolution
+from ..nets.unet import UNet
+
+
+class Decoder(nn.Module):
+    """The last layers: one 1x1 convolution per level. nnU-Net reaches for the name ``decoder``.
+
+    Args:
+        config: The U-Net.
+        classes: K.
+        deep_supervision: Whether the network returns all levels.
+    """
+
+    def __init__(self, config: UNetConfig, classes: int, deep_supervision: bool) -> None:
+        super().__init__()
+        self.deep_supervision = deep_supervision
+        widths = [config.width * m for m in config.multipliers[:-1]]
+        self.seg_layers = nn.ModuleList(
+            convolution(config.spatial_dims, width, classes, 1) for width in widths
+        )
+
+
+class NNUNetUNet(nn.Module):
+    """A pre-trained U-Net that nnU-Net trains.
+
+    Args:
+        input_channels: Channels of the image, as many as the U-Net was trained on.
+        num_classes: K.
+        unet: Values of ``UNetConfig``.
+        strides: Down-sampling of each level along each axis: 1, then 2; nnU-Net reads its scales here.
+        timestep: What the U-Net is told.
+        rescale: Whether images come in [0, 1] and are brought to [-1, 1] here.
+        deep_supervision: Return the logits of all levels but the lowest, the finest first; else of the finest alone.
+
+    Raises:
+        ValueError: Channels or strides are not those of the U-Net.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        unet: Mapping[str, Any],
+        strides: Sequence[Sequence[int]],
+        timestep: int = 0,
+        rescale: bool = False,
+        deep_supervision: bool = True,
+    ) -> None:
+        super().__init__()
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in unet.items()
+        }
+        config = UNetConfig(**values)
+        if config.in_channels != input_channels:
+            raise ValueError(
+                f"the U-Net was trained on {config.in_channels} channels, the data has {input_channels}"
+            )
+        expected = strides_of(config)
+        if [list(level) for level in strides] != expected:
+            raise ValueError(f"strides are {strides}: this U-Net has {expected}")
+        self.unet = UNet(config)
+        self.unet.head = nn.Identity()  # type: ignore[assignment]
+        self.timestep, self.rescale = timestep, rescale
+        self.decoder = Decoder(config, num_classes, deep_supervision)
+
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)``; with deep supervision those of every level, finest first."""
+        x = images * 2 - 1 if self.rescale else images
+        t = torch.full((x.shape[0],), self.timestep, dtype=torch.int64, device=x.device)
+        taps = [f"level.{k}" for k in range(len(self.decoder.seg_layers))]
+        found = self.unet.features(x, t, taps if self.decoder.deep_supervision else taps[:1])
+        logits = []
+        for level, layer in enumerate(self.decoder.seg_layers[: len(found)]):
+            feature = found[f"level.{level}"]
+            logits.append(layer(self.unet.norm(feature) if level == 0 else feature))
+        return logits if self.decoder.deep_supervision else logits[0]
+
+
+def strides_of(config: UNetConfig) -> list[list[int]]:
+    """Down-sampling of each level along each axis."""
+    levels = len(config.multipliers)
+    return [[1 if level == 0 else 2] * config.spatial_dims for level in range(levels)]
+
+
+def reversed_axes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network whose images have their spatial axes in reverse order.
+
+    nnU-Net reads volumes as (z, y, x); the U-Net was trained on (x, y, z). Convolutions are all that knows axes.
+    """
+    return {
+        name: tensor.permute(0, 1, *range(tensor.ndim - 1, 1, -1)).contiguous()
+        if tensor.ndim == 5
+        else tensor
+        for name, tensor in state.items()
+    }

@@ -1,0 +1,1 @@
+"""Methods compared at several budgets of labels; programs of others beside them."""

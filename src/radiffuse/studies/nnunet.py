@@ -1,0 +1,192 @@
+"""nnU-Net 2 as an outside program: raw data written, its three commands called, its masks taken.
+
+It has an interpreter of its own, since it asks for packages that must not come near this one. Nothing it writes is
+loaded here but masks. What it learns from is the budget of labels alone: its training and its validation fold are the
+same cases, and the weights of the last epoch segment, so that its validation chooses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.dataset import Dataset
+from ..errors import InputError
+from ..system.files import write_atomic, write_json
+from .nnunet_raw import write_raw
+
+DATASET = "Dataset001_radiffuse"
+ENTRIES = {
+    "prepare": (
+        "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+        "plan_and_preprocess_entry",
+    ),
+    "train": ("nnunetv2.run.run_training", "run_training_entry"),
+    "predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
+}
+"""What the commands ``nnUNetv2_plan_and_preprocess``, ``nnUNetv2_train`` and ``nnUNetv2_predict`` call."""
+PROBE = (
+    "import importlib.metadata, json, nnunetv2, torch; "
+    "print(json.dumps([importlib.metadata.version('nnunetv2'), torch.cuda.is_available()]))"
+)
+PROCESSES = 2
+"""That read and write files."""
+
+
+@dataclass(frozen=True)
+class NNUNet:
+    """An installed nnU-Net.
+
+    Attributes:
+        python: Its interpreter.
+        version: Of nnunetv2.
+        cuda: Whether its torch sees a GPU.
+        trainer: Name of its trainer class, such as ``nnUNetTrainer_50epochs``.
+        configuration: ``2d``, ``3d_fullres``, or ``auto``, by the images.
+        device: ``cuda``, ``cpu`` or ``mps``.
+    """
+
+    python: str
+    version: str
+    cuda: bool
+    trainer: str
+    configuration: str
+    device: str
+
+    @classmethod
+    def find(cls, python: str, trainer: str, configuration: str, accelerator: str) -> NNUNet:
+        """Ask an interpreter for its nnU-Net.
+
+        Args:
+            python: Path of the interpreter.
+            trainer: Trainer class.
+            configuration: As of the class.
+            accelerator: ``auto`` takes a GPU if its torch sees one.
+
+        Raises:
+            InputError: There is no such interpreter, or it has no nnU-Net.
+        """
+        remedy = "Make an environment for it: python -m venv NN; NN/bin/pip install nnunetv2; give NN/bin/python"
+        try:
+            done = subprocess.run(
+                [python, "-c", PROBE],
+                env=_environment(None),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError as error:
+            problem = f"cannot be run ({error.strerror})"
+            raise InputError(f"--nnunet-python {python}", problem, remedy) from None
+        try:
+            version, cuda = json.loads((done.stdout.splitlines() or [""])[-1])
+        except (ValueError, TypeError):
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            problem = f"cannot import nnunetv2 ({reason})"
+            raise InputError(f"--nnunet-python {python}", problem, remedy) from None
+        device = accelerator if accelerator != "auto" else ("cuda" if cuda else "cpu")
+        return cls(python, str(version), bool(cuda), trainer, configuration, device)
+
+    def about(self) -> dict[str, str]:
+        """What decides the result, for ``nnunet.json``."""
+        return {
+            "nnunetv2": self.version,
+            "trainer": self.trainer,
+            "configuration": self.configuration,
+        }
+
+    def segment(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        classes: Sequence[str],
+        training: Sequence[str],
+        testing: Sequence[str],
+    ) -> tuple[Path, str]:
+        """Train on some cases and segment others; what was finished before is not done again.
+
+        Args:
+            folder: For raw data, preprocessed data, results, masks and ``log.txt``.
+            dataset: Where the cases are.
+            classes: Names by label value, background first.
+            training: Names of the cases to learn from.
+            testing: Names of the cases to segment.
+
+        Returns:
+            The folder of the masks, and the ending of their names.
+
+        Raises:
+            InputError: A case cannot be read, or nnU-Net fails; names its log.
+        """
+        raw = folder / "raw" / DATASET
+        if not _done(folder, "raw"):
+            ending = write_raw(raw, dataset, classes, training, testing)
+            write_atomic(folder / "raw.done", ending)
+        ending = (folder / "raw.done").read_text()
+        chosen = self.configuration
+        if chosen == "auto":
+            chosen = "2d" if ending == ".tif" else "3d_fullres"
+        # fmt: off
+        self._call(folder, "prepare", "-d", "1", "-c", chosen, "-npfp", str(PROCESSES), "-np", str(PROCESSES))
+        write_json(
+            folder / "preprocessed" / DATASET / "splits_final.json",
+            [{"train": list(training), "val": list(training)}],
+        )
+        # --c goes on from a checkpoint where there is one, and begins anew where there is none.
+        self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, "--c")
+        masks = folder / "masks"
+        self._call(
+            folder, "predict", "-i", str(raw / "imagesTs"), "-o", str(masks), "-d", "1", "-c", chosen, "-f", "0",
+            "-tr", self.trainer, "-device", self.device, "-npp", str(PROCESSES), "-nps", str(PROCESSES),
+        )
+        # fmt: on
+        missing = [name for name in testing if not (masks / f"{name}{ending}").is_file()]
+        if missing:
+            (folder / "predict.done").unlink()
+            remedy = "Read it, and give the same command again"
+            raise InputError(folder / "log.txt", f"nnU-Net left {missing[0]} out", remedy)
+        return masks, ending
+
+    # -------------------------------------------------------------------------------------------- internal
+
+    def _call(self, folder: Path, step: str, *arguments: str) -> None:
+        """One command of nnU-Net, once."""
+        if _done(folder, step):
+            return
+        module, function = ENTRIES[step]
+        code = f"import sys; from {module} import {function}; sys.argv[0] = '{step}'; sys.exit({function}())"
+        log = folder / "log.txt"
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n== {step} {' '.join(arguments)}\n")
+            file.flush()
+            done = subprocess.run(
+                [self.python, "-c", code, *arguments],
+                env=_environment(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            problem = f"nnU-Net's {step} ended with exit code {done.returncode}"
+            raise InputError(log, problem, "Read its last lines; the same command goes on")
+        write_atomic(folder / f"{step}.done", "")
+
+
+def _done(folder: Path, step: str) -> bool:
+    return (folder / f"{step}.done").is_file()
+
+
+def _environment(folder: Path | None) -> dict[str, str]:
+    """The caller's environment without its Python, and where nnU-Net finds and leaves its files."""
+    values = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    if folder is not None:
+        for name in ("raw", "preprocessed", "results"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            values[f"nnUNet_{name}"] = str((folder / name).absolute())
+    return values

@@ -1,0 +1,106 @@
+"""Whether synthetic images are copies: distances to the nearest real image, held against those between real patients.
+
+A synthetic image is suspected where it is nearer to a real one than (by default) 95 % of real images are to any image
+of another patient. So 5 % of new, real patients would be suspected too; only a share clearly above that speaks of
+copying.
+The threshold by held-out images follows Dar et al. 2024 (arXiv 2402.01054).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.statistics import Interval, clustered_mean
+from .measures import pairwise_distances
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest reference of every query.
+
+    Attributes:
+        distance: ``(n,)``, in units of the references' standard deviation, by feature.
+        index: ``(n,)``, row of the reference.
+    """
+
+    distance: Floats
+    index: NDArray[np.intp]
+
+
+class Ruler:
+    """Distances in features that are scaled to mean 0 and standard deviation 1 over the references.
+
+    Args:
+        reference: ``(m, d)`` features.
+        groups: Patient of every reference.
+
+    Raises:
+        ValueError: There are fewer than two patients.
+    """
+
+    def __init__(self, reference: Floats, groups: Sequence[Hashable]) -> None:
+        if len(set(groups)) < 2:
+            raise ValueError("distances between patients need two patients")
+        self.mean = reference.mean(0)
+        spread = reference.std(0)
+        self.spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), spread, np.inf)
+        self.reference = self._scaled(reference)
+        self.groups = np.array([hash(group) for group in groups])
+
+    def nearest(self, queries: Floats, groups: Sequence[Hashable] | None = None) -> Nearest:
+        """Nearest reference of each query, of another patient where the queries' patients are given.
+
+        Args:
+            queries: ``(n, d)`` features.
+            groups: Patient of every query; their own references are passed over. None: synthetic images, of nobody.
+        """
+        distance, index = np.empty(len(queries)), np.empty(len(queries), np.intp)
+        own = None if groups is None else np.array([hash(group) for group in groups])
+        for start, block in pairwise_distances(self._scaled(queries), self.reference):
+            rows = slice(start, start + len(block))
+            if own is not None:
+                block = np.where(own[rows, None] == self.groups[None], np.inf, block)
+            index[rows] = block.argmin(1)
+            distance[rows] = block.min(1)
+        return Nearest(distance, index)
+
+    def _scaled(self, features: Floats) -> Floats:
+        scaled: Floats = (features - self.mean) / self.spread
+        return scaled
+
+
+def threshold_of(real: Floats, percentile: float = 95.0) -> float:
+    """The distance below which ``100 - percentile`` percent of the real-to-real distances lie.
+
+    Args:
+        real: ``(n,)`` distances to the nearest image of another patient.
+        percentile: 50 to 100; at 100 the smallest of the distances.
+    """
+    return float(np.quantile(real, 1 - percentile / 100))
+
+
+def share_below(
+    distances: Floats, threshold: float, groups: Sequence[Hashable] | None = None
+) -> Interval:
+    """Share of the images nearer than the threshold, with its bootstrap interval.
+
+    Args:
+        distances: ``(n,)``.
+        threshold: From ``threshold_of``.
+        groups: What images have in common, such as the parents' patient.
+    """
+    return clustered_mean((distances < threshold).astype(np.float64), group=groups)
+
+
+def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Pearson correlation of two images pixel by pixel, -1 to 1; NaN where one is flat."""
+    x, y = (np.asarray(v, np.float64).ravel() for v in (a, b))
+    x, y = x - x.mean(), y - y.mean()
+    length = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / length if length > 0 else float("nan")

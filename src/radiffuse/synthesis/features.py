@@ -1,0 +1,210 @@
+"""What a frozen network makes of every prepared film, computed once and kept on disk; and batches of it.
+
+A set of features is one memory-mapped array under a key made of the network's weights and of the content of the films.
+Rows are computed in blocks; a block counts as done when its line, with a checksum, stands in ``blocks.jsonl``, so that
+an interrupted computation goes on and a damaged block is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.arrays import allocate, checksum, open_array
+from ..data.batches import Batch
+from ..data.prepare import Progress
+from ..data.prepared import Prepared, logged_rows
+from ..data.scan import Array
+from ..data.workers import each
+from ..errors import InputError
+from ..system.distributed import rank, wait_for_main
+from ..system.files import end_last_line, locked, make_folder
+
+FORMAT = 1
+BLOCK = 64
+"""Films per block."""
+
+
+def features(
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    *,
+    weights: str,
+    dtype: type[np.floating],
+    cache: Path,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Array:
+    """Features of every case of a prepared set of films, from the cache where they are there.
+
+    Args:
+        prepared: The films.
+        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``; goes to workers with the network behind it.
+        weights: Hash of the network behind ``compute``, and of how it is used.
+        dtype: Stored type.
+        cache: Cache folder, see ``prepare.cache_folder``.
+        scheduler: Address of a dask scheduler whose workers compute the features; None: this process.
+        progress: Called with (done, total).
+
+    Returns:
+        ``(N, ...)``, a view of the file, in the order of ``prepared.cases``.
+    """
+    folder = cache / "features" / _key(prepared, weights, dtype)
+    path = folder / "rows.npy"
+    if rank() > 0:
+        wait_for_main()
+        return open_array(path)
+    make_folder(folder)
+    with locked(folder, f"{folder} is being computed by another process; waiting for it"):
+        _compute(path, prepared, compute, dtype, scheduler, progress)
+    wait_for_main()
+    return open_array(path)
+
+
+@dataclass(frozen=True)
+class LatentBatch(Batch):
+    """A batch whose ``images`` are mean and spread of latents, float32 ``(B, 2 c, h, w)``.
+
+    Attributes:
+        embeddings: float32 ``(B, width)``.
+    """
+
+    embeddings: Tensor
+
+    def part(self, start: int, stop: int) -> LatentBatch:
+        """The latents from ``start`` to ``stop``."""
+        rows = slice(start, stop)
+        return LatentBatch(self.images[rows], None, self.cases[rows], self.embeddings[rows])
+
+    def to(self, device: torch.device) -> LatentBatch:
+        """The batch on another device."""
+        images, embeddings = (
+            t.to(device, non_blocking=True) for t in (self.images, self.embeddings)
+        )
+        return LatentBatch(images, None, self.cases, embeddings)
+
+
+class LatentBatches:
+    """Batches of latents with their embeddings by step; each epoch visits every film once.
+
+    Args:
+        latents: ``(N, 2 c, h, w)``.
+        embeddings: ``(N, width)``.
+        names: Of the cases.
+        batch_size: Films per step over all ranks.
+        seed: Seed of the order.
+        indices: Which rows to use.
+    """
+
+    def __init__(
+        self,
+        latents: Array,
+        embeddings: Array,
+        names: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        indices: Sequence[int],
+    ) -> None:
+        self.latents, self.embeddings = latents, embeddings
+        self.names = tuple(names)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.indices = np.asarray(indices)
+        self._order = lru_cache(maxsize=4)(self._shuffle)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
+        """The batch of a step; with several ranks, the rank's share of it."""
+        share = self.batch_size // world
+        first = step * self.batch_size + rank * share
+        rows = []
+        for position in range(first, first + share):
+            epoch, place = divmod(position, len(self.indices))
+            rows.append(int(self.indices[self._order(epoch)[place]]))
+        latents, embeddings = (
+            torch.from_numpy(np.stack([np.asarray(a[r], np.float32) for r in rows]))
+            for a in (self.latents, self.embeddings)
+        )
+        return LatentBatch(latents, None, tuple(self.names[r] for r in rows), embeddings)
+
+    def _shuffle(self, epoch: int) -> Array:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _compute(
+    path: Path,
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    dtype: type[np.floating],
+    scheduler: str | None,
+    progress: Progress | None,
+) -> None:
+    log = path.with_name("blocks.jsonl")
+    shape = tuple(compute(_films(prepared, range(1))).shape[1:])
+    allocate(path, dtype, (len(prepared), *shape))
+    done = _finished(path, log)
+    array = np.load(path, mmap_mode="r+", allow_pickle=False)
+    end_last_line(log)
+    with log.open("a", encoding="utf-8") as file:
+        blocks = (
+            range(start, min(start + BLOCK, len(prepared)))
+            for start in range(0, len(prepared), BLOCK)
+            if start not in done
+        )
+        block = partial(_block, prepared.without_cases(), compute, dtype)
+        for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
+            if isinstance(values, InputError):
+                raise values
+            array[rows.start : rows.stop] = values
+            array.flush()
+            crc = checksum(values)
+            file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
+            file.flush()
+            if progress is not None:
+                progress(rows.stop, len(prepared))
+
+
+def _block(
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    dtype: type[np.floating],
+    rows: range,
+) -> Array:
+    return np.ascontiguousarray(compute(_films(prepared, rows)).cpu().numpy().astype(dtype))
+
+
+def _films(prepared: Prepared, rows: range) -> Tensor:
+    films = np.stack([np.asarray(prepared.image(i), np.float32) for i in rows])
+    return torch.from_numpy(films)
+
+
+def _key(prepared: Prepared, weights: str, dtype: type[np.floating]) -> str:
+    """From content: the checksums that the preparation left, in the order of the cases."""
+    sums = logged_rows(prepared.folder)
+    content = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+
+
+def _finished(path: Path, log: Path) -> set[int]:
+    array = open_array(path)
+    done = set()
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        try:
+            entry = json.loads(line)
+            start, crc = int(entry["start"]), int(entry["crc32"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short by a kill: its block is made again
+        if checksum(array[start : start + BLOCK]) == crc:
+            done.add(start)
+    return done

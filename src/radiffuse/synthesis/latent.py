@@ -1,0 +1,151 @@
+"""Draw images from a synthesizer: noise and embeddings to latents to images, with guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.diffusion import GaussianDiffusion
+from ..core.sampling import Denoiser, Spacing, inference_timesteps
+from ..core.sampling import sample as reverse
+from ..data.scan import Array
+from ..errors import InputError
+from .networks import ConditionalDenoiser
+from .pipeline import Synthesizer, scheduler_settings
+
+
+def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) -> Denoiser:
+    """The denoiser for these embeddings with classifier-free guidance (Ho and Salimans 2022, eq. 6).
+
+    Args:
+        network: The conditional denoiser.
+        embeddings: ``(B, W)``.
+        guidance: w; the answer is null + w (told - null), so 1 is none and 0 is unconditional.
+    """
+    null = torch.zeros_like(embeddings)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        if guidance == 1:
+            return torch.as_tensor(network(x_t, t, embeddings))
+        both = network(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([embeddings, null]))
+        told, untold = both.chunk(2)
+        return torch.as_tensor(untold + guidance * (told - untold))
+
+    return denoise
+
+
+@torch.no_grad()
+def draw_latents(
+    synthesizer: Synthesizer,
+    embeddings: Tensor,
+    noise: Tensor,
+    *,
+    sampler: Literal["ddim", "dpm++"] = "ddim",
+    steps: int = 50,
+    guidance: float = 1.0,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+) -> Tensor:
+    """Latents of new images, ``(B, c, h, w)``.
+
+    Args:
+        synthesizer: What draws.
+        embeddings: ``(B, W)``, of length 1.
+        noise: ``(B, c, h, w)``, standard normal.
+        sampler: DDIM with eta 0, or DPM-Solver++ of diffusers (Lu et al. 2022), second order.
+        steps: Inference steps over all timesteps.
+        guidance: See ``guided``.
+        start: Latents ``(B, c, h, w)`` of real images to start from; None starts from noise.
+        strength: With ``start``: share of the timesteps they are noised by, and that are walked back.
+
+    Raises:
+        InputError: More steps than training timesteps, or a strength that leaves no step.
+    """
+    diffusion = GaussianDiffusion(synthesizer.diffusion).to(noise.device)
+    total = diffusion.num_train_timesteps
+    # At the last timestep a predicted noise says next to nothing about the image; leading spacing starts below it.
+    epsilon = synthesizer.diffusion.prediction_type == "epsilon"
+    spacing: Spacing = "leading" if epsilon else "trailing"
+    timesteps = inference_timesteps(steps, total, spacing)
+    x = noise
+    if start is not None:
+        timesteps = tuple(t for t in timesteps if t < strength * total)
+        if not timesteps:
+            raise InputError(
+                f"--strength {strength}", f"leaves none of {steps} steps", "Use more of either"
+            )
+        first = torch.full((len(start),), timesteps[0], device=noise.device)
+        x = diffusion.add_noise(start, noise, first)
+    denoise = guided(synthesizer.denoiser.eval(), embeddings, guidance)
+    if sampler == "dpm++":
+        return _dpm_solver(synthesizer, denoise, x, timesteps)
+    return reverse(diffusion, denoise, x, timesteps, sampler="ddim", clip=False).sample
+
+
+def draw_films(
+    synthesizer: Synthesizer,
+    size: Sequence[int],
+    embeddings: Tensor,
+    generators: Sequence[torch.Generator],
+    *,
+    sampler: Literal["ddim", "dpm++"] = "ddim",
+    steps: int = 50,
+    guidance: float = 1.0,
+    start: Tensor | None = None,
+    strength: float = 1.0,
+) -> Array:
+    """New films, uint8 ``(B, rows, columns)``.
+
+    Args:
+        synthesizer: What draws, on its device.
+        size: Rows and columns.
+        embeddings: ``(B, W)``, of length 1.
+        generators: Source of each film's noise, B of them.
+        sampler: See ``draw_latents``, as for the others.
+        steps: Inference steps.
+        guidance: Classifier-free guidance.
+        start: Latents to start from, or None.
+        strength: With ``start``.
+
+    Raises:
+        InputError: As ``draw_latents``.
+    """
+    autoencoder = synthesizer.autoencoder
+    device = next(autoencoder.parameters()).device
+    shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in size))
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    latents = draw_latents(
+        synthesizer,
+        embeddings.to(device),
+        noise.to(device),
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        start=start,
+        strength=strength,
+    )
+    images = autoencoder.decode(latents)[:, 0].cpu().numpy()
+    films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
+    return films
+
+
+def _dpm_solver(
+    synthesizer: Synthesizer, denoise: Denoiser, x: Tensor, timesteps: tuple[int, ...]
+) -> Tensor:
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler: Any = DPMSolverMultistepScheduler(
+        solver_order=2,
+        algorithm_type="dpmsolver++",
+        final_sigmas_type="zero",
+        **scheduler_settings(synthesizer.diffusion),
+    )
+    scheduler.set_timesteps(timesteps=list(timesteps), device=x.device)
+    for t in timesteps:
+        output = denoise(x, torch.full((len(x),), t, device=x.device))
+        x = scheduler.step(output, t, x).prev_sample
+    return x

@@ -1,0 +1,199 @@
+"""A synthesizer on disk: a folder that ``DiffusionPipeline.from_pretrained`` of diffusers loads, and a little more.
+
+unet/, vae/, scheduler/          the layout of Stable Diffusion
+tokenizer/, text_encoder/        answer the null token to any text, since Stable Diffusion's pipeline needs both
+encoder/                         the DINO encoder, for transformers
+density.safetensors, .json       densities of the training embeddings, by class
+config.json                      written last
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import Diffusion
+from ..errors import InputError, RunError
+from ..system.files import (
+    read_json,
+    seal,
+    verify_sums,
+    whole_folder,
+    write_atomic,
+    write_json,
+)
+from .densities import Density
+from .encoder import Encoder, load_encoder, save_encoder
+from .hub import forget_paths, hush
+from .networks import Autoencoder, ConditionalDenoiser
+
+KIND = "synthesizer"
+SCHEDULES = {
+    "linear": ("linear", 1e-4, 0.02),
+    "scaled-linear": ("scaled_linear", 0.00085, 0.012),
+    "cosine": ("squaredcos_cap_v2", 1e-4, 0.02),
+}
+PREDICTIONS = {"epsilon": "epsilon", "x_start": "sample", "v": "v_prediction"}
+
+
+@dataclass(frozen=True)
+class Synthesizer:
+    """Everything that draws images.
+
+    Attributes:
+        denoiser: The conditional U-Net, with averaged weights.
+        autoencoder: Between images and latents.
+        encoder: From images to embeddings.
+        diffusion: The noising process.
+        densities: Of the training embeddings by class; one named '' where there are no classes.
+        counts: Training images behind each density.
+    """
+
+    denoiser: ConditionalDenoiser
+    autoencoder: Autoencoder
+    encoder: Encoder
+    diffusion: Diffusion
+    densities: Mapping[str, Density]
+    counts: Mapping[str, int]
+
+    def to(self, device: torch.device) -> Synthesizer:
+        """The same, moved."""
+        for network in (self.denoiser, self.autoencoder, self.encoder):
+            network.to(device)
+        return self
+
+
+def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
+    """The noising process in the words of the schedulers of diffusers."""
+    schedule, first, last = SCHEDULES[diffusion.schedule]
+    return {
+        "num_train_timesteps": diffusion.num_train_timesteps,
+        "beta_schedule": schedule,
+        "beta_start": first,
+        "beta_end": last,
+        "prediction_type": PREDICTIONS[diffusion.prediction_type],
+        "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
+        "timestep_spacing": "leading" if diffusion.prediction_type == "epsilon" else "trailing",
+        "steps_offset": 1,
+    }
+
+
+def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
+    """Write the folder; ``config.json`` last, since it marks the model as complete."""
+    hush()
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from safetensors.torch import save
+
+    (folder / "config.json").unlink(missing_ok=True)
+    with whole_folder(folder) as partial:
+        tokenizer, text_encoder = _null_text(synthesizer.denoiser.width, partial / "tokenizer")
+        pipeline = StableDiffusionPipeline(
+            vae=synthesizer.autoencoder.vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=synthesizer.denoiser.unet,
+            scheduler=DDIMScheduler(clip_sample=False, **scheduler_settings(synthesizer.diffusion)),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.save_pretrained(partial)
+        forget_paths(partial)
+        save_encoder(synthesizer.encoder, partial / "encoder")
+        names = list(synthesizer.densities)
+        tensors = {
+            f"{i}.{part}": value.contiguous()
+            for i, name in enumerate(names)
+            for part, value in synthesizer.densities[name].tensors().items()
+        }
+        write_atomic(partial / "density.safetensors", save(tensors))
+        write_json(
+            partial / "density.json",
+            {"classes": [{"name": n, "images": synthesizer.counts[n]} for n in names]},
+        )
+    config = {"kind": KIND, "diffusion": dataclasses.asdict(synthesizer.diffusion)}
+    seal(folder, "config.json", config)
+
+
+def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
+    """Read a synthesizer, on the CPU and in evaluation mode.
+
+    Args:
+        folder: ``model/`` of a run.
+        channels: Channels of its images.
+
+    Raises:
+        RunError: A part is missing or damaged, or the model is another.
+    """
+    hush()
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors.torch import load_file
+
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("kind") != KIND:
+        raise RunError(folder, "is no synthesizer", "Give a run of radiffuse synthesize")
+    verify_sums(folder)
+    try:
+        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+        unet = UNet2DConditionModel.from_pretrained(
+            folder / "unet", low_cpu_mem_usage=False, **options
+        )
+        vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False, **options)
+        tensors = load_file(folder / "density.safetensors")
+        classes = read_json(folder / "density.json")["classes"]
+        densities = {
+            entry["name"]: Density.of(
+                {k[len(f"{i}.") :]: v for k, v in tensors.items() if k.startswith(f"{i}.")}
+            )
+            for i, entry in enumerate(classes)
+        }
+        return Synthesizer(
+            ConditionalDenoiser(unet.eval()),
+            Autoencoder(vae.eval(), channels),
+            load_encoder(str(folder / "encoder")),
+            Diffusion(**config["diffusion"]),
+            densities,
+            {entry["name"]: int(entry["images"]) for entry in classes},
+        )
+    except InputError:
+        raise
+    except Exception as error:  # diffusers and safetensors raise many types, all about these files
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise RunError(folder, f"is damaged ({reason})", "Restore it, or train again") from None
+
+
+def _null_text(width: int, folder: Path) -> tuple[Any, Any]:
+    """A tokenizer and a text encoder whose answer to any text is the null token, exactly 0.
+
+    All weights of the text encoder are 0. It learns nothing and holds two tokens.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    write_json(folder / "vocab.json", vocabulary)
+    write_atomic(folder / "merges.txt", "#version: 0.2\n")
+    tokenizer = CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=2
+    )
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=2,
+            hidden_size=width,
+            intermediate_size=1,
+            projection_dim=1,
+            num_hidden_layers=0,
+            num_attention_heads=1,
+            max_position_embeddings=2,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    for weight in encoder.parameters():
+        torch.nn.init.zeros_(weight)
+    return tokenizer, encoder

@@ -1,0 +1,334 @@
+"""Writing files so that no half-written one is ever taken for a whole one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import (
+    InputError,
+    RadiffuseError,
+    RunError,
+    from_surroundings,
+    is_out_of_memory,
+)
+from .distributed import rank
+
+MOST_YAML = 2**20
+"""Bytes of the largest YAML file that is read."""
+SUMS = "SHA256SUMS"
+"""Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
+PARTIAL = ".part"
+"""How the name of a file or folder ends that is not complete yet; it also begins with a dot."""
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is complete: written as a neighbor first, then renamed.
+
+    Args:
+        path: The file; its folder is there.
+        sync: Wait until the content, and then the name, is on the disk, so that a power cut takes neither.
+
+    Raises:
+        InputError: The folder cannot be written or the disk is full; an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
+    try:
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+            if sync:
+                to_disk(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        # A library that writes through the file may lose the number of the error.
+        reason = error.strerror or "No space left on device"
+        raise InputError(
+            path, f"cannot be written ({reason})", "Free the disk or choose another folder"
+        ) from error
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all, with the folders above it.
+
+    Of several processes that train together only rank 0 writes; the others do nothing here.
+
+    Raises:
+        InputError: The folder cannot be written or the disk is full; an older file stays as it was.
+    """
+    if rank() > 0:
+        return
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    make_folder(path.parent)
+    with whole(path) as file:
+        file.write(data)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be written ({error.strerror})", "Choose another folder"
+        ) from None
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when it is complete; one that was there is replaced.
+
+    Yields:
+        An empty folder beside it, to be filled.
+
+    Raises:
+        InputError: The disk is full or may not be written; what was at ``path`` stays.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}{PARTIAL}")
+    try:
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.rglob("*"):
+                to_disk(file)
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(partial, path)
+            to_disk(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except RadiffuseError:
+        raise
+    except Exception as error:  # libraries report a full disk in errors of their own
+        known = from_surroundings(error)
+        if known is None or is_out_of_memory(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(
+            path, f"cannot be written ({reason})", "Free the disk or choose another folder"
+        ) from error
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed writers left half done, in the folder and below; the caller holds its lock."""
+    for path in sorted(folder.rglob(f".*{PARTIAL}")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half done, unless another process holds the folder or it cannot be written."""
+    if folder.is_dir():
+        with contextlib.suppress(InputError), locked(folder):
+            pass  # taking it does
+
+
+@contextlib.contextmanager
+def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold a folder alone, cleared of what killed writers left. The lock ends with the process, however it ends.
+
+    Args:
+        folder: It is there.
+        waiting: Printed where another process has it, which is then waited for; None: it is not waited for.
+
+    Raises:
+        InputError: The folder cannot be written, or another process has it.
+    """
+    import fcntl
+
+    try:
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise InputError(
+            folder,
+            f"cannot be written ({error.strerror})",
+            "Choose another --out or --reader.cache",
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise InputError(
+                    folder, "is in use by another process", "Wait for it, or choose another --out"
+                ) from None
+            print(f"radiffuse: {waiting}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        remove_partials(folder)
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def end_last_line(path: Path) -> None:
+    """End a line that a kill cut short, so that it does not swallow the one that is written next."""
+    if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: Missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "is missing", "Give a complete folder") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(path, f"is not readable JSON ({error})", "Restore the file") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from YAML: plain values alone, no objects, no aliases (which can unfold without bound).
+
+    Raises:
+        InputError: Missing, not YAML, larger than ``MOST_YAML``, or no mapping.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases are not read")
+            return super().compose_node(parent, index)
+
+    remedy = "Restore or correct the file"
+    try:
+        if path.stat().st_size > MOST_YAML:
+            raise InputError(path, f"is larger than {MOST_YAML} bytes", remedy)
+        content = yaml.load(path.read_text(encoding="utf-8"), Plain)
+    except FileNotFoundError:
+        raise InputError(path, "is missing", "Give a complete folder") from None
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(path, f"is not readable YAML ({reason})", remedy) from None
+    if not isinstance(content, dict):
+        raise InputError(path, "holds no settings", "Write 'name: value' lines in it")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path, last: str, value: Any) -> None:
+    """Complete a folder: the hashes of all its files into ``SHA256SUMS``, then a JSON file that marks it as whole.
+
+    Args:
+        folder: Complete but for the two.
+        last: Name of the JSON file, which has its hash too.
+        value: What it holds.
+    """
+    if rank() > 0:
+        return
+    text = json_text(value)
+    hashes = {last: hashlib.sha256(text.encode("utf-8")).hexdigest()}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (*hashes, SUMS) and not path.name.startswith("."):
+            hashes[name] = sha256(path)
+    lines = [f"{value}  {name}\n" for name, value in sorted(hashes.items())]
+    write_atomic(folder / SUMS, "".join(lines))
+    write_atomic(folder / last, text)
+
+
+def verify_sums(folder: Path, *names: str) -> None:
+    """Compare files with ``SHA256SUMS``, where the folder has one.
+
+    Args:
+        folder: Of the files.
+        *names: Which to compare; none: all that are listed and there.
+
+    Raises:
+        RunError: A file is not what was written.
+    """
+    path = folder / SUMS
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        value, _, name = line.partition("  ")
+        file = folder / name
+        inside = file.resolve().is_relative_to(folder.resolve())
+        if (names and name not in names) or not inside or not file.is_file():
+            continue
+        if sha256(file) != value:
+            raise RunError(
+                file,
+                f"is damaged: it does not match {SUMS}",
+                "Restore it from a copy, or train again",
+            )
+
+
+def reserve(file: IO[bytes], path: Path, size: int) -> None:
+    """Claim room on the disk now, so that a full one is an error here and not a crash when memory is mapped.
+
+    Args:
+        file: Open for writing.
+        path: Where it is, for the message.
+        size: In bytes.
+
+    Raises:
+        InputError: There is not that much room.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
+            file.truncate(size)
+            return
+        raise InputError(
+            path,
+            f"needs {size / 1e9:.3g} GB that cannot be had ({error.strerror})",
+            "Free the disk or choose another folder",
+        ) from None
+
+
+def to_disk(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

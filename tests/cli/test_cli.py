@@ -1,0 +1,211 @@
+"""What a person types: bad input ends in one clear line and exit code 2, and help answers without torch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import line_of
+from radiffuse.cli import main
+from radiffuse.cli.settings import from_arguments, from_values
+from radiffuse.commands import COMMANDS
+from radiffuse.config import (
+    Coordinates,
+    Network,
+    Pretrain,
+    UNetConfig,
+    resolve_network,
+)
+from radiffuse.data.plan import Plan
+from radiffuse.nets.coordinates import CoordinateRegressor
+from radiffuse.nets.registry import save_network
+from radiffuse.nets.summary import NetworkSummary, summarize
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import start_run
+
+
+def test_help_and_settings_are_light() -> None:
+    code = (
+        "import sys; from radiffuse.cli import main; main(['--help']); import radiffuse; radiffuse.study;"
+        "heavy = {'torch', 'numpy', 'pandas', 'monai', 'jsonargparse'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "--config" in capsys.readouterr().out
+
+
+def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'pretrain'" in line_of(["pretran", "x"], capsys)
+    assert "--training.steps" in line_of(["pretrain", "x", "--out", "y", "--stepz", "3"], capsys)
+    assert "hello" in line_of(["pretrain", "x", "--out", "y", "--steps", "hello"], capsys)
+    assert "--out is missing" in line_of(["pretrain", "x"], capsys)
+    assert "films-64" in line_of(["pretrain", "x", "--out", "y", "--config", "nope"], capsys)
+
+
+def test_missing_and_empty_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere" in line_of(
+        ["pretrain", str(tmp_path / "nowhere"), "--out", str(tmp_path / "a")], capsys
+    )
+    (tmp_path / "empty").mkdir()
+    assert "empty" in line_of(
+        ["pretrain", str(tmp_path / "empty"), "--out", str(tmp_path / "a")], capsys
+    )
+
+
+def test_sizes_budgets_and_runs_that_do_not_fit(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = str(films), str(tmp_path / "run")
+    assert "multiple of 8" in line_of(["pretrain", data, "--out", out, "--size", "30"], capsys)
+    assert "pool" in line_of(["finetune", data, "--out", out, "--labels", "900"], capsys)
+    assert "neither a run" in line_of(["finetune", data, "--out", out, "--from", "nope"], capsys)
+    assert "--from" in line_of(["finetune", data, "--out", out, "--method", "pixel"], capsys)
+    assert "is not a run" in line_of(["predict", data, data, "--out", out], capsys)
+    assert "no mask" in line_of(["evaluate", str(tmp_path), data, "--out", out], capsys)
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    assert "not empty" in line_of(["pretrain", str(films), "--out", str(tmp_path)], capsys)
+    assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["mine.txt"]
+
+
+def test_a_run_of_another_version_is_refused(
+    films: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    text = (pretrained / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("run_version: 1", "run_version: 99"))
+    assert "version 99" in line_of(
+        ["finetune", str(films), "--out", str(tmp_path / "run"), "--from", str(other)], capsys
+    )
+
+
+def test_a_bad_film_is_named_or_left_out(
+    unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    data = tmp_path / "films"
+    shutil.copytree(unlabelled, data)
+    broken = sorted(data.rglob("*.png"))[3]
+    broken.write_bytes(broken.read_bytes()[:80])
+    arguments = [
+        "pretrain",
+        str(data),
+        "--out",
+        str(tmp_path / "run"),
+        "--size",
+        "32",
+        "--steps",
+        "1",
+    ]
+    arguments += [
+        "--batch-size",
+        "2",
+        "--width",
+        "8",
+        "--multipliers",
+        "1,2",
+        "--attention-factors",
+        "2",
+    ]
+    assert broken.name in line_of(arguments, capsys)
+    assert main([*arguments, "--skip-bad"]) == 0
+    assert broken.stem in (tmp_path / "run/data.json").read_text()
+    assert broken.stem in (tmp_path / "run/report.html").read_text()
+
+
+def test_flags_yaml_and_keywords_agree(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("training: {steps: 7, batch_size: 3}\nplan: {size: [64, 64]}\n")
+    flags = from_arguments(
+        "pretrain", ["d", "--out", "o", "--steps", "7", "--batch-size=3", "--size", "64,64"]
+    ).settings
+    assert (
+        from_arguments("pretrain", ["d", "--out", "o", "--config", str(recipe)]).settings == flags
+    )
+    assert from_values("pretrain", {"data": "d", "out": "o", "config": recipe}) == flags
+    assert (
+        from_values(
+            "pretrain", {"data": "d", "out": "o", "steps": 7, "batch_size": 3, "size": (64, 64)}
+        )
+        == flags
+    )
+    late = ["d", "--steps", "9", "--out", "o", "--config", str(recipe)]
+    assert from_arguments("pretrain", late).settings.training.steps == 9
+
+
+def test_dry_run_of_guided_pretraining(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three input channels more, with or without the run that gives the coordinates; its plan where it is there."""
+    seen: list[UNetConfig] = []
+
+    def recorded(config: UNetConfig, *rest: Any) -> NetworkSummary:
+        seen.append(config)
+        return summarize(config, *rest)
+
+    monkeypatch.setattr("radiffuse.nets.summary.summarize", recorded)
+    line = ["pretrain", "nowhere", "--out", "x", "--config", "guided-paper", "--dry-run"]
+    assert main([*line, "--coordinates", "gone"]) == 0
+    text = capsys.readouterr().out
+    assert "plan: that of gone, when it is there" in text
+    assert "network at 128 x 128 x 32" in text
+    assert re.search(r"parameters +[0-9.]+ M", text)
+    assert "GiB with bf16-mixed" in text
+
+    network = resolve_network(
+        Network(preset="tiny", width=8), spatial_dims=3, in_channels=1, out_channels=3
+    )
+    plan = Plan(3, ("CT",), (), (16, 16, 32), (2.0, 2.0, 3.0), crop="body")
+    with start_run(tmp_path / "where", "coordinates", {}) as run:
+        write_atomic(run.folder / "plan.json", plan.to_json())
+        save_network(CoordinateRegressor(network, (1.0, 1.0, 1.0)), run.model)
+    assert main([*line, "--coordinates", str(run.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "network at 16 x 16 x 32" in text
+    assert '"crop": "body"' in text
+    assert main(line) == 0
+    assert "regressor" not in capsys.readouterr().out
+    assert [config.in_channels for config in seen] == [4, 4, 1]
+
+
+def test_the_recipe_of_guided_pretraining_is_the_papers() -> None:
+    guided = from_values("pretrain", {"data": "d", "out": "o", "config": "guided-paper"})
+    regressor = from_values(
+        "coordinates", {"data": "d", "out": "o", "config": "guided-paper-coordinates"}
+    )
+    assert isinstance(guided, Pretrain)
+    assert isinstance(regressor, Coordinates)
+    assert guided.plan == regressor.plan  # a guided run takes over the plan of its regressor
+    assert (guided.plan.size, guided.plan.spacing) == ((128, 128, 32), (1.0, 1.0, 2.0))
+    assert (guided.plan.window, guided.plan.crop) == ((-1350, 1000), "body")
+    diffusion, training = guided.diffusion, guided.training
+    assert (diffusion.schedule, diffusion.num_train_timesteps) == ("cosine", 300)
+    assert (diffusion.prediction_type, diffusion.loss) == ("epsilon", "smooth-l1")
+    assert (training.optimizer, training.learning_rate, training.decay) == ("adam", 1e-4, "step")
+    assert (training.batch_size, training.average_decay) == (4, 0)
+    assert guided.machine.precision == "bf16-mixed"
+
+
+def test_dry_run_of_the_paper_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "nowhere", "--out", "x", "--config", "ptdr-paper", "--dry-run"]) == 0
+    assert "138.3 M" in capsys.readouterr().out
+    assert not Path("x").exists()

@@ -1,0 +1,189 @@
+"""Classification with synthetic films, and the study of what they add, on procedural films."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import radiffuse
+from conftest import line_of
+from radiffuse.errors import InputError
+from radiffuse.nets.registry import load_network
+from radiffuse.train.run import Run
+
+CPU = {"accelerator": "cpu", "precision": "32-true"}
+QUICK = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2, "log_every": 2}
+
+
+def films(folder: Path, count: int, seed: int, patients: int | None = None) -> Path:
+    """Two classes told by where the light is; patients in the file names."""
+    rng = np.random.default_rng(seed)
+    for k, name in enumerate(("left", "right")):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 120, (16, 16))
+            pixels[:, 8 * k : 8 * k + 8] += 90
+            patient = f"{name}{i % (patients or count)}"
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{patient}_{i}.png")
+    return folder
+
+
+def settings(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "data": str(data),
+        "out": str(out),
+        "plan": {"size": (16, 16)},
+        "reader": {"group": r"((?:left|right)\d+)_"},
+        "training": QUICK,
+        "machine": CPU,
+    } | changes
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    return films(tmp_path / "real", 24, 0, patients=12)
+
+
+def test_it_learns_and_is_tested_on_other_patients(real: Path, tmp_path: Path) -> None:
+    training = QUICK | {"steps": 30, "learning_rate": 3e-3, "warmup_steps": 0}
+    split = {"test": 0.3, "validation": 0.3}
+    run = radiffuse.classify(**settings(real, tmp_path / "run", training=training, split=split))
+    rows = rows_of(run.folder / "test.csv")
+    assert {row["class"] for row in rows} == {"left", "right"}
+    right = [float(row["right"]) > float(row["left"]) for row in rows]
+    hits = [r == (row["class"] == "right") for r, row in zip(right, rows, strict=True)]
+    assert np.mean(hits) > 0.8
+    used = set(run.data["split"]["train"])
+    patients = {name.rpartition("/")[2].split("__")[-1].partition("_")[0] for name in used}
+    assert not patients & {row["group"] for row in rows}
+    assert load_network(run.model).classes == ("left", "right")  # type: ignore[attr-defined]
+    assert any("auroc" in row.get("validation", {}) for row in run.log())
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(real: Path, tmp_path: Path) -> None:
+    training = QUICK | {"decay": "constant"}
+    whole = radiffuse.classify(**settings(real, tmp_path / "whole", training=training))
+    half = radiffuse.classify(**settings(real, tmp_path / "part", training=training | {"steps": 2}))
+    (half.model / "config.json").unlink()
+    radiffuse.classify(**settings(real, tmp_path / "part", training=training))
+    one, other = ((run.model / "model.safetensors").read_bytes() for run in (whole, half))
+    assert one == other
+
+
+def test_synthetic_films_come_by_class_and_never_from_test_patients(
+    real: Path, tmp_path: Path
+) -> None:
+    fake = films(tmp_path / "fake", 40, 1)
+    with (fake / "provenance.csv").open("w") as file:
+        file.write("image,class,patient\n")
+        for path in sorted(fake.rglob("*.png")):
+            name, number = path.parent.name, int(path.stem.split("_")[1]) % 12
+            file.write(f"{path.relative_to(fake)},{name},{name}{number}+other\n")
+    reader = {"group": None}
+    plain = films(tmp_path / "named", 24, 0)
+    # Here every film is a patient of its own, called after its path.
+    base = settings(plain, tmp_path / "run", labels=10, reader=reader, with_run=(str(fake),))
+    run = radiffuse.classify(**base, ratio=1.0, real=False)
+    assert run.data["synthetic"] == 10
+    with pytest.raises(InputError, match="films of the class"):
+        radiffuse.classify(**base | {"out": str(tmp_path / "many")}, ratio=50.0)
+
+
+def test_parents_of_the_test_are_left_out(real: Path, tmp_path: Path) -> None:
+    """Folders whose films all descend from one patient serve only where that patient trains."""
+    first = radiffuse.classify(**settings(real, tmp_path / "first"))
+    tested = rows_of(first.folder / "test.csv")[0]["group"]
+    fake = films(tmp_path / "fake", 12, 1)
+    with (fake / "provenance.csv").open("w") as file:
+        file.write("image,class,patient\n")
+        for path in sorted(fake.rglob("*.png")):
+            file.write(f"{path.relative_to(fake)},{path.parent.name},{tested}\n")
+    base = settings(real, tmp_path / "run", labels=6, with_run=(str(fake),), ratio=1.0)
+    base["reader"] = {}
+    with (real / "patients.csv").open("w") as file:
+        file.write("image,patient\n")
+        for path in sorted(real.rglob("*.png")):
+            file.write(f"{path.relative_to(real)},{path.stem.partition('_')[0]}\n")
+    with pytest.raises(InputError, match="has 0 films of the class"):
+        radiffuse.classify(**base)
+
+
+def test_the_study_scores_every_arm_and_goes_on_where_it_stopped(
+    real: Path, tmp_path: Path
+) -> None:
+    fake = films(tmp_path / "fake", 30, 1)
+    classify = settings(real, tmp_path)
+    del classify["data"], classify["out"]
+    base = {"data": str(real), "out": str(tmp_path / "aug"), "with_run": (str(fake),)}
+    base |= {"classify": classify, "draws": 2, "ratios": (1.0,), "samples": 20}
+    out = radiffuse.augment(**base, pools=(6,))
+    summary = rows_of(out / "summary.csv")
+    assert {row["arm"] for row in summary} == {"real", "real+1", "synthetic-1"}
+    assert {row["class"] for row in summary} == {"left", "right", "mean"}
+    for row in summary:
+        assert 0 <= float(row["low"]) <= float(row["auroc"]) <= float(row["high"]) <= 1
+        assert bool(row["gain"]) == (row["arm"] != "real")
+    tested = {
+        arm: {r["case"] for r in rows_of(out / "results.csv") if r["arm"] == arm}
+        for arm in ("real", "real+1", "synthetic-1")
+    }
+    assert tested["real"] == tested["real+1"] == tested["synthetic-1"]
+    before = (out / "runs" / "6-real-0" / "log.jsonl").stat().st_mtime_ns
+    radiffuse.augment(**base, pools=(6, 8))
+    assert (out / "runs" / "6-real-0" / "log.jsonl").stat().st_mtime_ns == before
+    assert {row["pool"] for row in rows_of(out / "summary.csv")} == {"6", "8"}
+    one, other = (Run.open(out / "runs" / f"8-{arm}-1") for arm in ("real", "real+1"))
+    assert one.data["split"] == other.data["split"]
+    assert (one.data["synthetic"], other.data["synthetic"]) == (0, 8)
+    assert "What synthetic films add" in (out / "report.html").read_text()
+
+
+def test_a_synthesizer_draws_from_the_films_of_each_pool(
+    classes: Path, synthesizer: Path, tmp_path: Path
+) -> None:
+    classify = settings(classes, tmp_path, reader={})
+    del classify["data"], classify["out"]
+    classify |= {"plan": {"size": (32, 32)}, "training": QUICK | {"steps": 2}}
+    out = radiffuse.augment(
+        data=str(classes),
+        out=str(tmp_path / "aug"),
+        with_run=(str(synthesizer),),
+        ratios=(1.0,),
+        pools=(6,),
+        draws=1,
+        drawing={"strategy": ("variation",)},
+        samples=10,
+        classify=classify,
+    )
+    pool = set(Run.open(out / "runs" / "6-real-0").data["split"]["train"])
+    drawn = rows_of(out / "drawn" / "6-0" / "provenance.csv")
+    assert {row["parents"] for row in drawn} == pool
+    warnings = json.loads((out / "warnings.json").read_text())
+    assert "The generator has seen" in warnings[0]
+
+
+def test_bad_input(
+    real: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "o"), "--accelerator", "cpu"]
+    assert "needs synthetic films" in line_of(["classify", str(real), *out, "--ratio", "1"], capsys)
+    assert "leaves no film" in line_of(["classify", str(real), *out, "--real", "false"], capsys)
+    assert "--with: is missing" in line_of(["augment", str(real), *out], capsys)
+    assert "class of no film" in line_of(["classify", str(films), *out], capsys)
+    alone = tmp_path / "alone"
+    shutil.copytree(real, alone)
+    shutil.rmtree(alone / "right")
+    line = line_of(["classify", str(alone), *out, "--layout", "classes"], capsys)
+    assert "fits" in line

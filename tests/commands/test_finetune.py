@@ -1,0 +1,198 @@
+"""Fine-tuning: where the network comes from, what the losses count, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import radiffuse
+from conftest import TINY
+from radiffuse.commands.finetune import build_network
+from radiffuse.config import (
+    IGNORE,
+    Diffusion,
+    Finetune,
+    Network,
+    PlanSettings,
+    resolve_network,
+)
+from radiffuse.data.batches import Batch
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
+from radiffuse.nets.pixel import PixelClassifier
+from radiffuse.nets.registry import load_network
+from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.unet import UNet
+from radiffuse.objectives.segmentation import PixelProbing
+from radiffuse.train.random import StepRandom
+from radiffuse.train.run import Run
+
+CLASSES = ("background", "a", "b")
+PLAN = Plan(2, ("image",), CLASSES, (32, 32))
+SETTINGS = Finetune(data="d", out="o", network=Network(**TINY))  # type: ignore[arg-type]
+
+
+def settings(films: Path, tmp_path: Path, **changes: object) -> dict[str, object]:
+    return {
+        "data": films,
+        "out": tmp_path / "run",
+        "network": TINY,
+        "plan": {"size": (32, 32)},
+        "split": {"test": 0.4, "validation": 0.2},
+        "training": {"steps": 2, "batch_size": 2, "log_every": 1},
+        "reader": {"cache": str(tmp_path / "cache")},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes
+
+
+def random(total: int, start: int = 0, stop: int | None = None, step: int = 0) -> StepRandom:
+    device = torch.device("cpu")
+    return StepRandom(0, step, total=total, start=start, stop=stop or total, device=device)
+
+
+def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:
+    scratch = build_network(SETTINGS, PLAN, None)
+    tuned = build_network(SETTINGS, PLAN, Run.open(pretrained))
+    assert isinstance(scratch, Segmenter)
+    assert isinstance(tuned, Segmenter)
+    assert scratch.to_config() == tuned.to_config()
+    shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (scratch, tuned)]
+    assert shapes[0] == shapes[1]
+    assert not torch.equal(
+        scratch.unet.state_dict()["up.0.block.conv1.weight"],
+        tuned.unet.state_dict()["up.0.block.conv1.weight"],
+    )
+
+
+@pytest.mark.parametrize("weights", ["average", "raw"])
+def test_the_chosen_weights_are_taken_over(pretrained: Path, weights: str) -> None:
+    chosen = dataclasses.replace(SETTINGS, weights=weights)  # type: ignore[arg-type]
+    network = build_network(chosen, PLAN, Run.open(pretrained))
+    assert isinstance(network, Segmenter)
+    source = load_network(pretrained / "model", "raw" if weights == "raw" else "model")
+    own = network.unet.state_dict()
+    for name, value in source.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(own[name], value), name
+
+
+def test_the_start_depends_on_the_seed(pretrained: Path) -> None:
+    def head(seed: int, source: Run | None) -> Tensor:
+        training = dataclasses.replace(SETTINGS.training, seed=seed)
+        network = build_network(dataclasses.replace(SETTINGS, training=training), PLAN, source)
+        assert isinstance(network, Segmenter)
+        return network.unet.head.weight
+
+    for source in (None, Run.open(pretrained)):
+        assert torch.equal(head(0, source), head(0, source))
+        assert not torch.equal(head(0, source), head(1, source))
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "word"),
+    [
+        ({"method": "pixel"}, False, "needs a pre-trained network"),
+        ({"timestep": 1000}, True, "timesteps 0 to 999"),
+        ({"timestep": -1}, True, "timesteps 0 to 999"),
+    ],
+)
+def test_networks_that_cannot_be(
+    pretrained: Path, changes: dict[str, object], source: bool, word: str
+) -> None:
+    chosen = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=word):
+        build_network(chosen, PLAN, Run.open(pretrained) if source else None)
+
+
+def test_a_segmenter_is_no_pretrained_denoiser(films: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(**settings(films, tmp_path, labels=1))
+    with pytest.raises(InputError, match="not a pre-trained denoiser"):
+        build_network(SETTINGS, PLAN, run)
+
+
+def test_budget_draw_and_parts_are_kept_with_the_run(films: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(**settings(films, tmp_path, labels=2, draw=3))
+    data, splits = (
+        json.loads((run.folder / name).read_text()) for name in ("data.json", "splits.json")
+    )
+    assert data["split"]["train"] == splits["draws"][3][:2]
+    assert data["split"]["validation"] == splits["validation"]
+    assert data["cases"] == 2 + len(splits["validation"])
+    assert not set(splits["test"]) & set(data["split"]["train"] + data["split"]["validation"])
+    assert (run.folder / "validation" / "cases.csv").exists()
+
+
+def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    chosen = settings(films, tmp_path, from_=pretrained, labels=1, plan={"size": (64, 64)})
+    run = radiffuse.finetune(**chosen)
+    before = Run.open(pretrained).plan
+    assert run.plan == before.with_classes(run.plan.classes)
+    assert len(run.plan.classes) > 1
+
+
+def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no labelled image"):
+        radiffuse.finetune(**settings(unlabelled, tmp_path))
+
+
+# -------------------------------------------------------------------------------------------------- pixels
+
+
+def pixel_classifier() -> PixelClassifier:
+    unet = resolve_network(SETTINGS.network, spatial_dims=2, in_channels=1, out_channels=1)
+    denoiser = UNet(unet)
+    denoiser.initialize(torch.Generator().manual_seed(0))
+    return PixelClassifier(denoiser, Diffusion(), 3, voters=2)
+
+
+def test_probing_trains_the_voters_alone(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = radiffuse.finetune(
+        **settings(films, tmp_path, from_=pretrained, labels=2, method="pixel")
+    )
+    network, source = load_network(run.model), load_network(pretrained / "model")
+    assert isinstance(network, PixelClassifier)
+    for name, value in source.state_dict().items():
+        assert torch.equal(network.denoiser.state_dict()[name], value), name
+    start = PixelClassifier(source, Diffusion(), len(run.plan.classes))  # type: ignore[arg-type]
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(start.voters.parameters(), network.voters.parameters(), strict=True)
+    ]
+    assert any(changed)
+
+
+def test_probing_never_chooses_an_ignored_pixel_while_there_are_others() -> None:
+    network = pixel_classifier()
+    labels = torch.full((2, 16, 16), IGNORE)
+    labels[0, 3:5] = 1
+    labels[1, 9:11] = 2
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    batch = Batch(torch.zeros(2, 1, 16, 16), labels, ("a", "b"))
+    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    assert value.isfinite()
+    chosen = labels.flatten(1).gather(1, seen[0])
+    assert (chosen != IGNORE).all()
+    assert all(len(row.unique()) == 32 for row in seen[0])
+
+
+def test_an_image_without_any_label_does_not_break_probing() -> None:
+    network = pixel_classifier()
+    batch = Batch(torch.zeros(2, 1, 16, 16), torch.full((2, 16, 16), IGNORE), ("a", "b"))
+    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    value.backward()
+    assert float(value.detach()) == 0
+
+
+def test_a_scratch_run_resumes_its_own_plan(films: Path, tmp_path: Path) -> None:
+    first = settings(films, tmp_path, labels=1)
+    run = radiffuse.finetune(**first)
+    before = (run.folder / "model/model.safetensors").read_bytes()
+    radiffuse.finetune(**first)
+    assert (run.folder / "model/model.safetensors").read_bytes() == before
+    assert PlanSettings(size=(32, 32)).size == run.plan.size

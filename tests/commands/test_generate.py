@@ -1,0 +1,231 @@
+"""Generation: every strategy, provenance in table and file, a data set that other commands take."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import radiffuse
+from conftest import line_of
+from radiffuse.config import Diffusion
+from radiffuse.core.diffusion import GaussianDiffusion
+from radiffuse.core.sampling import inference_timesteps
+from radiffuse.data.layouts import open_dataset
+from radiffuse.errors import InputError
+from radiffuse.synthesis.latent import draw_latents, guided
+from radiffuse.synthesis.pipeline import Synthesizer, load_synthesizer
+
+MACHINE = {"accelerator": "cpu", "precision": "32-true"}
+ALL = ("variation", "interpolate", "perturb", "from-image", "manifold")
+
+
+def draw(run: Path, out: Path, **changes: object) -> Path:
+    settings = {"strategy": ALL, "count": 4, "steps": 3, "machine": MACHINE} | changes
+    return Path(radiffuse.generate(run=run, out=out, **settings))
+
+
+@pytest.fixture(scope="module")
+def drawn(synthesizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = synthesizer.parent / "cache"
+    return draw(synthesizer, tmp_path_factory.mktemp("d") / "fake", reader={"cache": str(cache)})
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "provenance.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_image_carries_its_provenance(drawn: Path, classes: Path) -> None:
+    rows = rows_of(drawn)
+    assert len(rows) == 20
+    assert {row["image"] for row in rows} == {
+        p.relative_to(drawn).as_posix() for p in drawn.rglob("*.png")
+    }
+    real = {case.name: case for case in open_dataset(classes)}
+    for row in rows:
+        with Image.open(drawn / row["image"]) as image:
+            assert image.size == (32, 32)
+            assert image.mode == "L"
+            assert "synthetic" in image.info["Synthetic"]
+            inside = json.loads(image.info["radiffuse"])
+        assert {key: str(value) for key, value in inside.items()} == row
+        assert row["synthetic"] == "yes"
+        parents = row["parents"].split("+") if row["parents"] else []
+        counts = {"manifold": 0, "interpolate": 2}
+        assert len(parents) == counts.get(row["strategy"], 1)
+        assert {real[p].target for p in parents} <= {row["class"]}
+        assert row["image"].startswith(row["class"] + "/")
+    assert len({row["seed"] for row in rows}) == len(rows)
+    assert {r["strength"] for r in rows if r["strategy"] == "perturb"} == {"0.5"}
+
+
+def test_the_folder_is_a_data_set(drawn: Path) -> None:
+    dataset = open_dataset(drawn)
+    assert dataset.layout == "table"
+    assert len(dataset) == 20
+    assert {case.target for case in dataset} == {"even", "odd"}
+    groups = {row["image"].removesuffix(".png"): row["patient"] for row in rows_of(drawn)}
+    assert {case.group for case in dataset} == set(groups.values())
+
+
+def test_a_stopped_generation_goes_on_and_ends_the_same(
+    drawn: Path, synthesizer: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    out = tmp_path / "fake"
+    shutil.copytree(drawn, out)
+    before = {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*.*"))}
+    for path in sorted(out.rglob("*.png"))[::3]:
+        path.unlink()
+    (out / "provenance.csv").unlink()
+    kept = next(iter(sorted(out.rglob("*.png"))))
+    stamp = kept.stat().st_mtime_ns
+    draw(synthesizer, out)
+    assert {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*.*"))} == before
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_strategies_differ_and_seeds_count(drawn: Path, synthesizer: Path, tmp_path: Path) -> None:
+    def pixels(folder: Path, strategy: str) -> np.ndarray:
+        files = sorted(folder.rglob(f"{strategy}-*.png"), key=lambda p: p.name)
+        return np.stack([np.asarray(Image.open(p)) for p in files])
+
+    films = [pixels(drawn, strategy) for strategy in ALL]
+    for i in range(len(ALL)):
+        for j in range(i):
+            assert not np.array_equal(films[i], films[j])
+    other = draw(synthesizer, tmp_path / "other", strategy=("variation",), seed=1)
+    assert not np.array_equal(pixels(other, "variation"), films[0])
+    alone = draw(synthesizer, tmp_path / "alone", strategy=("manifold",), batch=3)
+    difference = pixels(alone, "manifold").astype(int) - films[4]
+    assert np.abs(difference).max() <= 1  # other batches round differently
+
+
+def test_classes_need_two_images_to_interpolate(
+    synthesizer: Path, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    few = tmp_path / "few"
+    shutil.copytree(classes, few)
+    before = {"references": few, "strategy": ("variation",), "count": 1, "steps": 2}
+    out = draw(synthesizer, tmp_path / "was", **before)
+    sorted((few / "even").iterdir())[3].unlink()
+    with pytest.raises(InputError, match="holds a generation with embeddings"):
+        draw(synthesizer, out, **before)
+    capsys.readouterr()
+    for path in sorted((few / "odd").iterdir())[1:]:
+        path.unlink()
+    command = ["generate", str(synthesizer), "--references", str(few), "--count", "2"]
+    command += ["--steps", "2", "--accelerator", "cpu"]
+    line = line_of([*command, "--strategy", "interpolate", "--out", str(tmp_path / "a")], capsys)
+    assert "odd has 1 usable image, interpolate needs two" in line.replace(":", "")
+    broken = sorted((few / "even").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert broken.name in line_of([*command, "--out", str(tmp_path / "b")], capsys)
+
+
+def test_bad_settings_end_in_one_line(
+    synthesizer: Path, pretrained: Path, drawn: Path, classes: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = str(tmp_path / "fake")
+    assert "no synthesizer" in line_of(["generate", str(pretrained), "--out", out], capsys)
+    run = ["generate", str(synthesizer), "--out"]
+    line = line_of([*run, out, "--strategy", "from-image", "--strength", "1.5"], capsys)
+    assert "up to 1" in line
+    assert "no generation" in line_of([*run, str(classes)], capsys)
+    assert "holds a generation with" in line_of([*run, str(drawn), "--guidance", "3"], capsys)
+    assert "the disk has" in line_of([*run, out, "--count", "1000000000000"], capsys)
+    assert "more than the 1000" in line_of([*run, out, "--steps", "5000", "--count", "1"], capsys)
+
+
+def test_guidance_weighs_told_against_null() -> None:
+    class Known(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+            return e.sum(1)[:, None, None, None].expand_as(x)
+
+    x, t, told = torch.zeros(2, 1, 2, 2), torch.zeros(2).long(), torch.tensor([[3.0], [5.0]])
+    for weight in (0.0, 1.0, 2.5):
+        answer = guided(Known(), told, weight)(x, t)  # type: ignore[arg-type]
+        assert torch.allclose(answer[:, 0, 0, 0], weight * told[:, 0])
+
+
+class Exact(torch.nn.Module):
+    """The denoiser of latents that are N(0, 0.3^2), in closed form."""
+
+    def __init__(self, diffusion: Diffusion) -> None:
+        super().__init__()
+        self.process = GaussianDiffusion(diffusion)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        a = self.process.alphas_cumprod[t][:, None, None, None]
+        estimate = a.sqrt() * 0.09 / (a * 0.09 + 1 - a) * x
+        if self.process.config.prediction_type == "v":
+            epsilon = (x - a.sqrt() * estimate) / (1 - a).sqrt()
+            return a.sqrt() * epsilon - (1 - a).sqrt() * estimate
+        return (x - a.sqrt() * estimate) / (1 - a).sqrt()
+
+
+def ddim_spread(diffusion: Diffusion, steps: int) -> float:
+    """Standard deviation that DDIM arrives at from noise of 1, by multiplying its steps, which are linear here."""
+    process = GaussianDiffusion(diffusion)
+    leading = diffusion.prediction_type == "epsilon"
+    timesteps = inference_timesteps(steps, 1000, "leading" if leading else "trailing")
+    factor = 1.0
+    for t, after in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        a, b = process.signal(t), process.signal(after)
+        k = a**0.5 * 0.09 / (a * 0.09 + 1 - a)
+        factor *= b**0.5 * k + (1 - b) ** 0.5 * (1 - a**0.5 * k) / (1 - a) ** 0.5
+    return factor
+
+
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_samplers_reach_the_spread_of_the_data(synthesizer: Path, sampler: str, prediction: str) -> None:  # fmt: skip
+    diffusion = Diffusion(
+        schedule="scaled-linear",
+        prediction_type=prediction,  # type: ignore[arg-type]
+        zero_terminal_snr=prediction == "v",
+    )
+    real = load_synthesizer(synthesizer / "model", 1)
+    exact = Synthesizer(
+        Exact(diffusion),  # type: ignore[arg-type]
+        real.autoencoder, real.encoder, diffusion, {}, {},
+    )  # fmt: skip
+    noise = torch.randn(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    latents = draw_latents(
+        exact, torch.zeros(2000, 3), noise, sampler=sampler, steps=200  # type: ignore[arg-type]
+    )  # fmt: skip
+    expected = 0.3 if sampler == "dpm++" else ddim_spread(diffusion, 200) * float(noise.std())
+    assert float(latents.std()) == pytest.approx(expected, rel=0.03 if sampler == "dpm++" else 1e-3)
+    # Both are deterministic and linear here: the sample is the noise, scaled.
+    assert float(torch.corrcoef(torch.stack([latents.flatten(), noise.flatten()]))[0, 1]) > 0.9999
+
+
+def test_from_image_keeps_more_of_the_image_at_less_strength(synthesizer: Path) -> None:
+    diffusion = Diffusion(schedule="scaled-linear", prediction_type="v", zero_terminal_snr=True)
+    real = load_synthesizer(synthesizer / "model", 1)
+    exact = Synthesizer(
+        Exact(diffusion),  # type: ignore[arg-type]
+        real.autoencoder, real.encoder, diffusion, {}, {},
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    start, noise = (torch.randn(200, 1, 4, 4, generator=generator) for _ in range(2))
+    kept = []
+    for strength in (0.05, 0.3, 0.6, 1.0):
+        latents = draw_latents(
+            exact, torch.zeros(200, 3), noise, steps=50, start=0.3 * start, strength=strength
+        )
+        pair = torch.stack([latents.flatten(), start.flatten()])
+        kept.append(float(torch.corrcoef(pair)[0, 1]))
+    assert kept[0] > 0.8
+    assert kept == sorted(kept, reverse=True)
+    assert abs(kept[3]) < 0.1  # at zero terminal SNR nothing is left of it

@@ -1,0 +1,174 @@
+"""Pre-training: what is trained on, what is held out, what a rival's encoder may do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import radiffuse
+from conftest import TINY, pretrain_settings
+from radiffuse.config import Diffusion, Network, resolve_network
+from radiffuse.data.dataset import Case, Dataset
+from radiffuse.data.plan import Plan
+from radiffuse.data.prepared import Prepared
+from radiffuse.errors import InputError
+from radiffuse.nets.registry import load_network
+from radiffuse.nets.unet import UNet
+from radiffuse.objectives.denoising import DECODER, DecoderDenoising, Denoising
+from radiffuse.train.common import hold_out, limited
+from radiffuse.train.run import Run
+
+UNET = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)  # type: ignore[arg-type]
+
+
+def cases(groups: list[str]) -> tuple[Case, ...]:
+    return tuple(Case(f"c{i:03d}", (), group=g) for i, g in enumerate(groups))
+
+
+def test_a_run_folder_is_complete(pretrained: Path) -> None:
+    run = Run.open(pretrained)
+    assert run.finished
+    for name in (
+        "config.yaml",
+        "plan.json",
+        "data.json",
+        "log.jsonl",
+        "report.html",
+        "samples.npy",
+    ):
+        assert (pretrained / name).stat().st_size > 0, name
+    samples = np.load(pretrained / "samples.npy", allow_pickle=False)
+    assert samples.shape == (16, 32, 32)
+    assert samples.dtype == np.uint8
+    average, raw = (load_network(run.model, name) for name in ("model", "raw"))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(average.parameters(), raw.parameters(), strict=True)
+    )
+    rows = run.log()
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    assert all(np.isfinite(row["loss"]) for row in rows if "loss" in row)
+
+
+def test_no_patient_is_trained_on_and_held_out() -> None:
+    listed = cases([f"p{i // 3}" for i in range(60)])
+    prepared = Prepared(Path(), Plan(2, ("x",), (), (8, 8)), listed, tuple(range(60)), (), False)
+    training, held = hold_out(prepared, seed=0)
+    group = {case.name: case.group for case in listed}
+    assert len(held) == 3  # 5 %, rounded up to whole patients
+    assert not {listed[i].group for i in training} & {group[name] for name in held}
+    assert len(training) + len(held) == 60
+    one = Prepared(Path(), prepared.plan, cases(["p"] * 40), tuple(range(40)), (), False)
+    training, held = hold_out(one, seed=0)
+    assert (len(training), held) == (40, [])
+
+
+def test_limits_are_nested() -> None:
+    dataset = Dataset(Path("d"), "images", cases([f"p{i}" for i in range(20)]))
+    names = [{c.name for c in limited(dataset, n, 0)} for n in (3, 8, 20)]
+    assert [len(n) for n in names] == [3, 8, 20]
+    assert names[0] < names[1] < names[2]
+    assert {c.name for c in limited(dataset, 3, 1)} != names[0]
+
+
+def test_a_limit_is_what_the_run_says_it_used(unlabelled: Path, tmp_path: Path) -> None:
+    run = radiffuse.pretrain(
+        **pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache", limit=10)
+        | {"training": {"steps": 1, "batch_size": 2, "validate_every": 1}}
+    )
+    data = json.loads((run.folder / "data.json").read_text())
+    assert data["cases"] == 10
+    assert data["skipped"] == []
+
+
+def test_a_run_can_start_from_another(pretrained: Path, unlabelled: Path, tmp_path: Path) -> None:
+    settings = pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
+    still = settings | {
+        "from_": pretrained,
+        "training": {"steps": 1, "batch_size": 2, "learning_rate": 0.0, "average_decay": 0.0},
+    }
+    run = radiffuse.pretrain(**still)
+    first, second = load_network(pretrained / "model"), load_network(run.model)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    other = still | {"out": tmp_path / "other", "network": TINY | {"width": 16}}
+    with pytest.raises(InputError, match="another network"):
+        radiffuse.pretrain(**other)
+
+
+def test_decoder_denoising_leaves_the_encoder_alone(
+    pretrained: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    run = radiffuse.pretrain(
+        **pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
+        | {
+            "from_": pretrained,
+            "objective": "ddep",
+            "training": {"steps": 2, "batch_size": 2, "learning_rate": 0.01},
+        }
+    )
+    source = load_network(pretrained / "model").state_dict()
+    changed = {
+        k for k, v in load_network(run.model).state_dict().items() if not torch.equal(v, source[k])
+    }
+    assert changed
+    assert all(name.startswith(DECODER) for name in changed)
+
+
+def test_the_decoders_target_is_the_noise() -> None:
+    class Known(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert (t == 0).all()
+            return x / 0.22
+
+    task = DecoderDenoising(UNET, Diffusion(), sigma=0.22, encoder=None, seed=0)
+    noise = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    # x = 0 + sigma noise, so x / sigma is the noise and the error is none.
+    assert float(task._error(Known(), torch.zeros(2, 1, 32, 32), noise)) < 1e-10
+    trainable = {p.requires_grad for p in task.build().parameters()}
+    assert trainable == {True}
+
+
+def test_the_network_at_its_start_depends_on_the_seed_alone() -> None:
+    def start(seed: int) -> UNet:
+        torch.manual_seed(seed + 100)
+        network = Denoising(UNET, Diffusion(), seed=seed).build()
+        assert isinstance(network, UNet)
+        return network
+
+    def weights(seed: int) -> torch.Tensor:
+        return torch.cat([p.flatten() for p in start(seed).parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_learned_variance_and_loss_aware_timesteps_train(unlabelled: Path, tmp_path: Path) -> None:
+    run = radiffuse.pretrain(
+        **pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
+        | {
+            "diffusion": {"variance": "learned", "timestep_sampling": "loss-aware"},
+            "training": {"steps": 2, "batch_size": 2, "log_every": 1},
+        }
+    )
+    network = load_network(run.model)
+    assert isinstance(network, UNet)
+    assert network.config.out_channels == 2
+    assert all(np.isfinite(row["loss"]) for row in run.log() if "loss" in row)
+
+
+def test_samples_are_written_as_films(pretrained: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    arguments = {"run": pretrained, "count": 2, "steps": 2, "machine": machine}
+    first = radiffuse.sample(**arguments, out=tmp_path / "a")
+    second = radiffuse.sample(**arguments, out=tmp_path / "b")
+    names = [f"sample-{i:05d}.png" for i in range(2)]
+    assert sorted(p.name for p in first.iterdir()) == names
+    for name in names:
+        assert Image.open(first / name).size == (32, 32)
+        assert (first / name).read_bytes() == (second / name).read_bytes()

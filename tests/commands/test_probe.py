@@ -1,0 +1,121 @@
+"""Probing a pre-trained run: the act, its sweep, prediction by head, resume, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import radiffuse
+from radiffuse.commands.probe import heads
+from radiffuse.config import Probe
+from radiffuse.errors import InputError
+from radiffuse.nets.registry import load_network
+from radiffuse.train.common import load_denoiser
+from radiffuse.train.run import Run
+
+
+def settings(films: Path, pretrained: Path, out: Path, **changes: object) -> dict[str, object]:
+    return {
+        "data": films,
+        "from_run": str(pretrained),
+        "out": out,
+        "timesteps": (5, 10),
+        "width": 8,
+        "split": {"test": 0.4, "validation": 0.2},
+        "training": {"steps": 4, "batch_size": 2, "log_every": 1, "checkpoint_every": 2},
+        "reader": {"cache": str(out.parent / "cache")},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes
+
+
+def test_a_sweep_ends_in_one_table_and_any_head_segments(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    run = radiffuse.probe(
+        **settings(films, pretrained, tmp_path / "run", sweep=(1, 30), sweep_levels=True)
+    )
+    table = pd.read_csv(run.folder / "sweep.csv")
+    names = {"nonlinear", "nonlinear@t=1", "nonlinear@level.0", "linear@t=30", "linear@middle"}
+    assert names < set(table["head"])
+    assert set(table["size"]) <= {"small", "medium", "big"}
+    assert table["dice"].between(0, 1).all()
+    assert set(table.loc[table["head"] == "linear", "timesteps"]) == {"5 10"}
+    page = (run.folder / "report.html").read_text()
+    assert "Heads" in page
+    assert "one timestep alone" in page
+    before = load_denoiser(Run.open(pretrained)).state_dict()
+    after = load_network(run.model).denoiser.state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())  # type: ignore[operator]
+    masks = [
+        radiffuse.predict(
+            runs=(str(run.folder),), data=films, out=tmp_path / (head or "main"), head=head
+        )
+        for head in (None, "nonlinear", "linear")
+    ]
+    main, nonlinear, linear = (
+        [path.read_bytes() for path in sorted(folder.glob("*.png"))] for folder in masks
+    )
+    assert main == nonlinear != linear
+    with pytest.raises(InputError, match="Heads are: nonlinear, linear, nonlinear@t=1"):
+        radiffuse.predict(runs=(str(run.folder),), data=films, out=tmp_path / "x", head="deep")
+
+
+def test_a_resumed_run_is_bit_identical(
+    films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from radiffuse.train import loop
+
+    straight = radiffuse.probe(**settings(films, pretrained, tmp_path / "a"))
+    original = loop.save_checkpoint
+
+    def killed(folder: Path, checkpoint: object) -> None:
+        original(folder, checkpoint)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        radiffuse.probe(**settings(films, pretrained, tmp_path / "b"))
+    monkeypatch.setattr(loop, "save_checkpoint", original)
+    resumed = radiffuse.probe(**settings(films, pretrained, tmp_path / "b"))
+    one, other = (load_file(run.model / "model.safetensors") for run in (straight, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_network_that_knows_no_noise_sees_the_clean_image(pretrained: Path) -> None:
+    denoiser = load_denoiser(Run.open(pretrained))
+    chosen = Probe(data="d", out="o", from_run="r", timesteps=(10, 20), sweep=(1, 5))
+    assert [h.timesteps for h in heads(chosen, denoiser, clean=True)] == [(0,), (0,)]
+    assert [h.timesteps for h in heads(chosen, denoiser, clean=False)][:3] == [
+        (10, 20),
+        (10, 20),
+        (1,),
+    ]
+    fewer = dataclasses.replace(chosen, levels=("middle", "0"), sweep=())
+    assert {h.taps for h in heads(fewer, denoiser, clean=False)} == {("middle", "level.0")}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"timesteps": (1000,)}, "go from 0 to"),
+        ({"levels": ("9",)}, "choose from middle, level.1, level.0"),
+        ({"from_run": "nowhere"}, "neither a run nor shipped weights"),
+        ({"heads": ("linear", "linear")}, "names of their own"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    films: Path, pretrained: Path, tmp_path: Path, change: dict[str, object], word: str
+) -> None:
+    with pytest.raises(InputError, match=word):
+        radiffuse.probe(**settings(films, pretrained, tmp_path / "run", **change))
+
+
+def test_a_segmenter_is_no_source(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    run = radiffuse.probe(**settings(films, pretrained, tmp_path / "run"))
+    with pytest.raises(InputError, match="not a pre-trained denoiser"):
+        radiffuse.probe(**settings(films, run.folder, tmp_path / "other"))

@@ -1,0 +1,117 @@
+"""Zero-shot segmentation: what attention holds, the rule for lungs, and the folder that is written."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import radiffuse
+from radiffuse.synthesis.attention import recorded
+from radiffuse.synthesis.lungs import name_lungs
+from radiffuse.synthesis.pipeline import load_synthesizer
+
+
+def test_cross_attention_to_one_token_is_constant(synthesizer: Path) -> None:
+    """Oracle: softmax over one key is 1 everywhere, so there is nothing to segment from."""
+    denoiser = load_synthesizer(synthesizer / "model", 1).denoiser
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 16, 16, generator=generator)
+    told, t = torch.randn(2, denoiser.width, generator=generator), torch.tensor([300, 300])
+    with torch.no_grad():
+        plain = denoiser(x, t, told)
+        with recorded(denoiser, "cross") as cross:
+            watched = denoiser(x, t, told)
+        with recorded(denoiser, "self") as own:
+            denoiser(x, t, told)
+        after = denoiser(x, t, told)
+    assert torch.allclose(plain, watched, atol=1e-5)
+    assert torch.equal(plain, after)
+    assert len(cross) == len(own) > 0
+    for attention in cross:
+        assert attention.shape[2] == 1
+        assert torch.equal(attention, torch.ones_like(attention))
+    for attention in own:
+        assert attention.shape[1] == attention.shape[2] > 1
+        assert torch.allclose(attention.sum(2), torch.ones(attention.shape[:2]), atol=1e-5)
+        assert float(attention.std()) > 0
+
+
+def test_the_recorded_attention_is_the_one_that_is_used() -> None:
+    from diffusers.models.attention_processor import Attention
+
+    from radiffuse.synthesis.attention import _Recorder
+
+    torch.manual_seed(0)
+    layer = Attention(query_dim=8, heads=2, dim_head=4)
+    maps: list[torch.Tensor] = []
+    states = torch.randn(1, 5, 8)
+    layer.set_processor(_Recorder(layer.processor, maps))
+    with torch.no_grad():
+        layer(states)
+        query, key = (layer.head_to_batch_dim(f(states)) for f in (layer.to_q, layer.to_k))
+        expected = layer.get_attention_scores(query, key).mean(0)
+    assert torch.allclose(maps[0][0], expected, atol=1e-6)
+
+
+def chest(shape: tuple[int, int] = (96, 96)) -> tuple[np.ndarray, np.ndarray]:
+    """A film of two dark lungs in a bright body in black air, and its segments."""
+    y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
+    body = (x - 0.5) ** 2 / 0.2 + (y - 0.5) ** 2 / 0.24 < 1
+    lungs = [(x - c) ** 2 / 0.012 + (y - 0.45) ** 2 / 0.06 < 1 for c in (0.3, 0.7)]
+    segments = body.astype(int) + lungs[0] + lungs[1]
+    film = np.where(body, 200.0, 0.0)
+    film[lungs[0] | lungs[1]] = 60.0
+    return film, segments
+
+
+def test_lungs_are_two_dark_mirrored_regions() -> None:
+    film, segments = chest()
+    assert np.array_equal(name_lungs(segments, film), segments == 2)
+    parted = segments.copy()
+    parted[:, 48:][parted[:, 48:] == 2] = 7
+    assert np.array_equal(name_lungs(parted, film), segments == 2)
+    # Bright instead of dark, one instead of two, or air alone: nothing fits.
+    bright = np.where(segments == 2, 250.0, film * 0.5)
+    assert not name_lungs(segments, bright).any()
+    single = segments.copy()
+    single[:, 48:][single[:, 48:] == 2] = 1
+    assert not name_lungs(single, film).any()
+    assert not name_lungs(np.zeros((96, 96), int), film).any()
+
+
+def test_masks_and_scores_are_written(synthesizer: Path, tmp_path: Path) -> None:
+    from radiffuse.phantoms import write_dataset
+
+    films = tmp_path / "films"
+    write_dataset("chest", films, count=3, labelled=True, seed=5, size=(40, 48))
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    out = radiffuse.zeroshot(run=synthesizer, data=films, out=tmp_path / "a", machine=machine)
+    again = radiffuse.zeroshot(run=synthesizer, data=films, out=tmp_path / "b", machine=machine)
+    masks = sorted(p.name for p in out.glob("*.png"))
+    assert len(masks) == 3
+    for name in masks:
+        with Image.open(out / name) as mask, Image.open(out / "segments" / name) as found:
+            assert mask.size == found.size == (48, 40)
+            assert set(np.unique(np.asarray(mask))) <= {0, 1}
+        for part in (name, f"segments/{name}"):
+            assert (out / part).read_bytes() == (again / part).read_bytes()
+    with (out / "zeroshot.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    for row in rows:
+        assert 0 <= float(row["dice_rule"]) <= 1
+        assert 0 <= float(row["dice_matched"]) <= 1
+    assert (out / "classes.json").is_file()
+
+
+def test_dice_counts_overlap_and_leaves_empty_pairs_out() -> None:
+    from radiffuse.commands.zeroshot import _dice
+
+    a, b = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 1]], bool)
+    assert _dice(a, b) == pytest.approx(2 / 5)
+    assert np.isnan(_dice(a & False, b & False))

@@ -1,0 +1,65 @@
+"""What radiffuse info says, and that it needs no torch for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from radiffuse.cli import main
+from radiffuse.errors import InputError
+from radiffuse.reports.information import count_parameters, describe
+
+WEIGHTS = Path(__file__).parents[2] / "src" / "radiffuse" / "weights" / "films-64"
+
+
+def test_a_run_in_a_few_lines() -> None:
+    lines = dict(describe(WEIGHTS))
+    assert lines["command"] == "radiffuse pretrain"
+    assert lines["data"] == "cxr-classes, 2100 cases, 1565 patients"
+    assert lines["size"] == "64 x 64 pixels"
+    assert lines["network"] == "denoiser, 3.0 M parameters, channels 16 32 64 128"
+    assert lines["finished"] == "yes"
+    assert lines["licence"].startswith("Apache-2.0")
+
+
+def test_the_header_counts_what_the_network_has() -> None:
+    from radiffuse.nets.registry import load_network
+
+    parameters = load_network(WEIGHTS / "model").parameters()
+    assert count_parameters(WEIGHTS / "model" / "model.safetensors") == sum(
+        p.numel() for p in parameters
+    )
+
+
+def test_weights_and_plans_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(WEIGHTS / "model")]) == 0
+    assert "3.0 M parameters" in capsys.readouterr().out
+    assert main(["info", str(WEIGHTS / "plan.json")]) == 0
+    assert "64 x 64 pixels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"short", b"\xff" * 16, b"\x02" + bytes(7) + b"{}x", b"\x02" + bytes(7) + b"[]"],
+)
+def test_damaged_weights_are_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "denoiser"}))
+    if content.endswith(b"{}x"):
+        assert count_parameters(path) == 0
+        return
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        describe(tmp_path)
+
+
+def test_torch_stays_out() -> None:
+    code = (
+        "import sys; from radiffuse.cli import main; "
+        f"main(['info', {str(WEIGHTS)!r}]); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

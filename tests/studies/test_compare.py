@@ -1,0 +1,246 @@
+"""Networks of others stand in a study's tables with its cases and its scoring; what they may not see stays away."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+
+import radiffuse
+import radiffuse.cli
+from conftest import TINY, line_of
+from radiffuse.config import Data
+from radiffuse.data.cases import read_case_image, read_case_label
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.readers import read_label, read_scan
+from radiffuse.nets.dynunet import DynUNet, new_dynunet, topology
+from radiffuse.nets.registry import load_network, save_network
+from radiffuse.phantoms import write_dataset
+from radiffuse.studies.nnunet_raw import write_raw
+from radiffuse.train.run import Run
+
+FAKE = """#!{python}
+# Behaves towards files as nnU-Net 2 does; what it "learns" is a threshold.
+import json, os, sys
+from pathlib import Path
+import numpy as np, tifffile
+code, words = sys.argv[2], sys.argv[3:]
+here = Path(__file__).parents[1]
+if "importlib.metadata" in code:
+    print("a greeting")
+    print(json.dumps(["2.8.1", False]))
+    sys.exit()
+assert "PYTHONPATH" not in os.environ
+name = "Dataset001_radiffuse"
+raw, done, results = (Path(os.environ["nnUNet_" + part]) for part in ("raw", "preprocessed", "results"))
+step = next(s for s in ("plan_and_preprocess_entry", "run_training_entry", "predict_entry_point") if s in code)
+with (here / "calls").open("a") as file:
+    file.write(json.dumps([step, words]) + "\\n")
+about = json.loads((raw / name / "dataset.json").read_text())
+ending = about["file_ending"]
+if step == "plan_and_preprocess_entry":
+    assert words[:2] == ["-d", "1"]
+    images = sorted(p.name.removesuffix("_0000" + ending) for p in (raw / name / "imagesTr").iterdir())
+    labels = sorted(p.name.removesuffix(ending) for p in (raw / name / "labelsTr").iterdir())
+    assert images == labels and len(images) == about["numTraining"]
+    (done / name).mkdir()
+    (done / name / "nnUNetPlans.json").write_text("{{}}")
+elif step == "run_training_entry":
+    print("epoch 0")
+    if (here / "broken").exists():
+        sys.exit(3)
+    assert words[:3] == ["1", "2d", "0"] and words[-1] == "--c"
+    fold = json.loads((done / name / "splits_final.json").read_text())[0]
+    labels = {{p.name.removesuffix(ending) for p in (raw / name / "labelsTr").iterdir()}}
+    assert set(fold["train"]) == set(fold["val"]) == labels
+    model = results / name / (words[words.index("-tr") + 1] + "__nnUNetPlans__2d") / "fold_0"
+    model.mkdir(parents=True)
+    (model / "checkpoint_final.pth").write_bytes(b"never opened here")
+else:
+    given = dict(zip(words[::2], words[1::2]))
+    assert list(results.glob(f"*/{{given['-tr']}}__nnUNetPlans__{{given['-c']}}/fold_0/checkpoint_final.pth"))
+    out = Path(given["-o"])
+    out.mkdir(parents=True)
+    for path in Path(given["-i"]).iterdir():
+        image = tifffile.imread(path)
+        tifffile.imwrite(out / (path.name.removesuffix("_0000" + ending) + ending), (image > 100).astype(np.uint8))
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "nn" / "python"
+    path.parent.mkdir()
+    path.write_text(FAKE.format(python=sys.executable))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def study(films: Path, tmp_path: Path) -> Path:
+    """From scratch, one label, one draw."""
+    training = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
+    report = radiffuse.study(
+        data=films,
+        out=tmp_path / "study",
+        methods=("scratch",),
+        labels=(2,),
+        draws=1,
+        finetune={
+            "network": TINY,
+            "plan": {"size": (32, 32)},
+            "split": {"test": 0.4, "validation": 0.2},
+            "training": training,
+            "machine": {"accelerator": "cpu", "precision": "32-true"},
+            "reader": {"cache": str(tmp_path / "cache")},
+        },
+    )
+    return report.parent
+
+
+def calls(program: Path) -> list[str]:
+    return [json.loads(line)[0] for line in (program.parent / "calls").read_text().splitlines()]
+
+
+def test_levels_follow_the_rule_of_nnunet() -> None:
+    kernels, strides = topology((64, 64), None)
+    assert strides == [[1, 1], *[[2, 2]] * 4]  # down to 4 x 4
+    assert kernels == [[3, 3]] * 5
+    kernels, strides = topology((128, 128, 32), (1.0, 1.0, 3.0))
+    assert strides == [[1, 1, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 1]]
+    assert kernels == [[3, 3, 1], *[[3, 3, 3]] * 5]
+    assert new_dynunet(1, 2, (512, 512)).filters == [32, 64, 128, 256, 512, 512, 512, 512]
+    with pytest.raises(ValueError, match="three levels"):
+        new_dynunet(1, 2, (8, 8))
+
+
+def test_a_dynunet_is_saved_and_its_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    network, same, other = (new_dynunet(2, 3, (16, 16), seed=s).eval() for s in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    images = torch.linspace(-1, 1, 2 * 2 * 16 * 16).reshape(2, 2, 16, 16)
+    save_network(network, tmp_path)
+    loaded = load_network(tmp_path)
+    assert isinstance(loaded, DynUNet)
+    with torch.no_grad():
+        logits = network(images)
+        assert logits.shape == (2, 3, 16, 16)
+        assert torch.equal(logits, loaded(images))
+        assert torch.equal(logits, same(images))
+        assert not torch.allclose(logits, other(images))
+
+
+def test_both_stand_in_the_study_with_its_cases_and_nothing_else(
+    films: Path, study: Path, program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scratch = Run.open(study / "runs" / "scratch-2-0")
+    trained = (scratch.model / "model.safetensors").stat().st_mtime_ns
+    before = pd.read_csv(study / "results.csv", dtype={"case": str})
+    (program.parent / "broken").touch()
+    words = ["compare", str(study), "--nnunet-python", str(program), "--trainer", "nnUNetTrainer_5epochs"]  # fmt: skip
+    assert radiffuse.cli.main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert str(study / "nnunet" / "2-0" / "log.txt") in line
+    assert "train ended with exit code 3" in line
+    (program.parent / "broken").unlink()
+    assert radiffuse.cli.main(words) == 0
+    assert calls(program) == [
+        "plan_and_preprocess_entry", "run_training_entry", "run_training_entry", "predict_entry_point"
+    ]  # fmt: skip
+
+    table = pd.read_csv(study / "results.csv", dtype={"case": str})
+    assert list(dict.fromkeys(table["method"])) == ["scratch", "dynunet", "nnunet"]
+    parts = json.loads((study / "data.json").read_text())["split"]
+    for _, rows in table.groupby("method"):
+        assert set(rows["case"]) == set(parts["test"])
+    kept = table[table["method"] == "scratch"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert (scratch.model / "model.safetensors").stat().st_mtime_ns == trained
+
+    # DynUNet: all but the network is that of the run from scratch.
+    rival = Run.open(study / "runs" / "dynunet-2-0")
+    assert rival.plan == scratch.plan
+    assert rival.data["split"] == scratch.data["split"]
+    assert json.loads((rival.model / "config.json").read_text())["kind"] == "dynunet"
+    ours, theirs = (run.config["settings"] for run in (scratch, rival))
+    assert {k for k in ours if ours[k] != theirs[k]} == {"method", "out"}
+
+    # nnU-Net: it had the labels of the budget alone, and what it says is scored as it is.
+    raw = study / "nnunet" / "2-0" / "raw" / "Dataset001_radiffuse"
+    budget = json.loads((scratch.folder / "splits.json").read_text())["draws"][0][:2]
+    assert {p.name for p in (raw / "labelsTr").iterdir()} == {f"{name}.tif" for name in budget}
+    assert {p.name for p in (raw / "imagesTs").iterdir()} == {
+        f"{n}_0000.tif" for n in parts["test"]
+    }
+    cases = {case.name: case for case in open_dataset(films, Data())}
+    for name in budget:
+        written = tifffile.imread(raw / "labelsTr" / f"{name}.tif")
+        assert np.array_equal(written, read_case_label(cases[name]).array[0])
+    name = parts["test"][0]
+    mask = read_case_image(cases[name]).array[0] > 100
+    truth = read_case_label(cases[name]).array[0] == 1
+    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+    row = table[(table["method"] == "nnunet") & (table["case"] == name)].iloc[0]
+    assert row["dice"] == pytest.approx(dice, abs=1e-6)
+    compared = pd.read_csv(study / "comparisons.csv")
+    assert set(compared["method"]) == {"dynunet", "nnunet"}
+    assert "nnunet" in (study / "report.html").read_text()
+
+    assert "another trainer" in line_of([*words[:-2], "--trainer", "nnUNetTrainer"], capsys)
+    assert radiffuse.cli.main(words) == 0
+    assert len(calls(program)) == 4  # nothing twice
+
+
+def test_programs_that_are_none_and_studies_that_are_none(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--nnunet-python" in line_of(["compare", str(study)], capsys)
+    words = ["compare", str(study), "--nnunet-python"]
+    assert "cannot be run" in line_of([*words, str(tmp_path / "gone")], capsys)
+    line = line_of([*words, sys.executable], capsys)
+    assert "cannot import nnunetv2 (ModuleNotFoundError" in line
+    assert "pip install nnunetv2" in line
+    assert "choose" in line_of(["compare", str(study), "--methods", "magic"], capsys).lower()
+    assert "study.yaml is missing" in line_of(["compare", str(tmp_path)], capsys)
+    assert not (study / "nnunet").exists()
+
+
+def test_dynunet_refuses_a_pretrained_start(
+    films: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", str(films), "--method", "dynunet", "--out", str(tmp_path / "r")]
+    assert "pre-trained" in line_of([*words, "--from", str(pretrained)], capsys)
+    assert radiffuse.cli.main([*words, "--dry-run"]) == 0
+    assert "levels of 32, 64, 128, 256, 512 channels" in capsys.readouterr().out
+
+
+def test_volumes_keep_their_geometry_and_what_is_not_counted_is_ignored(tmp_path: Path) -> None:
+    write_dataset("abdomen", tmp_path / "ct", count=2, labelled=True, seed=1, size=(16, 16, 16))
+    dataset = open_dataset(tmp_path / "ct", Data())
+    first, second = dataset.cases
+    assert first.label is not None
+    import nibabel as nib
+
+    image = nib.load(first.label)
+    values = np.asarray(image.dataobj).copy()
+    values[:2] = 255
+    nib.save(nib.Nifti1Image(values, image.affine), first.label)
+    ending = write_raw(tmp_path / "raw", dataset, dataset.classes, [first.name], [second.name])
+    assert ending == ".nii.gz"
+    about = json.loads((tmp_path / "raw" / "dataset.json").read_text())
+    assert about["labels"]["background"] == 0
+    assert about["labels"]["ignore"] == len(dataset.classes)
+    written = read_scan(tmp_path / "raw" / "imagesTs" / f"{second.name}_0000.nii.gz")
+    original = read_case_image(second)
+    assert np.allclose(written.array, original.array)
+    assert np.allclose(written.affine, original.affine)
+    label = read_label(tmp_path / "raw" / "labelsTr" / f"{first.name}.nii.gz").array[0]
+    assert (label[:2] == len(dataset.classes)).all()
+    assert np.array_equal(label[2:], values[2:])

@@ -1,0 +1,153 @@
+"""The rivals of denoising as pre-training: restoring corrupted images, and telling voxels apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import radiffuse
+from conftest import TINY, pretrain_settings
+from radiffuse.config import Contrast, Network, UNetConfig, resolve_network
+from radiffuse.data.batches import Batch
+from radiffuse.data.crops import CropPairs
+from radiffuse.errors import InputError
+from radiffuse.nets.registry import load_network
+from radiffuse.nets.unet import UNet
+from radiffuse.objectives.contrastive import VoxelContrast, choose_pairs
+from radiffuse.objectives.restorative import Restoring
+from radiffuse.train.random import StepRandom
+
+
+def config(dims: int) -> UNetConfig:
+    return resolve_network(
+        Network(**TINY),  # type: ignore[arg-type]
+        spatial_dims=dims,
+        in_channels=1,
+        out_channels=1,
+    )
+
+
+def random(total: int, start: int = 0, stop: int | None = None) -> StepRandom:
+    return StepRandom(
+        0, 1, total=total, start=start, stop=stop or total, device=torch.device("cpu")
+    )
+
+
+def pairs(dims: int, count: int = 3, size: int = 8) -> CropPairs:
+    """Crops of random volumes in which every voxel differs, with a shift of two."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.rand((count, 1, *(size + 2,) * dims), generator=generator) * 1.9 - 0.95
+    first = whole[(..., *(slice(0, size),) * dims)]
+    second = whole[(..., *(slice(2, size + 2),) * dims)]
+    places = torch.tensor([[[0.0] * dims, [2.0] * dims]] * count)
+    return CropPairs(first.contiguous(), None, ("x",) * count, second.contiguous(), places)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_pairs_are_the_same_voxel(dims: int) -> None:
+    batch = pairs(dims)
+    keys = torch.rand((3, 8**dims), generator=torch.Generator().manual_seed(1))
+    first, second, valid = choose_pairs(batch, keys, 6**dims + 5)
+    one = batch.images.flatten(2)[:, 0].gather(1, first)
+    other = batch.others.flatten(2)[:, 0].gather(1, second)
+    assert torch.equal(one[valid], other[valid])
+    assert (valid.sum(1) == 6**dims).all()  # the overlap, all of it, before what lies outside
+    assert all(len(set(row.tolist())) == len(row) for row in first)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_contrast_is_perfect_for_perfect_embeddings_and_chance_for_equal_ones(dims: int) -> None:
+    batch = pairs(dims)
+    task = VoxelContrast(config(dims), Contrast(voxels=20), seed=0, held_out=batch)
+
+    class Values(torch.nn.Module):
+        """Embeds a voxel by its own value alone, as a point on a circle."""
+
+        def forward(self, images: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+            angle = images.flatten(2)[:, 0].gather(1, voxels) * 3.14159
+            return torch.stack([angle.cos(), angle.sin()], dim=2)
+
+    class Equal(torch.nn.Module):
+        def forward(self, images: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+            return torch.ones((*voxels.shape, 1))
+
+    device = torch.device("cpu")
+    assert task.validate(Values(), device) == {"accuracy": 1.0}
+    assert float(task.loss(Equal(), batch, random(3)).value) == pytest.approx(
+        torch.tensor(20.0).log().item()
+    )
+    assert float(task.loss(Values(), batch, random(3)).value) < 2.5
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_micro_batches_change_no_loss(dims: int) -> None:
+    contrast = VoxelContrast(config(dims), Contrast(voxels=20, width=8), seed=0)
+    restoring = Restoring(config(dims), seed=0)
+    batch = pairs(dims)
+    for task in (contrast, restoring):
+        network = task.build().eval()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.02)
+            whole = task.loss(network, batch, random(3)).value
+            parts = [
+                task.loss(network, batch.part(i, i + 1), random(3, i, i + 1)).value
+                for i in range(3)
+            ]
+        torch.testing.assert_close(whole, torch.stack(parts).mean())
+
+
+def test_restoring_at_its_start_is_as_far_as_zero_is() -> None:
+    task = Restoring(config(2), seed=0, held_out=pairs(2).images)
+    images = pairs(2).images
+    loss = task.loss(task.build(), Batch(images, None, ("x",) * 3), random(3)).value
+    torch.testing.assert_close(loss, images.square().mean())
+    with torch.no_grad():
+        validated = task.validate(task.build(), torch.device("cpu"))
+    assert validated["loss"] == pytest.approx(float(loss))
+
+
+@pytest.mark.parametrize("objective", ["restorative", "contrastive"])
+def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
+    objective: str, unlabelled: Path, films: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run = radiffuse.pretrain(
+        **pretrain_settings(unlabelled, tmp_path / "pre", cache, objective=objective)
+    )
+    network = load_network(run.model)
+    assert isinstance(network, UNet)
+    assert not (run.folder / "samples.npy").exists()
+    common = {
+        "data": films,
+        "from_run": str(run.folder),
+        "training": {"steps": 2, "batch_size": 2},
+        "split": {"test": 0.4, "validation": 0.2},
+        "reader": {"cache": str(cache)},
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+    }
+    assert radiffuse.finetune(**common, out=tmp_path / "seg").finished
+    probed = radiffuse.probe(**common, out=tmp_path / "probe", timesteps=(10, 20), width=8)
+    heads = load_network(probed.model).configs  # type: ignore[union-attr]
+    assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
+    with pytest.raises(InputError, match="is not guided"):
+        radiffuse.pretrain(
+            **pretrain_settings(unlabelled, tmp_path / "x", cache, objective=objective),
+            coordinates="runs/where",
+        )
+
+
+def test_contrast_is_learned_in_volumes_and_resumes(tmp_path: Path) -> None:
+    from radiffuse.phantoms import write_dataset
+
+    write_dataset("abdomen", tmp_path / "ct", count=3, labelled=False, seed=0, size=(24, 24, 20))
+    settings = pretrain_settings(
+        tmp_path / "ct", tmp_path / "run", tmp_path / "cache", objective="contrastive",
+        plan={"size": (16, 16, 16)}, contrast={"voxels": 64, "width": 16},
+        training={"steps": 6, "batch_size": 2},
+    )  # fmt: skip
+    run = radiffuse.pretrain(**settings)
+    losses = [row["loss"] for row in run.log() if "loss" in row]
+    assert losses[0] == pytest.approx(torch.tensor(64.0).log().item(), rel=0.2)

@@ -1,0 +1,284 @@
+"""The study: every method on the same cases, nothing twice, and what cannot be compared is refused at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import radiffuse
+from conftest import TINY
+from radiffuse.config import Study
+from radiffuse.errors import InputError
+from radiffuse.studies.runs import variants
+from radiffuse.system.files import locked
+from radiffuse.train.run import Run
+
+FINETUNE = {
+    "network": TINY,
+    "plan": {"size": (32, 32)},
+    "split": {"test": 0.4, "validation": 0.2},
+    "training": {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0},
+    "machine": {"accelerator": "cpu", "precision": "32-true"},
+}
+
+
+def arguments(
+    films: Path, pretrained: Path, tmp_path: Path, **changes: object
+) -> dict[str, object]:
+    return {
+        "data": films,
+        "from_": pretrained,
+        "out": tmp_path / "study",
+        "methods": ("scratch", "finetune"),
+        "labels": (1,),
+        "draws": 2,
+        "finetune": FINETUNE | {"reader": {"cache": str(tmp_path / "cache")}},
+    } | changes
+
+
+def test_both_methods_share_cases_and_nothing_is_done_twice(
+    films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = arguments(films, pretrained, tmp_path)
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv", dtype={"case": str})
+    assert set(table["method"]) == {"scratch", "finetune"}
+    parts = json.loads((out / "data.json").read_text())["split"]
+    for _, rows in table.groupby(["method", "labels", "draw"]):
+        assert set(rows["case"]) == set(parts["test"])
+    assert table.groupby(["method", "labels", "draw"]).ngroups == 4
+    runs = {p.name: Run.open(p) for p in (out / "runs").iterdir()}
+    assert set(runs) == {f"{m}-1-{d}" for m in ("scratch", "finetune") for d in (0, 1)}
+    for draw in (0, 1):
+        pair = [runs[f"{method}-1-{draw}"] for method in ("scratch", "finetune")]
+        assert pair[0].data["split"] == pair[1].data["split"]
+        assert pair[0].plan == pair[1].plan
+        networks = [json.loads((run.model / "config.json").read_text()) for run in pair]
+        assert networks[0] == networks[1]
+        trainings = [run.config["settings"]["training"] for run in pair]
+        assert trainings[0] == trainings[1]
+        assert trainings[0]["seed"] == draw
+    a, b = (load_file(runs[f"scratch-1-{d}"].model / "model.safetensors") for d in (0, 1))
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+    assert yaml.safe_load((out / "study.yaml").read_text())["draws"] == 2
+
+    import radiffuse.studies.runs as training
+    import radiffuse.studies.sources as sources
+    import radiffuse.studies.study as scoring
+
+    before = (out / "results.csv").read_bytes()
+    for module, name in ((training, "finetune"), (sources, "pretrain"), (scoring, "score_with")):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
+    radiffuse.study(**chosen)
+    assert (out / "results.csv").read_bytes() == before
+    with locked(out), pytest.raises(InputError, match="in use by another process"):
+        radiffuse.study(**chosen)
+
+
+def test_a_killed_study_goes_on(
+    films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import radiffuse.studies.runs as module
+
+    class Killed(Exception):
+        pass
+
+    whole = module.finetune
+    done: list[str] = []
+
+    def until(settings):  # type: ignore[no-untyped-def]
+        if len(done) == 1:
+            raise Killed
+        done.append(Path(settings.out).name)
+        return whole(settings)
+
+    chosen = arguments(films, pretrained, tmp_path, draws=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finetune", until)
+        with pytest.raises(Killed):
+            radiffuse.study(**chosen)
+    assert done == ["scratch-1-0"]
+    first = tmp_path / "study/runs/scratch-1-0/model/model.safetensors"
+    before = first.stat().st_mtime_ns
+    radiffuse.study(**chosen)
+    assert first.stat().st_mtime_ns == before
+    table = pd.read_csv(tmp_path / "study/results.csv")
+    assert set(table["method"]) == {"scratch", "finetune"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"methods": ("scratch", "magic")}, "magic.*not a method"),
+        ({"from_": None}, "finetune.*needs a pre-trained network"),
+        ({"methods": ("scratch", "ddep")}, "unlabelled"),
+        ({"methods": ("finetune",)}, "--reference scratch"),
+        ({"draws": 0}, "--draws"),
+        ({"labels": ()}, "budget"),
+        ({"labels": (1, 500)}, "training pool"),
+        ({"parts": ("tset",)}, "--parts tset.*test, validation"),
+        ({"weights": ("ema",)}, "--weights ema.*average, raw"),
+        ({"samplers": ("ode",)}, "--samplers ode.*ddpm, ddim"),
+        ({"methods": ("scratch", "ensemble"), "ensemble": ("none",)}, "--ensemble none.*two or"),
+        ({"pools": (5,)}, "--pools"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_training(
+    films: Path, pretrained: Path, tmp_path: Path, changes: dict[str, object], word: str
+) -> None:
+    with pytest.raises(InputError, match=word):
+        radiffuse.study(**arguments(films, pretrained, tmp_path, **changes))
+    assert not (tmp_path / "study" / "runs").exists()
+
+
+def test_names_of_variants_vary_one_thing_at_a_time() -> None:
+    one = Study(methods=("scratch", "finetune"))
+    assert [v.name for v in variants(one)] == ["scratch", "finetune"]
+    many = Study(
+        methods=("scratch", "finetune", "none", "recycle+pretrained", "ensemble"),
+        timesteps=(0, 50),
+        weights=("average", "raw"),
+        pools=(10, 100),
+        samplers=("ddpm", "ddim"),
+    )
+    found = {v.name: v for v in variants(many)}
+    assert list(found) == [
+        "scratch",
+        "finetune",
+        "finetune@t=50",
+        "finetune@raw",
+        "finetune@n=10",
+        "finetune@n=100",
+        "none",
+        "recycle+pretrained",
+        "recycle+pretrained@ddim",
+        "ensemble",
+    ]
+    assert found["finetune@t=50"].timestep == 50
+    assert found["finetune@raw"].weights == "raw"
+    assert found["finetune@n=10"].pool == 10
+    assert found["finetune"].pool is None
+    assert found["recycle+pretrained@ddim"].trained == "recycle+pretrained"
+    assert found["finetune@raw"].trained == "finetune@raw"
+
+
+def test_mask_diffusion_stands_in_the_same_study(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    learning = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
+    chosen = arguments(
+        films,
+        pretrained,
+        tmp_path,
+        methods=("none", "recycle", "recycle+pretrained", "ensemble"),
+        reference="none",
+        samplers=("ddpm", "ddim"),
+        draws=1,
+        diffseg={"training": learning, "sampling": {"steps": 3},
+                 "reader": {"cache": str(tmp_path / "cache")}},
+    )  # fmt: skip
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv")
+    counted = table.groupby("method")["case"].nunique()
+    assert set(counted.index) == {
+        "none", "recycle", "recycle@ddim", "recycle+pretrained", "recycle+pretrained@ddim",
+        "ensemble",
+    }  # fmt: skip
+    assert counted.nunique() == 1
+    trained = {p.name for p in (out / "runs").iterdir()}
+    assert trained == {f"{name}-1-0" for name in ("none", "recycle", "recycle+pretrained")}
+    steps = pd.read_csv(out / "steps.csv")
+    assert set(steps["method"]) == {name for name in counted.index if name.startswith("recycle")}
+    assert set(steps["step"]) == {1, 2, 3}
+    assert set(steps["timestep"]) == {1000, 500, 0}
+    # The last step is the result.
+    last = steps[(steps["method"] == "recycle") & (steps["step"] == 3)].set_index("case")["dice"]
+    result = table[table["method"] == "recycle"].groupby("case")["dice"].mean()
+    pd.testing.assert_series_equal(
+        last.sort_index(), result.sort_index(), check_names=False, atol=1e-5
+    )
+    for name in ("none", "recycle"):
+        calibration = pd.read_csv(out / "scores" / f"{name}-1-0" / "calibration.csv")
+        assert (calibration["confidence"] <= calibration["high"] + 1e-9).all()
+        assert calibration["accuracy"].between(0, 1).all()
+    runs = [Run.open(out / "runs" / f"{name}-1-0") for name in ("none", "recycle")]
+    assert runs[0].data["split"] == runs[1].data["split"]
+    assert runs[0].plan == runs[1].plan
+    assert "Along the sampling" in (out / "report.html").read_text()
+
+
+def test_the_pool_of_unlabelled_images_is_an_axis(
+    films: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    tiny = {"network": TINY, "plan": {"size": (32, 32)}, "diffusion": {"num_train_timesteps": 20}}
+    chosen = arguments(
+        films,
+        unlabelled,
+        tmp_path,
+        unlabelled=unlabelled,
+        pools=(5,),
+        draws=1,
+        pretrain=tiny | {"training": {"steps": 2, "batch_size": 2},
+                         "reader": {"cache": str(tmp_path / "cache")}},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="--pools"):
+        radiffuse.study(**chosen)
+    del chosen["from_"]
+    out = radiffuse.study(**chosen).parent
+    assert set(pd.read_csv(out / "results.csv")["method"]) == {
+        "scratch",
+        "finetune",
+        "finetune@n=5",
+    }
+    assert Run.open(out / "pretrain-5").data["cases"] == 5
+    assert Run.open(out / "pretrain").data["cases"] == 20
+    tuned = Run.open(out / "runs" / "finetune@n=5-1-0")
+    assert Path(tuned.config["settings"]["from_run"]).name == "pretrain-5"
+
+
+def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
+    films: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    tiny = {"steps": 2, "batch_size": 2, "log_every": 1}
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    cache = {"cache": str(tmp_path / "cache")}
+    common = {"network": TINY, "training": tiny, "machine": machine, "reader": cache}
+    chosen: dict[str, object] = {
+        "data": films,
+        "unlabelled": str(unlabelled),
+        "out": tmp_path / "study",
+        "methods": ("scratch", "diffusion", "guided", "restorative", "contrastive"),
+        "probe": ("nonlinear", "linear", "finetune"),
+        "labels": (2,),
+        "draws": 1,
+        "pretrain": common | {"plan": {"size": (32, 32)}},
+        "coordinates": {"network": TINY, "training": tiny},
+        "probing": {"training": tiny, "width": 8, "sweep": (1, 30)},
+        "finetune": FINETUNE | {"reader": cache},
+    }
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv", dtype={"case": str})
+    ways = ("diffusion", "guided", "restorative", "contrastive")
+    names = {f"{way}@{regime}" for way in ways for regime in ("nonlinear", "linear", "finetune")}
+    swept = {f"{way}@nonlinear@t={t}" for way in ways[:2] for t in (1, 30)}
+    assert set(table["method"]) == {"scratch"} | names | swept
+    runs = {path.name for path in (out / "runs").iterdir()}
+    assert {f"{way}-probe-2-0" for way in ways} < runs  # one frozen pass for all heads
+    assert len(runs) == 9
+    settings = {way: Run.open(out / f"pretrain-{way}").config["settings"] for way in ways[1:]}
+    assert settings["guided"]["coordinates"] == str(out / "coordinates")
+    assert settings["contrastive"]["objective"] == "contrastive"
+    plans = {Run.open(path).plan.size for path in (out / "runs").iterdir()}
+    assert plans == {(32, 32)}
+    with pytest.raises(InputError, match="--probe deep"):
+        radiffuse.study(**chosen | {"probe": ("deep",)})
+    with pytest.raises(InputError, match="trains on unlabelled images"):
+        radiffuse.study(
+            data=films, out=tmp_path / "x", from_=out / "pretrain", methods=("scratch", "guided")
+        )

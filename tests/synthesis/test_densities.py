@@ -1,0 +1,73 @@
+"""New embeddings from real ones: interpolation on the sphere, moves with a covariance, densities."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from radiffuse.synthesis import densities as embeddings
+from radiffuse.synthesis.densities import Density, fit_density, interpolate, perturb
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_interpolation_walks_the_great_circle() -> None:
+    a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    third = interpolate(a, b, torch.tensor([1 / 3]))[0]
+    length = 2 + 2 / 3
+    expected = length * torch.tensor([math.cos(math.pi / 6), math.sin(math.pi / 6)])
+    assert torch.allclose(third, expected, atol=1e-5)
+    x, y = random(5, 8), random(5, 8, seed=1)
+    for share, end in ((0.0, x), (1.0, y)):
+        assert torch.allclose(interpolate(x, y, torch.full((5,), share)), end)
+    same = interpolate(x, x, torch.full((5,), 0.4))
+    assert torch.allclose(same, x)
+    near = interpolate(x, x + 1e-7, torch.full((5,), 0.5))
+    assert torch.allclose(near, x + 5e-8, atol=1e-9)
+
+
+def test_a_move_has_the_population_s_covariance_and_keeps_lengths() -> None:
+    population = random(40, 3) @ torch.tensor([[1.0, 0, 0], [0.5, 0.2, 0], [0, 0, 0]]).double()
+    rows = normalize(random(1, 3, seed=2), dim=1).expand(20000, 3)
+    generator = torch.Generator().manual_seed(3)
+    # So small that bringing a row back to its length only takes away what points along it.
+    moved = perturb(rows.float(), population.float(), 1e-3, generator).double()
+    assert torch.allclose(moved.norm(dim=1), torch.ones(20000).double(), atol=1e-5)
+    sideways = torch.eye(3).double() - rows[0].outer(rows[0])
+    expected = sideways @ torch.cov(population.T) @ sideways * 1e-6
+    assert torch.allclose(torch.cov((moved - rows).T), expected, atol=3e-8)
+    still = perturb(rows[:4], population, 0.0, generator)
+    assert torch.allclose(still, rows[:4])
+
+
+def test_a_density_gives_back_what_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    centers = normalize(random(2, 16), dim=1)
+    member = torch.arange(600) % 3 == 0
+    rows = normalize(centers[member.long()] + 0.05 * random(600, 16, seed=1), dim=1).float()
+    density = Density.of(fit_density(rows).tensors())
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([density.draw(generator) for _ in range(1500)])
+    assert torch.allclose(drawn.norm(dim=1), torch.ones(1500))
+    assert torch.allclose(drawn.mean(0), rows.mean(0), atol=0.04)
+    assert torch.allclose(torch.cov(drawn.T), torch.cov(rows.T), atol=0.02)
+    nearer = (drawn @ centers.float().T).argmax(1).float().mean()
+    assert float(nearer) == pytest.approx(1 / 3, abs=0.05)
+    # A single Gaussian puts more of the draws between the two clusters.
+    monkeypatch.setattr(embeddings, "MOST_COMPONENTS", 1)
+    single = fit_density(rows)
+    between = torch.stack([single.draw(generator) for _ in range(1500)])
+    low = [float((x @ centers.float().T).amax(1).quantile(0.05)) for x in (drawn, between)]
+    assert low[0] > low[1] + 0.02
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_a_density_of_few_rows_is_finite(count: int) -> None:
+    rows = normalize(random(count, 32), dim=1).float()
+    point = fit_density(rows).draw(torch.Generator().manual_seed(0))
+    assert torch.isfinite(point).all()
+    assert float(point.norm()) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,64 @@
+"""The learning rate against the values of its closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+
+from radiffuse.config import Training
+from radiffuse.train.learning_rate import learning_rate
+
+COSINE = Training(
+    steps=20_000,
+    learning_rate=8e-4,
+    warmup_steps=100,
+    start_learning_rate=1e-5,
+    decay="cosine",
+    final_learning_rate=5e-5,
+    decay_steps=10_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 1e-5), (50, 4.05e-4), (100, 8e-4), (5050, 4.25e-4), (10_000, 5e-5), (19_999, 5e-5)],
+)
+def test_oracle(step: int, expected: float) -> None:
+    assert learning_rate(step, COSINE) == pytest.approx(expected, rel=1e-12)
+
+
+def test_it_rises_then_falls_without_a_jump() -> None:
+    rates = [learning_rate(step, COSINE) for step in range(10_002)]
+    assert all(a < b for a, b in pairwise(rates[:101]))
+    assert all(a > b for a, b in pairwise(rates[100:10_001]))
+    assert max(abs(a - b) for a, b in pairwise(rates)) < 8e-6
+
+
+def test_constant_without_warm_up_is_constant_from_the_first_step() -> None:
+    training = Training(steps=10, learning_rate=3e-4)
+    assert {learning_rate(step, training) for step in range(20)} == {3e-4}
+
+
+def test_cosine_ends_at_the_last_step_unless_told_otherwise() -> None:
+    training = Training(steps=101, learning_rate=1e-3, decay="cosine", final_learning_rate=1e-5)
+    assert learning_rate(0, training) == 1e-3
+    assert learning_rate(50, training) == pytest.approx(5.05e-4)
+    assert learning_rate(99, training) > 1e-5
+    assert learning_rate(100, training) == 1e-5
+
+
+def test_a_step_is_one_drop() -> None:
+    training = Training(
+        steps=90, learning_rate=1e-4, decay="step", decay_steps=60, final_learning_rate=1e-5
+    )
+    rates = [learning_rate(step, training) for step in range(90)]
+    assert rates == [1e-4] * 60 + [1e-5] * 30
+    warmed = dataclasses.replace(training, warmup_steps=10, start_learning_rate=0.0)
+    assert learning_rate(5, warmed) == pytest.approx(5e-5)
+    assert learning_rate(10, warmed) == 1e-4
+
+
+def test_a_run_of_one_step_learns() -> None:
+    assert learning_rate(0, Training(steps=1, learning_rate=1e-3, decay="cosine")) == 1e-3

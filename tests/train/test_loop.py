@@ -1,0 +1,297 @@
+"""The loop with a task small enough to be computed by hand: resume, micro-batches, averaging, divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from radiffuse.config import Machine, Training
+from radiffuse.data.batches import Batch
+from radiffuse.errors import InputError, TrainingDiverged
+from radiffuse.train.checkpoint import load_newest
+from radiffuse.train.learning_rate import learning_rate
+from radiffuse.train.loop import Trained, train
+from radiffuse.train.random import StepRandom
+from radiffuse.train.run import Run, start_run
+from radiffuse.train.stopping import Stopped
+from radiffuse.train.task import Loss
+
+CPU = Machine(accelerator="cpu", precision="32-true")
+BASE = Training(
+    steps=6,
+    batch_size=4,
+    learning_rate=0.05,
+    warmup_steps=2,
+    decay="cosine",
+    weight_decay=0.01,
+    average_decay=0.9,
+    log_every=1,
+    checkpoint_every=2,
+    validate_every=3,
+)
+
+
+class Toy:
+    """Regression with dropout, a batch norm, step noise, and a number that the task itself learns."""
+
+    name = "toy"
+
+    def __init__(self, bad_step: int | None = None, dropout: float = 0.3) -> None:
+        self.seen = torch.zeros(1)
+        self.bad_step, self.dropout = bad_step, dropout
+        self.validated = 0
+
+    def build(self) -> nn.Module:
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Dropout(self.dropout),
+            nn.Conv2d(4, 1, 3, padding=1),
+        )
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_(0, 0.2, generator=generator)
+        return network
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        noise = random.normal(batch.images.shape[1:])
+        self.seen += float(noise.sum())
+        error = (network(batch.images + 0.1 * noise) - noise).square().mean()
+        if batch.cases[0] == f"case-{self.bad_step}":
+            error = error * torch.inf
+        return Loss(error, {"seen": float(self.seen)})
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        assert not network.training
+        self.validated += 1
+        return {"size": float(sum(p.abs().sum() for p in network.parameters()))}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.seen = state["seen"]
+
+
+class Killed(Exception):
+    pass
+
+
+def batches(step: int, rank: int = 0, world: int = 1) -> Batch:
+    images = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(step))
+    return Batch(images, None, tuple(f"case-{step}" for _ in range(4)))
+
+
+def killing(at: int):  # type: ignore[no-untyped-def]
+    def until(step: int, rank: int = 0, world: int = 1) -> Batch:
+        if step == at:
+            raise Killed
+        return batches(step, rank, world)
+
+    return until
+
+
+def trained(folder: Path, training: Training = BASE, task: Toy | None = None) -> Trained:
+    with start_run(folder, "toy", {}) as run:
+        return train(task or Toy(), batches, run, training, CPU)
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize(("optimizer", "log_every"), [("adam", 1), ("adamw", 1), ("adamw", 5)])
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_a_killed_run_ends_bit_for_bit_as_a_straight_one(
+    tmp_path: Path, stop: int, optimizer: str, log_every: int
+) -> None:
+    training = dataclasses.replace(BASE, optimizer=optimizer, log_every=log_every)  # type: ignore[arg-type]
+    straight = trained(tmp_path / "straight", training)
+    with pytest.raises(Killed), start_run(tmp_path / "run", "toy", {}) as run:
+        train(Toy(), killing(stop), run, training, CPU)
+    torch.manual_seed(99)  # the state of torch's own generator must not matter
+    resumed = trained(tmp_path / "run", training)
+    same(straight.raw.state_dict(), resumed.raw.state_dict())
+    same(straight.average.state_dict(), resumed.average.state_dict())
+    a, b = (load_newest(tmp_path / name / "state") for name in ("straight", "run"))
+    assert a is not None
+    assert b is not None
+    assert a.step == b.step == 6
+    assert a.tensors.keys() == {"network", "average", "optimizer", "task"}
+    for part in a.tensors:
+        same(a.tensors[part], b.tensors[part])
+
+    def rows(name: str) -> list[dict[str, object]]:
+        timed = {"seconds", "images_per_second"}
+        return [
+            {k: v for k, v in row.items() if k not in timed} for row in Run(tmp_path / name).log()
+        ]
+
+    assert rows("run") == rows("straight")
+
+
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(tmp_path: Path, step: int) -> None:
+    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
+        if number == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(number, rank, world)
+
+    straight = trained(tmp_path / "straight")
+    with (
+        pytest.raises(Stopped, match=f"stopped after step {step + 1}, as asked"),
+        start_run(tmp_path / "run", "toy", {}) as run,
+    ):
+        train(Toy(), asking, run, BASE, CPU)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    found = load_newest(tmp_path / "run" / "state")
+    assert found is not None
+    assert found.step == step + 1
+    resumed = trained(tmp_path / "run")
+    same(straight.raw.state_dict(), resumed.raw.state_dict())
+    same(straight.average.state_dict(), resumed.average.state_dict())
+
+
+def test_a_run_that_is_asked_to_stop_in_its_last_step_ends(tmp_path: Path) -> None:
+    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
+        if number == BASE.steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(number, rank, world)
+
+    with start_run(tmp_path / "run", "toy", {}) as run:
+        stopped = train(Toy(), asking, run, BASE, CPU)
+    same(trained(tmp_path / "straight").raw.state_dict(), stopped.raw.state_dict())
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = trained(tmp_path / "run")
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    with start_run(tmp_path / "run", "toy", {}) as run:
+        again = train(Toy(), killing(0), run, BASE, CPU)
+    same(first.raw.state_dict(), again.raw.state_dict())
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+
+
+def test_what_a_kill_left_of_old_checkpoints_goes(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    state = tmp_path / "run" / "state"
+    kept = {path.name for path in state.iterdir()}
+    shutil.copytree(state / max(kept), state / "step-00000001")
+    trained(tmp_path / "run")
+    assert {path.name for path in state.iterdir()} == kept
+
+
+def test_a_longer_run_begins_as_a_shorter_one(tmp_path: Path) -> None:
+    constant = dataclasses.replace(BASE, decay="constant", warmup_steps=0)
+    straight = trained(tmp_path / "straight", constant)
+    trained(tmp_path / "run", dataclasses.replace(constant, steps=3))
+    longer = trained(tmp_path / "run", constant)
+    same(straight.raw.state_dict(), longer.raw.state_dict())
+
+
+class Plain(Toy):
+    """The same without dropout and batch norm, which see how a batch is parted."""
+
+    def build(self) -> nn.Module:
+        network = super().build()
+        assert isinstance(network, nn.Sequential)
+        network[1], network[2] = nn.Identity(), nn.Identity()
+        return network
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_micro_batches_add_up(tmp_path: Path, micro: int) -> None:
+    whole = trained(tmp_path / "whole", task=Plain())
+    training = dataclasses.replace(BASE, micro_batch=micro)
+    parts = trained(tmp_path / "parts", training, Plain())
+    for a, b in zip(whole.raw.parameters(), parts.raw.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    losses = [
+        [row["loss"] for row in Run(tmp_path / name).log() if "loss" in row]
+        for name in ("whole", "parts")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_loop_is_the_textbook_loop(tmp_path: Path) -> None:
+    """Against a loop written out here: Adam, clipping, schedule, warmed-up average."""
+    training = dataclasses.replace(BASE, optimizer="adam", gradient_clip=0.5)
+    found = trained(tmp_path / "run", training, Plain())
+    task = Plain()
+    network = task.build()
+    optimizer = torch.optim.Adam(network.parameters(), weight_decay=0.01)
+    average = [p.detach().clone().double() for p in network.parameters()]
+    for step in range(6):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, training)
+        random = StepRandom(0, step, total=4, start=0, stop=4, device=torch.device("cpu"))
+        optimizer.zero_grad()
+        task.loss(network, batches(step), random).value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+        optimizer.step()
+        rate = min(0.9, (1 + step) / (10 + step))
+        for mean, parameter in zip(average, network.parameters(), strict=True):
+            now = parameter.detach().double()
+            mean.copy_(now if step == 0 else rate * mean + (1 - rate) * now)
+    for a, b in zip(found.raw.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    for a, mean in zip(found.average.parameters(), average, strict=True):
+        torch.testing.assert_close(a.double(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_no_averaging_keeps_the_last_weights(tmp_path: Path) -> None:
+    found = trained(tmp_path / "run", dataclasses.replace(BASE, average_decay=0.0))
+    same(found.raw.state_dict(), found.average.state_dict())
+
+
+def test_divergence_names_step_case_and_checkpoint_and_spoils_nothing(tmp_path: Path) -> None:
+    expected = r"loss is (inf|nan) at step 3 \(cases case-3.*last good checkpoint is step 2"
+    with pytest.raises(TrainingDiverged, match=expected) as error:
+        trained(tmp_path / "run", task=Toy(bad_step=3))
+    assert "\n" not in str(error.value)
+    newest = load_newest(tmp_path / "run" / "state")
+    assert newest is not None
+    assert newest.step == 2
+    assert all(t.isfinite().all() for t in newest.tensors["network"].values())
+    with pytest.raises(TrainingDiverged, match="step 0 .*no checkpoint yet"):
+        trained(tmp_path / "other", task=Toy(bad_step=0))
+
+
+def test_validation_and_log_come_when_they_are_asked_for(tmp_path: Path) -> None:
+    task = Toy()
+    trained(tmp_path / "run", dataclasses.replace(BASE, log_every=4), task)
+    rows = Run(tmp_path / "run").log()
+    assert [row["step"] for row in rows if "loss" in row] == [4, 6]
+    assert [row["step"] for row in rows if "validation" in row] == [3, 6]
+    assert task.validated == 2
+    task = Toy()
+    trained(tmp_path / "off", dataclasses.replace(BASE, validate_every=0), task)
+    assert task.validated == 0
+
+
+def test_validation_changes_nothing_that_is_learned(tmp_path: Path) -> None:
+    with_ = trained(tmp_path / "a", dataclasses.replace(BASE, validate_every=1))
+    without = trained(tmp_path / "b", dataclasses.replace(BASE, validate_every=0))
+    same(with_.raw.state_dict(), without.raw.state_dict())
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    machine = Machine(accelerator="cuda")
+    with (
+        pytest.raises(InputError, match="accelerator cuda"),
+        start_run(tmp_path / "run", "toy", {}) as run,
+    ):
+        train(Toy(), batches, run, BASE, machine)

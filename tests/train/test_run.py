@@ -1,0 +1,143 @@
+"""Run folders: whom they let in, and what they say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from radiffuse.config import Pretrain, Training
+from radiffuse.config.values import to_dict
+from radiffuse.errors import InputError, RunError
+from radiffuse.train.run import WITHOUT_EFFECT, Run, start_run
+
+
+def values(**training: object) -> dict[str, object]:
+    chosen = Training(decay="cosine", **training)  # type: ignore[arg-type]
+    return to_dict(Pretrain(data="d", out="o", training=chosen))
+
+
+def begin(folder: Path, settings: dict[str, object], *, trained: bool = True) -> None:
+    with start_run(folder, "pretrain", settings) as run:
+        if trained:
+            (run.state / "step-00000001").mkdir(parents=True)
+
+
+def refused(folder: Path, settings: dict[str, object], command: str = "pretrain") -> str:
+    before = (folder / "config.yaml").read_bytes()
+    with pytest.raises(InputError) as error, start_run(folder, command, settings):
+        pass
+    assert (folder / "config.yaml").read_bytes() == before
+    assert str(folder) in str(error.value)
+    return str(error.value)
+
+
+def test_the_same_settings_go_on(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    with start_run(tmp_path / "run", "pretrain", values()) as run:
+        assert run.config["settings"] == values()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"learning_rate": 0.3}, "training.learning_rate = 0.0001, not 0.3"),
+        ({"seed": 4}, "training.seed = 0, not 4"),
+        ({"steps": 2000}, "training.steps = 1000, not 2000"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    tmp_path: Path, change: dict[str, object], word: str
+) -> None:
+    begin(tmp_path / "run", values())
+    assert word in refused(tmp_path / "run", values(**change))
+
+
+def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    free = {name.partition(".")[2] for name in WITHOUT_EFFECT if name.startswith("training.")}
+    assert free == {"validate_every", "checkpoint_every", "log_every", "wandb", "mlflow"}
+    with start_run(tmp_path / "run", "pretrain", values(**dict.fromkeys(free, 7))) as run:
+        assert run.config["settings"]["training"]["log_every"] == 7
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Settings that it did not know yet had their defaults."""
+    begin(tmp_path / "run", values())
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    del config["settings"]["objective"], config["settings"]["training"]["average_decay"]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    begin(tmp_path / "run", values(), trained=False)
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "average_decay = 0.9999, not 0.5" in refused(tmp_path / "run", values(average_decay=0.5))
+
+
+def test_a_constant_rate_can_be_prolonged(tmp_path: Path) -> None:
+    constant = values() | {"training": to_dict(Training(steps=10))}
+    begin(tmp_path / "run", constant)
+    longer = values() | {"training": to_dict(Training(steps=20))}
+    with start_run(tmp_path / "run", "pretrain", longer) as run:
+        assert run.config["settings"]["training"]["steps"] == 20
+
+
+def test_another_command_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    assert "holds a run of 'radiffuse pretrain'" in refused(tmp_path / "run", values(), "finetune")
+
+
+def test_a_run_that_learned_nothing_gives_way(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values(), trained=False)
+    (tmp_path / "run" / "plan.json").write_text("{}")
+    with start_run(tmp_path / "run", "pretrain", values(seed=5)) as run:
+        assert run.config["settings"]["training"]["seed"] == 5
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("run_version: 1", "run_version: 0"))
+    assert "run version 0, this radiffuse reads 1" in refused(tmp_path / "run", values())
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "settings: 3", "{", "\x00", "command: pretrain\n"])
+def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
+    begin(tmp_path / "run", values())
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(RunError, match=r"config\.yaml: is damaged"):
+        Run.open(tmp_path / "run")
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        Run.open(tmp_path / "nothing")
+    with pytest.raises(RunError, match=r"config\.yaml is missing"):
+        Run.open(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(InputError, match="is a file"), start_run(file, "pretrain", values()):
+        pass
+    with (
+        pytest.raises(InputError, match="not empty and not a run"),
+        start_run(tmp_path, "pretrain", values()),
+    ):
+        pass
+    assert file.read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_log_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    run = Run.open(tmp_path / "run")
+    assert run.log() == []
+    (run.folder / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert run.log() == [{"step": 1, "loss": 2.0}]
+
+
+def test_the_config_is_plain_yaml(tmp_path: Path) -> None:
+    begin(tmp_path / "run", values())
+    content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert list(content) == ["command", "run_version", "radiffuse", "settings"]
+    assert content["settings"] == values()
