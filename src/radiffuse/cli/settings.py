@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..commands import COMMANDS
-from ..config.ranges import verify_ranges
-from ..config.values import completed, from_dict, plain
+from ..config.values import completed, from_dict, plain, verify_ranges
 from ..errors import InputError
 from ..system.files import read_yaml
 

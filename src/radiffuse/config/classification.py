@@ -14,7 +14,7 @@ from .data import (
 )
 from .learning import Machine, Training
 from .synthesis import Drawing
-from .types import POSITIONAL, Floats, Ints
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class Classify:
     """Run folder. The same command again resumes an interrupted run."""
     network: Literal["resnet-small", "resnet18", "densenet121"] = "resnet-small"
     """Networks of MONAI. resnet-small: 0.3 M parameters, for small films on a CPU; resnet18; densenet121."""
-    labels: int | None = None
+    labels: PositiveInt | None = None
     """How many real films to use; None: all of the training pool."""
-    draw: int = 0
+    draw: NonNegativeInt = 0
     """Which random draw of the real films; also the seed of the training."""
     with_run: tuple[str, ...] = ()
     """``--with``: folders of synthetic films with classes, such as those of radiffuse generate."""
-    ratio: float = 0.0
+    ratio: NonNegativeFloat = 0.0
     """Synthetic films per real one, of each class."""
     real: bool = True
     """Train on the real films too; false: on the synthetic ones alone."""
@@ -73,15 +73,15 @@ class Augment:
     with_run: tuple[str, ...] = ()
     """``--with``: a run of radiffuse synthesize, which then draws from each pool's own films; or folders of synthetic
     films with classes."""
-    ratios: Floats = (0.0, 1.0, 5.0, 10.0)
+    ratios: tuple[NonNegativeFloat, ...] = (0.0, 1.0, 5.0, 10.0)
     """Synthetic films per real one; 0 is always done. The highest is also done without real films."""
-    pools: Ints = (50, 200, 1000)
+    pools: tuple[PositiveInt, ...] = (50, 200, 1000)
     """Numbers of real films."""
-    draws: int = 3
+    draws: PositiveInt = 3
     """Random draws of each pool; the draw is the seed of the training too."""
     drawing: Drawing = Drawing(strategy=("interpolate",))
     """How a run of synthesize draws, see radiffuse generate."""
-    samples: int = 500
+    samples: PositiveInt = 500
     """Bootstrap samples of the intervals."""
     classify: Classify = Classify()
     """Settings of every training; data, out, labels, draw, with, ratio and real are set by the study."""

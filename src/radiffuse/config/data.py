@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from .types import Floats, Ints
+from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Data:
     sites: str | None = None
     """Text file or table in the data folder, two columns without header: name of a case, and its site (institution,
     scanner). Splits then take their shares from each site."""
-    label_values: Ints | None = None
+    label_values: tuple[Annotated[int, Within(0, 255)], ...] | None = None
     """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, background first, one for each of ``label_values``; values of the same name are one class,
@@ -58,7 +58,7 @@ class Data:
 class PlanSettings:
     """Overrides of what the fingerprint decides; None leaves it to the fingerprint."""
 
-    size: Ints | None = None
+    size: tuple[Annotated[int, Within(8)], ...] | None = None
     """2D: size of the whole image, in pixels (rows, columns), one number for a square. 3D: size of a patch."""
     spacing: Floats | None = None
     """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
@@ -69,7 +69,7 @@ class PlanSettings:
     body: cut each CT to the box of the body. Masks come back whole, with background outside of the box."""
     window: Floats | None = None
     """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
-    percentiles: Floats | None = None
+    percentiles: tuple[Annotated[float, Within(0, 100)], ...] | None = None
     """Intensity percentiles (low, high) of each image, which are mapped to [-1, 1]."""
     postprocess: Literal["none", "largest", "muscle-ultrasound"] | None = None
     """What is done to predicted masks: nothing; the largest piece of each class; or what Marzola et al. 2021 do to
@@ -80,25 +80,25 @@ class PlanSettings:
 class Augmentation:
     """Random changes of training images. Each draw is a function of (seed, step, position in the batch)."""
 
-    flip: Ints = ()
+    flip: tuple[Annotated[int, Within(0, 2)], ...] = ()
     """Spatial axes (0 rows, 1 columns; 3D: 0 right, 1 anterior, 2 superior) that are flipped half the time."""
-    probability: float = 1.0
+    probability: Fraction = 1.0
     """How often the affine and the intensity change are applied, 0 to 1 each."""
-    rotate: float = 0.0
+    rotate: NonNegativeFloat = 0.0
     """Largest rotation, in degrees, either way."""
-    scale: float = 0.0
+    scale: Annotated[float, Within(0, 0.9)] = 0.0
     """Largest change of scale, as a fraction, either way."""
-    shear: float = 0.0
+    shear: NonNegativeFloat = 0.0
     """Largest shear, as a fraction, either way."""
-    translate: float = 0.0
+    translate: Fraction = 0.0
     """Largest shift, as a fraction of the extent, either way."""
-    brightness: float = 0.0
+    brightness: NonNegativeFloat = 0.0
     """Largest shift of intensity, in units of the [-1, 1] range, either way."""
-    contrast: float = 0.0
+    contrast: NonNegativeFloat = 0.0
     """Largest change of contrast, as a fraction, either way."""
-    gamma: float = 0.0
+    gamma: NonNegativeFloat = 0.0
     """Largest change of gamma, as a power of two, either way."""
-    noise: float = 0.0
+    noise: NonNegativeFloat = 0.0
     """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""
 
 
@@ -126,19 +126,19 @@ class Split:
     file: str | None = None
     """Splits file to use, written if it is missing, or nnU-Net's splits_final.json, which is read alone; None: one file
     per data set in the cache folder."""
-    fold: int | None = None
+    fold: NonNegativeInt | None = None
     """Which fold is validation, where splits_final.json or a data list of MONAI has folds; the others train. None: 0 of
     nnU-Net's; of a data list all train."""
-    test: float = 0.5
+    test: NonNegativeFloat = 0.5
     """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
-    validation: float = 0.1
+    validation: NonNegativeFloat = 0.1
     """Share of the patients kept for validation, below 1, or their number."""
     order: Literal["random", "name", "recycling-pelvic"] = "random"
     """name: the last patients by name are the test, those before them validation; random: drawn by seed;
     recycling-pelvic: the first cases of each site, as the file of sites lists them, are validation, those up to place
     3n/4 - 2 train, the others are the test, as Fu et al. 2023 part male pelvic MR; ``test`` is not used."""
-    validation_kept: int | None = None
+    validation_kept: NonNegativeInt | None = None
     """For data sets that declare a validation part and whose own test has no labels: so many of its cases, the first
     by name, stay validation and the others become the test. None: all stay."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the split and of the draws."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from .data import Data, PlanSettings
 from .learning import Diffusion
-from .types import POSITIONAL, Ints
+from .types import POSITIONAL, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,15 @@ class Anatomy:
     """What to draw."""
     out: str = ""
     """Folder for the data set."""
-    count: int = 100
+    count: PositiveInt = 100
     """Number of cases."""
     labelled: bool = True
     """Write label maps beside the images."""
-    size: Ints = (64, 64)
+    size: tuple[PositiveInt, ...] = (64, 64)
     """Pixels or voxels along each axis."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed; the same seed, count and size give the same files."""
-    start: int = 0
+    start: NonNegativeInt = 0
     """Number of the first case: other numbers are other patients."""
 
 

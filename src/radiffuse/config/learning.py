@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from .data import VIEWS_AUGMENTATION, Augmentation
+from .types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Diffusion:
     schedule: Literal["linear", "cosine", "scaled-linear"] = "cosine"
     """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and
     Dhariwal 2021, eq. 17; scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012."""
-    num_train_timesteps: int = 1000
+    num_train_timesteps: PositiveInt = 1000
     """T, the number of timesteps; timesteps are 0 to T - 1."""
     prediction_type: Literal["epsilon", "x_start", "v"] = "epsilon"
     """What the network's output means: the noise, the clean image, or the velocity (Salimans and Ho 2022)."""
@@ -24,7 +25,7 @@ class Diffusion:
     (Nichol and Dhariwal 2021, hybrid objective)."""
     loss: Literal["mse", "smooth-l1"] = "mse"
     """Distance between output and target."""
-    min_snr_gamma: float | None = None
+    min_snr_gamma: NonNegativeFloat | None = None
     """Clamp of the signal-to-noise loss weight (Hang et al. 2023, 5 is usual); None weighs timesteps equally."""
     timestep_sampling: Literal["uniform", "loss-aware"] = "uniform"
     """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, unbiased weights."""
@@ -36,13 +37,13 @@ class Diffusion:
 class Losses:
     """A segmentation loss: a weighted sum of terms, each a mean over an image and then over images."""
 
-    cross_entropy: float = 1.0
+    cross_entropy: NonNegativeFloat = 1.0
     """Weight of the cross-entropy."""
-    dice: float = 0.0
+    dice: NonNegativeFloat = 0.0
     """Weight of 1 - soft Dice, mean over the foreground classes present in the image."""
-    focal: float = 0.0
+    focal: NonNegativeFloat = 0.0
     """Weight of the focal loss (Lin et al. 2017)."""
-    focal_gamma: float = 2.0
+    focal_gamma: NonNegativeFloat = 2.0
     """Exponent of the focal loss; 0 is cross-entropy."""
 
 
@@ -50,13 +51,13 @@ class Losses:
 class Contrast:
     """Contrastive pre-training: how voxels of two crops are compared."""
 
-    crop: float = 0.75
+    crop: Annotated[float, Within(0.1, 1)] = 0.75
     """2D: size of a crop, as a share of the film, rounded down to what the network can halve. 3D: the plan's patch."""
-    voxels: int = 512
+    voxels: Annotated[int, Within(2)] = 512
     """Voxels per pair of crops, each of which has to be told from the others [ours; related: 1000 over a batch]."""
-    temperature: float = 0.1
+    temperature: Annotated[float, Within(0.001)] = 0.1
     """Of the softmax over similarities [related]."""
-    width: int = 128
+    width: PositiveInt = 128
     """Length of an embedding [related]."""
     views: Augmentation = VIEWS_AUGMENTATION
     """Changes of intensity, drawn for each crop on its own."""
@@ -68,9 +69,9 @@ class Sampling:
 
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     """Reverse process: ddpm draws, with the small fixed variance; ddim with ``eta`` 0 is deterministic."""
-    steps: int = 5
+    steps: PositiveInt = 5
     """Inference steps, spread evenly from the last training timestep to the first."""
-    eta: float = 0.0
+    eta: Fraction = 0.0
     """Noise of ddim, 0 to 1."""
     legacy_timesteps: bool = False
     """Tell the network (i + 1) / steps of T at step i, as the released code of Fu et al. does, instead of the training
@@ -81,44 +82,44 @@ class Sampling:
 class Training:
     """One optimization run."""
 
-    steps: int = 1000
+    steps: PositiveInt = 1000
     """Optimizer steps."""
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """Images or patches per step, over all devices."""
-    micro_batch: int | None = None
+    micro_batch: PositiveInt | None = None
     """Images per forward pass; a smaller number accumulates gradients over several passes. None: the whole batch, and
     fewer where memory runs out and the result stays the same."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """adamw decouples weight decay; adam adds it to the gradient."""
-    learning_rate: float = 1e-4
+    learning_rate: NonNegativeFloat = 1e-4
     """Highest learning rate."""
-    warmup_steps: int = 0
+    warmup_steps: NonNegativeInt = 0
     """Steps of linear warm-up from ``start_learning_rate``."""
-    start_learning_rate: float = 1e-5
+    start_learning_rate: NonNegativeFloat = 1e-5
     """Learning rate at step 0, where there is a warm-up."""
     decay: Literal["constant", "cosine", "step"] = "constant"
     """Course of the learning rate after the warm-up; step: highest, then ``final_learning_rate``."""
-    final_learning_rate: float = 0.0
+    final_learning_rate: NonNegativeFloat = 0.0
     """Learning rate at the end of the cosine, or after the step."""
-    decay_steps: int | None = None
+    decay_steps: NonNegativeInt | None = None
     """Step, counted from 0, at which the cosine ends or the rate drops; None: the last step."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
-    gradient_clip: float | None = 1.0
+    gradient_clip: NonNegativeFloat | None = 1.0
     """Largest norm of the gradient; None does not clip."""
-    average_decay: float = 0.9999
+    average_decay: Fraction = 0.9999
     """Decay of the exponential moving average of the weights, warmed up as (1 + n) / (10 + n); 0 turns it off."""
-    validate_every: int = 500
+    validate_every: NonNegativeInt = 500
     """Steps between validations; 0 turns them off."""
-    checkpoint_every: int = 500
+    checkpoint_every: PositiveInt = 500
     """Steps between checkpoints."""
-    log_every: int = 25
+    log_every: PositiveInt = 25
     """Steps between lines of ``log.jsonl``."""
     wandb: str | None = None
     """Mirror the log to this project of Weights & Biases (``WANDB_MODE=offline`` keeps it here); None: not."""
     mlflow: str | None = None
     """Mirror the log to MLflow at this address or folder; None: not."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of weights, order of cases, augmentation and noise."""
 
 
@@ -128,9 +129,9 @@ class Machine:
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
-    devices: int = 1
+    devices: PositiveInt = 1
     """Processes per node that train together, one device each. Started with torchrun or srun: leave it, they decide."""
-    num_nodes: int = 1
+    num_nodes: PositiveInt = 1
     """Nodes of a distributed training; torchrun and srun decide."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """How processes train together: ddp, and auto, keep the whole network in each; fsdp a share of its weights,
@@ -146,7 +147,7 @@ class Machine:
     """Keep activations in channels-last order, which is faster for 2D convolutions on CPUs and recent GPUs."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    workers: int | None = None
+    workers: PositiveInt | None = None
     """Threads that read and prepare files; None: one per core."""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """Threads for arithmetic; None: torch's default. Part of bit-exactness: keep it the same when resuming."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .types import Ints
+from .types import Fraction, Ints, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +50,17 @@ class Network:
     preset: Literal["tiny", "small", "base", "paper"] = "tiny"
     """tiny: 3.0 M parameters, for 48 to 96 px on a CPU; small: 17 M, 64 to 128 px; base: 128 to 256 px on one GPU;
     paper: the U-Net of Dhariwal and Nichol at 256 px, base width 128, 138 M parameters [paper, related]."""
-    width: int | None = None
+    width: PositiveInt | None = None
     """Base width; None takes the preset's."""
-    multipliers: Ints | None = None
+    multipliers: tuple[PositiveInt, ...] | None = None
     """Channel multipliers by level; None takes the preset's."""
-    blocks: int | None = None
+    blocks: PositiveInt | None = None
     """Residual blocks per level; None takes the preset's."""
-    attention_factors: Ints | None = None
+    attention_factors: tuple[PositiveInt, ...] | None = None
     """Down-sampling factors with self-attention; None takes the preset's."""
-    head_channels: int | None = None
+    head_channels: PositiveInt | None = None
     """Channels per attention head; None takes the preset's."""
-    dropout: float | None = None
+    dropout: Fraction | None = None
     """Dropout, 0 to 1; None takes the preset's."""
 
 

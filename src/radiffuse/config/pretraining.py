@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from .data import VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings
 from .learning import Contrast, Diffusion, Machine, Training
 from .network import Network
-from .types import FULL_NAMES, POSITIONAL
+from .types import FULL_NAMES, POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class Pretrain:
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Use only this many images, drawn by seed; None: all."""
     objective: Literal["ddpm", "ddep", "restorative", "contrastive"] = "ddpm"
     """ddpm: denoising at all noise levels; ddep: at one, ``sigma`` (Brempong et al. 2022); restorative: undo shuffled
     pixels, bent intensities and painted windows (Models Genesis); contrastive: find the same voxel in another crop
     (vox2vec)."""
-    sigma: float = 0.22
+    sigma: NonNegativeFloat = 0.22
     """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
     contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES)
     """Settings of the contrastive objective."""
@@ -74,11 +74,11 @@ class Coordinates:
         checkpoint_every=250,
     )
     """The optimization. [related] AdamW 3e-4; the rest [ours]."""
-    crop: float = 0.75
+    crop: Annotated[float, Within(0.1, 1)] = 0.75
     """Size of a crop, as a share of the plan's size, rounded down to what the network can halve."""
-    voxels: int = 1024
+    voxels: PositiveInt = 1024
     """Pairs of voxels per pair of crops and step."""
-    agreement: float = 1.0
+    agreement: NonNegativeFloat = 1.0
     """Weight of the loss that a voxel has the same coordinates in both crops."""
     augmentation: Augmentation = VIEWS_AUGMENTATION
     """Changes of intensity, drawn for each crop on its own."""
@@ -91,7 +91,7 @@ class Coordinates:
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Use only this many scans, drawn by seed; None: all."""
 
 
@@ -103,13 +103,13 @@ class Sample:
     """Pre-trained run, or the name of shipped weights."""
     out: str = ""
     """Folder for the images."""
-    count: int = 16
+    count: PositiveInt = 16
     """Number of images."""
-    steps: int = 50
+    steps: PositiveInt = 50
     """Inference steps."""
     sampler: Literal["ddim", "ddpm"] = "ddpm"
     """Reverse process. With few steps and epsilon prediction DDPM was seen to correct errors that DDIM keeps."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the noise."""
     machine: Machine = Machine()
     """Device and precision."""

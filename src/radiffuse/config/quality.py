@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from .data import Data
 from .learning import Machine
-from .types import POSITIONAL
+from .types import POSITIONAL, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,9 @@ class Fidelity:
     not comparable."""
     out: str | None = None
     """Folder for fidelity.csv and report.html; None: print only."""
-    draws: int = 200
+    draws: PositiveInt = 200
     """Bootstrap samples of the intervals."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the resampling and of the real halves."""
     reader: Data = Data()
     """How both paths become cases."""
@@ -48,9 +49,9 @@ class Memorization:
     held_out: str | None = None
     """Real images of patients that the generator did not see, whose distances to ``real`` give the threshold; None:
     each image of ``real`` to those of the other patients."""
-    percentile: float = 95.0
+    percentile: Annotated[float, Within(50, 100)] = 95.0
     """The threshold: so many percent of the real images are less similar to any image of another patient."""
-    pairs: int = 8
+    pairs: PositiveInt = 8
     """Closest pairs in the figure."""
     reader: Data = Data()
     """How the paths become cases."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from .data import (
     FINETUNE_AUGMENTATION,
@@ -20,7 +20,7 @@ from .learning import (
     Training,
 )
 from .network import Network
-from .types import POSITIONAL, Ints, Strategy
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Finetune:
     method: Literal["finetune", "pixel", "dynunet"] = "finetune"
     """finetune: the whole network (PTDR); pixel: voters on frozen features (Baranchuk et al. 2022); dynunet: another
     network from scratch, MONAI's DynUNet in the shape that nnU-Net would give it, instead of ``network``."""
-    labels: int | None = None
+    labels: PositiveInt | None = None
     """How many labelled cases to use; None: all of the training pool."""
-    draw: int = 0
+    draw: NonNegativeInt = 0
     """Which random draw of the labelled cases."""
-    timestep: int = 0
+    timestep: NonNegativeInt = 0
     """The fixed timestep, 0 to T - 1, at which the network sees the clean image. [related] the first."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
@@ -89,22 +89,22 @@ class Probe:
     heads: tuple[Literal["linear", "nonlinear"], ...] = ("nonlinear", "linear")
     """Heads, trained side by side on the same features; the first is the one that segments unless told otherwise.
     [related: vox2vec] linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
-    timesteps: Ints = (10,)
+    timesteps: tuple[NonNegativeInt, ...] = (10,)
     """Timesteps whose features are joined by channel. [paper] 10 of 300. A network that was not trained on noise
     (restorative, contrastive) sees the clean image at timestep 0 instead."""
     levels: tuple[str, ...] = ()
     """Features of the pyramid: ``middle``, and decoder levels, 0 the finest. None given: all of them."""
-    sweep: Ints = ()
+    sweep: tuple[NonNegativeInt, ...] = ()
     """Further heads of each kind, in the same pass, on each of these timesteps alone."""
     sweep_levels: bool = False
     """Further heads of each kind, in the same pass, on each level alone."""
-    noise_draws: int = 1
+    noise_draws: PositiveInt = 1
     """Draws of noise that features are averaged over."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of the non-linear head."""
-    labels: int | None = None
+    labels: PositiveInt | None = None
     """How many labelled cases to use; None: all of the training pool."""
-    draw: int = 0
+    draw: NonNegativeInt = 0
     """Which random draw of the labelled cases."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to freeze."""
@@ -152,9 +152,9 @@ class DiffSeg:
     (Watson et al. 2023): a prediction beside the noised mask; none: no diffusion, the same network supervised."""
     from_run: str | None = None
     """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
-    labels: int | None = None
+    labels: PositiveInt | None = None
     """How many labelled cases to use; None: all of the training pool."""
-    draw: int = 0
+    draw: NonNegativeInt = 0
     """Which random draw of the labelled cases."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
@@ -215,21 +215,21 @@ class Predict:
     """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation, which refers to its DICOM images."""
     cases: Literal["all", "test", "validation", "train"] = "all"
     """Which cases of the data set, by the splits file of the run."""
-    overlap: float = 0.5
+    overlap: Annotated[float, Within(0, 0.9)] = 0.5
     """3D: share by which neighboring windows overlap, 0 to 0.9."""
     sampler: Literal["ddpm", "ddim"] | None = None
     """Mask diffusion: reverse process; None: as the run was trained to be used."""
-    steps: int | None = None
+    steps: PositiveInt | None = None
     """Mask diffusion: inference steps; None: as the run was trained to be used."""
     legacy_timesteps: bool = False
     """Mask diffusion: tell the network the time as the released code of Fu et al. does; only for measuring that."""
     head: str | None = None
     """Probing: which head segments, such as linear; None: the first."""
-    samples: int = 1
+    samples: PositiveInt = 1
     """Mask diffusion: masks drawn per scan, whose probabilities are averaged."""
     ensemble: Literal["probability", "vote"] = "probability"
     """How samples and runs become one mask: mean probability, or majority vote. Every run weighs the same."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the noise; the same seed and scan give the same mask."""
     confidence: bool = False
     """Write the probability of the winning class beside the mask."""
@@ -256,7 +256,7 @@ class Evaluate:
     or a JSON file that names the classes. Classes are then matched by name. None: the classes.json beside the masks."""
     truth_classes: str | None = None
     """The same of the truth. None: what the data set declares; where it declares nothing, values are compared."""
-    tolerance: float = 2.0
+    tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     reader: Data = Data()
     """How the path becomes cases."""

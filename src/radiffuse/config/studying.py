@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .pretraining import Coordinates, Pretrain
 from .segmenting import DiffSeg, Finetune, Probe
-from .types import POSITIONAL, Ints
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +31,23 @@ class Study:
     probe: tuple[str, ...] = ()
     """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
     given. Several add methods named guided@linear."""
-    labels: Ints = (1, 2, 5, 10)
+    labels: tuple[PositiveInt, ...] = (1, 2, 5, 10)
     """Label budgets."""
-    draws: int = 3
+    draws: PositiveInt = 3
     """Random draws of the labelled cases per budget; the draw is the seed of the training too."""
     reference: str = "scratch"
     """The method that the others are compared with."""
-    timesteps: Ints = (0,)
+    timesteps: tuple[NonNegativeInt, ...] = (0,)
     """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
     weights: tuple[str, ...] = ("average",)
     """Pre-trained weights to try: average, raw, or both."""
-    pools: Ints = ()
+    pools: tuple[PositiveInt, ...] = ()
     """Numbers of unlabelled images, beside all of them, to pre-train on; adds methods named finetune@n=500."""
     samplers: tuple[str, ...] = ("ddpm",)
     """Reverse processes to try with mask diffusion; more than one adds methods named recycle@ddim."""
     ensemble: tuple[str, ...] = ("none", "recycle")
     """Methods whose probabilities the method ``ensemble`` averages."""
-    generated: int = 200
+    generated: PositiveInt = 200
     """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
@@ -59,7 +59,7 @@ class Study:
     """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
     diffseg: DiffSeg = DiffSeg()
     """Settings of every mask diffusion; data, out, from_run, labels, draw, strategy and split are set by the study."""
-    tolerance: float = 2.0
+    tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[str, ...] = ("test",)
     """Which cases to score: test, or validation while tuning."""

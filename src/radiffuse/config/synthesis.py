@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from .data import Augmentation, Data, PlanSettings
 from .learning import Diffusion, Machine, Training
-from .types import POSITIONAL, Floats, Ints
+from .types import (
+    POSITIONAL,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Within,
+)
 
 SynthesisStrategy = Literal["variation", "interpolate", "perturb", "from-image", "manifold"]
 
@@ -16,29 +23,29 @@ SynthesisStrategy = Literal["variation", "interpolate", "perturb", "from-image",
 class DinoSettings:
     """The small DINO that is trained on the user's images (Caron et al. 2021); not used with a given encoder."""
 
-    width: int = 192
+    width: Annotated[int, Within(64)] = 192
     """Width of the tokens, a multiple of 64. [related] 384 to 1024."""
-    depth: int = 6
+    depth: PositiveInt = 6
     """Transformer layers."""
-    patch: int = 8
+    patch: PositiveInt = 8
     """Pixels of a patch along each axis; must divide the size, and half of it."""
-    local_crops: int = 4
+    local_crops: NonNegativeInt = 4
     """Small crops beside the two large ones; the teacher sees the large ones alone. [related] 6 to 10."""
-    global_scale: Floats = (0.6, 1.0)
+    global_scale: tuple[Annotated[float, Within(0.01, 1)], ...] = (0.6, 1.0)
     """Share of the image's area in a large crop. [related] .4 to 1; [ours]: what is left out cannot be drawn."""
-    local_scale: Floats = (0.25, 0.6)
+    local_scale: tuple[Annotated[float, Within(0.01, 1)], ...] = (0.25, 0.6)
     """Share of the image's area in a small crop, which has half the pixels along each axis. [related] .05 to .4."""
-    prototypes: int = 512
+    prototypes: Annotated[int, Within(2)] = 512
     """Outputs of the head. [related] 65536, for a million images."""
-    momentum: float = 0.99
+    momentum: Fraction = 0.99
     """Of the teacher's weights at the start; rises to 1 along a half cosine. [related] .996 at batches of 1024."""
-    temperature: float = 0.1
+    temperature: Annotated[float, Within(0.001)] = 0.1
     """Of the student. [related]"""
-    teacher_temperature: float = 0.04
+    teacher_temperature: Annotated[float, Within(0.001)] = 0.04
     """Of the teacher. [related]"""
-    center_momentum: float = 0.9
+    center_momentum: Fraction = 0.9
     """Of the running mean of the teacher's outputs, which is subtracted so that none wins always. [related]"""
-    spread: float = 0.2
+    spread: NonNegativeFloat = 0.2
     """Weight of the term that keeps the embeddings of a batch apart (KoLeo, of DINOv2). [related] 0.1"""
     augmentation: Augmentation = Augmentation(brightness=0.1, contrast=0.15, gamma=0.2, noise=0.02)
     """Changes of intensity, drawn for each crop on its own. No flip: left and right differ in a body. [ours]"""
@@ -60,15 +67,15 @@ class DinoSettings:
 class AutoencoderSettings:
     """The KL autoencoder that is trained on the user's images; not used with a given autoencoder."""
 
-    channels: Ints = (16, 32, 64)
+    channels: tuple[PositiveInt, ...] = (16, 32, 64)
     """Channels of each level; each level after the first halves the resolution. [related] 128,256,512,512."""
-    blocks: int = 1
+    blocks: PositiveInt = 1
     """Residual blocks per level of the encoder (one more in the decoder)."""
-    latent_channels: int = 4
+    latent_channels: PositiveInt = 4
     """Channels of the latents. [related]"""
-    kl: float = 1e-4
+    kl: NonNegativeFloat = 1e-4
     """Weight of the KL divergence from the standard normal, mean over the latents."""
-    gradient: float = 1.0
+    gradient: NonNegativeFloat = 1.0
     """Weight of the L1 error of differences between neighboring pixels, which keeps edges without a network that
     judges them."""
     augmentation: Augmentation = Augmentation()
@@ -91,13 +98,13 @@ class LatentNetwork:
 
     preset: Literal["tiny", "small", "base", "sd"] = "tiny"
     """tiny: 6 M parameters, for a CPU; small: 33 M; base: 161 M; sd: Stable Diffusion's, 860 M [related]."""
-    channels: Ints | None = None
+    channels: tuple[PositiveInt, ...] | None = None
     """Channels of each level; each level after the first halves the resolution. None takes the preset's."""
-    blocks: int | None = None
+    blocks: PositiveInt | None = None
     """Residual blocks per level on the way down (one more on the way up). None takes the preset's."""
-    heads: int | None = None
+    heads: PositiveInt | None = None
     """Attention heads. None takes the preset's."""
-    context: int | None = None
+    context: PositiveInt | None = None
     """Width of the context token. None takes the preset's."""
 
 
@@ -136,7 +143,7 @@ class Synthesize:
         schedule="scaled-linear", prediction_type="v", zero_terminal_snr=True
     )
     """The noising process. Schedule [related]; v with zero terminal SNR, or epsilon without [related]."""
-    null: float = 0.1
+    null: Fraction = 0.1
     """Share of the samples whose embedding is replaced by the null token. [related]"""
     training: Training = Training(
         steps=4000,
@@ -154,7 +161,7 @@ class Synthesize:
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Use only this many images, drawn by seed; None: all."""
 
 
@@ -166,15 +173,15 @@ class Drawing:
     """One or several. variation: the embedding of a real image, new noise; interpolate: between two real images of a
     class; perturb: a real image's embedding, moved as the class varies; from-image: a real image noised to
     ``strength``; manifold: drawn from a density fitted to the embeddings."""
-    strength: float = 0.5
+    strength: NonNegativeFloat = 0.5
     """perturb: size of the move, in standard deviations of the class; from-image: share of the timesteps, 0 to 1."""
-    guidance: float = 1.5
+    guidance: NonNegativeFloat = 1.5
     """Classifier-free guidance: 1 is none."""
     sampler: Literal["ddim", "dpm++"] = "ddim"
     """DDIM with eta 0, or DPM-Solver++ (second order, multistep) of diffusers."""
-    steps: int = 50
+    steps: PositiveInt = 50
     """Inference steps. [related]"""
-    batch: int = 32
+    batch: PositiveInt = 32
     """Images drawn together."""
 
 
@@ -189,9 +196,9 @@ class Generate(Drawing):
     references: str | None = None
     """Real images that the embeddings come from; None: those that the run was trained on. manifold uses the density
     that the run holds, unless references are given."""
-    count: int = 100
+    count: PositiveInt = 100
     """Images of each strategy."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed; image i of a strategy depends on it, on i and on the references."""
     reader: Data = Data()
     """How the references become cases."""
@@ -209,7 +216,7 @@ class ZeroShot:
     """Films. Labels, if any, are scored against and used for nothing else; values above 0 are lung."""
     out: str = ""
     """Folder for masks, segments and zeroshot.csv."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the noise."""
     reader: Data = Data()
     """How the path becomes cases."""

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+
+@dataclass(frozen=True)
+class Within:
+    """The legal range of a number, both ends included; infinity and NaN are never legal.
+
+    Attributes:
+        low: Lowest legal value.
+        high: Highest legal value.
+    """
+
+    low: float
+    high: float = math.inf
+
+
+PositiveInt = Annotated[int, Within(1)]
+NonNegativeInt = Annotated[int, Within(0)]
+NonNegativeFloat = Annotated[float, Within(0)]
+Fraction = Annotated[float, Within(0, 1)]
 
 Floats = tuple[float, ...]
 Ints = tuple[int, ...]

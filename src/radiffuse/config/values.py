@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..errors import InputError
+from .types import Within
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -52,3 +56,35 @@ def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = completed(result[key], value) if both else value
     return result
+
+
+def verify_ranges(settings: Any, prefix: str = "") -> None:
+    """Refuse a number outside the range on its field, in the settings and the groups inside them.
+
+    Raises:
+        InputError: Names the setting, its value and what is legal.
+    """
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value, legal = getattr(settings, field.name), _legal(hints[field.name])
+        if dataclasses.is_dataclass(value):
+            verify_ranges(value, f"{prefix}{field.name}.")
+        elif legal is not None and value is not None:
+            numbers = value if isinstance(value, tuple) else (value,)
+            # "not within" also catches NaN, which no comparison holds for.
+            wrong = [n for n in numbers if not legal.low <= n <= legal.high or math.isinf(n)]
+            if wrong:
+                bounds = f"{legal.low} to {legal.high}"
+                raise InputError(
+                    f"--{prefix}{field.name} {wrong[0]}",
+                    "is out of range",
+                    f"Legal is {f'at least {legal.low}' if math.isinf(legal.high) else bounds}",
+                )
+
+
+def _legal(kind: Any) -> Within | None:
+    """The range in a type: on a number itself, on the members of a tuple, or in a union."""
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Within):
+            return mark
+    return next((found for k in typing.get_args(kind) if (found := _legal(k)) is not None), None)

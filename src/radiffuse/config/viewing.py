@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from .data import Data
 from .learning import Machine
-from .types import POSITIONAL
+from .types import POSITIONAL, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,11 @@ class View:
     """Runs, studies, evaluations, tables of results, scans and data sets, in any order; none: drop files there."""
     masks: str | None = None
     """Masks of the scans, named as the cases: a folder of radiffuse predict, with its maps."""
-    port: int = 0
+    port: Annotated[int, Within(0, 65535)] = 0
     """Port on 127.0.0.1, which other computers cannot reach; 0: one that is free."""
     browser: bool = True
     """Open the page in the browser; the address is printed in any case."""
-    upload_limit: int = 2000
+    upload_limit: PositiveInt = 2000
     """Largest file that can be dropped, in MB; of a zip file also the content. All together may have four times it."""
     reader: Data = Data()
     """How a path becomes cases."""
