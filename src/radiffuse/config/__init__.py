@@ -16,31 +16,20 @@ from .data import (
     PlanSettings,
     Split,
 )
-from .files import (
-    Anatomy,
-    Check,
-    Convert,
-    Export,
-    Info,
-    Report,
-)
-from .learning import (
-    Contrast,
-    Diffusion,
-    Losses,
-    Machine,
-    Sampling,
-    Training,
-)
+from .files import Anatomy, Check, Convert, Export, Info
+from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
-from .pretraining import Coordinates, Pretrain, Sample
-from .quality import Fidelity, Memorization
+from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
+from .quality import Judge
 from .segmenting import (
-    DiffSeg,
+    FIT,
     Evaluate,
-    Finetune,
+    Finetuning,
+    Fit,
+    MaskDiffusion,
+    Method,
     Predict,
-    Probe,
+    Probing,
 )
 from .studying import Study
 from .synthesis import (
@@ -54,22 +43,18 @@ from .synthesis import (
     Synthesize,
     ZeroShot,
 )
-from .tools import Compare, Completion, Doctor
-from .types import (
-    IGNORE,
-    POSITIONAL,
-    Floats,
-    Ints,
-    Strategy,
-)
+from .tools import Doctor, NNUNet
+from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy, Within
 from .viewing import View
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
+    "FIT",
     "IGNORE",
     "LATENT_PRESETS",
     "POSITIONAL",
     "PRESETS",
+    "PRETRAIN",
     "VIEWS_AUGMENTATION",
     "Anatomy",
     "Augment",
@@ -77,36 +62,35 @@ __all__ = [
     "AutoencoderSettings",
     "Check",
     "Classify",
-    "Compare",
-    "Completion",
     "Contrast",
     "Convert",
-    "Coordinates",
     "Data",
-    "DiffSeg",
     "Diffusion",
     "DinoSettings",
     "Doctor",
     "Drawing",
     "Evaluate",
     "Export",
-    "Fidelity",
-    "Finetune",
+    "Finetuning",
+    "Fit",
     "Floats",
     "Generate",
     "Info",
     "Ints",
+    "Judge",
     "LatentNetwork",
     "Losses",
     "Machine",
-    "Memorization",
+    "MaskDiffusion",
+    "Method",
+    "NNUNet",
     "Network",
+    "Objective",
     "PlanSettings",
     "Predict",
     "Pretrain",
-    "Probe",
-    "Report",
-    "Sample",
+    "Probing",
+    "Regressor",
     "Sampling",
     "Split",
     "Strategy",
@@ -116,6 +100,7 @@ __all__ = [
     "Training",
     "UNetConfig",
     "View",
+    "Within",
     "ZeroShot",
     "resolve_network",
 ]

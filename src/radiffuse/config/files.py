@@ -43,19 +43,13 @@ class Anatomy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Write report.html of a run or study again."""
-
-    run: str = field(default="", metadata=POSITIONAL)
-    """Run or study folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Info:
     """Say in one screen what a run, a folder of weights or a plan is: data, network, steps, scores, licence."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run folder, folder of weights (``config.json`` with safetensors), or plan file."""
+    """Run folder, folder of weights (``config.json`` with safetensors), plan file, study or evaluation."""
+    report: bool = False
+    """Write report.html of the run, study or evaluation again."""
 
 
 @dataclass(frozen=True, kw_only=True)

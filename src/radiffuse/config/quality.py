@@ -1,9 +1,9 @@
-"""The settings of what judges synthetic images: fidelity and memorization."""
+"""The settings of judging synthetic images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from .data import Data
 from .learning import Machine
@@ -11,48 +11,37 @@ from .types import POSITIONAL, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fidelity:
-    """Measure how near synthetic images come to real ones: Fréchet, kernel, precision, recall, density, coverage."""
+class Judge:
+    """Judge synthetic images: how near they come to real ones, and whether they are copies of the training images."""
 
     real: str = field(default="", metadata=POSITIONAL)
-    """Real images that the generator was neither trained on nor given as references."""
+    """Real images. For fidelity: some that the generator was neither trained on nor given as references; for
+    memorization: those that it was trained on, unless ``--trained`` names them."""
     fake: str = field(default="", metadata=POSITIONAL)
     """Synthetic images, such as a folder of radiffuse generate."""
+    out: str | None = None
+    """Folder for the tables and report.html; None: print only."""
+    only: tuple[Literal["fidelity", "memorization"], ...] = ("fidelity", "memorization")
+    """fidelity: Fréchet and kernel distance, precision, recall, density, coverage; memorization: how similar each
+    synthetic image is to a real one, beside how similar real ones are to each other."""
+    trained: str | None = None
+    """The real images that the generator was trained on, for memorization; None: ``real``."""
     encoder: str = "films-64"
     """Feature network: a run of radiffuse pretrain or the name of shipped weights (the mean of the bottleneck of the
     denoiser), or a DINO of transformers by folder or public name (its global token). Numbers of different networks are
-    not comparable."""
-    out: str | None = None
-    """Folder for fidelity.csv and report.html; None: print only."""
+    not comparable. For memorization take another one than the generator was conditioned on."""
     draws: PositiveInt = 200
-    """Bootstrap samples of the intervals."""
+    """fidelity: bootstrap samples of the intervals."""
     seed: NonNegativeInt = 0
-    """Seed of the resampling and of the real halves."""
-    reader: Data = Data()
-    """How both paths become cases."""
-    machine: Machine = Machine()
-    """Device and precision."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memorization:
-    """Look for copies: how near each synthetic image is to a real one, beside how near real ones are to each other."""
-
-    real: str = field(default="", metadata=POSITIONAL)
-    """The real images that the generator was trained on."""
-    fake: str = field(default="", metadata=POSITIONAL)
-    """Synthetic images, such as a folder of radiffuse generate."""
-    out: str = ""
-    """Folder for nearest.csv, summary.csv and report.html."""
-    encoder: str = "films-64"
-    """Feature network, as in radiffuse fidelity; another one than the generator was conditioned on."""
+    """fidelity: seed of the resampling and of the real halves."""
     held_out: str | None = None
-    """Real images of patients that the generator did not see, whose distances to ``real`` give the threshold; None:
-    each image of ``real`` to those of the other patients."""
+    """memorization: real images of patients that the generator did not see, whose similarities to the training images
+    give the threshold; None: those of each training image to the other patients'."""
     percentile: Annotated[float, Within(50, 100)] = 95.0
-    """The threshold: so many percent of the real images are less similar to any image of another patient."""
+    """memorization: the threshold; so many percent of the real images are less similar to any image of another
+    patient."""
     pairs: PositiveInt = 8
-    """Closest pairs in the figure."""
+    """memorization: closest pairs in the figure."""
     reader: Data = Data()
     """How the paths become cases."""
     machine: Machine = Machine()

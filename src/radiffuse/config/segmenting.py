@@ -1,4 +1,4 @@
-"""Settings of what learns to segment, and of segmenting and scoring."""
+"""Settings of learning to segment, of segmenting and of scoring."""
 
 from __future__ import annotations
 
@@ -22,70 +22,22 @@ from .learning import (
 from .network import Network
 from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, Within
 
+Method = Literal["finetune", "scratch", "dynunet", "pixel", "probe", "diffusion"]
+"""How ``fit`` learns to segment."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune:
-    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
+class Finetuning:
+    """What fine-tuning, and the same network from scratch, has to itself."""
 
-    data: str = field(default="", metadata=POSITIONAL)
-    """Labelled images."""
-    out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
-    from_run: str | None = None
-    """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
-    method: Literal["finetune", "pixel", "dynunet"] = "finetune"
-    """finetune: the whole network (PTDR); pixel: voters on frozen features (Baranchuk et al. 2022); dynunet: another
-    network from scratch, MONAI's DynUNet in the shape that nnU-Net would give it, instead of ``network``."""
-    labels: PositiveInt | None = None
-    """How many labelled cases to use; None: all of the training pool."""
-    draw: NonNegativeInt = 0
-    """Which random draw of the labelled cases."""
     timestep: NonNegativeInt = 0
     """The fixed timestep, 0 to T - 1, at which the network sees the clean image. [related] the first."""
-    weights: Literal["average", "raw"] = "average"
-    """Which weights of the pre-trained run to start from."""
-    loss: Losses = Losses()
-    """Cross-entropy [related]; Dice beside it as an option."""
-    with_run: tuple[str, ...] = ()
-    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
-    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
-    split: Split = Split()
-    """How cases are parted into training pool, validation and test."""
-    network: Network = Network()
-    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
-    training: Training = Training(
-        steps=300,
-        batch_size=8,
-        learning_rate=1e-3,
-        optimizer="adam",
-        weight_decay=1e-4,
-        decay="cosine",
-        warmup_steps=25,
-        average_decay=0.99,
-        validate_every=100,
-        checkpoint_every=100,
-    )
-    """The optimization. [related] Adam, weight decay 1e-4, cosine; [ours] 1e-3 for small networks, warm-up."""
-    augmentation: Augmentation = FINETUNE_AUGMENTATION
-    """Random changes of the training images."""
-    plan: PlanSettings = PlanSettings()
-    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
-    reader: Data = Data()
-    """How the path becomes cases."""
-    machine: Machine = Machine()
-    """Device and precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Train small heads on the frozen features of a pre-trained network: linear and non-linear probing."""
+class Probing:
+    """What probing has to itself: which heads on which frozen features."""
 
-    data: str = field(default="", metadata=POSITIONAL)
-    """Labelled images."""
-    out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
-    from_run: str = ""
-    """``--from``: pre-trained run, or the name of shipped weights (films-64)."""
     heads: tuple[Literal["linear", "nonlinear"], ...] = ("nonlinear", "linear")
     """Heads, trained side by side on the same features; the first is the one that segments unless told otherwise.
     [related: vox2vec] linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
@@ -101,21 +53,94 @@ class Probe:
     noise_draws: PositiveInt = 1
     """Draws of noise that features are averaged over."""
     width: PositiveInt = 32
-    """Channels of the non-linear head."""
+    """Channels of the nonlinear head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskDiffusion:
+    """What mask diffusion has to itself: how masks are noised in training, and how they are drawn."""
+
+    strategy: Strategy = "recycle"
+    """How training noises a mask (Fu et al. 2023): standard: the true mask; recycle: a mask predicted from noise;
+    recycle-next: one predicted from the true mask at t + 1; self-condition (Chen et al. 2022) and self-condition-next
+    (Watson et al. 2023): a prediction beside the noised mask; none: no diffusion, the same network supervised."""
+    process: Diffusion = Diffusion(
+        schedule="linear",
+        num_train_timesteps=1001,
+        prediction_type="x_start",
+        timestep_sampling="loss-aware",
+    )
+    """[code] linear betas, T = 1001, loss-aware timesteps; the network always predicts the clean mask."""
+    sampling: Sampling = Sampling()
+    """How masks are drawn, in validation and, unless told otherwise, at prediction. [code] 5 steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Learn to segment from labelled images, from a pre-trained run or from scratch."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Labelled images."""
+    out: str = ""
+    """Run folder. The same command again resumes an interrupted run."""
+    method: Method | None = None
+    """finetune: the whole pre-trained network (PTDR); scratch: the same network from random weights; dynunet: MONAI's
+    DynUNet from random weights, in the shape that nnU-Net would give it; pixel: voters on frozen features (Baranchuk et
+    al. 2022); probe: heads on frozen features (Li et al. 2025); diffusion: mask diffusion (Fu et al. 2023). None:
+    finetune where ``--from`` is given, else scratch. Settings below that have other defaults for a method say so."""
+    from_run: str | None = None
+    """``--from``: pre-trained run, or the name of shipped weights (films-64). finetune, pixel and probe need one,
+    diffusion may have one."""
     labels: PositiveInt | None = None
     """How many labelled cases to use; None: all of the training pool."""
     draw: NonNegativeInt = 0
     """Which random draw of the labelled cases."""
     weights: Literal["average", "raw"] = "average"
-    """Which weights of the pre-trained run to freeze."""
-    loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
-    """[related] cross-entropy and Dice."""
+    """Which weights of the pre-trained run to start from."""
+    finetune: Finetuning = Finetuning()
+    """Settings of the methods finetune and scratch."""
+    probe: Probing = Probing()
+    """Settings of the method probe."""
+    diffusion: MaskDiffusion = MaskDiffusion()
+    """Settings of the method diffusion."""
+    loss: Losses = Losses()
+    """Cross-entropy [related]; probe: with Dice [related]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""
     with_run: tuple[str, ...] = ()
     """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
     They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
     split: Split = Split()
-    """How cases are parted into training pool, validation and test."""
+    """How cases are divided into training pool, validation and test."""
+    network: Network = Network()
+    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
     training: Training = Training(
+        steps=300,
+        batch_size=8,
+        learning_rate=1e-3,
+        optimizer="adam",
+        weight_decay=1e-4,
+        decay="cosine",
+        warmup_steps=25,
+        average_decay=0.99,
+        validate_every=100,
+        checkpoint_every=100,
+    )
+    """The optimization. [related] Adam, weight decay 1e-4, cosine; [ours] 1e-3 for small networks, warm-up. probe and
+    diffusion have their own: see ``config.FIT``."""
+    augmentation: Augmentation = FINETUNE_AUGMENTATION
+    """Random changes of the training images; probe: none."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+_PROBE = Fit(
+    method="probe",
+    loss=Losses(cross_entropy=1.0, dice=1.0),
+    augmentation=Augmentation(),
+    training=Training(
         steps=500,
         batch_size=8,
         learning_rate=3e-3,
@@ -125,58 +150,15 @@ class Probe:
         average_decay=0.99,
         validate_every=100,
         checkpoint_every=100,
-    )
-    """The optimization of the heads. [related] Adam; [ours] 3e-3 with cosine decay for few steps (vox2vec: 3e-4, long).
-    Gradients are not clipped, so that heads do not touch each other."""
-    augmentation: Augmentation = Augmentation()
-    """Random changes of the training images."""
-    plan: PlanSettings = PlanSettings()
-    """Only ``postprocess`` has an effect; else the run's plan is used."""
-    reader: Data = Data()
-    """How the path becomes cases."""
-    machine: Machine = Machine()
-    """Device and precision."""
+    ),
+)
+"""[related] Adam, cross-entropy and Dice; [ours] 3e-3 with cosine decay for few steps (vox2vec: 3e-4, long). Gradients
+are not clipped, so that heads do not touch each other."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class DiffSeg:
-    """Train segmentation by mask diffusion: with recycling, its rivals, or the plain supervised reference."""
-
-    data: str = field(default="", metadata=POSITIONAL)
-    """Labelled images."""
-    out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
-    strategy: Strategy = "recycle"
-    """How training noises a mask (Fu et al. 2023): standard: the true mask; recycle: a mask predicted from noise;
-    recycle-next: one predicted from the true mask at t + 1; self-condition (Chen et al. 2022) and self-condition-next
-    (Watson et al. 2023): a prediction beside the noised mask; none: no diffusion, the same network supervised."""
-    from_run: str | None = None
-    """``--from``: pre-trained run, or the name of shipped weights (films-64); None: from scratch."""
-    labels: PositiveInt | None = None
-    """How many labelled cases to use; None: all of the training pool."""
-    draw: NonNegativeInt = 0
-    """Which random draw of the labelled cases."""
-    weights: Literal["average", "raw"] = "average"
-    """Which weights of the pre-trained run to start from."""
-    diffusion: Diffusion = Diffusion(
-        schedule="linear",
-        num_train_timesteps=1001,
-        prediction_type="x_start",
-        timestep_sampling="loss-aware",
-    )
-    """[code] linear betas, T = 1001, loss-aware timesteps; the network always predicts the clean mask."""
-    loss: Losses = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
-    """[code] Dice + 20 focal."""
-    sampling: Sampling = Sampling()
-    """How masks are drawn, in validation and, unless told otherwise, at prediction. [code] 5 steps."""
-    with_run: tuple[str, ...] = ()
-    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
-    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
-    split: Split = Split()
-    """How cases are parted into training pool, validation and test."""
-    network: Network = Network()
-    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
-    training: Training = Training(
+_DIFFUSION = Fit(
+    method="diffusion",
+    loss=Losses(cross_entropy=0.0, dice=1.0, focal=20.0),
+    training=Training(
         steps=700,
         batch_size=16,
         learning_rate=8e-4,
@@ -188,17 +170,21 @@ class DiffSeg:
         average_decay=0.99,
         validate_every=100,
         checkpoint_every=100,
-    )
-    """The optimization. [code] AdamW, weight decay 1e-8, clip 1.0, 1e-5 to 8e-4 in 100 steps, cosine to 5e-5; [ours]
-    steps, batch size and averaged weights."""
-    augmentation: Augmentation = FINETUNE_AUGMENTATION
-    """Random changes of the training images."""
-    plan: PlanSettings = PlanSettings()
-    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
-    reader: Data = Data()
-    """How the path becomes cases."""
-    machine: Machine = Machine()
-    """Device and precision."""
+    ),
+)
+"""[code] AdamW, weight decay 1e-8, clip 1.0, 1e-5 to 8e-4 in 100 steps, cosine to 5e-5, Dice + 20 focal; [ours] steps,
+batch size and averaged weights."""
+
+FIT: dict[str | None, Fit] = {
+    None: Fit(),
+    "finetune": Fit(method="finetune"),
+    "scratch": Fit(method="scratch"),
+    "dynunet": Fit(method="dynunet"),
+    "pixel": Fit(method="pixel"),
+    "probe": _PROBE,
+    "diffusion": _DIFFUSION,
+}
+"""The defaults of ``fit`` by method."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .pretraining import Coordinates, Pretrain
-from .segmenting import DiffSeg, Finetune, Probe
+from .pretraining import PRETRAIN, Pretrain
+from .segmenting import FIT, Fit
+from .tools import NNUNet
 from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
@@ -24,10 +25,11 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, dynunet, finetune, pixel, ddep, generated; synthetic-unlabelled: pre-trained on ``--synthetic``
-    as well; synthetic-labelled: fine-tuned also on those, as the fine-tuned network of the draw labels them; diffusion,
-    guided, restorative, contrastive: ways of pre-training, put to use as ``probe`` says; the strategies of diffseg,
-    from scratch or, as in recycle+pretrained, from the pre-trained run; ensemble."""
+    """Any of scratch, finetune, pixel, ddep, generated; dynunet: MONAI's; nnunet: nnU-Net 2 with all that it decides by
+    itself; synthetic-unlabelled: pre-trained on ``--synthetic`` as well; synthetic-labelled: fine-tuned also on those,
+    as the fine-tuned network of the draw labels them; diffusion, guided, restorative, contrastive: ways of
+    pre-training, put to use as ``probe`` says; the strategies of mask diffusion, from scratch or, as in
+    recycle+pretrained, from the pre-trained run; ensemble."""
     probe: tuple[str, ...] = ()
     """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
     given. Several add methods named guided@linear."""
@@ -51,14 +53,17 @@ class Study:
     """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
-    coordinates: Coordinates = Coordinates()
+    regressor: Pretrain = PRETRAIN["coordinates"]
     """Settings of the regressor that guides; its data, out and plan are set by the study."""
-    probing: Probe = Probe()
-    """Settings of every probing; its ``sweep`` adds methods named guided@t=30."""
-    finetune: Finetune = Finetune()
-    """Settings of every fine-tuning; data, out, from_run, labels and draw are set by the study."""
-    diffseg: DiffSeg = DiffSeg()
-    """Settings of every mask diffusion; data, out, from_run, labels, draw, strategy and split are set by the study."""
+    finetune: Fit = FIT[None]
+    """Settings of every fine-tuning; data, out, method, from_run, labels and draw are set by the study."""
+    probing: Fit = FIT["probe"]
+    """Settings of every probing; its ``probe.sweep`` adds methods named guided@t=30."""
+    diffusion: Fit = FIT["diffusion"]
+    """Settings of every mask diffusion; data, out, method, from_run, labels, draw, strategy and split are set by the
+    study."""
+    nnunet: NNUNet = NNUNet()
+    """nnU-Net, for the method nnunet."""
     tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[str, ...] = ("test",)

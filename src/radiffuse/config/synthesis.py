@@ -177,8 +177,10 @@ class Drawing:
     """perturb: size of the move, in standard deviations of the class; from-image: share of the timesteps, 0 to 1."""
     guidance: NonNegativeFloat = 1.5
     """Classifier-free guidance: 1 is none."""
-    sampler: Literal["ddim", "dpm++"] = "ddim"
-    """DDIM with eta 0, or DPM-Solver++ (second order, multistep) of diffusers."""
+    sampler: Literal["ddim", "ddpm", "dpm++"] | None = None
+    """ddim with eta 0; dpm++: DPM-Solver++ (second order, multistep) of diffusers, for a synthesizer; ddpm, for a
+    denoiser: with few steps and epsilon prediction it was seen to correct errors that DDIM keeps. None: ddim for a
+    synthesizer, ddpm for a denoiser."""
     steps: PositiveInt = 50
     """Inference steps. [related]"""
     batch: PositiveInt = 32
@@ -187,10 +189,10 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Drawing):
-    """Draw synthetic images from a synthesizer, each with its provenance; the output is a data set."""
+    """Draw synthetic images from a synthesizer or a pre-trained denoiser; the output is a data set."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run of radiffuse synthesize."""
+    """Run of radiffuse synthesize; or a denoiser: a run of radiffuse pretrain, or the name of shipped weights."""
     out: str = ""
     """Folder for the images and provenance.csv; finished images are kept when the command is run again."""
     references: str | None = None

@@ -1,11 +1,9 @@
-"""Settings of the commands around the acts: what the machine can do, and how others do."""
+"""Settings of looking at the machine, and of nnU-Net as an outside program."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-
-from .types import POSITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,28 +14,17 @@ class Doctor:
     """Print JSON instead of text."""
     cache: str | None = None
     """Cache folder to look at; None: ``$RADIFFUSE_CACHE``, else ``~/.cache/radiffuse``."""
+    completion: Literal["bash", "zsh", "fish"] | None = None
+    """Print a script that completes commands, flags and their values in this shell, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completion:
-    """Print a script that completes commands, flags and their values in the shell."""
+class NNUNet:
+    """nnU-Net 2 as an outside program."""
 
-    shell: str = field(default="", metadata=POSITIONAL)
-    """bash, zsh or fish."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compare:
-    """Add networks of others to a study: MONAI's DynUNet and nnU-Net, on its cases, budgets, draws and scoring."""
-
-    study: str = field(default="", metadata=POSITIONAL)
-    """Study folder. What it lacks is trained first; the same command goes on where it stopped."""
-    methods: tuple[str, ...] = ("dynunet", "nnunet")
-    """dynunet: MONAI's DynUNet, trained here with the steps, batches and augmentation of the study; nnunet: nnU-Net 2
-    with everything that it decides by itself, training and augmentation too."""
-    nnunet_python: str | None = None
-    """Interpreter of an environment that has nnunetv2, such as NN/bin/python; needed for nnunet."""
+    python: str | None = None
+    """Interpreter of an environment that has nnunetv2, such as NN/bin/python; the method nnunet needs it."""
     trainer: str = "nnUNetTrainer"
-    """nnU-Net's trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs is a quick look."""
+    """Its trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs is a quick look."""
     configuration: Literal["auto", "2d", "3d_fullres"] = "auto"
-    """nnU-Net's configuration; auto: 2d for films, 3d_fullres for volumes."""
+    """Its configuration; auto: 2d for films, 3d_fullres for volumes."""
