@@ -24,7 +24,12 @@ APART = {"viewer", "release", "reports", "phantoms"}
 """What only commands import; they themselves import anything below commands, and not each other."""
 GROUND = {"errors", "__init__"}
 PEERS = {("system", "config"), ("config", "system")}
-COMPOSED = {("study", "pretrain"), ("study", "fit"), ("augment", "classify"), ("augment", "generate")}
+COMPOSED = {
+    ("study", "pretrain"),
+    ("study", "fit"),
+    ("augment", "classify"),
+    ("augment", "generate"),
+}
 """Commands that run other commands, and hand them to the study that calls them."""
 LIGHT = ("cli", "commands/__init__", "config", "errors", "system", "__init__", "__main__")
 """What is imported before a command runs: it takes neither torch nor numpy on import."""

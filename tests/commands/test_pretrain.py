@@ -19,7 +19,7 @@ from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives.denoising import DECODER, DecoderDenoising, Denoising
-from radiffuse.train.common import hold_out, limited
+from radiffuse.train.cases import hold_out, limited
 from radiffuse.train.run import Run
 
 UNET = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from radiffuse.commands.probe import heads
 from radiffuse.config import Probe
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from radiffuse.train.common import load_denoiser
 from radiffuse.train.run import Run
+from radiffuse.train.start import load_denoiser
 
 
 def settings(films: Path, pretrained: Path, out: Path, **changes: object) -> dict[str, object]:

@@ -153,7 +153,7 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
     import radiffuse
     from radiffuse.config import Machine
     from radiffuse.synthesis.embedder import features_of, network_of_run
-    from radiffuse.train.common import find_pretrained
+    from radiffuse.train.start import find_pretrained
 
     machine = {"accelerator": "cpu", "precision": "32-true"}
     run = radiffuse.finetune(

@@ -18,7 +18,7 @@ from radiffuse.data.prepared import Prepared
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.release.card import sources
-from radiffuse.train.common import hold_out
+from radiffuse.train.cases import hold_out
 from radiffuse.train.run import Run
 
 STEPS = {"steps": 2, "batch_size": 4, "log_every": 1}

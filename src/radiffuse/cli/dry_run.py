@@ -46,7 +46,8 @@ def describe(name: str, settings: Any) -> str:
 
 
 def _plan(settings: Trains | config.Synthesize) -> Plan | str:
-    from ..train.common import find_pretrained, read_dataset
+    from ..train.cases import read_dataset
+    from ..train.start import find_pretrained
 
     labelled = isinstance(settings, config.Finetune | config.Probe | config.DiffSeg)
     if isinstance(settings, config.Finetune | config.Probe | config.DiffSeg) and settings.from_run:
@@ -63,7 +64,7 @@ def _plan(settings: Trains | config.Synthesize) -> Plan | str:
 
 def _heads(settings: config.Probe) -> str:
     from ..commands.probe import heads
-    from ..train.common import find_pretrained, load_denoiser, noising_of
+    from ..train.start import find_pretrained, load_denoiser, noising_of
 
     run = find_pretrained(settings.from_run)
     try:

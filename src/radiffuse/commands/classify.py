@@ -24,7 +24,7 @@ from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
 from ..reports.run import write_run_report
 from ..system.files import write_atomic
-from ..train.common import describe_data, plan_of, prepare_dataset, read_dataset
+from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
 from ..train.device import local_fabric
 from ..train.loop import train
 from ..train.run import Run, start_run

@@ -8,6 +8,7 @@ from ..config import DiffSeg, resolve_network
 from ..config.values import to_dict
 from ..data.plan import Plan
 from ..errors import InputError
+from ..inference.scoring import score_validation
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.registry import load_network, save_network
 from ..nets.segmenter import Segmenter
@@ -15,9 +16,10 @@ from ..nets.unet import UNet
 from ..objectives.mask_diffusion import SELF_CONDITIONED, MaskDiffusion
 from ..objectives.segmentation import Segmentation
 from ..reports.run import write_run_report
-from ..train.common import Labelled, labelled_data, score_validation, verify_size
+from ..train.labelled import Labelled, labelled_data
 from ..train.loop import train
 from ..train.run import Run, start_run
+from ..train.start import verify_size
 from ..train.task import Task
 
 

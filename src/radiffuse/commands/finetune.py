@@ -18,15 +18,17 @@ from ..config import Diffusion, Finetune, resolve_network
 from ..config.values import from_dict, to_dict
 from ..data.plan import Plan
 from ..errors import InputError
+from ..inference.scoring import score_validation
 from ..nets.dynunet import new_dynunet
 from ..nets.pixel import PixelClassifier
 from ..nets.registry import save_network
 from ..nets.segmenter import Segmenter
 from ..objectives.segmentation import CustomSegmentation, PixelProbing, Segmentation
 from ..reports.run import write_run_report
-from ..train.common import labelled_data, load_denoiser, score_validation, verify_size
+from ..train.labelled import labelled_data
 from ..train.loop import train
 from ..train.run import Run, start_run
+from ..train.start import load_denoiser, verify_size
 
 
 def finetune(settings: Finetune) -> Run:

@@ -27,10 +27,11 @@ from ..synthesis.drawing import STRATEGIES, Drawing, Provenance, References
 from ..synthesis.embedding import by_class, embed, encode, fingerprint
 from ..synthesis.pipeline import Synthesizer, load_synthesizer
 from ..system.files import locked, read_json, write_atomic, write_json
-from ..train.common import find_pretrained, limited, prepare_dataset, read_dataset
+from ..train.cases import limited, prepare_dataset, read_dataset
 from ..train.device import local_fabric
 from ..train.progress import ProgressLine
 from ..train.run import Run
+from ..train.start import find_pretrained
 
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"

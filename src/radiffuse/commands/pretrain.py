@@ -38,22 +38,21 @@ from ..objectives.denoising import DecoderDenoising, Denoising
 from ..objectives.restorative import Restoring
 from ..reports.run import write_run_report
 from ..system.files import sweep, write_atomic
-from ..train.common import (
+from ..train.cases import (
     VALIDATION_IMAGES,
     describe_data,
     described_more,
-    find_pretrained,
     hold_out,
     limited,
     plan_of,
     prepare_dataset,
     read_dataset,
-    verify_size,
     with_more,
 )
 from ..train.device import local_fabric
 from ..train.loop import train
 from ..train.run import Run, start_run
+from ..train.start import find_pretrained, verify_size
 from ..train.task import Task
 
 

@@ -16,23 +16,17 @@ from ..config.values import to_dict
 from ..errors import InputError
 from ..evaluation.size_groups import class_sizes, size_groups
 from ..inference.members import Overrides
+from ..inference.scoring import score_cases, score_validation
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
 from ..nets.registry import save_network
 from ..nets.unet import UNet
 from ..objectives.segmentation import Probing
 from ..reports.run import write_run_report
 from ..system.files import write_atomic
-from ..train.common import (
-    Labelled,
-    labelled_data,
-    load_denoiser,
-    noising_of,
-    score_cases,
-    score_validation,
-    verify_size,
-)
+from ..train.labelled import Labelled, labelled_data
 from ..train.loop import train
 from ..train.run import Run, start_run
+from ..train.start import load_denoiser, noising_of, verify_size
 
 
 def probe(settings: Probe) -> Run:

@@ -50,7 +50,7 @@ from ..synthesis.pipeline import Synthesizer, save_synthesizer
 from ..synthesis.views import ViewBatches
 from ..system.distributed import wait_for_main
 from ..system.files import whole_folder, write_atomic
-from ..train.common import (
+from ..train.cases import (
     VALIDATION_IMAGES,
     describe_data,
     hold_out,

@@ -28,9 +28,10 @@ from ..synthesis.lungs import name_lungs
 from ..synthesis.pipeline import Synthesizer, load_synthesizer
 from ..synthesis.segments import aggregate, segments
 from ..system.files import sweep, write_atomic, write_json
-from ..train.common import find_pretrained, read_dataset
+from ..train.cases import read_dataset
 from ..train.device import local_fabric
 from ..train.progress import ProgressLine
+from ..train.start import find_pretrained
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,18 +38,11 @@ from ..reports.coordinates import write_coordinate_maps
 from ..reports.run import write_run_report
 from ..system.distributed import mean_over_ranks, world_size
 from ..system.files import write_atomic
-from ..train.common import (
-    describe_data,
-    hold_out,
-    limited,
-    plan_of,
-    prepare_dataset,
-    read_dataset,
-    verify_size,
-)
+from ..train.cases import describe_data, hold_out, limited, plan_of, prepare_dataset, read_dataset
 from ..train.loop import train
 from ..train.random import StepRandom
 from ..train.run import Run, start_run
+from ..train.start import verify_size
 from ..train.task import Loss
 
 VALIDATION_PAIRS = 512

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..inference.draw import draw_images
 from ..nets.registry import load_network
 from ..system.files import write_json
-from ..train.common import prepare_dataset
+from ..train.cases import prepare_dataset
 from ..train.device import local_fabric
 from ..train.run import Run
 

@@ -25,7 +25,7 @@ from ..config import (
 from ..data.provenance import descends
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
-from ..train.common import read_dataset, with_more
+from ..train.cases import read_dataset, with_more
 from ..train.run import Run
 from .generated import write_generated, write_labelled
 from .sources import (

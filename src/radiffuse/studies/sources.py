@@ -11,8 +11,8 @@ from ..config import Network, PlanSettings, Pretrain, Study
 from ..config.values import from_dict
 from ..data.plan import Plan
 from ..objectives.coordinates import coordinates
-from ..train.common import find_pretrained
 from ..train.run import Run
+from ..train.start import find_pretrained
 
 PRETRAININGS = ("diffusion", "guided", "restorative", "contrastive")
 """Ways of pre-training that a study compares; ``diffusion`` is what its other methods start from, too."""

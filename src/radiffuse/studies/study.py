@@ -32,7 +32,7 @@ from ..system.files import (
     write_atomic,
     write_json,
 )
-from ..train.common import read_dataset
+from ..train.cases import read_dataset
 from ..train.run import Run
 from .runs import (
     METHODS,

@@ -13,7 +13,7 @@ from ..config import Fidelity
 from ..data.provenance import Origin
 from ..reports.fidelity import write_fidelity_report
 from ..system.files import sweep, write_atomic, write_json
-from ..train.common import read_dataset
+from ..train.cases import read_dataset
 from .judging import (
     Embedded,
     embedded,

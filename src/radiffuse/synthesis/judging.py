@@ -16,8 +16,8 @@ from ..data.dataset import Dataset
 from ..data.prepared import Prepared
 from ..data.provenance import Origin, generation_settings, read_origins
 from ..errors import InputError, RunError
-from ..train.common import find_pretrained
 from ..train.run import WEIGHTS, Run
+from ..train.start import find_pretrained
 from .embedder import (
     FeatureNetwork,
     contents,

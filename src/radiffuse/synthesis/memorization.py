@@ -16,7 +16,7 @@ from ..data.scan import Array
 from ..errors import InputError
 from ..reports.memorization import write_memorization_report
 from ..system.files import sweep, write_atomic, write_json
-from ..train.common import read_dataset
+from ..train.cases import read_dataset
 from .copies import (
     Nearest,
     Ruler,
