@@ -15,14 +15,7 @@ import pandas as pd
 import torch
 from results import origin, write_table
 
-from radiffuse.config import (
-    DiffSeg,
-    Losses,
-    Network,
-    Sampling,
-    Strategy,
-    resolve_network,
-)
+from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser

@@ -9,14 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.config import (
-    Diffusion,
-    Machine,
-    Network,
-    Sampling,
-    View,
-    resolve_network,
-)
+from radiffuse.config import Diffusion, Machine, Network, Sampling, View, resolve_network
 from radiffuse.config.values import to_dict
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import write_image

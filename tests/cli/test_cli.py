@@ -14,13 +14,7 @@ from conftest import line_of
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_arguments, from_values
 from radiffuse.commands import COMMANDS
-from radiffuse.config import (
-    Coordinates,
-    Network,
-    Pretrain,
-    UNetConfig,
-    resolve_network,
-)
+from radiffuse.config import Coordinates, Network, Pretrain, UNetConfig, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import save_network

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from radiffuse.config.ranges import RANGES, verify_ranges
 
 import radiffuse
 from radiffuse import config
 from radiffuse.cli.settings import RECIPES, from_arguments, from_values, read_recipe
 from radiffuse.commands import COMMANDS
-from radiffuse.config.ranges import RANGES, verify_ranges
 from radiffuse.config.values import from_dict, to_dict
 from radiffuse.errors import InputError
 

@@ -13,14 +13,7 @@ from torch import Tensor
 import radiffuse
 from conftest import TINY
 from radiffuse.commands.finetune import build_network
-from radiffuse.config import (
-    IGNORE,
-    Diffusion,
-    Finetune,
-    Network,
-    PlanSettings,
-    resolve_network,
-)
+from radiffuse.config import IGNORE, Diffusion, Finetune, Network, PlanSettings, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError

@@ -11,16 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from layout_files import (
-    coco,
-    dicom,
-    film,
-    film_label,
-    pairs,
-    volume,
-    volume_label,
-    write_json,
-)
+from layout_files import coco, dicom, film, film_label, pairs, volume, volume_label, write_json
 from PIL import Image
 
 from radiffuse.config import Data

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from radiffuse.data import corruption
-from radiffuse.data.corruption import (
-    bend,
-    corrupt,
-    paint_inside,
-    paint_outside,
-    shuffle,
-)
+from radiffuse.data.corruption import bend, corrupt, paint_inside, paint_outside, shuffle
 
 
 def image(dims: int, seed: int = 99) -> np.ndarray:

@@ -14,13 +14,7 @@ import tifffile
 from PIL import Image
 from read_samples import GEOMETRIES, affine, rng, write_series
 
-from radiffuse.data.readers import (
-    label_suffix,
-    read_label,
-    read_scan,
-    write_image,
-    write_label,
-)
+from radiffuse.data.readers import label_suffix, read_label, read_scan, write_image, write_label
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
 

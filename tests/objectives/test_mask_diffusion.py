@@ -15,14 +15,7 @@ from torch import Tensor, nn
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import (
-    DiffSeg,
-    Losses,
-    Network,
-    Sampling,
-    Strategy,
-    resolve_network,
-)
+from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resolve_network
 from radiffuse.core.masks import logits_to_x_start, mask_to_x_start
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError

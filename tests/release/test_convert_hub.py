@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from radiffuse.nets.unet import UNet
-from radiffuse.release.convert_hub import (
-    DIFFUSERS,
-    MONAI,
-    diffusers_config,
-    from_hub,
-    monai_config,
-)
+from radiffuse.release.convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
 from tiny_runs import shake
 
 SMALL: dict[str, Any] = {

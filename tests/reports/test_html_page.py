@@ -15,13 +15,7 @@ import pytest
 
 from radiffuse.errors import InputError
 from radiffuse.reports.figures import class_bars
-from radiffuse.reports.html import (
-    Report,
-    format_interval,
-    format_mean,
-    format_p,
-    format_value,
-)
+from radiffuse.reports.html import Report, format_interval, format_mean, format_p, format_value
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" $\\frac{'
 

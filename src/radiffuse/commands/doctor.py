@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config
-from ..system.requirements import (
-    Extra,
-    Package,
-    extras,
-    needed,
-    requirements,
-)
+from ..system.requirements import Extra, Package, extras, needed, requirements
 
 LOW_DISK = 5e9
 LOW_MEMORY = 3e9

@@ -13,13 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import (
-    Diffusion,
-    Pretrain,
-    Sample,
-    UNetConfig,
-    resolve_network,
-)
+from ..config import Diffusion, Pretrain, Sample, UNetConfig, resolve_network
 from ..config.values import to_dict
 from ..data.batches import Batches, center_cut
 from ..data.crops import CropPairBatches, CropPairs, crop_size

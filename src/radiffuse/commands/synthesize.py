@@ -27,13 +27,7 @@ from ..synthesis.autoencoding import SCALE_IMAGES, Autoencoding, estimate_scale
 from ..synthesis.densities import Density, fit_density
 from ..synthesis.dino import DinoLearning
 from ..synthesis.embedding import by_class, embed, encode
-from ..synthesis.encoder import (
-    DinoNetwork,
-    Encoder,
-    load_encoder,
-    save_encoder,
-    trained_encoder,
-)
+from ..synthesis.encoder import DinoNetwork, Encoder, load_encoder, save_encoder, trained_encoder
 from ..synthesis.features import LatentBatch, LatentBatches
 from ..synthesis.hub import forget_paths
 from ..synthesis.latent import draw_latents

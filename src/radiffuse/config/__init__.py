@@ -8,29 +8,13 @@ readable source, [ours] our choice.
 """
 
 from .classification import Augment, Classify
-from .data import (
-    FINETUNE_AUGMENTATION,
-    VIEWS_AUGMENTATION,
-    Augmentation,
-    Data,
-    PlanSettings,
-    Split,
-)
+from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .files import Anatomy, Check, Convert, Export, Info
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
 from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
 from .quality import Judge
-from .segmenting import (
-    FIT,
-    Evaluate,
-    Finetuning,
-    Fit,
-    MaskDiffusion,
-    Method,
-    Predict,
-    Probing,
-)
+from .segmenting import FIT, Evaluate, Finetuning, Fit, MaskDiffusion, Method, Predict, Probing
 from .studying import Study
 from .synthesis import (
     LATENT_PRESETS,

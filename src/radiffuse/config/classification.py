@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .data import (
-    FINETUNE_AUGMENTATION,
-    Augmentation,
-    Data,
-    PlanSettings,
-    Split,
-)
+from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Machine, Training
 from .synthesis import Drawing
 from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt

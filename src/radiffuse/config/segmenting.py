@@ -5,20 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from .data import (
-    FINETUNE_AUGMENTATION,
-    Augmentation,
-    Data,
-    PlanSettings,
-    Split,
-)
-from .learning import (
-    Diffusion,
-    Losses,
-    Machine,
-    Sampling,
-    Training,
-)
+from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .learning import Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
 from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, Within
 

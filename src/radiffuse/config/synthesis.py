@@ -7,14 +7,7 @@ from typing import Annotated, Any, Literal
 
 from .data import Augmentation, Data, PlanSettings
 from .learning import Diffusion, Machine, Training
-from .types import (
-    POSITIONAL,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Within,
-)
+from .types import POSITIONAL, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
 
 SynthesisStrategy = Literal["variation", "interpolate", "perturb", "from-image", "manifold"]
 

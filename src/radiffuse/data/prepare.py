@@ -21,13 +21,7 @@ import numpy as np
 from ..config import IGNORE
 from ..errors import InputError
 from ..system.distributed import rank
-from ..system.files import (
-    end_last_line,
-    locked,
-    make_folder,
-    to_disk,
-    write_atomic,
-)
+from ..system.files import end_last_line, locked, make_folder, to_disk, write_atomic
 from .arrays import allocate, checksum, save_array, write_row
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset

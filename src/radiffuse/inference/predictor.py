@@ -17,13 +17,7 @@ from torch import Tensor
 from ..config import Machine
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
-from ..data.transform import (
-    Undo,
-    image_to_plan,
-    map_to_scan,
-    scores_of_scan,
-    scores_to_scan,
-)
+from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
 from ..errors import InputError
 from ..system.files import reserve
 from ..train.device import local_fabric

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import (
-    Machine,
-)
+from ..config import Fit, Machine
 from ..data.dataset import Dataset
 from ..evaluation.scoring import score_with
 from ..train.labelled import Labelled

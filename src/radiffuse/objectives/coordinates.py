@@ -19,14 +19,7 @@ from torch.nn import functional
 from ..config import Coordinates, resolve_network
 from ..config.values import to_dict
 from ..data.batches import Batch
-from ..data.crops import (
-    CropPairBatches,
-    CropPairs,
-    choose_voxels,
-    crop_size,
-    same_voxels,
-    unravel,
-)
+from ..data.crops import CropPairBatches, CropPairs, choose_voxels, crop_size, same_voxels, unravel
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..errors import InputError

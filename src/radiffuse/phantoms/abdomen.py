@@ -14,22 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 from . import abdomen_organs as organs
-from .abdomen_frame import (
-    PITCH,
-    SPINE,
-    VERTEBRAE,
-    Frame,
-    bowel,
-    build,
-)
-from .drawing import (
-    Drawing,
-    Floats,
-    axes,
-    centroids,
-    smoothstep,
-    waves,
-)
+from .abdomen_frame import PITCH, SPINE, VERTEBRAE, Frame, bowel, build
+from .drawing import Drawing, Floats, axes, centroids, smoothstep, waves
 from .solids import Canvas, Pose, Solid, ellipsoid
 
 CLASSES = organs.CLASSES

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .drawing import Floats, smoothstep, spline, waves
-from .solids import (
-    Canvas,
-    Solid,
-    ellipsoid,
-    pipe,
-    rotation,
-)
+from .solids import Canvas, Solid, ellipsoid, pipe, rotation
 
 PITCH = 33.0
 """Height of a lumbar vertebra with its disc, mm."""

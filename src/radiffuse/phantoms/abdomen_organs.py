@@ -12,14 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .drawing import Floats, Waves, waves
-from .solids import (
-    Point,
-    Solid,
-    Vector,
-    ellipsoid,
-    pipe,
-    rotation,
-)
+from .solids import Point, Solid, Vector, ellipsoid, pipe, rotation
 
 CLASSES = (
     "background",

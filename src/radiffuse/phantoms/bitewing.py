@@ -14,17 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import teeth
-from .drawing import (
-    Bools,
-    Drawing,
-    Film,
-    Floats,
-    axes,
-    film_landmarks,
-    line,
-    smoothstep,
-    waves,
-)
+from .drawing import Bools, Drawing, Film, Floats, axes, film_landmarks, line, smoothstep, waves
 
 CLASSES = ("background", "enamel", "dentine", "pulp", "bone", "caries")
 FIELD = 32.0

@@ -16,16 +16,7 @@ import numpy as np
 from . import thorax
 from .chest_findings import devices, opacities, vessels
 from .chest_marks import collimate, mark
-from .drawing import (
-    Drawing,
-    Film,
-    Floats,
-    axes,
-    blur,
-    film_landmarks,
-    smoothstep,
-    waves,
-)
+from .drawing import Drawing, Film, Floats, axes, blur, film_landmarks, smoothstep, waves
 
 CLASSES = ("background", "lungs", "heart", "clavicles", "ribs")
 FIELD = 370.0

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .drawing import (
-    Floats,
-    curve,
-    line,
-    smoothstep,
-    tube,
-    waves,
-)
+from .drawing import Floats, curve, line, smoothstep, tube, waves
 from .thorax import Thorax
 
 

@@ -13,14 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import (
-    Floats,
-    Waves,
-    curve,
-    soft_min,
-    tube,
-    waves,
-)
+from .drawing import Floats, Waves, curve, soft_min, tube, waves
 
 Point = NDArray[np.float64]
 Vector = Sequence[float] | Point

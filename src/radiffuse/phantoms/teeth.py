@@ -12,13 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import (
-    Bools,
-    Floats,
-    dome,
-    smoothstep,
-    soft_min,
-)
+from .drawing import Bools, Floats, dome, smoothstep, soft_min
 
 REACH = 14.0
 """How far from the middle of the film a tooth with caries may stand, mm."""

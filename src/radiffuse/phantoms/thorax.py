@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import (
-    Floats,
-    line,
-    smoothstep,
-    soft_min,
-    spline,
-)
+from .drawing import Floats, line, smoothstep, soft_min, spline
 
 # (y, x) of the lung's outer and inner border; (x, y) of the diaphragm from right to left.
 OUTER = (

@@ -9,13 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import (
-    Convert,
-    Diffusion,
-    PlanSettings,
-    Pretrain,
-    UNetConfig,
-)
+from ..config import Convert, Diffusion, PlanSettings, Pretrain, UNetConfig
 from ..config.values import to_dict
 from ..data.plan import Plan
 from ..errors import InputError
@@ -24,13 +18,7 @@ from ..nets.unet import UNet
 from ..system.files import read_json, write_atomic
 from ..train.run import Run, start_run
 from .card import write_card
-from .convert_hub import (
-    DIFFUSERS,
-    MONAI,
-    diffusers_config,
-    from_hub,
-    monai_config,
-)
+from .convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
 from .convert_networks import from_guided_diffusion, infer_config
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")

@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation.statistics import clustered_mean
-from .palette import (
-    INK,
-    MARKERS,
-    PAPER,
-    SERIES,
-    SOFT,
-)
+from .palette import INK, MARKERS, PAPER, SERIES, SOFT
 from .style import label_ends, styled
 
 if TYPE_CHECKING:

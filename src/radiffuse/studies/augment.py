@@ -29,13 +29,7 @@ from ..errors import InputError
 from ..evaluation.classification import CrossedBootstrap
 from ..evaluation.statistics import Interval
 from ..reports.augment import write_augment_report
-from ..system.files import (
-    locked,
-    make_folder,
-    read_yaml,
-    write_atomic,
-    write_json,
-)
+from ..system.files import locked, make_folder, read_yaml, write_atomic, write_json
 from ..train.run import Run
 
 if TYPE_CHECKING:

@@ -15,27 +15,14 @@ from typing import Literal, cast, get_args
 from ..commands.diffseg import diffseg
 from ..commands.finetune import finetune
 from ..commands.probe import probe
-from ..config import (
-    DiffSeg,
-    Finetune,
-    Split,
-    Strategy,
-    Study,
-)
+from ..config import DiffSeg, Finetune, Split, Strategy, Study
 from ..data.provenance import descends
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
 from ..train.cases import read_dataset, with_more
 from ..train.run import Run
 from .generated import write_generated, write_labelled
-from .sources import (
-    DENOISED,
-    PLUS,
-    PRETRAININGS,
-    StudySources,
-    network_settings,
-    plan_settings,
-)
+from .sources import DENOISED, PLUS, PRETRAININGS, StudySources, network_settings, plan_settings
 
 STRATEGIES = get_args(Strategy)
 METHODS = (

@@ -25,22 +25,10 @@ from ..data.splits import Splits, load_splits
 from ..errors import InputError
 from ..evaluation.scoring import score_with
 from ..reports.study import write_study_report
-from ..system.files import (
-    locked,
-    make_folder,
-    read_yaml,
-    write_atomic,
-    write_json,
-)
+from ..system.files import locked, make_folder, read_yaml, write_atomic, write_json
 from ..train.cases import read_dataset
 from ..train.run import Run
-from .runs import (
-    METHODS,
-    PRETRAINED,
-    StudyRuns,
-    Variant,
-    variants,
-)
+from .runs import METHODS, PRETRAINED, StudyRuns, Variant, variants
 from .sources import SYNTHETIC
 
 OUTSIDE = ("nnunet",)

@@ -14,14 +14,7 @@ from ..data.provenance import Origin
 from ..reports.fidelity import write_fidelity_report
 from ..system.files import sweep, write_atomic, write_json
 from ..train.cases import read_dataset
-from .judging import (
-    Embedded,
-    embedded,
-    open_network,
-    origins_of,
-    shared_images,
-    trained_on,
-)
+from .judging import Embedded, embedded, open_network, origins_of, shared_images, trained_on
 from .measures import (
     COVERAGE_NEIGHBORS,
     MEASURES,

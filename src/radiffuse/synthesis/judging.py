@@ -18,13 +18,7 @@ from ..data.provenance import Origin, generation_settings, read_origins
 from ..errors import InputError, RunError
 from ..train.run import WEIGHTS, Run
 from ..train.start import find_pretrained
-from .embedder import (
-    FeatureNetwork,
-    contents,
-    features_of,
-    network_of_run,
-    network_of_transformers,
-)
+from .embedder import FeatureNetwork, contents, features_of, network_of_run, network_of_transformers
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,11 @@ from ..errors import InputError
 from ..reports.memorization import write_memorization_report
 from ..system.files import sweep, write_atomic, write_json
 from ..train.cases import read_dataset
-from .copies import (
-    Nearest,
-    Ruler,
-    correlation,
-    share_below,
-    threshold_of,
-)
+from .copies import Nearest, Ruler, correlation, share_below, threshold_of
 from .embedder import FeatureNetwork
 from .embedding import fingerprint
 from .encoder import Encoder, load_encoder
-from .judging import (
-    Embedded,
-    embedded,
-    generator_of,
-    open_network,
-    origins_of,
-    trained_on,
-)
+from .judging import Embedded, embedded, generator_of, open_network, origins_of, trained_on
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,14 +19,7 @@ import torch
 
 from ..config import Diffusion
 from ..errors import InputError, RunError
-from ..system.files import (
-    read_json,
-    seal,
-    verify_sums,
-    whole_folder,
-    write_atomic,
-    write_json,
-)
+from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
 from .densities import Density
 from .encoder import Encoder, load_encoder, save_encoder
 from .hub import forget_paths, hush

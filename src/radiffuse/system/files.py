@@ -14,13 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import (
-    InputError,
-    RadiffuseError,
-    RunError,
-    from_surroundings,
-    is_out_of_memory,
-)
+from ..errors import InputError, RadiffuseError, RunError, from_surroundings, is_out_of_memory
 from .distributed import rank
 
 MOST_YAML = 2**20

@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import (
-    Data,
-    Machine,
-    PlanSettings,
-)
+from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.licence import stated_licence

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Fit, (
-    PlanSettings,
-)
+from ..config import Fit, PlanSettings
 from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.plan import Plan, find_classes

@@ -24,14 +24,7 @@ from ..config.values import completed
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
 from ..system.distributed import leading, rank, wait_for_main
-from ..system.files import (
-    locked,
-    make_folder,
-    read_json,
-    read_yaml,
-    write_atomic,
-    write_json,
-)
+from ..system.files import locked, make_folder, read_json, read_yaml, write_atomic, write_json
 
 RUN_VERSION = 1
 WEIGHTS = Path(__file__).parent.parent / "weights"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import (
-    Diffusion,
-    UNetConfig,
-)
+from ..config import Diffusion, UNetConfig
 from ..config.values import from_dict
 from ..data.plan import Plan
 from ..errors import InputError

@@ -20,14 +20,7 @@ from ..errors import RadiffuseError
 from . import display, exports, requests, runs
 from .guard import App, Guard
 from .refusal import Refused, unknown
-from .scans import (
-    DIFFERENCE,
-    MAP,
-    Item,
-    Layer,
-    counts,
-    overlap,
-)
+from .scans import DIFFERENCE, MAP, Item, Layer, counts, overlap
 from .state import State
 
 MAX_BODY = 16 * 1024

@@ -15,13 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
-from ..dataset import (
-    ABSENT,
-    PRESENT,
-    UNCERTAIN,
-    Case,
-    Dataset,
-)
+from ..dataset import ABSENT, PRESENT, UNCERTAIN, Case, Dataset
 from ..documents import read_table
 from ..issues import Issue, some
 from ..listing import key, walk

@@ -17,13 +17,7 @@ from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..documents import declared_classes
 from ..issues import Issue
-from ..listing import (
-    SPLITS,
-    Listing,
-    is_dicom,
-    key,
-    walk,
-)
+from ..listing import SPLITS, Listing, is_dicom, key, walk
 from .build import Draft, build
 
 IMAGE_FOLDERS = ("images", "img", "imagestr")

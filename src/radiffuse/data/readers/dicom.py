@@ -15,14 +15,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from ...errors import InputError
 from ..scan import Array, Scan
 from .codestream import check_frames
-from .common import (
-    Header,
-    check_extent,
-    check_finite,
-    collapse_gray,
-    guard,
-    unsupported,
-)
+from .common import Header, check_extent, check_finite, collapse_gray, guard, unsupported
 from .dicomfile import GRAY, File, load, parse
 from .sniff import detect
 from .stack import Frame, order_and_affine

@@ -14,15 +14,7 @@ from ...errors import InputError
 from ..scan import Array, Scan
 from .common import DAMAGED, Header, guard, unsupported
 from .geometry import affine_from_axes
-from .rawvolume import (
-    HEADER_BYTES,
-    RawVolume,
-    data_file,
-    header_of,
-    integers,
-    numbers,
-    scan_of,
-)
+from .rawvolume import HEADER_BYTES, RawVolume, data_file, header_of, integers, numbers, scan_of
 
 _TYPES = {
     "MET_UCHAR": "u1",

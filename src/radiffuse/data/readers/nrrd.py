@@ -17,15 +17,7 @@ from ...errors import InputError
 from ..scan import Array, Scan
 from .common import DAMAGED, Header, guard, unsupported
 from .geometry import LPS_TO_RAS, affine_from_axes
-from .rawvolume import (
-    HEADER_BYTES,
-    RawVolume,
-    data_file,
-    header_of,
-    integers,
-    numbers,
-    scan_of,
-)
+from .rawvolume import HEADER_BYTES, RawVolume, data_file, header_of, integers, numbers, scan_of
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),

@@ -11,14 +11,7 @@ from PIL import JpegImagePlugin, PngImagePlugin
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import (
-    DAMAGED,
-    Header,
-    check_extent,
-    collapse_gray,
-    guard,
-    unsupported,
-)
+from .common import DAMAGED, Header, check_extent, collapse_gray, guard, unsupported
 
 JPEG_CHROMA_TOLERANCE = 8
 """Largest difference between red, green and blue, of 255, that JPEG leaves in a gray film."""

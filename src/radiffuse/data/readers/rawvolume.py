@@ -16,14 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import (
-    Header,
-    check_extent,
-    check_finite,
-    check_length,
-    native,
-    unsupported,
-)
+from .common import Header, check_extent, check_finite, check_length, native, unsupported
 from .geometry import spacing_of, swap_film_axes, to_scan_order
 from .payload import read_payload
 from .sniff import check_file
