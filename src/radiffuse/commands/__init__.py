@@ -20,10 +20,17 @@ class Variants:
     Attributes:
         setting: Its name, such as ``method``.
         defaults: The settings by its value.
+        otherwise: Its value where none is given, by what else is given.
     """
 
     setting: str
     defaults: Mapping[Any, Any]
+    otherwise: Callable[[Mapping[str, Any]], str]
+
+    def choose(self, given: Mapping[str, Any]) -> str:
+        """The value that the given settings ask for; one that is not legal counts as none."""
+        value = given.get(self.setting)
+        return str(value) if value and value in self.defaults else self.otherwise(given)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse pretrain CT --objective contrastive --out runs/contrast",
         ),
         together=True,
-        variants=Variants("objective", config.PRETRAIN),
+        variants=Variants("objective", config.PRETRAIN, lambda given: "ddpm"),
     ),
     "fit": Command(
         config.Fit,
@@ -86,7 +93,11 @@ COMMANDS: dict[str, Command] = {
             "radiffuse fit LABELLED --method diffusion --strategy recycle --out runs/diff",
         ),
         together=True,
-        variants=Variants("method", config.FIT),
+        variants=Variants(
+            "method",
+            config.FIT,
+            lambda given: "finetune" if given.get("from_run") else "scratch",
+        ),
     ),
     "classify": Command(
         config.Classify,
