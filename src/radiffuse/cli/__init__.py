@@ -70,8 +70,17 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _overview() -> str:
+    """The commands by purpose, on one screen."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    purposes = dict.fromkeys(command.purpose for command in COMMANDS.values())
+    margin = max(map(len, purposes))
+    lines = []
+    for purpose in purposes:
+        title = purpose
+        for name, command in COMMANDS.items():
+            if command.purpose == purpose:
+                lines.append(f"{title:<{margin}}  {name:<{width}}  {command.about}")
+                title = ""
     return "\n".join(
         [
             "radiffuse: many scans, few labels.",

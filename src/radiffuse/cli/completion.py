@@ -65,10 +65,11 @@ def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
             action = sub.add_argument(*names, dest=names[0], choices=_choices(kind))
             if str in members(kind) and action.choices is None:
                 action.complete = file  # type: ignore[attr-defined]
-        words = _words(name)
-        action = sub.add_argument("words", nargs="*", choices=words)
-        if words is None:
-            action.complete = file  # type: ignore[attr-defined]
+        if positionals(name):
+            words = _words(name)
+            action = sub.add_argument("words", nargs="*", choices=words)
+            if words is None:
+                action.complete = file  # type: ignore[attr-defined]
     return parser
 
 

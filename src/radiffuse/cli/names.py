@@ -127,7 +127,8 @@ def is_tuple(kind: Any) -> bool:
 
 def members(kind: Any) -> tuple[Any, ...]:
     """The types of a union; of another type itself."""
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return typing.get_args(kind) if union else (kind,)
 
 
 @functools.cache
