@@ -12,7 +12,6 @@ import pandas as pd
 from ..config import Classify
 from ..config.values import to_dict
 from ..data.class_batches import ClassBatches, Item
-from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.provenance import descends

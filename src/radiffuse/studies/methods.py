@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..config import Strategy, Study
 from ..config import Method as Fitting
+from ..config import Strategy, Study
 from ..config.pretraining import Objective
 
 
