@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .commands import COMMANDS, load_command
+from .commands import COMMANDS
 
 __version__ = "0.1.0.dev0"
 __all__ = ["Segmenter", "__version__", *COMMANDS]
@@ -17,7 +17,9 @@ __all__ = ["Segmenter", "__version__", *COMMANDS]
 
 def __getattr__(name: str) -> Any:
     if name in COMMANDS:
-        return load_command(name)
+        from .cli.functions import function_of
+
+        return function_of(name)
     if name == "Segmenter":
         from .release.segmenter import Segmenter
 

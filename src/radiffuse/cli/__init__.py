@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..commands import COMMANDS, load_act
+from ..commands import COMMANDS
 from ..errors import RadiffuseError, from_surroundings
 
 
@@ -60,7 +60,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
         print(describe(name, parsed.settings))
         return 0
-    result = load_act(name)(parsed.settings)
+    from .functions import run
+
+    result = run(name, parsed.settings)
     return result if isinstance(result, int) else 0
 
 

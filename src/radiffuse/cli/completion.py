@@ -8,7 +8,6 @@ import types
 import typing
 from typing import Any
 
-from .. import config
 from ..commands import COMMANDS
 from ..errors import InputError
 from .settings import RECIPES, flags
@@ -16,15 +15,6 @@ from .settings import RECIPES, flags
 SHELLS = ("bash", "zsh", "fish")
 CONFIG = "_radiffuse_recipes_and_files"
 """Name of the function of bash that completes ``--config``."""
-
-
-def completion(settings: config.Completion) -> None:
-    """Print the script.
-
-    Raises:
-        InputError: Another shell, or the package shtab is missing.
-    """
-    print(script(settings.shell))
 
 
 def script(shell: str) -> str:
@@ -42,7 +32,7 @@ def script(shell: str) -> str:
         import shtab
     except ImportError:
         raise InputError(
-            "radiffuse completion",
+            "radiffuse doctor --completion",
             "needs the package shtab",
             'Install it: pip install "radiffuse[completion]"',
         ) from None
@@ -73,7 +63,7 @@ def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
             action = sub.add_argument(*names, dest=names[0], choices=_choices(kind))
             if str in _members(kind) and action.choices is None:
                 action.complete = file  # type: ignore[attr-defined]
-        words = SHELLS if name == "completion" else _words(command.settings)
+        words = _words(command.settings)
         action = sub.add_argument("words", nargs="*", choices=words)
         if words is None:
             action.complete = file  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from ..config.values import to_dict
 from ..data.plan import Plan, make_plan
 from ..errors import InputError
 
-Trains = config.Pretrain | config.Finetune | config.Probe | config.DiffSeg | config.Coordinates
+Trains = config.Pretrain | config.Fit
 """Commands that train a U-Net."""
 
 
@@ -34,7 +34,7 @@ def describe(name: str, settings: Any) -> str:
             parts.append(plan)
         else:
             parts.append("plan\n" + plan.to_json().rstrip())
-        if isinstance(settings, config.Probe):
+        if isinstance(settings, config.Fit) and settings.method == "probe":
             parts.append(_heads(settings))
         else:
             parts.append(_network(settings, None if isinstance(plan, str) else plan))
@@ -49,8 +49,8 @@ def _plan(settings: Trains | config.Synthesize) -> Plan | str:
     from ..train.cases import read_dataset
     from ..train.start import find_pretrained
 
-    labelled = isinstance(settings, config.Finetune | config.Probe | config.DiffSeg)
-    if isinstance(settings, config.Finetune | config.Probe | config.DiffSeg) and settings.from_run:
+    labelled = isinstance(settings, config.Fit)
+    if isinstance(settings, config.Fit) and settings.from_run:
         return find_pretrained(settings.from_run).plan
     if isinstance(settings, config.Pretrain) and settings.coordinates is not None:
         if not Path(settings.coordinates).exists():
@@ -62,15 +62,18 @@ def _plan(settings: Trains | config.Synthesize) -> Plan | str:
     return make_plan(dataset, settings.plan, labelled=labelled)
 
 
-def _heads(settings: config.Probe) -> str:
+def _heads(settings: config.Fit) -> str:
     from ..commands.probe import heads
     from ..train.start import find_pretrained, load_denoiser, noising_of
 
+    assert settings.from_run is not None
     run = find_pretrained(settings.from_run)
     try:
         found = list(heads(settings, load_denoiser(run), clean=noising_of(run) is None))
     except ValueError as error:
-        raise InputError("radiffuse probe", str(error), "See radiffuse probe --help") from None
+        raise InputError(
+            "radiffuse fit", str(error), "See radiffuse fit --method probe --help"
+        ) from None
     lines = [
         f"{head.name}: timesteps {', '.join(map(str, head.timesteps))}, {', '.join(head.taps)}"
         for head in found
@@ -117,7 +120,7 @@ def _stages(settings: config.Synthesize, plan: Plan | None) -> str:
 
 
 def _network(
-    settings: config.Pretrain | config.Finetune | config.DiffSeg | config.Coordinates,
+    settings: Trains,
     plan: Plan | None,
 ) -> str:
     from ..nets.mask_denoiser import mask_denoiser_config
@@ -130,7 +133,7 @@ def _network(
         dims = 2
         size = size * dims
     channels = len(plan.channels) if plan else 1
-    if isinstance(settings, config.Finetune) and settings.method == "dynunet":
+    if isinstance(settings, config.Fit) and settings.method == "dynunet":
         return _dynunet(settings, plan, size, channels)
     guided = isinstance(settings, config.Pretrain) and settings.coordinates is not None
     inputs = channels + (dims if guided else 0)
@@ -139,8 +142,10 @@ def _network(
     unet = config.resolve_network(
         settings.network, spatial_dims=dims, in_channels=inputs, out_channels=outputs
     )
-    if isinstance(settings, config.DiffSeg) and settings.strategy != "none":
-        unet = mask_denoiser_config(unet, outputs, settings.strategy in SELF_CONDITIONED)
+    if isinstance(settings, config.Fit) and settings.method == "diffusion":
+        strategy = settings.diffusion.strategy
+        if strategy != "none":
+            unet = mask_denoiser_config(unet, outputs, strategy in SELF_CONDITIONED)
     training = settings.training
     batch = training.micro_batch or training.batch_size
     try:
@@ -151,9 +156,7 @@ def _network(
     return text + "\nguided            by a frozen regressor, not counted here" if guided else text
 
 
-def _dynunet(
-    settings: config.Finetune, plan: Plan | None, size: tuple[int, ...], channels: int
-) -> str:
+def _dynunet(settings: config.Fit, plan: Plan | None, size: tuple[int, ...], channels: int) -> str:
     from ..nets.dynunet import new_dynunet
 
     classes = len(plan.classes) if plan else 2

@@ -1,4 +1,4 @@
-"""The small commands: what a data set holds, procedural images, scores of masks, reports, what a run is."""
+"""``radiffuse evaluate``: scores of a folder of masks against a labelled data set."""
 
 from __future__ import annotations
 
@@ -14,44 +14,6 @@ from ..system.files import sweep, write_atomic
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..evaluation.matching import Matching
-
-
-def check(settings: config.Check) -> int:
-    """Print what is in a data set and all that is wrong with it.
-
-    Returns:
-        Exit code: 0 if it can be used, 2 if a case cannot.
-    """
-    from rich.console import Console
-
-    from ..data.checking.check import check_path, format_check
-
-    result = check_path(Path(settings.data), settings.reader, decode=not settings.header_only)
-    Console().print(format_check(result, Path(settings.data)))
-    return 2 if result.errors else 0
-
-
-def anatomy(settings: config.Anatomy) -> Path:
-    """Write a procedural data set; files that are already there are kept.
-
-    Returns:
-        Its folder.
-    """
-    from ..phantoms import write_dataset
-    from ..train.progress import ProgressLine
-
-    sweep(Path(settings.out))
-    write_dataset(
-        settings.kind,
-        Path(settings.out),
-        count=settings.count,
-        labelled=settings.labelled,
-        seed=settings.seed,
-        size=settings.size,
-        start_index=settings.start,
-        progress=ProgressLine("drawing"),
-    )
-    return Path(settings.out)
 
 
 def evaluate(settings: config.Evaluate) -> Path:
@@ -152,28 +114,6 @@ def _matching(settings: config.Evaluate, truth: Dataset) -> Matching | None:
             problem = "does not say what its classes are called"
             raise InputError(where, problem, f"Say so with --{side}-classes")
     return None
-
-
-def report(settings: config.Report) -> Path:
-    """Write the report of a run, an evaluation or a study again."""
-    from ..reports.run import write_evaluation_report, write_run_report
-    from ..reports.study import write_study_report
-
-    folder = Path(settings.run)
-    sweep(folder)
-    if (folder / "study.yaml").is_file():
-        return write_study_report(folder)
-    if (folder / "cases.csv").is_file():
-        return write_evaluation_report(folder)
-    return write_run_report(folder)
-
-
-def info(settings: config.Info) -> None:
-    """Print in one screen what a run, a folder of weights or a plan is, without loading the network."""
-    from ..reports.information import describe
-
-    for name, value in describe(Path(settings.run)):
-        print(f"{name:<11} {value}")
 
 
 def _mask_of(masks: Path, name: str) -> Path | None:
