@@ -274,9 +274,7 @@ def _picture(image: Array) -> Array:
     return picture
 
 
-def _doubts_about_copies(
-    trained: ImageSet, fake: ImageSet, held_out: ImageSet | None
-) -> list[str]:
+def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet | None) -> list[str]:
     warnings = []
     run = _generator_of(fake.dataset)
     if run is not None and not _trained_on(trained, fake):
