@@ -12,12 +12,10 @@ import pandas as pd
 from ..config import Classify
 from ..config.values import to_dict
 from ..data.class_batches import ClassBatches, Item
-from ..data.dataset import Dataset
 from ..data.plan import Plan
-from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.provenance import descends
-from ..data.splits import Splits, load_splits, write_splits
+from ..data.splits import write_splits
 from ..errors import InputError
 from ..nets.classifier import new_classifier
 from ..nets.registry import save_network
@@ -25,6 +23,7 @@ from ..objectives.classification import Classification, class_probabilities
 from ..reports.run import write_run_report
 from ..system.files import write_atomic
 from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
+from ..train.classes import class_names, class_splits, classified_films
 from ..train.device import local_fabric
 from ..train.loop import train
 from ..train.run import Run, start_run
@@ -48,7 +47,7 @@ def classify(settings: Classify) -> Run:
     with start_run(
         settings.out, "classify", to_dict(settings), settings.machine, to_dict(type(settings)())
     ) as run:
-        dataset = read_classes(settings)
+        dataset = classified_films(settings)
         classes = class_names(dataset)
         splits = class_splits(dataset, settings)
         write_splits(run.folder / "splits.json", splits)
@@ -94,53 +93,6 @@ def classify(settings: Classify) -> Run:
         save_network(trained.average, run.model)  # last: it marks the run as finished
         write_run_report(run.folder)
     return run
-
-
-def read_classes(settings: Classify) -> Dataset:
-    """The films of which the class is told.
-
-    Raises:
-        InputError: None is.
-    """
-    dataset = read_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
-    if not len(dataset):
-        raise InputError(
-            settings.data,
-            "tells the class of no film",
-            "Give class folders, or a table with a column class",
-        )
-    return dataset
-
-
-def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """The classes, sorted.
-
-    Raises:
-        InputError: There is but one.
-    """
-    classes = tuple(sorted({case.target for case in dataset if case.target}))
-    if len(classes) < 2:
-        raise InputError(
-            dataset.root, f"has the single class {classes[0]}", "Give two classes or more"
-        )
-    return classes
-
-
-def class_splits(dataset: Dataset, settings: Classify) -> Splits:
-    """How the films are parted, by patient.
-
-    Raises:
-        InputError: Too few patients, or a class is missing from the test.
-    """
-    cache = cache_folder(settings.reader.cache)
-    splits = load_splits(dataset, settings.split, cache, settings.draw)
-    test = set(splits.test)
-    tested = {case.target for case in dataset if case.name in test}
-    for name in class_names(dataset):
-        if name not in tested:
-            problem = f"has no test film of the class {name}"
-            raise InputError(dataset.root, problem, "Raise --split.test, or change --split.seed")
-    return splits
 
 
 # ------------------------------------------------------------------------------------------------ internal
