@@ -14,7 +14,7 @@ import numpy as np
 from ..config import Probe
 from ..config.values import to_dict
 from ..errors import InputError
-from ..evaluation.size_groups import class_sizes, size_groups
+from ..evaluation.tables import class_sizes, size_groups
 from ..inference.members import Overrides
 from ..inference.scoring import score_cases, score_validation
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
