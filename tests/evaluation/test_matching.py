@@ -11,7 +11,7 @@ import pytest
 from layout_files import SHARED, volume, write_json
 
 import radiffuse
-from radiffuse.data.organs import classes_of_set
+from radiffuse.data.class_names import classes_of_set
 from radiffuse.data.scan import Array, Scan
 from radiffuse.errors import InputError
 from radiffuse.evaluation.folders import evaluate_cases

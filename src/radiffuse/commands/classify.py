@@ -12,12 +12,10 @@ from torch import nn
 
 from ..config import Classify
 from ..data.class_batches import ClassBatches, Item
-from ..data.dataset import Dataset
 from ..data.plan import Plan
-from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.provenance import descends
-from ..data.splits import Splits, load_splits, write_splits
+from ..data.splits import write_splits
 from ..data.streams import Stream
 from ..errors import InputError
 from ..nets.classifier import new_classifier
@@ -27,6 +25,7 @@ from ..reports.run import write_run_report
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
+from ..train.classes import class_names, class_splits, classified_films
 from ..train.device import local_fabric
 from ..train.loop import Trained
 from ..train.run import Run
@@ -49,7 +48,7 @@ def classify(settings: Classify) -> Run:
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
 
     def prepare(run: Run) -> Act:
-        dataset = read_classes(settings)
+        dataset = classified_films(settings)
         classes = class_names(dataset)
         splits = class_splits(dataset, settings)
         write_splits(run.folder / "splits.json", splits)
@@ -101,53 +100,6 @@ def predictions(
     )
     table[list(classes)] = class_probabilities(network, items, device)
     return table
-
-
-def read_classes(settings: Classify) -> Dataset:
-    """The films of which the class is told.
-
-    Raises:
-        InputError: None is.
-    """
-    dataset = read_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
-    if not len(dataset):
-        raise InputError(
-            settings.data,
-            "tells the class of no film",
-            "Give class folders, or a table with a column class",
-        )
-    return dataset
-
-
-def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """The classes, sorted.
-
-    Raises:
-        InputError: There is but one.
-    """
-    classes = tuple(sorted({case.target for case in dataset if case.target}))
-    if len(classes) < 2:
-        raise InputError(
-            dataset.root, f"has the single class {classes[0]}", "Give two classes or more"
-        )
-    return classes
-
-
-def class_splits(dataset: Dataset, settings: Classify) -> Splits:
-    """How the films are parted, by patient.
-
-    Raises:
-        InputError: Too few patients, or a class is missing from the test.
-    """
-    cache = cache_folder(settings.reader.cache)
-    splits = load_splits(dataset, settings.split, cache, settings.draw)
-    test = set(splits.test)
-    tested = {case.target for case in dataset if case.name in test}
-    for name in class_names(dataset):
-        if name not in tested:
-            problem = f"has no test film of the class {name}"
-            raise InputError(dataset.root, problem, "Raise --split.test, or change --split.seed")
-    return splits
 
 
 # ------------------------------------------------------------------------------------------------ internal

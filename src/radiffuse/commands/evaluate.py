@@ -90,7 +90,7 @@ def evaluate(settings: config.Evaluate) -> Path:
 
 def _matching(settings: config.Evaluate, truth: Dataset) -> Matching | None:
     """How the classes of masks and truth belong together by name; None where they are compared by value."""
-    from ..data.organs import numbered, read_classes
+    from ..data.class_names import numbered, read_classes
     from ..evaluation.matching import match
 
     masks = Path(settings.masks) / "classes.json"

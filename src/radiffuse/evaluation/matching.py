@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import IGNORE
+from ..data.class_names import name_key, organ
 from ..data.issues import some
-from ..data.organs import name_key, organ
 from ..data.scan import Array, Scan
 from ..errors import InputError
 

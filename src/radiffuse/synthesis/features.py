@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..data.arrays import allocate, checksum, open_array
-from ..data.batches import Batch
+from ..data.batches import Batch, BatchSource
 from ..data.prepare import Progress
 from ..data.prepared import Prepared, logged_rows
 from ..data.scan import Array
@@ -79,21 +79,9 @@ class LatentBatch(Batch):
 
     embeddings: Tensor
 
-    def part(self, start: int, stop: int) -> LatentBatch:
-        """The latents from ``start`` to ``stop``."""
-        rows = slice(start, stop)
-        return LatentBatch(self.images[rows], None, self.cases[rows], self.embeddings[rows])
 
-    def to(self, device: torch.device) -> LatentBatch:
-        """The batch on another device."""
-        images, embeddings = (
-            t.to(device, non_blocking=True) for t in (self.images, self.embeddings)
-        )
-        return LatentBatch(images, None, self.cases, embeddings)
-
-
-class LatentBatches:
-    """Batches of latents with their embeddings by step; each epoch visits every film once.
+class LatentBatches(BatchSource[int, LatentBatch]):
+    """Batches of latents with their embeddings.
 
     Args:
         latents: ``(N, 2 c, h, w)``.
@@ -114,29 +102,21 @@ class LatentBatches:
         seed: int,
         indices: Sequence[int],
     ) -> None:
+        super().__init__(indices, batch_size=batch_size, seed=seed)
         self.latents, self.embeddings = latents, embeddings
         self.names = tuple(names)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.indices = np.asarray(indices)
-        self._order = lru_cache(maxsize=4)(self._shuffle)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
-        """The batch of a step; with several ranks, the rank's share of it."""
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        rows = []
-        for position in range(first, first + share):
-            epoch, place = divmod(position, len(self.indices))
-            rows.append(int(self.indices[self._order(epoch)[place]]))
+    def sample(self, index: int, rng: np.random.Generator) -> int:
+        """The row itself; nothing of it is random."""
+        return index
+
+    def collate(self, samples: Sequence[int]) -> LatentBatch:
+        """The rows of both arrays."""
         latents, embeddings = (
-            torch.from_numpy(np.stack([np.asarray(a[r], np.float32) for r in rows]))
+            torch.from_numpy(np.stack([np.asarray(a[row], np.float32) for row in samples]))
             for a in (self.latents, self.embeddings)
         )
-        return LatentBatch(latents, None, tuple(self.names[r] for r in rows), embeddings)
-
-    def _shuffle(self, epoch: int) -> Array:
-        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))
+        return LatentBatch(latents, None, tuple(self.names[row] for row in samples), embeddings)
 
 
 # ------------------------------------------------------------------------------------------------ internal

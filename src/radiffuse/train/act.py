@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..config import Machine, Training
 from .loop import Trained, train
 from .run import Run, start_run
-from .task import BatchSource, Task
+from .task import BatchesByStep, Task
 
 
 class TrainingSettings(Protocol):
@@ -40,7 +40,7 @@ class Act:
     """
 
     task: Task
-    batches: BatchSource
+    batches: BatchesByStep
     finish: Callable[[Trained], None]
 
 

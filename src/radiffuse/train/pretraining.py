@@ -20,7 +20,7 @@ from ..nets.unet import UNet
 from .cases import VALIDATION_IMAGES
 from .run import Run
 from .start import load_start
-from .task import BatchSource, Task
+from .task import BatchesByStep, Task
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Objective(ABC):
             InputError: ``--from`` does not fit.
         """
 
-    def batches(self, pool: Pool) -> BatchSource:
+    def batches(self, pool: Pool) -> BatchesByStep:
         """What it is learned from."""
         training = self.settings.training
         return Batches(

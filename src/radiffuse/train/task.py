@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data.batches import Batch
 from .random import StepRandom
 
-BatchSource = Callable[[int, int, int], Batch]
+BatchesByStep = Callable[[int, int, int], Batch]
 """``batches(step, rank, world)``: the rank's part of the batch of a step; a pure function."""
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import IGNORE
-from ..errors import InputError
-from .documents import read_json
-from .scan import Array
+from ...config import IGNORE
+from ...errors import InputError
+from ..documents import read_json
+from ..scan import Array
 
 
 @dataclass(frozen=True)
