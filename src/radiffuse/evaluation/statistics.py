@@ -242,6 +242,22 @@ def verdict(low: float, high: float, p_value: float, *, alpha: float = 0.05) -> 
     return "not decided"
 
 
+def group_weights(
+    groups: Sequence[Hashable] | None, size: int, draws: int, generator: np.random.Generator
+) -> Floats:
+    """How often each value stands in each bootstrap sample of whole patients, ``(draws, size)``.
+
+    Args:
+        groups: ``(size,)``, patient of each value; None: each its own.
+        size: Number of values.
+        draws: Bootstrap samples.
+        generator: Source of the resampling.
+    """
+    codes = _codes(groups, size, one=False)
+    weights: Floats = _weights(int(codes.max(initial=-1)) + 1, draws, generator)[:, codes]
+    return weights
+
+
 def _pigeonhole(sums: Floats, counts: Floats, draws: int, generator: np.random.Generator) -> Floats:
     """Bootstrap means of a table of cells; NaN where a resample met only empty cells.
 
