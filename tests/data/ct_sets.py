@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from layout_files import write_json
 
-from radiffuse.data.organs import classes_of_set
+from radiffuse.data.class_names import classes_of_set
 from radiffuse.data.scan import Array
 
 SHAPE = (20, 18, 16)

@@ -7,8 +7,8 @@ import pytest
 from layout_files import coco, film, write_json
 
 from radiffuse.data.cases import read_case_image, read_case_label
-from radiffuse.data.coco import decode_counts, fill_polygon, rasterize_coco
 from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.data.readers.coco import decode_counts, fill_polygon, rasterize_coco
 from radiffuse.errors import InputError
 
 

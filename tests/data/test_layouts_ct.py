@@ -11,8 +11,8 @@ from ct_sets import PLACES, SETS, SHAPE, body, btcv, flare22, save, totalsegment
 from radiffuse.config import Data, Split
 from radiffuse.data.cases import read_case_label
 from radiffuse.data.checking.check import check_path
+from radiffuse.data.class_names import classes_of_set
 from radiffuse.data.layouts import open_dataset, survey
-from radiffuse.data.organs import classes_of_set
 from radiffuse.data.splits import load_splits
 from radiffuse.errors import InputError
 

@@ -4,8 +4,8 @@ import pytest
 from layout_files import film, film_label, pairs
 
 from radiffuse.config import Data
-from radiffuse.data.groups import known_patient
 from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.data.layouts.patients import known_patient
 from radiffuse.errors import InputError
 
 

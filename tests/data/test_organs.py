@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from layout_files import SHARED, write_json
 
-from radiffuse.data.organs import (
+from radiffuse.data.class_names import (
     classes_of_set,
     known_sets,
     name_key,

@@ -152,8 +152,7 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
 ) -> None:
     import radiffuse
     from radiffuse.config import Machine
-    from radiffuse.synthesis.embedder import features_of, network_of_run
-    from radiffuse.train.start import find_pretrained
+    from radiffuse.synthesis.feature_network import open_images, open_network
 
     machine = {"accelerator": "cpu", "precision": "32-true"}
     run = radiffuse.finetune(
@@ -179,14 +178,15 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
     assert all((near / name).read_bytes() == (far / name).read_bytes() for name in names)
 
     dataset = open_dataset(unlabelled, Data())
-    network = network_of_run(find_pretrained(str(pretrained)), "pretrained")
+    network = open_network(str(pretrained), dataset)
     rows = [
-        features_of(
+        open_images(
             network,
             dataset,
             Data(cache=str(tmp_path / f"cache-{scheduler is None}")),
             Machine(accelerator="cpu", precision="32-true", scheduler=scheduler),
-        )[1]
+            1,
+        ).features
         for scheduler in (None, cluster)
     ]
     np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5, atol=1e-6)

@@ -68,8 +68,9 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
     assert any(not torch.equal(a[name], b[name]) for name in a)
     assert yaml.safe_load((out / "study.yaml").read_text())["draws"] == 2
 
-    import radiffuse.studies.runs as training
     import radiffuse.studies.sources as sources
+
+    import radiffuse.studies.runs as training
     import radiffuse.studies.study as scoring
 
     before = (out / "results.csv").read_bytes()

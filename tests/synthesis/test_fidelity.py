@@ -1,155 +1,157 @@
-"""The measurement of synthetic images, end to end on procedural films."""
+"""Measures of generated images, against closed forms."""
 
 from __future__ import annotations
 
-import csv
-import shutil
-from pathlib import Path
-
+import numpy as np
 import pytest
 
-import radiffuse
-from conftest import SIZE, line_of
-from radiffuse.phantoms import write_dataset
-
-CPU = {"accelerator": "cpu", "precision": "32-true"}
+from radiffuse.synthesis import fidelity as generation
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("real")
-    write_dataset("bitewing", out, count=24, labelled=False, seed=3, size=SIZE)
-    return out
+def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d))
 
 
-@pytest.fixture(scope="module")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Other films of the same kind under two strategies, the first drawn from cases of ``real``."""
-    out = tmp_path_factory.mktemp("fake")
-    write_dataset("bitewing", out, count=20, labelled=False, seed=4, size=SIZE)
-    files = sorted(out.rglob("*.png"))
-    with (out / "provenance.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "strategy", "parents"])
-        for i, path in enumerate(files):
-            writer.writerow([path.relative_to(out), ("variation", "manifold")[i % 2], ""])
-    return out
+def whitened(n: int, d: int, seed: int = 0) -> np.ndarray:
+    """A sample whose mean is exactly 0 and whose covariance is exactly the identity."""
+    x = normal(n, d, seed)
+    x -= x.mean(0)
+    return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T
 
 
-def with_parents(fake: Path, names: list[str], out: Path) -> Path:
-    shutil.copytree(fake, out)
-    rows = list(csv.DictReader((fake / "provenance.csv").open()))
-    with (out / "provenance.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(row | {"parents": "+".join(names)} for row in rows)
-    return out
+@pytest.mark.parametrize("n", [5, 300])
+def test_frechet_of_a_set_with_itself_is_zero(n: int) -> None:
+    x = normal(n, 8)
+    assert generation.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
-def test_it_measures_all_and_by_strategy_and_names_the_network(
-    real: Path, fake: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    rows = radiffuse.fidelity(
-        real=str(real), fake=str(fake), encoder=str(pretrained), out=str(out), draws=20, machine=CPU
-    )
-    assert {row["part"] for row in rows} == {"all", "variation", "manifold"}
-    whole = {row["measure"]: row for row in rows if row["part"] == "all"}
-    assert set(whole) == {"frechet", "kernel", "precision", "recall", "density", "coverage"}
-    for row in whole.values():
-        assert (row["real"], row["synthetic"], row["floor_size"]) == (24, 20, 12)
-        assert "bottleneck" in row["network"]
-        assert str(pretrained) in row["network"]
-    page = (out / "report.html").read_text()
-    assert "Fréchet distance" in page
-    assert "are few for" in page
-    assert len(list(csv.DictReader((out / "fidelity.csv").open()))) == 18
-    assert "warning: " in capsys.readouterr().err
+def test_frechet_between_shifted_unit_gaussians_is_the_squared_shift() -> None:
+    shift = np.array([1.0, -2.0, 0.5, 0.0])
+    a, b = whitened(200, 4), whitened(150, 4, seed=1) + shift
+    assert generation.frechet_distance(a, b) == pytest.approx((shift**2).sum(), rel=1e-9)
 
 
-def test_other_images_are_farther_than_images_of_the_same_kind(
-    real: Path, fake: Path, tmp_path: Path
-) -> None:
-    """With the shipped weights, which is the default."""
-    chest = tmp_path / "chest"
-    write_dataset("chest", chest, count=20, labelled=False, seed=5, size=SIZE)
-
-    def distance(folder: Path) -> float:
-        rows = radiffuse.fidelity(real=str(real), fake=str(folder), draws=5, machine=CPU)
-        return float(next(row["value"] for row in rows if row["measure"] == "kernel"))
-
-    near, far = distance(fake), distance(chest)
-    assert far > 5 * abs(near)
+def test_frechet_between_scaled_gaussians() -> None:
+    """For N(0, I) and N(0, s^2 I) it is d (1 - s)^2."""
+    distance = generation.frechet_distance(whitened(99, 6), 3 * whitened(80, 6, seed=2))
+    assert distance == pytest.approx(6 * (1 - 3) ** 2, rel=1e-9)
 
 
-def test_a_set_against_itself_is_pointed_out(
-    real: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copies = tmp_path / "copies"
-    copies.mkdir()
-    for i, path in enumerate(sorted(real.rglob("*.png"))):
-        shutil.copy(path, copies / f"other-name-{i}.png")
-    rows = radiffuse.fidelity(
-        real=str(real), fake=str(copies), encoder=str(pretrained), draws=5, machine=CPU
-    )
-    assert rows[0]["value"] == pytest.approx(0, abs=1e-6)
-    assert "24 of 24 images" in capsys.readouterr().err
+def test_frechet_agrees_with_the_matrix_root_for_correlated_features() -> None:
+    from scipy.linalg import sqrtm
+
+    a, b = normal(60, 5) @ normal(5, 5, 3), normal(70, 5, 4) @ normal(5, 5, 5) + 0.3
+    ca, cb = np.cov(a.T), np.cov(b.T)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
+    assert generation.frechet_distance(a, b) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_images_drawn_from_the_real_ones_are_pointed_out(
-    real: Path, fake: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from radiffuse.data.layouts import open_dataset
+def test_kernel_distance_equals_the_double_sum() -> None:
+    a, b = normal(4, 3), normal(5, 3, 1)
 
-    parent = open_dataset(real).cases[0].name
-    children = with_parents(fake, [parent], tmp_path / "children")
-    settings = {"encoder": str(pretrained), "draws": 5, "machine": CPU}
-    radiffuse.fidelity(real=str(real), fake=str(children), **settings)
-    assert "20 of 20 synthetic images were drawn" in capsys.readouterr().err
-    radiffuse.fidelity(real=str(real), fake=str(fake), **settings)
-    assert "were drawn" not in capsys.readouterr().err
+    def k(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / 3 + 1) ** 3)
 
-
-def test_a_generator_that_learned_from_the_real_ones_is_pointed_out(
-    classes: Path,
-    synthesizer: Path,
-    pretrained: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    out = tmp_path / "drawn"
-    radiffuse.generate(
-        run=str(synthesizer), out=str(out), strategy=("manifold",), count=8, steps=2, machine=CPU
-    )
-    radiffuse.fidelity(
-        real=str(classes), fake=str(out), encoder=str(pretrained), draws=5, machine=CPU
-    )
-    error = capsys.readouterr().err
-    assert "the generator learned from" in error
-    assert "of the 16 real images" in error
+    within = [
+        np.mean([k(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j])
+        for s in (a, b)
+    ]
+    expected = sum(within) - 2 * np.mean([k(x, y) for x in a for y in b])
+    assert generation.kernel_distance(a, b) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_dino_of_transformers_is_a_feature_network(
-    classes: Path, synthesizer: Path, fake: Path
-) -> None:
-    rows = radiffuse.fidelity(
-        real=str(classes),
-        fake=str(fake),
-        encoder=str(synthesizer / "model" / "encoder"),
-        draws=5,
-        machine=CPU,
-    )
-    assert "DINO, global token; 64 features at 32 x 32" in rows[0]["network"]
+def test_kernel_distance_of_one_distribution_is_zero_on_average() -> None:
+    values = [
+        generation.kernel_distance(normal(30, 4, s), normal(30, 4, 1000 + s)) for s in range(200)
+    ]
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(200)
+    assert min(values) < 0
 
 
-def test_bad_input(
-    real: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    few = tmp_path / "few"
-    few.mkdir()
-    for path in sorted(real.rglob("*.png"))[:5]:
-        shutil.copy(path, few / path.name)
-    cpu = ["--accelerator", "cpu"]
-    assert "holds 5 usable images" in line_of(["fidelity", str(few), str(real), *cpu], capsys)
-    line = line_of(["fidelity", str(real), str(few), "--encoder", "./nowhere", *cpu], capsys)
-    assert "./nowhere" in line
+def test_identical_sets_have_full_precision_recall_and_coverage() -> None:
+    x = normal(40, 3)
+    found = generation.measure(x, x)
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+
+
+def test_sets_far_apart_have_none() -> None:
+    found = generation.measure(normal(40, 3), normal(40, 3, 1) + 100)
+    assert found["precision"] == found["recall"] == found["coverage"] == found["density"] == 0
+
+
+def test_a_collapsed_generator_is_precise_and_recalls_nothing() -> None:
+    real = normal(200, 2)
+    fake = np.zeros((50, 2)) + 1e-3 * normal(50, 2, 1)
+    found = generation.measure(real, fake)
+    assert found["precision"] == 1
+    assert found["recall"] < 0.05
+    assert found["coverage"] < 0.2
+
+
+def test_radii_are_distances_to_the_kth_other_point() -> None:
+    x = np.array([[0.0], [1.0], [3.0], [7.0]])
+    assert generation.neighbor_radii(x, 1).tolist() == [1, 1, 2, 4]
+    assert generation.neighbor_radii(x, 2).tolist() == [3, 2, 3, 6]
+    with pytest.raises(ValueError, match="need more than 4"):
+        generation.neighbor_radii(x, 4)
+
+
+def test_density_counts_balls_and_coverage_counts_hits() -> None:
+    real = np.array([[0.0], [1.0], [3.0]])  # radii of k = 1: 1, 1, 2
+    fake = np.array([[0.5], [2.0], [9.0]])
+    assert generation.density_of(fake, real, 1).tolist() == [2, 2, 0]
+    assert generation.covered(fake, real, 1).tolist() == [True, True, True]
+    assert generation.covered(fake[2:], real, 1).tolist() == [False, False, False]
+
+
+def test_frechet_interval_covers_the_truth_in_most_samples() -> None:
+    """For N(0, I) and N(m, I) the truth is |m|^2; the basic interval takes the bias of resampling away."""
+    shift = np.array([1.0, 0.0, 0.0])
+    hits = 0
+    for seed in range(40):
+        found = generation.measure_with_intervals(
+            normal(80, 3, seed), normal(80, 3, 500 + seed) + shift, draws=100
+        )["frechet"]
+        hits += found.low <= 1 <= found.high
+    assert hits >= 34
+
+
+def test_kernel_interval_of_one_distribution_holds_zero_and_copies_do_not_move_it() -> None:
+    found = generation.measure_with_intervals(normal(60, 4), normal(60, 4, 1), draws=200)["kernel"]
+    assert found.low < 0 < found.high
+
+
+def test_intervals_by_patient_are_wider_where_images_of_a_patient_agree() -> None:
+    patients = np.repeat(np.arange(12), 8)
+    real = normal(12, 4)[patients] + 0.05 * normal(96, 4, 1)
+    fake = normal(96, 4, 2)
+    alone = generation.measure_with_intervals(real, fake)["recall"]
+    grouped = generation.measure_with_intervals(real, fake, real_groups=patients.tolist())["recall"]
+    assert grouped.high - grouped.low > alone.high - alone.low
+
+
+def test_halves_share_no_patient_and_have_one_size() -> None:
+    groups = ["a"] * 7 + ["b"] * 2 + ["c", "d", "e"]
+    for half in generation.split_halves(groups, 6):
+        assert len(half.first) == len(half.second) > 0
+        assert not {groups[i] for i in half.first} & {groups[i] for i in half.second}
+    with pytest.raises(ValueError, match="two patients"):
+        generation.split_halves(["a", "a"], 1)
+
+
+def test_the_floor_compares_at_one_size() -> None:
+    real, fake = normal(80, 3), normal(30, 3, 1) + 2
+    floor = generation.real_floor(real, fake, list(range(80)), partings=3)
+    assert floor.size == 30
+    assert (floor.real["frechet"] < floor.fake["frechet"]).all()
+    assert (floor.real["precision"] > floor.fake["precision"]).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "width", "words"),
+    [(500, 100, ""), (499, 100, "few"), (90, 100, "singular")],
+)
+def test_few_images_are_pointed_out(images: int, width: int, words: str) -> None:
+    warning = generation.few_images(images, width)
+    assert words in warning
+    assert bool(words) == bool(warning)

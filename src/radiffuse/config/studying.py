@@ -1,8 +1,9 @@
-"""Settings of studies of label efficiency."""
+"""Settings of the study of label efficiency."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
@@ -25,14 +26,15 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, instead of pre-training here."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of scratch, finetune, pixel, ddep, generated; dynunet: MONAI's; nnunet: nnU-Net 2 with all that it decides by
-    itself; synthetic-unlabelled: pre-trained on ``--synthetic`` as well; synthetic-labelled: fine-tuned also on those,
-    as the fine-tuned network of the draw labels them; diffusion, guided, restorative, contrastive: ways of
-    pre-training, put to use as ``probe`` says; the strategies of mask diffusion, from scratch or, as in
-    recycle+pretrained, from the pre-trained run; ensemble."""
-    probe: tuple[str, ...] = ()
-    """How ways of pre-training are put to use: linear or nonlinear probing, or finetune, which is done where none is
-    given. Several add methods named guided@linear."""
+    """Any of scratch, finetune, pixel, ddep; dynunet: MONAI's; nnunet: nnU-Net 2 with all that it decides by itself;
+    pseudo-labels: trained on images that the denoiser draws and the fine-tuned network of the draw labels;
+    synthetic-unlabelled: pre-trained on ``--synthetic`` as well; synthetic-labelled: fine-tuned also on those, as the
+    fine-tuned network of the draw labels them; diffusion, guided, restorative, contrastive: ways of pre-training, used
+    as ``transfer`` says; the strategies of mask diffusion, from scratch or, as in recycle+pretrained, from the
+    pre-trained run; ensemble."""
+    transfer: tuple[Literal["linear", "nonlinear", "finetune"], ...] = ()
+    """How ways of pre-training are used: linear or nonlinear probing, or finetune, which is done where none is given.
+    Several add methods named guided@linear."""
     labels: tuple[PositiveInt, ...] = (1, 2, 5, 10)
     """Label budgets."""
     draws: PositiveInt = 3
@@ -41,16 +43,16 @@ class Study:
     """The method that the others are compared with."""
     timesteps: tuple[NonNegativeInt, ...] = (0,)
     """Fixed timesteps to try with finetune; more than one adds methods named finetune@t=100."""
-    weights: tuple[str, ...] = ("average",)
+    weights: tuple[Literal["average", "raw"], ...] = ("average",)
     """Pre-trained weights to try: average, raw, or both."""
     pools: tuple[PositiveInt, ...] = ()
     """Numbers of unlabelled images, beside all of them, to pre-train on; adds methods named finetune@n=500."""
-    samplers: tuple[str, ...] = ("ddpm",)
+    samplers: tuple[Literal["ddpm", "ddim"], ...] = ("ddpm",)
     """Reverse processes to try with mask diffusion; more than one adds methods named recycle@ddim."""
     ensemble: tuple[str, ...] = ("none", "recycle")
     """Methods whose probabilities the method ``ensemble`` averages."""
-    generated: PositiveInt = 200
-    """Images that the method ``generated`` draws and labels for each budget and draw; 10 % are dropped."""
+    pseudo_labels: PositiveInt = 200
+    """Images that the method pseudo-labels draws and labels for each budget and draw; 10 % are dropped."""
     pretrain: Pretrain = Pretrain()
     """Settings of the pre-training; its data and out are set by the study."""
     regressor: Pretrain = PRETRAIN["coordinates"]
@@ -66,5 +68,5 @@ class Study:
     """nnU-Net, for the method nnunet."""
     tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
-    parts: tuple[str, ...] = ("test",)
+    parts: tuple[Literal["test", "validation"], ...] = ("test",)
     """Which cases to score: test, or validation while tuning."""

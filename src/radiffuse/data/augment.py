@@ -5,6 +5,7 @@ What is drawn depends only on the generator, which is seeded from (seed, step, p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +77,7 @@ def draw(settings: Augmentation, dims: int, rng: np.random.Generator) -> Change:
 
 
 def apply(
-    changes: list[Change], images: Tensor, labels: Tensor | None
+    changes: Sequence[Change], images: Tensor, labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Apply one change to each image of a batch, and its geometric part to the label.
 
@@ -112,7 +113,7 @@ def _intensity(change: Change, image: Tensor) -> Tensor:
     return image.clamp(-1, 1)
 
 
-def _grid(changes: list[Change], images: Tensor) -> Tensor:
+def _grid(changes: Sequence[Change], images: Tensor) -> Tensor:
     dims = images.ndim - 2
     extent = np.asarray(images.shape[2:], float)
     rows = []

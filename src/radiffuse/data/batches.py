@@ -5,9 +5,11 @@ So a run that is stopped anywhere goes on bit for bit, and any batch can be look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
-from .augment import apply, draw
+from .augment import Change, apply, draw
 from .prepared import Prepared
 from .scan import Array
 
@@ -23,9 +25,9 @@ FOREGROUND_SHARE = 0.5
 """3D: how often a patch is centered on a labelled voxel [related: vox2vec]."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Batch:
-    """What one training step sees.
+    """What one training step sees. Every tensor and tuple of it has one entry per image, subclasses' too.
 
     Attributes:
         images: float32 ``(B, C, *S)`` in [-1, 1].
@@ -40,21 +42,78 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, start: int, stop: int) -> Batch:
+    def part(self, start: int, stop: int) -> Self:
         """The images from ``start`` to ``stop``."""
-        labels = None if self.labels is None else self.labels[start:stop]
-        return Batch(self.images[start:stop], labels, self.cases[start:stop])
+        return self._each(lambda v: v[start:stop] if isinstance(v, Tensor | tuple) else v)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The batch on another device."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.images.to(device, non_blocking=True), labels, self.cases)
+        return self._each(lambda v: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v)
+
+    def _each(self, function: Callable[[Any], Any]) -> Self:
+        values = {f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return dataclasses.replace(self, **values)
 
 
-class Batches:
-    """Training batches by step.
+Sample = TypeVar("Sample")
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
-    Each epoch visits every case once, in an order of its own; a batch may span two epochs.
+
+class BatchSource(ABC, Generic[Sample, SomeBatch]):
+    """Batches by step. Each epoch visits every case once, in an order of its own; a batch may span two epochs.
+
+    A subclass says what one sample is, and how samples become a batch.
+
+    Args:
+        indices: Which cases to use.
+        batch_size: Samples per step over all ranks.
+        seed: Seed of the order and of all that is random in a sample.
+    """
+
+    streams: ClassVar[tuple[int, int]] = (0, 1)
+    """Numbers of the random streams of the order and of the samples."""
+
+    def __init__(self, indices: Sequence[int], *, batch_size: int, seed: int) -> None:
+        if not len(indices):
+            raise ValueError("a batch needs at least one case")
+        self.indices = tuple(int(index) for index in indices)
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> SomeBatch:
+        """The batch of a step; with several ranks, the part of it that is the rank's."""
+        size = self.batch_size // world
+        first = step * self.batch_size + rank * size
+        return self.collate([self._sample_at(position) for position in range(first, first + size)])
+
+    @abstractmethod
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """One sample of a case.
+
+        Args:
+            index: The case.
+            rng: Where every draw comes from.
+        """
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Sample]) -> SomeBatch:
+        """Samples as a batch."""
+
+    def _sample_at(self, position: int) -> Sample:
+        epoch, place = divmod(position, len(self.indices))
+        order = _order(self.seed, self.streams[0], epoch, len(self.indices))
+        # Keyed by position, not by rank: two ranks see together what one rank would see.
+        rng = np.random.default_rng((self.seed, self.streams[1], position))
+        return self.sample(self.indices[order[place]], rng)
+
+
+@lru_cache(maxsize=16)
+def _order(seed: int, stream: int, epoch: int, count: int) -> Array:
+    return np.random.default_rng((seed, stream, epoch)).permutation(count)
+
+
+class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):
+    """Whole films, or patches of volumes, with their label maps where there are any.
 
     Args:
         prepared: The arrays.
@@ -73,13 +132,10 @@ class Batches:
         augmentation: Augmentation,
         indices: Sequence[int] | None = None,
     ) -> None:
+        chosen = range(len(prepared)) if indices is None else indices
+        super().__init__(chosen, batch_size=batch_size, seed=seed)
         self.prepared = prepared
-        self.batch_size = batch_size
-        self.seed = seed
         self.augmentation = augmentation
-        self.indices = tuple(range(len(prepared))) if indices is None else tuple(indices)
-        if not self.indices:
-            raise ValueError("a batch needs at least one case")
         dims = prepared.plan.spatial_dims
         if any(not 0 <= axis < dims for axis in augmentation.flip):
             raise InputError(
@@ -87,44 +143,33 @@ class Batches:
                 f"the images have the axes 0 to {dims - 1}",
                 "Leave the other axes out",
             )
-        self._order = lru_cache(maxsize=4)(self._shuffle)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of a step; with several ranks, the rank's share of it."""
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        return self._collect(range(first, first + share))
+    def sample(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None, Change, str]:
+        """Image ``(C, *S)``, label map ``(*S)`` or None, both unchanged, the change, and the name."""
+        image = self.prepared.image(index)
+        window = self._window(index, image.shape[1:], rng)
+        # numpy converts float16 number by number, torch in vectors.
+        part = torch.from_numpy(np.array(cut(image, window, -1.0))).float()
+        label = None
+        if self.prepared.labelled:
+            whole = self.prepared.label(index)[None]
+            label = torch.from_numpy(cut(whole, window, IGNORE)[0].astype(np.int64))
+        change = draw(self.augmentation, self.prepared.plan.spatial_dims, rng)
+        return part, label, change, self.prepared.cases[index].name
 
-    def _collect(self, positions: range) -> Batch:
-        images, labels, names, changes = [], [], [], []
-        dims = self.prepared.plan.spatial_dims
-        for position in positions:
-            epoch, place = divmod(position, len(self.indices))
-            index = self.indices[self._order(epoch)[place]]
-            # Keyed by position, not by rank: two ranks see together what one rank would see.
-            rng = np.random.default_rng((self.seed, 1, position))
-            image = self.prepared.image(index)
-            window = self._window(index, image.shape[1:], rng)
-            # numpy converts float16 number by number, torch in vectors.
-            part = np.array(cut(image, window, -1.0))
-            images.append(torch.from_numpy(part).float())
-            if self.prepared.labelled:
-                labels.append(
-                    cut(self.prepared.label(index)[None], window, IGNORE)[0].astype(np.int64)
-                )
-            changes.append(draw(self.augmentation, dims, rng))
-            names.append(self.prepared.cases[index].name)
-        label = torch.from_numpy(np.stack(labels)) if labels else None
-        augmented, label = apply(changes, torch.stack(images), label)
-        return Batch(augmented, label, tuple(names))
-
-    def _shuffle(self, epoch: int) -> Array:
-        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.indices))
+    def collate(self, samples: Sequence[tuple[Tensor, Tensor | None, Change, str]]) -> Batch:
+        """All images changed together."""
+        images, labels, changes, names = zip(*samples, strict=True)
+        label = torch.stack(labels) if self.prepared.labelled else None
+        changed, label = apply(changes, torch.stack(images), label)
+        return Batch(changed, label, names)
 
     def _window(
         self, index: int, shape: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, ...] | None:
-        """Where the patch starts, which may be before the volume; None for a whole film."""
+        """Where the patch starts, which may be before the volume, and its size; None for a whole film."""
         plan = self.prepared.plan
         if plan.spatial_dims == 2:
             return None

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..config import IGNORE
 from ..errors import InputError
-from .coco import rasterize_coco
 from .dataset import Case
 from .readers import inspect, read_label, read_scan
+from .readers.coco import rasterize_coco
 from .scan import Scan
 
 MILLIMETER_TOLERANCE = 1e-2

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..config import Augmentation
-from .augment import apply, draw
-from .batches import Batch
+from .augment import Change, apply, draw
+from .batches import Batch, BatchSource
 from .prepared import Prepared
-from .scan import Array
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,8 @@ class Item:
     target: int
 
 
-class ClassBatches:
-    """Batches by step, a pure function of (seed, step, rank); each epoch visits every film once.
-
-    ``Batch.labels`` are the classes, int64 ``(B,)``.
+class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
+    """Batches whose ``labels`` are the classes, int64 ``(B,)``.
 
     Args:
         items: The films.
@@ -46,30 +43,19 @@ class ClassBatches:
     def __init__(
         self, items: Sequence[Item], *, batch_size: int, seed: int, augmentation: Augmentation
     ) -> None:
-        if not items:
-            raise ValueError("a batch needs at least one film")
+        super().__init__(range(len(items)), batch_size=batch_size, seed=seed)
         self.items = tuple(items)
-        self.batch_size = batch_size
-        self.seed = seed
         self.augmentation = augmentation
-        self._order = lru_cache(maxsize=4)(self._shuffle)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of a step; with several ranks, the rank's share of it."""
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        images, targets, names, changes = [], [], [], []
-        for position in range(first, first + share):
-            epoch, place = divmod(position, len(self.items))
-            item = self.items[self._order(epoch)[place]]
-            images.append(np.asarray(item.prepared.image(item.row), np.float32))
-            targets.append(item.target)
-            names.append(item.prepared.cases[item.row].name)
-            # Keyed by position, not by rank: two ranks see together what one rank would see.
-            rng = np.random.default_rng((self.seed, 1, position))
-            changes.append(draw(self.augmentation, 2, rng))
-        films, _ = apply(changes, torch.from_numpy(np.stack(images)), None)
-        return Batch(films, torch.tensor(targets), tuple(names))
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, Item]:
+        """A film as it is, its change, and what it is."""
+        item = self.items[index]
+        film = torch.from_numpy(np.asarray(item.prepared.image(item.row), np.float32))
+        return film, draw(self.augmentation, 2, rng), item
 
-    def _shuffle(self, epoch: int) -> Array:
-        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.items))
+    def collate(self, samples: Sequence[tuple[Tensor, Change, Item]]) -> Batch:
+        """All films changed together."""
+        films, changes, items = zip(*samples, strict=True)
+        images, _ = apply(changes, torch.stack(films), None)
+        targets = torch.tensor([item.target for item in items])
+        return Batch(images, targets, tuple(i.prepared.cases[i.row].name for i in items))

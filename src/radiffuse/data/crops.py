@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,10 +12,9 @@ from torch import Tensor
 from ..config import Augmentation
 from ..errors import InputError
 from .augment import apply, draw
-from .batches import Batch, cut
+from .batches import Batch, BatchSource, cut
 from .plan import NOT_DARK, Plan
 from .prepared import Prepared
-from .scan import Array
 
 
 @dataclass(frozen=True)
@@ -33,21 +31,13 @@ class CropPairs(Batch):
     places: Tensor
     body: float = NOT_DARK
 
-    def part(self, start: int, stop: int) -> CropPairs:
-        """The pairs from ``start`` to ``stop``."""
-        rows = slice(start, stop)
-        images, others, places = self.images[rows], self.others[rows], self.places[rows]
-        return CropPairs(images, None, self.cases[rows], others, places, self.body)
 
-    def to(self, device: torch.device) -> CropPairs:
-        """The batch on another device."""
-        tensors = (t.to(device, non_blocking=True) for t in (self.images, self.others, self.places))
-        images, others, places = tensors
-        return CropPairs(images, None, self.cases, others, places, self.body)
+Pair = tuple[list[Tensor], tuple[tuple[int, ...], tuple[int, ...]], str]
+"""Both crops ``(C, *S)``, the first voxel of each, and the name of the case."""
 
 
-class CropPairBatches:
-    """Batches of crop pairs by step; a pure function, as ``Batches`` is.
+class CropPairBatches(BatchSource[Pair, CropPairs]):
+    """Batches of crop pairs.
 
     Args:
         prepared: The arrays.
@@ -62,6 +52,8 @@ class CropPairBatches:
         InputError: The augmentation moves voxels.
     """
 
+    streams = (7, 8)
+
     def __init__(
         self,
         prepared: Prepared,
@@ -73,8 +65,8 @@ class CropPairBatches:
         indices: Sequence[int],
         nearby: bool = False,
     ) -> None:
-        moving = ("flip", "rotate", "scale", "shear", "translate")
-        for name in moving:
+        super().__init__(indices, batch_size=batch_size, seed=seed)
+        for name in ("flip", "rotate", "scale", "shear", "translate"):
             if getattr(augmentation, name):
                 raise InputError(
                     f"--augmentation.{name} {getattr(augmentation, name)}",
@@ -83,42 +75,26 @@ class CropPairBatches:
                 )
         self.prepared = prepared
         self.size = tuple(size)
-        self.batch_size = batch_size
-        self.seed = seed
         self.augmentation = augmentation
-        self.indices = tuple(indices)
         self.nearby = nearby
-        self._order = lru_cache(maxsize=4)(self._shuffle)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> CropPairs:
-        """The batch of a step; with several ranks, the rank's share of it."""
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        crops: tuple[list[Tensor], list[Tensor]] = ([], [])
-        places, names = [], []
-        for position in range(first, first + share):
-            epoch, place = divmod(position, len(self.indices))
-            index = self.indices[self._order(epoch)[place]]
-            rng = np.random.default_rng((self.seed, 8, position))
-            image = self.prepared.image(index)
-            corners = self._corners(image.shape[1:], rng)
-            for side, corner in zip(crops, corners, strict=True):
-                crop = torch.from_numpy(cut(image, (*corner, *self.size), -1.0).astype(np.float32))
-                change = draw(self.augmentation, len(self.size), rng)
-                side.append(apply([change], crop[None], None)[0][0])
-            places.append(corners)
-            names.append(self.prepared.cases[index].name)
-        return CropPairs(
-            torch.stack(crops[0]),
-            None,
-            tuple(names),
-            torch.stack(crops[1]),
-            torch.tensor(places, dtype=torch.float32),
-            self.prepared.plan.body,
-        )
+    def sample(self, index: int, rng: np.random.Generator) -> Pair:
+        """Two crops of a scan, each with its own change."""
+        image = self.prepared.image(index)
+        corners = self._corners(image.shape[1:], rng)
+        crops = []
+        for corner in corners:
+            crop = torch.from_numpy(cut(image, (*corner, *self.size), -1.0).astype(np.float32))
+            change = draw(self.augmentation, len(self.size), rng)
+            crops.append(apply([change], crop[None], None)[0][0])
+        return crops, corners, self.prepared.cases[index].name
 
-    def _shuffle(self, epoch: int) -> Array:
-        return np.random.default_rng((self.seed, 7, epoch)).permutation(len(self.indices))
+    def collate(self, samples: Sequence[Pair]) -> CropPairs:
+        """First crops together, and second ones."""
+        crops, corners, names = zip(*samples, strict=True)
+        first, second = (torch.stack(side) for side in zip(*crops, strict=True))
+        places = torch.tensor(corners, dtype=torch.float32)
+        return CropPairs(first, None, names, second, places, self.prepared.plan.body)
 
     def _corners(
         self, shape: Sequence[int], rng: np.random.Generator

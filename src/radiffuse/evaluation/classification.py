@@ -12,8 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..synthesis.measures import group_weights
-from .statistics import Interval
+from .statistics import Interval, group_weights
 
 Floats = NDArray[np.float64]
 

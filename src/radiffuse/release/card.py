@@ -242,7 +242,7 @@ def _limits(run: Run, command: str) -> list[str]:
     if command in SEGMENTERS:
         rows.append("it labels every image, also one that shows none of its classes")
     if command in ("pretrain", "synthesize"):
-        rows.append("samples can resemble training images; see `radiffuse memorization`")
+        rows.append("samples can resemble training images; see `radiffuse judge`")
     if run.data.get("skipped"):
         rows.append(f"{len(run.data['skipped'])} cases could not be read and were left out")
     return rows

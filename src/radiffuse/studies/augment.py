@@ -13,30 +13,42 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+import numpy as np
 
-from ..commands.classify import class_names, class_splits, classify, read_classes
 from ..config import Augment, Classify, Generate
-from ..config.values import completed, to_dict
-from ..data.dataset import Case, Dataset
+from ..data.dataset import Dataset
 from ..data.splits import Splits
 from ..errors import InputError
 from ..evaluation.classification import CrossedBootstrap
 from ..evaluation.statistics import Interval
-from ..reports.augment import write_augment_report
-from ..system.files import locked, make_folder, read_yaml, write_atomic, write_json
+from ..system.files import write_atomic, write_json
+from ..train.classes import class_names, class_splits, classified_films
 from ..train.run import Run
+from .folder import gather, study_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REAL = "real"
 MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Acts:
+    """The commands that a study of augmentation runs.
+
+    Attributes:
+        classify: Trains and tests a classifier.
+        generate: Draws synthetic films into a folder.
+    """
+
+    classify: Callable[[Classify], Run]
+    generate: Callable[[Generate], Path]
 
 
 @dataclass(frozen=True)
@@ -59,17 +71,12 @@ class Arm:
         return f"real+{self.ratio:g}" if self.real else f"synthetic-{self.ratio:g}"
 
 
-def arms(settings: Augment) -> list[Arm]:
-    """Real alone, each ratio, and the highest ratio without real films."""
-    ratios = sorted({0.0, *settings.ratios})
-    return [*(Arm(ratio) for ratio in ratios), *([Arm(ratios[-1], False)] if ratios[-1] else [])]
-
-
-def augment(settings: Augment) -> Path:
+def run_augment(settings: Augment, acts: Acts) -> Path:
     """Train and test classifiers with and without synthetic films.
 
     Args:
         settings: See ``radiffuse.config.Augment``.
+        acts: The commands that train and draw.
 
     Returns:
         The study folder.
@@ -77,38 +84,42 @@ def augment(settings: Augment) -> Path:
     Raises:
         InputError: Data or settings that cannot be used; what was finished is kept.
     """
-    import pandas as pd
-
     if not settings.with_run:
         raise InputError("--with", "is missing", "Give synthetic films or a run of synthesize")
     if not settings.pools:
         raise InputError("--pools", "is empty", "Give one number of real films or more")
-    out = Path(settings.out)
     base = replace(settings.classify, data=settings.data, draw=settings.draws - 1)
-    dataset = read_classes(base)
+    dataset = classified_films(base)
     splits = class_splits(dataset, base)
     for pool in settings.pools:
         splits.budget(pool, 0)
-    make_folder(out)
-    with locked(out):
-        _refuse_other(settings, out / "augment.yaml")
-        write_atomic(out / "augment.yaml", yaml.safe_dump(to_dict(settings), sort_keys=False))
-        warnings = _seen_by_generator(settings, dataset, splits)
-        frames = []
+    with study_folder(settings, "augment.yaml", ("data", "with_run", "drawing", "classify")) as out:
+        generator = _generator(settings)
+        parts = []
         for pool, arm, draw in _parts(settings):
-            folders = settings.with_run
-            if arm.ratio and (run := _generator(settings)) is not None:
-                folders = (str(_drawn(settings, run, dataset, splits, pool, draw)),)
-            frame = _tested(base, out, folders, pool, arm, draw)
-            for name, value in (("draw", draw), ("arm", arm.name), ("pool", pool)):
-                frame.insert(0, name, value)
-            frames.append(frame)
-        results = pd.concat(frames)
-        write_atomic(out / "results.csv", results.to_csv(index=False))
+            folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
+            films = settings.with_run
+            if arm.ratio and generator is not None:
+                drawn = _drawing(settings, generator, dataset, splits, pool, draw)
+                films = (str(acts.generate(drawn)),)
+            if not Run(folder).ended:
+                acts.classify(
+                    replace(
+                        base,
+                        with_run=films if arm.ratio else (),
+                        ratio=arm.ratio,
+                        real=arm.real,
+                        out=str(folder),
+                        labels=pool,
+                        draw=draw,
+                    )
+                )
+            parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
+        results = gather(parts, out / "results.csv")
+        assert results is not None
         summary = summarize(results, class_names(dataset), samples=settings.samples)
         write_atomic(out / "summary.csv", summary.to_csv(index=False))
-        write_json(out / "warnings.json", warnings)
-        print(f"report: {write_augment_report(out)}")
+        write_json(out / "warnings.json", _seen_by_generator(generator, dataset, splits))
     return out
 
 
@@ -120,28 +131,28 @@ def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) 
         classes: Their names.
         samples: Bootstrap samples.
     """
-    import numpy as np
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for pool, of_pool in results.groupby("pool", sort=True):
-        by_arm = {}
-        truth, groups = None, None
-        for arm, of_arm in of_pool.groupby("arm", sort=False):
-            draws = [frame.sort_values("case") for _, frame in of_arm.groupby("draw", sort=True)]
-            by_arm[str(arm)] = [frame[list(classes)].to_numpy(np.float64) for frame in draws]
-            truth = np.array([classes.index(name) for name in draws[0]["class"]])
-            groups = list(draws[0]["group"])
-        assert truth is not None
-        assert groups is not None
-        number = len(by_arm[REAL])
-        bootstrap = CrossedBootstrap(truth, groups, number, samples=samples)
+        frames = {
+            str(arm): [frame.sort_values("case") for _, frame in of_arm.groupby("draw", sort=True)]
+            for arm, of_arm in of_pool.groupby("arm", sort=False)
+        }
+        films = frames[REAL][0]
+        truth = np.array([classes.index(name) for name in films["class"]])
+        number = len(frames[REAL])
+        bootstrap = CrossedBootstrap(truth, list(films["group"]), number, samples=samples)
+        by_arm = {
+            arm: [frame[list(classes)].to_numpy(np.float64) for frame in draws]
+            for arm, draws in frames.items()
+        }
         for arm, probabilities in by_arm.items():
-            found = bootstrap.intervals(probabilities)
-            gained: list[Interval | None] = [None] * len(found)
+            areas = bootstrap.intervals(probabilities)
+            gains: list[Interval | None] = [None] * len(areas)
             if arm != REAL:
-                gained = list(bootstrap.differences(probabilities, by_arm[REAL]))
-            for name, area, gain in zip((*classes, MEAN), found, gained, strict=True):
+                gains = list(bootstrap.differences(probabilities, by_arm[REAL]))
+            for name, area, gain in zip((*classes, MEAN), areas, gains, strict=True):
                 row = {"pool": pool, "arm": arm, "class": name, "draws": number, "n": area.n}
                 row |= {"auroc": area.mean, "low": area.low, "high": area.high}
                 if gain is not None:
@@ -153,24 +164,13 @@ def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _tested(
-    base: Classify, out: Path, folders: tuple[str, ...], pool: int, arm: Arm, draw: int
-) -> pd.DataFrame:
-    """Probabilities of the test films by a classifier of an arm, which is trained if it is not there yet."""
-    import pandas as pd
-
-    folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
-    if not Run(folder).ended:
-        synthetic = folders if arm.ratio else ()
-        of_arm = replace(base, with_run=synthetic, ratio=arm.ratio, real=arm.real)
-        classify(replace(of_arm, out=str(folder), labels=pool, draw=draw))
-    return pd.read_csv(folder / "test.csv", dtype={"case": str, "group": str, "class": str})
-
-
 def _parts(settings: Augment) -> Iterator[tuple[int, Arm, int]]:
+    """Pool, arm and draw: real films alone, each ratio, and the highest ratio without real films."""
+    ratios = sorted({0.0, *settings.ratios})
+    arms = [*(Arm(ratio) for ratio in ratios), *([Arm(ratios[-1], False)] if ratios[-1] else [])]
     for pool in settings.pools:
         for draw in range(settings.draws):
-            for arm in arms(settings):
+            for arm in arms:
                 yield pool, arm, draw
 
 
@@ -189,70 +189,40 @@ def _generator(settings: Augment) -> Run | None:
     return run
 
 
-def _drawn(
-    settings: Augment, run: Run, dataset: Dataset, splits: Splits, pool: int, draw: int
-) -> Path:
-    """Synthetic films whose parents are the films of this pool, so that they cost no further label."""
-    from ..commands.generate import generate
-
-    out = Path(settings.out) / "drawn" / f"{pool}-{draw}"
+def _drawing(
+    settings: Augment, generator: Run, dataset: Dataset, splits: Splits, pool: int, draw: int
+) -> Generate:
+    """Films whose parents are the films of a pool, so that they cost no further label."""
     names = set(splits.budget(pool, draw))
-    paths = sorted(_path(case, dataset) for case in dataset if case.name in names)
+    home = dataset.root if dataset.root.is_dir() else dataset.root.parent
+    paths = sorted(
+        case.images[0].relative_to(home).as_posix() for case in dataset if case.name in names
+    )
     only = "^(?:" + "|".join(re.escape(path) for path in paths) + ")$"
-    # Each film is parent equally often, so every class gets its share; manifold draws classes at random.
+    # Every film is a parent equally often, so each class is drawn as often as it occurs; manifold draws at random.
     wanted = pool * math.ceil(max(settings.ratios) / len(settings.drawing.strategy))
     if "manifold" in settings.drawing.strategy:
         wanted = math.ceil(1.3 * wanted) + 16
-    generate(
-        Generate(
-            **vars(settings.drawing),
-            run=str(run.folder),
-            out=str(out),
-            references=settings.data,
-            count=wanted,
-            seed=draw,
-            reader=replace(settings.classify.reader, only=only),
-            machine=settings.classify.machine,
-        )
+    return Generate(
+        **vars(settings.drawing),
+        run=str(generator.folder),
+        out=str(Path(settings.out) / "drawn" / f"{pool}-{draw}"),
+        references=settings.data,
+        count=wanted,
+        seed=draw,
+        reader=replace(settings.classify.reader, only=only),
+        machine=settings.classify.machine,
     )
-    return out
 
 
-def _path(case: Case, dataset: Dataset) -> str:
-    home = dataset.root if dataset.root.is_dir() else dataset.root.parent
-    return case.images[0].relative_to(home).as_posix()
-
-
-def _seen_by_generator(settings: Augment, dataset: Dataset, splits: Splits) -> list[str]:
-    run = _generator(settings)
-    if run is None or Path(run.data.get("root", "")).resolve() != dataset.root.resolve():
+def _seen_by_generator(generator: Run | None, dataset: Dataset, splits: Splits) -> list[str]:
+    """A warning where the synthesizer was trained on test films."""
+    if generator is None:
         return []
-    tested = set(splits.test) - set(run.data.get("split", {}).get("validation", ()))
+    if Path(generator.data.get("root", "")).resolve() != dataset.root.resolve():
+        return []
+    tested = set(splits.test) - set(generator.data.get("split", {}).get("validation", ()))
     return [
         f"The generator has seen {len(tested)} of the {len(splits.test)} test films, without their classes: train it "
         "on other films for a result that holds for new patients."
     ]
-
-
-def _refuse_other(settings: Augment, path: Path) -> None:
-    """Refuse to mix runs of other settings into a study; pools, ratios and draws may be added."""
-    if not path.exists():
-        return
-    before = completed(to_dict(Augment()), read_yaml(path))
-    now = to_dict(settings)
-    free = ("machine", "reader")
-    for key in ("data", "with_run", "drawing", "classify"):
-        old, new = (
-            {k: v for k, v in group.items() if k not in free} if isinstance(group, dict) else group
-            for group in (before.get(key), now[key])
-        )
-        if _plain(old) != _plain(new):
-            raise InputError(
-                path, f"was written with other settings of {key}", "Choose another --out"
-            )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

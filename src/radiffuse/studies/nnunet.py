@@ -14,9 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.dataset import Dataset
+from ..config import Machine
+from ..config import NNUNet as Settings
+from ..data.dataset import Case, Dataset
+from ..data.plan import find_classes
+from ..data.readers import read_label
+from ..data.scan import Scan
 from ..errors import InputError
-from ..system.files import write_atomic, write_json
+from ..evaluation.scoring import score_masks
+from ..system.files import read_json, write_atomic, write_json
 from .nnunet_raw import write_raw
 
 DATASET = "Dataset001_radiffuse"
@@ -44,7 +50,6 @@ class NNUNet:
     Attributes:
         python: Its interpreter.
         version: Of nnunetv2.
-        cuda: Whether its torch sees a GPU.
         trainer: Name of its trainer class, such as ``nnUNetTrainer_50epochs``.
         configuration: ``2d``, ``3d_fullres``, or ``auto``, by the images.
         device: ``cuda``, ``cpu`` or ``mps``.
@@ -52,53 +57,9 @@ class NNUNet:
 
     python: str
     version: str
-    cuda: bool
     trainer: str
     configuration: str
     device: str
-
-    @classmethod
-    def find(cls, python: str, trainer: str, configuration: str, accelerator: str) -> NNUNet:
-        """Ask an interpreter for its nnU-Net.
-
-        Args:
-            python: Path of the interpreter.
-            trainer: Trainer class.
-            configuration: As of the class.
-            accelerator: ``auto`` takes a GPU if its torch sees one.
-
-        Raises:
-            InputError: There is no such interpreter, or it has no nnU-Net.
-        """
-        remedy = "Make an environment for it: python -m venv NN; NN/bin/pip install nnunetv2; give NN/bin/python"
-        try:
-            done = subprocess.run(
-                [python, "-c", PROBE],
-                env=_environment(None),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            problem = f"cannot be run ({error.strerror})"
-            raise InputError(f"--nnunet-python {python}", problem, remedy) from None
-        try:
-            version, cuda = json.loads((done.stdout.splitlines() or [""])[-1])
-        except (ValueError, TypeError):
-            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            problem = f"cannot import nnunetv2 ({reason})"
-            raise InputError(f"--nnunet-python {python}", problem, remedy) from None
-        device = accelerator if accelerator != "auto" else ("cuda" if cuda else "cpu")
-        return cls(python, str(version), bool(cuda), trainer, configuration, device)
-
-    def about(self) -> dict[str, str]:
-        """What decides the result, for ``nnunet.json``."""
-        return {
-            "nnunetv2": self.version,
-            "trainer": self.trainer,
-            "configuration": self.configuration,
-        }
 
     def segment(
         self,
@@ -176,6 +137,91 @@ class NNUNet:
             problem = f"nnU-Net's {step} ended with exit code {done.returncode}"
             raise InputError(log, problem, "Read its last lines; the same command goes on")
         write_atomic(folder / f"{step}.done", "")
+
+
+def find_nnunet(settings: Settings, machine: Machine, out: Path) -> NNUNet:
+    """Ask the interpreter for its nnU-Net, and record it in ``OUT/nnunet/nnunet.json``.
+
+    Args:
+        settings: Interpreter, trainer and configuration.
+        machine: Its accelerator ``auto`` takes a GPU if nnU-Net's torch sees one.
+        out: The study folder.
+
+    Raises:
+        InputError: There is no such interpreter, it has no nnU-Net, or the study used another one.
+    """
+    where = f"--nnunet.python {settings.python}"
+    remedy = "Make an environment for it: python -m venv NN; NN/bin/pip install nnunetv2; give NN/bin/python"
+    try:
+        done = subprocess.run(
+            [str(settings.python), "-c", PROBE],
+            env=_environment(None),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(where, f"cannot be run ({error.strerror})", remedy) from None
+    try:
+        version, cuda = json.loads((done.stdout.splitlines() or [""])[-1])
+    except (ValueError, TypeError):
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(where, f"cannot import nnunetv2 ({reason})", remedy) from None
+    about = {
+        "nnunetv2": str(version),
+        "trainer": settings.trainer,
+        "configuration": settings.configuration,
+    }
+    path = out / "nnunet" / "nnunet.json"
+    if path.exists() and (before := read_json(path)) != about:
+        raise InputError(
+            path,
+            f"was written with another {', '.join(k for k in about if before.get(k) != about[k])}",
+            f"Use the same, or remove {out / 'nnunet'} and {out / 'scores' / 'nnunet-*'}",
+        )
+    write_json(path, about)
+    device = machine.accelerator if machine.accelerator != "auto" else "cuda" if cuda else "cpu"
+    return NNUNet(
+        str(settings.python), str(version), settings.trainer, settings.configuration, device
+    )
+
+
+def score_nnunet(
+    program: NNUNet,
+    folder: Path,
+    dataset: Dataset,
+    training: Sequence[str],
+    testing: Sequence[str],
+    out: Path,
+    tolerance: float,
+) -> Path:
+    """Train nnU-Net on some cases and score its masks of others, as the study scores its own.
+
+    Args:
+        program: What segments.
+        folder: Of its files.
+        dataset: Where the cases are.
+        training: Names of the cases to learn from.
+        testing: Names of the cases to segment.
+        out: Folder for ``cases.csv`` and ``overlays.npz``.
+        tolerance: Of the surface Dice, in mm.
+
+    Raises:
+        InputError: nnU-Net fails, or a mask cannot be read or does not fit its case.
+    """
+    print(f"nnU-Net with {len(training)} labels; its log is {folder / 'log.txt'}")
+    classes, wanted = find_classes(dataset), set(testing)
+    masks, ending = program.segment(folder, dataset, classes, training, testing)
+
+    def mask_of(case: Case, image: Scan, truth: Scan) -> Scan:
+        mask = read_label(masks / f"{case.name}{ending}")
+        if image.spatial_dims == 2 and mask.spatial_shape == image.spatial_shape:
+            return image.with_array(mask.array)  # TIFF has no geometry of its own
+        return mask
+
+    cases = dataset.filter(lambda case: case.name in wanted)
+    return score_masks(cases, mask_of, classes, tolerance).write(out)
 
 
 def _done(folder: Path, step: str) -> bool:

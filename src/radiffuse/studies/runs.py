@@ -1,267 +1,192 @@
-"""The runs behind a study: what each of its methods trains, from what, and how it then predicts.
-
-A method is trained once for each budget and draw. Variants that differ in sampling alone share that run; an ensemble
-has none of its own.
-"""
+"""The runs behind a study: each is trained once, and opened where it is already there."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any
 
-from ..commands.diffseg import diffseg
-from ..commands.finetune import finetune
-from ..commands.probe import probe
-from ..config import DiffSeg, Finetune, Split, Strategy, Study
+from ..config import Fit, Network, PlanSettings, Pretrain, Split, Study
+from ..config.values import from_dict
+from ..data.plan import Plan
 from ..data.provenance import descends
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
 from ..train.cases import read_dataset, with_more
 from ..train.run import Run
-from .generated import write_generated, write_labelled
-from .sources import DENOISED, PLUS, PRETRAININGS, StudySources, network_settings, plan_settings
-
-STRATEGIES = get_args(Strategy)
-METHODS = (
-    "scratch", "dynunet", *DENOISED, *PRETRAININGS,
-    *STRATEGIES, *(f"{name}{PLUS}" for name in STRATEGIES), "ensemble",
-)  # fmt: skip
-PRETRAINED = (
-    *DENOISED, *PRETRAININGS, *(f"{name}{PLUS}" for name in STRATEGIES),
-)  # fmt: skip
-"""Methods that need a pre-trained run."""
+from ..train.start import find_pretrained
+from .methods import DENOISER, METHODS, STARTS, Variant, trained_alike
+from .pseudo_labels import label_drawn, label_images
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A method as it stands in the results.
+class Acts:
+    """The commands that a study runs.
 
     Attributes:
-        method: One of ``METHODS``.
-        timestep: Fixed timestep, for finetune.
-        weights: Which weights of the pre-trained run.
-        pool: Unlabelled images that the pre-trained run saw; None: all.
-        sampler: Reverse process of mask diffusion; None: the one of its settings.
-        regime: How a way of pre-training is put to use: linear, nonlinear (probing) or finetune.
-        head: Head of a probing run.
-        suffix: What tells it from the plain method, in its name.
+        pretrain: Trains what methods start from.
+        fit: Trains what segments.
     """
 
-    method: str
-    timestep: int = 0
-    weights: str = "average"
-    pool: int | None = None
-    sampler: str | None = None
-    regime: str = "finetune"
-    head: str | None = None
-    suffix: str = ""
-
-    @property
-    def name(self) -> str:
-        """As the results call it."""
-        return self.method + self.suffix
-
-    @property
-    def trained(self) -> str:
-        """Name of the run, which other samplers and heads share."""
-        if self.head:
-            return f"{self.method}-probe"
-        return self.method if self.sampler else self.name
-
-
-def variants(settings: Study) -> Iterator[Variant]:
-    """Every method, with a variant for each further timestep, kind of weights, pool and sampler."""
-    for method in settings.methods:
-        plain = Variant(method, settings.finetune.timestep, settings.finetune.weights)
-        if method == "finetune":
-            first = dataclasses.replace(
-                plain, timestep=settings.timesteps[0], weights=settings.weights[0]
-            )
-            yield first
-            for t in settings.timesteps[1:]:
-                yield dataclasses.replace(first, timestep=t, suffix=f"@t={t}")
-            for weights in settings.weights[1:]:
-                yield dataclasses.replace(first, weights=weights, suffix=f"@{weights}")
-            for pool in settings.pools:
-                yield dataclasses.replace(first, pool=pool, suffix=f"@n={pool}")
-        elif method in PRETRAININGS:
-            yield from regimes(plain, settings)
-        else:
-            yield plain
-            if method.removesuffix(PLUS) in STRATEGIES and method.removesuffix(PLUS) != "none":
-                for sampler in settings.samplers[1:]:
-                    yield dataclasses.replace(plain, sampler=sampler, suffix=f"@{sampler}")
-
-
-def regimes(plain: Variant, settings: Study) -> Iterator[Variant]:
-    """A way of pre-training in each regime, and non-linear probes on each timestep of the sweep alone."""
-    wanted = settings.probe or ("finetune",)
-    for regime in wanted:
-        suffix = f"@{regime}" if len(wanted) > 1 else ""
-        head = None if regime == "finetune" else regime
-        yield dataclasses.replace(plain, regime=regime, head=head, suffix=suffix)
-        if head is None or regime == "linear" or plain.method not in ("diffusion", "guided"):
-            continue
-        for t in settings.probing.sweep:
-            yield dataclasses.replace(
-                plain, regime=regime, head=f"{head}@t={t}", suffix=f"{suffix}@t={t}"
-            )
+    pretrain: Callable[[Pretrain], Run]
+    fit: Callable[[Fit], Run]
 
 
 class StudyRuns:
-    """Trains what a study needs, once; what is already there is opened.
+    """Trains what a study needs.
 
     Args:
         settings: The study.
-        out: Its folder.
+        acts: What trains.
         held: Patients from whom nothing may be trained on.
     """
 
-    def __init__(self, settings: Study, out: Path, held: Set[str]) -> None:
+    def __init__(self, settings: Study, acts: Acts, held: Set[str]) -> None:
         self.settings = settings
-        self.out = out
+        self.acts = acts
+        self.out = Path(settings.out)
         self.held = held
-        self.sources = StudySources(settings, out)
+        self.start = functools.cache(self._start)
+
+    def shared(self) -> Run | None:
+        """The run whose plan and network every method shares; None without unlabelled images."""
+        rows = [METHODS[name] for name in self.settings.methods]
+        first = next((row.start for row in rows if row.start), DENOISER)
+        if not all(row.pretraining for row in rows if row.start):
+            first = DENOISER
+        known = self.settings.from_run or self.settings.unlabelled
+        return self.start(first) if known else None
 
     def predictor(self, variant: Variant, labels: int, draw: int) -> Predictor:
-        """What segments the test cases."""
-        several = variant.method == "ensemble"
-        members = [Variant(name) for name in self.settings.ensemble] if several else [variant]
+        """What segments the cases."""
+        members = [variant]
+        if variant.row.segments == "ensemble":
+            members = [trained_alike(name, self.settings) for name in self.settings.ensemble]
         runs = [self.run(member, labels, draw) for member in members]
         sampler = variant.sampler or self.settings.samplers[0]
-        return Predictor.open(
-            runs, self.settings.finetune.machine, Overrides(sampler=sampler, head=variant.head)
-        )
+        overrides = Overrides(sampler=sampler, head=variant.head)
+        return Predictor.open(runs, self.settings.finetune.machine, overrides)
 
     def run(self, variant: Variant, labels: int, draw: int) -> Run:
-        """The trained run of a variant at a budget and draw."""
+        """The trained run of a variant with a budget of labels, in a draw."""
         folder = self.out / "runs" / f"{variant.trained}-{labels}-{draw}"
         if Run(folder).ended:
             return Run.open(folder)
-        if variant.method.removesuffix(PLUS) in STRATEGIES:
-            return self._diffseg(variant, labels, draw, folder)
-        if variant.head:
-            return self._probe(variant, labels, draw, folder)
-        base = self._finetune(variant, labels, draw, folder)
-        if variant.method in PRETRAININGS:
-            start = self.sources.pretrained(variant.method)
-            return finetune(dataclasses.replace(base, from_run=str(start.folder)))
-        if variant.method == "scratch":
-            return finetune(base)
-        if variant.method == "dynunet":
-            return finetune(dataclasses.replace(base, method="dynunet"))
-        source = self.sources.denoiser(variant.pool)
-        assert source is not None
-        if variant.method == "ddep":
-            decoder = self.sources.decoder()
-            return finetune(dataclasses.replace(base, from_run=str(decoder.folder)))
-        if variant.method == "generated":
-            return self._generated(base, source)
-        if variant.method == "synthetic-unlabelled":
-            enlarged = self.sources.enlarged()
-            return finetune(dataclasses.replace(base, from_run=str(enlarged.folder)))
-        if variant.method == "synthetic-labelled":
-            return self._synthetic(base, source)
-        method = cast(Literal["finetune", "pixel"], variant.method)
-        return finetune(dataclasses.replace(base, from_run=str(source.folder), method=method))
+        settings = self._fit(variant, folder, labels, draw)
+        if variant.row.pseudo_labels == "drawn":
+            pairs, whole = self._drawn(labels, draw), Split(test=0.0, validation=0.0)
+            settings = replace(settings, data=str(pairs), labels=None, draw=0, split=whole)
+        elif variant.row.pseudo_labels == "synthetic":
+            settings = replace(settings, with_run=(str(self._synthetic(labels, draw)),))
+        return self.acts.fit(settings)
 
     # -------------------------------------------------------------------------------------------- internal
 
-    def _probe(self, variant: Variant, labels: int, draw: int, folder: Path) -> Run:
-        """All heads of a way of pre-training, in one run."""
-        settings = self.settings.probing
-        kinds = tuple(dict.fromkeys(r for r in self.settings.probe if r != "finetune"))
-        return probe(
-            dataclasses.replace(
-                settings,
-                data=self.settings.data,
-                out=str(folder),
-                from_run=str(self.sources.pretrained(variant.method).folder),
-                heads=cast(tuple[Literal["linear", "nonlinear"], ...], kinds),
-                labels=labels,
-                draw=draw,
-                split=self.settings.finetune.split,
-                reader=self.settings.finetune.reader,
-                machine=self.settings.finetune.machine,
-                training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
-            )
-        )
-
-    def _finetune(self, variant: Variant, labels: int, draw: int, folder: Path) -> Finetune:
-        settings = self.settings.finetune
-        base = dataclasses.replace(
-            settings,
-            data=self.settings.data,
+    def _fit(self, variant: Variant, folder: Path, labels: int, draw: int) -> Fit:
+        """Settings of the training of a variant."""
+        given, row = self.settings, variant.row
+        base = given.finetune
+        changes: dict[str, Any] = {"method": row.fit}
+        if variant.head:
+            base = given.probing
+            kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
+            changes = {"method": "probe", "probe": replace(base.probe, heads=kinds)}
+            changes |= {
+                name: getattr(given.finetune, name) for name in ("split", "reader", "machine")
+            }
+        elif row.strategy:
+            base = given.diffusion
+            changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
+            changes |= {"split": given.finetune.split}
+        else:
+            changes |= {"finetune": replace(base.finetune, timestep=variant.timestep)}
+            changes |= {"weights": variant.weights}
+        if not variant.head and (shared := self.shared()):
+            # A network from scratch sees and is what the pre-trained one saw and is.
+            changes |= {"plan": plan_settings(shared.plan), "network": network_settings(shared)}
+        if row.start:
+            changes["from_run"] = str(self.start(row.start, variant.pool).folder)
+        training = replace(base.training, seed=draw, validate_every=0)
+        return replace(
+            base,
+            data=given.data,
             out=str(folder),
             labels=labels,
             draw=draw,
-            timestep=variant.timestep,
-            weights=cast(Literal["average", "raw"], variant.weights),
-            training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
-        )
-        source = self.sources.first()
-        if source is None:
-            return base
-        # A network from scratch sees and is what the pre-trained one saw and is.
-        return dataclasses.replace(
-            base, plan=plan_settings(source.plan), network=network_settings(source)
+            training=training,
+            **changes,
         )
 
-    def _diffseg(self, variant: Variant, labels: int, draw: int, folder: Path) -> Run:
-        settings = self.settings.diffseg
-        base: DiffSeg = dataclasses.replace(
-            settings,
-            data=self.settings.data,
-            out=str(folder),
-            labels=labels,
-            draw=draw,
-            strategy=cast(Strategy, variant.method.removesuffix(PLUS)),
-            split=self.settings.finetune.split,
-            training=dataclasses.replace(settings.training, seed=draw, validate_every=0),
-        )
-        source = self.sources.first()
-        if source is not None:
-            base = dataclasses.replace(
-                base, plan=plan_settings(source.plan), network=network_settings(source)
-            )
-            if variant.method.endswith(PLUS):
-                base = dataclasses.replace(base, from_run=str(source.folder))
-        return diffseg(base)
+    def _start(self, name: str, pool: int | None = None) -> Run:
+        """A row of ``STARTS``; ``pool`` is the number of unlabelled images that it sees, None all."""
+        row, given = STARTS[name], self.settings
+        if ready := row.given(given):
+            return find_pretrained(ready)
+        folder = self.out / (f"{row.folder}-{pool}" if pool else row.folder)
+        if Run(folder).ended:
+            return Run.open(folder)
+        assert given.unlabelled is not None
+        changes: dict[str, Any] = {"coordinates": None}
+        if row.objective:
+            changes["objective"] = row.objective
+        if row.group == "regressor":
+            changes |= {
+                name: getattr(given.pretrain, name) for name in ("plan", "reader", "machine")
+            }
+        if row.from_run:
+            changes["from_run"] = str(self.start(row.from_run).folder)
+        if row.coordinates:
+            changes["coordinates"] = str(self.start(row.coordinates).folder)
+        if row.synthetic:
+            changes["with_run"] = given.synthetic
+        if pool:
+            changes["limit"] = pool
+        base: Pretrain = getattr(given, row.group)
+        return self.acts.pretrain(replace(base, data=given.unlabelled, out=str(folder), **changes))
 
-    def _synthetic(self, base: Finetune, source: Run) -> Run:
-        """Label the synthetic images with the fine-tuned network of this draw, train on them and on the real ones."""
-        assert base.labels is not None
-        settings = self.settings
-        films = read_dataset(settings.synthetic[0], base.reader)
-        films = with_more(films, settings.synthetic[1:], base.reader)
-        data = write_labelled(
-            films.filter(lambda case: not descends(case, self.held)),
-            self.run(Variant("finetune", base.timestep, base.weights), base.labels, base.draw),
-            self.out / "synthetic" / f"{base.labels}-{base.draw}",
-            reader=base.reader,
-            machine=base.machine,
-        )
-        return finetune(
-            dataclasses.replace(base, from_run=str(source.folder), with_run=(str(data),))
+    def _labeller(self, labels: int, draw: int) -> Run:
+        """The fine-tuned network that labels images."""
+        return self.run(trained_alike("finetune", self.settings), labels, draw)
+
+    def _drawn(self, labels: int, draw: int) -> Path:
+        """Images of the denoiser, labelled."""
+        return label_drawn(
+            self.start(DENOISER),
+            self._labeller(labels, draw),
+            self.out / "pseudo-labels" / f"drawn-{labels}-{draw}",
+            count=self.settings.pseudo_labels,
+            seed=draw,
+            machine=self.settings.finetune.machine,
         )
 
-    def _generated(self, base: Finetune, source: Run) -> Run:
-        """Label images of the denoiser with the fine-tuned network of this draw, train on them."""
-        assert base.labels is not None
-        data = write_generated(
-            source,
-            self.run(Variant("finetune", base.timestep, base.weights), base.labels, base.draw),
-            self.out / "generated" / f"{base.labels}-{base.draw}",
-            count=self.settings.generated,
-            seed=base.draw,
-            machine=base.machine,
+    def _synthetic(self, labels: int, draw: int) -> Path:
+        """The synthetic images, labelled, without descendants of held-out patients."""
+        folders, reader = self.settings.synthetic, self.settings.finetune.reader
+        images = with_more(read_dataset(folders[0], reader), folders[1:], reader)
+        return label_images(
+            images.filter(lambda case: not descends(case, self.held)),
+            self._labeller(labels, draw),
+            self.out / "pseudo-labels" / f"synthetic-{labels}-{draw}",
+            reader=reader,
+            machine=self.settings.finetune.machine,
         )
-        whole = Split(test=0.0, validation=0.0)
-        return finetune(
-            dataclasses.replace(
-                base, data=str(data), labels=None, draw=0, from_run=str(source.folder), split=whole
-            )
-        )
+
+
+def plan_settings(plan: Plan) -> PlanSettings:
+    """A plan as settings."""
+    window = (plan.low, plan.high)
+    return PlanSettings(
+        size=plan.size,
+        spacing=plan.spacing,
+        resize=plan.resize,
+        window=window if plan.intensity == "window" else None,
+        percentiles=window if plan.intensity == "percentiles" else None,
+    )
+
+
+def network_settings(run: Run) -> Network:
+    """The network of a run as settings."""
+    network: Network = from_dict(Network, run.config["settings"]["network"])
+    return network

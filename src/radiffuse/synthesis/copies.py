@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.statistics import Interval, clustered_mean
-from .measures import pairwise_distances
+from .fidelity import pairwise_distances
 
 Floats = NDArray[np.float64]
 

@@ -1,175 +1,323 @@
-"""How near synthetic images come to real ones, beside how near real ones come to each other."""
+"""Fidelity: how near a set of synthetic images comes to a set of real ones, in the features of a named network.
+
+Every number belongs to its network and its sample sizes, and is compared with no other network's. The Fréchet distance
+(Heusel et al. 2017) compares means and covariances, and is biased upwards in small samples; the kernel distance
+(Bińkowski et al. 2018) is not biased. Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et
+al. 2020) ask whether images lie in the manifold of the other set, as balls around its images outline it.
+
+Intervals are bootstrap intervals over images, or over patients where they are known. Those of the Fréchet distance are
+*basic* ones (Davison and Hinkley 1997, section 5.2): resampling adds about as much bias as the sample itself has, and
+reflecting the bootstrap distribution at the estimate takes it away again. So where a sample is small for the number of
+features, the interval lies below the value, which holds that bias. In the measures of manifolds the balls stay
+as they are and only what falls into them is resampled, because copies of an image would shrink its ball to nothing.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..config import Fidelity
-from ..data.provenance import Origin
-from ..reports.fidelity import write_fidelity_report
-from ..system.files import sweep, write_atomic, write_json
-from ..train.cases import read_dataset
-from .judging import Embedded, embedded, open_network, origins_of, shared_images, trained_on
-from .measures import (
-    COVERAGE_NEIGHBORS,
-    MEASURES,
-    Floor,
-    few_images,
-    measure_with_intervals,
-    real_floor,
-)
+from ..evaluation.statistics import Interval, clustered_mean, group_weights
 
-ALL = "all"
+Floats = NDArray[np.float64]
+
+MEASURES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
+MANIFOLD_NEIGHBORS = 3
+"""k of precision and recall [paper: Kynkäänniemi et al. 2019]."""
+COVERAGE_NEIGHBORS = 5
+"""k of density and coverage [paper: Naeem et al. 2020]."""
+IMAGES_PER_FEATURE = 5
+"""Fewer images per feature are called few: the usual 10,000 images for 2048 features [related: Heusel et al. 2017]."""
+BLOCK = 2048
+"""Rows of a matrix of distances that are held at a time."""
 
 
-def fidelity(settings: Fidelity) -> list[dict[str, Any]]:
-    """Measure a set of synthetic images against a set of real ones.
+def frechet_distance(a: Floats, b: Floats) -> float:
+    """Squared Fréchet distance of two Gaussians with the samples' means and covariances.
+
+    ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`` (Heusel et al. 2017, eq. 6). The trace of the root is the sum
+    of the singular values of ``R_a R_b^T`` for any roots ``C = R^T R``, which is exact for singular covariances too.
 
     Args:
-        settings: See ``radiffuse.config.Fidelity``.
+        a: ``(n, d)`` features, at least two rows.
+        b: ``(m, d)`` features.
 
     Returns:
-        The rows of ``fidelity.csv``: one per measure, and per strategy where the images tell theirs.
+        At least 0.
+    """
+    mean = float(((a.mean(0) - b.mean(0)) ** 2).sum())
+    first, second = _root(a), _root(b)
+    cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    spread = float((first**2).sum() + (second**2).sum() - 2 * cross)
+    return max(0.0, mean + spread)
+
+
+def _root(features: Floats) -> Floats:
+    """``R`` with ``R^T R`` the covariance; as few rows as there are features, or images."""
+    centered = (features - features.mean(0)) / np.sqrt(len(features) - 1)
+    if len(centered) > centered.shape[1]:
+        centered = np.linalg.qr(centered).R
+    return np.asarray(centered, np.float64)
+
+
+def kernel_distance(a: Floats, b: Floats) -> float:
+    """Squared maximum mean discrepancy with the kernel ``(x y / d + 1)^3``, unbiased (Bińkowski et al. 2018).
+
+    Args:
+        a: ``(n, d)`` features, at least two rows.
+        b: ``(m, d)`` features.
+
+    Returns:
+        About 0 for samples of one distribution, and then as often below it as above.
+    """
+    parts = _kernels(a, b)
+    return float(_discrepancy(*parts, np.ones((1, len(a))), np.ones((1, len(b))))[0])
+
+
+def _kernels(a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    def kernel(x: Floats, y: Floats) -> Floats:
+        values: Floats = (x @ y.T / x.shape[1] + 1) ** 3
+        return values
+
+    own, other = kernel(a, a), kernel(b, b)
+    np.fill_diagonal(own, 0)
+    np.fill_diagonal(other, 0)
+    return own, other, kernel(a, b)
+
+
+def _discrepancy(
+    own: Floats, other: Floats, cross: Floats, weights_a: Floats, weights_b: Floats
+) -> Floats:
+    """Unbiased discrepancies ``(draws,)`` for weights ``(draws, n)`` and ``(draws, m)``.
+
+    A pair of copies of one image counts as little as an image with itself.
+    """
+
+    def within(matrix: Floats, weights: Floats) -> Floats:
+        pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+        total: Floats = ((weights @ matrix) * weights).sum(1) / pairs
+        return total
+
+    between = ((weights_a @ cross) * weights_b).sum(1) / (weights_a.sum(1) * weights_b.sum(1))
+    result: Floats = within(own, weights_a) + within(other, weights_b) - 2 * between
+    return result
+
+
+def pairwise_distances(a: Floats, b: Floats) -> Iterator[tuple[int, Floats]]:
+    """Euclidean distances of rows of ``a`` to all rows of ``b``, in blocks: first row, and ``(rows, m)``."""
+    from scipy.spatial.distance import cdist
+
+    for start in range(0, len(a), BLOCK):
+        yield start, cdist(a[start : start + BLOCK], b)
+
+
+def neighbor_radii(features: Floats, k: int) -> Floats:
+    """Distance of every row to its k-th nearest other row, ``(n,)``.
 
     Raises:
-        InputError: Images or a network that cannot be used, or too few images.
+        ValueError: There are not more than k rows.
     """
-    real_set, fake_set = (
-        read_dataset(path, settings.reader) for path in (settings.real, settings.fake)
-    )
-    network = open_network(settings.encoder, real_set)
-    least = COVERAGE_NEIGHBORS + 1
-    real, fake = (
-        embedded(network, dataset, settings.reader, settings.machine, least)
-        for dataset in (real_set, fake_set)
-    )
-    origins = origins_of(fake)
-    warnings = _warnings(real, fake, origins)
-    try:
-        floor = real_floor(real.features, fake.features, real.groups, seed=settings.seed)
-    except ValueError as error:
-        warnings.append(f"there is no real-to-real floor: {error}")
-        floor = None
-    rows = [
-        row | {"network": network.name}
-        for part, chosen in _parts(origins)
-        for row in _rows(settings, real, fake, part, chosen, floor if part == ALL else None)
+    if len(features) <= k:
+        raise ValueError(f"{k} neighbors need more than {k} images, there are {len(features)}")
+    radii = np.empty(len(features))
+    for start, distances in pairwise_distances(features, features):
+        rows = np.arange(len(distances))
+        distances[rows, start + rows] = -1.0  # the image itself comes first
+        radii[start : start + len(distances)] = np.partition(distances, k, axis=1)[:, k]
+    return radii
+
+
+def inside_manifold(features: Floats, reference: Floats, k: int) -> NDArray[np.bool_]:
+    """Whether each row lies in the ball of any reference row, ``(n,)``; balls reach to the k-th neighbor."""
+    radii = neighbor_radii(reference, k)
+    return np.concatenate([(d <= radii).any(1) for _, d in pairwise_distances(features, reference)])
+
+
+def density_of(fake: Floats, real: Floats, k: int) -> Floats:
+    """Number of real balls around each fake row, in units of k, ``(n,)``; its mean is the density."""
+    radii = neighbor_radii(real, k)
+    counts = [(d <= radii).sum(1) for _, d in pairwise_distances(fake, real)]
+    return np.concatenate(counts).astype(np.float64) / k
+
+
+def covered(fake: Floats, real: Floats, k: int) -> NDArray[np.bool_]:
+    """Whether a fake row lies in the ball of each real row, ``(m,)``; the mean is the coverage."""
+    radii = neighbor_radii(real, k)
+    nearest = [d.min(1) for _, d in pairwise_distances(real, fake)]
+    inside: NDArray[np.bool_] = np.concatenate(nearest) <= radii
+    return inside
+
+
+def measure(real: Floats, fake: Floats) -> dict[str, float]:
+    """All measures of two samples, by name (``MEASURES``)."""
+    distances = {
+        "frechet": frechet_distance(real, fake),
+        "kernel": kernel_distance(real, fake),
+    }
+    return distances | {name: float(v.mean()) for name, v in in_manifolds(real, fake).items()}
+
+
+def in_manifolds(real: Floats, fake: Floats) -> dict[str, Floats]:
+    """What each image contributes to the measures of manifolds, whose value is the mean.
+
+    Returns:
+        ``precision`` and ``density`` ``(m,)``, of fake images; ``recall`` and ``coverage`` ``(n,)``, of real ones.
+    """
+    return {
+        "precision": inside_manifold(fake, real, MANIFOLD_NEIGHBORS).astype(np.float64),
+        "recall": inside_manifold(real, fake, MANIFOLD_NEIGHBORS).astype(np.float64),
+        "density": density_of(fake, real, COVERAGE_NEIGHBORS),
+        "coverage": covered(fake, real, COVERAGE_NEIGHBORS).astype(np.float64),
+    }
+
+
+def measure_with_intervals(
+    real: Floats,
+    fake: Floats,
+    *,
+    real_groups: Sequence[Hashable] | None = None,
+    fake_groups: Sequence[Hashable] | None = None,
+    draws: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """All measures with bootstrap intervals, see the module.
+
+    Args:
+        real: ``(n, d)`` features.
+        fake: ``(m, d)`` features.
+        real_groups: Patients; None: each image is its own.
+        fake_groups: What stands for patients among the synthetic images, such as their parents' patients.
+        draws: Bootstrap samples.
+        confidence: Coverage of the intervals.
+        seed: Seed of the resampling.
+    """
+    rng = np.random.default_rng((seed, 20))
+    weights_real = group_weights(real_groups, len(real), draws, rng)
+    weights_fake = group_weights(fake_groups, len(fake), draws, rng)
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    number = min(len(real), len(fake))
+
+    distance = frechet_distance(real, fake)
+    resampled = [
+        frechet_distance(np.repeat(real, w.astype(int), 0), np.repeat(fake, v.astype(int), 0))
+        for w, v in zip(weights_real, weights_fake, strict=True)
+        if (w > 0).sum() > 1 and (v > 0).sum() > 1
     ]
-    _show(rows, warnings)
-    if settings.out is not None:
-        import pandas as pd
+    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, levels[::-1]))
+    found = {"frechet": Interval(distance, float(low), float(high), number)}
 
-        out = Path(settings.out)
-        sweep(out)
-        write_json(out / "warnings.json", warnings)
-        write_atomic(out / "fidelity.csv", pd.DataFrame(rows).to_csv(index=False))
-        print(f"report: {write_fidelity_report(out)}")
-    return rows
+    kernels = _kernels(real, fake)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        discrepancies = _discrepancy(*kernels, weights_real, weights_fake)
+    low, high = np.nanquantile(discrepancies, levels)
+    found["kernel"] = Interval(kernel_distance(real, fake), float(low), float(high), number)
 
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _parts(origins: Sequence[Origin]) -> list[tuple[str, list[int]]]:
-    """All images, and those of each strategy where there are several."""
-    parts = [(ALL, list(range(len(origins))))]
-    names = sorted({origin.strategy for origin in origins})
-    for name in names if len(names) > 1 else ():
-        chosen = [i for i, origin in enumerate(origins) if origin.strategy == name]
-        if len(chosen) > COVERAGE_NEIGHBORS:
-            parts.append((name or "not told", chosen))
-    return parts
+    for name, values in in_manifolds(real, fake).items():
+        groups = fake_groups if name in ("precision", "density") else real_groups
+        found[name] = clustered_mean(values, group=groups, confidence=confidence, seed=seed)
+    return found
 
 
-def _rows(
-    settings: Fidelity,
-    real: Embedded,
-    fake: Embedded,
-    part: str,
-    chosen: Sequence[int],
-    floor: Floor | None,
-) -> list[dict[str, Any]]:
-    groups = fake.groups
-    found = measure_with_intervals(
-        real.features,
-        fake.features[list(chosen)],
-        real_groups=real.groups,
-        fake_groups=[groups[i] for i in chosen],
-        draws=settings.draws,
-        seed=settings.seed,
+@dataclass(frozen=True)
+class Halves:
+    """A real set parted in two by patient.
+
+    Attributes:
+        first: Rows that play the real set.
+        second: Rows that play the synthetic one; as many.
+    """
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+
+
+def split_halves(groups: Sequence[Hashable], number: int, seed: int = 0) -> list[Halves]:
+    """Random partings of a set into two halves of one size that share no patient.
+
+    Args:
+        groups: Patient of every row.
+        number: How many partings.
+        seed: Seed of the partings.
+
+    Raises:
+        ValueError: There are fewer than two patients.
+    """
+    names = list(dict.fromkeys(groups))
+    if len(names) < 2:
+        raise ValueError("two halves need two patients")
+    codes = {name: i for i, name in enumerate(names)}
+    rows = np.array([codes[g] for g in groups])
+    halves = []
+    for i in range(number):
+        rng = np.random.default_rng((seed, 21, i))
+        order = rng.permutation(len(names))
+        counts = np.cumsum(np.bincount(rows, minlength=len(names))[order])
+        # Never an empty half, also where one patient has most of the images.
+        cut = 1 + int(np.abs(counts[:-1] - len(rows) / 2).argmin())
+        chosen = np.isin(rows, order[:cut])
+        first, second = (rng.permutation(np.flatnonzero(x)) for x in (chosen, ~chosen))
+        size = min(len(first), len(second))
+        halves.append(Halves(np.sort(first[:size]), np.sort(second[:size])))
+    return halves
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A measure between halves of the real set, and between synthetic images and a half, at one size.
+
+    Attributes:
+        real: Values by parting: one real half against the other.
+        fake: Values by parting: as many synthetic images against the same half.
+        size: Images on each side.
+    """
+
+    real: dict[str, Floats]
+    fake: dict[str, Floats]
+    size: int
+
+
+def real_floor(
+    real: Floats, fake: Floats, groups: Sequence[Hashable], *, partings: int = 5, seed: int = 0
+) -> Floor:
+    """What real images reach against real ones, beside what synthetic images reach at the same size.
+
+    Args:
+        real: ``(n, d)`` features.
+        fake: ``(m, d)`` features.
+        groups: Patient of every real row.
+        partings: Random halvings.
+        seed: Seed of halvings and of the choice of synthetic images.
+
+    Raises:
+        ValueError: Fewer than two patients, or halves too small for the neighbors.
+    """
+    rows: dict[str, list[dict[str, float]]] = {"real": [], "fake": []}
+    size = 0
+    for i, half in enumerate(split_halves(groups, partings, seed)):
+        size = min(len(half.first), len(fake))
+        rng = np.random.default_rng((seed, 22, i))
+        first, second = (rng.permutation(x)[:size] for x in (half.first, half.second))
+        drawn = rng.permutation(len(fake))[:size]
+        rows["real"].append(measure(real[first], real[second]))
+        rows["fake"].append(measure(real[first], fake[drawn]))
+    found = {
+        side: {name: np.array([row[name] for row in values]) for name in MEASURES}
+        for side, values in rows.items()
+    }
+    return Floor(found["real"], found["fake"], size)
+
+
+def few_images(images: int, width: int) -> str:
+    """A warning where a sample is small for the number of features, else ''."""
+    if images > width and images >= IMAGES_PER_FEATURE * width:
+        return ""
+    problem = "so the covariance is singular and" if images <= width else "and"
+    return (
+        f"{images} images are few for {width} features ({IMAGES_PER_FEATURE} per feature are usual), {problem} "
+        "the Fréchet distance comes out too high: read it beside the real-to-real floor at the same size, "
+        "or read the kernel distance"
     )
-    rows = []
-    for name in MEASURES:
-        interval = found[name]
-        row: dict[str, Any] = {
-            "part": part,
-            "measure": name,
-            "value": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "real": len(real.features),
-            "synthetic": len(chosen),
-            "patients": len(set(real.groups)),
-        }
-        if floor is not None:
-            own = floor.real[name]
-            row |= {
-                "floor": float(own.mean()),
-                "floor_low": float(own.min()),
-                "floor_high": float(own.max()),
-                "at_floor_size": float(np.mean(floor.fake[name])),
-                "floor_size": floor.size,
-            }
-        rows.append(row)
-    return rows
-
-
-def _warnings(real: Embedded, fake: Embedded, origins: Sequence[Origin]) -> list[str]:
-    warnings = []
-    number, total = shared_images(real, fake), len(fake.features)
-    if number:
-        problem = f"{number} of {total} images of {fake.dataset.root} are images of the real set"
-        warnings.append(f"{problem}: a set that is measured against itself proves nothing")
-    names = set(real.names)
-    children = sum(bool(names & set(origin.parents)) for origin in origins)
-    if children:
-        warnings.append(
-            f"{children} of {total} synthetic images were drawn from images of the real set (their parents): "
-            "measure against real images that were no references"
-        )
-    seen = trained_on(real, fake.dataset)
-    if seen:
-        warnings.append(
-            f"the generator learned from {seen} of the {len(real.features)} real images: "
-            "a generator that copies them would score best"
-        )
-    small = min(len(real.features), len(fake.features))
-    if warning := few_images(small, real.features.shape[1]):
-        warnings.append(warning)
-    return warnings
-
-
-def _show(rows: Sequence[dict[str, Any]], warnings: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console()
-    first = rows[0]
-    console.print(escape(f"features: {first['network']}"))
-    console.print(
-        f"{first['real']} real images of {first['patients']} patients, {first['synthetic']} synthetic"
-    )
-    for row in rows:
-        line = f"{row['part']:<12} {row['measure']:<9} {row['value']:9.4f}"
-        line += f"  ({row['low']:.4f} to {row['high']:.4f})"
-        if "floor" in row:
-            line += f"  at {row['floor_size']} images: {row['at_floor_size']:.4f}"
-            line += f", real to real {row['floor']:.4f}"
-        console.print(escape(line), soft_wrap=True)
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)

@@ -1,116 +1,336 @@
-"""What fidelity and memorization share: two sets of images, their features, and what speaks against comparing them."""
+"""Judging a set of synthetic images: fidelity to real ones, and whether they are copies of the training images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..config import Data, Machine
+from ..config import Judge
 from ..data.dataset import Dataset
-from ..data.prepared import Prepared
-from ..data.provenance import Origin, generation_settings, read_origins
+from ..data.provenance import Origin, generation_settings
+from ..data.scan import Array
 from ..errors import InputError, RunError
-from ..train.run import WEIGHTS, Run
-from ..train.start import find_pretrained
-from .embedder import FeatureNetwork, contents, features_of, network_of_run, network_of_transformers
+from ..train.cases import read_dataset
+from ..train.run import Run
+from .copies import Nearest, Ruler, correlation, share_below, threshold_of
+from .embedding import fingerprint
+from .encoder import Encoder, load_encoder
+from .feature_network import FeatureNetwork, ImageSet, open_images, open_network
+from .fidelity import (
+    COVERAGE_NEIGHBORS,
+    MEASURES,
+    Floor,
+    few_images,
+    measure_with_intervals,
+    real_floor,
+)
+
+ALL = "all"
+LEAST_FOR_COPIES = 2
+SIDE = 192
+"""Pixels of a picture in the report, at most."""
+
+Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """A set of images and its features.
+@dataclass
+class Judgment:
+    """What was found about a set of synthetic images.
 
     Attributes:
-        dataset: The cases.
-        prepared: The usable ones, as the network sees them.
-        features: ``(N, width)``, in the order of ``prepared.cases``.
+        network: Name of the feature network.
+        warnings: What speaks against the numbers.
+        tables: Rows by table. ``fidelity``: a measure each, of all images and of each strategy where there are
+            several. ``nearest``: a synthetic image each; ``real``: a real one each; ``summary``: a strategy each.
+        copies: Facts of the search for copies, with the threshold; empty without it.
+        pairs: Closest pairs as pictures, uint8 ``(n, rows, columns)``, with names and distances; empty without them.
     """
 
-    dataset: Dataset
-    prepared: Prepared
-    features: NDArray[np.float64]
-
-    @property
-    def groups(self) -> list[str]:
-        """Patient of each row."""
-        return [case.group for case in self.prepared.cases]
-
-    @property
-    def names(self) -> list[str]:
-        """Case of each row."""
-        return [case.name for case in self.prepared.cases]
+    network: str
+    warnings: list[str] = field(default_factory=list)
+    tables: dict[str, Rows] = field(default_factory=dict)
+    copies: dict[str, Any] = field(default_factory=dict)
+    pairs: dict[str, Array] = field(default_factory=dict)
 
 
-def open_network(name: str, real: Dataset) -> FeatureNetwork:
-    """A feature network by the name of shipped weights, folder of a run, folder or public name of a DINO.
+def judge_images(settings: Judge) -> Judgment:
+    """Measure and compare the images; every set is read and embedded once.
+
+    Args:
+        settings: See ``radiffuse.config.Judge``.
 
     Raises:
-        InputError: There is none under that name.
+        InputError: Images or a network that cannot be used, or too few images; or the network is the one that the
+            generator was conditioned on, and copies are looked for.
     """
-    path = Path(name).expanduser()
-    if (path / "config.yaml").is_file() or ("/" not in name and (WEIGHTS / name).is_dir()):
-        return network_of_run(find_pretrained(name), name)
-    return network_of_transformers(name, real)
+    with_fidelity, with_copies = ("fidelity" in settings.only), ("memorization" in settings.only)
+    if not settings.only:
+        raise InputError("--only", "names none", "Choose of fidelity, memorization")
+    least = dict.fromkeys((settings.real, settings.fake), LEAST_FOR_COPIES)
+    if with_fidelity:
+        least = dict.fromkeys(least, COVERAGE_NEIGHBORS + 1)
+    trained = settings.trained or settings.real
+    if with_copies:
+        least |= {p: LEAST_FOR_COPIES for p in (trained, settings.held_out) if p and p not in least}
+    datasets = {path: read_dataset(path, settings.reader) for path in least}
+    network = open_network(settings.encoder, datasets[settings.real])
+    judgment = Judgment(network.name)
+    if with_copies:
+        judgment.warnings += _verify_encoder(settings, network, datasets[settings.fake])
+    if not with_fidelity and trained != settings.real:
+        del least[settings.real]
+    sets = {
+        path: open_images(network, datasets[path], settings.reader, settings.machine, number)
+        for path, number in least.items()
+    }
+    if with_fidelity:
+        _measure(settings, judgment, sets[settings.real], sets[settings.fake])
+    if with_copies:
+        others = sets[settings.held_out or trained]
+        _find_copies(settings, judgment, sets[trained], sets[settings.fake], others)
+    return judgment
 
 
-def embedded(
-    network: FeatureNetwork, dataset: Dataset, reader: Data, machine: Machine, least: int
-) -> Embedded:
-    """A data set with its features.
-
-    Raises:
-        InputError: It has fewer than ``least`` usable images.
-    """
-    _verify_number(dataset.root, len(dataset), least)
-    found = Embedded(dataset, *features_of(network, dataset, reader, machine))
-    _verify_number(dataset.root, len(found.features), least)
-    return found
+def parts_of(origins: Sequence[Origin], least: int = 1) -> dict[str, list[int]]:
+    """Rows of all images, and of each strategy that has enough of them where there are several."""
+    parts = {ALL: list(range(len(origins)))}
+    names = sorted({origin.strategy for origin in origins})
+    for name in names if len(names) > 1 else ():
+        rows = [i for i, origin in enumerate(origins) if origin.strategy == name]
+        if len(rows) >= least:
+            parts[name or "not told"] = rows
+    return parts
 
 
-def _verify_number(root: Path, images: int, least: int) -> None:
-    if images < least:
-        problem = f"holds {images} usable images"
-        raise InputError(root, problem, f"Give {least} or more; thousands are usual")
+# ------------------------------------------------------------------------------------------------ fidelity
 
 
-def origins_of(fake: Embedded) -> list[Origin]:
-    """Origin of every synthetic image, in the order of the rows."""
-    found = read_origins(fake.dataset)
-    return [found[name] for name in fake.names]
-
-
-def shared_images(real: Embedded, fake: Embedded) -> int:
-    """How many synthetic images are, as the network sees them, an image of the real set."""
-    known = set(contents(real.prepared))
-    return sum(content in known for content in contents(fake.prepared))
-
-
-def generator_of(fake: Dataset) -> tuple[Mapping[str, Any], Run | None]:
-    """The settings of the generation, and the run that drew the images, where both can be found."""
-    settings = generation_settings(fake)
-    run = settings.get("run")
+def _measure(settings: Judge, judgment: Judgment, real: ImageSet, fake: ImageSet) -> None:
+    judgment.warnings += _doubts_about_fidelity(real, fake)
+    floor = None
     try:
-        return settings, Run.open(str(run)) if run and Path(str(run)).is_dir() else None
+        floor = real_floor(real.features, fake.features, real.groups, seed=settings.seed)
+    except ValueError as error:
+        judgment.warnings.append(f"there is no real-to-real floor: {error}")
+    judgment.tables["fidelity"] = [
+        row | {"network": judgment.network}
+        for part, rows in parts_of(fake.origins, COVERAGE_NEIGHBORS + 1).items()
+        for row in _fidelity_rows(settings, real, fake, part, rows, floor if part == ALL else None)
+    ]
+
+
+def _fidelity_rows(
+    settings: Judge,
+    real: ImageSet,
+    fake: ImageSet,
+    part: str,
+    chosen: list[int],
+    floor: Floor | None,
+) -> Rows:
+    groups = fake.groups
+    intervals = measure_with_intervals(
+        real.features,
+        fake.features[chosen],
+        real_groups=real.groups,
+        fake_groups=[groups[i] for i in chosen],
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+    rows = []
+    for name in MEASURES:
+        interval = intervals[name]
+        row: dict[str, Any] = {
+            "part": part,
+            "measure": name,
+            "value": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "real": len(real.features),
+            "synthetic": len(chosen),
+            "patients": len(set(real.groups)),
+        }
+        if floor is not None:
+            own = floor.real[name]
+            row |= {
+                "floor": float(own.mean()),
+                "floor_low": float(own.min()),
+                "floor_high": float(own.max()),
+                "at_floor_size": float(np.mean(floor.fake[name])),
+                "floor_size": floor.size,
+            }
+        rows.append(row)
+    return rows
+
+
+def _doubts_about_fidelity(real: ImageSet, fake: ImageSet) -> list[str]:
+    warnings, total = [], len(fake.features)
+    known = set(real.hashes())
+    if number := sum(film in known for film in fake.hashes()):
+        warnings.append(
+            f"{number} of {total} images of {fake.dataset.root} are images of the real set: "
+            "a set that is measured against itself proves nothing"
+        )
+    names = set(real.names)
+    if number := sum(bool(names & set(origin.parents)) for origin in fake.origins):
+        warnings.append(
+            f"{number} of {total} synthetic images were drawn from images of the real set (their parents): "
+            "measure against real images that were no references"
+        )
+    if number := _trained_on(real, fake):
+        warnings.append(
+            f"the generator learned from {number} of the {len(real.features)} real images: "
+            "a generator that copies them would score best"
+        )
+    if warning := few_images(min(len(real.features), total), real.features.shape[1]):
+        warnings.append(warning)
+    return warnings
+
+
+# ------------------------------------------------------------------------------------------------ copies
+
+
+def _find_copies(
+    settings: Judge, judgment: Judgment, trained: ImageSet, fake: ImageSet, others: ImageSet
+) -> None:
+    try:
+        ruler = Ruler(trained.features, trained.groups)
+    except ValueError as error:
+        raise InputError(trained.dataset.root, str(error), "Give images of more patients") from None
+    between = ruler.nearest(others.features, others.groups)
+    nearest = ruler.nearest(fake.features)
+    threshold = threshold_of(between.distance, settings.percentile)
+    held_out = others if settings.held_out else None
+    judgment.warnings += _doubts_about_copies(trained, fake, held_out)
+    judgment.tables["nearest"] = [
+        {
+            "image": fake.names[i],
+            "strategy": origin.strategy,
+            "nearest": trained.names[near],
+            "distance": float(distance),
+            "correlation": correlation(fake.prepared.image(i), trained.prepared.image(near)),
+            "parent": trained.names[near] in origin.parents,
+            "suspected": bool(distance < threshold),
+        }
+        for i, (origin, near, distance) in enumerate(
+            zip(fake.origins, nearest.index.tolist(), nearest.distance, strict=True)
+        )
+    ]
+    judgment.tables["real"] = [
+        {"image": name, "distance": float(distance)}
+        for name, distance in zip(others.names, between.distance, strict=True)
+    ]
+    judgment.tables["summary"] = _summary(fake, nearest, threshold)
+    judgment.pairs = _closest_pairs(trained, fake, nearest, settings.pairs)
+    judgment.copies = {
+        "threshold": threshold,
+        "percentile": settings.percentile,
+        "real": len(trained.features),
+        "patients": len(set(trained.groups)),
+        "held_out": len(others.features) if held_out else None,
+    }
+
+
+def _summary(fake: ImageSet, nearest: Nearest, threshold: float) -> Rows:
+    rows, groups = [], fake.groups
+    for part, chosen in parts_of(fake.origins).items():
+        distances = nearest.distance[chosen]
+        suspected = share_below(distances, threshold, [groups[i] for i in chosen])
+        rows.append(
+            {
+                "strategy": part,
+                "images": len(chosen),
+                "suspected": suspected.mean,
+                "low": suspected.low,
+                "high": suspected.high,
+                "smallest": float(distances.min()),
+                "median": float(np.median(distances)),
+            }
+        )
+    return rows
+
+
+def _closest_pairs(
+    trained: ImageSet, fake: ImageSet, nearest: Nearest, number: int
+) -> dict[str, Array]:
+    order = np.argsort(nearest.distance, kind="stable")[:number].tolist()
+    near = nearest.index[order].tolist()
+    return {
+        "fake": np.stack([_picture(fake.prepared.image(i)) for i in order]),
+        "real": np.stack([_picture(trained.prepared.image(i)) for i in near]),
+        "fake_names": np.array([fake.names[i] for i in order]),
+        "real_names": np.array([trained.names[i] for i in near]),
+        "distance": nearest.distance[order],
+    }
+
+
+def _picture(image: Array) -> Array:
+    gray = np.asarray(image, np.float32).mean(0)
+    step = max(1, -(-max(gray.shape) // SIDE))
+    picture: Array = ((gray[::step, ::step].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return picture
+
+
+def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet | None) -> list[str]:
+    warnings = []
+    run = _generator_of(fake.dataset)
+    if run is not None and not _trained_on(trained, fake):
+        warnings.append(
+            f"the generator learned from {run.data.get('root')}, not from {trained.dataset.root}: "
+            "copies can be found only among the images that it learned from"
+        )
+    if held_out and (common := set(trained.groups) & set(held_out.groups)):
+        warnings.append(
+            f"{len(common)} of the held-out patients are among the real ones; their own images were passed over"
+        )
+    if all(case.group == case.name for case in trained.prepared.cases):
+        warnings.append(
+            "no patients are known, so images of one patient may count as copies of each other: "
+            "say who they are with --reader.group or patients.csv"
+        )
+    return warnings
+
+
+# ------------------------------------------------------------------------------------------------ the generator
+
+
+def _generator_of(fake: Dataset) -> Run | None:
+    """The run that drew the images, where it can be found."""
+    run = str(generation_settings(fake).get("run") or "")
+    try:
+        return Run.open(run) if os.path.isdir(run) else None
     except RunError:
-        return settings, None
+        return None
 
 
-def same_path(one: object, other: Path) -> bool:
-    """Whether two paths lead to one place."""
-    return bool(one) and os.path.realpath(str(one)) == os.path.realpath(other)
-
-
-def trained_on(real: Embedded, fake: Dataset) -> int:
+def _trained_on(real: ImageSet, fake: ImageSet) -> int:
     """How many images of the real set the generator is known to have learned from."""
-    _, run = generator_of(fake)
-    if run is None or not same_path(run.data.get("root"), real.dataset.root):
+    run = _generator_of(fake.dataset)
+    data = run.data if run is not None else {}
+    root = data.get("root")
+    if not root or os.path.realpath(str(root)) != os.path.realpath(real.dataset.root):
         return 0
-    data = run.data
     seen = set(real.names) - set(data.get("split", {}).get("validation", ()))
-    seen -= {skipped["case"] for skipped in data.get("skipped", ())}
-    return len(seen)
+    return len(seen - {skipped["case"] for skipped in data.get("skipped", ())})
+
+
+def _verify_encoder(settings: Judge, network: FeatureNetwork, fake: Dataset) -> list[str]:
+    """Refuse the generator's own encoder: in its features, what it was conditioned on is near by design."""
+    if not isinstance(network.network, Encoder):
+        return []
+    run = _generator_of(fake)
+    if run is None or not (own := run.model / "encoder").is_dir():
+        return [
+            "it could not be checked that this encoder is another than the generator was conditioned on: "
+            f"{fake.root} does not lead to its run"
+        ]
+    if fingerprint(load_encoder(str(own))) == fingerprint(network.network):
+        raise InputError(
+            f"--encoder {settings.encoder}",
+            "is the encoder that the generator was conditioned on, which calls near what it was conditioned on",
+            "Choose another one, such as the default films-64, or --only fidelity",
+        )
+    return []

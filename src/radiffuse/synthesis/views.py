@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from ..config import Augmentation
 from ..data.augment import apply, draw
-from ..data.batches import Batch
+from ..data.batches import Batch, BatchSource
 from ..data.prepared import Prepared
 from ..data.scan import Array
 
@@ -32,19 +31,9 @@ class Views(Batch):
 
     small: Tensor
 
-    def part(self, start: int, stop: int) -> Views:
-        """The images from ``start`` to ``stop``."""
-        rows = slice(start, stop)
-        return Views(self.images[rows], None, self.cases[rows], self.small[rows])
 
-    def to(self, device: torch.device) -> Views:
-        """The batch on another device."""
-        images, small = (t.to(device, non_blocking=True) for t in (self.images, self.small))
-        return Views(images, None, self.cases, small)
-
-
-class ViewBatches:
-    """Batches of views by step.
+class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
+    """Batches of views.
 
     Args:
         prepared: The arrays, of films.
@@ -57,6 +46,8 @@ class ViewBatches:
         augmentation: Changes of intensity, drawn for each crop; a flip is drawn too.
         indices: Which cases to use.
     """
+
+    streams = (9, 10)
 
     def __init__(
         self,
@@ -71,37 +62,27 @@ class ViewBatches:
         augmentation: Augmentation,
         indices: Sequence[int],
     ) -> None:
+        super().__init__(indices, batch_size=batch_size, seed=seed)
         self.prepared = prepared
         self.size = size
         self.scales = [tuple(global_scale)] * LARGE + [tuple(local_scale)] * local_crops
-        self.batch_size = batch_size
-        self.seed = seed
         self.augmentation = augmentation
-        self.indices = tuple(indices)
-        self._order = lru_cache(maxsize=4)(self._shuffle)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Views:
-        """The batch of a step; with several ranks, the rank's share of it."""
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        large, small, names = [], [], []
-        for position in range(first, first + share):
-            epoch, place = divmod(position, len(self.indices))
-            index = self.indices[self._order(epoch)[place]]
-            rng = np.random.default_rng((self.seed, 10, position))
-            image = torch.from_numpy(np.asarray(self.prepared.image(index), np.float32))
-            views = [
-                self._view(image, scale, i < LARGE, rng) for i, scale in enumerate(self.scales)
-            ]
-            large.append(torch.stack(views[:LARGE]))
-            half = self.size // 2
-            empty = torch.zeros((0, image.shape[0], half, half))
-            small.append(torch.stack(views[LARGE:]) if views[LARGE:] else empty)
-            names.append(self.prepared.cases[index].name)
-        return Views(torch.stack(large), None, tuple(names), torch.stack(small))
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[list[Tensor], str]:
+        """The views of a film, large ones first, and its name."""
+        image = torch.from_numpy(np.asarray(self.prepared.image(index), np.float32))
+        views = [self._view(image, scale, i < LARGE, rng) for i, scale in enumerate(self.scales)]
+        return views, self.prepared.cases[index].name
 
-    def _shuffle(self, epoch: int) -> Array:
-        return np.random.default_rng((self.seed, 9, epoch)).permutation(len(self.indices))
+    def collate(self, samples: Sequence[tuple[list[Tensor], str]]) -> Views:
+        """Large views together, and small ones."""
+        views, names = zip(*samples, strict=True)
+        large = torch.stack([torch.stack(of_film[:LARGE]) for of_film in views])
+        half = self.size // 2
+        small = large.new_zeros((len(views), 0, large.shape[2], half, half))
+        if len(self.scales) > LARGE:
+            small = torch.stack([torch.stack(of_film[LARGE:]) for of_film in views])
+        return Views(large, None, names, small)
 
     def _view(
         self, image: Tensor, scale: Sequence[float], large: bool, rng: np.random.Generator

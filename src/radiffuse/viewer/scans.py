@@ -13,8 +13,8 @@ import numpy as np
 
 from ..config import IGNORE
 from ..data.cases import geometry_difference, read_case_image, read_case_label
+from ..data.class_names import read_classes
 from ..data.dataset import Case
-from ..data.organs import read_classes
 from ..data.readers import read_label, read_scan
 from ..data.scan import Array, Scan
 from ..errors import InputError

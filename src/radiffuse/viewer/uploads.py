@@ -18,9 +18,9 @@ from typing import IO
 from ..config import Data
 from ..data.dataset import Case
 from ..data.layouts import survey
-from ..data.listing import image_suffix
+from ..data.layouts.listing import image_suffix
 from ..data.names import safe_name
-from ..data.readers.sniff import detect
+from ..data.readers.formats import detect
 from ..errors import InputError
 from .refusal import Refused
 

@@ -15,7 +15,7 @@ from ...config import IGNORE, Data
 from ..dataset import Case, Dataset
 from ..issues import Issue, some
 from ..layouts import survey
-from ..listing import walk
+from ..layouts.listing import walk
 from .examine import CaseRecord
 from .pool import examine_all
 

@@ -16,7 +16,6 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import Dataset
 from ..issues import Issue, raise_first, some
-from ..listing import own_folder, walk, walked_once
 from ..readers import SUFFIXES
 from . import (
     chest,
@@ -32,6 +31,7 @@ from . import (
     table,
     totalsegmentator,
 )
+from .listing import own_folder, walk, walked_once
 
 Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
 

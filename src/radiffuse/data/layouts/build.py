@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
+from ..class_names import classes_of_set, known_sets
 from ..dataset import Case, Dataset
-from ..groups import Groups
 from ..issues import Issue
-from ..listing import key
 from ..names import unique_names
-from ..organs import classes_of_set, known_sets
+from .listing import key
+from .patients import Groups
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ...errors import InputError
 from ..dataset import ABSENT, PRESENT, UNCERTAIN, Case, Dataset
 from ..documents import read_table
 from ..issues import Issue, some
-from ..listing import key, walk
 from .build import Draft, build
+from .listing import key, walk
 
 Row = dict[str, str]
 VIEWS = {"frontal": "", "lateral": "lateral", "l": "lateral", "ll": "lateral", "lat": "lateral"}

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from ...config import Data
 from ..dataset import Dataset
 from ..issues import Issue
-from ..listing import SPLITS, walk
 from .build import build, plain
+from .listing import SPLITS, walk
 
 RESERVED = {
     "images",

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
-from ..coco import Coco, load_coco
 from ..dataset import Case, Dataset
 from ..issues import Issue, some
-from ..listing import SPLITS, inside
+from ..readers.coco import Coco, load_coco
 from .build import Draft, build
+from .listing import SPLITS, inside
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:

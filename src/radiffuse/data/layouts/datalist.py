@@ -7,11 +7,12 @@ from typing import Any
 
 from ...config import Data
 from ...errors import InputError
+from ..class_names import class_names
 from ..dataset import Case, Dataset
-from ..documents import class_names, read_json
+from ..documents import read_json
 from ..issues import Issue
-from ..listing import inside, key
 from .build import Draft, build
+from .listing import inside, key
 from .msd import once
 
 PARTS = {

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from ...config import Data
 from ..dataset import Case, Dataset
 from ..issues import Issue
-from ..listing import is_dicom, walk
 from ..names import short_hash
 from .build import Draft, build
+from .listing import is_dicom, walk
 
 SLICES = {"CT", "MR", "PT", "NM"}
 """Modalities (0008,0060) whose files are slices of one volume."""

@@ -9,11 +9,12 @@ from typing import Any
 
 from ...config import IGNORE, Data
 from ...errors import InputError
+from ..class_names import class_names
 from ..dataset import Case, Dataset
-from ..documents import class_names, read_json
+from ..documents import read_json
 from ..issues import Issue
-from ..listing import inside, walk
 from .build import Draft, build
+from .listing import inside, walk
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:

@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
+from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..documents import declared_classes
 from ..issues import Issue
-from ..listing import SPLITS, Listing, is_dicom, key, walk
 from .build import Draft, build
+from .listing import SPLITS, Listing, is_dicom, key, walk
 
 IMAGE_FOLDERS = ("images", "img", "imagestr")
 LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")

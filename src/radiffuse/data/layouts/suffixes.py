@@ -11,11 +11,11 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
+from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..documents import declared_classes
 from ..issues import Issue
-from ..listing import stem, walk
 from .build import Draft, build
+from .listing import stem, walk
 
 LABEL_WORDS = ("seg", "mask", "label", "labels", "segmentation", "annotation")
 """Last words of the names of label maps."""

@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
+from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..documents import TABLE_SUFFIXES, declared_classes, read_table
+from ..documents import TABLE_SUFFIXES, read_table
 from ..issues import Issue
-from ..listing import SPLITS, inside, key
 from .build import Draft, build
+from .listing import SPLITS, inside, key
 
 
 def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
+from ..class_names import classes_of_set, name_key, organ
 from ..dataset import Case, Dataset
 from ..documents import read_table
 from ..issues import Issue, some
-from ..listing import SPLITS, stem, walk
-from ..organs import classes_of_set, name_key, organ
 from .build import Draft, build, named
+from .listing import SPLITS, stem, walk
 
 MASKS = "segmentations"
 

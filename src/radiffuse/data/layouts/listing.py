@@ -10,9 +10,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..errors import InputError
-from .issues import Issue
-from .readers import SUFFIXES
+from ...errors import InputError
+from ..issues import Issue
+from ..readers import SUFFIXES
 
 PASSED_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "__pycache__"}
 PASSED_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from ..config import Data
-from ..errors import InputError
-from .documents import read_table
-from .issues import Issue, some
+from ...config import Data
+from ...errors import InputError
+from ..documents import read_table
+from ..issues import Issue, some
 from .listing import key, stem
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)

@@ -1,8 +1,8 @@
-"""Training data out of images without labels: a segmenter labels them, and the surest are kept.
+"""Pseudo-labelling: a segmenter labels images that have no labels, and its surest masks become training data.
 
-DatasetGAN's idea (Zhang et al. 2021); the share that is dropped is theirs, 10 %. There a generator draws the images.
-Here the pre-trained denoiser does (``write_generated``), or they are synthetic images of any origin
-(``write_labelled``).
+The idea is DatasetGAN's (Zhang et al. 2021), and so is the fraction that is dropped, 10 %. There a generator draws the
+images; here the pre-trained denoiser does (``label_drawn``), or they are synthetic images of any origin
+(``label_images``).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..data.scan import Array, Scan
 from ..errors import InputError
 from ..inference.draw import draw_images
 from ..nets.registry import load_network
-from ..system.files import write_json
+from ..system.files import make_folder, write_json
 from ..train.cases import prepare_dataset
 from ..train.device import local_fabric
 from ..train.run import Run
 
 DROPPED = 0.1
-"""Share of the images, the least certain ones, that is left out."""
+"""Fraction of the images, those with the highest entropy, that is left out."""
 AT_ONCE = 16
 """Images labelled at once."""
 
 
-def write_generated(
+def label_drawn(
     denoiser: Run, segmenter: Run, out: Path, *, count: int, seed: int, machine: Machine
 ) -> Path:
     """Draw images, label them, and write the surest as a data set of pairs (2D).
@@ -48,18 +48,18 @@ def write_generated(
     Raises:
         InputError: The runs are three-dimensional, which PNG cannot hold.
     """
-    _verify_films(segmenter)
+    _verify_segmenter(segmenter)
     if (out / "classes.json").exists():
         return out
     fabric = local_fabric(machine)
     diffusion = from_dict(Diffusion, denoiser.config["settings"]["diffusion"])
     network = load_network(denoiser.model).to(fabric.device)
     images = draw_images(network, diffusion, segmenter.plan, count=count, seed=seed)
-    names = [f"generated-{i:05d}" for i in range(count)]
-    return _write_surest(images, names, segmenter, out, machine)
+    names = [f"drawn-{i:05d}" for i in range(count)]
+    return _label(images, names, segmenter, out, machine)
 
 
-def write_labelled(
+def label_images(
     dataset: Dataset, segmenter: Run, out: Path, *, reader: Data, machine: Machine
 ) -> Path:
     """Label images and write the surest as a data set of pairs (2D), at the size of the segmenter's plan.
@@ -74,51 +74,48 @@ def write_labelled(
     Raises:
         InputError: The images are volumes, which PNG cannot hold, or cannot be read.
     """
-    _verify_films(segmenter)
+    _verify_segmenter(segmenter)
     if (out / "classes.json").exists():
         return out
     prepared = prepare_dataset(dataset, segmenter.plan, reader, machine, labelled=False)
     images = np.stack([np.asarray(prepared.image(i), np.float32) for i in range(len(prepared))])
     names = [case.name for case in prepared.cases]
-    return _write_surest(images, names, segmenter, out, machine)
+    return _label(images, names, segmenter, out, machine)
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _verify_films(segmenter: Run) -> None:
+def _verify_segmenter(segmenter: Run) -> None:
     plan = segmenter.plan
     if plan.spatial_dims != 2 or len(plan.channels) != 1:
         what = "segments volumes" if plan.spatial_dims == 3 else "segments several channels"
         raise InputError(segmenter.folder, what, "Labelling synthetic images works on grey films")
 
 
-def _write_surest(
+def _label(
     images: Array, names: Sequence[str], segmenter: Run, out: Path, machine: Machine
 ) -> Path:
     """Label images (N, 1, H, W) in [-1, 1] and write all but the least certain; ``classes.json`` comes last."""
     fabric = local_fabric(machine)
     network = load_network(segmenter.model).to(fabric.device).eval()
-    labels, doubt = [], []
+    labels, uncertainty = [], []
     with torch.no_grad(), fabric.autocast():
         for start in range(0, len(images), AT_ONCE):
             batch = torch.from_numpy(images[start : start + AT_ONCE]).to(fabric.device)
-            share = network(batch).float().softmax(1)
-            entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
-            labels.append(share.argmax(1).cpu().numpy().astype(np.uint8))
-            doubt.append(entropy.flatten(1).mean(1).cpu().numpy())
-    label, uncertainty = np.concatenate(labels), np.concatenate(doubt)
+            probability = network(batch).float().softmax(1)
+            entropy = -(probability * probability.clamp(min=1e-12).log()).sum(1)
+            labels.append(probability.argmax(1).cpu().numpy().astype(np.uint8))
+            uncertainty.append(entropy.flatten(1).mean(1).cpu().numpy())
+    label, entropies = np.concatenate(labels), np.concatenate(uncertainty)
+    for part in ("images", "labels"):
+        make_folder(out / part)
     kept = len(images) - round(len(images) * DROPPED)
-    for i in np.sort(np.argsort(uncertainty, kind="stable")[:kept]):
+    for i in np.sort(np.argsort(entropies, kind="stable")[:kept]):
         film = ((images[i, 0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
         scan = Scan(film[None])
-        write_image(_ready(out / "images") / f"{names[i]}.png", film, scan)
-        write_label(_ready(out / "labels") / f"{names[i]}.png", label[i], scan)
+        write_image(out / "images" / f"{names[i]}.png", film, scan)
+        write_label(out / "labels" / f"{names[i]}.png", label[i], scan)
     classes = {str(i): name for i, name in enumerate(segmenter.plan.classes)}
     write_json(out / "classes.json", classes)
     return out
-
-
-def _ready(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -1,0 +1,88 @@
+"""``radiffuse judge``: fidelity of synthetic images, and the search for copies among them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Judge
+from ..reports.judge import write_judge_report
+from ..synthesis.judging import Judgment, judge_images
+from ..system.files import sweep, write_atomic, write_json
+
+
+def judge(settings: Judge) -> Judgment:
+    """Judge a set of synthetic images against real ones.
+
+    With ``out``: ``fidelity.csv``; ``nearest.csv``, ``real.csv``, ``summary.csv`` and ``pairs.npz`` of the search for
+    copies; ``judge.json`` and ``report.html``.
+
+    Args:
+        settings: See ``radiffuse.config.Judge``.
+
+    Raises:
+        InputError: Images or a network that cannot be used, or too few images; or the network is the one that the
+            generator was conditioned on, and copies are looked for.
+    """
+    judgment = judge_images(settings)
+    _print(judgment)
+    if settings.out is not None:
+        out = Path(settings.out)
+        _write(judgment, out)
+        print(f"report: {write_judge_report(out)}")
+    return judgment
+
+
+def _write(judgment: Judgment, out: Path) -> None:
+    import pandas as pd
+
+    sweep(out)
+    for name, rows in judgment.tables.items():
+        write_atomic(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+    if judgment.pairs:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **judgment.pairs)  # type: ignore[arg-type]
+        write_atomic(out / "pairs.npz", buffer.getvalue())
+    facts = {
+        "network": judgment.network,
+        "warnings": judgment.warnings,
+        "fidelity": "fidelity" in judgment.tables,
+        "copies": judgment.copies,
+    }
+    write_json(out / "judge.json", facts)
+
+
+def _print(judgment: Judgment) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console, lines = Console(), [f"features: {judgment.network}"]
+    measured = judgment.tables.get("fidelity", [])
+    for row in measured[:1]:
+        lines.append(
+            f"{row['real']} real images of {row['patients']} patients, {row['synthetic']} synthetic"
+        )
+    for row in measured:
+        line = f"{row['part']:<12} {row['measure']:<9} {row['value']:9.4f}"
+        line += f"  ({row['low']:.4f} to {row['high']:.4f})"
+        if "floor" in row:
+            line += f"  at {row['floor_size']} images: {row['at_floor_size']:.4f}"
+            line += f", real to real {row['floor']:.4f}"
+        lines.append(line)
+    if copies := judgment.copies:
+        lines.append(
+            f"suspected below a distance of {copies['threshold']:.3f}, as are {100 - copies['percentile']:g} % of real "
+            "images of other patients"
+        )
+    for row in judgment.tables.get("summary", []):
+        lines.append(
+            f"{row['strategy']:<12} {row['images']:>6} images  suspected {row['suspected']:.1%}"
+            f"  ({row['low']:.1%} to {row['high']:.1%})  smallest distance {row['smallest']:.3f}"
+        )
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
+    for warning in judgment.warnings:
+        print(f"warning: {warning}", file=sys.stderr)

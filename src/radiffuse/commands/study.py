@@ -1,0 +1,27 @@
+"""Compare methods at several label budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..config import Study
+from ..reports.study import write_study_report
+from ..studies.runs import Acts
+from ..studies.study import run_study
+from .fit import fit
+from .pretrain import pretrain
+
+
+def study(settings: Study) -> Path:
+    """Compare methods at several label budgets.
+
+    Args:
+        settings: See ``radiffuse.config.Study``.
+
+    Returns:
+        The report, in the study folder with ``results.csv``, ``summary.csv`` and ``comparisons.csv``.
+
+    Raises:
+        InputError: Data or settings that cannot be used; what was finished is kept.
+    """
+    return write_study_report(run_study(settings, Acts(pretrain, fit)))

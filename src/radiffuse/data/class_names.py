@@ -1,0 +1,182 @@
+"""Which value each public set of abdominal CT gives to an organ: the table ``organs.csv``, and names in general."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from ..config import IGNORE
+from ..errors import InputError
+from .documents import read_json
+from .issues import Issue
+
+TABLE = Path(__file__).with_name("organs.csv")
+"""The table; its first lines name the source of each column."""
+
+Key = tuple[str, ...]
+
+
+@cache
+def _table() -> tuple[dict[str, dict[int, str]], dict[Key, str]]:
+    """Names by value for each set, and the name of the row by the key of every name of the organ."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    sets = [column for column in rows[0] if column not in ("name", "aliases")]
+    values = {
+        name: {0: "background"} | {int(row[name]): row["name"] for row in rows if row[name]}
+        for name in sets
+    }
+    names = {
+        name_key(name): row["name"]
+        for row in rows
+        for name in (row["name"], *row["aliases"].split(";"))
+        if name
+    }
+    return values, names
+
+
+def name_key(name: str) -> Key:
+    """What two spellings of a name share: ``kidney_right`` and ``Right Kidney`` have the same words."""
+    return tuple(sorted(re.findall(r"\w+", name.lower().replace("_", " "))))
+
+
+def organ(name: str) -> str:
+    """The name of an organ in the table, whatever alias or spelling is given; other names stay as they are."""
+    return _table()[1].get(name_key(name), name)
+
+
+def known_sets() -> tuple[str, ...]:
+    """Sets that the table has a column for."""
+    return tuple(_table()[0])
+
+
+def classes_of_set(name: str) -> dict[int, str]:
+    """Organ by label value of one set of the table, with 0, the background."""
+    return dict(_table()[0][name])
+
+
+def numbered(classes: Sequence[str]) -> dict[int, str]:
+    """Names by label value from names in their order."""
+    return dict(enumerate(classes))
+
+
+def read_classes(source: str) -> dict[int, str]:
+    """Names by label value, from a column of the table, a JSON file, or a folder that holds one.
+
+    Args:
+        source: A set of the table (``btcv``); a ``plan.json``, ``classes.json``, ``labels.json`` or
+            ``dataset.json``; or a folder with one of them, such as a run or its masks.
+
+    Raises:
+        InputError: It is none of these, or the file names no classes.
+    """
+    if source in known_sets():
+        return classes_of_set(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        names = ("plan.json", "classes.json", "labels.json", "dataset.json")
+        path = next((path / name for name in names if (path / name).is_file()), path)
+    if not path.is_file():
+        remedy = f"Give one of {', '.join(known_sets())}, or a JSON file that names the classes"
+        raise InputError(source, "names no classes", remedy)
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = content.get("labels") or content.get("classes") or content
+    if isinstance(content, dict) and any(isinstance(value, dict) for value in content.values()):
+        remedy = "Give one list in a file of its own, or the name of a set"
+        raise InputError(path, f"holds {len(content)} lists of classes instead of one", remedy)
+    return numbered(class_names(content, path))
+
+
+def class_names(labels: object, where: Path) -> tuple[str, ...]:
+    """Names by label value from any usual notation.
+
+    Args:
+        labels: ``["background", "lung"]``, ``{"0": "background", "1": "lung"}`` or
+            ``{"background": 0, "lung": 1}``. Value 0 is the background and may be left out; 255 is
+            ignored; values between that have no name are called ``label 7``.
+        where: The file they stand in, for the message.
+
+    Returns:
+        Names, background first.
+
+    Raises:
+        InputError: The notation is another one, or a value is no whole number from 0 to 254.
+    """
+    named = _by_value(labels, where)
+    wrong = [value for value in named if not 0 <= value < IGNORE]
+    if wrong:
+        raise InputError(
+            where,
+            f"declares the label value {wrong[0]}",
+            f"Use values from 0 (background) to {IGNORE - 1}; {IGNORE} means ignore",
+        )
+    named = {0: "background"} | named
+    names = tuple(named.get(value, f"label {value}") for value in range(max(named) + 1))
+    if len(set(names)) < len(names):
+        raise InputError(where, "gives two label values the same name", "Rename one of them")
+    return names
+
+
+def _by_value(labels: object, where: Path) -> dict[int, str]:
+    remedy = 'Write {"0": "background", "1": "lung"}'
+    if isinstance(labels, list):
+        labels = dict(enumerate(labels))
+    if not isinstance(labels, Mapping) or not labels:
+        raise InputError(where, "does not name the classes in a way that is known", remedy)
+    named: dict[int, str] = {}
+    for left, right in labels.items():
+        if isinstance(right, list):
+            raise InputError(
+                where,
+                f"declares the region {left!r} made of several label values",
+                "Give each label value one name; overlapping regions are not supported",
+            )
+        value, name = (right, left) if _whole(right) else (left, right)
+        if not _whole(value) or not isinstance(name, str):
+            raise InputError(where, f"has the entry {left!r}: {right!r} among its classes", remedy)
+        if int(value) in named:
+            raise InputError(where, f"names the label value {value} twice", "Keep one name")
+        named[int(value)] = name
+    named.pop(IGNORE, None)
+    return named
+
+
+def _whole(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())
+
+
+def declared_classes(folder: Path, issues: list[Issue]) -> tuple[str, ...]:
+    """Class names from ``classes.json``, ``labels.json`` or ``dataset.json`` in a folder, else ().
+
+    A file that holds several lists, one per source of labels, names no common classes: it gives ()
+    and a warning.
+
+    Raises:
+        InputError: The file is there and cannot be understood.
+    """
+    for name in ("classes.json", "labels.json", "dataset.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        content = read_json(path)
+        if isinstance(content, dict) and "labels" in content:
+            content = content["labels"]
+        elif name == "dataset.json":
+            continue
+        if isinstance(content, dict) and content and all(map(_is_dict, content.values())):
+            problem = f"holds {len(content)} lists of classes instead of one"
+            remedy = "Make sure that each label value means the same in all cases"
+            issues.append(Issue("warning", str(path), problem, remedy))
+            return ()
+        return class_names(content, path)
+    return ()
+
+
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict)

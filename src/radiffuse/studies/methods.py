@@ -1,0 +1,215 @@
+"""The methods that a study compares, one row each: where it starts, how it is trained, and how it then segments.
+
+A new method is one row of ``METHODS``; a new way of pre-training for it is one row of ``STARTS``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..config import Method as Fitting
+from ..config import Strategy, Study
+from ..config.pretraining import Objective
+
+
+@dataclass(frozen=True)
+class Start:
+    """A pre-trained run, made once per study by ``pretrain``.
+
+    Attributes:
+        folder: In the study folder.
+        objective: Of the pre-training; None: the one of the study's settings.
+        group: Group of the study's settings that it is trained with.
+        given: The run that the user may name instead.
+        from_run: Row of ``STARTS`` that it goes on from.
+        coordinates: Row of ``STARTS`` whose body coordinates guide it.
+        synthetic: It sees the synthetic images as well, in as many steps.
+    """
+
+    folder: str
+    objective: Objective | None = None
+    group: Literal["pretrain", "regressor"] = "pretrain"
+    given: Callable[[Study], str | None] = lambda study: None
+    from_run: str | None = None
+    coordinates: str | None = None
+    synthetic: bool = False
+
+
+DENOISER = "denoiser"
+STARTS: dict[str, Start] = {
+    DENOISER: Start("pretrain", given=lambda study: study.from_run),
+    "denoiser+synthetic": Start("pretrain-synthetic", synthetic=True),
+    "ddep": Start("ddep", "ddep", from_run=DENOISER),
+    "regressor": Start(
+        "coordinates", group="regressor", given=lambda study: study.pretrain.coordinates
+    ),
+    "guided": Start("pretrain-guided", coordinates="regressor"),
+    "restorative": Start("pretrain-restorative", "restorative"),
+    "contrastive": Start("pretrain-contrastive", "contrastive"),
+}
+"""What methods start from."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method as it stands in the results: the method itself, or with one thing changed.
+
+    Attributes:
+        method: Name in ``METHODS``.
+        timestep: Fixed timestep of fine-tuning.
+        weights: Which weights of the pre-trained run.
+        pool: How many unlabelled images the pre-trained run saw; None: all.
+        sampler: Reverse process of mask diffusion; None: the first of the study's.
+        head: Which head of a probing run segments; None: the network is fine-tuned.
+        suffix: What follows the name of the method.
+    """
+
+    method: str
+    timestep: int
+    weights: Literal["average", "raw"]
+    pool: int | None = None
+    sampler: str | None = None
+    head: str | None = None
+    suffix: str = ""
+
+    @property
+    def row(self) -> Method:
+        """What is done for the method."""
+        return METHODS[self.method]
+
+    @property
+    def name(self) -> str:
+        """As the results call it."""
+        return self.method + self.suffix
+
+    @property
+    def trained(self) -> str:
+        """Name of its runs, which variants of other samplers and heads share."""
+        if self.head:
+            return f"{self.method}-probe"
+        return self.method if self.sampler else self.name
+
+
+Vary = Callable[[Variant, Study], Iterator[Variant]]
+
+
+def alone(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """The method, and no variant of it."""
+    yield plain
+
+
+def by_start(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """Variants with another timestep, other weights, or a smaller pool of unlabelled images."""
+    first = dataclasses.replace(plain, timestep=settings.timesteps[0], weights=settings.weights[0])
+    yield first
+    for t in settings.timesteps[1:]:
+        yield dataclasses.replace(first, timestep=t, suffix=f"@t={t}")
+    for weights in settings.weights[1:]:
+        yield dataclasses.replace(first, weights=weights, suffix=f"@{weights}")
+    for pool in settings.pools:
+        yield dataclasses.replace(first, pool=pool, suffix=f"@n={pool}")
+
+
+def by_sampler(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """Variants with another reverse process."""
+    yield plain
+    for sampler in settings.samplers[1:]:
+        yield dataclasses.replace(plain, sampler=sampler, suffix=f"@{sampler}")
+
+
+def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """Probed or fine-tuned; where noise was learned, also non-linear probes on single timesteps."""
+    wanted = settings.transfer or ("finetune",)
+    for transfer in wanted:
+        suffix = f"@{transfer}" if len(wanted) > 1 else ""
+        if transfer == "finetune":
+            yield dataclasses.replace(plain, suffix=suffix)
+            continue
+        yield dataclasses.replace(plain, head=transfer, suffix=suffix)
+        for t in settings.probing.probe.sweep if _swept(plain, transfer) else ():
+            yield dataclasses.replace(plain, head=f"{transfer}@t={t}", suffix=f"{suffix}@t={t}")
+
+
+def _swept(variant: Variant, transfer: str) -> bool:
+    start = STARTS[variant.row.start or DENOISER]
+    return transfer == "nonlinear" and start.objective is None
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a study does for a method.
+
+    Attributes:
+        start: Row of ``STARTS`` that it starts from; None: random weights.
+        fit: Method of ``fit`` that trains it; None: nothing is trained here.
+        strategy: Of mask diffusion, where that is how it is trained.
+        pseudo_labels: Images that the fine-tuned network of the same draw labels for it: ``drawn`` from the denoiser,
+            to learn from alone, or the ``synthetic`` ones, to learn from beside the real ones.
+        vary: Its variants.
+        segments: What segments the scored cases: its own run, the ensemble of other methods' runs, or nnU-Net.
+    """
+
+    start: str | None = None
+    fit: Fitting | None = "finetune"
+    strategy: Strategy | None = None
+    pseudo_labels: Literal["drawn", "synthetic"] | None = None
+    vary: Vary = alone
+    segments: Literal["run", "ensemble", "nnunet"] = "run"
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether it stands for a way of pre-training, which is put to use as the study's ``transfer`` says."""
+        return self.vary is by_transfer
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it needs synthetic images."""
+        enlarged = self.start is not None and STARTS[self.start].synthetic
+        return enlarged or self.pseudo_labels == "synthetic"
+
+
+def _diffusion(strategy: Strategy, start: str | None = None) -> Method:
+    vary = alone if strategy == "none" else by_sampler
+    return Method(start, "diffusion", strategy=strategy, vary=vary)
+
+
+METHODS: dict[str, Method] = {
+    "scratch": Method(fit="scratch"),
+    "dynunet": Method(fit="dynunet"),
+    "nnunet": Method(fit=None, segments="nnunet"),
+    "finetune": Method(DENOISER, vary=by_start),
+    "pixel": Method(DENOISER, "pixel"),
+    "ddep": Method("ddep"),
+    "pseudo-labels": Method(DENOISER, pseudo_labels="drawn"),
+    "synthetic-unlabelled": Method("denoiser+synthetic"),
+    "synthetic-labelled": Method(DENOISER, pseudo_labels="synthetic"),
+    "diffusion": Method(DENOISER, vary=by_transfer),
+    "guided": Method("guided", vary=by_transfer),
+    "restorative": Method("restorative", vary=by_transfer),
+    "contrastive": Method("contrastive", vary=by_transfer),
+    **{strategy: _diffusion(strategy) for strategy in get_args(Strategy)},
+    **{f"{strategy}+pretrained": _diffusion(strategy, DENOISER) for strategy in get_args(Strategy)},
+    "ensemble": Method(fit=None, segments="ensemble"),
+}
+"""What can be compared, by the name that ``--methods`` and the results use."""
+
+
+def variants(settings: Study) -> Iterator[Variant]:
+    """Every method of a study, each followed by its variants."""
+    for name in settings.methods:
+        yield from variants_of(name, settings)
+
+
+def variants_of(name: str, settings: Study) -> Iterator[Variant]:
+    """A method and its variants."""
+    plain = Variant(name, settings.finetune.finetune.timestep, settings.finetune.weights)
+    return METHODS[name].vary(plain, settings)
+
+
+def trained_alike(name: str, settings: Study) -> Variant:
+    """The first variant of a method, fine-tuned rather than probed: what votes in an ensemble, or labels images."""
+    first = next(variants_of(name, settings))
+    return dataclasses.replace(first, head=None, suffix="")

@@ -1,0 +1,151 @@
+"""The feature network in which images are judged, by name, and sets of images in its features."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..config import Data, Machine, PlanSettings
+from ..data.dataset import Dataset
+from ..data.plan import Plan, make_plan
+from ..data.prepare import cache_folder
+from ..data.prepared import Prepared
+from ..data.provenance import Origin, read_origins
+from ..errors import InputError
+from ..nets.registry import load_network
+from ..nets.unet import UNet
+from ..train.cases import prepare_dataset
+from ..train.run import WEIGHTS
+from ..train.start import find_pretrained
+from .embedding import features_with
+from .encoder import load_encoder
+
+
+class PooledDenoiser(nn.Module):
+    """The bottleneck of a denoiser at t = 0, averaged over the image.
+
+    Args:
+        unet: A denoiser of films; it sees the clean image at the lowest noise level.
+    """
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.unet = unet.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Films ``(B, C, rows, columns)`` in [-1, 1] to features ``(B, width)``."""
+        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return self.unet.features(images, t, ("middle",))["middle"].mean((2, 3)).float()
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A network that turns an image into a row of features.
+
+    Attributes:
+        name: What it is, for every number that is made with it.
+        network: Films in [-1, 1] to ``(B, width)``.
+        plan: How a film is treated before.
+    """
+
+    name: str
+    network: nn.Module
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of images and its features.
+
+    Attributes:
+        dataset: The cases.
+        prepared: The usable ones, as the network sees them.
+        features: ``(N, width)``, in the order of ``prepared.cases``.
+    """
+
+    dataset: Dataset
+    prepared: Prepared
+    features: NDArray[np.float64]
+
+    @property
+    def groups(self) -> list[str]:
+        """Patient of each row."""
+        return [case.group for case in self.prepared.cases]
+
+    @property
+    def names(self) -> list[str]:
+        """Case of each row."""
+        return [case.name for case in self.prepared.cases]
+
+    @cached_property
+    def origins(self) -> list[Origin]:
+        """What is known of the origin of each row, a synthetic image."""
+        known = read_origins(self.dataset)
+        return [known[name] for name in self.names]
+
+    def hashes(self) -> list[str]:
+        """A hash of every film as the network sees it, equal for copies of a file under another name."""
+        films = (np.ascontiguousarray(self.prepared.image(i)) for i in range(len(self.prepared)))
+        return [hashlib.sha256(film.tobytes()).hexdigest() for film in films]
+
+
+def open_network(name: str, real: Dataset) -> FeatureNetwork:
+    """A feature network by the name of shipped weights, folder of a run, folder or public name of a DINO.
+
+    Args:
+        name: As the user gives it.
+        real: Real images; for a DINO they decide how intensities are treated.
+
+    Raises:
+        InputError: There is none under that name, or it does not take films.
+    """
+    network: nn.Module
+    path = Path(name).expanduser()
+    if (path / "config.yaml").is_file() or ("/" not in name and (WEIGHTS / name).is_dir()):
+        run = find_pretrained(name)
+        unet, plan = load_network(run.model), run.plan
+        if not isinstance(unet, UNet) or plan.spatial_dims != 2:
+            raise InputError(
+                run.folder, "is no denoiser of films", "Give a run of radiffuse pretrain on films"
+            )
+        network, width = PooledDenoiser(unet), unet.config.width * unet.config.multipliers[-1]
+        kind = "denoiser, bottleneck at t = 0, mean"
+    else:
+        network = encoder = load_encoder(name)
+        plan = make_plan(real, PlanSettings(size=(encoder.size,)), labelled=False)
+        if plan.spatial_dims != 2:
+            raise InputError(real.root, "holds volumes", "Give films: features are those of films")
+        width, kind = encoder.width, "DINO, global token"
+    size = " x ".join(map(str, plan.size))
+    return FeatureNetwork(f"{name}: {kind}; {width} features at {size}", network, plan)
+
+
+def open_images(
+    network: FeatureNetwork, dataset: Dataset, reader: Data, machine: Machine, least: int
+) -> ImageSet:
+    """A data set with the features of every usable image, from the cache where they are there.
+
+    Raises:
+        InputError: It has fewer than ``least`` usable images, or images that cannot be used.
+    """
+    _verify_number(dataset.root, len(dataset), least)
+    prepared = prepare_dataset(dataset, network.plan, reader, machine, labelled=False)
+    _verify_number(dataset.root, len(prepared), least)
+    kind = f"{type(network.network).__name__} "
+    cache = cache_folder(reader.cache)
+    rows = features_with(network.network, prepared, machine, cache, "features", kind=kind)
+    return ImageSet(dataset, prepared, np.asarray(rows, np.float64))
+
+
+def _verify_number(root: Path, images: int, least: int) -> None:
+    if images < least:
+        problem = f"holds {images} usable images"
+        raise InputError(root, problem, f"Give {least} or more; thousands are usual")
