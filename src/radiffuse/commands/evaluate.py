@@ -29,8 +29,8 @@ def evaluate(settings: config.Evaluate) -> Path:
     import pandas as pd
     from rich.console import Console
 
+    from ..data.fingerprint import find_classes
     from ..data.layouts import open_dataset
-    from ..data.plan import find_classes
     from ..data.scan import Scan
     from ..evaluation.folders import ALL_CLASSES, summarize
     from ..evaluation.writing import write_evaluation

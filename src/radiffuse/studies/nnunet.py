@@ -18,7 +18,7 @@ from ..config import Machine
 from ..config import NNUNet as Settings
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Dataset
-from ..data.plan import find_classes
+from ..data.fingerprint import find_classes
 from ..data.readers import read_label
 from ..data.scan import Scan
 from ..errors import InputError
