@@ -47,7 +47,7 @@ def run(out: Path) -> Path:
         The report.
     """
     import radiffuse
-    from radiffuse.cli.settings import read_recipe
+    from radiffuse.cli.recipes import read_recipe
 
     began = time.monotonic()
     print(f"1. drawing {UNLABELLED} unlabelled and {LABELLED} labelled bitewings")
