@@ -41,7 +41,9 @@ def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Pat
         yield out
 
 
-def gather(parts: Iterable[tuple[Mapping[str, str | int], Path]], target: Path) -> pd.DataFrame | None:
+def gather(
+    parts: Iterable[tuple[Mapping[str, str | int], Path]], target: Path
+) -> pd.DataFrame | None:
     """Write the tables of all parts as one.
 
     Args:
