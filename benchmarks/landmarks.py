@@ -16,7 +16,7 @@ from results import origin, write_table
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
 from radiffuse.evaluation.statistics import clustered_mean
-from radiffuse.inference.landmarks import carried_landmarks
+from radiffuse.inference.coordinates import carried_landmarks
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network
 from radiffuse.train.run import Run

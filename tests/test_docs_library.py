@@ -53,6 +53,6 @@ def test_the_page_runs(
     with pytest.raises(RunError, match="unknown kind 'plain'"):
         names["radiffuse"].Segmenter.load("runs/plain")  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=r"holds a run with custom\.loss = .*tversky, not None"):
-        names["radiffuse"].finetune(  # type: ignore[attr-defined]
+        names["radiffuse"].fit(  # type: ignore[attr-defined]
             data="FILMS", out="runs/tversky", steps=4, size=(32, 32)
         )

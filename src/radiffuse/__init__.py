@@ -12,7 +12,7 @@ from typing import Any
 from .commands import COMMANDS
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Segmenter", "__version__", *COMMANDS]
+__all__ = ["Segmenter", "__version__", "fit_custom", *COMMANDS]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from .cli.functions import function_of
 
         return function_of(name)
+    if name == "fit_custom":
+        from .cli.functions import fit_custom
+
+        return fit_custom
     if name == "Segmenter":
         from .release.segmenter import Segmenter
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from radiffuse.commands.finetune import build_network
 from torch import Tensor
 
 import radiffuse
 from conftest import TINY
-from radiffuse.commands.finetune import build_network
 from radiffuse.config import IGNORE, Diffusion, Finetune, Network, PlanSettings, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.data.plan import Plan

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from radiffuse.commands.probe import heads
 from safetensors.torch import load_file
 
 import radiffuse
-from radiffuse.commands.probe import heads
 from radiffuse.config import Probe
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from read_samples import dicom, png_header, rng, save
 
-from radiffuse.data.readers import inspect, problems, read_label, read_scan
+from radiffuse.data.checking.examine import problems
+from radiffuse.data.readers import inspect, read_label, read_scan
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
 

@@ -22,7 +22,8 @@ from pydicom.uid import (
 )
 from read_samples import PATIENT, dicom, rng, rotation, save, write_series
 
-from radiffuse.data.readers import inspect, is_dicom, problems, read_label, read_scan
+from radiffuse.data.checking.examine import problems
+from radiffuse.data.readers import inspect, is_dicom, read_label, read_scan
 from radiffuse.errors import InputError
 
 

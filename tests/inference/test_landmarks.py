@@ -11,7 +11,7 @@ import torch
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
-from radiffuse.inference.landmarks import carried_landmarks, centers
+from radiffuse.inference.coordinates import carried_landmarks, centers
 
 
 class TrueCoordinates(torch.nn.Module):

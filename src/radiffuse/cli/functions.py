@@ -5,9 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..commands import COMMANDS, load_act
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..data.plan import Plan
+    from ..train.run import Run
 
 
 def function_of(name: str) -> Callable[..., Any]:
@@ -36,6 +42,19 @@ def function_of(name: str) -> Callable[..., Any]:
     call.__doc__ = settings.__doc__
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def fit_custom(
+    *,
+    network: Callable[[Plan], nn.Module] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    **values: Any,
+) -> Run:
+    """``radiffuse.fit`` with a network or a loss of one's own; see ``commands.fit.fit_custom``."""
+    from ..commands.fit import fit_custom
+    from .settings import from_values
+
+    return fit_custom(from_values("fit", values), network=network, loss=loss)
 
 
 def run(name: str, settings: Any) -> Any:

@@ -6,27 +6,29 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
 from ..config import Classify
-from ..config.values import to_dict
 from ..data.class_batches import ClassBatches, Item
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.provenance import descends
 from ..data.splits import write_splits
+from ..data.streams import Stream
 from ..errors import InputError
 from ..nets.classifier import new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
 from ..reports.run import write_run_report
 from ..system.files import write_atomic
+from ..train.act import Act, run_training
 from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
 from ..train.classes import class_names, class_splits, classified_films
 from ..train.device import local_fabric
-from ..train.loop import train
-from ..train.run import Run, start_run
+from ..train.loop import Trained
+from ..train.run import Run
 
 
 def classify(settings: Classify) -> Run:
@@ -44,9 +46,8 @@ def classify(settings: Classify) -> Run:
     """
     _verify(settings)
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
-    with start_run(
-        settings.out, "classify", to_dict(settings), settings.machine, to_dict(type(settings)())
-    ) as run:
+
+    def prepare(run: Run) -> Act:
         dataset = classified_films(settings)
         classes = class_names(dataset)
         splits = class_splits(dataset, settings)
@@ -63,36 +64,42 @@ def classify(settings: Classify) -> Run:
         held_out, test = (
             _items(prepared, set(names), classes) for names in (splits.validation, splits.test)
         )
-        used = [*(pool if settings.real else []), *synthetic]
         described = describe_data(dataset, prepared, {"train": sorted(budget)})
         run.write_data(described | {"classes": list(classes), "synthetic": len(synthetic)})
-        network = new_classifier(
-            settings.network, len(plan.channels), classes, settings.training.seed
-        )
+        seed = settings.training.seed
+        network = new_classifier(settings.network, len(plan.channels), classes, seed)
         batches = ClassBatches(
-            used,
+            [*(pool if settings.real else []), *synthetic],
             batch_size=settings.training.batch_size,
-            seed=settings.training.seed,
+            seed=seed,
             augmentation=settings.augmentation,
         )
-        task = Classification(network, held_out)
-        trained = train(task, batches, run, settings.training, settings.machine)
-        if not run.main:
-            return run
-        device = local_fabric(settings.machine).device
-        table = pd.DataFrame(
-            {
-                "case": [item.prepared.cases[item.row].name for item in test],
-                "group": [item.prepared.cases[item.row].group for item in test],
-                "class": [classes[item.target] for item in test],
-            }
-        )
-        table[list(classes)] = class_probabilities(trained.average, test, device)
-        write_atomic(run.folder / "test.csv", table.to_csv(index=False))
-        trained.average.cpu()
-        save_network(trained.average, run.model)  # last: it marks the run as finished
-        write_run_report(run.folder)
-    return run
+
+        def finish(trained: Trained) -> None:
+            device = local_fabric(settings.machine).device
+            table = predictions(trained.average, test, classes, device)
+            write_atomic(run.folder / "test.csv", table.to_csv(index=False))
+            save_network(trained.average.cpu(), run.model)  # last: it marks the run as finished
+
+        return Act(Classification(network, held_out), batches, finish)
+
+    return run_training("classify", settings, prepare, write_run_report)
+
+
+def predictions(
+    network: nn.Module, items: list[Item], classes: Sequence[str], device: torch.device
+) -> pd.DataFrame:
+    """A row per film: case, group, class and the probability of each class."""
+    cases = [item.prepared.cases[item.row] for item in items]
+    table = pd.DataFrame(
+        {
+            "case": [case.name for case in cases],
+            "group": [case.group for case in cases],
+            "class": [classes[item.target] for item in items],
+        }
+    )
+    table[list(classes)] = class_probabilities(network, items, device)
+    return table
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -171,6 +178,6 @@ def _synthetic(
                 f"{settings.ratio:g} per real film are {wanted}",
                 "Generate more, or lower --ratio",
             )
-        order = np.random.default_rng((settings.draw, 24, k)).permutation(len(found))
+        order = Stream.SYNTHETIC.rng(settings.draw, k).permutation(len(found))
         chosen += [found[i] for i in order[:wanted]]
     return chosen

@@ -1,9 +1,4 @@
-"""Apply the plan to every case once and keep the arrays on disk; ``prepared.py`` reads them.
-
-A row counts as done when its line stands in ``rows.jsonl``, which is written after the row; so an interrupted
-preparation goes on, and each line carries a checksum, so a damaged row is made again. Checksums of a whole set are
-compared only where a file of it has changed since they last agreed: that reads all of it.
-"""
+"""Apply the plan to every case once and keep the arrays on disk; ``prepared.py`` reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,27 +16,21 @@ import numpy as np
 from ..config import IGNORE
 from ..errors import InputError
 from ..system.distributed import rank
-from ..system.files import end_last_line, locked, make_folder, to_disk, write_atomic
-from .arrays import allocate, checksum, save_array, write_row
+from ..system.files import locked, make_folder
+from .arrays import Progress, allocate, checksum, fill_rows, logged_rows, save_array, write_rows
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
-from .prepared import ROWS, Prepared, Skipped, logged_rows
+from .prepared import Prepared, Skipped
 from .scan import Array
 from .transform import Undo, image_to_plan, label_to_plan
-from .workers import each
 
 FORMAT = 1
 """Part of every key: a change of this file that changes the arrays must raise it."""
-CHECKED = "checked"
-"""File with the state in which all rows of the set were whole."""
 FOREGROUND_POINTS = 512
 """Voxels of each class that are remembered per volume, so that patches can be centered on them."""
-
 CHUNK = 64
 """Films that a worker of a cluster prepares together: neighbors in the file."""
-
-Progress = Callable[[int, int], None]
 
 
 def cache_folder(setting: str | None) -> Path:
@@ -85,60 +74,29 @@ def prepare(
     make_folder(folder)
     # Runs that start together prepare the same set; one of them does it.
     with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
-        return _prepare(folder, dataset, plan, labelled, skip_bad, workers, scheduler, progress)
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _prepare(
-    folder: Path,
-    dataset: Dataset,
-    plan: Plan,
-    labelled: bool,
-    skip_bad: bool,
-    workers: int | None,
-    scheduler: str | None,
-    progress: Progress | None,
-) -> Prepared:
-    if plan.spatial_dims == 2:
-        allocate(folder / "images.npy", np.float16, (len(dataset), len(plan.channels), *plan.size))
-        if labelled:
-            allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
-    logged = logged_rows(folder)
-    untouched = _known(folder) == _state(folder)
-    done = set(logged) if untouched else _whole_rows(folder, plan, labelled, logged)
-    end_last_line(folder / ROWS)
-    todo = [i for i in range(len(dataset)) if i not in done]
-    bad: dict[int, InputError] = {}
-    count = len(done)
-    with (folder / ROWS).open("a", encoding="utf-8") as log:
-        outcomes = each(
+        if plan.spatial_dims == 2:
+            shape = (len(dataset), len(plan.channels), *plan.size)
+            allocate(folder / "images.npy", np.float16, shape)
+            if labelled:
+                allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
+        bad = fill_rows(
+            folder,
+            dict(enumerate(dataset)),
             partial(_prepare_row, folder, plan=plan, labelled=labelled),
-            ((row, dataset.cases[row]) for row in todo),
+            Prepared(folder, plan, (), range(sys.maxsize), (), labelled).arrays,
+            skip_bad=skip_bad,
+            progress=progress,
             scheduler=scheduler,
             workers=workers or None,
             chunk=CHUNK if plan.spatial_dims == 2 else 1,
             name=lambda item: str(item[1].images[0]),
         )
-        for (row, _), outcome in outcomes:
-            if isinstance(outcome, InputError):
-                bad[row] = outcome
-                if not skip_bad:
-                    outcomes.close()
-                    raise outcome
-            else:
-                log.write(json.dumps({"row": row, "crc32": outcome}) + "\n")
-                log.flush()
-            count += 1
-            if progress is not None:
-                progress(count, len(dataset))
     if len(bad) == len(dataset):
         raise next(iter(bad.values()))
-    changed = not untouched or len(bad) < len(todo)
-    if changed and not bad.keys() & logged.keys():  # those are damaged, and not to be made again
-        _remember(folder)
     return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
+
+
+# ------------------------------------------------------------------------------------------------ internal
 
 
 def _prepared(
@@ -185,55 +143,6 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     return digest.hexdigest()[:20]
 
 
-def _whole_rows(folder: Path, plan: Plan, labelled: bool, logged: Mapping[int, int]) -> set[int]:
-    of_row = _checksums(folder, plan, labelled)
-    return {row for row, crc in logged.items() if of_row(row) == crc}
-
-
-def _remember(folder: Path) -> None:
-    """Write down that all rows are whole as the files are now, and on the disk."""
-    for entry in _files(folder):
-        to_disk(Path(entry.path))
-    write_atomic(folder / CHECKED, _state(folder))
-
-
-def _known(folder: Path) -> str:
-    path = folder / CHECKED
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _state(folder: Path) -> str:
-    """What tells whether a file of the folder has been written since."""
-    digest = hashlib.sha256()
-    for entry in _files(folder):
-        status = entry.stat()
-        known = (entry.name, status.st_ino, status.st_size, status.st_mtime_ns)
-        digest.update(repr(known).encode())
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> list[os.DirEntry[str]]:
-    found = (e for e in os.scandir(folder) if e.name.endswith(".npy") or e.name == ROWS)
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def _checksums(folder: Path, plan: Plan, labelled: bool) -> Callable[[int], int | None]:
-    prepared = Prepared(folder, plan, (), range(sys.maxsize), (), labelled)
-
-    def of_row(row: int) -> int | None:
-        try:
-            crc = checksum(prepared.image(row))
-            if labelled:
-                crc = checksum(prepared.label(row), crc)
-                if plan.spatial_dims == 3:
-                    crc = checksum(prepared.foreground(row), crc)
-            return crc
-        except (OSError, ValueError, EOFError, IndexError):
-            return None
-
-    return of_row
-
-
 def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: bool) -> int:
     row, case = item
     scan = read_case_image(case)
@@ -250,21 +159,17 @@ def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: 
             f"has {image.shape[0]} channels, the plan has {len(plan.channels)}",
             "Leave the file out or edit the plan",
         )
-    image = image.astype(np.float16)
-    label = _prepare_label(case, undo, plan) if labelled else None
-    crc = checksum(image)
-    if label is not None:
-        crc = checksum(label, crc)
-    if plan.spatial_dims == 2:
-        _write_film_row(folder, row, image, label)
-    else:
-        save_array(folder / f"image-{row:06d}.npy", image)
-        if label is not None:
-            points = _points(label, row)
-            crc = checksum(points, crc)
-            save_array(folder / f"label-{row:06d}.npy", label)
-            save_array(folder / f"points-{row:06d}.npy", points)
-    return crc
+    arrays = {"image": image.astype(np.float16)}
+    if labelled:
+        arrays["label"] = _prepare_label(case, undo, plan)
+        if plan.spatial_dims == 3:
+            arrays["points"] = _points(arrays["label"], row)
+    for kind, array in arrays.items():
+        if plan.spatial_dims == 2:
+            write_rows(folder / f"{kind}s.npy", row, array[None])
+        else:
+            save_array(folder / f"{kind}-{row:06d}.npy", array)
+    return checksum(*arrays.values())
 
 
 def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
@@ -285,12 +190,6 @@ def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
             "Correct the label map or declare the classes",
         )
     return label_to_plan(scan, plan, undo)
-
-
-def _write_film_row(folder: Path, row: int, image: Array, label: Array | None) -> None:
-    write_row(folder / "images.npy", row, image)
-    if label is not None:
-        write_row(folder / "labels.npy", row, label)
 
 
 def _points(label: Array, row: int) -> Array:

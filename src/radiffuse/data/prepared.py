@@ -6,10 +6,8 @@ Reading a patch touches only the pages it needs, so memory does not grow with th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,6 @@ from .arrays import open_array
 from .dataset import Case
 from .plan import Plan
 from .scan import Array
-
-ROWS = "rows.jsonl"
-"""Log of finished rows."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,12 @@ class Prepared:
     """Prepared cases, in the order of their data set, without those that were skipped.
 
     Attributes:
-        cases: The usable cases.
+        folder: Of the arrays.
         plan: The plan that was applied.
+        cases: The usable cases.
+        rows: Row of each of them in the folder.
         skipped: What was left out.
+        labelled: Whether there are label maps.
     """
 
     def __init__(
@@ -56,6 +54,7 @@ class Prepared:
         self.rows = rows
         self.skipped = skipped
         self.labelled = labelled
+        self._films: dict[str, Array] = {}
         self._layouts: dict[str, tuple[Any, tuple[int, ...], int]] = {}
 
     def __len__(self) -> int:
@@ -63,15 +62,7 @@ class Prepared:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open maps, which another process opens itself."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_films", "_film_labels")}
-
-    @cached_property
-    def _films(self) -> Array:
-        return open_array(self.folder / "images.npy")
-
-    @cached_property
-    def _film_labels(self) -> Array:
-        return open_array(self.folder / "labels.npy")
+        return self.__dict__ | {"_films": {}}
 
     def without_cases(self) -> Prepared:
         """The arrays alone, which are little to send."""
@@ -79,24 +70,30 @@ class Prepared:
 
     def image(self, index: int) -> Array:
         """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""
-        if self.plan.spatial_dims == 2:
-            film: Array = self._films[self.rows[index]]
-            return film
-        return self._map("image", self.rows[index])
+        return self._array("image", index)
 
     def label(self, index: int) -> Array:
         """uint8 ``(*spatial)``, 255 is ignore; a view of the file."""
-        if self.plan.spatial_dims == 2:
-            label: Array = self._film_labels[self.rows[index]]
-            return label
-        return self._map("label", self.rows[index])
+        return self._array("label", index)
 
     def foreground(self, index: int) -> Array:
         """3D: int32 ``(n, 3)`` voxels of the foreground, at most a few hundred of each class."""
-        return self._map("points", self.rows[index])
+        return self._array("points", index)
 
-    def _map(self, kind: str, row: int) -> Array:
-        """A file of a volume. It is mapped anew each time, so that its pages can go; its header is parsed once."""
+    def arrays(self, index: int) -> list[Array]:
+        """All that is kept of a case, in the order of its checksum."""
+        volume = self.plan.spatial_dims == 3
+        kinds = ("image", *(("label", "points") if volume else ("label",)) * self.labelled)
+        return [self._array(kind, index) for kind in kinds]
+
+    def _array(self, kind: str, index: int) -> Array:
+        row = self.rows[index]
+        if self.plan.spatial_dims == 2:
+            if kind not in self._films:
+                self._films[kind] = open_array(self.folder / f"{kind}s.npy")
+            film: Array = self._films[kind][row]
+            return film
+        # Mapped anew each time, so that its pages can go; its header is parsed once.
         path = f"{self.folder}/{kind}-{row:06d}.npy"
         if path not in self._layouts:
             array = open_array(Path(path))
@@ -104,18 +101,3 @@ class Prepared:
             return array
         dtype, shape, offset = self._layouts[path]
         return np.memmap(path, dtype, "r", offset, shape)
-
-
-def logged_rows(folder: Path) -> dict[int, int]:
-    """Checksums by finished row of a folder of prepared arrays, as its log has them."""
-    log = folder / ROWS
-    rows = {}
-    if log.exists():
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    rows[int(entry["row"])] = int(entry["crc32"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # a line cut short by a kill: its row is made again
-    return rows

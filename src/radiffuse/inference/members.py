@@ -85,7 +85,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         )
     plan = run.plan
     if not plan.classes:
-        remedy = "Give a run of radiffuse finetune, probe or diffseg"
+        remedy = "Give a run of radiffuse fit"
         raise RunError(run.folder, "is no segmentation run", remedy)
     network = load_network(run.model)
     if machine.channels_last:
@@ -96,8 +96,8 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         return Member(str(run.folder), probed(run, network, overrides.head), plan)
     if not isinstance(network, MaskDenoiser):
         return Member(str(run.folder), one_pass(network), plan)
-    settings = run.config["settings"]
-    diffusion = from_dict(Diffusion, settings["diffusion"])
+    settings = run.config["settings"]["diffusion"]
+    diffusion = from_dict(Diffusion, settings["process"])
     sampling = overrides.apply(from_dict(Sampling, settings["sampling"]))
     sampler = MaskSampler(network, diffusion, sampling)
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)

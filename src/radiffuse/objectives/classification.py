@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.batches import Batch
 from ..data.class_batches import Item
 from ..evaluation.classification import auroc_by_class
-from ..nets.classifier import Classifier
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.task import Loss, Task
 
 PREDICTION_BATCH = 64
 
 
-class Classification:
+class Classification(Task):
     """The task: cross-entropy of the class.
 
     Args:
@@ -28,15 +25,9 @@ class Classification:
         held_out: Films for validation, never trained on.
     """
 
-    name = "classification"
-
-    def __init__(self, network: Classifier, held_out: list[Item]) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, held_out: list[Item]) -> None:
+        super().__init__(network)
         self.held_out = held_out
-
-    def build(self) -> nn.Module:
-        """The classifier at its start."""
-        return self.network
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Mean cross-entropy."""
@@ -52,13 +43,6 @@ class Classification:
             auroc_by_class(class_probabilities(network, self.held_out, device), truth)[0, -1]
         )
         return {} if np.isnan(area) else {"auroc": area}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
 
 
 @torch.no_grad()

@@ -8,59 +8,79 @@ same pair of crops, so that neither micro-batches nor several devices change wha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Contrast, UNetConfig
+from ..config import Contrast
 from ..data.batches import Batch
-from ..data.crops import CropPairs, same_voxels
+from ..data.crops import CropPairBatches, CropPairs, crop_size, same_voxels
 from ..nets.embedder import VoxelEmbedder
 from ..nets.unet import UNet
+from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.start import load_start
+from ..train.task import Loss, Task
 
 
-class VoxelContrast:
+class Contrastive(Objective):
+    """Pre-training by finding voxels again."""
+
+    def batches(self, pool: Pool) -> CropPairBatches:
+        """Pairs of overlapping crops."""
+        training = self.settings.training
+        return self._pairs(pool, pool.training, training.batch_size, training.seed)
+
+    def task(self, pool: Pool) -> Task:
+        """The U-Net under a projector."""
+        training, wanted = self.settings.training, self.settings.contrast
+        network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
+        generator = torch.Generator().manual_seed(training.seed)
+        embedder = start_embedder(
+            network, wanted.width, generator, load_start(self.settings, network.config)
+        )
+        held = pool.held_out
+        pairs = self._pairs(pool, held, len(held), training.seed + 1)(0) if held else None
+        return VoxelContrast(embedder, wanted, pairs)
+
+    def kept(self, network: nn.Module) -> nn.Module:
+        """All but the projector."""
+        assert isinstance(network, VoxelEmbedder)
+        return network.unet
+
+    def _pairs(
+        self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
+    ) -> CropPairBatches:
+        share = self.settings.contrast.crop if pool.plan.spatial_dims == 2 else 1.0
+        levels = len(self.config(pool).multipliers)
+        return CropPairBatches(
+            pool.prepared,
+            crop_size(pool.plan, share, 2 ** (levels - 1)),
+            batch_size=batch_size,
+            seed=seed,
+            augmentation=self.settings.contrast.views,
+            indices=indices,
+            nearby=True,
+        )
+
+
+class VoxelContrast(Task):
     """The task: find the same voxel in the other crop.
 
     Args:
-        unet: The network.
-        settings: Voxels, temperature, length of embeddings.
-        seed: Seed of the first weights.
+        network: The embedder at its start.
+        settings: Voxels, temperature.
         held_out: Crop pairs for validation.
-        start: Network whose weights are taken over, or None.
     """
 
-    name = "contrastive"
-
     def __init__(
-        self,
-        unet: UNetConfig,
-        settings: Contrast,
-        *,
-        seed: int,
-        held_out: CropPairs | None = None,
-        start: UNet | None = None,
+        self, network: VoxelEmbedder, settings: Contrast, held_out: CropPairs | None = None
     ) -> None:
-        self.unet = unet
+        super().__init__(network)
         self.settings = settings
-        self.seed = seed
         self.held_out = held_out
-        self.start = start
-
-    def build(self) -> nn.Module:
-        """The network and its projector at their start."""
-        generator = torch.Generator().manual_seed(self.seed)
-        network = UNet(self.unet)
-        network.initialize(generator)
-        if self.start is not None:
-            network.load_state_dict(self.start.state_dict())
-        embedder = VoxelEmbedder(network, self.settings.width)
-        embedder.initialize(generator)
-        return embedder
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """InfoNCE in both directions, mean over pairs of crops."""
@@ -97,18 +117,23 @@ class VoxelContrast:
             total += int(valid.sum())
         return {"accuracy": hits / total} if total else {}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
-
     def _compare(self, network: nn.Module, pairs: CropPairs, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities ``(B, P, P)`` of voxels of the first crop with those of the second, and which have a partner."""
         first, second, valid = choose_pairs(pairs, keys, self.settings.voxels)
         one, other = network(pairs.images, first), network(pairs.others, second)
         return one @ other.transpose(1, 2) / self.settings.temperature, valid
+
+
+def start_embedder(
+    unet: UNet, width: int, generator: torch.Generator, start: UNet | None = None
+) -> VoxelEmbedder:
+    """A U-Net and a projector with random weights; the U-Net's are taken from ``start`` where there is one."""
+    unet.initialize(generator)
+    if start is not None:
+        unet.load_state_dict(start.state_dict())
+    embedder = VoxelEmbedder(unet, width)
+    embedder.initialize(generator)
+    return embedder
 
 
 def choose_pairs(pairs: CropPairs, keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

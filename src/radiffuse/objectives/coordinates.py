@@ -9,40 +9,108 @@ the same coordinates in both. [related] Anatomical Positional Embeddings, arXiv 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Coordinates, resolve_network
-from ..config.values import to_dict
+from ..config import UNetConfig, resolve_network
 from ..data.batches import Batch
 from ..data.crops import CropPairBatches, CropPairs, choose_voxels, crop_size, same_voxels, unravel
+from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..errors import InputError
-from ..inference.coordinates import coordinate_map
-from ..inference.landmarks import carried_landmarks
+from ..inference.coordinates import carried_landmarks, coordinate_map, write_coordinate_maps
 from ..nets.coordinates import CoordinateRegressor
-from ..nets.registry import save_network
-from ..reports.coordinates import write_coordinate_maps
-from ..reports.run import write_run_report
 from ..system.distributed import mean_over_ranks, world_size
 from ..system.files import write_atomic
-from ..train.cases import describe_data, hold_out, limited, plan_of, prepare_dataset, read_dataset
-from ..train.loop import train
+from ..train.cases import read_dataset
+from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.run import Run, start_run
-from ..train.start import verify_size
-from ..train.task import Loss
+from ..train.run import Run
+from ..train.task import Loss, Task
 
 VALIDATION_PAIRS = 512
 SHOWN_SCANS = 3
 
 
-class CoordinateLearning:
+class Coordinates(Objective):
+    """Pre-training of a body-part regressor, which then guides denoising."""
+
+    def given_plan(self, dataset: Dataset) -> Plan | None:
+        """None; refuses ``--from`` too."""
+        if self.settings.from_run is not None:
+            problem, remedy = "is of no use to --objective coordinates", "Leave --from out"
+            raise InputError(f"--from {self.settings.from_run}", problem, remedy)
+        return super().given_plan(dataset)
+
+    def unet(self, dims: int, channels: int) -> UNetConfig:
+        """The trunk of the regressor."""
+        return resolve_network(
+            self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=dims
+        )
+
+    def batches(self, pool: Pool) -> CropPairBatches:
+        """Pairs of crops, anywhere in a scan."""
+        training = self.settings.training
+        return self._pairs(pool, pool.training, training.batch_size, training.seed)
+
+    def task(self, pool: Pool) -> Task:
+        """The regressor, with the spread of the training scans' voxels as its unit."""
+        seed, spacing = self.settings.training.seed, _spacing(pool.plan)
+        network = CoordinateRegressor(
+            self.config(pool), extent_deviation(pool.prepared, pool.training, spacing)
+        )
+        network.initialize(torch.Generator().manual_seed(seed))
+        held = pool.held_out
+        return CoordinateLearning(
+            network,
+            spacing,
+            voxels=self.settings.regressor.voxels,
+            agreement=self.settings.regressor.agreement,
+            held_out=self._pairs(pool, held, len(held), seed + 1)(0) if held else None,
+        )
+
+    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+        """``coordinates.npz``, maps of a few scans for the report; with ``landmarks`` also ``landmarks.csv``."""
+        import pandas as pd
+
+        assert isinstance(network, CoordinateRegressor)
+        prepared = pool.prepared
+        shown = pool.held_out[:SHOWN_SCANS] or pool.training[:SHOWN_SCANS]
+        images = [np.asarray(prepared.image(i), np.float32) for i in shown]
+        maps = [
+            coordinate_map(network, torch.from_numpy(i), pool.plan.size).numpy() for i in images
+        ]
+        names = [prepared.cases[i].name for i in shown]
+        write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
+        landmarks = self.settings.regressor.landmarks
+        if landmarks is None:
+            return
+        dataset = read_dataset(landmarks, self.settings.reader).labelled
+        if len(dataset) < 2:
+            raise InputError(landmarks, "holds fewer than two labelled scans", "Give more")
+        rows = pd.DataFrame(carried_landmarks(network, pool.plan, dataset))
+        write_atomic(run.folder / "landmarks.csv", rows.to_csv(index=False, float_format="%.6g"))
+
+    def _pairs(
+        self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
+    ) -> CropPairBatches:
+        multiple = 2 ** (len(self.config(pool).multipliers) - 1)
+        return CropPairBatches(
+            pool.prepared,
+            crop_size(pool.plan, self.settings.regressor.crop, multiple),
+            batch_size=batch_size,
+            seed=seed,
+            augmentation=self.settings.augmentation,
+            indices=indices,
+        )
+
+
+class CoordinateLearning(Task):
     """The task: differences of coordinates are distances.
 
     Args:
@@ -53,9 +121,7 @@ class CoordinateLearning:
         held_out: Crop pairs for validation.
     """
 
-    name = "coordinates"
-    whole_batch = True
-    """The agreement is a mean over the voxels of all pairs together."""
+    whole_batch = True  # the agreement is a mean over the voxels of all pairs together
 
     def __init__(
         self,
@@ -66,15 +132,12 @@ class CoordinateLearning:
         agreement: float,
         held_out: CropPairs | None = None,
     ) -> None:
-        self.network = network
+        super().__init__(network)
+        self.scale = network.scale.cpu()
         self.spacing = torch.tensor(list(spacing), dtype=torch.float32)
         self.voxels = voxels
         self.agreement = agreement
         self.held_out = held_out
-
-    def build(self) -> nn.Module:
-        """The regressor at its start."""
-        return self.network
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Smooth L1 of the differences between random voxels, and of the same voxel's two answers."""
@@ -117,7 +180,7 @@ class CoordinateLearning:
         generator = torch.Generator().manual_seed(0)
         grid = pairs.images.shape[2:]
         keys = torch.rand((2, len(pairs), math.prod(grid)), generator=generator)
-        scale = self.network.scale.cpu()[None, :, None]
+        scale = self.scale[None, :, None]
         found, true = [], []
         for i in range(len(pairs)):
             pair = pairs.part(i, i + 1)
@@ -133,91 +196,18 @@ class CoordinateLearning:
             true.append((exact.cpu() * scale).norm(dim=1).flatten())
         return torch.cat(found).numpy(), torch.cat(true).numpy()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
-
     def _difference(
         self, one: Tensor, other: Tensor, places: Tensor, grid: Sequence[int]
     ) -> Tensor:
         """True place of ``one`` in the first crop minus that of ``other`` in the second, ``(B, dims, P)``."""
-        units = (self.spacing.to(one.device) / self.network.scale.to(one.device))[None, :, None]
+        units = (self.spacing.to(one.device) / self.scale.to(one.device))[None, :, None]
         places = places.to(one.device)
         first = unravel(one, grid) + places[:, 0, :, None]
         second = unravel(other, grid) + places[:, 1, :, None]
         return (first - second) * units
 
 
-def coordinates(settings: Coordinates) -> Run:
-    """Train a body-part regressor on unlabelled scans.
-
-    Args:
-        settings: See ``radiffuse.config.Coordinates``.
-
-    Returns:
-        The run: its model is the regressor with averaged weights.
-
-    Raises:
-        InputError: Data or settings that cannot be used.
-        TrainingDiverged: The loss is not finite.
-    """
-    with start_run(
-        settings.out, "coordinates", to_dict(settings), settings.machine, to_dict(type(settings)())
-    ) as run:
-        seed = settings.training.seed
-        dataset = limited(read_dataset(settings.data, settings.reader), settings.limit, seed)
-        plan = plan_of(run, dataset, settings.plan, labelled=False)
-        unet = resolve_network(
-            settings.network,
-            spatial_dims=plan.spatial_dims,
-            in_channels=len(plan.channels),
-            out_channels=plan.spatial_dims,
-        )
-        verify_size(plan, unet)
-        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        training, held = hold_out(prepared, seed)
-        run.write_data(describe_data(dataset, prepared, {"validation": held}))
-        spacing = plan.spacing or (1.0,) * plan.spatial_dims
-        network = CoordinateRegressor(unet, spread(prepared, training, spacing))
-        network.initialize(torch.Generator().manual_seed(seed))
-        size = crop_size(plan, settings.crop, 2 ** (len(unet.multipliers) - 1))
-        batches = CropPairBatches(
-            prepared,
-            size,
-            batch_size=settings.training.batch_size,
-            seed=seed,
-            augmentation=settings.augmentation,
-            indices=training,
-        )
-        places = [i for i, case in enumerate(prepared.cases) if case.name in set(held)]
-        task = CoordinateLearning(
-            network,
-            spacing,
-            voxels=settings.voxels,
-            agreement=settings.agreement,
-            held_out=_validation(prepared, size, places, settings),
-        )
-        trained = train(task, batches, run, settings.training, settings.machine)
-        if not run.main:
-            return run
-        average = trained.average
-        assert isinstance(average, CoordinateRegressor)
-        shown = places[:SHOWN_SCANS] or training[:SHOWN_SCANS]
-        images = [np.asarray(prepared.image(i), np.float32) for i in shown]
-        maps = [coordinate_map(average, torch.from_numpy(i), plan.size).numpy() for i in images]
-        names = [prepared.cases[i].name for i in shown]
-        write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
-        if settings.landmarks:
-            _write_landmarks(run, average, plan, settings)
-        save_network(average, run.model)
-        write_run_report(run.folder)
-    return run
-
-
-def spread(
+def extent_deviation(
     prepared: Prepared, indices: Sequence[int], spacing: Sequence[float]
 ) -> tuple[float, ...]:
     """Standard deviation of voxel places along each axis, median over scans: the unit of a coordinate."""
@@ -226,36 +216,8 @@ def spread(
     return tuple(float(v) for v in extent / math.sqrt(12))
 
 
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _write_landmarks(
-    run: Run, regressor: CoordinateRegressor, plan: Plan, settings: Coordinates
-) -> None:
-    import pandas as pd
-
-    assert settings.landmarks is not None
-    dataset = read_dataset(settings.landmarks, settings.reader).labelled
-    if len(dataset) < 2:
-        raise InputError(settings.landmarks, "holds fewer than two labelled scans", "Give more")
-    rows = pd.DataFrame(carried_landmarks(regressor, plan, dataset))
-    write_atomic(run.folder / "landmarks.csv", rows.to_csv(index=False, float_format="%.6g"))
-
-
-def _validation(
-    prepared: Prepared, size: tuple[int, ...], places: list[int], settings: Coordinates
-) -> CropPairs | None:
-    if not places:
-        return None
-    pairs = CropPairBatches(
-        prepared,
-        size,
-        batch_size=len(places),
-        seed=settings.training.seed + 1,
-        augmentation=settings.augmentation,
-        indices=places,
-    )
-    return pairs(0)
+def _spacing(plan: Plan) -> tuple[float, ...]:
+    return plan.spacing or (1.0,) * plan.spatial_dims
 
 
 def _at(coordinates: Tensor, indices: Tensor) -> Tensor:

@@ -1,78 +1,116 @@
-"""What a denoiser learns: the noise at all levels (DDPM), or at one (decoder denoising).
+"""Denoising at all noise levels (DDPM, Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs).
 
-DDPM: Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs. Decoder denoising: DDeP, Brempong et
-al. 2022, arXiv 2205.11423; its encoder is given and frozen, a fresh decoder learns. Without a given encoder the whole
-network learns.
+Guided (Li et al. 2025, arXiv 2501.19265), the network also sees the body coordinates that a frozen regressor gives to
+every voxel of the clean image.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, UNetConfig
+from ..config import Diffusion, UNetConfig, resolve_network
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
+from ..data.dataset import Dataset
+from ..data.plan import Plan
+from ..errors import InputError
+from ..inference.draw import draw_images
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
+from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..system.distributed import gather
+from ..system.files import write_atomic
+from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.run import Run
+from ..train.start import find_pretrained
+from ..train.task import Loss, Task
 
 QUARTERS = 4
 """The log has the loss by quarter of the timesteps."""
-DECODER = ("up.", "norm.", "head.")
+SAMPLES = 16
+"""Images that are drawn for the report."""
+SAMPLE_STEPS = 50
 
 
-class Denoising:
+class DDPM(Objective):
+    """Pre-training by denoising, guided by body coordinates or not."""
+
+    noised = True
+
+    @cached_property
+    def regressor_run(self) -> Run | None:
+        """The run of the regressor that guides; None: not guided."""
+        where = self.settings.coordinates
+        return None if where is None else find_pretrained(where)
+
+    def given_plan(self, dataset: Dataset) -> Plan | None:
+        """The plan that the regressor sees scans by.
+
+        Raises:
+            InputError: The run is no regressor, or does not fit the data.
+        """
+        run = self.regressor_run
+        if run is None:
+            return None
+        _regressor(run)
+        if len(run.plan.channels) != len(dataset.channels):
+            raise InputError(
+                dataset.root,
+                f"has {len(dataset.channels)} channels, {run.folder} was trained on "
+                f"{len(run.plan.channels)}",
+                "Train the coordinates on images of the same channels",
+            )
+        return run.plan
+
+    def unet(self, dims: int, channels: int) -> UNetConfig:
+        """Twice the output channels where the variance is learned; an input channel for each coordinate."""
+        outputs = channels * (2 if self.settings.diffusion.variance == "learned" else 1)
+        inputs = channels + (dims if self.settings.coordinates else 0)
+        return resolve_network(
+            self.settings.network, spatial_dims=dims, in_channels=inputs, out_channels=outputs
+        )
+
+    def task(self, pool: Pool) -> Task:
+        """Denoising of the pool's images."""
+        config, saving = self.config(pool), self.settings.machine.checkpoint_activations
+        network = (
+            UNet(config, saving)
+            if self.regressor_run is None
+            else GuidedUNet(config, _regressor(self.regressor_run), saving)
+        )
+        return Denoising(self.start(network), self.settings.diffusion, pool.validation_images())
+
+    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+        """Sample images for the report."""
+        path = run.folder / "samples.npy"
+        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
+
+
+class Denoising(Task):
     """The task: predict the noise in x_t.
 
     Args:
-        unet: The network.
+        network: The denoiser at its start.
         diffusion: The noising process.
-        seed: Seed of the first weights.
         held_out: Images ``(N, C, *S)`` for validation, never trained on.
-        start: Network whose weights to start from; None: drawn from the seed.
-        checkpoint_activations: Recompute activations in the backward pass.
-        regressor: Gives body coordinates of the clean image beside the noised one; None: not guided.
     """
 
-    name = "denoising"
-
-    def __init__(
-        self,
-        unet: UNetConfig,
-        diffusion: Diffusion,
-        *,
-        seed: int,
-        held_out: Tensor | None = None,
-        start: nn.Module | None = None,
-        checkpoint_activations: bool = False,
-        regressor: CoordinateRegressor | None = None,
-    ) -> None:
-        self.regressor = regressor
-        self.unet = unet
-        self.seed = seed
-        self.held_out = held_out
-        self.start = start
-        self.checkpoint_activations = checkpoint_activations
+    def __init__(self, network: UNet, diffusion: Diffusion, held_out: Tensor | None = None) -> None:
+        super().__init__(network)
+        self.guided = isinstance(network, GuidedUNet)
         self.diffusion = GaussianDiffusion(diffusion)
         self.timesteps = timestep_sampler(diffusion)
-
-    def build(self) -> nn.Module:
-        """The network at its start."""
-        if self.regressor is None:
-            network = UNet(self.unet, self.checkpoint_activations)
-        else:
-            network = GuidedUNet(self.unet, self.regressor, self.checkpoint_activations)
-        network.initialize(torch.Generator().manual_seed(self.seed))
-        if self.start is not None:
-            network.load_state_dict(self.start.state_dict())
-        return network
+        self.held_out = held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Algorithm 1 of Ho et al. 2020."""
@@ -81,7 +119,7 @@ class Denoising:
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
         noise = random.normal(x_start.shape[1:])
         x_t = self.diffusion.add_noise(x_start, noise, t)
-        output = network(x_t, t, x_start) if self.regressor else network(x_t, t)
+        output = network(x_t, t, x_start) if self.guided else network(x_t, t)
         losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
         self.timesteps.update(gather(t), gather(losses.detach()))
         return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
@@ -100,7 +138,7 @@ class Denoising:
         losses = []
         for i in range(0, len(images), 16):
             part = slice(i, i + 16)
-            guide = (images[part],) if self.regressor else ()
+            guide = (images[part],) if self.guided else ()
             output = network(x_t[part], t[part], *guide)
             losses.append(
                 self.diffusion.training_loss(output, images[part], noise[part], x_t[part], t[part])
@@ -112,7 +150,7 @@ class Denoising:
         return dict(self.timesteps.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the history back."""
+        """Restore the history."""
         self.timesteps.load_state_dict(dict(state))
 
     def _by_quarter(self, t: Tensor, losses: Tensor) -> dict[str, float]:
@@ -124,61 +162,34 @@ class Denoising:
         }
 
 
-class DecoderDenoising(Denoising):
-    """The task: predict the noise of x + sigma noise.
+def write_samples(
+    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, references: Tensor | None
+) -> None:
+    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
 
-    Args:
-        unet: The network.
-        diffusion: Kept with the run; only its number of timesteps could matter, and the first is used.
-        sigma: Standard deviation of the noise, in units of the [-1, 1] range.
-        encoder: Network whose encoder is taken over and frozen, or None.
-        seed: Seed of the first weights.
-        held_out: Images for validation.
+    A guided network draws them at the coordinates of the reference images; without any there are no samples.
     """
+    count = SAMPLES
+    if isinstance(network, GuidedUNet):
+        if references is None:
+            return
+        count = min(SAMPLES, len(references))
+    steps = min(SAMPLE_STEPS, diffusion.num_train_timesteps)
+    drawn = draw_images(network, diffusion, plan, count=count, steps=steps, references=references)
+    images = drawn[:, 0]
+    if plan.spatial_dims == 3:
+        images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
+    buffer = io.BytesIO()
+    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
 
-    name = "decoder denoising"
 
-    def __init__(
-        self,
-        unet: UNetConfig,
-        diffusion: Diffusion,
-        *,
-        sigma: float,
-        encoder: nn.Module | None,
-        seed: int,
-        held_out: Tensor | None = None,
-    ) -> None:
-        super().__init__(unet, diffusion, seed=seed, held_out=held_out)
-        self.sigma = sigma
-        self.encoder = encoder
-
-    def build(self) -> nn.Module:
-        """A fresh network, with the given encoder frozen in it."""
-        network = UNet(self.unet)
-        network.initialize(torch.Generator().manual_seed(self.seed))
-        if self.encoder is not None:
-            taken = {
-                k: v for k, v in self.encoder.state_dict().items() if not k.startswith(DECODER)
-            }
-            network.load_state_dict(taken, strict=False)
-            for name, parameter in network.named_parameters():
-                parameter.requires_grad_(name.startswith(DECODER))
-        return network
-
-    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Mean squared error of the predicted noise at the one noise level."""
-        return Loss(self._error(network, batch.images, random.normal(batch.images.shape[1:])))
-
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same error on held-out images, at fixed noise."""
-        if self.held_out is None or not len(self.held_out):
-            return {}
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(self.held_out.shape, generator=generator)
-        return {"loss": float(self._error(network, self.held_out.to(device), noise.to(device)))}
-
-    def _error(self, network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
-        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        output = network(images + self.sigma * noise, t)
-        error: Tensor = (output.float() - noise).square().mean()
-        return error
+def _regressor(run: Run) -> CoordinateRegressor:
+    regressor = load_network(run.model)
+    if not isinstance(regressor, CoordinateRegressor):
+        raise InputError(
+            run.folder,
+            "gives no body coordinates",
+            "Give a run of radiffuse pretrain --objective coordinates",
+        )
+    return regressor

@@ -13,18 +13,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, Losses, Sampling, Strategy
+from ..config import Diffusion, Fit, Losses, Sampling, Strategy, resolve_network
 from ..core.diffusion import GaussianDiffusion
 from ..core.losses import segmentation_loss
 from ..core.masks import logits_to_x_start, mask_to_x_start
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
+from ..data.plan import Plan
+from ..errors import InputError
 from ..inference.mask_sampler import MaskSampler
 from ..nets.mask_denoiser import MaskDenoiser
 from ..system.distributed import gather
+from ..train.labelled import HeldOut
 from ..train.random import StepRandom
+from ..train.segmenting import SegmentationTask, logged, mean_dice
+from ..train.start import Start, verify_size
 from ..train.task import Loss
-from .segmentation import logged, mean_dice
 
 SELF_CONDITIONED = ("self-condition", "self-condition-next")
 """Strategies whose network also sees an earlier estimate."""
@@ -34,19 +38,17 @@ SHOWN = 0.5
 """How often an earlier estimate is shown to a self-conditioned network (Chen et al. 2022)."""
 
 
-class MaskDiffusion:
-    """The task: from an image and a noised mask to the clean mask. ``none`` is no strategy of it: see ``diffseg``.
+class MaskDenoising(SegmentationTask):
+    """The task: from an image and a noised mask to the clean mask.
 
     Args:
         network: The denoiser at its start.
-        strategy: How masks are noised in training.
+        strategy: How masks are noised in training; not ``none``.
         diffusion: The noising process.
         losses: The segmentation loss, always against the true mask.
         sampling: How validation draws masks.
-        held_out: Images ``(N, C, *S)`` and labels ``(N, *S)`` for validation.
+        held_out: Labelled images for validation.
     """
-
-    name = "mask diffusion"
 
     def __init__(
         self,
@@ -55,9 +57,10 @@ class MaskDiffusion:
         diffusion: Diffusion,
         losses: Losses,
         sampling: Sampling,
-        held_out: Mapping[str, Tensor] | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
-        self.network = network
+        super().__init__(network, held_out)
+        self.classes = network.classes
         self.strategy = strategy
         self.config = diffusion
         self.process = GaussianDiffusion(diffusion)
@@ -66,18 +69,13 @@ class MaskDiffusion:
         self.timesteps = timestep_sampler(dataclasses.replace(diffusion, num_train_timesteps=drawn))
         self.losses = losses
         self.sampling = sampling
-        self.held_out = held_out
-
-    def build(self) -> nn.Module:
-        """The denoiser at its start."""
-        return self.network
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """One training step: draw t, predict the mask by the strategy, compare with the truth."""
         assert batch.labels is not None
         self.process.to(batch.images.device)
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
-        x_true = mask_to_x_start(batch.labels, self.network.classes)
+        x_true = mask_to_x_start(batch.labels, self.classes)
         logits = self.predict(network, batch.images, x_true, t, random).float()
         losses, terms = segmentation_loss(logits, batch.labels, self.losses)
         self.timesteps.update(gather(t), gather(losses.detach()))
@@ -143,5 +141,68 @@ class MaskDiffusion:
         return dict(self.timesteps.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the history back."""
+        """Restore the history."""
         self.timesteps.load_state_dict(dict(state))
+
+
+def build(
+    settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
+) -> MaskDenoising:
+    """Mask diffusion with the U-Net of the settings, or with that of a pre-trained denoiser.
+
+    Raises:
+        InputError: The plan's size does not fit.
+    """
+    wanted = settings.diffusion
+    generator = torch.Generator().manual_seed(settings.training.seed)
+    classes, conditioned = len(plan.classes), wanted.strategy in SELF_CONDITIONED
+    if start is None:
+        unet = resolve_network(
+            settings.network,
+            spatial_dims=plan.spatial_dims,
+            in_channels=len(plan.channels),
+            out_channels=classes,
+        )
+        verify_size(plan, unet)
+        network = MaskDenoiser.from_scratch(unet, self_condition=conditioned, generator=generator)
+    else:
+        verify_size(plan, start.denoiser.config)
+        network = MaskDenoiser.from_denoiser(
+            start.denoiser, classes=classes, self_condition=conditioned, generator=generator
+        )
+    return MaskDenoising(
+        network, wanted.strategy, wanted.process, settings.loss, wanted.sampling, held_out
+    )
+
+
+def verify(settings: Fit) -> None:
+    """Refuse settings that mask diffusion has no use for.
+
+    Raises:
+        InputError: Names the first of them.
+    """
+    process, sampling, losses = (
+        settings.diffusion.process,
+        settings.diffusion.sampling,
+        settings.loss,
+    )
+    wanted = {
+        "prediction_type": ("x_start", "the network gives logits of the clean mask"),
+        "variance": ("fixed_small", "no variance is learned"),
+        "min_snr_gamma": (None, "the loss is that of segmentation"),
+        "loss": ("mse", "the loss is that of segmentation; see --loss.dice and its neighbors"),
+    }
+    for name, (legal, reason) in wanted.items():
+        if (value := getattr(process, name)) != legal:
+            where = f"--diffusion.process.{name} {value}"
+            raise InputError(where, f"does not apply: {reason}", "Leave it")
+    if process.num_train_timesteps < 2 or sampling.steps > process.num_train_timesteps:
+        raise InputError(
+            f"--diffusion.sampling.steps {sampling.steps}",
+            f"the process has {process.num_train_timesteps} timesteps",
+            "Use at least two timesteps, and no more steps than timesteps",
+        )
+    if not (losses.cross_entropy or losses.dice or losses.focal):
+        raise InputError(
+            "--loss", "has no term", "Give one a weight above 0, such as --loss.dice 1"
+        )

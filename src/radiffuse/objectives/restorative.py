@@ -5,55 +5,38 @@ The network sees a corrupted image and gives the original back; the loss is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import UNetConfig
 from ..data.batches import Batch
 from ..data.corruption import corrupt
 from ..nets.unet import UNet
+from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.task import Loss, Task
 
 
-class Restoring:
+class Restorative(Objective):
+    """Pre-training by restoring corrupted images."""
+
+    def task(self, pool: Pool) -> Task:
+        """Restoring of the pool's images."""
+        network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
+        return Restoring(self.start(network), pool.validation_images())
+
+
+class Restoring(Task):
     """The task: undo ``data.corruption``.
 
     Args:
-        unet: The network, as many channels out as in.
-        seed: Seed of the first weights.
-        held_out: Images for validation.
-        start: Network whose weights are taken over, or None.
-        checkpoint_activations: See ``UNet``.
+        network: The network at its start, as many channels out as in.
+        held_out: Images ``(N, C, *S)`` for validation.
     """
 
-    name = "restorative"
-
-    def __init__(
-        self,
-        unet: UNetConfig,
-        *,
-        seed: int,
-        held_out: Tensor | None = None,
-        start: UNet | None = None,
-        checkpoint_activations: bool = False,
-    ) -> None:
-        self.unet = unet
-        self.seed = seed
+    def __init__(self, network: nn.Module, held_out: Tensor | None = None) -> None:
+        super().__init__(network)
         self.held_out = held_out
-        self.start = start
-        self.checkpoint_activations = checkpoint_activations
-
-    def build(self) -> nn.Module:
-        """The network at its start."""
-        network = UNet(self.unet, self.checkpoint_activations)
-        network.initialize(torch.Generator().manual_seed(self.seed))
-        if self.start is not None:
-            network.load_state_dict(self.start.state_dict())
-        return network
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Mean squared error to the original."""
@@ -61,7 +44,7 @@ class Restoring:
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """The same error on held-out images, corrupted in a fixed way."""
-        if self.held_out is None or not len(self.held_out):
+        if self.held_out is None:
             return {}
         keys = torch.rand((len(self.held_out), 1), generator=torch.Generator().manual_seed(0))
         errors = [
@@ -69,13 +52,6 @@ class Restoring:
             for i in range(0, len(self.held_out), 16)
         ]
         return {"loss": float(torch.cat(errors).mean())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
 
 
 def restoring_error(network: nn.Module, images: Tensor, keys: Tensor) -> Tensor:

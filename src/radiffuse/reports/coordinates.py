@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.scan import Array
-from ..system.files import write_atomic
 from . import parts
 from .html import Report
 from .style import styled
@@ -21,39 +17,6 @@ if TYPE_CHECKING:
 AXES_3D = ("right", "anterior", "superior")
 AXES_2D = ("rows", "columns")
 PLANES = ("axial", "coronal", "sagittal")
-
-
-def write_coordinate_maps(
-    path: Path, names: Sequence[str], images: Sequence[Array], maps: Sequence[Array]
-) -> None:
-    """Keep what the report shows: the middle planes of scans and of their coordinates.
-
-    Args:
-        path: A ``.npz`` file.
-        names: Of the scans.
-        images: ``(C, *S)`` each.
-        maps: ``(dims, *S)`` each.
-    """
-    arrays: dict[str, Array] = {"names": np.array(list(names))}
-    for i, (image, coordinates) in enumerate(zip(images, maps, strict=True)):
-        planes = middle_planes(np.concatenate([image[:1], coordinates]))
-        for plane, values in planes.items():
-            arrays[f"{i}-{plane}"] = values.astype(np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
-
-
-def middle_planes(array: Array) -> dict[str, Array]:
-    """Middle planes of ``(C, *S)`` as ``(C, rows, columns)``, head up and the patient's right on the left."""
-    if array.ndim == 3:
-        return {"film": array}
-    x, y, z = (n // 2 for n in array.shape[1:])
-    return {
-        "axial": array[:, :, :, z].swapaxes(1, 2)[:, ::-1],
-        "coronal": array[:, :, y].swapaxes(1, 2)[:, ::-1],
-        "sagittal": array[:, x].swapaxes(1, 2)[:, ::-1],
-    }
 
 
 def landmarks_table(report: Report, path: Path) -> None:
@@ -83,7 +46,7 @@ def coordinate_figure(path: Path) -> Figure:
     """The first scan of the file: the image and a color map per axis, a row per plane.
 
     Args:
-        path: From ``write_coordinate_maps``.
+        path: From ``inference.coordinates.write_coordinate_maps``.
     """
     from matplotlib.figure import Figure
 

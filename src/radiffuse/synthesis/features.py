@@ -1,8 +1,7 @@
 """What a frozen network makes of every prepared film, computed once and kept on disk; and batches of it.
 
 A set of features is one memory-mapped array under a key made of the network's weights and of the content of the films.
-Rows are computed in blocks; a block counts as done when its line, with a checksum, stands in ``blocks.jsonl``, so that
-an interrupted computation goes on and a damaged block is made again.
+It is computed in blocks of rows, see ``data.arrays``.
 """
 
 from __future__ import annotations
@@ -18,17 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.arrays import allocate, checksum, open_array
+from ..data.arrays import (
+    Progress,
+    allocate,
+    checksum,
+    fill_rows,
+    logged_rows,
+    open_array,
+    write_rows,
+)
 from ..data.batches import Batch, BatchSource
-from ..data.prepare import Progress
-from ..data.prepared import Prepared, logged_rows
+from ..data.prepared import Prepared
 from ..data.scan import Array
-from ..data.workers import each
-from ..errors import InputError
 from ..system.distributed import rank, wait_for_main
-from ..system.files import end_last_line, locked, make_folder
+from ..system.files import locked, make_folder
 
-FORMAT = 1
+FORMAT = 2
+"""Part of every key: a change of what is stored, or how, must raise it."""
 BLOCK = 64
 """Films per block."""
 
@@ -63,8 +68,27 @@ def features(
         wait_for_main()
         return open_array(path)
     make_folder(folder)
+    count = len(prepared)
+
+    def read(first: int) -> list[Array]:
+        return [open_array(path)[first : first + BLOCK]]
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress(min(done * BLOCK, count), count)
+
     with locked(folder, f"{folder} is being computed by another process; waiting for it"):
-        _compute(path, prepared, compute, dtype, scheduler, progress)
+        shape = compute(_films(prepared, range(1))).shape[1:]
+        allocate(path, dtype, (count, *shape))
+        fill_rows(
+            folder,
+            {first: range(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)},
+            partial(_block, path, prepared.without_cases(), compute, dtype),
+            read,
+            progress=tell,
+            scheduler=scheduler,
+            workers=0,
+        )
     wait_for_main()
     return open_array(path)
 
@@ -122,46 +146,18 @@ class LatentBatches(BatchSource[int, LatentBatch]):
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _compute(
+def _block(
     path: Path,
     prepared: Prepared,
     compute: Callable[[Tensor], Tensor],
     dtype: type[np.floating],
-    scheduler: str | None,
-    progress: Progress | None,
-) -> None:
-    log = path.with_name("blocks.jsonl")
-    shape = tuple(compute(_films(prepared, range(1))).shape[1:])
-    allocate(path, dtype, (len(prepared), *shape))
-    done = _finished(path, log)
-    array = np.load(path, mmap_mode="r+", allow_pickle=False)
-    end_last_line(log)
-    with log.open("a", encoding="utf-8") as file:
-        blocks = (
-            range(start, min(start + BLOCK, len(prepared)))
-            for start in range(0, len(prepared), BLOCK)
-            if start not in done
-        )
-        block = partial(_block, prepared.without_cases(), compute, dtype)
-        for rows, values in each(block, blocks, scheduler=scheduler, workers=0):
-            if isinstance(values, InputError):
-                raise values
-            array[rows.start : rows.stop] = values
-            array.flush()
-            crc = checksum(values)
-            file.write(json.dumps({"start": rows.start, "crc32": crc}) + "\n")
-            file.flush()
-            if progress is not None:
-                progress(rows.stop, len(prepared))
-
-
-def _block(
-    prepared: Prepared,
-    compute: Callable[[Tensor], Tensor],
-    dtype: type[np.floating],
-    rows: range,
-) -> Array:
-    return np.ascontiguousarray(compute(_films(prepared, rows)).cpu().numpy().astype(dtype))
+    item: tuple[int, range],
+) -> int:
+    """Compute and write a block, given as (first row, rows); its checksum."""
+    first, rows = item
+    values = compute(_films(prepared, rows)).cpu().numpy().astype(dtype)
+    write_rows(path, first, values)
+    return checksum(values)
 
 
 def _films(prepared: Prepared, rows: range) -> Tensor:
@@ -174,17 +170,3 @@ def _key(prepared: Prepared, weights: str, dtype: type[np.floating]) -> str:
     sums = logged_rows(prepared.folder)
     content = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
-
-
-def _finished(path: Path, log: Path) -> set[int]:
-    array = open_array(path)
-    done = set()
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-        try:
-            entry = json.loads(line)
-            start, crc = int(entry["start"]), int(entry["crc32"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by a kill: its block is made again
-        if checksum(array[start : start + BLOCK]) == crc:
-            done.add(start)
-    return done

@@ -8,8 +8,6 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
@@ -18,6 +16,7 @@ from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
 from ..data.provenance import descends
+from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .progress import ProgressLine
@@ -94,7 +93,7 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
         return dataset
     if limit < 1:
         raise InputError(f"--limit {limit}", "leaves no image", "Use 1 or more")
-    order = np.random.default_rng((seed, 5)).permutation(len(dataset))
+    order = Stream.LIMIT.rng(seed).permutation(len(dataset))
     chosen = {dataset.cases[i].name for i in order[:limit]}
     return dataset.filter(lambda case: case.name in chosen)
 
@@ -151,7 +150,7 @@ def hold_out(
     wanted = min(VALIDATION_IMAGES, round(sizes.total() * VALIDATION_SHARE))
     held: set[str] = set()
     count = 0
-    for i in np.random.default_rng((seed, 6)).permutation(len(groups)):
+    for i in Stream.HELD_OUT.rng(seed).permutation(len(groups)):
         if count >= wanted or len(held) >= len(groups) - 1:
             break
         held.add(groups[i])

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..config import Fit, PlanSettings
 from ..data.batches import Batches
 from ..data.dataset import Dataset
-from ..data.plan import Plan, find_classes
+from ..data.fingerprint import find_classes
+from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.splits import Splits, load_splits, write_splits
@@ -24,16 +25,28 @@ from .start import find_pretrained
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Labelled films for validation, on the plan's grid.
+
+    Attributes:
+        images: ``(N, C, *S)`` float32 in [-1, 1].
+        labels: ``(N, *S)`` int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """Everything a segmentation act learns from.
+    """What learning to segment learns from.
 
     Attributes:
         dataset: The labelled cases.
         splits: How they are parted.
         plan: How they are treated.
         batches: Training batches of the label budget.
-        held_out: 2D: validation images ``(N, C, *S)`` and labels ``(N, *S)`` on the plan's grid; None where there
-            are none, and in 3D.
+        held_out: 2D: the validation cases; None where there are none, and in 3D.
         source: The pre-trained run to start from, or None.
     """
 
@@ -41,7 +54,7 @@ class Labelled:
     splits: Splits
     plan: Plan
     batches: Batches
-    held_out: dict[str, Tensor] | None
+    held_out: HeldOut | None
     source: Run | None
 
 
@@ -106,9 +119,9 @@ def _segmentation_plan(
     return plan
 
 
-def _held_out(prepared: Prepared, indices: Sequence[int]) -> dict[str, Tensor] | None:
+def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:
     if not indices or prepared.plan.spatial_dims != 2:
         return None
     images = np.stack([np.asarray(prepared.image(i), np.float32) for i in indices])
     labels = np.stack([np.asarray(prepared.label(i), np.int64) for i in indices])
-    return {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
+    return HeldOut(torch.from_numpy(images), torch.from_numpy(labels))

@@ -60,7 +60,7 @@ class Passes:
                 f"{self.size} images at a time do not fit into memory ({reason})",
                 f"Set --training.micro_batch {self.size // 2}; with several devices it does not shrink by itself",
             )
-        if getattr(task, "whole_batch", False) or _sees_the_batch(network):
+        if task.whole_batch or _sees_the_batch(network):
             raise InputError(
                 self.where,
                 f"{self.size} images at a time do not fit into memory ({reason}), and this network "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from ..data.streams import Stream
 
 
 class StepRandom:
@@ -27,10 +28,7 @@ class StepRandom:
     def __init__(
         self, seed: int, step: int, *, total: int, start: int, stop: int, device: torch.device
     ) -> None:
-        entropy = np.random.SeedSequence((seed, 4, step)).generate_state(2, np.uint32)
-        self.generator = torch.Generator(device).manual_seed(
-            int(entropy[0]) << 31 ^ int(entropy[1])
-        )
+        self.generator = Stream.STEP.torch(seed, step, device=device)
         self.total, self.start, self.stop = total, start, stop
         self.device = device
 

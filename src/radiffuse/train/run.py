@@ -20,13 +20,13 @@ from typing import Any
 import yaml
 
 from ..config import Machine
-from ..config.values import completed
+from ..config.values import completed, plain
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
 from ..system.distributed import leading, rank, wait_for_main
 from ..system.files import locked, make_folder, read_json, read_yaml, write_atomic, write_json
 
-RUN_VERSION = 1
+RUN_VERSION = 2
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Runs that ship with the package."""
 WITHOUT_EFFECT = {
@@ -42,7 +42,7 @@ WITHOUT_EFFECT = {
     "machine.scheduler",
     "reader.cache",
     "reader.skip_bad",
-    "landmarks",
+    "regressor.landmarks",
     "out",
 }
 """Settings that a resumed run may change, because the weights do not depend on them."""
@@ -173,11 +173,7 @@ def find_run(name: str) -> Run:
 
 @contextmanager
 def start_run(
-    folder: str | Path,
-    command: str,
-    settings: Mapping[str, Any],
-    machine: Machine = Machine(),  # noqa: B008 (frozen)
-    defaults: Mapping[str, Any] | None = None,
+    folder: str | Path, command: str, settings: Any, more: Mapping[str, Any] | None = None
 ) -> Iterator[Run]:
     """Create a run folder, or take up the one that the same command began; locked while in use.
 
@@ -187,9 +183,8 @@ def start_run(
     Args:
         folder: The run folder.
         command: Name of the command.
-        settings: Its settings as plain values.
-        machine: How many processes, among others.
-        defaults: What settings are that an older version of the command did not know.
+        settings: Its settings: a dataclass, or plain values.
+        more: Further entries of the recorded settings.
 
     Raises:
         InputError: The folder holds something else, a run of other settings, or is in use.
@@ -197,13 +192,15 @@ def start_run(
     """
     from .device import make_fabric
 
-    make_fabric(machine)
+    make_fabric(getattr(settings, "machine", Machine()))
     if rank() > 0:
         wait_for_main()
         yield Run(Path(folder))
         wait_for_main()
         return
-    with leading(), _locked(Path(folder), command, settings, defaults or {}) as run:
+    # What settings are that an older version of the command did not know.
+    defaults = plain(type(settings)())
+    with leading(), _locked(Path(folder), command, plain(settings) | (more or {}), defaults) as run:
         yield run
 
 

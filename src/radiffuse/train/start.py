@@ -1,14 +1,31 @@
-"""What a run starts from: a finished run, its network and noising process."""
+"""What a run starts from: a finished run and its network; and whether a network fits a plan."""
 
 from __future__ import annotations
 
-from ..config import Diffusion, UNetConfig
+from dataclasses import dataclass
+
+from ..config import Diffusion, Pretrain, UNetConfig
 from ..config.values import from_dict
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.registry import load_network
 from ..nets.unet import UNet, check
 from .run import Run, find_run
+
+
+@dataclass(frozen=True)
+class Start:
+    """A pre-trained network that learning to segment starts from.
+
+    Attributes:
+        denoiser: The network.
+        diffusion: The noising process of its run.
+        noised: Whether it learned from noised images.
+    """
+
+    denoiser: UNet
+    diffusion: Diffusion
+    noised: bool
 
 
 def find_pretrained(name: str) -> Run:
@@ -40,18 +57,35 @@ def load_denoiser(run: Run, weights: str = "average") -> UNet:
     denoiser = load_network(run.model, "raw" if weights == "raw" else "model")
     if not isinstance(denoiser, UNet):
         raise InputError(
-            run.folder, "is not a pre-trained denoiser", "Give a run of radiffuse pretrain"
+            run.folder,
+            "is not a pre-trained denoiser",
+            "Give a run of radiffuse pretrain, of another objective than coordinates",
         )
     return denoiser
 
 
-def noising_of(run: Run) -> Diffusion | None:
-    """The noising process that a pre-trained run learned from; None where it learned from images without noise."""
-    settings = run.config["settings"]
-    if settings.get("objective", "ddpm") in ("restorative", "contrastive"):
-        return None
-    diffusion: Diffusion = from_dict(Diffusion, settings["diffusion"])
+def diffusion_of(run: Run) -> Diffusion:
+    """The noising process in the settings of a pre-training."""
+    diffusion: Diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
     return diffusion
+
+
+def load_start(settings: Pretrain, unet: UNetConfig) -> UNet | None:
+    """The network that pre-training starts from with ``--from``; None without.
+
+    Raises:
+        InputError: The run holds another network than the settings ask for.
+    """
+    if not settings.from_run:
+        return None
+    start = load_network(find_pretrained(settings.from_run).model)
+    if not isinstance(start, UNet) or start.config != unet:
+        raise InputError(
+            settings.from_run,
+            "holds another network than the settings ask for",
+            "Give a pre-trained run of the same --network settings",
+        )
+    return start
 
 
 def verify_size(plan: Plan, unet: UNetConfig) -> None:

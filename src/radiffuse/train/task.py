@@ -1,16 +1,19 @@
-"""What a method is to the training loop: a network to build and a loss for each batch."""
+"""What a training act learns, as the loop sees it: a network to build, and a loss for each batch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
 from .random import StepRandom
+
+BatchesByStep = Callable[[int, int, int], Batch]
+"""``batches(step, rank, world)``: the rank's part of the batch of a step; a pure function."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +29,34 @@ class Loss:
     terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-class Task(Protocol):
-    """A method, as the loop sees it."""
+class Task(ABC):
+    """Base of all that is learned. A task says what its loss is, and only what else is its own.
 
-    name: str
+    Args:
+        network: The network before training. A task that makes it later overrides ``build``.
+    """
+
+    whole_batch = False
+    """Whether the loss is one of the batch as a whole, so that smaller passes would learn something else."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
 
     def build(self) -> nn.Module:
         """The network before training; deterministic for the run's seed."""
+        return self.network
 
+    @abstractmethod
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """The loss of a batch; every random number comes from ``random``."""
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Scores of the averaged network; empty if there is nothing to validate on."""
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the task itself has learned, such as a history of losses."""
+        return {}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027 (optional)
+        """Restore what ``state_dict`` gave."""

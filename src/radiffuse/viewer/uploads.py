@@ -20,7 +20,7 @@ from ..data.dataset import Case
 from ..data.layouts import survey
 from ..data.layouts.listing import image_suffix
 from ..data.names import safe_name
-from ..data.readers.sniff import detect
+from ..data.readers.formats import detect
 from ..errors import InputError
 from .refusal import Refused
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,11 @@ import numpy as np
 
 from ...config import IGNORE
 from ...errors import InputError
-from ..cases import geometry_difference, read_case_image, read_case_label
+from ..cases import read_case_image, read_case_label
 from ..dataset import Case
 from ..issues import Issue, some
-from ..readers import Header, inspect, problems
-from ..scan import Scan
+from ..readers import Header, count_non_finite, inspect
+from ..scan import Scan, geometry_difference
 
 SKEW_TOLERANCE = 1.0
 """Angle between axes, in degrees off a right one, from which a volume is called skewed."""
@@ -146,6 +147,26 @@ def _decoded(case: Case, issues: list[Issue]) -> tuple[Scan, CaseRecord]:
         digest="" if found else digest.hexdigest(),
     )
     return scan, record
+
+
+def problems(scan: Scan) -> list[str]:
+    """Reasons why an image teaches nothing, without a final period; [] for a usual one.
+
+    Args:
+        scan: Any scan; label maps may well be constant, so ask this of images only.
+    """
+    found = []
+    count = count_non_finite(scan.array)
+    if count:
+        found.append(f"has {count:,} of {scan.array.size:,} values that are not finite numbers")
+    if math.prod(scan.spatial_shape) == 1:
+        found.append("is a single pixel")
+    elif not count and scan.array.size:
+        for channel, values in enumerate(scan.array):
+            if np.min(values) == np.max(values):
+                name = f"channel {channel} is" if len(scan.array) > 1 else "is"
+                found.append(f"{name} constant: every value is {values.flat[0]:g}")
+    return found
 
 
 def _look_at_label(

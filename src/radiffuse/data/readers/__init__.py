@@ -1,8 +1,8 @@
 """Files in, scans out, and masks back in the geometry of their scan.
 
-Formats: PNG, JPEG, TIFF, DICOM (files and series), NIfTI, MetaImage (MHA, MHD), NRRD. The first
-bytes of a file decide which it is. Every failure is an ``InputError`` that names the file; nothing
-is unpickled or evaluated.
+Formats: PNG, JPEG, TIFF, DICOM (files and series), NIfTI, MetaImage (MHA, MHD), NRRD; one file here
+and one row of ``formats.FORMATS`` each. The first bytes of a file decide which it is. Every failure
+is an ``InputError`` that names the file; nothing is unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import MAX_PIXELS, MAX_VOXELS, Header
-from .problems import problems
-from .sniff import SUFFIXES, detect, is_dicom
+from .common import MAX_PIXELS, MAX_VOXELS, Header, count_non_finite, guard
+from .formats import FORMATS, SUFFIXES, detect, is_dicom
 from .write import label_suffix, write_image, write_label, write_marked_film
 
 __all__ = [
@@ -26,10 +25,10 @@ __all__ = [
     "MAX_VOXELS",
     "SUFFIXES",
     "Header",
+    "count_non_finite",
     "inspect",
     "is_dicom",
     "label_suffix",
-    "problems",
     "read_label",
     "read_scan",
     "source_frames",
@@ -37,21 +36,6 @@ __all__ = [
     "write_label",
     "write_marked_film",
 ]
-
-_MODULES = {
-    "png": "pictures",
-    "jpeg": "pictures",
-    "tiff": "tiff",
-    "dicom": "dicom",
-    "nifti": "nifti",
-    "metaimage": "metaimage",
-    "nrrd": "nrrd",
-}
-
-
-def _module(format: str) -> Any:
-    """The reader of a format; its library is imported only now."""
-    return import_module(f"{__name__}.{_MODULES[format]}")
 
 
 def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> Scan:
@@ -72,13 +56,8 @@ def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> 
     Raises:
         InputError: For whatever cannot be read as an image, or should not be.
     """
-    if series:
-        scan: Scan = _module("dicom").read(path, series)
-    elif channels > 1 and detect(path) == "nifti":
-        scan = _module("nifti").read(path, channels=channels)
-    else:
-        scan = _module(detect(path)).read(path)
-    return scan
+    scan: Scan = _call("read", path, series, channels)
+    return _finite(path, scan)
 
 
 def read_label(path: Path) -> Scan:
@@ -93,39 +72,12 @@ def read_label(path: Path) -> Scan:
     Raises:
         InputError: As ``read_scan``, and for JPEG, DICOM, colors, and values that are not whole.
     """
-    scan: Scan = _module(detect(path)).read(path, label=True)
+    scan = _finite(path, _call("read", path, label=True))
     if len(scan.array) != 1:
         problem = "is in color, and a label map has one value per pixel"
-        raise InputError(
-            path, problem, "Export it as gray or palette PNG whose values are the labels"
-        )
+        remedy = "Export it as gray or palette PNG whose values are the labels"
+        raise InputError(path, problem, remedy)
     return scan if scan.array.dtype.kind in "iu" else scan.with_array(_whole(path, scan.array))
-
-
-def _whole(path: Path, array: Array) -> Array:
-    """int32 from whole floats."""
-    labels = (
-        array.astype(np.int32) if np.abs(array).max() < 2**31 else np.zeros_like(array, np.int32)
-    )
-    count = int(np.count_nonzero(labels != array))
-    if count:
-        problem = f"has {count:,} values that are not whole numbers, so it is no label map"
-        raise InputError(path, problem, "Give the label map, or round it")
-    return labels
-
-
-def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
-    """File and frame behind every slice of a DICOM volume, in the order of ``read_scan``.
-
-    Args:
-        path: As in ``read_scan``.
-        series: As in ``read_scan``.
-
-    Raises:
-        InputError: As ``read_scan``.
-    """
-    frames: list[tuple[Path, int]] = _module("dicom").source_frames(path, series)
-    return frames
 
 
 def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Header:
@@ -133,16 +85,62 @@ def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Heade
 
     Args:
         path: As in ``read_scan``.
-        series: As in ``read_scan``.
+        series: As in ``read_scan``; every file of it is opened, and its geometry checked.
         channels: As in ``read_scan``.
 
     Raises:
         InputError: For every fault that the header and the length of the file betray.
     """
-    if series:
-        header: Header = _module("dicom").read_header(path, series)
-    elif channels > 1 and detect(path) == "nifti":
-        header = _module("nifti").read_header(path, channels=channels)
-    else:
-        header = _module(detect(path)).read_header(path)
+    header: Header = _call("read_header", path, series, channels)
     return header
+
+
+def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
+    """File, and number of the frame in it, behind every slice of a DICOM volume.
+
+    Args:
+        path: As in ``read_scan``.
+        series: As in ``read_scan``.
+
+    Returns:
+        One entry per plane along the last axis of what ``read_scan`` gives; one for a film.
+
+    Raises:
+        InputError: As ``read_scan``.
+    """
+    frames: list[tuple[Path, int]] = _call("source_frames", path, series or (path,))
+    return frames
+
+
+def _call(
+    function: str, path: Path, series: Sequence[Path] = (), channels: int = 1, **options: Any
+) -> Any:
+    """Call a function of the reader that suits a file; its library is imported only now."""
+    format = "dicom" if series else detect(path)
+    if series:
+        options["series"] = series
+    elif channels > 1 and format == "nifti":
+        options["channels"] = channels
+    reader = import_module(f"{__name__}.{FORMATS[format].reader}")
+    with guard(path, format):
+        return getattr(reader, function)(path, **options)
+
+
+def _finite(path: Path, scan: Scan) -> Scan:
+    if count := count_non_finite(scan.array):
+        size = scan.array.size
+        problem = f"has {count:,} of {size:,} values that are not finite numbers in float32"
+        remedy = "Replace NaN and infinity by the value of air or background"
+        raise InputError(path, problem, remedy)
+    return scan
+
+
+def _whole(path: Path, array: Array) -> Array:
+    """int32 from whole floats."""
+    labels = np.zeros_like(array, np.int32)
+    if np.abs(array).max() < 2**31:
+        labels = array.astype(np.int32)
+    if count := int(np.count_nonzero(labels != array)):
+        problem = f"has {count:,} values that are not whole numbers, so it is no label map"
+        raise InputError(path, problem, "Give the label map, or round it")
+    return labels

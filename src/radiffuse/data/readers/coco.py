@@ -1,4 +1,8 @@
-"""Label maps from polygons and run lengths of COCO JSON (https://cocodataset.org/#format-data)."""
+"""Label maps from polygons and run lengths of COCO JSON (https://cocodataset.org/#format-data).
+
+Drawn here rather than by pycocotools, whose polygons differ along the outline from the pixels whose
+center lies inside, and which reads memory that is not its own where run lengths are damaged.
+"""
 
 from __future__ import annotations
 
@@ -76,27 +80,24 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"is not COCO ({type(error).__name__}: {error})"
         raise InputError(path, problem, "Export it again") from None
-    _require(path, len(images) == len(content["images"]), "gives two images the same id")
-    _require(path, len(names) < IGNORE, f"has {len(names)} categories, more than {IGNORE - 1}")
     values = {str(category["id"]): value for value, category in enumerate(categories, start=1)}
-    _require(path, len(values) == len(names), "gives two categories the same id")
-    _require(path, len(set(names)) == len(names), "gives two categories the same name")
+    for holds, problem in (
+        (len(images) == len(content["images"]), "gives two images the same id"),
+        (len(names) < IGNORE, f"has {len(names)} categories, more than {IGNORE - 1}"),
+        (len(values) == len(names), "gives two categories the same id"),
+        (len(set(names)) == len(names), "gives two categories the same name"),
+    ):
+        if not holds:
+            raise InputError(path, problem, "Correct the file or export it again")
     classes = ("background", *("background (category)" if n == "background" else n for n in names))
     return Coco(path, images, dict(annotations), values, classes)
 
 
-def _require(path: Path, holds: bool, problem: str) -> None:
-    if not holds:
-        raise InputError(path, problem, "Correct the file or export it again")
-
-
 def _image(entry: dict[str, Any]) -> CocoImage:
-    height, width = entry.get("height"), entry.get("width")
-    return CocoImage(
-        str(entry["file_name"]),
-        None if height is None else int(height),
-        None if width is None else int(width),
+    height, width = (
+        None if entry.get(side) is None else int(entry[side]) for side in ("height", "width")
     )
+    return CocoImage(str(entry["file_name"]), height, width)
 
 
 def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
@@ -125,22 +126,17 @@ def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
     declared = (image.height, image.width)
     if len(shape) != 2 or (None not in declared and declared != tuple(shape)):
         actual = " x ".join(map(str, shape))
-        raise InputError(
-            f"{where} ({image.file_name})",
-            f"is declared as {image.height} x {image.width} pixels but has {actual}",
-            "Draw the outlines on the image in its own size",
-        )
+        problem = f"is declared as {image.height} x {image.width} pixels but has {actual}"
+        remedy = "Draw the outlines on the image in its own size"
+        raise InputError(f"{where} ({image.file_name})", problem, remedy)
     if faults := document.faults(item):
         raise InputError(where, faults[0], "Export outlines (polygons or RLE) for every object")
     label = np.zeros(shape, np.uint8)
     annotations = document.annotations.get(item, [])
-    for annotation in sorted(
-        annotations, key=lambda a: not a.get("iscrowd")
-    ):  # stable: crowds first
-        value = (
-            IGNORE if annotation.get("iscrowd") else document.values[str(annotation["category_id"])]
-        )
-        label[_mask(annotation["segmentation"], (shape[0], shape[1]), where)] = value
+    for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):  # crowds first
+        value = document.values[str(annotation["category_id"])]
+        mask = _mask(annotation["segmentation"], (shape[0], shape[1]), where)
+        label[mask] = IGNORE if annotation.get("iscrowd") else value
     return label
 
 
@@ -151,11 +147,7 @@ def _fault(annotation: dict[str, Any], values: dict[str, int]) -> str:
         return f"{name} has the unknown category {annotation.get('category_id')!r}"
     outline = annotation.get("segmentation")
     if not outline:
-        return (
-            f"{name} has a box and no outline"
-            if annotation.get("bbox")
-            else f"{name} has no outline"
-        )
+        return f"{name} has {'a box and ' if annotation.get('bbox') else ''}no outline"
     if isinstance(outline, dict):
         counts, size = outline.get("counts"), outline.get("size")
         usable = isinstance(counts, list | str) and isinstance(size, list) and len(size) == 2
@@ -211,7 +203,8 @@ def _run_lengths(outline: dict[str, Any], shape: tuple[int, int], where: str) ->
     """Runs of 0 and 1 in turn, down the columns."""
     remedy = "Export the file again"
     if tuple(outline["size"]) != shape:
-        raise InputError(where, f"has run lengths for {outline['size']}, not {list(shape)}", remedy)
+        problem = f"has run lengths for {outline['size']}, not {list(shape)}"
+        raise InputError(where, problem, remedy)
     counts = outline["counts"]
     runs = decode_counts(counts, where) if isinstance(counts, str) else counts
     if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != shape[0] * shape[1]:
@@ -231,12 +224,13 @@ def decode_counts(text: str, where: str = "RLE") -> list[int]:
     Raises:
         InputError: The text ends within a number or has other characters.
     """
+    damaged = InputError(where, "has damaged run lengths", "Export the file again")
     runs: list[int] = []
     value = shift = 0
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64 or shift > 40:
-            raise InputError(where, "has damaged run lengths", "Export the file again")
+            raise damaged
         value |= (code & 31) << shift
         shift += 5
         if code & 32:
@@ -246,5 +240,5 @@ def decode_counts(text: str, where: str = "RLE") -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     if shift:
-        raise InputError(where, "has damaged run lengths", "Export the file again")
+        raise damaged
     return runs

@@ -28,8 +28,8 @@ def check_frames(path: Path, data: bytes, count: int, shape: tuple[int, int]) ->
     from pydicom.encaps import generate_frames
 
     for frame in generate_frames(data, number_of_frames=count):
-        claimed = frame_shape(frame)
-        if claimed is not None and claimed != shape:
+        claimed = frame_shape(frame) or shape
+        if claimed != shape:
             sizes = f"{claimed[0]} x {claimed[1]}, not {shape[0]} x {shape[1]}"
             problem = f"has a compressed frame of {sizes}"
             raise InputError(path, problem, "Export the file again, or leave it out")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ..scan import Array
+from ..scan import Array, Scan
+from .formats import FORMATS
 
 MAX_PIXELS = 2**28
 """Most pixels of a film: 35 x 43 cm at 25 um. More is a decompression bomb or a damaged header."""
@@ -22,18 +23,11 @@ MAX_PIXELS = 2**28
 MAX_VOXELS = 2**31
 """Most voxels of a volume, 1290 cubed."""
 
-FORMATS = {
-    "png": "PNG",
-    "jpeg": "JPEG",
-    "tiff": "TIFF",
-    "dicom": "DICOM",
-    "nifti": "NIfTI",
-    "metaimage": "MetaImage (MHA, MHD)",
-    "nrrd": "NRRD",
-}
-"""Formats by the name used in ``Header.format``, with the name people use."""
+JPEG_TOLERANCE = 8
+"""Largest difference between red, green and blue, of 255, that JPEG leaves in a gray film."""
 
 DAMAGED = "Copy or export the file again, or leave it out"
+CONVERT = "Convert it to NIfTI or PNG"
 
 
 @dataclass(frozen=True)
@@ -67,20 +61,25 @@ class Header:
         """Two for films, three for volumes."""
         return len(self.spatial_shape)
 
+    def scan(self, array: Array) -> Scan:
+        """The decoded ``array``, ``(C, *spatial)``, with the geometry of this header."""
+        return Scan(array, self.spacing, self.affine, self.value_range, self.unit)
+
 
 @contextmanager
-def guard(path: Path, format: str, *, private: bool = False) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into an ``InputError``; hush its warnings.
+def guard(path: Path, format: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into an ``InputError``; silence warnings.
+
+    What a decoder of DICOM says is left out, because it may quote the patient.
 
     Args:
         path: The file that is being read.
         format: A key of ``FORMATS``.
-        private: Leave the decoder's own words out, because they may quote a patient's data.
 
     Raises:
         InputError: For every ``Exception`` of the body.
     """
-    name = FORMATS[format]
+    private = format == "dicom"
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
@@ -88,32 +87,23 @@ def guard(path: Path, format: str, *, private: bool = False) -> Iterator[None]:
         except InputError:
             raise
         except MemoryError:
-            raise InputError(
-                path,
-                "needs more memory than is free",
-                "Resample or crop it, or use a larger machine",
-            ) from None
+            remedy = "Resample or crop it, or use a larger machine"
+            raise InputError(path, "needs more memory than is free", remedy) from None
         except PermissionError:
-            raise InputError(
-                path, "may not be read by this user", "Change its permissions"
-            ) from None
+            problem = "may not be read by this user"
+            raise InputError(path, problem, "Change its permissions") from None
         except EOFError:
             raise truncated(path) from None
         except Exception as error:  # decoders raise whatever they like on damaged files
             words = str(error).strip().splitlines()
             detail = "" if private or not words else f", {words[0].rstrip('.')[:160]}"
-            problem = f"cannot be read as {name} ({type(error).__name__}{detail})"
+            problem = f"cannot be read as {FORMATS[format].title} ({type(error).__name__}{detail})"
             raise InputError(path, problem, DAMAGED) from (None if private else error)
 
 
 def truncated(path: Path) -> InputError:
     """The error for a file that ends before its image does."""
     return InputError(path, "is truncated: it ends before its image does", DAMAGED)
-
-
-def unsupported(path: Path, problem: str, remedy: str = "Convert it to NIfTI or PNG") -> InputError:
-    """The error for a sound file of a kind that is not read."""
-    return InputError(path, problem, remedy)
 
 
 def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) -> None:
@@ -130,13 +120,12 @@ def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) 
     limit = MAX_PIXELS if len(spatial_shape) == 2 else MAX_VOXELS
     if math.prod(spatial_shape) * max(1, channels // 3) > limit:
         problem = f"is too large: {text} is more than {limit:,} pixels"
-        raise InputError(
-            path, problem, "Crop or resample it, or check that its header is not damaged"
-        )
+        remedy = "Crop or resample it, or check that its header is not damaged"
+        raise InputError(path, problem, remedy)
 
 
 def check_length(
-    path: Path, needed: int, *, compressed: bool, available: int | None = None
+    path: Path, needed: int, *, compressed: bool = False, available: int | None = None
 ) -> None:
     """Refuse a file too short for the image its header announces, before memory is taken.
 
@@ -162,28 +151,18 @@ def native(array: Array) -> Array:
     return array.astype(np.float32, copy=False)
 
 
-def check_finite(path: Path, array: Array) -> None:
-    """Refuse NaN and infinity. One pass and no copy for a sound array."""
-    count = count_non_finite(array)
-    if count:
-        problem = f"has {count:,} of {array.size:,} values that are not finite numbers in float32"
-        raise InputError(
-            path, problem, "Replace NaN and infinity by the value of air or background"
-        )
-
-
 def count_non_finite(array: Array) -> int:
-    """How many values are NaN or infinite."""
+    """How many values are NaN or infinite. One pass and no copy for a sound array."""
     if array.dtype.kind != "f" or math.isfinite(float(np.sum(array, dtype=np.float64))):
         return 0
     return int(array.size - np.count_nonzero(np.isfinite(array)))
 
 
 def collapse_gray(array: Array, *, tolerance: int = 0) -> Array:
-    """Make one channel of a gray film stored as RGB; leave a colored one as it is.
+    """Make one channel of a gray film stored as RGB; leave any other film as it is.
 
     Args:
-        array: ``(3, rows, columns)``.
+        array: ``(C, rows, columns)``.
         tolerance: Largest difference between channels that still counts as gray, as JPEG's chroma
             rounding leaves.
 
@@ -191,13 +170,13 @@ def collapse_gray(array: Array, *, tolerance: int = 0) -> Array:
         ``(1, rows, columns)`` where all channels agree, ITU-R BT.601 luma where they nearly agree,
         else ``array``.
     """
+    if len(array) != 3:
+        return array
     red, green, blue = array
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return array[:1]
-    if not tolerance:
-        return array
-    signed = array.astype(np.int32)
-    if int(np.max(signed.max(0) - signed.min(0))) > tolerance:
+    signed = array.astype(np.int32) if tolerance else array
+    if not tolerance or int(np.max(signed.max(0) - signed.min(0))) > tolerance:
         return array
     luma: Array = (299 * signed[0] + 587 * signed[1] + 114 * signed[2] + 500) // 1000
     return luma[None].astype(array.dtype)

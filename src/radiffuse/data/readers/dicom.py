@@ -10,58 +10,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import apply_color_lut, pixel_array
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .codestream import check_frames
-from .common import Header, check_extent, check_finite, collapse_gray, guard, unsupported
-from .dicomfile import GRAY, File, load, parse
-from .sniff import detect
+from .common import Header, check_extent, collapse_gray, guard
+from .dicomfile import File, parse
+from .formats import detect
 from .stack import Frame, order_and_affine
 
 
 def read_header(path: Path, series: Sequence[Path] = ()) -> Header:
-    """See ``readers.inspect``; every file of a series is opened, and its geometry checked."""
-    files = _parse_all(path, series)
-    with guard(path, "dicom", private=True):
-        return _header(path, files)[0]
+    """See ``readers.inspect``."""
+    return _header(path, _parse_all(path, series))[0]
 
 
 def read(path: Path, series: Sequence[Path] = (), *, label: bool = False) -> Scan:
-    """See ``readers.read_scan``.
-
-    Args:
-        path: The file, or the folder that errors of the whole series name.
-        series: Files of a series, in any order.
-        label: Refused: DICOM label objects are not read.
-    """
+    """See ``readers.read_scan``; label objects are not read."""
     if label:
         problem = "is DICOM, which is not read as a label map"
         raise InputError(path, problem, "Convert the segmentation to NIfTI, or a film's to PNG")
     files = _parse_all(path, series)
-    with guard(path, "dicom", private=True):
-        header, order = _header(path, files)
-    if header.spatial_dims == 2:
-        with guard(files[0].path, "dicom", private=True):
-            array = _film(files[0])
-    else:
-        array = _volume(path, files, header, order)
-    check_finite(path, array)
-    return Scan(array, header.spacing, header.affine, header.value_range, header.unit)
+    header, order = _header(path, files)
+    return header.scan(_film(files[0]) if len(order) == 1 else _volume(files, header, order))
 
 
 def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
-    """Where each slice of what ``read`` gives comes from.
-
-    Returns:
-        File, and number of the frame in it, from 0, for every plane along the last axis; one entry for a film.
-    """
+    """See ``readers.source_frames``."""
     files = _parse_all(path, series)
-    with guard(path, "dicom", private=True):
-        _, order = _header(path, files)
     frames = [(file.path, number) for file in files for number in range(len(file.frames))]
-    return [frames[index] for index in order]
+    return [frames[index] for index in _header(path, files)[1]]
 
 
 def _parse_all(path: Path, series: Sequence[Path]) -> list[File]:
@@ -69,41 +46,39 @@ def _parse_all(path: Path, series: Sequence[Path]) -> list[File]:
     for each in series or (path,):
         if series and detect(each) != "dicom":
             raise InputError(each, "is not DICOM, but is listed in a DICOM series", "Leave it out")
-        with guard(each, "dicom", private=True):
+        with guard(each, "dicom"):
             files.append(parse(each))
     return files
 
 
 def _header(path: Path, files: Sequence[File]) -> tuple[Header, list[int]]:
-    """The header, and for volumes the order of all frames along the slice normal."""
+    """The header, and the order of all frames along the slice normal."""
     first = files[0]
     frames = [frame for file in files for frame in file.frames]
-    scaled = _scaled_range(files)
-    value_range = None if first.unit == "HU" else scaled
     dtype = f"{'int' if first.signed else 'uint'}{first.allocated}"
-    channels = 1 if first.photometric in GRAY else 3
+    channels = 1 if first.gray else 3
+    value_range = None if first.unit == "HU" else _scaled_range(files)
     if len(frames) == 1:
-        shape: tuple[int, ...] = (first.rows, first.columns)
-        spacing = first.film_spacing
-        if channels == 3:
+        if not first.gray:
             top = 255 if first.photometric == "PALETTE COLOR" else 2**first.stored - 1
             value_range = (0.0, float(top))
-        return Header("dicom", shape, channels, dtype, spacing, None, value_range, first.unit), [0]
+        shape: tuple[int, ...] = (first.rows, first.columns)
+        geometry = (first.film_spacing, None)
+        return Header("dicom", shape, channels, dtype, *geometry, value_range, first.unit), [0]
     for file in files:
         if (file.rows, file.columns) != (first.rows, first.columns):
-            raise InputError(
-                file.path, "differs in size from the rest of its series", "Leave it out"
-            )
+            problem = "differs in size from the rest of its series"
+            raise InputError(file.path, problem, "Leave it out")
         if (file.photometric, file.unit) != (first.photometric, first.unit):
-            raise InputError(
-                file.path, "differs in kind from the rest of its series", "Leave it out"
-            )
+            problem = "differs in kind from the rest of its series"
+            raise InputError(file.path, problem, "Leave it out")
     if channels == 3:
-        raise unsupported(path, "has several color frames", "Save each frame as a film of its own")
+        remedy = "Save each frame as a film of its own"
+        raise InputError(path, "has several color frames", remedy)
     shape = (first.columns, first.rows, len(frames))
     check_extent(path, shape)
-    order, affine, steps = order_and_affine(path, frames)
-    return Header("dicom", shape, 1, dtype, steps, affine, value_range, first.unit), order
+    order, affine, spacing = order_and_affine(path, frames)
+    return Header("dicom", shape, 1, dtype, spacing, affine, value_range, first.unit), order
 
 
 def _scaled_range(files: Sequence[File]) -> tuple[float, float]:
@@ -130,49 +105,24 @@ def _target_dtype(files: Sequence[File]) -> np.dtype[Any]:
 
 def _film(file: File) -> Array:
     """``(1, rows, columns)``, or ``(3, rows, columns)`` in color."""
-    if file.photometric in GRAY:
-        return _rescale(file, file.frames[0], _decode(file)[0], _target_dtype([file]))[None]
-    pixels = _decode(file)[0]
-    array = np.moveaxis(pixels, -1, 0)
-    return np.ascontiguousarray(collapse_gray(array))
+    with guard(file.path, "dicom"):
+        pixels = file.decode()[0]
+        if file.gray:
+            return _rescale(file, file.frames[0], pixels, _target_dtype([file]))[None]
+        return np.ascontiguousarray(collapse_gray(np.moveaxis(pixels, -1, 0)))
 
 
-def _volume(path: Path, files: Sequence[File], header: Header, order: Sequence[int]) -> Array:
+def _volume(files: Sequence[File], header: Header, order: Sequence[int]) -> Array:
     """``(1, columns, rows, slices)``; each frame is written once, to its place."""
     columns, rows, count = header.spatial_shape
     dtype = _target_dtype(files)
-    with guard(path, "dicom", private=True):
-        stack = np.empty((count, rows, columns), dtype)
-    place = {index: slot for slot, index in enumerate(order)}
-    index = 0
+    stack = np.empty((count, rows, columns), dtype)
+    places = iter(np.argsort(order))
     for file in files:
-        with guard(file.path, "dicom", private=True):
-            for frame, pixels in zip(file.frames, _decode(file), strict=True):
-                stack[place[index]] = _rescale(file, frame, pixels, dtype)
-                index += 1
+        with guard(file.path, "dicom"):
+            for frame, pixels in zip(file.frames, file.decode(), strict=True):
+                stack[next(places)] = _rescale(file, frame, pixels, dtype)
     return stack.transpose(2, 1, 0)[None]
-
-
-def _decode(file: File) -> Array:
-    """``(frames, rows, columns)`` of stored values, or ``(frames, rows, columns, 3)`` in RGB."""
-    data = load(file.path, pixels=True)
-    if "PixelData" not in data:
-        raise InputError(file.path, "holds no pixels", "Export the file again")
-    if data.file_meta.TransferSyntaxUID.is_encapsulated:
-        check_frames(file.path, data.PixelData, len(file.frames), (file.rows, file.columns))
-    try:
-        pixels = np.asarray(pixel_array(data))
-    except (RuntimeError, NotImplementedError) as error:
-        if "plugin" not in str(error) and "decod" not in str(error):
-            raise
-        name = data.file_meta.TransferSyntaxUID.name[:80]
-        problem = f"cannot be decompressed (damaged, or no decoder for {name})"
-        raise InputError(file.path, problem, "Rewrite it uncompressed (gdcmconv --raw)") from None
-    if file.photometric == "PALETTE COLOR":
-        pixels = np.asarray(apply_color_lut(pixels, data))
-        pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    color = () if file.photometric in GRAY else (3,)
-    return pixels.reshape(len(file.frames), file.rows, file.columns, *color)
 
 
 def _rescale(file: File, frame: Frame, pixels: Array, dtype: np.dtype[Any]) -> Array:

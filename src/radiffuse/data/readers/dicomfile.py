@@ -12,51 +12,35 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from ...errors import InputError
-from .common import check_extent, check_length, unsupported
+from ..scan import Array
+from .codestream import check_frames
+from .common import check_extent, check_length
 from .stack import Frame
 
 # It quotes values of elements on the terminal; what matters is refused here, in our words.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
-_IMAGE_TAGS = [
-    "Modality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "ImagePositionPatient",
+_IMAGE_TAGS = (
+    *("Modality", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+    *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelSpacing"),
+    *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePositionPatient"),
     "ImageOrientationPatient",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
-_PIXEL_TAGS = [
-    *_IMAGE_TAGS,
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "PixelData",
-]
-GRAY = ("MONOCHROME1", "MONOCHROME2")
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_PIXEL_TAGS = (
+    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
+    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
+)
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO")
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,6 @@ class File:
     path: Path
     rows: int
     columns: int
-    samples: int
     photometric: str
     allocated: int
     stored: int
@@ -74,6 +57,11 @@ class File:
     ct: bool
     film_spacing: tuple[float, float] | None
     frames: tuple[Frame, ...]
+
+    @property
+    def gray(self) -> bool:
+        """Whether it has one value per pixel, and not the index of a color."""
+        return self.photometric in _GRAY
 
     @property
     def unit(self) -> str:
@@ -86,15 +74,38 @@ class File:
         half = 2 ** (self.stored - 1)
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
 
+    def decode(self) -> Array:
+        """``(frames, rows, columns)`` of stored values, or ``(frames, rows, columns, 3)`` in RGB."""
+        data = _load(self.path, _IMAGE_TAGS + _PIXEL_TAGS)
+        if "PixelData" not in data:
+            raise InputError(self.path, "holds no pixels", "Export the file again")
+        if data.file_meta.TransferSyntaxUID.is_encapsulated:
+            check_frames(self.path, data.PixelData, len(self.frames), (self.rows, self.columns))
+        try:
+            pixels = np.asarray(pixel_array(data))
+        except (RuntimeError, NotImplementedError) as error:
+            if "plugin" not in str(error) and "decod" not in str(error):
+                raise
+            name = data.file_meta.TransferSyntaxUID.name[:80]
+            problem = f"cannot be decompressed (damaged, or no decoder for {name})"
+            remedy = "Rewrite it uncompressed (gdcmconv --raw)"
+            raise InputError(self.path, problem, remedy) from None
+        if self.photometric == "PALETTE COLOR":
+            pixels = np.asarray(apply_color_lut(pixels, data))
+            pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        color = () if self.gray else (3,)
+        return pixels.reshape(len(self.frames), self.rows, self.columns, *color)
 
-def load(path: Path, *, pixels: bool) -> Any:
+
+def _load(path: Path, tags: tuple[str, ...]) -> Any:
     """The listed elements of a file and no others."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if UID(str(meta.get("TransferSyntaxUID", ""))) == DeflatedExplicitVRLittleEndian:
         # pydicom inflates such a file whole and without limit
-        raise unsupported(path, "is a deflated DICOM file", "Rewrite it uncompressed (dcmconv +te)")
-    tags: Any = _PIXEL_TAGS if pixels else _IMAGE_TAGS
-    return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags)
+        remedy = "Rewrite it uncompressed (dcmconv +te)"
+        raise InputError(path, "is a deflated DICOM file", remedy)
+    stop: bool = "PixelData" not in tags
+    return pydicom.dcmread(path, stop_before_pixels=stop, specific_tags=list(tags))
 
 
 def parse(path: Path) -> File:
@@ -103,32 +114,29 @@ def parse(path: Path) -> File:
     Raises:
         InputError: For objects that are no image, and color models and depths that are not read.
     """
-    data = load(path, pixels=False)
+    data = _load(path, _IMAGE_TAGS)
     modality = str(data.get("Modality", ""))
-    if modality in ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO") or "Rows" not in data:
+    if modality in _NO_IMAGES or "Rows" not in data:
         kind = f"of modality {modality}" if modality.isalnum() and len(modality) < 9 else "object"
-        raise unsupported(path, f"is a DICOM {kind}, not an image", "Leave it out")
+        raise InputError(path, f"is a DICOM {kind}, not an image", "Leave it out")
     rows, columns = int(data.Rows), int(data.Columns)
     samples = int(data.get("SamplesPerPixel", 1))
     count = max(1, int(data.get("NumberOfFrames") or 1))
-    shape = (rows, columns) if count == 1 else (columns, rows, count)
-    check_extent(path, shape, samples)
+    check_extent(path, (rows, columns) if count == 1 else (columns, rows, count), samples)
     photometric = str(data.get("PhotometricInterpretation", ""))
     expected = 3 if photometric in _COLOR and photometric != "PALETTE COLOR" else 1
-    if photometric not in GRAY + _COLOR or samples != expected:
-        raise unsupported(path, "has a color model that is not read", "Convert it to gray or RGB")
+    if photometric not in _GRAY + _COLOR or samples != expected:
+        raise InputError(path, "has a color model that is not read", "Convert it to gray or RGB")
     allocated = int(data.BitsAllocated)
     stored = int(data.get("BitsStored") or allocated)
     if allocated not in (8, 16, 32) or not 0 < stored <= allocated:
-        raise unsupported(path, f"stores {stored} bits in {allocated}", "Convert it to 8 or 16 bit")
-    syntax = data.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed and photometric != "YBR_FULL_422":
-        check_length(path, rows * columns * samples * count * allocated // 8, compressed=False)
+        raise InputError(path, f"stores {stored} bits in {allocated}", "Convert it to 8 or 16 bit")
+    if not data.file_meta.TransferSyntaxUID.is_compressed and photometric != "YBR_FULL_422":
+        check_length(path, rows * columns * samples * count * allocated // 8)
     return File(
         path=path,
         rows=rows,
         columns=columns,
-        samples=samples,
         photometric=photometric,
         allocated=allocated,
         stored=stored,
@@ -142,11 +150,8 @@ def parse(path: Path) -> File:
 def _film_spacing(data: Any) -> tuple[float, float] | None:
     """Millimeters per row and per column: calibrated, else at the detector, else of the scanner."""
     spacing = _element(data, 0, "PixelMeasuresSequence", "PixelSpacing")
-    for value in (
-        spacing,
-        data.get("ImagerPixelSpacing"),
-        data.get("NominalScannedPixelSpacing"),
-    ):
+    others = (data.get("ImagerPixelSpacing"), data.get("NominalScannedPixelSpacing"))
+    for value in (spacing, *others):
         numbers = _numbers(value, 2)
         if numbers is not None and min(numbers) > 0:
             return (numbers[0], numbers[1])
@@ -188,6 +193,5 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
     """Finite numbers, or None where the element is absent, empty or of another length."""
     if value is None or value == "":
         return None
-    values = value if count > 1 else [value]
-    numbers = tuple(float(each) for each in values)
+    numbers = tuple(float(each) for each in (value if count > 1 else [value]))
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None

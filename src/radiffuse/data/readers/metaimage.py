@@ -12,9 +12,9 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import DAMAGED, Header, guard, unsupported
+from .common import CONVERT, DAMAGED, Header
 from .geometry import affine_from_axes
-from .rawvolume import HEADER_BYTES, RawVolume, data_file, header_of, integers, numbers, scan_of
+from .voxels import HEADER_BYTES, Fields, Voxels
 
 _TYPES = {
     "MET_UCHAR": "u1",
@@ -41,61 +41,55 @@ _SYNONYMS = {
 
 def read_header(path: Path) -> Header:
     """See ``readers.inspect``."""
-    with guard(path, "metaimage"):
-        return header_of(path, _parse(path))
+    return _parse(path).header(path)
 
 
 def read(path: Path, *, label: bool = False) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
-    with guard(path, "metaimage"):
-        return scan_of(path, _parse(path))
+    return _parse(path).scan(path)
 
 
-def _fields(path: Path) -> tuple[dict[str, str], int]:
-    """The header's fields under their first names, and the byte after them."""
+def _fields(path: Path) -> Fields:
+    """The header's fields under their first names."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while file.tell() < HEADER_BYTES:
-            line = file.readline(HEADER_BYTES)
-            key, separator, value = line.decode("utf-8", "replace").partition("=")
+            line = file.readline(HEADER_BYTES).decode("utf-8", "replace")
+            key, separator, value = (part.strip() for part in line.partition("="))
             if not separator:
                 break
-            fields[_SYNONYMS.get(key.strip(), key.strip())] = value.strip()
-            if key.strip() == "ElementDataFile":
-                return fields, file.tell()
+            fields[_SYNONYMS.get(key, key)] = value
+            if key == "ElementDataFile":
+                return Fields(path, fields, file.tell())
     raise InputError(path, "has a header without ElementDataFile", DAMAGED)
 
 
-def _parse(path: Path) -> RawVolume:
-    fields, end = _fields(path)
-    (dims,) = integers(path, fields.get("NDims", ""), 1, "NDims")
+def _parse(path: Path) -> Voxels:
+    fields = _fields(path)
+    (dims,) = fields.integers("NDims", 1)
     if dims not in (2, 3):
-        raise unsupported(
-            path, f"has {dims} dimensions, not two or three", "Save each time point apart"
-        )
-    shape = integers(path, fields.get("DimSize", ""), dims, "DimSize")
-    (channels,) = integers(
-        path, fields.get("ElementNumberOfChannels", "1"), 1, "ElementNumberOfChannels"
-    )
-    kind = _TYPES.get(fields.get("ElementType", "").removesuffix("_ARRAY"))
+        problem = f"has {dims} dimensions, not two or three"
+        raise InputError(path, problem, "Save each time point apart")
+    shape = fields.integers("DimSize", dims)
+    (channels,) = fields.integers("ElementNumberOfChannels", 1, "1")
+    kind = _TYPES.get(fields.text("ElementType").removesuffix("_ARRAY"))
     if kind is None:
-        raise unsupported(path, f"has the element type {fields.get('ElementType', '')!r}")
-    if not _true(fields.get("BinaryData", "True")):
-        raise unsupported(path, "stores its voxels as text", "Save it in binary form")
-    (skip,) = integers(path, fields.get("HeaderSize", "0"), 1, "HeaderSize")
-    name = fields["ElementDataFile"]
-    if name.split()[:1] == ["LIST"] or "%" in name:
-        raise unsupported(path, "spreads its voxels over several files", "Save it as one .mha file")
+        problem = f"has the element type {fields.text('ElementType')!r}"
+        raise InputError(path, problem, CONVERT)
+    if not _true(fields.text("BinaryData", "True")):
+        raise InputError(path, "stores its voxels as text", "Save it in binary form")
+    (skip,) = fields.integers("HeaderSize", 1, "0")
+    name = fields.text("ElementDataFile")
     local = name.upper() == "LOCAL"
-    return RawVolume(
+    return Voxels(
         format="metaimage",
         shape=(channels, *shape) if channels != 1 else shape,
         channel_axis=0 if channels != 1 else None,
-        dtype=np.dtype((">" if _true(fields.get("BinaryDataByteOrderMSB", "")) else "<") + kind),
-        affine=_affine(path, fields, dims),
-        data=path if local else data_file(path, name),
-        offset=end if local else max(-1, skip),
-        compressed=_true(fields.get("CompressedData", "False")),
+        dtype=np.dtype((">" if _true(fields.text("BinaryDataByteOrderMSB")) else "<") + kind),
+        affine=_affine(fields, dims),
+        data=path if local else fields.data_file(name),
+        offset=fields.end if local else max(-1, skip),
+        compressed=_true(fields.text("CompressedData")),
     )
 
 
@@ -103,14 +97,13 @@ def _true(text: str) -> bool:
     return text[:1] in ("T", "t", "1")
 
 
-def _affine(path: Path, fields: dict[str, str], dims: int) -> Array | None:
-    spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
+def _affine(fields: Fields, dims: int) -> Array | None:
+    spacing = next((n for n in ("ElementSpacing", "ElementSize") if n in fields), None)
     if spacing is None:
         return None
     identity = " ".join(str(value) for value in np.eye(dims).ravel())
-    rows = numbers(path, fields.get("TransformMatrix", identity), dims * dims, "TransformMatrix")
-    steps = np.reshape(rows, (dims, dims)).T * numbers(path, spacing, dims, "ElementSpacing")
-    origin = numbers(path, fields.get("Offset", "0 " * dims), dims, "Offset")
+    rows = fields.numbers("TransformMatrix", dims * dims, identity)
     axes = np.zeros((3, dims))
-    axes[:dims] = steps
+    axes[:dims] = np.reshape(rows, (dims, dims)).T * fields.numbers(spacing, dims)
+    origin = fields.numbers("Offset", dims, "0 " * dims)
     return affine_from_axes(axes, np.array([*origin, 0.0][:3]))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import DAMAGED, Header, guard, unsupported
+from .common import CONVERT, DAMAGED, Header
 from .geometry import LPS_TO_RAS, affine_from_axes
-from .rawvolume import HEADER_BYTES, RawVolume, data_file, header_of, integers, numbers, scan_of
+from .voxels import HEADER_BYTES, Fields, Voxels
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -32,7 +32,7 @@ _TYPES = {
     "f8": ("double",),
 }
 _TYPE_OF_NAME = {name: kind for kind, names in _TYPES.items() for name in names}
-_SPACES = {
+_SPACES: dict[str, NDArray[Any]] = {
     "left-posterior-superior": LPS_TO_RAS,
     "lps": LPS_TO_RAS,
     "right-anterior-superior": np.eye(3),
@@ -40,23 +40,21 @@ _SPACES = {
     "left-anterior-superior": np.diag([-1.0, 1.0, 1.0]),
     "las": np.diag([-1.0, 1.0, 1.0]),
 }
-_COLORS = ("RGB-color", "3-color", "vector", "3-vector", "list", "stub", "scalar")
+_COLORS = ("RGB-color", "3-color", "vector", "3-vector", "list", "stub", "scalar", "???")
 
 
 def read_header(path: Path) -> Header:
     """See ``readers.inspect``."""
-    with guard(path, "nrrd"):
-        return header_of(path, _parse(path))
+    return _parse(path).header(path)
 
 
 def read(path: Path, *, label: bool = False) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
-    with guard(path, "nrrd"):
-        return scan_of(path, _parse(path))
+    return _parse(path).scan(path)
 
 
-def _fields(path: Path) -> tuple[dict[str, str], int]:
-    """The fields, their names in lower case without spaces, and the byte after the empty line."""
+def _fields(path: Path) -> Fields:
+    """The fields, with their names in lower case."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         file.readline(HEADER_BYTES)
@@ -64,9 +62,9 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             raw = file.readline(HEADER_BYTES)
             line = raw.decode("utf-8", "replace").strip()
             if not line:
-                if not raw and not {"datafile"} & set(fields):
+                if not raw and "datafile" not in fields:
                     break
-                return fields, file.tell()
+                return Fields(path, fields, file.tell())
             if line.startswith("#") or ":=" in line:
                 continue
             key, separator, value = line.partition(":")
@@ -76,40 +74,37 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
     raise InputError(path, "has a header that does not end", DAMAGED)
 
 
-def _parse(path: Path) -> RawVolume:
-    fields, end = _fields(path)
-    (dims,) = integers(path, fields.get("dimension", ""), 1, "dimension")
+def _parse(path: Path) -> Voxels:
+    fields = _fields(path)
+    (dims,) = fields.integers("dimension", 1)
     if not 2 <= dims <= 4:
-        raise unsupported(
-            path, f"has {dims} dimensions, not two or three", "Save each time point apart"
-        )
-    shape = integers(path, fields.get("sizes", ""), dims, "sizes")
-    kind = _TYPE_OF_NAME.get(fields.get("type", "").lower())
+        problem = f"has {dims} dimensions, not two or three"
+        raise InputError(path, problem, "Save each time point apart")
+    shape = fields.integers("sizes", dims)
+    kind = _TYPE_OF_NAME.get(fields.text("type").lower())
     if kind is None:
-        raise unsupported(path, f"has the voxel type {fields.get('type', '')!r}")
-    encoding = fields.get("encoding", "").lower()
+        raise InputError(path, f"has the voxel type {fields.text('type')!r}", CONVERT)
+    encoding = fields.text("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        raise unsupported(
-            path, f"has the encoding {encoding!r}", "Save it with raw or gzip encoding"
-        )
-    channel_axis = _channel_axis(path, fields, dims)
-    data, offset = _where(path, fields, end)
-    return RawVolume(
+        remedy = "Save it with raw or gzip encoding"
+        raise InputError(path, f"has the encoding {encoding!r}", remedy)
+    channel_axis = _channel_axis(fields, dims)
+    data, offset = _place(fields)
+    return Voxels(
         format="nrrd",
         shape=shape,
         channel_axis=channel_axis,
-        dtype=np.dtype((">" if fields.get("endian", "").lower() == "big" else "<") + kind),
-        affine=_affine(path, fields, dims, channel_axis),
+        dtype=np.dtype((">" if fields.text("endian").lower() == "big" else "<") + kind),
+        affine=_affine(fields, [axis for axis in range(dims) if axis != channel_axis], dims),
         data=data,
         offset=offset,
         compressed=encoding != "raw",
     )
 
 
-def _channel_axis(path: Path, fields: dict[str, str], dims: int) -> int | None:
+def _channel_axis(fields: Fields, dims: int) -> int | None:
     """The axis that holds colors, by its kind; a fourth axis of another kind (time) is refused."""
-    kinds = fields.get("kinds", "").split()
-    directions = _directions(fields)
+    kinds, directions = fields.text("kinds").split(), _directions(fields)
     odd = [
         axis
         for axis in range(dims)
@@ -118,31 +113,29 @@ def _channel_axis(path: Path, fields: dict[str, str], dims: int) -> int | None:
     ]
     if not odd and dims <= 3:
         return None
-    if len(odd) != 1 or (kinds and kinds[odd[0]] not in (*_COLORS, "???")):
-        problem = f"has {dims} dimensions of the kinds {fields.get('kinds', 'unknown')!r}"
-        raise unsupported(path, problem, "Save each time point or channel as a file of its own")
+    if len(odd) != 1 or (kinds and kinds[odd[0]] not in _COLORS):
+        problem = f"has {dims} dimensions of the kinds {fields.text('kinds', 'unknown')!r}"
+        raise InputError(
+            fields.path, problem, "Save each time point or channel as a file of its own"
+        )
     return odd[0]
 
 
-def _directions(fields: dict[str, str]) -> list[str]:
-    return re.findall(r"none|\([^)]*\)", fields.get("spacedirections", ""))
+def _directions(fields: Fields) -> list[str]:
+    return re.findall(r"none|\([^)]*\)", fields.text("space directions"))
 
 
-def _where(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int]:
+def _place(fields: Fields) -> tuple[Path, int]:
     """The file that holds the voxels, and their first byte there."""
-    name = fields.get("datafile")
-    if name is not None and (name.split()[:1] == ["LIST"] or "%" in name):
-        raise unsupported(
-            path, "spreads its voxels over several files", "Save it as one .nrrd file"
-        )
-    data = path if name is None else data_file(path, name)
-    offset = end if name is None else 0
-    (lines,) = integers(path, fields.get("lineskip", "0"), 1, "line skip")
-    (skip,) = integers(path, fields.get("byteskip", "0"), 1, "byte skip")
+    data, offset = fields.path, fields.end
+    if "data file" in fields:
+        data, offset = fields.data_file(fields.text("data file")), 0
+    (lines,) = fields.integers("line skip", 1, "0")
+    (skip,) = fields.integers("byte skip", 1, "0")
     if skip == -1:
         return data, -1
     if skip < 0 or not 0 <= lines <= 2**20:
-        raise InputError(path, "has a damaged header field, 'line skip' or 'byte skip'", DAMAGED)
+        raise fields.damaged("line skip or byte skip")
     if lines:
         with data.open("rb") as file:
             file.seek(offset)
@@ -152,38 +145,30 @@ def _where(path: Path, fields: dict[str, str], end: int) -> tuple[Path, int]:
     return data, offset + skip
 
 
-def _affine(
-    path: Path, fields: dict[str, str], dims: int, channel_axis: int | None
-) -> Array | None:
-    spatial = [axis for axis in range(dims) if axis != channel_axis]
-    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", "")))
+def _affine(fields: Fields, spatial: list[int], dims: int) -> Array | None:
+    units = set(re.findall(r'"([^"]*)"', fields.text("space units")))
     if units - {"mm", "", "none", "???", "millimeter", "millimeters"}:
-        raise unsupported(
-            path, f"gives its geometry in {sorted(units)}", "Convert it to millimeters"
-        )
-    to_ras: NDArray[Any] = _SPACES.get(fields.get("space", "").lower(), LPS_TO_RAS)
-    if "spacedirections" in fields:
-        vectors = _directions(fields)
-        if len(vectors) != dims:
-            raise InputError(path, "has a damaged header field, 'space directions'", DAMAGED)
-        axes = np.column_stack(
-            [_vector(path, vectors[axis], "space directions") for axis in spatial]
-        )
-    elif "spacings" in fields:
-        words = fields["spacings"].split()
-        if len(words) != dims:
-            raise InputError(path, "has a damaged header field, 'spacings'", DAMAGED)
-        steps = numbers(path, " ".join(words[axis] for axis in spatial), None, "spacings")
-        axes = np.eye(3)[:, : len(spatial)] * steps
-    else:
+        problem = f"gives its geometry in {sorted(units)}"
+        raise InputError(fields.path, problem, "Convert it to millimeters")
+    name = next((n for n in ("space directions", "spacings") if n in fields), None)
+    if name is None:
         return None
-    origin = _vector(path, fields.get("spaceorigin", "(0,0,0)"), "space origin")
+    words = fields.text(name).split() if name == "spacings" else _directions(fields)
+    if len(words) != dims:
+        raise fields.damaged(name)
+    chosen = [words[axis] for axis in spatial]
+    if name == "spacings":
+        axes = np.eye(3)[:, : len(chosen)] * fields.numbers(name, text=" ".join(chosen))
+    else:
+        axes = np.column_stack([_vector(fields, name, word) for word in chosen])
+    origin = _vector(fields, "space origin", fields.text("space origin", "(0,0,0)"))
+    to_ras = _SPACES.get(fields.text("space").lower(), LPS_TO_RAS)
     return affine_from_axes(axes, origin, to_ras) if axes.shape[1] in (2, 3) else None
 
 
-def _vector(path: Path, text: str, field: str) -> NDArray[np.float64]:
+def _vector(fields: Fields, name: str, text: str) -> NDArray[np.float64]:
     """``(3,)`` from ``(x,y,z)`` or ``(x,y)``."""
-    values = numbers(path, text.strip("()").replace(",", " "), None, field)
+    values = fields.numbers(name, text=text.strip("()").replace(",", " "))
     if len(values) not in (2, 3):
-        raise InputError(path, f"has a damaged header field, {field!r}", DAMAGED)
+        raise fields.damaged(name)
     return np.array([*values, 0.0][:3])

@@ -19,9 +19,6 @@ from .geometry import affine_from_axes
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of direction cosines within a series: 0.06 degrees; headers round."""
 
-GAP_TOLERANCE = (0.1, 0.02)
-"""Largest deviation of a slice gap: in mm, and as a fraction of it, whichever is more."""
-
 TILT_TOLERANCE = 0.005
 """Largest sideways drift per slice, as a fraction of the gap: 0.3 degrees of gantry tilt."""
 
@@ -32,7 +29,7 @@ class Frame:
 
     Attributes:
         path: The file it comes from.
-        position: Centre of the first pixel, LPS, mm.
+        position: Center of the first pixel, LPS, mm.
         orientation: Direction along a row, then along a column.
         spacing: Millimeters between rows, then between columns.
         slope: Of the rescale.
@@ -76,9 +73,7 @@ def order_and_affine(
     drift = float(np.linalg.norm(step - (step @ normal) * normal))
     steps = np.diff(positions[order], axis=0)
     jitter = float(np.linalg.norm(steps - (steps @ normal)[:, None] * normal, axis=1).max())
-    if drift > max(TILT_TOLERANCE * gap, 1e-3) or jitter > max(
-        GAP_TOLERANCE[1] * gap, GAP_TOLERANCE[0]
-    ):
+    if drift > max(TILT_TOLERANCE * gap, 1e-3) or jitter > _allowed(gap):
         degrees = np.degrees(np.arctan2(max(drift, jitter), gap))
         problem = f"has slices that shift sideways ({degrees:.1f} degrees, a tilted gantry)"
         raise InputError(where, problem, "Resample the series to an upright volume first")
@@ -95,9 +90,9 @@ def _common_plane(
     for frame in frames:
         if frame.position is None or frame.orientation is None or frame.spacing is None:
             alone = all(each.path == first.path for each in frames)
-            at = where if alone else frame.path
             problem = "has frames without a place in space (a film sequence, or stripped headers)"
-            raise InputError(at, problem, "Save each frame as a film, or convert it to NIfTI")
+            remedy = "Save each frame as a film, or convert it to NIfTI"
+            raise InputError(where if alone else frame.path, problem, remedy)
         if not _close(frame.orientation, first.orientation, DIRECTION_TOLERANCE):
             problem = "has another orientation than the rest of its series"
             raise InputError(frame.path, problem, "Leave scout images and other planes out")
@@ -105,16 +100,20 @@ def _common_plane(
             problem = "has another pixel spacing than the rest of its series"
             raise InputError(frame.path, problem, "Split the series")
     spacing = first.spacing or ()
-    row, column = np.asarray(first.orientation, np.float64).reshape(2, 3)
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if min(spacing) <= 0 or abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01:
+    axes = np.asarray(first.orientation, np.float64).reshape(2, 3)
+    lengths = np.array([np.linalg.norm(axis) for axis in axes])
+    if min(spacing) <= 0 or (abs(lengths - 1) > 0.01).any():
         raise InputError(where, "has a damaged pixel spacing or orientation", "Export it again")
-    row, column = row / lengths[0], column / lengths[1]
+    row, column = axes / lengths[:, None]
     if abs(float(row @ column)) > 1e-3:
-        raise InputError(
-            where, "has rows and columns that are not at right angles", "Export it again"
-        )
+        problem = "has rows and columns that are not at right angles"
+        raise InputError(where, problem, "Export it again")
     return row, column, spacing
+
+
+def _allowed(gap: float) -> float:
+    """Largest deviation of a slice gap, in mm: 0.1 mm or 2 % of it, whichever is more."""
+    return max(0.1, 0.02 * gap)
 
 
 def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
@@ -133,15 +132,13 @@ def _even_gap(paths: Sequence[Path], where: Path, heights: NDArray[np.float64]) 
         raise InputError(paths[lowest + 1], problem, remedy)
     usual = float(np.median(gaps))
     widest = int(np.argmax(gaps))
-    allowed = max(GAP_TOLERANCE[0], GAP_TOLERANCE[1] * usual)
-    if np.abs(gaps - usual).max() <= allowed:
+    if np.abs(gaps - usual).max() <= _allowed(usual):
         return float((heights[-1] - heights[0]) / len(gaps))
     if gaps[widest] > 1.5 * usual:
         missing = max(1, round(gaps[widest] / usual) - 1)
-        problem = (
-            f"lacks about {missing} slice{'s' if missing > 1 else ''} between "
-            f"{paths[widest].name} and {paths[widest + 1].name}"
-        )
+        slices = f"{missing} slice{'s' if missing > 1 else ''}"
+        ends = f"{paths[widest].name} and {paths[widest + 1].name}"
+        problem = f"lacks about {slices} between {ends}"
         raise InputError(where, problem, "Copy the missing files, or leave the series out")
     problem = f"has uneven slices, {gaps.min():.3g} to {gaps.max():.3g} mm apart"
     raise InputError(where, problem, "Split the series, or resample it to even slices")

@@ -20,15 +20,13 @@ from ..scan import Array, Scan
 from .codestream import frame_shape
 from .common import (
     DAMAGED,
+    JPEG_TOLERANCE,
     Header,
     check_extent,
-    check_finite,
     check_length,
     collapse_gray,
-    guard,
     native,
     truncated,
-    unsupported,
 )
 
 # It reports every odd tag on the terminal; what matters is refused here, in our words.
@@ -47,7 +45,7 @@ _COMPRESSIONS = (
 
 def read_header(path: Path) -> Header:
     """See ``readers.inspect``."""
-    with guard(path, "tiff"), tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(path) as file:
         return _header(path, file)
 
 
@@ -59,10 +57,10 @@ def read(path: Path, *, label: bool = False) -> Scan:
         label: Return palette indices as they are stored. Refuses lossy compression and
             white-is-zero.
     """
-    with guard(path, "tiff"), tifffile.TiffFile(path) as file:
-        header = _header(path, file)
-        page = file.pages.first
-        if label and (page.compression in _LOSSY or page.photometric == PHOTOMETRIC.MINISWHITE):
+    with tifffile.TiffFile(path) as file:
+        header, page = _header(path, file), file.pages.first
+        inverted = page.photometric == PHOTOMETRIC.MINISWHITE
+        if label and (page.compression in _LOSSY or inverted):
             problem = "is compressed with loss or stored white-is-zero, so its values are no labels"
             raise InputError(path, problem, "Export the label map again as PNG")
         if page.compression in _CODESTREAMS:
@@ -72,17 +70,14 @@ def read(path: Path, *, label: bool = False) -> Scan:
         if page.photometric == PHOTOMETRIC.PALETTE and not label:
             array = _through_palette(array[0], page.colormap)
         array = native(array)
-        if page.photometric == PHOTOMETRIC.MINISWHITE:
+        if inverted:
             if header.value_range is None:
-                raise unsupported(
-                    path, "is white-is-zero without a known range", "Save it black-is-zero"
-                )
+                problem = "is white-is-zero without a known range"
+                raise InputError(path, problem, "Save it black-is-zero")
             array = (sum(header.value_range) - array).astype(array.dtype)
-        if len(array) == 3:
-            tolerance = 8 if page.compression in _LOSSY and array.dtype == np.uint8 else 0
-            array = collapse_gray(array, tolerance=tolerance)
-        check_finite(path, array)
-    return Scan(np.ascontiguousarray(array), value_range=header.value_range)
+        lossy = page.compression in _LOSSY and array.dtype == np.uint8
+        array = collapse_gray(array, tolerance=JPEG_TOLERANCE if lossy else 0)
+    return header.scan(np.ascontiguousarray(array))
 
 
 def _header(path: Path, file: tifffile.TiffFile) -> Header:
@@ -92,10 +87,10 @@ def _header(path: Path, file: tifffile.TiffFile) -> Header:
     channels = _channels(path, page)
     check_extent(path, shape, max(channels, int(page.samplesperpixel)))
     if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth != 1:
-        raise unsupported(path, "has a pixel type that is not read", "Save it with 8 or 16 bit")
+        raise InputError(path, "has a pixel type that is not read", "Save it with 8 or 16 bit")
     if page.compression not in _COMPRESSIONS:
-        name = getattr(page.compression, "name", str(page.compression))
-        raise unsupported(path, f"has the compression {name}", "Save it with deflate or LZW")
+        problem = f"has the compression {_name(page.compression)}"
+        raise InputError(path, problem, "Save it with deflate or LZW")
     _check_segments(path, page)
     dtype = np.dtype(np.uint8) if page.dtype.kind == "b" else page.dtype
     value_range = None
@@ -108,56 +103,53 @@ def _header(path: Path, file: tifffile.TiffFile) -> Header:
     return Header("tiff", shape, channels, str(dtype.newbyteorder("=")), value_range=value_range)
 
 
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
+
+
 def _check_single(path: Path, file: tifffile.TiffFile) -> None:
     """Refuse several pages; ImageJ may hide them behind a single one."""
-    hidden = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
+    several = file.is_imagej and int((file.imagej_metadata or {}).get("images", 1)) > 1
     for index in range(1, 1000):
         try:
             page: Any = file.pages[index]
         except IndexError:
             break
-        if not page.is_reduced and not page.is_mask:
-            hidden += 1
+        several = several or not (page.is_reduced or page.is_mask)
+        if several:
             break
-    if hidden > 1:
+    if several:
         remedy = "Save each page as a film of its own, or a volume as NIfTI with its spacing"
-        raise unsupported(path, "has several pages", remedy)
+        raise InputError(path, "has several pages", remedy)
 
 
 def _channels(path: Path, page: Any) -> int:
     samples = int(page.samplesperpixel)
     if page.photometric in _GRAY and samples in (1, 2):  # the second is alpha
         return 1
-    if page.photometric == PHOTOMETRIC.PALETTE and samples == 1:
+    legal = {PHOTOMETRIC.PALETTE: (1,), PHOTOMETRIC.RGB: (3, 4)}
+    if page.compression in _LOSSY:
+        legal[PHOTOMETRIC.YCBCR] = (3,)
+    if samples in legal.get(page.photometric, ()):
         return 3
-    if page.photometric == PHOTOMETRIC.RGB and samples in (3, 4):
-        return 3
-    if page.photometric == PHOTOMETRIC.YCBCR and samples == 3 and page.compression in _LOSSY:
-        return 3
-    name = getattr(page.photometric, "name", str(page.photometric))
-    raise unsupported(
-        path, f"has the color model {name} with {samples} samples", "Save it as gray or RGB"
-    )
+    problem = f"has the color model {_name(page.photometric)} with {samples} samples"
+    raise InputError(path, problem, "Save it as gray or RGB")
 
 
 def _check_segments(path: Path, page: Any) -> None:
     """Every strip or tile must lie in the file: missing ones would silently become zeros."""
     length = os.stat(path).st_size
-    if not page.dataoffsets or any(
-        offset <= 0 or count <= 0 or offset + count > length
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    ):
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not segments or any(o <= 0 or n <= 0 or o + n > length for o, n in segments):
         raise truncated(path)
-    pixels = int(page.imagelength) * int(page.imagewidth) * int(page.samplesperpixel)
-    available = sum(page.databytecounts)
     if page.compression == COMPRESSION.NONE:
-        check_length(
-            path, pixels * int(page.bitspersample) // 8, compressed=False, available=available
-        )
+        pixels = int(page.imagelength) * int(page.imagewidth) * int(page.samplesperpixel)
+        needed = pixels * int(page.bitspersample) // 8
+        check_length(path, needed, available=sum(page.databytecounts))
     if page.rowsperstrip and not page.is_tiled:
         strips = -(-int(page.imagelength) // int(page.rowsperstrip))
         planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
-        if len(page.dataoffsets) < strips * planes:
+        if len(segments) < strips * planes:
             raise truncated(path)
     if page.is_tiled and int(page.tilewidth) * int(page.tilelength) > 2**26:
         raise InputError(path, "has tiles of an absurd size", DAMAGED)
@@ -165,17 +157,16 @@ def _check_segments(path: Path, page: Any) -> None:
 
 def _check_codestreams(path: Path, page: Any) -> None:
     """Refuse a strip or tile that claims far more pixels than its place: see ``codestream``."""
-    place = (
-        page.tilewidth * page.tilelength if page.is_tiled else page.imagewidth * page.rowsperstrip
-    )
+    width, height = page.imagewidth, page.rowsperstrip
+    if page.is_tiled:
+        width, height = page.tilewidth, page.tilelength
     with path.open("rb") as file:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(offset)
             claimed = frame_shape(file.read(min(count, 2**16)))
-            if claimed is not None and claimed[0] * claimed[1] > 4 * place + 2**16:
-                raise InputError(
-                    path, f"has a compressed piece of {claimed[0]} x {claimed[1]}", DAMAGED
-                )
+            if claimed is not None and claimed[0] * claimed[1] > 4 * width * height + 2**16:
+                problem = f"has a compressed piece of {claimed[0]} x {claimed[1]}"
+                raise InputError(path, problem, DAMAGED)
 
 
 def _channels_first(data: Array, page: Any) -> Array:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...system.files import whole
 from ..scan import Array, Scan
+from .formats import suffix_of
 from .geometry import NiftiScan, swap_film_axes
-from .sniff import suffix_of
 
 
 def label_suffix(scan: Scan) -> str:
@@ -36,9 +36,9 @@ def write_label(path: Path, mask: Array, like: Scan) -> None:
         ValueError: Where mask and scan differ in shape, or the mask is not of integers.
     """
     _check_shape(mask, like)
+    suffix = suffix_of(path)
     if mask.dtype.kind not in "biu":
         raise ValueError(f"A label map is of integers, not {mask.dtype}.")
-    suffix = suffix_of(path)
     if suffix in (".nii", ".nii.gz"):
         _write_nifti(path, _small_integers(mask), like)
     elif suffix == ".png" and mask.ndim == 2:

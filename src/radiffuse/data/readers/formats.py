@@ -1,0 +1,147 @@
+"""The formats that are read, and which of them a file holds.
+
+The first bytes of a file decide; its suffix must be of the same family.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import InputError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that is read.
+
+    Attributes:
+        title: What people call it.
+        reader: The module here that has ``read_header(path)`` and ``read(path, label=...)``.
+        family: Files of one family may bear each other's suffixes.
+        suffixes: In lower case.
+        holds: Whether a file that begins with these bytes is of this format.
+    """
+
+    title: str
+    reader: str
+    family: str
+    suffixes: tuple[str, ...]
+    holds: Callable[[bytes], bool]
+
+
+def _begins(*marks: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(marks)
+
+
+def _is_nifti(head: bytes) -> bool:
+    if head[:2] == b"\x1f\x8b":
+        try:
+            head = zlib.decompressobj(31).decompress(head, 1024)
+        except zlib.error:
+            return False
+    # "ni1" is the two-file form (.hdr and .img), which the reader refuses in clear words
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+
+
+def _is_metaimage(head: bytes) -> bool:
+    keys = {line.partition(b"=")[0].strip() for line in head.split(b"\n")[:8]}
+    return bool(keys & {b"ObjectType", b"NDims"})
+
+
+FORMATS = {
+    "dicom": Format("DICOM", "dicom", "dicom", (".dcm",), lambda head: head[128:132] == b"DICM"),
+    "png": Format("PNG", "png", "picture", (".png",), _begins(b"\x89PNG\r\n\x1a\n")),
+    "jpeg": Format("JPEG", "jpeg", "picture", (".jpg", ".jpeg"), _begins(b"\xff\xd8\xff")),
+    "tiff": Format(
+        *("TIFF", "tiff", "picture", (".tif", ".tiff")),
+        _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    ),
+    "nrrd": Format("NRRD", "nrrd", "volume", (".nrrd", ".nhdr"), _begins(b"NRRD000")),
+    "nifti": Format("NIfTI", "nifti", "volume", (".nii", ".nii.gz"), _is_nifti),
+    "metaimage": Format(
+        "MetaImage (MHA, MHD)", "metaimage", "volume", (".mha", ".mhd"), _is_metaimage
+    ),
+}
+"""By the name used in ``Header.format``; the first one that recognizes a file reads it."""
+
+_FAMILIES = {suffix: row.family for row in FORMATS.values() for suffix in row.suffixes}
+
+SUFFIXES = tuple(_FAMILIES)
+"""Suffixes of files that can be read, in lower case. DICOM needs none, see ``is_dicom``."""
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix in lower case; ``".nii.gz"`` counts as one."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether an ordinary file carries DICOM's mark, whatever its name. Never raises."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and FORMATS["dicom"].holds(_first_bytes(path))
+    except (OSError, ValueError):
+        return False
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not a readable, ordinary, non-empty file.
+
+    Raises:
+        InputError: For a missing file, broken link, folder, device, empty file, or one without
+            permission.
+    """
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            problem = f"is a link to {os.readlink(path)}, which does not exist"
+            raise InputError(path, problem, "Mend or remove the link") from None
+        raise InputError(path, "does not exist", "Check the path") from None
+    except (OSError, ValueError) as error:
+        problem = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+        raise InputError(path, problem, "Check path and permissions") from None
+    if stat.S_ISDIR(info.st_mode):
+        raise InputError(path, "is a folder, not an image", "Give the file inside it")
+    if not stat.S_ISREG(info.st_mode):
+        raise InputError(path, "is not an ordinary file", "Give an image file")
+    if info.st_size == 0:
+        remedy = "Copy or export the file again, or leave it out"
+        raise InputError(path, "is empty (0 bytes)", remedy)
+
+
+def detect(path: Path) -> str:
+    """The format of a file, a key of ``FORMATS``.
+
+    Raises:
+        InputError: Where the file cannot be used, holds no known format, or lies about its kind.
+    """
+    check_file(path)
+    try:
+        head = _first_bytes(path)
+    except PermissionError:
+        raise InputError(path, "may not be read by this user", "Change its permissions") from None
+    except OSError as error:
+        raise InputError(path, f"cannot be opened ({error.strerror})", "Check the disk") from None
+    suffix = suffix_of(path)
+    family = _FAMILIES.get(suffix)
+    format = next((name for name, row in FORMATS.items() if row.holds(head)), None)
+    if format is None:
+        named = f"is named {suffix} but " if family else ""
+        titles = ", ".join(row.title for row in FORMATS.values())
+        problem = f"{named}holds none of the known formats ({titles})"
+        raise InputError(path, problem, "Convert it, or leave it out")
+    if family not in (None, FORMATS[format].family):
+        problem = f"is named {suffix} but holds {FORMATS[format].title}"
+        raise InputError(path, problem, "Rename it to what it is")
+    return format
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)

@@ -1,0 +1,43 @@
+"""JPEG: films as pictures, without geometry. Never label maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import JpegImagePlugin
+
+from ...errors import InputError
+from ..scan import Scan
+from .common import JPEG_TOLERANCE, Header, check_extent, collapse_gray
+
+_CHANNELS = {"L": 1, "RGB": 3}
+
+
+def read_header(path: Path) -> Header:
+    """See ``readers.inspect``."""
+    with JpegImagePlugin.JpegImageFile(path) as image:
+        return _header(path, image)
+
+
+def read(path: Path, *, label: bool = False) -> Scan:
+    """See ``readers.read_scan``; the orientation tag (EXIF) is not applied, as in ``png``."""
+    if label:
+        problem = "is a JPEG, whose compression smears label values along every edge"
+        raise InputError(path, problem, "Export the label map again as PNG")
+    with JpegImagePlugin.JpegImageFile(path) as image:
+        header = _header(path, image)
+        pixels = np.array(image)
+    array = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return header.scan(np.ascontiguousarray(collapse_gray(array, tolerance=JPEG_TOLERANCE)))
+
+
+def _header(path: Path, image: Any) -> Header:
+    shape = (int(image.size[1]), int(image.size[0]))
+    channels = _CHANNELS.get(image.mode)
+    if channels is None:
+        problem = f"has the color model {image.mode}"
+        raise InputError(path, problem, "Save it as gray or RGB")
+    check_extent(path, shape, channels)
+    return Header("jpeg", shape, channels, "uint8", value_range=(0.0, 255.0))

@@ -1,0 +1,90 @@
+"""PNG: films as pictures, without geometry."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import PngImagePlugin
+
+from ...errors import InputError
+from ..scan import Array, Scan
+from .common import DAMAGED, Header, check_extent, collapse_gray
+
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
+"""Channels by color type, alpha not counted."""
+
+
+def read_header(path: Path) -> Header:
+    """See ``readers.inspect``."""
+    return _parse(path)[0]
+
+
+def read(path: Path, *, label: bool = False) -> Scan:
+    """See ``readers.read_scan`` and ``readers.read_label``.
+
+    The orientation tag of photographs (EXIF) is not applied: pixels keep the order of the file, as
+    masks do.
+
+    Args:
+        path: The picture.
+        label: Return palette indices and gray values below 8 bit as they are stored.
+    """
+    header, depth, color = _parse(path)
+    # The plugin's own class, not Image.open: the content is known, and so is our limit on size.
+    with PngImagePlugin.PngImageFile(path) as image:
+        image.verify()  # all checksums, which decoding skips
+    if depth == 16 and color != 0:
+        array = _deep(path, header)
+    else:
+        with PngImagePlugin.PngImageFile(path) as image:
+            if getattr(image, "is_animated", False):
+                remedy = "Save each frame as a picture of its own"
+                raise InputError(path, "is animated", remedy)
+            if image.size != header.spatial_shape[::-1]:
+                raise InputError(path, "has a damaged image header", DAMAGED)
+            array = _pixels(image, label=label)
+    if label and color == 0 and depth in (2, 4):
+        array = array // (255 // (2**depth - 1))  # Pillow stretches these to 0..255
+    return header.scan(np.ascontiguousarray(collapse_gray(array)))
+
+
+def _parse(path: Path) -> tuple[Header, int, int]:
+    """The header, bit depth and color type, from the IHDR chunk (PNG specification, 11.2.2)."""
+    with path.open("rb") as file:
+        head = file.read(33)
+    if len(head) < 33 or head[12:16] != b"IHDR":
+        raise InputError(path, "is truncated or has no image header", DAMAGED)
+    width, height, depth, color = struct.unpack(">IIBB", head[16:26])
+    if color not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
+        raise InputError(path, "has a damaged image header", DAMAGED)
+    check_extent(path, (height, width), _CHANNELS[color])
+    top = 65535.0 if depth == 16 else 1.0 if (depth, color) == (1, 0) else 255.0
+    dtype = "uint16" if depth == 16 else "uint8"
+    shape, channels = (height, width), _CHANNELS[color]
+    return Header("png", shape, channels, dtype, value_range=(0.0, top)), depth, color
+
+
+def _pixels(image: Any, *, label: bool) -> Array:
+    """``(C, rows, columns)`` of an open picture, alpha dropped."""
+    if image.mode == "P":
+        pixels = np.array(image if label else image.convert("RGB"))
+    else:
+        pixels = np.array(image)  # a copy: Pillow's own memory is read-only, which torch dislikes
+        if image.mode in ("LA", "RGBA"):
+            pixels = pixels[..., :-1]
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.uint8 if pixels.dtype == np.bool_ else np.uint16)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _deep(path: Path, header: Header) -> Array:
+    """16-bit color, which Pillow would cut to 8 bits."""
+    import imagecodecs
+
+    pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    if pixels.dtype != np.uint16 or pixels.shape[:2] != header.spatial_shape or pixels.ndim != 3:
+        raise InputError(path, "has a damaged image header", DAMAGED)
+    return np.moveaxis(pixels[..., : header.channels], -1, 0)

@@ -1,0 +1,246 @@
+"""Voxels behind a header, raw or deflated: the common half of NIfTI, MetaImage and NRRD.
+
+MetaImage and NRRD are read here rather than through ITK, which verifies no checksum of deflated
+voxels, opens whatever file a header names, takes the memory that a header asks for, and prints to
+the terminal on damaged files.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ...errors import InputError
+from ..scan import Array, Scan
+from .common import CONVERT, Header, check_extent, check_length, native, truncated
+from .formats import check_file
+from .geometry import spacing_of, swap_film_axes, to_scan_order
+
+HEADER_BYTES = 2**18
+"""Longest text header that is searched."""
+
+_CHUNK = 2**16
+_SLICE = 2**24
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Where the voxels lie and how.
+
+    Attributes:
+        format: A key of ``FORMATS``.
+        shape: Extents, the fastest axis first, with the channel axis where there is one.
+        channel_axis: Position of the channel axis in ``shape``, or None.
+        dtype: Stored type.
+        affine: ``(4, 4)`` RAS+ for the spatial axes in file order, or None where the file does not
+            say.
+        data: The file that holds the voxels.
+        offset: Their first byte; -1: they are the last bytes of the file.
+        compressed: Whether they are deflated.
+        whole: Whether the header is deflated with them, so that ``offset`` counts inflated bytes.
+        declared: Channels that the data set declares; 1 and 3 are read in any case.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    channel_axis: int | None
+    dtype: np.dtype[Any]
+    affine: Array | None
+    data: Path
+    offset: int
+    compressed: bool
+    whole: bool = False
+    declared: int = 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def header(self, path: Path) -> Header:
+        """Check against the limits and the file's length, and put in the order of ``Scan``.
+
+        Args:
+            path: The file of the header, for errors.
+        """
+        shape = tuple(n for axis, n in enumerate(self.shape) if axis != self.channel_axis)
+        if len(shape) not in (2, 3):
+            problem = f"has {len(shape)} spatial dimensions, not two or three"
+            raise InputError(path, problem, CONVERT)
+        channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
+        if channels not in (1, 3, self.declared):
+            remedy = "Save each channel as a file of its own"
+            raise InputError(path, f"has {channels} values per voxel", remedy)
+        check_extent(path, shape, channels)
+        check_length(self.data, self.size + max(0, self.offset), compressed=self.compressed)
+        affine, spacing = self.affine, None
+        if affine is not None:
+            spacing_of(path, affine, 3)
+            affine = swap_film_axes(affine) if len(shape) == 2 else affine
+            spacing = spacing_of(path, affine, len(shape))
+        return Header(
+            self.format,
+            shape[::-1] if len(shape) == 2 else shape,
+            channels,
+            str(self.dtype.newbyteorder("=")),
+            spacing,
+            affine,
+            (0.0, 255.0) if self.dtype == np.uint8 else None,
+        )
+
+    def array(self) -> Array:
+        """``(C, rows, columns)`` or ``(C, i, j, k)``; ``header`` must have checked it before.
+
+        Memory is one copy of the array: bytes go straight into it.
+
+        Raises:
+            InputError: Where the file is too short for the array.
+            EOFError, zlib.error: Where the deflated stream is damaged.
+        """
+        flat = np.empty(self.size, np.uint8)
+        start = self.offset if self.offset >= 0 else os.stat(self.data).st_size - self.size
+        within = self.whole and self.compressed
+        with self.data.open("rb") as file:
+            file.seek(0 if within else start)
+            stream: Any = Inflater(file) if self.compressed else file
+            self._skip(stream, start if within else 0)
+            self._fill(stream, flat.data)
+            if self.compressed:
+                stream.read(1)  # meets the end of the stream, where the checksum is verified
+        data = flat.view(self.dtype).reshape(self.shape, order="F")
+        if self.channel_axis is not None:
+            data = np.moveaxis(data, self.channel_axis, 0)
+        return to_scan_order(native(data), len(self.shape) - (self.channel_axis is not None))
+
+    def scan(self, path: Path) -> Scan:
+        """Read the voxels. ``path`` is the file of the header, for errors."""
+        return self.header(path).scan(self.array())
+
+    def _skip(self, stream: Any, count: int) -> None:
+        while count > 0:
+            passed = len(stream.read(min(count, _CHUNK)) or b"")
+            if not passed:
+                raise truncated(self.data)
+            count -= passed
+
+    def _fill(self, stream: Any, view: memoryview) -> None:
+        filled = 0
+        while filled < len(view):
+            count = stream.readinto(view[filled : filled + _SLICE])
+            if not count:
+                raise truncated(self.data)
+            filled += count
+
+
+class Inflater(io.RawIOBase):
+    """A zlib stream or gzip members; never inflates more than it is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self._engine = zlib.decompressobj(47)  # 32 + 15: zlib or gzip, whichever the header says
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as one step goes; 0 at the end of the stream.
+
+        Raises:
+            EOFError: Where the stream breaks off.
+            zlib.error: Where it is damaged, including a wrong checksum.
+        """
+        view = memoryview(buffer).cast("B")
+        while len(view):
+            if self._engine.eof:
+                left = self._engine.unused_data or self._file.read(_CHUNK)
+                if not left.strip(b"\0"):
+                    return 0
+                self._engine = zlib.decompressobj(47)
+            else:
+                left = self._engine.unconsumed_tail or self._file.read(_CHUNK)
+            data = self._engine.decompress(left, len(view))
+            if data:
+                view[: len(data)] = data
+                return len(data)
+            if not left and not self._engine.eof:
+                raise EOFError
+        return 0
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a text header.
+
+    Attributes:
+        path: The file of the header.
+        values: Text by name of the field, blanks taken out of the name.
+        end: The first byte behind the header.
+    """
+
+    path: Path
+    values: dict[str, str]
+    end: int
+
+    def __contains__(self, name: str) -> bool:
+        return name.replace(" ", "") in self.values
+
+    def text(self, name: str, default: str = "") -> str:
+        """What stands in a field."""
+        return self.values.get(name.replace(" ", ""), default)
+
+    def numbers(
+        self, name: str, count: int | None = None, default: str = "", *, text: str | None = None
+    ) -> list[float]:
+        """Finite numbers from a field, or from the part of it that is given as ``text``.
+
+        Raises:
+            InputError: Where it holds something else, or another count of them.
+        """
+        try:
+            words = (self.text(name, default) if text is None else text).split()
+            values = [float(word) for word in words]
+        except ValueError:
+            values = []
+        if not values or not np.isfinite(values).all() or count not in (None, len(values)):
+            raise self.damaged(name)
+        return values
+
+    def integers(self, name: str, count: int, default: str = "") -> tuple[int, ...]:
+        """Like ``numbers``, for whole numbers."""
+        values = self.numbers(name, count, default)
+        if any(value != int(value) or abs(value) > 2**53 for value in values):
+            raise self.damaged(name)
+        return tuple(int(value) for value in values)
+
+    def damaged(self, name: str) -> InputError:
+        """The error for a field that makes no sense."""
+        problem = f"has a damaged header field, {name!r}"
+        return InputError(self.path, problem, "Export the file again")
+
+    def data_file(self, name: str) -> Path:
+        """The voxel file that a detached header names, which must lie beside it or below.
+
+        A header that could name any file would be a way to read whatever this user may read.
+        """
+        if name.split()[:1] == ["LIST"] or "%" in name:
+            problem = "spreads its voxels over several files"
+            raise InputError(self.path, problem, "Save it as one .mha or .nrrd file")
+        posix, windows = PurePosixPath(name), PureWindowsPath(name)
+        if posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts:
+            problem = f"says its voxels are in {name}, outside its folder"
+            raise InputError(self.path, problem, "Put both files in one folder")
+        try:
+            check_file(self.path.parent / name)
+        except InputError as error:
+            problem = f"says its voxels are in {name}, which {error.problem}"
+            raise InputError(self.path, problem, "Copy header and data together") from None
+        return self.path.parent / name

@@ -1,0 +1,56 @@
+"""Every stream of random numbers, in one list. A draw names its stream, the seed, and its place in the stream.
+
+A place is a step, an epoch, a position or a number: never a process, so that the draws of a run do not depend on how
+many share it, nor on where it was interrupted. The numbers are part of every result; they are never given out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum, unique
+
+import numpy as np
+import torch
+
+
+@unique
+class Stream(IntEnum):
+    """What is drawn; the comment says what the place is."""
+
+    ORDER = 0  # order of the cases: epoch
+    CASE = 1  # patch and augmentation of a case: position in all batches
+    SPLIT = 2  # parts of a data set
+    BUDGET = 3  # order of the training pool: draw
+    STEP = 4  # noise, timesteps and whatever else a loss draws: step
+    LIMIT = 5  # part of a data set that is used
+    HELD_OUT = 6  # patients held out of unlabelled images
+    PAIR_ORDER = 7  # order of the cases of crop pairs: epoch
+    PAIR = 8  # crops and changes of a pair: position
+    VIEW_ORDER = 9  # order of the cases of DINO's views: epoch; and the corruption of an image, by a seed of its own
+    VIEW = 10  # DINO's views of a case: position
+    IMAGE = 12  # a synthetic image: strategy, number
+    REFERENCE = 13  # order of the references of synthetic images
+    MEASURES = 20  # bootstrap of measures between image sets
+    HALVES = 21  # halving of the patients: number
+    FLOOR = 22  # images of two halves that are compared: number of the halving
+    AREAS = 23  # bootstrap of areas under the curve
+    SYNTHETIC = 24  # choice of synthetic images: class
+    VIEWER = 31  # an image of the viewer: number
+
+    def rng(self, seed: int, *place: int) -> np.random.Generator:
+        """Numpy's generator at a place of the stream."""
+        return np.random.default_rng((seed, int(self), *place))
+
+    def torch(self, seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """Torch's generator at a place of the stream."""
+        return torch_generator((seed, int(self), *place), device)
+
+
+CORRUPTION = Stream.VIEW_ORDER
+"""The corruption of an image by its own seed has the number of DINO's order, by history; the two never meet."""
+
+
+def torch_generator(words: Sequence[int], device: torch.device | str = "cpu") -> torch.Generator:
+    """Torch's generator for a few numbers of any size."""
+    entropy = np.random.SeedSequence(list(words)).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(entropy[0]) << 31 ^ int(entropy[1]))

@@ -1,0 +1,84 @@
+"""Decoder denoising (DDeP, Brempong et al. 2022, arXiv 2205.11423): denoising at one noise level.
+
+The encoder is given and frozen, a fresh decoder learns. Without a given encoder the whole network learns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..config import UNetConfig, resolve_network
+from ..data.batches import Batch
+from ..nets.unet import UNet
+from ..train.pretraining import Objective, Pool
+from ..train.random import StepRandom
+from ..train.start import load_start
+from ..train.task import Loss, Task
+
+DECODER = ("up.", "norm.", "head.")
+"""What the names of the decoder's weights begin with."""
+
+
+class DDeP(Objective):
+    """Pre-training of a decoder by denoising."""
+
+    noised = True
+
+    def unet(self, dims: int, channels: int) -> UNetConfig:
+        """Twice the output channels where the variance is learned, as in DDPM."""
+        outputs = channels * (2 if self.settings.diffusion.variance == "learned" else 1)
+        return resolve_network(
+            self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
+        )
+
+    def task(self, pool: Pool) -> Task:
+        """A fresh decoder on the encoder of ``--from``."""
+        config = self.config(pool)
+        network = UNet(config, self.settings.machine.checkpoint_activations)
+        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
+        if (start := load_start(self.settings, config)) is not None:
+            take_encoder(network, start)
+        return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
+
+
+class DecoderDenoising(Task):
+    """The task: predict the noise of x + sigma noise.
+
+    Args:
+        network: The network at its start.
+        sigma: Standard deviation of the noise, in units of the [-1, 1] range.
+        held_out: Images ``(N, C, *S)`` for validation.
+    """
+
+    def __init__(self, network: nn.Module, sigma: float, held_out: Tensor | None = None) -> None:
+        super().__init__(network)
+        self.sigma = sigma
+        self.held_out = held_out
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """Mean squared error of the predicted noise at the one noise level."""
+        return Loss(self.error(network, batch.images, random.normal(batch.images.shape[1:])))
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """The same error on held-out images, at fixed noise."""
+        if self.held_out is None:
+            return {}
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(self.held_out.shape, generator=generator)
+        return {"loss": float(self.error(network, self.held_out.to(device), noise.to(device)))}
+
+    def error(self, network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
+        """The mean squared error for given noise: a scalar."""
+        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        output = network(images + self.sigma * noise, t)
+        error: Tensor = (output.float() - noise).square().mean()
+        return error
+
+
+def take_encoder(network: UNet, start: UNet) -> None:
+    """Take over the encoder of another network, and freeze it."""
+    taken = {k: v for k, v in start.state_dict().items() if not k.startswith(DECODER)}
+    network.load_state_dict(taken, strict=False)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(DECODER))

@@ -1,0 +1,148 @@
+"""Probing of frozen features (Li et al. 2025, arXiv 2501.19265; heads after vox2vec, arXiv 2307.14725).
+
+The pre-trained network is frozen and sees the image noised to a few timesteps. Linear and non-linear heads turn its
+feature pyramid into a segmentation; all of them learn in one pass. Features are made anew for every batch and never
+stored. A sweep trains further heads on single timesteps or levels, in the same pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config import Fit, Losses, Probing
+from ..core.losses import segmentation_loss
+from ..data.batches import Batch
+from ..data.plan import Plan
+from ..errors import InputError
+from ..evaluation.tables import class_sizes, size_groups
+from ..inference.members import Overrides
+from ..inference.scoring import score_cases
+from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
+from ..nets.unet import UNet
+from ..system.files import write_atomic
+from ..train.labelled import HeldOut, Labelled
+from ..train.random import StepRandom
+from ..train.run import Run
+from ..train.segmenting import SegmentationTask, mean_dice
+from ..train.start import Start, verify_size
+from ..train.task import Loss
+
+
+class HeadLearning(SegmentationTask):
+    """The task: heads on frozen features, side by side; none touches another's gradient.
+
+    Args:
+        network: The network with its heads at their start.
+        losses: The loss of each head.
+        held_out: Labelled images for validation.
+    """
+
+    def __init__(
+        self, network: ProbedNetwork, losses: Losses, held_out: HeldOut | None = None
+    ) -> None:
+        super().__init__(network, held_out)
+        self.names = network.names
+        self.losses = losses
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """The sum of the heads' losses; each is logged."""
+        assert batch.labels is not None
+        total, terms = torch.zeros((), device=batch.images.device), {}
+        for name, logits in zip(self.names, network(batch.images), strict=True):
+            losses, _ = segmentation_loss(logits.float(), batch.labels, self.losses)
+            total = total + losses.mean()
+            terms[f"loss_{name}"] = float(losses.detach().mean())
+        return Loss(total, terms)
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean Dice of the main head over held-out images."""
+        main = self.names[:1]
+        return mean_dice(lambda images: network(images.to(device), main)[0], self.held_out)
+
+
+def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None) -> HeadLearning:
+    """Fresh heads on the frozen network.
+
+    Raises:
+        InputError: The size, a timestep or a level does not fit.
+    """
+    assert start is not None
+    verify_size(plan, start.denoiser.config)
+    wanted = settings.probe
+    try:
+        network = ProbedNetwork(
+            start.denoiser,
+            start.diffusion if start.noised else None,
+            len(plan.classes),
+            list(heads(wanted, start.denoiser, clean=not start.noised)),
+            width=wanted.width,
+            seed=settings.training.seed,
+            draws=wanted.noise_draws,
+        )
+    except ValueError as error:
+        raise InputError("--method probe", str(error), "See radiffuse fit --help") from None
+    return HeadLearning(network, settings.loss, held_out)
+
+
+def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadConfig]:
+    """The heads that the settings ask for, the main one first.
+
+    Args:
+        settings: What is asked for.
+        denoiser: Whose features they see.
+        clean: The network was not trained on noise: timestep 0 alone, nothing to sweep over.
+
+    Raises:
+        ValueError: The network has no such level.
+    """
+    whole = pyramid(denoiser)
+    wanted = {tap if tap == "middle" else f"level.{tap}" for tap in settings.levels}
+    taps = tuple(tap for tap in whole if tap in wanted) if wanted else whole
+    if unknown := sorted(wanted - set(whole)):
+        raise ValueError(f"--levels {', '.join(unknown)}: choose from {', '.join(whole)}")
+    timesteps = (0,) if clean else settings.timesteps
+    for kind in settings.heads:
+        yield HeadConfig(kind, kind, timesteps, taps)
+    for kind in settings.heads:
+        for t in () if clean else settings.sweep:
+            yield HeadConfig(f"{kind}@t={t}", kind, (t,), taps)
+        for tap in taps if settings.sweep_levels else ():
+            yield HeadConfig(f"{kind}@{tap}", kind, timesteps, (tap,))
+
+
+def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
+    """``sweep.csv``: validation Dice of every head, by class and by how large the class is, if there are several."""
+    import pandas as pd
+
+    configs = cast(ProbedNetwork, network).configs
+    names = labelled.splits.validation
+    if not names or not settings.training.validate_every or len(configs) < 2:
+        return
+    prepared = labelled.batches.prepared
+    maps = (prepared.label(i) for i in range(len(prepared)))
+    groups = size_groups(class_sizes(maps, labelled.plan.classes))
+    frames = []
+    for head in configs:
+        cases = score_cases(
+            run,
+            labelled.dataset,
+            names,
+            run.folder / "heads" / head.name,
+            settings.machine,
+            overrides=Overrides(head=head.name),
+        )
+        frame = pd.read_csv(cases, dtype={"case": str, "group": str, "class": str})
+        frame = frame[["case", "group", "class", "dice"]]
+        frame.insert(0, "levels", " ".join(head.taps))
+        frame.insert(0, "timesteps", " ".join(map(str, head.timesteps)))
+        frame.insert(0, "kind", head.kind)
+        frame.insert(0, "head", head.name)
+        frame["size"] = frame["class"].map(groups)
+        frames.append(frame)
+    table = pd.concat(frames).replace({np.nan: None})
+    write_atomic(run.folder / "sweep.csv", table.to_csv(index=False, float_format="%.6g"))
