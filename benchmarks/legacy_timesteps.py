@@ -18,9 +18,9 @@ from results import origin, write_table
 
 from radiffuse.config import Data, Machine
 from radiffuse.data.layouts import open_dataset
-from radiffuse.evaluation.folders import over_classes
 from radiffuse.evaluation.scoring import score_with
 from radiffuse.evaluation.statistics import clustered_difference, verdict
+from radiffuse.evaluation.tables import over_classes
 from radiffuse.inference.members import Overrides
 from radiffuse.inference.predictor import Predictor
 from radiffuse.system.files import read_json

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from results import fill_claim, origin, overall, write_table
 
-from radiffuse.evaluation.folders import over_classes
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
+from radiffuse.evaluation.tables import over_classes
 
 RIVALS = ("standard", "recycle-next", "self-condition", "self-condition-next")
 MARGIN = 0.01

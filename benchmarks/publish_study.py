@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 from results import fill_claim, origin, overall, write_table
 
-from radiffuse.evaluation.folders import ALL_CLASSES, over_classes
+from radiffuse.evaluation.tables import ALL_CLASSES, over_classes
 from radiffuse.reports.study import compare
 
 

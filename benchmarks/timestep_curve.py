@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from results import RESULTS, origin, write_table
 
-from radiffuse.evaluation.size_groups import GROUPS, size_groups
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
+from radiffuse.evaluation.tables import SIZES, size_groups
 from radiffuse.reports.palette import SERIES
 from radiffuse.reports.style import styled
 
@@ -92,7 +92,7 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.6, 3.4))
     panels = figure.subplots(1, len(ways), sharey=True, squeeze=False)[0]
     for axes, way in zip(panels, ways, strict=True):
-        for i, size in enumerate(reversed(GROUPS)):
+        for i, size in enumerate(reversed(SIZES)):
             rows = table[(table["way"] == way) & (table["size"] == size)].sort_values("timestep")
             axes.plot(rows["timestep"], rows["dice"], "o-", color=SERIES[i], label=size)
             axes.vlines(rows["timestep"], rows["low"], rows["high"], color=SERIES[i], alpha=0.6)

@@ -6,9 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from radiffuse.config import IGNORE
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
-from radiffuse.evaluation.folders import COLUMNS, evaluate_cases, over_classes, summarize
+from radiffuse.evaluation.tables import (
+    COLUMNS,
+    class_sizes,
+    evaluate_cases,
+    over_classes,
+    size_groups,
+    summarize,
+)
 
 CLASSES = ("background", "lung", "heart")
 
@@ -87,7 +95,7 @@ def test_summary_averages_classes_within_a_case_first() -> None:
     table = scores(
         **{"case": ["a", "a", "b"], "class": ["lung", "heart", "lung"], "dice": [1.0, 0.0, 0.8]}
     )
-    summary = summarize(table, draws=100).set_index(["class", "metric"])
+    summary = summarize(table, samples=100).set_index(["class", "metric"])
     assert summary.loc[("lung", "dice"), "mean"] == pytest.approx(0.9)
     # Case a has .5 and case b .8; the three scores themselves would average .6.
     assert summary.loc[("all", "dice"), "mean"] == pytest.approx(0.65)
@@ -96,7 +104,7 @@ def test_summary_averages_classes_within_a_case_first() -> None:
 
 def test_summary_says_how_many_were_not_counted() -> None:
     table = scores(**{"case": list("abc"), "class": ["lung"] * 3, "dice": [1.0, np.nan, 0.5]})
-    row = summarize(table, draws=100, metrics=("dice",)).iloc[0]
+    row = summarize(table, samples=100, metrics=("dice",)).iloc[0]
     assert (row["mean"], row["n"], row["not_counted"]) == (0.75, 2, 1)
 
 
@@ -111,10 +119,10 @@ def test_summary_resamples_patients_and_splits_by_columns() -> None:
             "dice": [*values, *(values + 0.1)],
         }
     )
-    summary = summarize(table, by=("method",), metrics=("dice",), draws=500)
+    summary = summarize(table, by=("method",), metrics=("dice",), samples=500)
     means = summary[summary["class"] == "lung"].set_index("method")["mean"]
     assert means["y"] - means["x"] == pytest.approx(0.1)
-    apart = summarize(table.drop(columns="group"), by=("method",), metrics=("dice",), draws=500)
+    apart = summarize(table.drop(columns="group"), by=("method",), metrics=("dice",), samples=500)
     assert not np.allclose(apart["low"], summary["low"])
 
 
@@ -128,3 +136,20 @@ def test_over_classes_keeps_draws_apart() -> None:
         }
     )
     assert over_classes(table)["dice"].tolist() == [0.5, 0.2]
+
+
+def test_the_size_is_the_mean_over_maps_that_have_the_class() -> None:
+    maps = [np.array([[0, 1, 1], [2, IGNORE, 1]]), np.array([[0, 0, 1], [0, 0, 0]])]
+    assert class_sizes(maps, ("background", "a", "b", "c")) == {"a": 2.0, "b": 1.0, "c": 0.0}
+
+
+def test_thirds_by_size() -> None:
+    groups = size_groups({"liver": 900, "vein": 3, "spleen": 200, "gland": 1, "kidney": 150})
+    assert groups == {
+        "gland": "small",
+        "vein": "small",
+        "kidney": "medium",
+        "spleen": "medium",
+        "liver": "big",
+    }
+    assert size_groups({"a": 1, "b": 2}) == {"a": "big", "b": "big"}

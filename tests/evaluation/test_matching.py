@@ -14,8 +14,8 @@ import radiffuse
 from radiffuse.data.class_names import classes_of_set
 from radiffuse.data.scan import Array, Scan
 from radiffuse.errors import InputError
-from radiffuse.evaluation.folders import evaluate_cases
 from radiffuse.evaluation.matching import match
+from radiffuse.evaluation.tables import evaluate_cases
 
 SHAPE = (8, 7, 6)
 
@@ -47,8 +47,8 @@ def test_the_same_organs_in_two_numberings_agree_perfectly() -> None:
     assert set(counted.index) == set(places)
     assert (counted["dice"] == 1).all()
     assert len(matching.classes) == 14
-    assert matching.only_predicted == ()
-    assert "colon" in matching.only_in_truth
+    assert not matching.unshared(0)
+    assert "colon" in matching.unshared(1).values()
 
 
 def test_what_the_other_side_does_not_label_counts_as_not_that_organ() -> None:
@@ -64,8 +64,8 @@ def test_what_the_other_side_does_not_label_counts_as_not_that_organ() -> None:
         )
         table = evaluate_cases([("case", *pair)], matching.classes).set_index("class")
         assert table.loc["stomach", "dice"] == pytest.approx(dice)
-    assert matching.only_predicted == ("portal and splenic veins",)
-    assert matching.only_in_truth == ("duodenum",)
+    assert list(matching.unshared(0).values()) == ["portal and splenic veins"]
+    assert list(matching.unshared(1).values()) == ["duodenum"]
     assert "duodenum" not in matching.classes
     unscored = {str(row["class"]): row for row in matching.rows() if not row["scored"]}
     assert unscored["duodenum"] == {

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from radiffuse.evaluation.statistics import (
-    bootstrap_mean,
     clustered_difference,
     clustered_mean,
     holm,
-    paired_difference,
     verdict,
 )
 
@@ -24,35 +22,35 @@ def test_bootstrap_interval_covers_the_mean_as_often_as_promised() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for trial in range(300):
-        interval = bootstrap_mean(generator.normal(2, 1, 40), draws=400, seed=trial)
+        interval = clustered_mean(generator.normal(2, 1, 40), samples=400, seed=trial)
         covered += interval.low <= 2 <= interval.high
     assert 0.90 <= covered / 300 <= 0.98
 
 
 def test_bootstrap_interval_has_the_width_of_the_normal_one() -> None:
     values = np.random.default_rng(1).normal(0, 3, 400)
-    interval = bootstrap_mean(values)
+    interval = clustered_mean(values)
     half = 1.96 * values.std() / math.sqrt(400)
     assert interval.mean == pytest.approx(values.mean())
     assert interval.high - interval.low == pytest.approx(2 * half, rel=0.03)
 
 
 def test_bootstrap_drops_nan_and_counts() -> None:
-    with_nan = bootstrap_mean([0.5, math.nan, 0.7, 0.9])
-    assert with_nan == bootstrap_mean([0.5, 0.7, 0.9])
+    with_nan = clustered_mean([0.5, math.nan, 0.7, 0.9])
+    assert with_nan == clustered_mean([0.5, 0.7, 0.9])
     assert with_nan.n == 3
 
 
 def test_bootstrap_repeats_from_its_seed() -> None:
     values = np.random.default_rng(0).normal(size=20)
-    assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
-    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
+    assert clustered_mean(values, seed=1) == clustered_mean(values, seed=1)
+    assert clustered_mean(values, seed=1) != clustered_mean(values, seed=2)
 
 
 def test_too_few_values_have_no_interval() -> None:
-    assert bootstrap_mean([]).n == 0
-    assert math.isnan(bootstrap_mean([]).mean)
-    single = bootstrap_mean([0.4])
+    assert clustered_mean([]).n == 0
+    assert math.isnan(clustered_mean([]).mean)
+    single = clustered_mean([0.4])
     assert (single.mean, single.n) == (0.4, 1)
     assert math.isnan(single.low)
     assert math.isnan(single.high)
@@ -61,13 +59,13 @@ def test_too_few_values_have_no_interval() -> None:
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
 def test_confidence_must_be_a_fraction(confidence: float) -> None:
     with pytest.raises(ValueError, match="confidence"):
-        bootstrap_mean([1.0, 2.0], confidence=confidence)
+        clustered_mean([1.0, 2.0], confidence=confidence)
 
 
 def test_clusters_widen_the_interval() -> None:
     patients = np.repeat(np.arange(20), 10)
     values = np.random.default_rng(2).normal(0, 1, 20)[patients]
-    naive = bootstrap_mean(values)
+    naive = clustered_mean(values)
     honest = clustered_mean(values, group=patients.tolist())
     # Ten copies of each value carry no more information than one: the width grows by sqrt(10).
     ratio = (honest.high - honest.low) / (naive.high - naive.low)
@@ -98,7 +96,7 @@ def test_missing_cells_are_allowed() -> None:
 @given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=6, max_size=40))
 def test_p_value_is_scipys(differences: list[float]) -> None:
     b = np.zeros(len(differences))
-    result = paired_difference(differences, b, draws=50)
+    result = clustered_difference(differences, b, samples=50)
     nonzero = np.array(differences)[np.array(differences) != 0]
     if nonzero.size >= 6:
         assert result.p_value == pytest.approx(stats.wilcoxon(nonzero).pvalue)
@@ -109,17 +107,17 @@ def test_p_value_is_scipys(differences: list[float]) -> None:
         assert math.isnan(result.p_value)
 
 
-def test_paired_difference_is_antisymmetric() -> None:
+def test_clustered_difference_is_antisymmetric() -> None:
     generator = np.random.default_rng(4)
     a, b = generator.normal(0.1, 1, 30), generator.normal(0, 1, 30)
-    there, back = paired_difference(a, b), paired_difference(b, a)
+    there, back = clustered_difference(a, b), clustered_difference(b, a)
     assert there.difference == pytest.approx(-back.difference)
     assert there.p_value == pytest.approx(back.p_value)
     assert there.low == pytest.approx(-back.high, abs=1e-9)
 
 
 def test_five_pairs_are_not_tested() -> None:
-    result = paired_difference([1, 2, 3, 4, 5], [0, 0, 0, 0, 0])
+    result = clustered_difference([1, 2, 3, 4, 5], [0, 0, 0, 0, 0])
     assert math.isnan(result.p_value)
     assert "6" in result.note
     assert result.n == 5
@@ -127,21 +125,21 @@ def test_five_pairs_are_not_tested() -> None:
 
 
 def test_equal_values_have_p_one_and_no_width() -> None:
-    result = paired_difference([0.5] * 8, [0.5] * 8)
+    result = clustered_difference([0.5] * 8, [0.5] * 8)
     assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
     assert result.note
 
 
 def test_pairs_with_nan_are_dropped() -> None:
     a, b = [1.0, math.nan, 3.0], [0.0, 1.0, math.nan]
-    assert paired_difference(a, b).n == 1
-    assert paired_difference(a, b).difference == 1.0
-    assert paired_difference([math.nan], [1.0]).n == 0
+    assert clustered_difference(a, b).n == 1
+    assert clustered_difference(a, b).difference == 1.0
+    assert clustered_difference([math.nan], [1.0]).n == 0
 
 
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="equal lengths"):
-        paired_difference([1, 2], [1])
+        clustered_difference([1, 2], [1])
     with pytest.raises(ValueError, match="labels"):
         clustered_difference([1, 2], [1, 2], group=["a"])
 

@@ -169,25 +169,79 @@ def test_scores_are_symmetric_and_bounded(data: st.DataObject) -> None:
     assert one(a, a).dice == 1 if a.any() else True
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 1.3, 3.0)])
-def test_distances_agree_with_monai(spacing: tuple[float, float, float]) -> None:
+def box(shape: tuple[int, ...], corner: tuple[int, ...], sides: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, np.int64)
+    mask[tuple(slice(a, a + n) for a, n in zip(corner, sides, strict=True))] = 1
+    return mask
+
+
+def monai_scores(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...] | None, tolerance: float
+) -> tuple[float, float]:
+    """HD95 and surface Dice by MONAI."""
     torch = pytest.importorskip("torch")
     metrics = pytest.importorskip("monai.metrics")
-    generator = np.random.default_rng(3)
-    axes = np.indices((14, 15, 12))
+    masks = [
+        torch.stack([torch.from_numpy(m == 0), torch.from_numpy(m == 1)])[None].float()
+        for m in (prediction, truth)
+    ]
+    hd95 = metrics.compute_hausdorff_distance(*masks, percentile=95, spacing=spacing)
+    nsd = metrics.compute_surface_dice(*masks, class_thresholds=[tolerance], spacing=spacing)
+    return float(hd95), float(nsd)
 
-    def blob() -> np.ndarray:
-        center = generator.uniform(5, 8, 3)[:, None, None, None]
-        return (((axes - center) / generator.uniform(2, 4)) ** 2).sum(0) < 1
 
-    for _ in range(3):
-        prediction, truth = blob(), blob()
-        result = one(prediction.astype(int), truth.astype(int), spacing, tolerance=1.5)
-        tensors = [
-            torch.stack([torch.from_numpy(~m), torch.from_numpy(m)])[None].float()
-            for m in (prediction, truth)
-        ]
-        hd95 = metrics.compute_hausdorff_distance(*tensors, percentile=95, spacing=spacing)
-        nsd = metrics.compute_surface_dice(*tensors, class_thresholds=[1.5], spacing=spacing)
-        assert result.hd95 == pytest.approx(float(hd95), abs=1e-4)
-        assert result.nsd == pytest.approx(float(nsd), abs=1e-6)
+S, V = (20, 24), (9, 9, 9)
+EDGE_CASES = {
+    "single pixel on itself": (box(S, (4, 4), (1, 1)), box(S, (4, 4), (1, 1)), None, 2.0),
+    "single pixels apart": (box(S, (4, 4), (1, 1)), box(S, (9, 4), (1, 1)), None, 2.0),
+    "single pixel and a box": (box(S, (4, 4), (1, 1)), box(S, (9, 4), (5, 6)), None, 2.0),
+    "anisotropic": (box(S, (4, 4), (8, 8)), box(S, (7, 4), (8, 8)), (2.5, 0.7), 2.0),
+    "in a corner": (box(S, (0, 0), (8, 8)), box(S, (0, 0), (9, 8)), None, 1.0),
+    "from border to border": (box(S, (0, 0), (20, 8)), box(S, (0, 0), (20, 10)), None, 1.0),
+    "whole image": (box(S, (0, 0), (20, 24)), box(S, (0, 0), (20, 12)), None, 1.0),
+    "whole image twice": (box(S, (0, 0), S), box(S, (0, 0), S), None, 1.0),
+    "at the tolerance": (box(S, (4, 4), (8, 8)), box(S, (7, 4), (8, 8)), None, 3.0),
+    "at 3 x 0.7 mm": (box(S, (4, 4), (8, 8)), box(S, (7, 4), (8, 8)), (0.7, 0.7), 2.1),
+    "at a diagonal": (box(S, (4, 4), (1, 1)), box(S, (5, 5), (1, 1)), None, math.sqrt(2)),
+    "single voxels": (
+        box(V, (2, 2, 2), (1, 1, 1)), box(V, (4, 5, 2), (1, 1, 1)), (1.0, 2.0, 3.0), 2.0
+    ),
+    "volume at the border": (
+        box(V, (0, 0, 0), (9, 4, 3)), box(V, (0, 0, 0), (9, 5, 3)), (1.0, 2.0, 3.0), 2.0
+    ),
+    "one slice": (
+        box((9, 9, 1), (2, 2, 0), (4, 4, 1)), box((9, 9, 1), (3, 2, 0), (4, 4, 1)),
+        (1.0, 1.0, 3.0), 1.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDGE_CASES)
+def test_monai_agrees_at_the_edges_but_for_single_precision(name: str) -> None:
+    """Its distances are float32: the seventh digit differs, which is why tables are not made from them."""
+    prediction, truth, spacing, tolerance = EDGE_CASES[name]
+    result = one(prediction, truth, spacing, tolerance)
+    hd95, nsd = monai_scores(prediction, truth, spacing, tolerance)
+    assert result.hd95 == pytest.approx(hd95, rel=1e-6)
+    assert result.nsd == pytest.approx(nsd, rel=1e-6)
+
+
+def test_monai_has_no_distance_where_one_mask_is_empty() -> None:
+    """We give the diagonal of the image, so that a method that finds nothing is not spared."""
+    hd95, nsd = monai_scores(box(S, (4, 4), (5, 5)), np.zeros(S, np.int64), None, 2.0)
+    assert math.isnan(hd95)
+    assert nsd == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_monai_agrees_on_any_masks(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    masks = hnp.arrays(np.int64, shape, elements=st.integers(0, 1)).filter(lambda m: bool(m.any()))
+    prediction, truth = data.draw(masks), data.draw(masks)
+    spacing = tuple(data.draw(spacings) for _ in shape)
+    tolerance = data.draw(st.sampled_from([0.7, 1.0, 1.4, 2.1, 2.5]))
+    result = one(prediction, truth, spacing, tolerance)
+    hd95, nsd = monai_scores(prediction, truth, spacing, tolerance)
+    assert result.hd95 == pytest.approx(hd95, rel=1e-5, abs=1e-5)
+    assert result.nsd == pytest.approx(nsd, rel=1e-6)

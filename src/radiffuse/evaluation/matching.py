@@ -6,82 +6,72 @@ what the others are called, so an organ that one side does not label takes no pa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import IGNORE
-from ..data.class_names import name_key, organ
+from ..data.class_names import name_key, numbered, organ, read_classes
+from ..data.dataset import Dataset
 from ..data.issues import some
-from ..data.scan import Array, Scan
+from ..data.scan import Scan
 from ..errors import InputError
 
 BACKGROUND = 0
+SIDES = ("prediction", "truth")
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which values of two numberings mean the same organ.
+    """Which values of two numberings mean the same organ. Where there are two of a kind, the prediction is the first.
 
     Attributes:
         classes: Background, then the shared organs in the order of the truth's values.
-        prediction: Name by value of the prediction, as it was given.
-        truth: Name by value of the truth, as it was given.
-        numbers: Place in ``classes`` by value, for prediction and truth; other values are 0.
+        names: Name by value, as it was given.
+        numbers: Place in ``classes`` by value, of the shared organs.
     """
 
     classes: tuple[str, ...]
-    prediction: Mapping[int, str]
-    truth: Mapping[int, str]
+    names: tuple[Mapping[int, str], Mapping[int, str]]
     numbers: tuple[Mapping[int, int], Mapping[int, int]]
 
-    @property
-    def only_predicted(self) -> tuple[str, ...]:
-        """Organs that the truth does not label; they are not scored."""
-        return _others(self.prediction, self.numbers[0])
-
-    @property
-    def only_in_truth(self) -> tuple[str, ...]:
-        """Organs that the prediction cannot contain; they are not scored."""
-        return _others(self.truth, self.numbers[1])
+    def unshared(self, side: int) -> dict[int, str]:
+        """Organ by value, of those that the other side does not label; they are not scored."""
+        numbers = self.numbers[side]
+        return {
+            value: organ(name)
+            for value, name in sorted(self.names[side].items())
+            if value != BACKGROUND and value not in numbers
+        }
 
     @property
     def same(self) -> bool:
         """Whether both sides number the same classes in the same way."""
-        keys = [
-            {v: _key(name) for v, name in side.items()} for side in (self.prediction, self.truth)
-        ]
-        return keys[0] == keys[1]
+        first, second = ({v: _key(name) for v, name in side.items()} for side in self.names)
+        return first == second
 
-    def rows(self) -> list[dict[str, str | int | bool]]:
+    def rows(self) -> list[dict[str, Any]]:
         """One row per organ of either side: class, value in the prediction and in the truth ('' where none), scored."""
-        rows: list[dict[str, str | int | bool]] = []
-        for number, name in enumerate(self.classes[1:], start=1):
-            values = [next(v for v, n in side.items() if n == number) for side in self.numbers]
-            rows.append(
-                {"class": name, "prediction": values[0], "truth": values[1], "scored": True}
-            )
-        for place, side in enumerate((self.prediction, self.truth)):
-            for value, name in side.items():
-                if value != BACKGROUND and not self.numbers[place].get(value):
-                    both: list[str | int] = ["", ""]
-                    both[place] = value
-                    rows.append(
-                        {
-                            "class": organ(name),
-                            "prediction": both[0],
-                            "truth": both[1],
-                            "scored": False,
-                        }
-                    )
+        values = [{number: value for value, number in side.items()} for side in self.numbers]
+        rows: list[dict[str, Any]] = [
+            {"class": name, "prediction": values[0][i], "truth": values[1][i], "scored": True}
+            for i, name in enumerate(self.classes[1:], start=1)
+        ]
+        for side, title in enumerate(SIDES):
+            for value, name in self.unshared(side).items():
+                empty = {"class": name, "prediction": "", "truth": "", "scored": False}
+                rows.append(empty | {title: value})
         return rows
 
     def lines(self) -> list[str]:
         """What was matched and what was not, for a person."""
         lines = [f"scored by name: {', '.join(self.classes[1:])}"]
-        for title, names in (("prediction", self.only_predicted), ("truth", self.only_in_truth)):
-            if names:
+        for side, title in enumerate(SIDES):
+            if names := list(self.unshared(side).values()):
                 lines.append(f"only in the {title}, not scored: {some(names, 8)}")
         return lines
 
@@ -96,17 +86,17 @@ class Matching:
         Raises:
             InputError: The map holds a value that its numbering does not name.
         """
-        known, numbers = (self.prediction, self.truth)[side], self.numbers[side]
         result = np.zeros(scan.array.shape, np.int64)
         for value in (int(v) for v in np.unique(scan.array)):
+            number = self.numbers[side].get(value, BACKGROUND)
             if side == 1 and value == IGNORE:
-                _put(result, scan.array, value, IGNORE)
-            elif value not in known:
-                role = ("prediction", "truth")[side]
+                number = IGNORE
+            elif value not in self.names[side]:
+                role = SIDES[side]
                 problem = f"the {role} holds the value {value}, which its classes do not name"
                 raise InputError(where, problem, f"Correct --{role}-classes, or the map")
-            elif number := numbers.get(value):
-                _put(result, scan.array, value, number)
+            if number:
+                result[scan.array == value] = number
         return scan.with_array(result)
 
 
@@ -120,42 +110,67 @@ def match(prediction: Mapping[int, str], truth: Mapping[int, str]) -> Matching:
     Raises:
         InputError: They share no class, or one of them gives two values the same name.
     """
-    sides = [_by_key(side, role) for side, role in ((prediction, "prediction"), (truth, "truth"))]
+    sides = [_by_key(names, role) for names, role in zip((prediction, truth), SIDES, strict=True)]
     shared = [key for key in sides[1] if key in sides[0]]
     if not shared:
-        problem = f"share no class ({_list(prediction)}; {_list(truth)})"
+        lists = [some([names[v] for v in sorted(names) if v]) for names in (prediction, truth)]
+        problem = f"share no class ({'; '.join(lists)})"
         remedy = "Name both with --prediction-classes and --truth-classes; the same names, if only the spelling differs"
         raise InputError("prediction and truth", problem, remedy)
     classes = ("background", *(organ(truth[sides[1][key]]) for key in shared))
-    numbers = tuple({side[key]: n for n, key in enumerate(shared, start=1)} for side in sides)
-    return Matching(classes, prediction, truth, (numbers[0], numbers[1]))
+    first, second = ({side[key]: n for n, key in enumerate(shared, start=1)} for side in sides)
+    return Matching(classes, (prediction, truth), (first, second))
+
+
+def match_folder(
+    masks: Path, truth: Dataset, prediction_classes: str | None, truth_classes: str | None
+) -> Matching | None:
+    """How the classes of a folder of masks and of a data set belong together.
+
+    Args:
+        masks: The folder; its ``classes.json`` names the classes, if there is one.
+        truth: The data set, with the classes that it declares.
+        prediction_classes: What the classes of the masks are instead, see ``data.class_names.read_classes``.
+        truth_classes: What the classes of the data set are instead.
+
+    Returns:
+        None where values are compared: the numberings are the same, or not both have names.
+
+    Raises:
+        InputError: One side was named and the other has no names, or see ``match``.
+    """
+    file = masks / "classes.json"
+    predicted = read_classes(str(file)) if file.is_file() else {}
+    if all(re.fullmatch(r"class-\d+", name) for value, name in predicted.items() if value):
+        predicted = {}  # names that were never given
+    true = numbered(truth.classes)
+    if truth_classes is not None:
+        true = read_classes(truth_classes)
+    if prediction_classes is not None:
+        predicted = read_classes(prediction_classes)
+    if predicted and true:
+        matching = match(predicted, true)
+        return None if matching.same else matching
+    problem = "does not say what its classes are called"
+    if truth_classes is not None and not predicted:
+        raise InputError(masks, problem, "Say so with --prediction-classes")
+    if prediction_classes is not None and not true:
+        raise InputError(truth.root, problem, "Say so with --truth-classes")
+    return None
 
 
 def _key(name: str) -> tuple[str, ...]:
     return name_key(organ(name))
 
 
-def _by_key(side: Mapping[int, str], role: str) -> dict[tuple[str, ...], int]:
+def _by_key(names: Mapping[int, str], role: str) -> dict[tuple[str, ...], int]:
     """Value by key of the name, without the background, in ascending order of the values."""
-    found: dict[tuple[str, ...], int] = {}
-    for value, name in sorted(side.items()):
+    values: dict[tuple[str, ...], int] = {}
+    for value, name in sorted(names.items()):
         if value == BACKGROUND:
             continue
-        if (key := _key(name)) in found:
-            problem = f"of the {role} call both {found[key]} and {value} {organ(name)}"
+        if (key := _key(name)) in values:
+            problem = f"of the {role} call both {values[key]} and {value} {organ(name)}"
             raise InputError("classes", problem, "Rename one of the two")
-        found[key] = value
-    return found
-
-
-def _others(side: Mapping[int, str], numbers: Mapping[int, int]) -> tuple[str, ...]:
-    return tuple(organ(n) for v, n in sorted(side.items()) if v != BACKGROUND and v not in numbers)
-
-
-def _put(result: Array, source: Array, value: int, number: int) -> None:
-    result[source == value] = number
-
-
-def _list(side: Mapping[int, str]) -> str:
-    names = [name for value, name in sorted(side.items()) if value != BACKGROUND]
-    return some(names)
+        values[key] = value
+    return values

@@ -62,28 +62,13 @@ class PairedTest:
     note: str = ""
 
 
-def bootstrap_mean(
-    values: ArrayLike, *, confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> Interval:
-    """Mean of independent values with its percentile bootstrap interval.
-
-    Args:
-        values: ``(n,)``; NaN are dropped.
-        confidence: Coverage of the interval, between 0 and 1.
-        draws: Bootstrap samples.
-        seed: Seed of the resampling.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    return clustered_mean(values, confidence=confidence, draws=draws, seed=seed)
-
-
 def clustered_mean(
     values: ArrayLike,
     *,
     draw: Sequence[Hashable] | None = None,
     group: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
-    draws: int = 10_000,
+    samples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
     """Mean of values that share draws and patients, with its pigeonhole bootstrap interval.
@@ -93,7 +78,7 @@ def clustered_mean(
         draw: ``(n,)``, which draw of labeled images each value comes from; None: all from one.
         group: ``(n,)``, which patient each value comes from; None: each from its own.
         confidence: Coverage of the interval, between 0 and 1.
-        draws: Bootstrap samples.
+        samples: Bootstrap samples.
         seed: Seed of the resampling.
 
     Raises:
@@ -115,32 +100,9 @@ def clustered_mean(
     sums, counts = np.zeros(shape), np.zeros(shape)
     np.add.at(sums, (rows, columns), numbers)
     np.add.at(counts, (rows, columns), 1)
-    means = _pigeonhole(sums, counts, draws, np.random.default_rng(seed))
+    means = _pigeonhole(sums, counts, samples, np.random.default_rng(seed))
     low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(mean, float(low), float(high), numbers.size)
-
-
-def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> PairedTest:
-    """Mean of a - b with its bootstrap interval, and Wilcoxon's signed-rank test.
-
-    Args:
-        a: ``(n,)``, one value per case; a pair with a NaN is dropped.
-        b: ``(n,)``, values of the same cases in the same order.
-        confidence: Coverage of the interval, between 0 and 1.
-        draws: Bootstrap samples.
-        seed: Seed of the resampling.
-
-    Raises:
-        ValueError: ``a`` and ``b`` differ in length.
-    """
-    return clustered_difference(a, b, confidence=confidence, draws=draws, seed=seed)
 
 
 def clustered_difference(
@@ -149,8 +111,7 @@ def clustered_difference(
     *,
     draw: Sequence[Hashable] | None = None,
     group: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
-    draws: int = 10_000,
+    samples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
     """Mean of a - b over pairs that share draws and patients.
@@ -164,8 +125,7 @@ def clustered_difference(
         b: ``(n,)``, paired with ``a``.
         draw: ``(n,)``, which draw of labeled images each pair comes from; None: all from one.
         group: ``(n,)``, which patient each pair comes from; None: each from its own.
-        confidence: Coverage of the interval, between 0 and 1.
-        draws: Bootstrap samples.
+        samples: Bootstrap samples.
         seed: Seed of the resampling.
 
     Raises:
@@ -176,9 +136,7 @@ def clustered_difference(
     if first.size != second.size:
         raise ValueError(f"pairs need equal lengths, got {first.size} and {second.size}")
     difference = first - second
-    interval = clustered_mean(
-        difference, draw=draw, group=group, confidence=confidence, draws=draws, seed=seed
-    )
+    interval = clustered_mean(difference, draw=draw, group=group, samples=samples, seed=seed)
     known = ~np.isnan(difference)
     columns = _compact(_codes(group, difference.size, one=False)[known])
     per_group = np.bincount(columns, difference[known]) / np.maximum(np.bincount(columns), 1)
@@ -243,35 +201,37 @@ def verdict(low: float, high: float, p_value: float, *, alpha: float = 0.05) -> 
 
 
 def group_weights(
-    groups: Sequence[Hashable] | None, size: int, draws: int, generator: np.random.Generator
+    groups: Sequence[Hashable] | None, size: int, samples: int, generator: np.random.Generator
 ) -> Floats:
-    """How often each value stands in each bootstrap sample of whole patients, ``(draws, size)``.
+    """How often each value stands in each bootstrap sample of whole patients, ``(samples, size)``.
 
     Args:
         groups: ``(size,)``, patient of each value; None: each its own.
         size: Number of values.
-        draws: Bootstrap samples.
+        samples: Bootstrap samples.
         generator: Source of the resampling.
     """
     codes = _codes(groups, size, one=False)
-    weights: Floats = _weights(int(codes.max(initial=-1)) + 1, draws, generator)[:, codes]
+    weights: Floats = _weights(int(codes.max(initial=-1)) + 1, samples, generator)[:, codes]
     return weights
 
 
-def _pigeonhole(sums: Floats, counts: Floats, draws: int, generator: np.random.Generator) -> Floats:
+def _pigeonhole(
+    sums: Floats, counts: Floats, samples: int, generator: np.random.Generator
+) -> Floats:
     """Bootstrap means of a table of cells; NaN where a resample met only empty cells.
 
     Args:
         sums: ``(R, C)``, sum of the values in each cell.
         counts: ``(R, C)``, number of values in each cell.
-        draws: Bootstrap samples.
+        samples: Bootstrap samples.
         generator: Source of the resampling.
     """
     n_rows, n_columns = sums.shape
     block = max(1, 2_000_000 // n_columns)  # keeps the weights below 16 MB
     means = []
-    for start in range(0, draws, block):
-        size = min(block, draws - start)
+    for start in range(0, samples, block):
+        size = min(block, samples - start)
         by_row = _weights(n_rows, size, generator)
         by_column = _weights(n_columns, size, generator)
         total = np.einsum("br,rc,bc->b", by_row, sums, by_column, optimize=True)

@@ -19,7 +19,7 @@ from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
-from ..evaluation.size_groups import class_sizes, size_groups
+from ..evaluation.tables import class_sizes, size_groups
 from ..inference.members import Overrides
 from ..inference.scoring import score_cases
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid

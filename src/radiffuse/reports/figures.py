@@ -75,7 +75,7 @@ def label_efficiency(
                     markersize=5,
                 )
             interval = clustered_mean(
-                rows[metric], draw=rows["draw"].tolist(), group=_units(rows), draws=draws
+                rows[metric], draw=rows["draw"].tolist(), group=_units(rows), samples=draws
             )
             x.append(labels * shift)
             mean.append(interval.mean)
@@ -133,7 +133,7 @@ def step_curves(
         color, x, mean, low, high = SERIES[i % len(SERIES)], [], [], [], []
         for step, rows in table[table["method"] == name].groupby("step"):
             interval = clustered_mean(
-                rows["dice"], draw=rows["draw"].tolist(), group=_units(rows), draws=draws
+                rows["dice"], draw=rows["draw"].tolist(), group=_units(rows), samples=draws
             )
             x.append(float(str(step)) + 0.05 * (i - (len(names) - 1) / 2))
             mean.append(interval.mean)

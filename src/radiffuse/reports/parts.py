@@ -12,8 +12,8 @@ import numpy as np
 from ..data.scan import Array
 from ..errors import InputError
 from ..evaluation.calibration import expected_calibration_error
-from ..evaluation.folders import METRICS, summarize
 from ..evaluation.segmentation import score
+from ..evaluation.tables import METRICS, summarize
 from ..system.files import read_json
 from ..system.files import read_yaml as _read_yaml
 from .figures import METRIC_NAMES, class_bars, reliability, step_curves

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.size_groups import GROUPS
+from ..evaluation.tables import SIZES
 from . import parts
 from .html import Report
 from .palette import MARKERS, PAPER, SERIES
@@ -35,7 +35,7 @@ def sweep_section(report: Report, path: Path) -> None:
     table = parts.read_table(path, COLUMNS)
     report.section("Heads")
     wide = table.pivot_table(index="head", columns="size", values="dice", sort=False)
-    wide = wide[[name for name in GROUPS if name in wide]]
+    wide = wide[[name for name in SIZES if name in wide]]
     wide.insert(0, "all", table.groupby("head", sort=False)["dice"].mean())
     report.table(
         wide.reset_index().rename_axis(columns=None),
@@ -73,7 +73,7 @@ def timestep_curves(
     axes = figure.subplots()
     timesteps = sorted(set(table["timestep"]))
     ends = []
-    for i, name in enumerate(g for g in GROUPS if g in set(table["size"])):
+    for i, name in enumerate(g for g in SIZES if g in set(table["size"])):
         means = table[table["size"] == name].groupby("timestep")["dice"].mean()
         y = [float(means.get(t, np.nan)) for t in timesteps]
         color = SERIES[i % len(SERIES)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..evaluation.folders import ALL_CLASSES, METRICS, over_classes, summarize
 from ..evaluation.statistics import PairedTest, clustered_difference, holm, verdict
+from ..evaluation.tables import ALL_CLASSES, METRICS, over_classes, summarize
 from ..system.files import write_atomic
 from . import parts
 from .figures import class_bars, label_efficiency, paired_dots, step_curves

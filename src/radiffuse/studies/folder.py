@@ -11,6 +11,7 @@ import yaml
 
 from ..config.values import completed, to_dict
 from ..errors import InputError
+from ..evaluation.tables import read_scores
 from ..system.files import locked, make_folder, read_yaml, write_atomic
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Pat
         yield out
 
 
-def gather(
-    parts: Iterable[tuple[Mapping[str, str | int], Path]], target: Path
-) -> pd.DataFrame | None:
+def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.DataFrame | None:
     """Write the tables of all parts as one.
 
     Args:
@@ -56,7 +55,7 @@ def gather(
     frames = []
     for columns, path in parts:
         if path.exists():
-            frame = pd.read_csv(path, dtype={"case": str, "group": str, "class": str})
+            frame = read_scores(path)
             for i, (name, value) in enumerate(columns.items()):
                 frame.insert(i, name, value)
             frames.append(frame)

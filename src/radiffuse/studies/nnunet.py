@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Machine
 from ..config import NNUNet as Settings
-from ..data.cases import read_case_image, read_case_label
-from ..data.dataset import Dataset
-from ..data.plan import find_classes
+from ..data.dataset import Case, Dataset
+from ..data.fingerprint import find_classes
 from ..data.readers import read_label
 from ..data.scan import Scan
 from ..errors import InputError
-from ..evaluation.writing import write_evaluation
+from ..evaluation.scoring import score_masks
 from ..system.files import read_json, write_atomic, write_json
 from .nnunet_raw import write_raw
 
@@ -214,18 +213,15 @@ def score_nnunet(
     print(f"nnU-Net with {len(training)} labels; its log is {folder / 'log.txt'}")
     classes, wanted = find_classes(dataset), set(testing)
     masks, ending = program.segment(folder, dataset, classes, training, testing)
-    chosen = dataset.filter(lambda case: case.name in wanted)
 
-    def quadruples() -> Iterator[tuple[str, Scan, Scan, Scan]]:
-        for case in chosen:
-            scan, truth = read_case_image(case), read_case_label(case)
-            mask = read_label(masks / f"{case.name}{ending}")
-            if scan.spatial_dims == 2 and mask.spatial_shape == scan.spatial_shape:
-                mask = scan.with_array(mask.array)  # TIFF has no geometry of its own
-            yield case.name, scan, mask, truth
+    def mask_of(case: Case, image: Scan, truth: Scan) -> Scan:
+        mask = read_label(masks / f"{case.name}{ending}")
+        if image.spatial_dims == 2 and mask.spatial_shape == image.spatial_shape:
+            return image.with_array(mask.array)  # TIFF has no geometry of its own
+        return mask
 
-    groups = {case.name: case.group for case in chosen}
-    return write_evaluation(quadruples(), classes, out, tolerance=tolerance, groups=groups)
+    cases = dataset.filter(lambda case: case.name in wanted)
+    return score_masks(cases, mask_of, classes, tolerance).write(out)
 
 
 def _done(folder: Path, step: str) -> bool:

@@ -209,12 +209,12 @@ def _take_scores(tables: list[dict[str, Any]], problems: list[str], name: str, p
     """The means of a table of scores, with intervals, as ``evaluate`` gives them."""
     import pandas as pd
 
-    from ..evaluation.folders import METRICS, summarize
+    from ..evaluation.tables import METRICS, summarize
 
     try:
         table = pd.read_csv(path, dtype={"case": str, "group": str, "class": str})
         metrics = [metric for metric in METRICS if metric in table]
-        summary = summarize(table, metrics=metrics, draws=2000)
+        summary = summarize(table, metrics=metrics, samples=2000)
     except (ValueError, KeyError, OSError) as error:
         problems.append(f"{path}: cannot be read ({error})")
         return

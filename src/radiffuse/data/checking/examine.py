@@ -13,11 +13,11 @@ import numpy as np
 
 from ...config import IGNORE
 from ...errors import InputError
-from ..cases import geometry_difference, read_case_image, read_case_label
+from ..cases import read_case_image, read_case_label
 from ..dataset import Case
 from ..issues import Issue, Issues, some
 from ..readers import Header, count_non_finite, inspect
-from ..scan import Scan
+from ..scan import Scan, geometry_difference
 
 SKEW_TOLERANCE = 1.0
 """Angle between axes, in degrees off a right one, from which a volume is called skewed."""

@@ -1,10 +1,11 @@
-"""From pairs of label maps to a table of scores, and from the table to means with intervals."""
+"""From pairs of label maps to a table of scores, and from the table to means with intervals, by class and by size."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,9 @@ COLUMNS = (
     "case", "class", *METRICS, "counted", "truth_voxels", "predicted_voxels", "unit",
 )  # fmt: skip
 """Columns of the table of scores."""
+
+SIZES = ("small", "medium", "big")
+"""Groups of classes: small and large structures are found, and missed, for different reasons."""
 
 
 def evaluate_cases(
@@ -62,14 +66,19 @@ def evaluate_cases(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def read_scores(path: Path) -> pd.DataFrame:
+    """A table of scores that was written before; names stay text, even if they are numbers."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype={"case": str, "group": str, "class": str})
+
+
 def summarize(
     table: pd.DataFrame,
     *,
     by: Sequence[str] = (),
     metrics: Sequence[str] = METRICS,
-    confidence: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
+    samples: int = 10_000,
 ) -> pd.DataFrame:
     """Mean and bootstrap interval of each metric, per class and over all classes.
 
@@ -81,9 +90,7 @@ def summarize(
         table: One row per case and class (and method, budget, draw).
         by: Columns whose combinations are summarized apart, such as method and labels.
         metrics: Columns to summarize.
-        confidence: Coverage of the intervals.
-        draws: Bootstrap samples.
-        seed: Seed of the resampling.
+        samples: Bootstrap samples.
 
     Returns:
         Columns ``by``, class, metric, mean, low, high, n (scores that were counted), not_counted.
@@ -91,20 +98,15 @@ def summarize(
     import pandas as pd
 
     rows = []
-    for key, part in _parts(table, by):
+    parts = table.groupby(list(by), sort=False) if by else [((), table)]
+    for key, part in parts:
         per_class = [(str(name), rows_) for name, rows_ in part.groupby("class", sort=False)]
         for name, rows_ in [*per_class, (ALL_CLASSES, over_classes(part, metrics))]:
             draw = rows_["draw"].tolist() if "draw" in rows_ else None
             group = rows_["group" if "group" in rows_ else "case"].tolist()
             for metric in metrics:
-                interval = clustered_mean(
-                    rows_[metric].to_numpy(dtype=np.float64),
-                    draw=draw,
-                    group=group,
-                    confidence=confidence,
-                    draws=draws,
-                    seed=seed,
-                )
+                scores = rows_[metric].to_numpy(dtype=np.float64)
+                interval = clustered_mean(scores, draw=draw, group=group, samples=samples)
                 values = {"class": name, "metric": metric, **asdict(interval)}
                 rows.append(dict(zip(by, key, strict=True)) | values)
                 rows[-1]["not_counted"] = len(rows_) - interval.n
@@ -124,12 +126,33 @@ def over_classes(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.Da
     return table.groupby(keys, sort=False, dropna=False)[list(metrics)].mean().reset_index()
 
 
-def _parts(
-    table: pd.DataFrame, by: Sequence[str]
-) -> Iterable[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    if not by:
-        return [((), table)]
-    return [(tuple(key), part) for key, part in table.groupby(list(by), sort=False)]
+def class_sizes(maps: Iterable[Array], classes: Sequence[str]) -> dict[str, float]:
+    """Mean number of voxels of each foreground class, over the maps that have it; 0 where none has.
+
+    Args:
+        maps: Label maps, values by ``classes``.
+        classes: Names, the background first.
+    """
+    total, present = np.zeros(len(classes)), np.zeros(len(classes))
+    for label in maps:
+        values = np.asarray(label).ravel()
+        counts = np.bincount(values[values != IGNORE], minlength=len(classes))
+        total += counts
+        present += counts > 0
+    sizes = total / np.maximum(present, 1)
+    return dict(zip(classes[1:], sizes[1:].tolist(), strict=True))
+
+
+def size_groups(sizes: Mapping[str, float]) -> dict[str, str]:
+    """Divide classes into small, medium and big thirds by size; fewer than three classes are all ``big``.
+
+    Args:
+        sizes: Voxels by class.
+    """
+    ordered = sorted(sizes, key=lambda name: (sizes[name], name))
+    if len(ordered) < 3:
+        return dict.fromkeys(ordered, "big")
+    return {name: SIZES[i * 3 // len(ordered)] for i, name in enumerate(ordered)}
 
 
 def _label_map(scan: Scan, name: str, role: str, n_classes: int, *, ignore: bool) -> Array:
