@@ -128,8 +128,10 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     }
-    assert radiffuse.finetune(**common, out=tmp_path / "seg").finished
-    probed = radiffuse.probe(**common, out=tmp_path / "probe", timesteps=(10, 20), width=8)
+    assert radiffuse.fit(**common, out=tmp_path / "seg").finished
+    probed = radiffuse.fit(
+        **common, method="probe", out=tmp_path / "probe", probe={"timesteps": (10, 20), "width": 8}
+    )
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
     assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
     with pytest.raises(InputError, match="is not guided"):
