@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python -m radiffuse.demo
+	$(BIN)/python tools/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
@@ -32,12 +32,12 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 check: $(READY)
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests tools benchmarks docs
+	$(BIN)/ruff format --check src tests tools benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
-	$(BIN)/python -m radiffuse.reports.reference --check docs/reference/commands.md
-	$(BIN)/python -m radiffuse.reports.tables --check README.md $$(find docs -name "*.md")
+	$(BIN)/python tools/reference.py --check docs/reference/commands.md
+	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")
 
 docs: $(READY)
 	rm -rf docs/reference/api
@@ -50,8 +50,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/scale_plan.py
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
+	$(BIN)/ruff format src tests tools benchmarks
 
 clean:
 	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache

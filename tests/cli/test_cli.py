@@ -14,7 +14,7 @@ from conftest import line_of
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_arguments, from_values
 from radiffuse.commands import COMMANDS
-from radiffuse.config import Coordinates, Network, Pretrain, UNetConfig, resolve_network
+from radiffuse.config import Network, Pretrain, UNetConfig, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import save_network
@@ -35,10 +35,21 @@ def test_help_and_settings_are_light() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
+    assert main([command, "--help"]) == 0
     assert "--config" in capsys.readouterr().out
+
+
+def test_the_overview_groups_the_commands_and_fits_on_a_screen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 80
+    for purpose in ("look at data", "learn", "use", "measure", "synthesize", "show"):
+        assert sum(line.startswith(purpose) for line in lines) == 1
+    for name in COMMANDS:
+        assert sum(f" {name} " in line for line in lines) == 1
 
 
 def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,9 +75,9 @@ def test_sizes_budgets_and_runs_that_do_not_fit(
 ) -> None:
     data, out = str(films), str(tmp_path / "run")
     assert "multiple of 8" in line_of(["pretrain", data, "--out", out, "--size", "30"], capsys)
-    assert "pool" in line_of(["finetune", data, "--out", out, "--labels", "900"], capsys)
-    assert "neither a run" in line_of(["finetune", data, "--out", out, "--from", "nope"], capsys)
-    assert "--from" in line_of(["finetune", data, "--out", out, "--method", "pixel"], capsys)
+    assert "pool" in line_of(["fit", data, "--out", out, "--labels", "900"], capsys)
+    assert "neither a run" in line_of(["fit", data, "--out", out, "--from", "nope"], capsys)
+    assert "--from" in line_of(["fit", data, "--out", out, "--method", "pixel"], capsys)
     assert "is not a run" in line_of(["predict", data, data, "--out", out], capsys)
     assert "no mask" in line_of(["evaluate", str(tmp_path), data, "--out", out], capsys)
 
@@ -87,7 +98,7 @@ def test_a_run_of_another_version_is_refused(
     text = (pretrained / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("run_version: 1", "run_version: 99"))
     assert "version 99" in line_of(
-        ["finetune", str(films), "--out", str(tmp_path / "run"), "--from", str(other)], capsys
+        ["fit", str(films), "--out", str(tmp_path / "run"), "--from", str(other)], capsys
     )
 
 
@@ -169,7 +180,7 @@ def test_dry_run_of_guided_pretraining(
         Network(preset="tiny", width=8), spatial_dims=3, in_channels=1, out_channels=3
     )
     plan = Plan(3, ("CT",), (), (16, 16, 32), (2.0, 2.0, 3.0), crop="body")
-    with start_run(tmp_path / "where", "coordinates", {}) as run:
+    with start_run(tmp_path / "where", "pretrain", {}) as run:
         write_atomic(run.folder / "plan.json", plan.to_json())
         save_network(CoordinateRegressor(network, (1.0, 1.0, 1.0)), run.model)
     assert main([*line, "--coordinates", str(run.folder)]) == 0
@@ -177,17 +188,18 @@ def test_dry_run_of_guided_pretraining(
     assert "network at 16 x 16 x 32" in text
     assert '"crop": "body"' in text
     assert main(line) == 0
-    assert "regressor" not in capsys.readouterr().out
+    assert "frozen regressor" not in capsys.readouterr().out
     assert [config.in_channels for config in seen] == [4, 4, 1]
 
 
 def test_the_recipe_of_guided_pretraining_is_the_papers() -> None:
     guided = from_values("pretrain", {"data": "d", "out": "o", "config": "guided-paper"})
     regressor = from_values(
-        "coordinates", {"data": "d", "out": "o", "config": "guided-paper-coordinates"}
+        "pretrain", {"data": "d", "out": "o", "config": "guided-paper-coordinates"}
     )
     assert isinstance(guided, Pretrain)
-    assert isinstance(regressor, Coordinates)
+    assert isinstance(regressor, Pretrain)
+    assert regressor.objective == "coordinates"
     assert guided.plan == regressor.plan  # a guided run takes over the plan of its regressor
     assert (guided.plan.size, guided.plan.spacing) == ((128, 128, 32), (1.0, 1.0, 2.0))
     assert (guided.plan.window, guided.plan.crop) == ((-1350, 1000), "body")

@@ -54,35 +54,37 @@ def test_bash_offers_commands_flags_and_values(bash: Path) -> None:
     assert set(COMMANDS) <= offered(bash, "")
     assert offered(bash, "pretrain", "--objec") == {"--objective"}
     assert offered(bash, "pretrain", "x", "--objective", "dd") == {"ddpm", "ddep"}
-    assert {"--training.steps", "--training.seed"} <= offered(bash, "finetune", "--training.s")
-    assert "--steps" in offered(bash, "finetune", "--st")
-    assert offered(bash, "completion", "z") == {"zsh"}
+    assert {"--training.steps", "--training.seed"} <= offered(bash, "fit", "--training.s")
+    assert "--steps" in offered(bash, "fit", "--st")
+    assert offered(bash, "doctor", "--completion", "z") == {"zsh"}
+    assert offered(bash, "fit", "x", "--method", "pr") == {"probe"}
     assert "films-64" in offered(bash, "pretrain", "x", "--config", "fi")
 
 
 def test_bash_offers_files_where_they_belong(bash: Path) -> None:
     (bash.parent / "scans").mkdir(exist_ok=True)
     assert any("scans" in word for word in offered(bash, "pretrain", "sca"))
-    assert any("scans" in word for word in offered(bash, "finetune", "x", "--from", "sca"))
+    assert any("scans" in word for word in offered(bash, "fit", "x", "--from", "sca"))
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune", "predict", "compare"])
+@pytest.mark.parametrize("command", ["pretrain", "fit", "predict"])
 def test_every_flag_that_is_offered_is_taken(bash: Path, command: str) -> None:
-    from radiffuse.cli.settings import flags
+    from radiffuse.cli.names import flags
 
     words = [name for names, _ in flags(command) for name in names]
     assert set(words) <= offered(bash, command, "--")
-    value = {"predict": ["r", "d"], "compare": ["s"]}.get(command, ["d"])
-    out = [] if command == "compare" else ["--out", "o"]
+    value = ["r", "d"] if command == "predict" else ["d"]
+    methods = {"probe": ["--method", "probe"], "diffusion": ["--method", "diffusion"]}
     for names, kind in flags(command):
+        method = methods.get(names[0].strip("-").partition(".")[0], []) if command == "fit" else []
         if kind is bool:
             for name in names:
-                from_arguments(command, [*value, *out, name])
+                from_arguments(command, [*value, "--out", "o", *method, name])
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", shell]) == 0
+    assert main(["doctor", "--completion", shell]) == 0
     text = capsys.readouterr().out
     for name in COMMANDS:
         assert name in text
@@ -94,7 +96,7 @@ def test_every_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str]
 def test_what_cannot_be_served(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "bash, zsh, fish" in line_of(["completion", "tcsh"], capsys)
-    assert "SHELL is missing" in line_of(["completion"], capsys)
+    line = line_of(["doctor", "--completion", "tcsh"], capsys)
+    assert all(word in line for word in ("--completion", "tcsh", *SHELLS))
     monkeypatch.setitem(sys.modules, "shtab", None)
-    assert "radiffuse[completion]" in line_of(["completion", "bash"], capsys)
+    assert "radiffuse[completion]" in line_of(["doctor", "--completion", "bash"], capsys)

@@ -5,10 +5,10 @@ import time
 import pytest
 from layout_files import SHARED
 
-from radiffuse.data.boxes import content_box
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.checking.check import check, check_path
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.transform import content_box
 
 
 def real(name):

@@ -11,15 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiffuse.config import IGNORE
-from radiffuse.data.boxes import content_box
 from radiffuse.data.plan import Plan
-from radiffuse.data.scan import Array, Scan
+from radiffuse.data.scan import Array, Scan, canonical_spacing, resampled_shape
 from radiffuse.data.transform import (
-    canonical_spacing,
+    content_box,
     image_to_plan,
     label_to_plan,
     map_to_scan,
-    resampled_shape,
     scores_to_scan,
 )
 

@@ -16,8 +16,7 @@ from conftest import SIZE
 from radiffuse.config import Network, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan, write_label
-from radiffuse.data.scan import Array, Scan
-from radiffuse.data.transform import canonical_spacing
+from radiffuse.data.scan import Array, Scan, canonical_spacing
 from radiffuse.errors import InputError, RunError
 from radiffuse.inference.draw import draw_images
 from radiffuse.inference.members import Member, one_pass

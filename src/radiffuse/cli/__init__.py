@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    from .settings import from_arguments
+    from .settings import from_arguments, help_of
 
     if name not in COMMANDS:
         import difflib
@@ -54,6 +54,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    if {"-h", "--help"} & set(arguments):
+        print(help_of(name, arguments), end="")
+        return 0
     parsed = from_arguments(name, arguments)
     if parsed.dry_run:
         from .dry_run import describe
@@ -67,8 +70,17 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _overview() -> str:
+    """The commands by purpose, on one screen."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    purposes = dict.fromkeys(command.purpose for command in COMMANDS.values())
+    margin = max(map(len, purposes))
+    lines = []
+    for purpose in purposes:
+        title = purpose
+        for name, command in COMMANDS.items():
+            if command.purpose == purpose:
+                lines.append(f"{title:<{margin}}  {name:<{width}}  {command.about}")
+                title = ""
     return "\n".join(
         [
             "radiffuse: many scans, few labels.",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import types
 import typing
 from typing import Any
 
 from ..commands import COMMANDS
 from ..errors import InputError
-from .settings import RECIPES, flags
+from . import recipes
+from .names import flags, kinds, members, positionals
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIG = "_radiffuse_recipes_and_files"
@@ -36,8 +35,8 @@ def script(shell: str) -> str:
             "needs the package shtab",
             'Install it: pip install "radiffuse[completion]"',
         ) from None
-    recipes = " ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-    preamble = f'{CONFIG}() {{\n  compgen -W "{recipes}" -- "$1"\n  compgen -f -- "$1"\n}}\n'
+    known = " ".join(recipes.names())
+    preamble = f'{CONFIG}() {{\n  compgen -W "{known}" -- "$1"\n  compgen -f -- "$1"\n}}\n'
     text: str = shtab.complete(
         _parser(shtab.FILE), shell, preamble=preamble if shell == "bash" else ""
     )
@@ -56,34 +55,33 @@ def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.add_argument("--config", metavar="FILE").complete = file | {"bash": CONFIG}  # type: ignore[attr-defined]
         sub.add_argument("--dry-run", action="store_true")
-        for names, kind in flags(name):
+        taken: set[str] = set()
+        for several, kind in flags(name):
+            names = [flag for flag in several if flag not in taken]  # one may depend on the method
+            taken.update(names)
             if kind is bool:
                 sub.add_argument(*names, action="store_true", dest=names[0])
                 continue
             action = sub.add_argument(*names, dest=names[0], choices=_choices(kind))
-            if str in _members(kind) and action.choices is None:
+            if str in members(kind) and action.choices is None:
                 action.complete = file  # type: ignore[attr-defined]
-        words = _words(command.settings)
-        action = sub.add_argument("words", nargs="*", choices=words)
-        if words is None:
-            action.complete = file  # type: ignore[attr-defined]
+        if positionals(name):
+            words = _words(name)
+            action = sub.add_argument("words", nargs="*", choices=words)
+            if words is None:
+                action.complete = file  # type: ignore[attr-defined]
     return parser
 
 
-def _words(settings: type) -> list[str] | None:
+def _words(command: str) -> list[str] | None:
     """Legal values of the words without a flag, where they have a few."""
-    hints = typing.get_type_hints(settings)
-    positional = [f.name for f in dataclasses.fields(settings) if f.metadata.get("positional")]
-    return next((values for name in positional if (values := _choices(hints[name]))), None)
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    found = (_choices(kinds(command)[name]) for name in positionals(command))
+    return next((values for values in found if values), None)
 
 
 def _choices(kind: Any) -> list[str] | None:
     """The legal values of a setting that has a few."""
-    for member in _members(kind):
+    for member in members(kind):
         if typing.get_origin(member) is typing.Literal:
             return [str(value) for value in typing.get_args(member)]
     return None

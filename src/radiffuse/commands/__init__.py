@@ -20,10 +20,17 @@ class Variants:
     Attributes:
         setting: Its name, such as ``method``.
         defaults: The settings by its value.
+        otherwise: Its value where none is given, by what else is given.
     """
 
     setting: str
     defaults: Mapping[Any, Any]
+    otherwise: Callable[[Mapping[str, Any]], str]
+
+    def choose(self, given: Mapping[str, Any]) -> str:
+        """The value that the given settings ask for; one that is not legal counts as none."""
+        value = given.get(self.setting)
+        return str(value) if value and value in self.defaults else self.otherwise(given)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Command:
     Attributes:
         settings: The dataclass of its settings.
         purpose: The group in which ``radiffuse --help`` lists it.
+        about: What it does, in at most 54 characters.
         examples: Command lines, for the help and the reference.
         together: Whether several processes may run it together, each with a share of the training.
         variants: Defaults that depend on a setting; None: those of the dataclass.
@@ -40,6 +48,7 @@ class Command:
 
     settings: type
     purpose: str
+    about: str
     examples: tuple[str, ...]
     together: bool = False
     variants: Variants | None = None
@@ -54,16 +63,19 @@ COMMANDS: dict[str, Command] = {
     "check": Command(
         config.Check,
         "look at data",
+        "what is in a data set, and what is wrong with it",
         ("radiffuse check DATA", "radiffuse check DATA --header-only"),
     ),
     "anatomy": Command(
         config.Anatomy,
         "look at data",
+        "procedural images with exact labels",
         ("radiffuse anatomy bitewing --count 200 --size 64,64 --out data/bitewings",),
     ),
     "pretrain": Command(
         config.Pretrain,
         "learn",
+        "a network from unlabelled images",
         (
             "radiffuse pretrain UNLABELLED --out runs/pre",
             "radiffuse pretrain UNLABELLED --config ptdr-paper --out runs/pre --dry-run",
@@ -72,11 +84,12 @@ COMMANDS: dict[str, Command] = {
             "radiffuse pretrain CT --objective contrastive --out runs/contrast",
         ),
         together=True,
-        variants=Variants("objective", config.PRETRAIN),
+        variants=Variants("objective", config.PRETRAIN, lambda given: "ddpm"),
     ),
     "fit": Command(
         config.Fit,
         "learn",
+        "segmentation, pre-trained or from scratch",
         (
             "radiffuse fit LABELLED --from runs/pre --labels 5 --out runs/seg",
             "radiffuse fit LABELLED --labels 5 --out runs/scratch",
@@ -86,17 +99,23 @@ COMMANDS: dict[str, Command] = {
             "radiffuse fit LABELLED --method diffusion --strategy recycle --out runs/diff",
         ),
         together=True,
-        variants=Variants("method", config.FIT),
+        variants=Variants(
+            "method",
+            config.FIT,
+            lambda given: "finetune" if given.get("from_run") else "scratch",
+        ),
     ),
     "classify": Command(
         config.Classify,
         "learn",
+        "the class of whole films",
         ("radiffuse classify CLASSES --labels 200 --with FAKE --ratio 5 --out runs/class",),
         together=True,
     ),
     "predict": Command(
         config.Predict,
         "use",
+        "segment scans with trained runs",
         (
             "radiffuse predict runs/seg SCANS --out masks",
             "radiffuse predict runs/diff SCANS --sampler ddim --steps 5 --samples 8 --uncertainty --out masks",
@@ -107,6 +126,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         config.Export,
         "use",
+        "publish a run; ONNX, MONAI bundle, nnU-Net",
         (
             "radiffuse export runs/seg --licence cc-by-4.0 --out published",
             "radiffuse export runs/seg --format onnx --out onnx",
@@ -117,6 +137,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         config.Convert,
         "use",
+        "take a denoiser of diffusers, MONAI and others",
         (
             "radiffuse convert PIPELINE --out runs/theirs",
             "radiffuse convert MONAI --size 96 --spacing 1.5,1.5,2 --window -1000,1000 --out runs/theirs",
@@ -125,6 +146,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         config.Evaluate,
         "measure",
+        "scores of masks against the truth",
         (
             "radiffuse evaluate masks LABELLED --out runs/eval",
             "radiffuse evaluate masks BTCV --prediction-classes amos22 --truth-classes btcv --out runs/eval",
@@ -133,6 +155,7 @@ COMMANDS: dict[str, Command] = {
     "study": Command(
         config.Study,
         "measure",
+        "methods by the number of labels, side by side",
         (
             "radiffuse study LABELLED --unlabelled UNLABELLED --methods scratch,finetune,pixel,ddep --out runs/study",
             "radiffuse study LABELLED --methods none,standard,recycle,ensemble --reference none --out runs/diffusion",
@@ -142,6 +165,7 @@ COMMANDS: dict[str, Command] = {
     "augment": Command(
         config.Augment,
         "measure",
+        "what synthetic films add to classification",
         (
             "radiffuse augment CLASSES --with runs/synth --ratios 0,1,5,10 --pools 50,200,1000 --out runs/aug",
         ),
@@ -149,6 +173,7 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(
         config.Judge,
         "measure",
+        "fidelity and memorization of synthetic images",
         (
             "radiffuse judge REAL FAKE",
             "radiffuse judge REAL FAKE --encoder facebook/dinov2-base --out runs/judged",
@@ -158,6 +183,7 @@ COMMANDS: dict[str, Command] = {
     "synthesize": Command(
         config.Synthesize,
         "synthesize",
+        "train a latent diffusion model without annotations",
         (
             "radiffuse synthesize IMAGES --config synth-64 --out runs/synth",
             "radiffuse synthesize IMAGES --encoder facebook/dinov2-base --from SD_FOLDER --size 256 --out runs/sd",
@@ -167,6 +193,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command(
         config.Generate,
         "synthesize",
+        "draw images from a synthesizer or a denoiser",
         (
             "radiffuse generate runs/synth --strategy interpolate --references REAL --count 500 --out FAKE",
             "radiffuse generate runs/synth --strategy variation,perturb,manifold --sampler dpm++ --steps 20 --out FAKE",
@@ -176,11 +203,13 @@ COMMANDS: dict[str, Command] = {
     "zeroshot": Command(
         config.ZeroShot,
         "synthesize",
+        "segment by a synthesizer's attention, no labels",
         ("radiffuse zeroshot runs/synth FILMS --out MASKS",),
     ),
     "view": Command(
         config.View,
         "show",
+        "scans, masks and runs in the browser",
         (
             "radiffuse view runs/seg SCANS --masks MASKS",
             "radiffuse view runs/a runs/b runs/study",
@@ -190,6 +219,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(
         config.Info,
         "show",
+        "what a run or plan is; its report again",
         (
             "radiffuse info runs/pre",
             "radiffuse info plan.json",
@@ -199,6 +229,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         config.Doctor,
         "show",
+        "what this machine can do; shell completion",
         ("radiffuse doctor", "radiffuse doctor --json", "radiffuse doctor --completion bash"),
     ),
 }

@@ -10,8 +10,8 @@ from rich.console import Console
 from ..config import Evaluate
 from ..data.cases import read_case_label
 from ..data.dataset import Case
+from ..data.fingerprint import find_classes
 from ..data.layouts import open_dataset
-from ..data.plan import find_classes
 from ..data.readers import read_label
 from ..data.scan import Scan
 from ..errors import InputError

@@ -63,7 +63,7 @@ class Convert:
     """Run folder; every command takes it with ``--from``."""
     kind: Literal["auto", "diffusers", "monai", "guided-diffusion"] = "auto"
     """Whose network it is; auto looks at config.json, which guided-diffusion does not have."""
-    head_channels: int = 64
+    head_channels: PositiveInt = 64
     """guided-diffusion: channels per attention head, which its weights do not tell."""
     diffusion: Diffusion = Diffusion(schedule="linear")
     """The process it was trained on; the scheduler of a pipeline goes first."""

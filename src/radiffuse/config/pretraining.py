@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from .data import VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings
 from .learning import Contrast, Diffusion, Machine, Training
 from .network import Network
-from .types import FULL_NAMES, POSITIONAL, NonNegativeFloat, PositiveInt, Within
+from .types import FULL_NAMES, POSITIONAL, NonNegativeFloat, PositiveInt, Within, only_for
 
 Objective = Literal["ddpm", "ddep", "restorative", "contrastive", "coordinates"]
 """What ``pretrain`` learns by."""
@@ -58,18 +58,18 @@ class Pretrain:
     """Device and precision."""
     limit: PositiveInt | None = None
     """Use only this many images, drawn by seed; None: all."""
-    sigma: NonNegativeFloat = 0.22
+    sigma: NonNegativeFloat = field(default=0.22, metadata=only_for("ddep"))
     """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
-    contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES)
+    contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES | only_for("contrastive"))
     """Settings of the contrastive objective."""
-    regressor: Regressor = field(default=Regressor(), metadata=FULL_NAMES)
+    regressor: Regressor = field(default=Regressor(), metadata=FULL_NAMES | only_for("coordinates"))
     """Settings of the objective coordinates."""
     from_run: str | None = None
     """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
     with_run: tuple[str, ...] = ()
     """``--with``: further folders of images to learn from, such as synthetic ones of radiffuse generate. ``--limit``
     does not count them, and none is held out for validation."""
-    coordinates: str | None = None
+    coordinates: str | None = field(default=None, metadata=only_for("ddpm"))
     """Run of the objective coordinates: the network sees body coordinates of the clean image beside the noised one (Li
     et al. 2025); its plan is taken over. None: not guided."""
 

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
-from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, Within
+from .types import (
+    POSITIONAL,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Strategy,
+    Within,
+    only_for,
+)
 
 Method = Literal["finetune", "scratch", "dynunet", "pixel", "probe", "diffusion"]
 """How ``fit`` learns to segment."""
@@ -85,11 +93,11 @@ class Fit:
     """Which random draw of the labelled cases."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
-    finetune: Finetuning = Finetuning()
+    finetune: Finetuning = field(default=Finetuning(), metadata=only_for("finetune", "scratch"))
     """Settings of the methods finetune and scratch."""
-    probe: Probing = Probing()
+    probe: Probing = field(default=Probing(), metadata=only_for("probe"))
     """Settings of the method probe."""
-    diffusion: MaskDiffusion = MaskDiffusion()
+    diffusion: MaskDiffusion = field(default=MaskDiffusion(), metadata=only_for("diffusion"))
     """Settings of the method diffusion."""
     loss: Losses = Losses()
     """Cross-entropy [related]; probe: with Dice [related]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""

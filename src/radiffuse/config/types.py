@@ -34,6 +34,12 @@ POSITIONAL = {"positional": True}
 FULL_NAMES = {"full_names": True}
 """Metadata of a group whose settings go by their full names, so that others keep the short ones."""
 
+
+def only_for(*values: str) -> dict[str, object]:
+    """Metadata of a setting that has an effect with some methods of ``fit``, or objectives of ``pretrain``, alone."""
+    return {"only_for": values}
+
+
 IGNORE = 255
 """Label of pixels that no loss and no score counts."""
 

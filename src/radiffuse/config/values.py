@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,42 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return values
 
 
-def from_dict(settings_type: type, values: Mapping[str, Any]) -> Any:
-    """A settings dataclass from plain values that ``to_dict`` made; keys it lacks keep their defaults."""
-    hints = typing.get_type_hints(settings_type)
+def from_dict(settings_type: type, values: Mapping[str, Any], *, strict: bool = False) -> Any:
+    """A dataclass from plain values that ``to_dict`` made; keys it lacks keep their defaults.
+
+    Args:
+        settings_type: The dataclass; groups inside it are read likewise.
+        values: Plain values; lists become tuples.
+        strict: Refuse keys that the dataclass does not have, instead of passing over them.
+
+    Raises:
+        ValueError: An unknown key, with ``strict``.
+        TypeError: A value without default is missing.
+    """
+    kinds = typing.get_type_hints(settings_type)
+    if strict and (unknown := sorted(set(values) - set(kinds))):
+        raise ValueError(f"unknown settings {', '.join(unknown)}")
     arguments = {}
-    for field in dataclasses.fields(settings_type):
-        if field.name not in values:
-            continue
-        value = values[field.name]
-        if dataclasses.is_dataclass(hints[field.name]):
-            value = from_dict(typing.cast(type, hints[field.name]), value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        arguments[field.name] = value
+    for name in kinds.keys() & values.keys():
+        value = values[name]
+        if is_group(kinds[name]):
+            value = from_dict(kinds[name], value, strict=strict)
+        arguments[name] = tuple(value) if isinstance(value, list) else value
     return settings_type(**arguments)
+
+
+def is_group(kind: Any) -> bool:
+    """Whether a type is a dataclass, whose fields are settings of their own."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def walk(settings_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a dataclass and the groups inside it, by full name (``training.steps``), with its type."""
+    for name, kind in typing.get_type_hints(settings_type).items():
+        if is_group(kind):
+            yield from walk(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind
 
 
 def plain(value: Any) -> Any:

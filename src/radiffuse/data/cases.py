@@ -9,10 +9,7 @@ from ..errors import InputError
 from .dataset import Case
 from .readers import inspect, read_label, read_scan
 from .readers.coco import rasterize_coco
-from .scan import Scan
-
-MILLIMETER_TOLERANCE = 1e-2
-"""Affines and spacings that differ by less, in mm, are the same: formats round differently."""
+from .scan import Scan, geometry_difference
 
 
 def read_case_image(case: Case) -> Scan:
@@ -101,29 +98,3 @@ def _by_class(scan: Scan, case: Case) -> Scan:
             )
         result[scan.array == value] = numbers.get(value, value)
     return scan.with_array(result)
-
-
-def geometry_difference(one: Scan, other: Scan) -> str:
-    """How two scans differ in size or place, as the beginning of a sentence, or ''.
-
-    Places are compared where both files state them.
-    """
-    if one.spatial_shape != other.spatial_shape:
-        return f"has another size ({_times(one.spatial_shape)}, not {_times(other.spatial_shape)})"
-    if one.affine is not None and other.affine is not None:
-        corners = np.array(np.meshgrid(*([0, n - 1] for n in (*one.spatial_shape, 1)[:3])))
-        homogeneous = np.vstack([corners.reshape(3, -1), np.ones(corners[0].size)])
-        gap = np.abs((one.affine - other.affine) @ homogeneous).max()
-        smallest = min(other.spacing) if other.spacing else 1.0
-        if not gap <= max(MILLIMETER_TOLERANCE, 0.1 * smallest):
-            return f"lies elsewhere (corners differ by up to {gap:.2f} mm)"
-        return ""
-    if one.spacing is None or other.spacing is None:
-        return ""
-    if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
-        return f"has another spacing ({_times(one.spacing)} mm, not {_times(other.spacing)} mm)"
-    return ""
-
-
-def _times(numbers: tuple[float, ...]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+MILLIMETER_TOLERANCE = 1e-2
+"""Affines and spacings that differ by less, in mm, are the same: formats round differently."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,63 @@ class Scan:
     def with_array(self, array: Array) -> Scan:
         """The same geometry around other pixels."""
         return replace(self, array=array)
+
+
+def orientation(scan: Scan) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """File axis behind each of the axes (right, anterior, superior), and whether it runs against it."""
+    if scan.affine is None or scan.spatial_dims == 2:
+        return tuple(range(scan.spatial_dims)), (False,) * scan.spatial_dims
+    import nibabel
+
+    codes = nibabel.orientations.io_orientation(scan.affine)
+    order = np.argsort(codes[:, 0])
+    return tuple(int(a) for a in order), tuple(bool(codes[a, 1] < 0) for a in order)
+
+
+def canonical_shape(scan: Scan) -> tuple[int, ...]:
+    """Voxels of a volume along (right, anterior, superior)."""
+    return tuple(scan.spatial_shape[a] for a in orientation(scan)[0])
+
+
+def canonical_spacing(scan: Scan) -> tuple[float, ...]:
+    """Spacing of a volume in mm along (right, anterior, superior)."""
+    spacing = scan.spacing or (1.0,) * scan.spatial_dims
+    return tuple(spacing[a] for a in orientation(scan)[0])
+
+
+def resampled(
+    shape: tuple[int, ...], spacing: tuple[float, ...], target: tuple[float, ...]
+) -> tuple[int, ...]:
+    """Shape of a grid after resampling from one spacing to another, in mm."""
+    return tuple(max(1, round(n * e / s)) for n, e, s in zip(shape, spacing, target, strict=True))
+
+
+def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Shape of a volume on canonical axes after resampling to ``spacing``."""
+    return resampled(canonical_shape(scan), canonical_spacing(scan), spacing)
+
+
+def geometry_difference(one: Scan, other: Scan) -> str:
+    """How two scans differ in size or place, as the beginning of a sentence, or ''.
+
+    Places are compared where both files state them.
+    """
+    if one.spatial_shape != other.spatial_shape:
+        return f"has another size ({_times(one.spatial_shape)}, not {_times(other.spatial_shape)})"
+    if one.affine is not None and other.affine is not None:
+        corners = np.array(np.meshgrid(*([0, n - 1] for n in (*one.spatial_shape, 1)[:3])))
+        homogeneous = np.vstack([corners.reshape(3, -1), np.ones(corners[0].size)])
+        gap = np.abs((one.affine - other.affine) @ homogeneous).max()
+        smallest = min(other.spacing) if other.spacing else 1.0
+        if not gap <= max(MILLIMETER_TOLERANCE, 0.1 * smallest):
+            return f"lies elsewhere (corners differ by up to {gap:.2f} mm)"
+        return ""
+    if one.spacing is None or other.spacing is None:
+        return ""
+    if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
+        return f"has another spacing ({_times(one.spacing)} mm, not {_times(other.spacing)} mm)"
+    return ""
+
+
+def _times(numbers: tuple[float, ...]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

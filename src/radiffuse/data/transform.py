@@ -14,12 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE
-from .boxes import content_box
-from .plan import Plan
-from .scan import Array, Scan
+from .plan import BODY_HU, Plan
+from .scan import Array, Scan, canonical_spacing, orientation, resampled
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601."""
+BODY_GRID = 96
+"""The body is looked for on every n-th voxel, so that about so many remain along an axis."""
+PIECE = 0.05
+"""Pieces of at least this share of the largest belong to the body: a second leg, an arm [ours]."""
+
+Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Undo:
     offset: tuple[int, ...]
     axes: tuple[int, ...] | None = None
     flips: tuple[bool, ...] | None = None
-    box: tuple[tuple[int, int], ...] | None = None
+    box: Box | None = None
 
     @property
     def turned(self) -> tuple[int, ...]:
@@ -107,11 +112,10 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
         The mask, uint8 ``(*shape)``, and the winning score, float32 ``(*shape)``. One class at a time is resized, so
         memory does not grow with K. What the plan crops away is background with a score of 1.
     """
-    window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
     best = torch.full(undo.target, -torch.inf)
     mask = torch.zeros(undo.target, dtype=torch.uint8)
     for value in range(scores.shape[0]):
-        resized = _resize_linear(scores[value][window].float()[None], undo.target)[0]
+        resized = _undo_resize(scores[value], undo)
         wins = resized > best
         best = torch.where(wins, resized, best)
         mask[wins] = value
@@ -134,48 +138,31 @@ def map_to_scan(values: Tensor, undo: Undo, outside: float = 0.0) -> Array:
 
     It is ``outside`` where the plan crops.
     """
-    window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
-    resized = _resize_linear(values[window].float()[None], undo.target)[0]
-    return _to_file(resized.numpy(), undo, outside)
+    return _to_file(_undo_resize(values, undo).numpy(), undo, outside)
 
 
-def canonical_spacing(scan: Scan) -> tuple[float, ...]:
-    """Spacing of a volume in mm along (right, anterior, superior)."""
-    axes, _ = _orientation(scan)
-    spacing = scan.spacing or (1.0,) * scan.spatial_dims
-    return tuple(spacing[a] for a in axes)
+def content_box(array: Array, crop: str) -> Box | None:
+    """The box of what is looked at.
 
+    Args:
+        array: ``(C, *spatial)``, axes in the order of the plan.
+        crop: ``nonzero``: pixels that are not 0 in all channels; ``body``: what is denser than air, of a CT
+            in HU, but for small and thin pieces.
 
-def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
-    """Shape of a volume on canonical axes after resampling to ``spacing``."""
-    axes, _ = _orientation(scan)
-    return _resampled(tuple(scan.spatial_shape[a] for a in axes), scan, spacing)
+    Returns:
+        First and last + 1 pixel along each axis; None where there is nothing to be found.
+    """
+    return _body(array[0]) if crop == "body" else _around((array != 0).any(0))
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _orientation(scan: Scan) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    if scan.affine is None:
-        return tuple(range(scan.spatial_dims)), (False,) * scan.spatial_dims
-    import nibabel
-
-    codes = nibabel.orientations.io_orientation(scan.affine)
-    order = np.argsort(codes[:, 0])
-    return tuple(int(a) for a in order), tuple(bool(codes[a, 1] < 0) for a in order)
-
-
-def _resampled(shape: tuple[int, ...], scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
-    """``shape``, on canonical axes and at the scan's spacing, after resampling."""
-    extent = canonical_spacing(scan)
-    return tuple(max(1, round(n * e / s)) for n, e, s in zip(shape, extent, spacing, strict=True))
 
 
 def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) -> tuple[Array, Undo]:
     """Turn to the plan's axes and crop; ``image`` is the ``Undo`` of the image, for its label."""
     axes, flips = None, None
     if plan.spatial_dims == 3:
-        axes, flips = _orientation(scan)
+        axes, flips = orientation(scan)
         array = array.transpose(0, *(a + 1 for a in axes))
         array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
     box = image.box if image else content_box(array, plan.crop) if plan.crop else None
@@ -185,7 +172,7 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
     inner, offset = plan.size, (0,) * plan.spatial_dims
     if plan.spatial_dims == 3:
         assert plan.spacing is not None
-        inner = _resampled(shape, scan, plan.spacing)
+        inner = resampled(shape, canonical_spacing(scan), plan.spacing)
     elif plan.resize == "fit":
         factor = min(plan.size[0] / shape[0], plan.size[1] / shape[1])
         inner = tuple(max(1, round(n * factor)) for n in shape)
@@ -239,6 +226,12 @@ def _resize_linear(data: Tensor, size: tuple[int, ...]) -> Tensor:
     return functional.interpolate(data[None], size, mode=mode, align_corners=False)[0]
 
 
+def _undo_resize(values: Tensor, undo: Undo) -> Tensor:
+    """A map on the plan's grid at the size of what was looked at."""
+    window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
+    return _resize_linear(values[window].float()[None], undo.target)[0]
+
+
 def _pad(data: Tensor, plan: Plan, undo: Undo, value: float) -> Tensor:
     if plan.spatial_dims == 3 or undo.inner == plan.size:
         return data
@@ -247,3 +240,40 @@ def _pad(data: Tensor, plan: Plan, undo: Undo, value: float) -> Tensor:
         after = plan.size[axis] - undo.inner[axis] - undo.offset[axis]
         widths += [undo.offset[axis], after]
     return functional.pad(data, widths, value=value)
+
+
+def _body(array: Array) -> Box | None:
+    """The box of the large pieces above ``BODY_HU``, once what is thin in axial planes is gone: table, tubes."""
+    from scipy import ndimage
+
+    steps = [max(1, n // BODY_GRID) for n in array.shape]
+    dense = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
+    plane = ndimage.generate_binary_structure(array.ndim, 1)
+    if array.ndim == 3:
+        plane[..., [0, 2]] = False
+    eroded = ndimage.binary_erosion(
+        dense, plane, border_value=1
+    )  # the edge of the scan cuts the body
+    pieces, count = ndimage.label(ndimage.binary_dilation(eroded, plane) & dense)
+    if not count:
+        return None
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    found = _around((sizes >= PIECE * sizes.max())[pieces])
+    assert found is not None
+    return tuple(
+        # Between the outermost voxels seen in it and the next ones seen outside, the body may end anywhere.
+        (max(0, (first - 1) * step + 1), min(n, last * step))
+        for (first, last), step, n in zip(found, steps, array.shape, strict=True)
+    )
+
+
+def _around(content: Array) -> Box | None:
+    if not content.any():
+        return None
+    box = []
+    for axis in range(content.ndim):
+        others = tuple(a for a in range(content.ndim) if a != axis)
+        places = np.flatnonzero(content.any(others))
+        box.append((int(places[0]), int(places[-1]) + 1))
+    return tuple(box)

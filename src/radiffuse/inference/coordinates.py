@@ -15,7 +15,8 @@ from torch import Tensor
 from ..config import IGNORE
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
-from ..data.plan import Plan, find_classes
+from ..data.fingerprint import find_classes
+from ..data.plan import Plan
 from ..data.scan import Array
 from ..data.transform import image_to_plan, label_to_plan
 from ..nets.coordinates import CoordinateRegressor

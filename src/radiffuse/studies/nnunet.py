@@ -17,7 +17,7 @@ from pathlib import Path
 from ..config import Machine
 from ..config import NNUNet as Settings
 from ..data.dataset import Case, Dataset
-from ..data.plan import find_classes
+from ..data.fingerprint import find_classes
 from ..data.readers import read_label
 from ..data.scan import Scan
 from ..errors import InputError

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..config import Fit, PlanSettings
 from ..data.batches import Batches
 from ..data.dataset import Dataset
-from ..data.plan import Plan, find_classes
+from ..data.fingerprint import find_classes
+from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.splits import Splits, load_splits, write_splits

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..config import IGNORE
-from ..data.cases import geometry_difference, read_case_image, read_case_label
+from ..data.cases import read_case_image, read_case_label
 from ..data.class_names import read_classes
 from ..data.dataset import Case
 from ..data.readers import read_label, read_scan
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, geometry_difference
 from ..errors import InputError
 from .refusal import Refused, unknown
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.scan import Array, Scan
-from ..data.transform import resampled_shape
+from ..data.scan import Array, Scan, resampled_shape
 from ..errors import InputError
 from ..inference.mask_sampler import MaskSampler
 from ..inference.members import Member, Overrides, open_member

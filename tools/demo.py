@@ -1,4 +1,4 @@
-"""The whole story in minutes, on procedural bitewings: ``python -m radiffuse.demo``.
+"""The whole story in minutes, on procedural bitewings: ``python tools/demo.py``.
 
 Draws many unlabelled and a few labelled films, pre-trains by denoising, fine-tunes on very few labels beside the same
 network from scratch, and leaves a report. Every step is the public function of the same name.
@@ -11,6 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
+
+import radiffuse
+from radiffuse.cli.recipes import read_recipe
+from radiffuse.errors import RadiffuseError
 
 UNLABELLED = 1600
 LABELLED = 120
@@ -27,11 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for input that cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m radiffuse.demo", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="tools/demo.py", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for data and runs")
     out = parser.parse_args(arguments).out
-    from .errors import RadiffuseError
-
     try:
         run(out)
     except RadiffuseError as error:
@@ -46,9 +50,6 @@ def run(out: Path) -> Path:
     Returns:
         The report.
     """
-    import radiffuse
-    from radiffuse.cli.settings import read_recipe
-
     began = time.monotonic()
     print(f"1. drawing {UNLABELLED} unlabelled and {LABELLED} labelled bitewings")
     common = {"kind": "bitewing", "size": SIZE, "seed": SEED}
@@ -66,7 +67,7 @@ def run(out: Path) -> Path:
         pretrain=_with_cache(settings.get("pretrain", {}), out / "cache"),
         finetune=_with_cache(settings.get("finetune", {}), out / "cache"),
     )
-    _tell(out / "study")
+    _print_comparison(out / "study")
     report = out / "study" / "report.html"
     print(f"done in {(time.monotonic() - began) / 60:.1f} minutes; open {report}")
     return report
@@ -76,10 +77,8 @@ def _with_cache(settings: dict[str, object], cache: Path) -> dict[str, object]:
     return settings | {"reader": {"cache": str(cache)}}
 
 
-def _tell(study: Path) -> None:
+def _print_comparison(study: Path) -> None:
     """The comparison in a few lines."""
-    import pandas as pd
-
     table = pd.read_csv(study / "comparisons.csv")
     for row in table[table["metric"] == "dice"].to_dict("records"):
         print(

@@ -1,8 +1,8 @@
 """Markdown tables of the README and the docs, generated from the CSV files of ``results/``.
 
 A document holds ``<!-- table: results/FILE.csv -->`` and ``<!-- /table -->``; what stands between
-is replaced. ``columns=a,b`` after the file chooses columns. ``python -m radiffuse.reports.tables
-README.md --check`` exits with 1 where a document is out of date.
+is replaced. ``columns=a,b`` after the file chooses columns. ``python tools/tables.py README.md
+--check`` exits with 1 where a document is out of date.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import InputError, RadiffuseError
-from ..system.files import write_atomic
+from radiffuse.errors import InputError, RadiffuseError
+from radiffuse.system.files import write_atomic
 
 OPENING = re.compile(
     r"^<!-- table: (?P<file>\S+?)(?: columns=(?P<columns>[^>]+?))? -->[ \t]*$", re.MULTILINE
@@ -175,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; with ``--check`` 1 where a document is out of date; 2 for unusable input.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m radiffuse.reports.tables", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="tools/tables.py", description=main.__doc__)
     parser.add_argument("documents", nargs="+", type=Path, help="markdown files")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of CSV files")
     parser.add_argument(

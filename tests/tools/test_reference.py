@@ -9,14 +9,15 @@ import pytest
 
 from radiffuse.cli.settings import from_arguments
 from radiffuse.commands import COMMANDS
+from radiffuse.config import FIT
 from radiffuse.errors import InputError
-from radiffuse.reports.reference import MARK, main, render_reference
+from reference import MARK, main, render_reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    command = "python -m radiffuse.reports.reference docs/reference/commands.md"
+    command = "python tools/reference.py docs/reference/commands.md"
     assert not render_reference(PAGE, check=True), f"out of date: run {command}"
 
 
@@ -26,8 +27,8 @@ def test_every_setting_of_every_command_is_on_it() -> None:
         assert f"## `{title}`" in text
         for field in dataclasses.fields(command.settings):
             name = field.name.removesuffix("_run").replace("_", "-")
-            nested = field.name in ("pretrain", "finetune", "diffseg", "probing", "classify")
-            shown = (f"`--{name}`", f"| {field.name.upper()} |", f"(#{name})")
+            nested = type(field.default) in {c.settings for c in COMMANDS.values()}
+            shown = (f"`--{name}`", f"| {field.name.upper()} |", f"(#{name})", f"(#{title}-{name})")
             assert nested or any(words in text for words in shown), field.name
 
 
@@ -55,3 +56,17 @@ def test_what_stands_before_the_mark_is_kept_and_the_rest_written(
     assert "has no mark" in capsys.readouterr().err
     with pytest.raises(InputError, match="not readable"):
         render_reference(tmp_path / "absent.md")
+
+
+def test_defaults_of_a_method_have_a_column_of_their_own() -> None:
+    training = PAGE.read_text().partition("### `training`")[2].partition("### ")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in training.splitlines()]
+    header = next(row for row in rows if "setting" in row)
+    steps = next(row for row in rows if "`--training.steps`" in row)
+    for label, value in (
+        ("fit", FIT[None]),
+        ("fit probe", FIT["probe"]),
+        ("fit diffusion", FIT["diffusion"]),
+    ):
+        column = next(i for i, cell in enumerate(header) if label in cell.split(", "))
+        assert steps[column] == str(value.training.steps)

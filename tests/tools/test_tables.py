@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from radiffuse.errors import InputError
-from radiffuse.reports.tables import claims_table, csv_table, main, render_tables
+from tables import claims_table, csv_table, main, render_tables
 
 CLAIMS = Path(__file__).parents[2] / "results" / "claims.csv"
 

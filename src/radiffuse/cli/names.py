@@ -1,0 +1,150 @@
+"""The names of a command's settings, as flags, YAML keys and keyword arguments give them.
+
+A setting inside a group goes by its full name (``training.steps``), or by its own (``steps``) where that says which one
+is meant: settings of methods that were not chosen come last, then the outermost group wins, then the chosen method's.
+Some groups go by full names alone (``config.types.FULL_NAMES``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..commands import COMMANDS
+from ..config.values import walk
+from ..errors import InputError
+
+ALIASES = {"from": "from_run", "from_": "from_run", "with": "with_run", "with_": "with_run"}
+
+
+@functools.cache
+def kinds(command: str) -> dict[str, Any]:
+    """The type of every setting of a command by its full name; a group is no setting."""
+    return dict(walk(COMMANDS[command].settings))
+
+
+@functools.cache
+def groups(command: str) -> frozenset[str]:
+    """The full names of all groups, those inside groups as well."""
+    parts = (name.split(".") for name in kinds(command))
+    return frozenset(".".join(p[:end]) for p in parts for end in range(1, len(p)))
+
+
+@functools.cache
+def positionals(command: str) -> tuple[str, ...]:
+    """The settings that are given without a flag, in order."""
+    fields = dataclasses.fields(COMMANDS[command].settings)
+    return tuple(field.name for field in fields if field.metadata.get("positional"))
+
+
+def full_name(command: str, name: str, chosen: str | None = None, where: str = "") -> str:
+    """The full name of a setting or group.
+
+    Args:
+        command: Name of the command.
+        name: As a person gives it.
+        chosen: The method or objective, on which the short names depend; None: not known yet, any will do.
+        where: The file that holds the name, for the message; empty: a flag or keyword.
+
+    Raises:
+        InputError: There is no such setting, or a short name stands for several.
+    """
+    name = name.replace("-", "_")
+    name = ALIASES.get(name, name)
+    if name in kinds(command) or name in groups(command):
+        return name
+    place = f"{where}: {name}" if where else f"--{name}"
+    found = _short_names(command, chosen).get(name, ())
+    if len(found) == 1 or (found and chosen is None):
+        return found[0]
+    if found:
+        several = " or ".join(f"--{full}" for full in found)
+        raise InputError(place, "stands for several settings", f"Give {several}")
+    last = {full.rsplit(".", 1)[-1]: full for full in reversed(kinds(command))}
+    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=3, cutoff=0.5)
+    hint = " or ".join(dict.fromkeys(f"--{last.get(c, c)}" for c in close))
+    remedy = f"Did you mean {hint}?" if hint else f"See radiffuse {command} --help"
+    raise InputError(place, "is not a setting of this command", remedy)
+
+
+def nested(
+    command: str, values: Mapping[str, Any], chosen: str | None = None, where: str = ""
+) -> dict[str, Any]:
+    """Settings by any of their names as groups within groups, by the names of the fields.
+
+    Raises:
+        InputError: As ``full_name``; or a group is no mapping, or holds what it has not.
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        name = full_name(command, str(key), chosen, where)
+        target = result
+        *path, last = name.split(".")
+        for part in path:
+            target = target.setdefault(part, {})
+        if name not in groups(command):
+            alone = isinstance(value, str) and is_tuple(kinds(command)[name])
+            target[last] = [value] if alone and not value.startswith("[") else value
+            continue
+        if not isinstance(value, Mapping):
+            problem = f"{name} is a group of settings, not {str(value)[:60]!r}"
+            example = next(full for full in kinds(command) if full.startswith(f"{name}."))
+            raise InputError(
+                where or f"radiffuse {command}", problem, f"Give its settings, such as {example}"
+            )
+        inner = nested(command, {f"{name}.{k}": v for k, v in value.items()}, chosen, where)
+        for part in name.split("."):
+            inner = inner.get(part, {})
+        target[last] = target.get(last, {}) | inner
+    return result
+
+
+def flags(command: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every flag of a command: its names, the full one first, and the type of its value. Not those of all commands."""
+    variants = COMMANDS[command].variants
+    choices = [value for value in variants.defaults if value] if variants else [""]
+    short: dict[str, dict[str, None]] = {}
+    for chosen in choices:
+        for name, found in _short_names(command, chosen).items():
+            if len(found) == 1:
+                short.setdefault(found[0], {})[name] = None
+    words = {name: word for word, name in ALIASES.items() if not word.endswith("_")}
+    for name, kind in kinds(command).items():
+        if name not in positionals(command):
+            names = (words.get(name, name), *short.get(name, ()))
+            yield tuple(f"--{n.replace('_', '-')}" for n in names), kind
+
+
+def is_tuple(kind: Any) -> bool:
+    """Whether a setting holds several values."""
+    return any(typing.get_origin(member) is tuple for member in members(kind))
+
+
+def members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union; of another type itself."""
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return typing.get_args(kind) if union else (kind,)
+
+
+@functools.cache
+def _short_names(command: str, chosen: str | None) -> dict[str, tuple[str, ...]]:
+    """What the last part of a name stands for, where it may stand alone."""
+    fields = {f.name: f.metadata for f in dataclasses.fields(COMMANDS[command].settings)}
+    found: dict[str, list[tuple[tuple[Any, ...], str]]] = {}
+    for full in kinds(command):
+        group = full.partition(".")[0]
+        if group == full or fields[group].get("full_names"):
+            continue
+        only = fields[group].get("only_for", ())
+        foreign = bool(only) and chosen not in only
+        rank = (foreign, full.count("."), not (only and not foreign))
+        found.setdefault(full.rsplit(".", 1)[-1], []).append((rank, full))
+    return {
+        last: tuple(full for rank, full in several if rank == min(several)[0])
+        for last, several in found.items()
+    }

@@ -1,0 +1,111 @@
+"""The words of a command line as settings: flags with their values, and words without a flag."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError
+from .names import full_name, is_tuple, kinds, positionals
+
+
+@dataclass
+class Words:
+    """What a command line says.
+
+    Attributes:
+        values: Texts by the full names of settings; ``null`` where none is meant, lists in brackets.
+        configs: Files and recipes, in order.
+        dry_run: ``--dry-run`` is there.
+        help: ``--help`` is there.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    configs: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    help: bool = False
+
+
+def read_words(command: str, arguments: Sequence[str], chosen: str | None = None) -> Words:
+    """Read a command line.
+
+    Lists are written with commas (``--labels 1,2,5``); a boolean flag alone means true.
+
+    Args:
+        command: Name of the command.
+        arguments: The words after it.
+        chosen: The method or objective, see ``names.full_name``.
+
+    Raises:
+        InputError: An unknown flag, a flag without value, or a word too many.
+    """
+    result, queue = Words(), deque(arguments)
+    bare: list[str] = []
+    while queue:
+        word = queue.popleft()
+        if word == "--":
+            bare += queue
+            break
+        if word in ("-h", "--help"):
+            result.help = True
+        elif word == "--dry-run":
+            result.dry_run = True
+        elif not word.startswith("--"):
+            bare.append(word)
+        else:
+            name, equals, value = word[2:].partition("=")
+            if name == "config":
+                result.configs.append(value if equals or not queue else queue.popleft())
+                continue
+            name = full_name(command, name, chosen)
+            kind = kinds(command).get(name)
+            text = value if equals else _value(name, kind, queue)
+            result.values[name] = _spelled(text, kind)
+    result.values |= _by_place(command, bare)
+    return result
+
+
+def _value(name: str, kind: Any, queue: deque[str]) -> str:
+    """The value of a flag that is written without an equals sign."""
+    last = not queue or (queue[0].startswith("--") and not _is_number(queue[0]))
+    if kind is bool and (last or queue[0].lower() not in ("true", "false")):
+        return "true"
+    if last:
+        raise InputError(f"--{name}", "has no value", f"Give one: --{name} VALUE")
+    return queue.popleft()
+
+
+def _spelled(text: str, kind: Any) -> str:
+    """A value as YAML spells it."""
+    if text.lower() == "none" and type(None) in getattr(kind, "__args__", ()):
+        return "null"
+    if kind is not None and is_tuple(kind) and not text.startswith("["):
+        return text if text.lower() == "null" else f"[{text}]"
+    return text
+
+
+def _by_place(command: str, words: list[str]) -> dict[str, Any]:
+    """Words without a flag by the settings they belong to; one that holds several takes all that the others leave."""
+    names = positionals(command)
+    values: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        if is_tuple(kinds(command)[name]):
+            end = max(len(words) - (len(names) - i - 1), 0)
+            if taken := words[:end]:
+                values[name] = taken
+            words = words[end:]
+        elif words:
+            values[name], *words = words
+    if words:
+        raise InputError(words[0], "is a word too many", f"See radiffuse {command} --help")
+    return values
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
