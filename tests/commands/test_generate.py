@@ -18,8 +18,8 @@ from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import inference_timesteps
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
-from radiffuse.synthesis.latent import draw_latents, guided
-from radiffuse.synthesis.pipeline import Synthesizer, load_synthesizer
+from radiffuse.synthesis.sampling import guided, sample_latents
+from radiffuse.synthesis.synthesizer import Synthesizer, load_synthesizer
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
 ALL = ("variation", "interpolate", "perturb", "from-image", "manifold")
@@ -133,29 +133,100 @@ def test_classes_need_two_images_to_interpolate(
 
 
 def test_bad_settings_end_in_one_line(
-    synthesizer: Path, pretrained: Path, drawn: Path, classes: Path, tmp_path: Path,
+    synthesizer: Path, drawn: Path, classes: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = str(tmp_path / "fake")
-    assert "no synthesizer" in line_of(["generate", str(pretrained), "--out", out], capsys)
     run = ["generate", str(synthesizer), "--out"]
     line = line_of([*run, out, "--strategy", "from-image", "--strength", "1.5"], capsys)
     assert "up to 1" in line
+    assert "is for a denoiser" in line_of([*run, out, "--sampler", "ddpm"], capsys)
     assert "no generation" in line_of([*run, str(classes)], capsys)
     assert "holds a generation with" in line_of([*run, str(drawn), "--guidance", "3"], capsys)
     assert "the disk has" in line_of([*run, out, "--count", "1000000000000"], capsys)
     assert "more than the 1000" in line_of([*run, out, "--steps", "5000", "--count", "1"], capsys)
 
 
-def test_guidance_weighs_told_against_null() -> None:
+def test_a_denoiser_generates_films_that_are_a_data_set(pretrained: Path, tmp_path: Path) -> None:
+    settings = {"run": pretrained, "count": 2, "steps": 2, "machine": MACHINE}
+    first = radiffuse.generate(**settings, out=tmp_path / "a")
+    second = radiffuse.generate(**settings, sampler="ddpm", out=tmp_path / "b")
+    names = [f"sample-{i:05d}.png" for i in range(2)]
+    assert sorted(p.name for p in first.glob("*.png")) == names
+    for name in names:
+        assert Image.open(first / name).size == (32, 32)
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert [row["image"] for row in rows_of(first)] == names
+    assert len(open_dataset(first)) == 2
+    # A missing image is made again as it was, and other settings are refused.
+    before = (first / names[1]).read_bytes()
+    (first / names[1]).unlink()
+    radiffuse.generate(**settings, out=first)
+    assert (first / names[1]).read_bytes() == before
+    with pytest.raises(InputError, match="holds a generation with seed"):
+        radiffuse.generate(**settings, seed=1, out=first)
+
+
+def test_a_denoiser_generates_volumes_in_units_of_the_scan(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from radiffuse.config import UNetConfig
+    from radiffuse.data.cases import read_case_image
+    from radiffuse.data.plan import Plan
+    from radiffuse.nets.registry import save_network
+    from radiffuse.nets.unet import UNet
+
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(pretrained / "config.yaml", run)
+    plan = Plan(3, ("CT",), (), (8, 8, 8), (1.0, 1.5, 2.0), intensity="window", low=-100, high=300)
+    (run / "plan.json").write_text(plan.to_json())
+    torch.manual_seed(0)
+    unet = UNet(
+        UNetConfig(
+            spatial_dims=3, in_channels=1, out_channels=1, width=8, multipliers=(1, 2), blocks=1,
+            attention_factors=(2,), head_channels=8,
+        )
+    )  # fmt: skip
+    save_network(unet, run / "model")
+    out = radiffuse.generate(run=run, out=tmp_path / "out", count=2, steps=2, machine=MACHINE)
+    dataset = open_dataset(out)
+    scan = read_case_image(dataset.cases[1])
+    assert scan.array.shape == (1, 8, 8, 8)
+    assert scan.spacing == pytest.approx((1.0, 1.5, 2.0))
+    assert scan.array.min() >= -100
+    assert scan.array.max() <= 300
+    assert [case.images[0].name for case in open_dataset(out)] == [
+        f"sample-{i:05d}.nii.gz" for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("strategy", "manifold"), ("references", "real"), ("strength", "0.7"), ("guidance", "2"), ("batch", "3"),
+     ("sampler", "dpm++")],
+)  # fmt: skip
+def test_a_denoiser_refuses_the_settings_of_synthesizers(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    command = ["generate", str(pretrained), "--out", str(tmp_path / "out"), f"--{flag}", value]
+    line = line_of(command, capsys)
+    assert f"--{flag}" in line
+    assert "is a denoiser" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_guidance_weighs_the_conditional_against_the_unconditional() -> None:
     class Known(torch.nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
             return e.sum(1)[:, None, None, None].expand_as(x)
 
-    x, t, told = torch.zeros(2, 1, 2, 2), torch.zeros(2).long(), torch.tensor([[3.0], [5.0]])
+    x, t, given = torch.zeros(2, 1, 2, 2), torch.zeros(2).long(), torch.tensor([[3.0], [5.0]])
     for weight in (0.0, 1.0, 2.5):
-        answer = guided(Known(), told, weight)(x, t)  # type: ignore[arg-type]
-        assert torch.allclose(answer[:, 0, 0, 0], weight * told[:, 0])
+        answer = guided(Known(), given, weight)(x, t)  # type: ignore[arg-type]
+        assert torch.allclose(answer[:, 0, 0, 0], weight * given[:, 0])
 
 
 class Exact(torch.nn.Module):
@@ -201,7 +272,7 @@ def test_samplers_reach_the_spread_of_the_data(synthesizer: Path, sampler: str, 
         real.autoencoder, real.encoder, diffusion, {}, {},
     )  # fmt: skip
     noise = torch.randn(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    latents = draw_latents(
+    latents = sample_latents(
         exact, torch.zeros(2000, 3), noise, sampler=sampler, steps=200  # type: ignore[arg-type]
     )  # fmt: skip
     expected = 0.3 if sampler == "dpm++" else ddim_spread(diffusion, 200) * float(noise.std())
@@ -221,7 +292,7 @@ def test_from_image_keeps_more_of_the_image_at_less_strength(synthesizer: Path) 
     start, noise = (torch.randn(200, 1, 4, 4, generator=generator) for _ in range(2))
     kept = []
     for strength in (0.05, 0.3, 0.6, 1.0):
-        latents = draw_latents(
+        latents = sample_latents(
             exact, torch.zeros(200, 3), noise, steps=50, start=0.3 * start, strength=strength
         )
         pair = torch.stack([latents.flatten(), start.flatten()])

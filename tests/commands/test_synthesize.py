@@ -18,7 +18,7 @@ from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import prepare
 from radiffuse.errors import InputError
-from radiffuse.synthesis.encoder import DinoNetwork
+from radiffuse.synthesis.dino import DinoNetwork
 from radiffuse.synthesis.features import features
 from radiffuse.synthesis.views import ViewBatches
 from radiffuse.train.run import Run

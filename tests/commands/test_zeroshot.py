@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import radiffuse
-from radiffuse.synthesis.attention import recorded
 from radiffuse.synthesis.lungs import name_lungs
-from radiffuse.synthesis.pipeline import load_synthesizer
+from radiffuse.synthesis.segments import recorded
+from radiffuse.synthesis.synthesizer import load_synthesizer
 
 
 def test_cross_attention_to_one_token_is_constant(synthesizer: Path) -> None:
@@ -44,7 +44,7 @@ def test_cross_attention_to_one_token_is_constant(synthesizer: Path) -> None:
 def test_the_recorded_attention_is_the_one_that_is_used() -> None:
     from diffusers.models.attention_processor import Attention
 
-    from radiffuse.synthesis.attention import _Recorder
+    from radiffuse.synthesis.segments import _Recorder
 
     torch.manual_seed(0)
     layer = Attention(query_dim=8, heads=2, dim_head=4)

@@ -367,7 +367,7 @@ def test_msd_lists_everything_that_is_wrong(tmp_path):
     dataset, issues = survey(msd(tmp_path, training=training))
     assert names(dataset) == ["liver_1", "liver_2"]
     text = " | ".join(issue.problem for issue in issues)
-    for part in ("does not exist", "leads out of", "names no label", "names no image", "twice"):
+    for part in ("does not exist", "leads out of", "names no label", "names no image", "a second"):
         assert part in text
     assert len(issues) == 6
 

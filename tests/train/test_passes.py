@@ -29,7 +29,7 @@ from radiffuse.nets.unet import UNet
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.objectives.mask_diffusion import MaskDiffusion
 from radiffuse.objectives.segmentation import Segmentation
-from radiffuse.synthesis.autoencoding import Autoencoding
+from radiffuse.synthesis.autoencoder import Autoencoding
 from radiffuse.synthesis.dino import DinoLearning
 from radiffuse.synthesis.views import Views
 from radiffuse.train.checkpoint import load_newest

@@ -80,8 +80,9 @@ def _stages(settings: Synthesize, plan: Plan | None) -> str:
     """What the three stages of a synthesizer train."""
     import torch
 
-    from ..synthesis.encoder import DinoNetwork
-    from ..synthesis.networks import build_autoencoder, build_denoiser
+    from ..synthesis.autoencoder import build_autoencoder
+    from ..synthesis.denoiser import build_denoiser
+    from ..synthesis.dino import DinoNetwork
 
     size = max(plan.size if plan else (settings.plan.size or (64,)))
     channels = len(plan.channels) if plan else 1

@@ -1,8 +1,7 @@
-"""Segment films by the self-attention of a synthesizer that never saw a label.
+"""``radiffuse zeroshot``: segments of films by the self-attention of a synthesizer, and a rule that names the lungs.
 
-DiffSeg (Tian et al. 2024) on the denoiser: the maps of all layers, averaged over passes, become segments. A rule says
-which of them are lungs; only that is zero-shot. Where there is truth, the segments that lie in it are scored beside
-it, under another name, since choosing them needs the truth.
+Only the rule is zero-shot. Where there is truth, the segments that lie in it are scored beside it, under another name,
+since choosing them needs the truth.
 """
 
 from __future__ import annotations
@@ -11,22 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from ..config import IGNORE, ZeroShot
-from ..core.diffusion import GaussianDiffusion
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case
-from ..data.plan import Plan
 from ..data.readers import label_suffix, write_label
-from ..data.scan import Array, Scan
-from ..data.transform import image_to_plan, map_to_scan
+from ..data.scan import Array
 from ..errors import InputError
-from ..synthesis.attention import recorded
 from ..synthesis.lungs import name_lungs
-from ..synthesis.pipeline import Synthesizer, load_synthesizer
-from ..synthesis.segments import aggregate, segments
+from ..synthesis.segments import segment_film
+from ..synthesis.synthesizer import load_synthesizer
 from ..system.files import sweep, write_atomic, write_json
 from ..train.cases import read_dataset
 from ..train.device import local_fabric
@@ -36,10 +29,6 @@ from ..train.start import find_pretrained
 if TYPE_CHECKING:
     import pandas as pd
 
-TIMESTEPS = (50, 150, 300)
-"""Of the passes; shares of T where T is not 1000. [related] one pass at 300; [ours] several, for less noise."""
-DRAWS = 4
-"""Passes at each timestep, each with its own noise. [ours]"""
 LUNGS = ("background", "lung")
 
 
@@ -86,33 +75,6 @@ def zeroshot(settings: ZeroShot) -> Path:
         write_atomic(out / "zeroshot.csv", table.to_csv(index=False, float_format="%.4f"))
         _tell(table)
     return out
-
-
-@torch.no_grad()
-def segment_film(synthesizer: Synthesizer, plan: Plan, scan: Scan, *, seed: int = 0) -> Array:
-    """Segments of a film on its own grid, ``(rows, columns)`` of 0, 1, 2, ...
-
-    The denoiser is told the film's own embedding.
-    """
-    image, undo = image_to_plan(scan, plan)
-    device = next(synthesizer.autoencoder.parameters()).device
-    images = torch.from_numpy(image)[None].to(device)
-    channels = synthesizer.autoencoder.latent_channels
-    latents = synthesizer.autoencoder.encode(images)[:, :channels]
-    process = GaussianDiffusion(synthesizer.diffusion).to(device)
-    context = synthesizer.encoder(images)
-    generator = torch.Generator().manual_seed(seed)
-    steps = [t * process.num_train_timesteps // 1000 for t in TIMESTEPS for _ in range(DRAWS)]
-    with recorded(synthesizer.denoiser.eval()) as maps:
-        for step in steps:
-            noise = torch.randn(latents.shape, generator=generator).to(device)
-            t = torch.full((1,), step, device=device)
-            synthesizer.denoiser(process.add_noise(latents, noise, t), t, context)
-    size = (int(latents.shape[2]), int(latents.shape[3]))
-    soft = segments(aggregate([m[0] for m in maps], size))
-    fine = functional.interpolate(soft[None], plan.size, mode="bilinear", align_corners=False)[0]
-    found: Array = np.stack([map_to_scan(x, undo) for x in fine]).argmax(0)
-    return found
 
 
 # ------------------------------------------------------------------------------------------------ internal

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import IGNORE
 from ..errors import InputError
 from .documents import read_json
-from .issues import Issue
+from .issues import Issues
 
 TABLE = Path(__file__).with_name("organs.csv")
 """The table; its first lines name the source of each column."""
@@ -151,7 +151,7 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())
 
 
-def declared_classes(folder: Path, issues: list[Issue]) -> tuple[str, ...]:
+def declared_classes(folder: Path, issues: Issues) -> tuple[str, ...]:
     """Class names from ``classes.json``, ``labels.json`` or ``dataset.json`` in a folder, else ().
 
     A file that holds several lists, one per source of labels, names no common classes: it gives ()
@@ -172,7 +172,7 @@ def declared_classes(folder: Path, issues: list[Issue]) -> tuple[str, ...]:
         if isinstance(content, dict) and content and all(map(_is_dict, content.values())):
             problem = f"holds {len(content)} lists of classes instead of one"
             remedy = "Make sure that each label value means the same in all cases"
-            issues.append(Issue("warning", str(path), problem, remedy))
+            issues.warning(path, problem, remedy)
             return ()
         return class_names(content, path)
     return ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
@@ -26,10 +28,25 @@ class Issue:
     problem: str
     remedy: str
 
-    @classmethod
-    def of(cls, error: InputError) -> Issue:
-        """The same complaint as a line of a list instead of an exception."""
-        return cls("error", error.where, error.problem, error.remedy)
+
+class Issues(list[Issue]):
+    """Everything that was found wrong, in the order in which it was found."""
+
+    def error(self, where: Path | str, problem: str, remedy: str) -> None:
+        """Add what stops a run."""
+        self.append(Issue("error", str(where), problem, remedy))
+
+    def warning(self, where: Path | str, problem: str, remedy: str) -> None:
+        """Add what the user should judge."""
+        self.append(Issue("warning", str(where), problem, remedy))
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Add an ``InputError`` of the block as an issue instead of stopping at it."""
+        try:
+            yield
+        except InputError as error:
+            self.error(error.where, error.problem, error.remedy)
 
 
 def raise_first(issues: Sequence[Issue]) -> None:

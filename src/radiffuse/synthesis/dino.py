@@ -1,11 +1,15 @@
-"""What a small DINO encoder learns: both branches give a film's views the same answer (Caron et al. 2021).
+"""Training a small DINO encoder on the user's images: both branches give a film's views the same answer.
 
-The teacher, whose weights are the average of the student's, sees the two large views; the student sees all; each pair
-of different views is a term of the loss. Centering and a low temperature keep the teacher from one answer for all.
+Caron et al. 2021, arXiv 2104.14294. The teacher, whose weights are the average of the student's, sees the two large
+views; the student sees all; each pair of different views is a term of the loss. Centering and a low temperature keep
+the teacher from one answer for all. The backbone is ``Dinov2Model`` of transformers, so the encoder is saved as a
+folder that transformers loads.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,15 +18,22 @@ from torch import Tensor, nn
 
 from ..config import DinoSettings
 from ..data.batches import Batch
-from ..system.distributed import gather
+from ..errors import InputError
+from ..system.distributed import gather, world_size
 from ..train.random import StepRandom
 from ..train.task import Loss
-from .encoder import DinoNetwork, trained_encoder
+from .encoder import Encoder
+from .hub import hush
 from .views import Views
+
+HEAD_WIDTH = 64
+"""Channels of an attention head."""
+HIDDEN, BOTTLENECK = 512, 128
+"""Widths of the head; [related] 2048 and 256."""
 
 
 class DinoLearning:
-    """The task: tell of each view what the teacher tells of another one.
+    """The task: the student's answer to a view is to match the teacher's answer to another view of the same film.
 
     Args:
         settings: Sizes, temperatures and momenta.
@@ -60,13 +71,13 @@ class DinoLearning:
         ]
         entropy = -(target * target.clamp(min=1e-12).log()).sum(-1).mean()
         mean = target.mean((0, 1))
-        spread = -(mean * mean.clamp(min=1e-12).log()).sum()
+        mean_entropy = -(mean * mean.clamp(min=1e-12).log()).sum()
         crowding = koleo(tokens)
         # The teacher's entropy at log K, or that of its mean at 0, is the collapse that centering prevents.
         values = {
             "loss_crowding": float(crowding.detach()),
             "teacher_entropy": float(entropy),
-            "mean_entropy": float(spread),
+            "mean_entropy": float(mean_entropy),
         }
         return Loss(torch.stack(terms).mean() + self.settings.spread * crowding, values)
 
@@ -78,9 +89,9 @@ class DinoLearning:
         encoder = trained_encoder(network)
         views = self.held_out.images.to(device)
         one, other = encoder(views[:, 0]), encoder(views[:, 1])
-        found = (one @ other.T).argmax(1) == torch.arange(len(one), device=device)
+        matched = (one @ other.T).argmax(1) == torch.arange(len(one), device=device)
         alike = F.normalize(one.mean(0), dim=0) @ one.T
-        return {"retrieval": float(found.float().mean()), "similarity": float(alike.mean())}
+        return {"retrieval": float(matched.float().mean()), "similarity": float(alike.mean())}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The task learns nothing beside its network."""
@@ -88,6 +99,147 @@ class DinoLearning:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to put back."""
+
+
+class DinoNetwork(nn.Module):
+    """Student and averaged teacher, each a backbone with a head.
+
+    The teacher's weights, and the center that is subtracted from its outputs, move at the beginning of the step after
+    the one they have seen: both are then part of every checkpoint, and neither micro-batches nor processes change them.
+
+    Args:
+        settings: Sizes, temperatures and momenta.
+        size: Pixels of a large crop along each axis.
+        channels: Channels of the images.
+    """
+
+    center: Tensor
+    square: Tensor
+    pending: Tensor
+    seen: Tensor
+    step: Tensor
+
+    def __init__(self, settings: DinoSettings, size: int, channels: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.student = _Branch(settings, size, channels)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.register_buffer("center", torch.zeros(settings.prototypes))
+        self.register_buffer("square", torch.full((settings.prototypes,), 1 / BOTTLENECK))
+        self.register_buffer("pending", torch.zeros(2, settings.prototypes))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, large: Tensor, small: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of both branches, and the student's tokens.
+
+        Args:
+            large: ``(B, 2, C, S, S)``.
+            small: ``(B, L, C, S / 2, S / 2)``; L may be 0.
+            total: Images of the step over all passes and ranks.
+
+        Returns:
+            Student ``(B, 2 + L, K)``, the large crops first; teacher ``(B, 2, K)``, centered; and the student's global
+            tokens of the large crops, ``(B, 2, W)``.
+        """
+        if int(self.seen) >= total:
+            self._follow()
+        student, tokens = self.student(large)
+        if small.shape[1]:
+            student = torch.cat([student, self.student(small)[0]], dim=1)
+        with torch.no_grad():
+            teacher = self.teacher(large)[0]
+            self.pending += torch.stack([teacher.mean(1).sum(0), teacher.square().mean(1).sum(0)])
+            self.seen += len(large)
+            if (world := world_size()) > 1 and int(self.seen) * world >= total:
+                self.pending.copy_(gather(self.pending[None]).sum(0))
+                self.seen.mul_(world)
+            # Temperatures are in units of the standard deviation of a cosine to a random direction. Dividing by the one
+            # seen here turns even the outputs of an untrained teacher, which hardly differ, into a target.
+            std = (self.square - self.center.square()).clamp(min=1e-12).sqrt()
+            teacher = (teacher - self.center) / std / BOTTLENECK**0.5
+        return student, teacher, tokens
+
+    def forget_step(self) -> None:
+        """Forget what the step under way has seen, so that it can be done once more; ``_follow`` is not undone."""
+        self.pending.zero_()
+        self.seen.zero_()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move teacher and center to what the last step has seen (Caron et al. 2021, algorithm 1)."""
+        progress = min(1.0, int(self.step) / max(1, self.settings.training.steps))
+        momentum = 1 - (1 - self.settings.momentum) * (1 + math.cos(math.pi * progress)) / 2
+        torch._foreach_lerp_(
+            list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum
+        )
+        mean, square = self.pending / int(self.seen)
+        self.center.lerp_(mean, 1 - self.settings.center_momentum)
+        self.square.lerp_(square, 1 - self.settings.center_momentum)
+        self.pending.zero_()
+        self.seen.zero_()
+        self.step += 1
+
+
+class _Branch(nn.Module):
+    def __init__(self, settings: DinoSettings, size: int, channels: int) -> None:
+        from transformers import Dinov2Config, Dinov2Model
+
+        super().__init__()
+        hush()
+        if settings.width % HEAD_WIDTH:
+            raise InputError(
+                f"--dino.width {settings.width}", f"is no multiple of {HEAD_WIDTH}", "Use one"
+            )
+        if (size // 2) % settings.patch:
+            raise InputError(
+                f"--dino.patch {settings.patch}",
+                f"does not divide half the size, {size // 2}",
+                "Choose a patch that does, such as 4 or 8",
+            )
+        self.backbone = Dinov2Model(
+            Dinov2Config(
+                hidden_size=settings.width,
+                num_hidden_layers=settings.depth,
+                num_attention_heads=settings.width // HEAD_WIDTH,
+                image_size=size,
+                patch_size=settings.patch,
+                num_channels=channels,
+                # The usual 0.02 fits a width of 768 and more; a narrow network would start with tokens that hardly
+                # depend on the image, and attention that does not tell places apart. [ours]
+                initializer_range=settings.width**-0.5,
+            )
+        )
+        # Of masked image modelling, which DINO does not do; unused weights would stop a distributed run.
+        self.backbone.embeddings.mask_token.requires_grad_(False)
+        self.head = nn.Sequential(
+            nn.Linear(settings.width, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, BOTTLENECK),
+        )
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.prototypes = nn.Parameter(torch.randn(settings.prototypes, BOTTLENECK))
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, V, C, S, S)`` to logits ``(B, V, K)`` and global tokens ``(B, V, W)``."""
+        flat = crops.flatten(0, 1)
+        token = self.backbone(pixel_values=flat).last_hidden_state[:, 0]
+        direction = F.normalize(self.head(token), dim=1, eps=1e-6)
+        logits = direction @ F.normalize(self.prototypes, dim=1).T
+        views = crops.shape[:2]
+        return logits.float().unflatten(0, views), token.float().unflatten(0, views)
+
+
+def trained_encoder(network: DinoNetwork) -> Encoder:
+    """The teacher's backbone, whose images in [-1, 1] need no other normalization."""
+    config = network.teacher.backbone.config
+    half = (0.5,) * int(config.num_channels)
+    return Encoder(network.teacher.backbone, int(config.image_size), half, half)
 
 
 def koleo(tokens: Tensor) -> Tensor:

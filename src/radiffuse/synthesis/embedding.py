@@ -17,9 +17,9 @@ from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..train.device import local_fabric
 from ..train.progress import ProgressLine
+from .autoencoder import Autoencoder
 from .encoder import Encoder
 from .features import features
-from .networks import Autoencoder
 
 
 def embed(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -> Array:
@@ -28,7 +28,7 @@ def embed(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -
 
 
 def encode(prepared: Prepared, autoencoder: Autoencoder, machine: Machine, cache: Path) -> Array:
-    """Mean and spread of the scaled latents ``(N, 2 c, h, w)``, float16."""
+    """Mean and standard deviation of the scaled latents ``(N, 2 c, h, w)``, float16."""
     return features_with(
         autoencoder, prepared, machine, cache, "encoding", np.float16, function="encode"
     )

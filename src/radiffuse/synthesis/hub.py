@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..system.files import read_json, write_json
+
+OWN = "radiffuse then trains its own on the images"
+"""What happens where no component is named."""
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def hush() -> None:
@@ -17,6 +22,11 @@ def hush() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of these libraries says, in a few words for a message."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def forget_paths(folder: Path) -> None:
@@ -43,8 +53,7 @@ def component_folder(
         extra: What is fetched as well where it exists.
 
     Raises:
-        InputError: The folder lacks a file; or there is no such folder and nothing can be fetched. Says what is
-            expected and that training one's own is the default.
+        InputError: The folder lacks a file; or there is no such folder and nothing can be fetched.
     """
     path = Path(name).expanduser()
     expected = f"Expected is a folder with {' and '.join(files)}; or leave {setting} out: {default}"
@@ -59,12 +68,55 @@ def component_folder(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(name, allow_patterns=[*files, *extra]))
+        fetched = Path(snapshot_download(name, allow_patterns=[*files, *extra]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
         raise InputError(
             f"{setting} {name}", "is no folder here and cannot be fetched by that name", expected
         ) from None
     for file in files:
-        if not (found / file).is_file():
+        if not (fetched / file).is_file():
             raise InputError(f"{setting} {name}", f"has no {file}", expected)
-    return found
+    return fetched
+
+
+def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, default: str) -> Any:
+    """A model of diffusers by folder or public name, in float32 on the CPU.
+
+    Args:
+        kind: Its class, such as ``AutoencoderKL``.
+        name: Folder or public name.
+        parts: Folders below the named one that may hold it ('' is itself); the first that does is taken.
+        setting: As of ``component_folder``.
+        default: As of ``component_folder``.
+
+    Raises:
+        InputError: There is none, or it is not one that can be read.
+    """
+    import diffusers
+
+    hush()
+    root = Path(name).expanduser()
+    if root.is_dir():
+        parts = tuple(p for p in parts if (root / p / WEIGHTS).is_file())[:1] or parts[:1]
+    for part in parts:
+        files = [str(Path(part) / file) for file in ("config.json", WEIGHTS)]
+        try:
+            folder = component_folder(name, files, setting=setting, default=default) / part
+            break
+        except InputError:
+            if part == parts[-1]:
+                raise
+    try:
+        model = getattr(diffusers, kind).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        )
+    except Exception as error:  # diffusers raises many types, all about the folder
+        raise InputError(
+            folder, f"holds no {kind} that can be read ({first_line(error)})", "Restore the folder"
+        ) from None
+    return model.float()
+
+
+def most_groups(channels: Sequence[int]) -> int:
+    """Most groups of a normalization, up to 32, that divide the channels of every level."""
+    return next(n for n in range(32, 0, -1) if all(c % n == 0 for c in channels))

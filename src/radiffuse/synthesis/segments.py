@@ -1,19 +1,33 @@
 """Segments from self-attention: DiffSeg (Tian et al., CVPR 2024, arXiv 2308.12469).
 
-A self-attention map says of each place how it attends to all places. Maps of several resolutions become one; places
-whose maps are alike become a segment. No label and no text is needed.
+A self-attention map says of each place how it attends to all places. Maps of several resolutions, averaged over passes,
+become one; places whose maps are alike become a segment. No label and no text is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..core.diffusion import GaussianDiffusion
+from ..data.plan import Plan
+from ..data.scan import Array, Scan
+from ..data.transform import image_to_plan, map_to_scan
+from .denoiser import ConditionalDenoiser
+from .synthesizer import Synthesizer
+
+TIMESTEPS = (50, 150, 300)
+"""Of the passes; shares of T where T is not 1000. [related] one pass at 300; [ours] several, for less noise."""
+PASSES = 4
+"""Passes at each timestep, each with its own noise. [ours]"""
 ANCHORS = 16
-"""Anchors along each axis [related]."""
+"""Anchors along each axis, at most one per place [related]."""
 SHARE = 0.5
 """Two maps are one segment where their symmetric KL divergence is below this share of the median between all maps.
 [ours], chosen on films without labels; [related] an absolute 0.9, which suits the sharp maps of Stable Diffusion. The
@@ -21,7 +35,88 @@ maps of a small network are nearly uniform: all divergences are a thousandth of 
 ROUNDING = 1e-5
 """Divergences below this are rounding, and the maps equal."""
 ROUNDS = 3
-"""Rounds of merging [related]."""
+"""Rounds of merging, the first with the anchors [related]."""
+
+
+@torch.no_grad()
+def segment_film(synthesizer: Synthesizer, plan: Plan, scan: Scan, *, seed: int = 0) -> Array:
+    """Segments of a film on its own grid, ``(rows, columns)`` of 0, 1, 2, ...
+
+    The denoiser is conditioned on the film's own embedding.
+    """
+    image, undo = image_to_plan(scan, plan)
+    device = next(synthesizer.autoencoder.parameters()).device
+    images = torch.from_numpy(image)[None].to(device)
+    channels = synthesizer.autoencoder.latent_channels
+    latents = synthesizer.autoencoder.encode(images)[:, :channels]
+    process = GaussianDiffusion(synthesizer.diffusion).to(device)
+    context = synthesizer.encoder(images)
+    generator = torch.Generator().manual_seed(seed)
+    steps = [t * process.num_train_timesteps // 1000 for t in TIMESTEPS for _ in range(PASSES)]
+    with recorded(synthesizer.denoiser.eval()) as maps:
+        for step in steps:
+            noise = torch.randn(latents.shape, generator=generator).to(device)
+            t = torch.full((1,), step, device=device)
+            synthesizer.denoiser(process.add_noise(latents, noise, t), t, context)
+    size = (int(latents.shape[2]), int(latents.shape[3]))
+    soft = segments(aggregate([m[0] for m in maps], size))
+    fine = functional.interpolate(soft[None], plan.size, mode="bilinear", align_corners=False)[0]
+    labels: Array = np.stack([map_to_scan(x, undo) for x in fine]).argmax(0)
+    return labels
+
+
+@contextmanager
+def recorded(
+    denoiser: ConditionalDenoiser, kind: Literal["self", "cross"] = "self"
+) -> Iterator[list[Tensor]]:
+    """Attention of every layer during the next passes, heads averaged, ``(B, queries, keys)`` each.
+
+    Args:
+        denoiser: Its attention layers are as before afterwards.
+        kind: ``self``: between places; ``cross``: from places to the context.
+    """
+    name = {"self": "attn1.processor", "cross": "attn2.processor"}[kind]
+    before = dict(denoiser.unet.attn_processors)
+    maps: list[Tensor] = []
+    watched = {k: _Recorder(v, maps) if k.endswith(name) else v for k, v in before.items()}
+    denoiser.unet.set_attn_processor(watched)
+    try:
+        yield maps
+    finally:
+        denoiser.unet.set_attn_processor(before)
+
+
+class _Recorder:
+    """A processor that keeps the attention and leaves the computing to another one."""
+
+    def __init__(self, processor: Any, maps: list[Tensor]) -> None:
+        self.processor = processor
+        self.maps = maps
+
+    @torch.no_grad()
+    def _look(self, layer: Any, states: Tensor, context: Tensor | None) -> None:
+        query = layer.to_q(states)
+        key = layer.to_k(states if context is None else context)
+        parts = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for x in (query, key))
+        query, key = parts
+        scores = (query @ key.transpose(-1, -2) * layer.scale).float()
+        self.maps.append(scores.softmax(-1).mean(1))
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *rest: Any,
+        **options: Any,
+    ) -> Tensor:
+        """As diffusers calls a processor."""
+        self._look(attn, hidden_states, encoder_hidden_states)
+        answer: Tensor = self.processor(
+            attn, hidden_states, encoder_hidden_states, attention_mask, *rest, **options
+        )
+        return answer
 
 
 def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
@@ -49,13 +144,7 @@ def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     return total / total.sum((1, 2), keepdim=True)
 
 
-def segments(
-    attention: Tensor,
-    *,
-    anchors: int = ANCHORS,
-    threshold: float | None = None,
-    rounds: int = ROUNDS,
-) -> Tensor:
+def segments(attention: Tensor, *, threshold: float | None = None) -> Tensor:
     """Soft segments from the map of each place (DiffSeg, section 3.3).
 
     Anchors, spread evenly, are merged with all maps that are like theirs; then proposals with each other, until the
@@ -63,9 +152,7 @@ def segments(
 
     Args:
         attention: As of ``aggregate``.
-        anchors: Anchors along each axis, at most one per place.
         threshold: Symmetric KL divergence below which two maps are one segment; None: ``SHARE`` of the median.
-        rounds: Rounds of merging, the first with the anchors.
 
     Returns:
         ``(S, rows, columns)``: a map for each segment; a place belongs to the one that is largest there.
@@ -75,12 +162,12 @@ def segments(
     if threshold is None:
         between = symmetric_kl(flat, flat)[~torch.eye(len(flat), dtype=torch.bool)]
         threshold = max(ROUNDING, SHARE * float(between.median())) if len(between) else 0.0
-    y = torch.linspace(0, rows - 1, min(anchors, rows)).round().long()
-    x = torch.linspace(0, columns - 1, min(anchors, columns)).round().long()
+    y = torch.linspace(0, rows - 1, min(ANCHORS, rows)).round().long()
+    x = torch.linspace(0, columns - 1, min(ANCHORS, columns)).round().long()
     seeds = flat[(y[:, None] * columns + x[None]).flatten()]
     alike = symmetric_kl(seeds, flat) < threshold
     proposals = torch.stack([flat[near].mean(0) for near in alike])
-    for _ in range(rounds - 1):
+    for _ in range(ROUNDS - 1):
         merged = []
         left = torch.ones(len(proposals), dtype=torch.bool)
         distance = symmetric_kl(proposals, proposals)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ..data.plan import Plan
-from ..data.readers import write_marked_film
 from ..data.transform import image_to_plan
 from ..errors import InputError
-from ..synthesis.densities import interpolate
-from ..synthesis.drawing import MARK, Provenance
 from ..synthesis.embedding import fingerprint
-from ..synthesis.latent import draw_films
-from ..synthesis.pipeline import Synthesizer, load_synthesizer
+from ..synthesis.generation import Provenance, write_film
+from ..synthesis.sampling import sample_films
+from ..synthesis.strategies import interpolate
+from ..synthesis.synthesizer import Synthesizer, load_synthesizer
 from ..train.device import make_fabric
 from ..train.run import Run
 from .jobs import Job
@@ -92,7 +90,7 @@ def generate(
     made = []
     for first in range(0, wanted.count, BATCH):
         numbers = range(first, min(first + BATCH, wanted.count))
-        pixels = draw_films(
+        pixels = sample_films(
             synthesizer,
             plan.size,
             drawn[first : numbers.stop],
@@ -165,7 +163,7 @@ def _write(
         steps=wanted.steps,
         model=model,
     )
-    write_marked_film(path, film, {"Synthetic": MARK, "radiffuse": json.dumps(provenance.row())})
+    write_film(path, film, provenance)
     text = f"seed {wanted.seed}, image {number + 1}"
     if wanted.kind == "interpolate":
         text = f"{round(100 * share)} % of {items[-1].name}"

@@ -15,7 +15,7 @@ from ...config import IGNORE
 from ...errors import InputError
 from ..cases import read_case_image, read_case_label
 from ..dataset import Case
-from ..issues import Issue, some
+from ..issues import Issue, Issues, some
 from ..readers import Header, count_non_finite, inspect
 from ..scan import Scan, geometry_difference
 
@@ -61,44 +61,48 @@ def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
         classes: Declared class names by label value, or () where none are declared.
         decode: Read pixels and label maps; else headers alone.
     """
-    issues: list[Issue] = []
+    issues = Issues()
+    where = f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
     try:
         scan, record = _decoded(case, issues) if decode else _header_only(case)
     except Exception as error:  # one bad file must not hide the other ones
-        issues.append(_issue(error, case.series[0] if case.series else case.images[0]))
-        return CaseRecord(case.name, (*issues, *_label_alone(case)))
-    issues += _skewed(scan, str(case.images[0]))
+        _add(issues, error, (case.series or case.images)[0])
+        if case.label is not None and case.label_item is None:
+            try:  # what can still be said about the label of an image that cannot be read
+                inspect(case.label_files[0])
+            except Exception as label_error:
+                _add(issues, label_error, case.label_files[0])
+        return CaseRecord(case.name, tuple(issues))
+    _look_at_axes(scan, case.images[0], issues)
     counts: dict[int, int] = {}
     if case.label is not None:
-        where = _label_name(case)
         try:
             counts = _look_at_label(case, scan, classes, decode, issues, where)
         except Exception as error:
-            issues.append(_issue(error, Path(where)))
+            _add(issues, error, where)
     return replace(record, issues=tuple(issues), label_counts=counts)
 
 
-def _issue(error: Exception, path: Path) -> Issue:
+def _add(issues: Issues, error: Exception, where: Path | str) -> None:
     if isinstance(error, InputError):
-        return Issue.of(error)
-    if isinstance(error, MemoryError):
-        return Issue("error", str(path), "does not fit into memory", "Crop or resample it")
-    # The text of a decoder's error may quote the header, and with it the patient.
-    return Issue("error", str(path), f"cannot be read ({type(error).__name__})", _LEAVE_OUT)
+        issues.error(error.where, error.problem, error.remedy)
+    elif isinstance(error, MemoryError):
+        issues.error(where, "does not fit into memory", "Crop or resample it")
+    else:  # the text of a decoder's error may quote the header, and with it the patient
+        issues.error(where, f"cannot be read ({type(error).__name__})", _LEAVE_OUT)
 
 
-def _skewed(scan: Scan, where: str) -> list[Issue]:
-    """A warning where the axes of a volume are not at right angles, as NIfTI files of a tilted gantry have them."""
+def _look_at_axes(scan: Scan, where: Path, issues: Issues) -> None:
+    """Warn where the axes of a volume are not at right angles, as in NIfTI files of a tilted gantry."""
     if scan.affine is None or scan.spatial_dims != 3:
-        return []
+        return
     axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
     degrees = np.degrees(np.arcsin(min(1.0, cosine)))
-    if degrees < SKEW_TOLERANCE:
-        return []
-    problem = f"has axes that are {degrees:.1f} degrees off a right angle (a tilted gantry)"
-    remedy = "It is used as if they were upright, and masks fit it; resample it for true shapes"
-    return [Issue("warning", where, problem, remedy)]
+    if degrees >= SKEW_TOLERANCE:
+        problem = f"has axes that are {degrees:.1f} degrees off a right angle (a tilted gantry)"
+        remedy = "It is used as if they were upright, and masks fit it; resample it for true shapes"
+        issues.warning(where, problem, remedy)
 
 
 def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
@@ -126,24 +130,22 @@ def _sized(header: Header) -> Scan:
     return Scan(empty, header.spacing, header.affine)
 
 
-def _decoded(case: Case, issues: list[Issue]) -> tuple[Scan, CaseRecord]:
+def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
     scan = read_case_image(case)
-    where = str(case.images[0])
     found = problems(scan)
-    issues += [Issue("error", where, problem, _LEAVE_OUT) for problem in found]
+    for problem in found:
+        issues.error(case.images[0], problem, _LEAVE_OUT)
     pixels = np.ascontiguousarray(scan.array)
     digest = hashlib.blake2b(f"{pixels.dtype}{pixels.shape}".encode(), digest_size=16)
     digest.update(pixels.data)
-    low, high = float(pixels.min()), float(pixels.max())
+    ends = float(pixels.min()), float(pixels.mean(dtype=np.float64)), float(pixels.max())
     record = CaseRecord(
         case.name,
         spatial_shape=scan.spatial_shape,
         channels=int(pixels.shape[0]),
         spacing=scan.spacing,
         unit=scan.unit,
-        intensity=(low, float(pixels.mean(dtype=np.float64)), high)
-        if np.isfinite(low + high)
-        else None,
+        intensity=ends if np.isfinite(ends[0] + ends[2]) else None,
         digest="" if found else digest.hexdigest(),
     )
     return scan, record
@@ -170,28 +172,20 @@ def problems(scan: Scan) -> list[str]:
 
 
 def _look_at_label(
-    case: Case, scan: Scan, classes: Sequence[str], decode: bool, issues: list[Issue], where: str
+    case: Case, scan: Scan, classes: Sequence[str], decode: bool, issues: Issues, where: str
 ) -> dict[int, int]:
     """Compare a label map with its image and with the declared classes; voxels by value."""
-    assert case.label is not None
-    if decode:
-        label = read_case_label(case)
-        _compare(label, scan, case, issues, where)
-        return _look_at_values(label, classes, issues, where)
-    if case.label_item is None:
-        header = inspect(case.label_files[0])
-        _compare(_sized(header), scan, case, issues, where)
-    return {}
-
-
-def _compare(label: Scan, scan: Scan, case: Case, issues: list[Issue], where: str) -> None:
+    if not decode and case.label_item is not None:
+        return {}
+    label = read_case_label(case) if decode else _sized(inspect(case.label_files[0]))
     if difference := geometry_difference(label, scan):
         remedy = "Draw the label on this image, or resample it to the image's grid"
-        issues.append(Issue("error", where, f"{difference} than {case.images[0].name}", remedy))
+        issues.error(where, f"{difference} than {case.images[0].name}", remedy)
+    return _look_at_values(label, classes, issues, where) if decode else {}
 
 
 def _look_at_values(
-    label: Scan, classes: Sequence[str], issues: list[Issue], where: str
+    label: Scan, classes: Sequence[str], issues: Issues, where: str
 ) -> dict[int, int]:
     values, numbers = np.unique(label.array, return_counts=True)
     counts = {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
@@ -202,36 +196,17 @@ def _look_at_values(
         shown = some([str(value) for value in strange])
         problem = f"has label values outside the classes ({shown}; {voxels:,} voxels)"
         known = f"0 to {len(classes) - 1} are declared" if classes else "0 to 254 are possible"
-        issues.append(
-            Issue("error", where, problem, f"{known}, 255 is ignored; correct one of the two")
-        )
+        issues.error(where, problem, f"{known}, 255 is ignored; correct one of the two")
     if set(counts) == {IGNORE}:
-        issues.append(Issue("warning", where, "is to be ignored everywhere", "Leave the label out"))
+        issues.warning(where, "is to be ignored everywhere", "Leave the label out")
     elif set(counts) <= {0, IGNORE}:
-        issues.append(
-            Issue("warning", where, "is all background", "Make sure that nothing is missing")
-        )
+        issues.warning(where, "is all background", "Make sure that nothing is missing")
     return counts
-
-
-def _label_alone(case: Case) -> list[Issue]:
-    """What can still be said about the label of an image that cannot be read."""
-    if case.label is None or case.label_item is not None:
-        return []
-    try:
-        inspect(case.label_files[0])
-    except Exception as error:
-        return [_issue(error, case.label_files[0])]
-    return []
-
-
-def _label_name(case: Case) -> str:
-    return f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
 
 
 def died(case: Case) -> CaseRecord:
     """The record of a case whose reading ended the process."""
-    path = case.series[0] if case.series else case.images[0]
+    path = (case.series or case.images)[0]
     size = os.path.getsize(path) if path.exists() else 0
     problem = f"ended the process that read it ({size:,} bytes on disk)"
     remedy = "It is damaged, or needs more memory than there is: export it again or leave it out"

@@ -32,6 +32,9 @@ def examine_all(
         progress: Called with (cases done, all cases).
     """
     number = (os.cpu_count() or 1) if workers is None else workers
+    size = max(1, min(CHUNK, len(dataset) // (4 * max(number, 1))))
+    everything = range(len(dataset))
+    jobs = deque(tuple(everything[start : start + size]) for start in everything[::size])
     records: dict[int, CaseRecord] = {}
 
     def keep(job: Job, found: Sequence[CaseRecord]) -> None:
@@ -39,17 +42,20 @@ def examine_all(
         if progress is not None:
             progress(len(records), len(dataset))
 
-    size = max(1, min(CHUNK, len(dataset) // (4 * max(number, 1))))
-    jobs = deque(
-        tuple(range(start, min(start + size, len(dataset))))
-        for start in range(0, len(dataset), size)
-    )
+    def work(job: Job) -> tuple[list[Case], tuple[str, ...], bool]:
+        return [dataset.cases[i] for i in job], dataset.classes, decode
+
     if number > 0 and _processes_work():
-        _in_processes(dataset, decode, min(number, len(jobs)), jobs, keep)
+        while jobs:
+            suspects = _until_death(min(number, len(jobs)), jobs, work, keep)
+            alone: deque[Job] = deque((i,) for job in suspects for i in job)
+            while alone:  # each case by itself, so that a death has one suspect
+                for job in _until_death(1, alone, work, keep, ahead=0):
+                    keep(job, [died(dataset.cases[job[0]])])
     while jobs:
         job = jobs.popleft()
-        keep(job, _examine_job([dataset.cases[i] for i in job], dataset.classes, decode))
-    return [records[i] for i in range(len(dataset))]
+        keep(job, _examine_job(*work(job)))
+    return [records[i] for i in everything]
 
 
 def _examine_job(cases: Sequence[Case], classes: tuple[str, ...], decode: bool) -> list[CaseRecord]:
@@ -72,70 +78,39 @@ def _processes_work() -> bool:
         return False
 
 
-def _in_processes(
-    dataset: Dataset,
-    decode: bool,
-    workers: int,
-    jobs: deque[Job],
-    keep: Callable[[Job, Sequence[CaseRecord]], None],
-) -> None:
-    """Work through ``jobs``. Only few are in flight at a time, so that a death has few suspects."""
-    while jobs:
-        suspects = _until_death(dataset, decode, workers, jobs, keep)
-        _one_by_one(dataset, decode, [i for job in suspects for i in job], keep)
-
-
-def _one_by_one(
-    dataset: Dataset,
-    decode: bool,
-    indices: Sequence[int],
-    keep: Callable[[Job, Sequence[CaseRecord]], None],
-) -> None:
-    """Each case by itself, so that a death has one suspect."""
-    todo = deque(indices)
-    while todo:
-        with _pool(1) as pool:
-            try:
-                while todo:
-                    cases = [dataset.cases[todo[0]]]
-                    work = pool.submit(_examine_job, cases, dataset.classes, decode)
-                    keep((todo[0],), work.result())
-                    todo.popleft()
-            except BrokenProcessPool:
-                i = todo.popleft()
-                keep((i,), [died(dataset.cases[i])])
-
-
 def _until_death(
-    dataset: Dataset,
-    decode: bool,
     workers: int,
     jobs: deque[Job],
+    work: Callable[[Job], tuple[list[Case], tuple[str, ...], bool]],
     keep: Callable[[Job, Sequence[CaseRecord]], None],
+    *,
+    ahead: int = 1,
 ) -> list[Job]:
-    """Work until nothing is left or a worker dies; the jobs that were in flight then."""
+    """Work until nothing is left or a worker dies; the jobs that were in flight then.
+
+    Only few are in flight at a time, ``workers + ahead``, so that a death has few suspects.
+    """
     flying: dict[Future[list[CaseRecord]], Job] = {}
     suspects: list[Job] = []
-    with _pool(workers) as pool:
-        while (jobs or flying) and not suspects:
-            try:
-                while jobs and len(flying) < workers + 1:
-                    cases = [dataset.cases[i] for i in jobs[0]]
-                    flying[pool.submit(_examine_job, cases, dataset.classes, decode)] = jobs[0]
-                    jobs.popleft()
-            except BrokenProcessPool:
-                if not flying:  # else the futures in flight tell the same
-                    return [jobs.popleft()]
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for future in done:
-                job = flying.pop(future)
-                try:
-                    keep(job, future.result())
-                except BrokenProcessPool:
-                    suspects.append(job)
-    for future, job in flying.items():
+
+    def land(future: Future[list[CaseRecord]]) -> None:
+        job = flying.pop(future)
         try:
             keep(job, future.result())
         except BrokenProcessPool:
             suspects.append(job)
+
+    with _pool(workers) as pool:
+        while (jobs or flying) and not suspects:
+            try:
+                while jobs and len(flying) < workers + ahead:
+                    flying[pool.submit(_examine_job, *work(jobs[0]))] = jobs[0]
+                    jobs.popleft()
+            except BrokenProcessPool:
+                if not flying:  # else the futures in flight tell the same
+                    return [jobs.popleft()]
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                land(future)
+    for future in list(flying):
+        land(future)
     return suspects

@@ -1,9 +1,9 @@
 """From a path to cases: how the folder is organized is recognized, or named by ``data.layout``.
 
-One module per layout, each with a function ``read(root, data, issues)`` that returns a
-``Dataset``, or None where the path is not organized in its way. What is wrong with single files
-goes into ``issues``, so that ``check`` can list everything at once and ``skip_bad`` can go on
-without them.
+One module per layout, each with ``EXPECTED``, what the layout looks like, and a function
+``read(root, data, issues)`` that returns a ``Dataset``, or None where the path is not organized in
+its way. What is wrong with single files goes into ``issues``, so that ``check`` can list everything
+at once and ``skip_bad`` can go on without them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from ...config import Data
 from ...errors import InputError
 from ..dataset import Dataset
-from ..issues import Issue, raise_first, some
+from ..issues import Issue, Issues, raise_first, some
 from ..readers import SUFFIXES
 from . import (
     chest,
@@ -33,38 +33,16 @@ from . import (
 )
 from .listing import own_folder, walk, walked_once
 
-Layout = Callable[[Path, Data, list[Issue]], Dataset | None]
+Layout = Callable[[Path, Data, Issues], Dataset | None]
 
-LAYOUTS: dict[str, Layout] = {
-    "nnunet": nnunet.read,
-    "msd": msd.read,
-    "datalist": datalist.read,
-    "coco": coco.read,
-    "pairs": pairs.read,
-    "totalsegmentator": totalsegmentator.read,
-    "suffixes": suffixes.read,
-    "chest": chest.read,
-    "table": table.read,
-    "dicom": dicom.read,
-    "classes": classes.read,
-    "images": images.read,
-}
-"""In the order in which they are tried: those that declare themselves first, plain images last."""
+_IN_ORDER = (
+    *(nnunet, msd, datalist, coco, pairs, totalsegmentator, suffixes, chest, table, dicom, classes),
+    images,
+)
+"""As they are tried: those that declare themselves first, plain images last."""
 
-EXPECTED = {
-    "nnunet": "dataset.json with channel_names, imagesTr/ and labelsTr/",
-    "msd": "dataset.json with a list 'training'",
-    "datalist": "a JSON data list of MONAI with 'training', or a folder with datalist.json",
-    "coco": "a JSON file with images, annotations and categories",
-    "pairs": "images/ and labels/ (or masks/) with files of the same names",
-    "totalsegmentator": "folders that hold a scan and segmentations/ with a mask per structure",
-    "suffixes": "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)",
-    "chest": "the table of NIH ChestX-ray14, CheXpert, MIMIC-CXR-JPG, PadChest or VinDr-CXR",
-    "table": "a CSV or Parquet file with a column 'image'",
-    "dicom": "a tree of DICOM files and nothing else",
-    "classes": "two or more folders of images, one per class",
-    "images": "a folder of images",
-}
+LAYOUTS: dict[str, Layout] = {m.__name__.rpartition(".")[2]: m.read for m in _IN_ORDER}
+EXPECTED = {module.__name__.rpartition(".")[2]: module.EXPECTED for module in _IN_ORDER}
 """What each layout looks like, for messages."""
 
 
@@ -73,8 +51,8 @@ def register(name: str, read: Layout, expected: str) -> None:
 
     Args:
         name: What ``Dataset.layout`` will be.
-        read: ``read(root, data, issues)``: a ``Dataset``, best made by ``layouts.build.build``, or None where the path
-            is not organized in this way.
+        read: ``read(root, data, issues)``: a ``Dataset``, best made by ``layouts.build.build``, or
+            None where the path is not organized in this way.
         expected: What the layout looks like, for messages.
     """
     before = {key: value for key, value in LAYOUTS.items() if key != name}
@@ -97,9 +75,8 @@ def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
         InputError: Nothing fits, or something is wrong and ``skip_bad`` is off; names the first
             fault.
     """
-    settings = data if data is not None else Data()
-    dataset, issues = survey(path, settings)
-    if not settings.skip_bad:
+    dataset, issues = survey(path, data)
+    if data is None or not data.skip_bad:
         raise_first(issues)
     return dataset
 
@@ -118,19 +95,18 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
     if not root.exists():
         raise InputError(root, "does not exist", "Check the spelling of the path")
     if own := own_folder(root):
-        raise InputError(
-            root, f"is {own}, not a data set", "Give the folder of the scans themselves"
-        )
+        problem = f"is {own}, not a data set"
+        raise InputError(root, problem, "Give the folder of the scans themselves")
     names = LAYOUTS if settings.layout == "auto" else {settings.layout: LAYOUTS[settings.layout]}
     with walked_once():
         for read in names.values():
-            issues: list[Issue] = []
+            issues = Issues()
             dataset = read(root, settings, issues)
             if dataset is not None:
-                if not dataset.cases:
-                    raise_first(issues)
-                    raise _nothing_fits(root, settings)
-                return dataset, tuple(issues)
+                if dataset.cases:
+                    return dataset, tuple(issues)
+                raise_first(issues)
+                break
         raise _nothing_fits(root, settings)
 
 

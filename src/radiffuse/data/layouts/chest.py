@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ...config import Data
 from ...errors import InputError
 from ..dataset import ABSENT, PRESENT, UNCERTAIN, Case, Dataset
 from ..documents import read_table
-from ..issues import Issue, some
-from .build import Draft, build
+from ..issues import Issues, some
+from .build import build
 from .listing import key, walk
 
-Row = dict[str, str]
+EXPECTED = "the table of NIH ChestX-ray14, CheXpert, MIMIC-CXR-JPG, PadChest or VinDr-CXR"
 VIEWS = {"frontal": "", "lateral": "lateral", "l": "lateral", "ll": "lateral", "lat": "lateral"}
 """Words for views that are written in several ways; all others are kept, in small letters (pa, ap, ...)."""
 NIH_FINDINGS = (
@@ -40,245 +40,212 @@ SHARE_PRESENT = 2 / 3
 """VinDr-CXR: a finding is present where so many of the readers saw it, uncertain where fewer did. [ours]"""
 
 
-@dataclass(frozen=True)
-class Film:
+Row = dict[str, str]
+Rows = list[tuple[str, Row]]
+"""Rows of a table, each with its place for messages."""
+
+
+class Film(NamedTuple):
     """What a table says of a film.
 
     Attributes:
+        where: File and row, for messages.
         path: Below the data folder; or the file name alone.
         patient: '' where the set does not tell.
-        view: In small letters, '' where it is not told.
+        view: As written in the table, '' where it is not told.
         findings: By name: present, absent or uncertain; what is not told is not in it.
         split: Declared by the set, or None.
-        where: File and row, for messages.
     """
 
+    where: str
     path: str
     patient: str
     view: str
     findings: Mapping[str, int]
     split: str | None
-    where: str
 
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """One of the five sets, by its table.
 
     Raises:
         InputError: A table cannot be read, lacks a column, or holds a value that is none of the set's.
     """
-    if root.is_file():
+    films = next((films for set_ in SETS if (films := list(set_(root)))), None)
+    if films is None:
         return None
-    for reader in (_nih, _chexpert, _mimic, _padchest, _vindr):
-        films = reader(root)
-        if films is not None:
-            return _dataset(root, list(films), data, issues)
-    return None
-
-
-def _dataset(root: Path, films: Sequence[Film], data: Data, issues: list[Issue]) -> Dataset:
+    finding = data.finding.lower() if data.finding is not None else None
+    known = sorted({name for film in films for name in film.findings})
+    if finding is not None and finding not in known:
+        where = f"--reader.finding {data.finding}"
+        raise InputError(where, f"is no finding of {root}", f"Choose from {some(known, 40)}")
     listing = walk(root)
     issues += listing.issues
-    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for image in listing.images:
-        by_name[image.name].append(image)
-    known = set(listing.images)
-    drafts: list[Draft] = []
-    missing: list[str] = []
-    if data.finding is not None:
-        named = sorted({name for film in films for name in film.findings})
-        if data.finding.lower() not in named:
-            problem = f"is no finding of {root}"
-            raise InputError(
-                f"--reader.finding {data.finding}", problem, f"Choose from {some(named, 40)}"
-            )
+    find = _finder(listing.images)
     views = {_view(view) for view in data.views or ()}
+    cases: list[Case] = []
+    missing: list[str] = []
     for film in films:
-        if views and film.view not in views:
+        view = _view(film.view)
+        if views and view not in views:
             continue
-        path = PurePosixPath(film.path)
-        if path not in known:
-            found = [p for p in by_name[path.name] if p.as_posix().endswith(film.path)]
-            if len(found) > 1:
-                problem = f"names {film.path}, of which there are {len(found)}"
-                issues.append(Issue("error", film.where, problem, "Keep one of them"))
-                continue
-            if not found:
-                missing.append(film.path)
-                continue
-            path = found[0]
-        case = Case(
-            key(path),
-            (root / path,),
-            group=film.patient,
-            split=film.split,
-            target=_target(film, data.finding),
-            view=film.view,
-            findings=tuple(sorted(film.findings.items())),
-        )
-        drafts.append(Draft(path, case))
+        places = find(film.path)
+        if len(places) > 1:
+            problem = f"names {film.path}, of which there are {len(places)}"
+            issues.error(film.where, problem, "Keep one of them")
+        elif not places:
+            missing.append(film.path)
+        else:
+            case = Case(
+                key(places[0]),
+                (root / places[0],),
+                group=film.patient,
+                split=film.split,
+                target=_target(film.findings, finding),
+                view=view,
+                findings=tuple(sorted(film.findings.items())),
+            )
+            cases.append(case)
     if missing:
         problem = f"lacks {len(missing)} films that its table names: {some(missing)}"
-        issues.append(Issue("warning", str(root), problem, "Download them, or go on without"))
-    return build(root, "chest", drafts, data, issues)
+        issues.warning(root, problem, "Download them, or go on without")
+    return build(root, "chest", cases, data, issues)
 
 
-def _target(film: Film, finding: str | None) -> str | None:
+def _finder(images: Sequence[PurePosixPath]) -> Callable[[str], Sequence[PurePosixPath]]:
+    """A function that finds the images that the path in a table may mean."""
+    known = set(images)
+    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
+    for image in images:
+        by_name[image.name].append(image)
+
+    def find(text: str) -> Sequence[PurePosixPath]:
+        path = PurePosixPath(text)
+        if path in known:
+            return [path]
+        return [p for p in by_name.get(path.name, ()) if p.as_posix().endswith(text)]
+
+    return find
+
+
+def _target(findings: Mapping[str, int], finding: str | None) -> str | None:
     if finding is None:
         return None
-    name = finding.lower()
-    return {PRESENT: name, ABSENT: f"no {name}"}.get(film.findings.get(name, UNCERTAIN))
+    names = {PRESENT: finding, ABSENT: f"no {finding}"}
+    return names.get(findings.get(finding, UNCERTAIN))
 
 
 # ------------------------------------------------------------------------------------------------ the sets
 
 
-def _nih(root: Path) -> Iterator[Film] | None:
+def _nih(root: Path) -> Iterator[Film]:
     """``Data_Entry_2017.csv`` (or ``_v2020``), films in ``images_001/images/`` and so on, ``test_list.txt``."""
-    table = _table(root, "Data_Entry_2017*.csv")
-    if table is None:
-        return None
-    rows = _rows(table, "image index", "finding labels", "patient id")
-    split = _list(root, "test_list.txt", "test") | _list(root, "train_val_list.txt", "train")
-
-    def films() -> Iterator[Film]:
-        for where, row in rows:
-            words = {w.strip().lower() for w in row["finding labels"].split("|") if w.strip()}
-            if strange := words - {*NIH_FINDINGS, "no finding"}:
-                raise _strange(where, "finding labels", ", ".join(sorted(strange)))
-            told = {n: PRESENT if n in words else ABSENT for n in NIH_FINDINGS} if words else {}
-            name = row["image index"]
-            view = _view(row.get("view position", ""))
-            yield Film(name, row["patient id"], view, told, split.get(name), where)
-
-    return films()
+    rows = _rows(root, "Data_Entry_2017*.csv", "image index", "finding labels", "patient id")
+    lists = (("test_list.txt", "test"), ("train_val_list.txt", "train"))
+    splits = {word: split for name, split in lists for word in _words(root / name)}
+    for where, row in rows:
+        words = {w.strip().lower() for w in row["finding labels"].split("|") if w.strip()}
+        if strange := words - {*NIH_FINDINGS, "no finding"}:
+            raise _strange(where, "finding labels", ", ".join(sorted(strange)))
+        findings = _present(words, NIH_FINDINGS) if words else {}
+        name, view = row["image index"], row.get("view position", "")
+        yield Film(where, name, row["patient id"], view, findings, splits.get(name))
 
 
-def _chexpert(root: Path) -> Iterator[Film] | None:
+def _chexpert(root: Path) -> Iterator[Film]:
     """``train.csv`` and ``valid.csv``, whose paths begin with the name of the folder itself."""
-    tables = [
-        (path, split)
-        for name, split in (("train.csv", "train"), ("valid.csv", "validation"))
-        if (path := _table(root, name)) and "frontal/lateral" in read_table(path)[0]
-    ]
-    if not tables:
-        return None
-
-    def films() -> Iterator[Film]:
-        for table, split in tables:
-            for where, row in _rows(table, "path", "frontal/lateral"):
-                # CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg
-                parts = PurePosixPath(row["path"]).parts
-                patient = next((part for part in parts if part.startswith("patient")), "")
-                path = "/".join(parts[-4:])
-                view = _view(row.get("ap/pa") or row["frontal/lateral"])
-                yield Film(path, patient, view, _uncertain(row, where), split, where)
-
-    return films()
+    for name, split in (("train.csv", "train"), ("valid.csv", "validation")):
+        rows = _rows(root, name)
+        if not rows or "frontal/lateral" not in rows[0][1]:
+            continue
+        for where, row in _rows(root, name, "path"):
+            # CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg
+            parts = PurePosixPath(row["path"]).parts
+            patient = next((part for part in parts if part.startswith("patient")), "")
+            view = row.get("ap/pa") or row["frontal/lateral"]
+            yield Film(where, "/".join(parts[-4:]), patient, view, _labeler(where, row), split)
 
 
-def _mimic(root: Path) -> Iterator[Film] | None:
+def _mimic(root: Path) -> Iterator[Film]:
     """``mimic-cxr-2.0.0-metadata.csv.gz``, ``-chexpert`` and ``-split``, films in ``files/p10/p10000032/s.../``."""
-    tables = {
-        kind: _table(root, f"mimic-cxr-2.*-{kind}.csv*")
-        for kind in ("metadata", "chexpert", "split")
-    }
-    if tables["metadata"] is None:
-        return None
-    films_of = _rows(tables["metadata"], "dicom_id", "subject_id", "study_id")
-    studies = {
-        row["study_id"]: (where, row)
-        for where, row in (_rows(tables["chexpert"], "study_id") if tables["chexpert"] else ())
-    }
-    splits = {
-        row["dicom_id"]: row["split"].lower()
-        for _, row in (_rows(tables["split"], "dicom_id", "split") if tables["split"] else ())
-    }
-
-    def films() -> Iterator[Film]:
-        for where, row in films_of:
-            subject, study, dicom = row["subject_id"], row["study_id"], row["dicom_id"]
-            path = f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
-            told = studies.get(study)
-            findings = _uncertain(told[1], told[0]) if told else {}
-            split = MIMIC_SPLITS.get(splits.get(dicom, ""))
-            yield Film(path, subject, _view(row.get("viewposition", "")), findings, split, where)
-
-    return films()
+    name = "mimic-cxr-2.*-{}.csv*"
+    films = _rows(root, name.format("metadata"), "dicom_id", "subject_id", "study_id")
+    if not films:
+        return
+    rows = _rows(root, name.format("chexpert"), "study_id")
+    studies = {row["study_id"]: (where, row) for where, row in rows}
+    rows = _rows(root, name.format("split"), "dicom_id", "split")
+    splits = {row["dicom_id"]: row["split"].lower() for _, row in rows}
+    for where, row in films:
+        subject, study, dicom = row["subject_id"], row["study_id"], row["dicom_id"]
+        path = f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
+        split = MIMIC_SPLITS.get(splits.get(dicom, ""))
+        view = row.get("viewposition", "")
+        findings = _labeler(*studies[study]) if study in studies else {}
+        yield Film(where, path, subject, view, findings, split)
 
 
-def _padchest(root: Path) -> Iterator[Film] | None:
+def _padchest(root: Path) -> Iterator[Film]:
     """``PADCHEST_chest_x_ray_images_labels_160K...csv`` (or ``.gz``), films in numbered folders or in one."""
-    table = _table(root, "PADCHEST_chest_x_ray_images_labels*.csv*")
-    if table is None:
-        return None
-    rows = _rows(table, "imageid", "patientid", "labels")
-    labels = [_labels(row["labels"], where) for where, row in rows]
+    pattern = "PADCHEST_chest_x_ray_images_labels*.csv*"
+    rows = _rows(root, pattern, "imageid", "patientid", "labels")
+    labels = [_listed(where, row["labels"]) for where, row in rows]
     names = sorted({name for found in labels for name in found or ()})
-
-    def films() -> Iterator[Film]:
-        for (where, row), found in zip(rows, labels, strict=True):
-            told = {} if found is None else {n: PRESENT if n in found else ABSENT for n in names}
-            view = _view(row.get("projection", ""))
-            yield Film(row["imageid"], row["patientid"], view, told, None, where)
-
-    return films()
+    for (where, row), found in zip(rows, labels, strict=True):
+        findings = {} if found is None else _present(found, names)
+        view = row.get("projection", "")
+        yield Film(where, row["imageid"], row["patientid"], view, findings, None)
 
 
-def _vindr(root: Path) -> Iterator[Film] | None:
+def _vindr(root: Path) -> Iterator[Film]:
     """``annotations/image_labels_train.csv`` with a row per reader and ``..._test.csv`` with their consensus."""
-    tables = [
-        (path, split)
-        for split in ("train", "test")
-        for folder in (root / "annotations", root)
-        if (path := _table(folder, f"image_labels_{split}.csv"))
-    ]
-    if not tables:
-        return None
-
-    def films() -> Iterator[Film]:
-        for table, split in tables:
-            readers: dict[str, list[Row]] = defaultdict(list)
-            places: dict[str, str] = {}
-            for where, row in _rows(table, "image_id"):
-                readers[row["image_id"]].append(row)
-                places.setdefault(row["image_id"], where)
+    for split in ("train", "test"):
+        for folder in (root / "annotations", root):
+            readers: dict[str, Rows] = defaultdict(list)
+            for where, row in _rows(folder, f"image_labels_{split}.csv", "image_id"):
+                readers[row["image_id"]].append((where, row))
             for image, rows in readers.items():
-                findings = _votes(rows, places[image])
-                yield Film(f"{split}/{image}.dicom", "", "", findings, split, places[image])
+                yield Film(rows[0][0], f"{split}/{image}.dicom", "", "", _votes(rows), split)
 
-    return films()
+
+SETS = (_nih, _chexpert, _mimic, _padchest, _vindr)
+"""Each gives the films of its table, or none where there is no such table."""
 
 
 # ------------------------------------------------------------------------------------------------ values
 
 
-def _uncertain(row: Row, where: str) -> dict[str, int]:
+def _present(words: set[str], names: Iterable[str]) -> dict[str, int]:
+    return {name: PRESENT if name in words else ABSENT for name in names}
+
+
+def _labeler(where: str, row: Row) -> dict[str, int]:
     """Findings of CheXpert's labeler: 1, 0, -1 uncertain, empty where the report does not say."""
     legal = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
-    told = {}
+    findings = {}
     for name in CHEXPERT_FINDINGS:
         if text := row.get(name, ""):
             if text.removesuffix(".0") not in legal:
                 raise _strange(where, name, text)
-            told[name] = legal[text.removesuffix(".0")]
-    return told
+            findings[name] = legal[text.removesuffix(".0")]
+    return findings
 
 
-def _votes(rows: Sequence[Row], where: str) -> dict[str, int]:
-    told = {}
-    for column in rows[0].keys() - {"image_id", "rad_id", ""}:
-        words = [row[column].removesuffix(".0") for row in rows]
+def _votes(rows: Rows) -> dict[str, int]:
+    """Findings of one film from a row per reader."""
+    findings = {}
+    for column in rows[0][1].keys() - {"image_id", "rad_id", ""}:
+        words = [row[column].removesuffix(".0") for _, row in rows]
         if strange := [word for word in words if word not in ("0", "1")]:
-            raise _strange(where, column, strange[0])
-        share = sum(word == "1" for word in words) / len(words)
+            raise _strange(rows[0][0], column, strange[0])
+        share = words.count("1") / len(words)
         value = PRESENT if share >= SHARE_PRESENT else UNCERTAIN if share else ABSENT
         # The two tables of the set spell this column differently.
-        told["other diseases" if column == "other disease" else column] = value
-    return told
+        findings["other diseases" if column == "other disease" else column] = value
+    return findings
 
 
-def _labels(text: str, where: str) -> set[str] | None:
+def _listed(where: str, text: str) -> set[str] | None:
     """PadChest's list of findings, written as in Python; None where there is none."""
     if not text or text.lower() == "nan":
         return None
@@ -295,26 +262,22 @@ def _view(text: str) -> str:
 
 
 def _strange(where: str, column: str, value: str) -> InputError:
-    return InputError(
-        where, f"has {value!r} in the column {column}", "Restore the table as it was downloaded"
-    )
+    problem = f"has {value!r} in the column {column}"
+    return InputError(where, problem, "Restore the table as it was downloaded")
 
 
-def _table(folder: Path, pattern: str) -> Path | None:
-    return next(iter(sorted(folder.glob(pattern))), None) if folder.is_dir() else None
-
-
-def _rows(table: Path, *columns: str) -> list[tuple[str, Row]]:
+def _rows(folder: Path, pattern: str, *columns: str) -> Rows:
+    """The rows of the table of that name, which must have the columns; none where there is none."""
+    table = next(iter(sorted(folder.glob(pattern))), None) if folder.is_dir() else None
+    if table is None:
+        return []
     rows = read_table(table)
     for column in columns:
         if column not in rows[0]:
-            raise InputError(
-                table, f"lacks the column {column!r}", "Restore the table as it was downloaded"
-            )
+            problem = f"lacks the column {column!r}"
+            raise InputError(table, problem, "Restore the table as it was downloaded")
     return [(f"{table}, row {number}", row) for number, row in enumerate(rows, start=2)]
 
 
-def _list(root: Path, name: str, split: str) -> dict[str, str]:
-    path = root / name
-    words = path.read_text(encoding="utf-8").split() if path.is_file() else []
-    return dict.fromkeys(words, split)
+def _words(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split() if path.is_file() else []

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
 from ..dataset import Case, Dataset
-from ..issues import Issue, some
+from ..issues import Issues, some
 from ..readers.coco import Coco, load_coco
-from .build import Draft, build
+from .build import build, once
 from .listing import SPLITS, inside
 
+EXPECTED = "a JSON file with images, annotations and categories"
+KEYS = ("images", "annotations", "categories")
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Each entry of ``images`` is a case whose label is drawn from its annotations.
 
     Given is the JSON file, or a folder that holds one or several: itself, in ``annotations/``, or
@@ -36,16 +40,16 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
         documents = [path for path in _candidates(root) if _looks_like_coco(path)]
     if not documents:
         return None
-    drafts: list[Draft] = []
+    listed: list[tuple[str, Case]] = []
     classes = load_coco(documents[0]).classes
     for path in documents:
         document = load_coco(path)
         if document.classes != classes:
             problem = f"declares other categories than {documents[0].name}"
             raise InputError(path, problem, "Give both the same categories, or open one alone")
-        drafts += _drafts(home, path, document, issues)
-    drafts = _once(drafts, issues)
-    return build(root, "coco", drafts, data, issues, home=home, classes=classes)
+        listed += _cases(home, path, document, issues)
+    cases = once(listed, home, issues)
+    return build(root, "coco", cases, data, issues, home=home, classes=classes)
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -60,13 +64,13 @@ def _looks_like_coco(path: Path) -> bool:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return False
-    if not all(f'"{name}"' in text for name in ("images", "annotations", "categories")):
+    if not all(f'"{name}"' in text for name in KEYS):
         return False
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return True
-    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+    return isinstance(content, dict) and content.keys() >= set(KEYS)
 
 
 def _split_of(path: Path) -> str | None:
@@ -77,28 +81,18 @@ def _split_of(path: Path) -> str | None:
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
-def _drafts(home: Path, path: Path, document: Coco, issues: list[Issue]) -> list[Draft]:
-    split = _split_of(path)
-    folders = _image_folders(home, path)
-    drafts = []
+def _cases(home: Path, path: Path, document: Coco, issues: Issues) -> Iterator[tuple[str, Case]]:
+    split, folders = _split_of(path), _image_folders(home, path)
     for item, image in document.images.items():
         where = f"{path}, image {item}"
-        faults = document.faults(item)
-        if faults:
-            shown = some(faults, most=2)
+        if faults := document.faults(item):
             remedy = "Export outlines (polygons or RLE) for every object"
-            issues.append(Issue("error", f"{where} ({image.file_name})", shown, remedy))
+            issues.error(f"{where} ({image.file_name})", some(faults, most=2), remedy)
             continue
-        try:
+        with issues.collected():
             file = _image_file(folders, image.file_name, where)
-        except InputError as error:
-            issues.append(Issue.of(error))
-            continue
-        relative = PurePosixPath(file.relative_to(home).as_posix())
-        name = str(PurePosixPath(image.file_name).with_suffix(""))
-        case = Case(name, (file,), label=path, label_item=item, split=split)
-        drafts.append(Draft(relative, case))
-    return drafts
+            name = str(PurePosixPath(image.file_name).with_suffix(""))
+            yield where, Case(name, (file,), label=path, label_item=item, split=split)
 
 
 def _image_folders(home: Path, path: Path) -> list[Path]:
@@ -117,17 +111,3 @@ def _image_file(folders: list[Path], name: str, where: str) -> Path:
             errors.append(error)
     # A link or a name that leads out says more than "does not exist" in the last folder tried.
     raise next((e for e in errors if "does not exist" not in e.problem), errors[0])
-
-
-def _once(drafts: list[Draft], issues: list[Issue]) -> list[Draft]:
-    seen: dict[PurePosixPath, Draft] = {}
-    for draft in drafts:
-        if draft.image in seen:
-            where = f"{draft.case.label}, image {draft.case.label_item}"
-            issues.append(
-                Issue(
-                    "error", where, f"names {draft.image} a second time", "Keep one entry per image"
-                )
-            )
-        seen.setdefault(draft.image, draft)
-    return list(seen.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ...config import Data
@@ -10,23 +10,19 @@ from ...errors import InputError
 from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..documents import read_json
-from ..issues import Issue
-from .build import Draft, build
-from .listing import inside, key
-from .msd import once
+from ..issues import Issues
+from .build import build, once
+from .listing import inside, stem
+from .msd import in_order
 
-PARTS = {
-    "training": "train",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+EXPECTED = "a JSON data list of MONAI with 'training', or a folder with datalist.json"
+PARTS = {"training": "train", "validation": "validation", "test": "test", "testing": "test"}
 """Keys of the file, with the split they stand for."""
 NAMES = ("datalist.json", "data_list.json")
 """What the file is called where a folder is given."""
 
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """``{"training": [{"image": ..., "label": ..., "fold": 0}], "validation": [...], "testing": [...]}``.
 
     Given is the file, or a folder with ``datalist.json``. Paths are relative to the file's folder. ``image`` is a path,
@@ -37,42 +33,39 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     Raises:
         InputError: The file cannot be understood.
     """
-    path = root
-    if root.is_dir():
-        path = next((root / name for name in NAMES if (root / name).is_file()), root)
+    path = next((root / name for name in NAMES if (root / name).is_file()), root)
     if not path.is_file() or path.suffix.lower() != ".json":
         return None
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         return None
+    home = path.parent
     declared = any(content.get(part) for part in ("validation", "test", "testing"))
-    drafts: list[Draft] = []
+    listed: list[tuple[str, Case]] = []
     for part, split in PARTS.items():
         entries = content.get(part) or []
         if not isinstance(entries, list):
             raise InputError(path, f"has no list under {part}", "Write a list of entries")
         for number, entry in enumerate(entries):
             where = f"{path}, {part}[{number}]"
-            try:
-                drafts.append(_draft(path.parent, entry, split if declared else None, where))
-            except InputError as error:
-                issues.append(Issue.of(error))
-    drafts = once(drafts, path, issues)
-    counts = {len(draft.case.images) for draft in drafts}
+            with issues.collected():
+                listed.append((where, _case(home, entry, split if declared else None, where)))
+    cases = once(listed, home, issues)
+    counts = {len(case.images) for case in cases}
     if len(counts) > 1:
         problem = f"lists {min(counts)} images in one entry and {max(counts)} in another"
         raise InputError(path, problem, "Give every case the same channels")
     classes = class_names(content["labels"], path) if content.get("labels") else ()
     channels = _channels(content.get("modality"), counts.pop() if counts else 1)
     return build(
-        root, "datalist", drafts, data, issues, home=path.parent, classes=classes, channels=channels
+        root, "datalist", cases, data, issues, home=home, classes=classes, channels=channels
     )
 
 
-def _draft(home: Path, entry: Any, split: str | None, where: str) -> Draft:
+def _case(home: Path, entry: Any, split: str | None, where: str) -> Case:
     entry = {"image": entry} if isinstance(entry, str) else entry
-    named = entry.get("image") if isinstance(entry, dict) else None
-    names: list[Any] = named if isinstance(named, list) else [named]
+    listed = entry.get("image") if isinstance(entry, dict) else None
+    names: list[Any] = listed if isinstance(listed, list) else [listed]
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
     label, fold = entry.get("label"), entry.get("fold")
@@ -80,21 +73,19 @@ def _draft(home: Path, entry: Any, split: str | None, where: str) -> Draft:
         raise InputError(where, "has a label that is no path", "Give the file of a label map")
     if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
         raise InputError(where, f"has the fold {fold!r}", "Use 0, 1, 2, ...")
-    images = tuple(inside(home, name.removeprefix("./"), where) for name in names)
-    relative = PurePosixPath(images[0].relative_to(home).as_posix())
-    case = Case(
-        PurePosixPath(key(relative)).name,
+    images = tuple(inside(home, name, where) for name in names)
+    return Case(
+        stem(images[0]),
         images,
-        label=inside(home, label.removeprefix("./"), where) if label else None,
+        label=inside(home, label, where) if label else None,
         split=split,
         fold=fold if split in (None, "train") else None,
     )
-    return Draft(relative, case)
 
 
 def _channels(modality: Any, count: int) -> tuple[str, ...]:
     if isinstance(modality, dict) and len(modality) == count:
-        return tuple(str(name) for _, name in sorted(modality.items(), key=lambda i: str(i[0])))
+        return in_order(modality)
     if isinstance(modality, str) and count == 1 and modality.strip():
         return (modality.strip(),)
     return ("image",) if count == 1 else tuple(f"channel-{i}" for i in range(count))

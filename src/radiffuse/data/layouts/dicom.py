@@ -10,38 +10,33 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ..dataset import Case, Dataset
-from ..issues import Issue
+from ..issues import Issues
 from ..names import short_hash
-from .build import Draft, build
+from .build import build
 from .listing import is_dicom, walk
 
+EXPECTED = "a tree of DICOM files and nothing else"
 SLICES = {"CT", "MR", "PT", "NM"}
 """Modalities (0008,0060) whose files are slices of one volume."""
 NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "SEG", "DOC", "PLAN"}
 """Modalities that go with images and are not one: reports, contours, plans, segmentations."""
 
-_TAGS = [
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "PatientID",
-    "Modality",
-    "ImagePositionPatient",
-    "NumberOfFrames",
-    "Rows",
-]
+_TAGS = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
+    *("ImagePositionPatient", "NumberOfFrames", "Rows"),
+)
 
 
 @dataclass(frozen=True)
 class _Header:
-    path: PurePosixPath
+    path: Path
     instance: str
     series: str
     patient: str
     is_slice: bool
 
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Slices are gathered into one case per series; a film or a multi-frame file is a case.
 
     Recognized by itself where every image below the folder is DICOM. Cases are named by short hashes
@@ -49,37 +44,42 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     together and goes into no name, so that a name cannot be computed from it. Folder and file names,
     which may hold names, are not used.
     """
-    if root.is_file():
-        return None
     listing = walk(root)
     scans = [path for path in listing.images if is_dicom(root / path)]
     if not scans or (data.layout == "auto" and len(scans) < len(listing.images)):
         return None
     issues += listing.issues
-    headers = _unique([h for path in scans if (h := _header(root, path, issues))], root, issues)
-    series: dict[str, list[_Header]] = defaultdict(list)
+    headers = [header for path in scans if (header := _header(root, path, issues))]
+    instances: dict[str, _Header] = {}
     for header in headers:
+        first = instances.setdefault(header.instance, header)
+        if first is not header:  # a copied slice would stand twice in its volume
+            problem = f"is the same image as {first.path.relative_to(root)} (SOPInstanceUID)"
+            issues.error(header.path, problem, "Remove one of the two")
+    series: dict[str, list[_Header]] = defaultdict(list)
+    for header in instances.values():
         identity = header.series if header.is_slice else f"{header.series}/{header.instance}"
         series[identity].append(header)
-    drafts = [_draft(root, identity, members) for identity, members in series.items()]
-    return _named_patients(build(root, "dicom", drafts, data, issues))
+    cases = [_case(identity, members) for identity, members in series.items()]
+    places = [members[0].path for members in series.values()]
+    return _named_patients(build(root, "dicom", cases, data, issues, places=places))
 
 
-def _header(root: Path, relative: PurePosixPath, issues: list[Issue]) -> _Header | None:
+def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | None:
     from pydicom import dcmread
 
     path = root / relative
     if os.path.getsize(path) == 0:
-        issues.append(Issue("error", str(path), "is empty (0 bytes)", "Copy it again or remove it"))
+        issues.error(path, "is empty (0 bytes)", "Copy it again or remove it")
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote the patient's values
-            found = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            found = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
             values = {tag: str(found.get(tag) or "") for tag in _TAGS}
     except Exception as error:  # pydicom raises many kinds; their text may quote the patient
         problem = f"is no readable DICOM file ({type(error).__name__})"
-        issues.append(Issue("error", str(path), problem, "Export it again or remove it"))
+        issues.error(path, problem, "Export it again or remove it")
         return None
     if values["Modality"] in NO_IMAGES or not values["Rows"]:
         return None
@@ -87,7 +87,7 @@ def _header(root: Path, relative: PurePosixPath, issues: list[Issue]) -> _Header
     many = frames.isdecimal() and int(frames) > 1
     position = bool(values["ImagePositionPatient"])
     return _Header(
-        relative,
+        path,
         instance=values["SOPInstanceUID"] or relative.as_posix(),
         series=values["SeriesInstanceUID"] or relative.parent.as_posix(),
         patient=values["PatientID"] or values["StudyInstanceUID"],
@@ -95,30 +95,16 @@ def _header(root: Path, relative: PurePosixPath, issues: list[Issue]) -> _Header
     )
 
 
-def _unique(headers: list[_Header], root: Path, issues: list[Issue]) -> list[_Header]:
-    """Each instance once: a copied slice would stand twice in its volume."""
-    seen: dict[str, _Header] = {}
-    for header in headers:
-        first = seen.setdefault(header.instance, header)
-        if first is not header:
-            problem = f"is the same image as {first.path} (SOPInstanceUID)"
-            issues.append(Issue("error", str(root / header.path), problem, "Remove one of the two"))
-    return list(seen.values())
-
-
-def _draft(root: Path, identity: str, members: list[_Header]) -> Draft:
-    paths = tuple(root / header.path for header in members)
-    first = members[0]
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
+def _case(identity: str, members: list[_Header]) -> Case:
+    paths = tuple(header.path for header in members)
     several = len(paths) > 1
-    prefix = "series" if several else "image"
-    case = Case(
-        name=f"{prefix}-{short_hash(identity)}",
-        images=(folder,) if several else paths,
-        group=short_hash(first.patient) if first.patient else "",
+    patient = members[0].patient
+    return Case(
+        name=f"{'series' if several else 'image'}-{short_hash(identity)}",
+        images=(Path(os.path.commonpath([p.parent for p in paths])),) if several else paths,
+        group=short_hash(patient) if patient else "",
         series=paths if several else (),
     )
-    return Draft(first.path, case)
 
 
 def _named_patients(dataset: Dataset) -> Dataset:

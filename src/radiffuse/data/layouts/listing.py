@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ...errors import InputError
-from ..issues import Issue
+from ..issues import Issues
 from ..readers import SUFFIXES
+from ..readers import is_dicom as holds_dicom
 
 PASSED_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "__pycache__"}
 PASSED_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"}
@@ -23,14 +24,9 @@ SIDECARS = {
 """Files beside images that say something about them; ``.raw`` belongs to its ``.mhd``."""
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 """Words for a split, in folder names and tables, and what they are here."""
 
@@ -52,7 +48,7 @@ class Listing:
 
     images: list[PurePosixPath] = field(default_factory=list)
     others: list[PurePosixPath] = field(default_factory=list)
-    issues: list[Issue] = field(default_factory=list)
+    issues: Issues = field(default_factory=Issues)
 
 
 def image_suffix(name: str) -> str:
@@ -80,11 +76,7 @@ def is_dicom(path: Path) -> bool:
         return True
     if image_suffix(name) or path.suffix.lower() in SIDECARS:
         return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    return holds_dicom(path)
 
 
 def own_folder(path: Path) -> str:
@@ -100,7 +92,7 @@ def own_folder(path: Path) -> str:
 
 
 def walk(root: Path) -> Listing:
-    """List a folder and everything below it.
+    """List a folder and everything below it; nothing where it is no folder.
 
     Hidden files, system litter and companions of images are passed over, as are run folders. Links
     that lead out of the folder are refused: what is checked, split and hashed must be what lies
@@ -115,7 +107,7 @@ def walk(root: Path) -> Listing:
     if root not in known:
         known[root] = _walk(root)
     found = known[root]
-    return Listing(list(found.images), list(found.others), list(found.issues))
+    return Listing([*found.images], [*found.others], Issues(found.issues))
 
 
 @contextmanager
@@ -130,57 +122,54 @@ def walked_once() -> Iterator[None]:
 
 def _walk(root: Path) -> Listing:
     listing = Listing()
+    if not root.is_dir():
+        return listing
     home = root.resolve()
     unreadable: list[OSError] = []
     for top, folders, files in os.walk(root, onerror=unreadable.append):
         here = Path(top)
-        folders[:] = sorted(name for name in folders if _enter(here / name, home, listing))
+        folders[:] = sorted(name for name in folders if _enter(here / name, home, listing.issues))
         for name in sorted(files):
-            if name.startswith(".") or name.lower() in PASSED_FILES:
-                continue
-            _sort_in(here / name, root, home, listing)
+            if not name.startswith(".") and name.lower() not in PASSED_FILES:
+                _sort_in(here / name, root, home, listing)
     for error in unreadable:
-        where = str(error.filename or root)
-        issue = Issue("error", where, f"cannot be listed ({error.strerror})", "Grant read access")
-        if Path(where) == root:
-            raise InputError(issue.where, issue.problem, issue.remedy)
-        listing.issues.append(issue)
+        where, problem = Path(error.filename or root), f"cannot be listed ({error.strerror})"
+        if where == root:
+            raise InputError(root, problem, "Grant read access")
+        listing.issues.error(where, problem, "Grant read access")
     listing.images.sort(key=lambda path: path.parts)  # as paths compare, but much faster
     listing.others.sort(key=lambda path: path.parts)
     return listing
 
 
-def _enter(folder: Path, home: Path, listing: Listing) -> bool:
+def _enter(folder: Path, home: Path, issues: Issues) -> bool:
     if folder.name.startswith(".") or folder.name.lower() in PASSED_FOLDERS:
         return False
     if folder.is_symlink():
         problem = _link_problem(folder, home) or "is a link to another folder in the same data set"
-        remedy = _LINK_REMEDY.replace("the file", "the folder")
-        listing.issues.append(Issue("error", str(folder), problem, remedy))
+        issues.error(folder, problem, _LINK_REMEDY.replace("the file", "the folder"))
         return False
     return not own_folder(folder)
 
 
 def _sort_in(path: Path, root: Path, home: Path, listing: Listing) -> None:
-    relative = PurePosixPath(path.relative_to(root).as_posix())
     known = bool(image_suffix(path.name))
     if not known and path.suffix.lower() in SIDECARS:
         return
     if path.is_symlink() and (problem := _link_problem(path, home)):
-        listing.issues.append(Issue("error", str(path), problem, _LINK_REMEDY))
+        listing.issues.error(path, problem, _LINK_REMEDY)
         return
     try:
         mode = path.stat().st_mode
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        listing.issues.append(Issue("error", str(path), problem, "Grant read access or remove it"))
+        listing.issues.error(path, problem, "Grant read access or remove it")
         return
     if not stat.S_ISREG(mode):
-        listing.issues.append(Issue("error", str(path), "is not a regular file", "Remove it"))
-    elif known or is_dicom(path):
-        listing.images.append(relative)
-    else:
-        listing.others.append(relative)
+        listing.issues.error(path, "is not a regular file", "Remove it")
+        return
+    kind = listing.images if known or is_dicom(path) else listing.others
+    kind.append(PurePosixPath(path.relative_to(root).as_posix()))
 
 
 def _link_problem(path: Path, home: Path) -> str:
@@ -209,19 +198,15 @@ def inside(root: Path, reference: str, where: str) -> Path:
     if "\\" in text and not os.path.exists(path):  # which takes a name of any length
         path = root / text.replace("\\", "/")
     if not path.is_relative_to(root) or ".." in path.relative_to(root).parts:
-        raise InputError(
-            where,
-            f"{text!r} leads out of {root}",
-            "Give paths below the data folder only, without ..",
-        )
+        remedy = "Give paths below the data folder only, without .."
+        raise InputError(where, f"{text!r} leads out of {root}", remedy)
     try:
         exists = path.is_file() or path.is_symlink()
     except OSError:  # a name longer than the file system allows
         exists = False
     if not exists:
-        raise InputError(
-            where, f"{text!r} does not exist below {root}", "Correct the path or drop it"
-        )
+        problem = f"{text!r} does not exist below {root}"
+        raise InputError(where, problem, "Correct the path or drop it")
     if problem := _link_problem(path, root.resolve()):
         raise InputError(path, problem, _LINK_REMEDY)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ...config import IGNORE, Data
@@ -12,12 +12,14 @@ from ...errors import InputError
 from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..documents import read_json
-from ..issues import Issue
-from .build import Draft, build
+from ..issues import Issues
+from .build import build
 from .listing import inside, walk
 
+EXPECTED = "dataset.json with channel_names, imagesTr/ and labelsTr/"
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``, ``imagesTs/`` and ``dataset.json``.
 
     Cases of ``imagesTs`` have the split test. Where ``splits_final.json`` lies beside it, its fold
@@ -27,27 +29,27 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
         InputError: ``dataset.json`` or ``splits_final.json`` cannot be understood.
     """
     path = root / "dataset.json"
-    if root.is_file() or not path.is_file():
-        return None
-    content = read_json(path)
+    content = read_json(path) if path.is_file() else None
     if not isinstance(content, dict) or not {"channel_names", "file_ending"} <= content.keys():
         return None
     ending, names = content["file_ending"], content["channel_names"]
     if not isinstance(ending, str) or not isinstance(names, dict) or not names:
-        raise InputError(
-            path, "has no usable channel_names or file_ending", "Follow nnU-Net's format"
-        )
+        problem = "has no usable channel_names or file_ending"
+        raise InputError(path, problem, "Follow nnU-Net's format")
     channels = tuple(str(names[number]) for number in sorted(names, key=lambda n: int(n)))
     labels, ignored = _labels(content.get("labels"))
     classes = class_names(labels, path)
     if isinstance(content.get("dataset"), dict):
-        drafts = _listed(root, content["dataset"], path, issues)
+        cases = _listed(root, content["dataset"], path, issues)
     else:
-        drafts = _found(root, "Tr", ending, len(channels), issues)
-    drafts += _found(root, "Ts", ending, len(channels), issues)
+        cases = _in_folders(root, "Tr", ending, len(channels), issues)
+    cases += _in_folders(root, "Ts", ending, len(channels), issues)
     fold = _first_fold(root / "splits_final.json")
-    drafts = [_with_split(draft, fold, ignored) for draft in drafts]
-    return build(root, "nnunet", drafts, data, issues, classes=classes, channels=channels)
+    cases = [
+        replace(case, split=case.split or fold.get(case.name), ignore_value=ignored)
+        for case in cases
+    ]
+    return build(root, "nnunet", cases, data, issues, classes=classes, channels=channels)
 
 
 def _labels(labels: Any) -> tuple[Any, int | None]:
@@ -60,92 +62,76 @@ def _labels(labels: Any) -> tuple[Any, int | None]:
     return others, value if whole and value != IGNORE else None
 
 
-def _found(root: Path, part: str, ending: str, channels: int, issues: list[Issue]) -> list[Draft]:
+def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issues) -> list[Case]:
     """Cases of ``imagesTr`` or ``imagesTs`` by their file names."""
     folder, labels = root / f"images{part}", root / f"labels{part}"
     if not folder.is_dir():
         return []
     files: dict[str, dict[int, Path]] = defaultdict(dict)
-    listing = walk(folder)
-    issues += listing.issues
-    for relative in listing.images:
-        name, _, number = relative.name.removesuffix(ending).rpartition("_")
-        if relative.name.endswith(ending) and name and len(number) == 4 and number.isdecimal():
-            files[name][int(number)] = folder / relative
+    for path in _images(folder, issues):
+        name, _, number = path.name.removesuffix(ending).rpartition("_")
+        if path.name.endswith(ending) and name and len(number) == 4 and number.isdecimal():
+            files[name][int(number)] = path
         else:
             remedy = f"Call it CASE_0000{ending}, as dataset.json says"
-            issues.append(Issue("error", str(folder / relative), "is no channel of a case", remedy))
-    maps = _label_maps(labels, ending, issues)
-    drafts = []
+            issues.error(path, "is no channel of a case", remedy)
+    maps = {
+        path.name.removesuffix(ending): path
+        for path in _images(labels, issues)
+        if path.name.endswith(ending)
+    }
+    cases = []
     for name, by_number in sorted(files.items()):
         label = maps.pop(name, None)
         images = _all_channels(folder / f"{name}_NNNN{ending}", by_number, channels, issues)
         if part == "Tr" and label is None:
             remedy = f"Add {labels / (name + ending)}, or move the case to imagesTs"
-            issues.append(Issue("error", str(by_number[min(by_number)]), "has no label", remedy))
+            issues.error(by_number[min(by_number)], "has no label", remedy)
         if images:
-            drafts.append(_draft(root, name, images, label, "test" if part == "Ts" else None))
+            split = "test" if part == "Ts" else None
+            cases.append(Case(name, images, label=label, split=split))
     for label in maps.values():
         remedy = f"Add its image to {folder}, or remove the label"
-        issues.append(Issue("error", str(label), "is a label without an image", remedy))
-    return drafts
+        issues.error(label, "is a label without an image", remedy)
+    return cases
 
 
-def _label_maps(folder: Path, ending: str, issues: list[Issue]) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
+def _images(folder: Path, issues: Issues) -> list[Path]:
     listing = walk(folder)
     issues += listing.issues
-    return {
-        path.name.removesuffix(ending): folder / path
-        for path in listing.images
-        if path.name.endswith(ending)
-    }
+    return [folder / path for path in listing.images]
 
 
 def _all_channels(
-    where: Path, by_number: dict[int, Path], channels: int, issues: list[Issue]
+    where: Path, by_number: dict[int, Path], channels: int, issues: Issues
 ) -> tuple[Path, ...]:
     """The files in order of channels, or () and a line where some are missing."""
     numbers = sorted(by_number)
-    if numbers == list(range(channels)) or numbers == [0]:
-        if len(numbers) < channels and not by_number[0].name.lower().endswith(
-            (".png", ".tif", ".tiff")
-        ):
-            numbers = []
-    else:
-        numbers = []
-    if not numbers:
-        present = ", ".join(f"{number:04d}" for number in sorted(by_number))
-        problem = f"has the channels {present} where dataset.json declares {channels}"
-        remedy = "Add the missing files, or correct channel_names"
-        issues.append(Issue("error", str(where), problem, remedy))
-    return tuple(by_number[number] for number in numbers)
+    one = numbers == [0] and by_number[0].name.lower().endswith((".png", ".tif", ".tiff"))
+    if one or numbers == list(range(channels)):
+        return tuple(by_number[number] for number in numbers)
+    present = ", ".join(f"{number:04d}" for number in numbers)
+    problem = f"has the channels {present} where dataset.json declares {channels}"
+    issues.error(where, problem, "Add the missing files, or correct channel_names")
+    return ()
 
 
-def _listed(root: Path, cases: dict[str, Any], path: Path, issues: list[Issue]) -> list[Draft]:
+def _listed(root: Path, entries: dict[str, Any], path: Path, issues: Issues) -> list[Case]:
     """Cases that ``dataset.json`` lists itself, under ``dataset``."""
-    drafts = []
-    for name, entry in cases.items():
+    cases = []
+    for name, entry in entries.items():
         where = f"{path}, case {name}"
-        try:
-            images = tuple(inside(root, str(file), where) for file in entry["images"])
-            label = inside(root, str(entry["label"]), where)
-        except (KeyError, TypeError):
-            remedy = 'Write {"images": [...], "label": ...}'
-            issues.append(Issue("error", where, "lacks images or label", remedy))
-        except InputError as error:
-            issues.append(Issue.of(error))
-        else:
-            drafts.append(_draft(root, name, images, label, None))
-    return drafts
-
-
-def _draft(
-    root: Path, name: str, images: tuple[Path, ...], label: Path | None, split: str | None
-) -> Draft:
-    relative = PurePosixPath(images[0].relative_to(root).as_posix())
-    return Draft(relative, Case(name, images, label=label, split=split))
+        with issues.collected():
+            try:
+                images = tuple(inside(root, str(file), where) for file in entry["images"])
+                if not images:
+                    raise KeyError("images")
+                label = inside(root, str(entry["label"]), where)
+                cases.append(Case(name, images, label=label))
+            except (KeyError, TypeError):
+                remedy = 'Write {"images": [...], "label": ...}'
+                issues.error(where, "lacks images or label", remedy)
+    return cases
 
 
 def _first_fold(path: Path) -> dict[str, str]:
@@ -157,11 +143,5 @@ def _first_fold(path: Path) -> dict[str, str]:
         fold = {str(name): "train" for name in folds[0]["train"]}
         return fold | {str(name): "validation" for name in folds[0]["val"]}
     except (IndexError, KeyError, TypeError):
-        raise InputError(
-            path, "is no list of folds with train and val", "Remove or repair it"
-        ) from None
-
-
-def _with_split(draft: Draft, fold: dict[str, str], ignored: int | None) -> Draft:
-    split = draft.case.split or fold.get(draft.case.name)
-    return replace(draft, case=replace(draft.case, split=split, ignore_value=ignored))
+        problem = "is no list of folds with train and val"
+        raise InputError(path, problem, "Remove or repair it") from None

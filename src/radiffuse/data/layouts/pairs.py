@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +16,11 @@ from ...config import Data
 from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..issues import Issue
-from .build import Draft, build
-from .listing import SPLITS, Listing, is_dicom, key, walk
+from ..issues import Issues
+from .build import build
+from .listing import SPLITS, is_dicom, key, walk
 
+EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
 IMAGE_FOLDERS = ("images", "img", "imagestr")
 LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")
 CHANNEL = re.compile(r"_0000$")
@@ -30,7 +31,7 @@ ANNOTATED = ("annot", "_annot", "_labels", "_masks")
 """Endings of folders of labels beside folders called train, val and test."""
 
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Images with label maps; also inside folders called train, validation and test, or as train and trainannot.
 
     An image without a label and a label without an image are errors; under ``skip_bad`` the former
@@ -43,56 +44,40 @@ def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
     """
     if root.is_file():
         return None
-    drafts: list[Draft] = []
+    cases: list[Case] = []
     found = False
     tests: Path | None = None
-    for base, split in _bases(root):
-        images, labels = _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS)
+    for images, labels, split in _folders(root):
         if labels is None and images is not None and split == "test":
             tests = images
         if labels is None or (images is None and data.layout != "auto"):
             continue
         if images is None:
-            raise InputError(
-                labels,
-                "is a folder of labels without images/ beside it",
-                f"Call the folder of the images {base / 'images'}",
-            )
+            remedy = f"Call the folder of the images {labels.parent / 'images'}"
+            raise InputError(labels, "is a folder of labels without images/ beside it", remedy)
         found = True
-        drafts += _match(root, images, labels, split, issues)
-    for images, labels, split in _annotated(root):
-        found = True
-        drafts += _match(root, images, labels, split, issues)
+        cases += _match(images, labels, split, issues)
     if not found:
         return None
-    if tests is not None and {draft.case.split for draft in drafts} <= {None, "train"}:
+    if tests is not None and {case.split for case in cases} <= {None, "train"}:
         # The labels of the test were never released: the others are parted as any data set.
-        drafts = [replace(draft, case=replace(draft.case, split=None)) for draft in drafts]
-        drafts += _unlabelled(root, tests, issues)
-    return build(root, "pairs", drafts, data, issues, classes=declared_classes(root, issues))
+        cases = [replace(case, split=None) for case in cases]
+        unlabelled = sorted(_by_key(tests, issues).items())
+        cases += [Case(f"test/{name}", (path,), split="test") for name, path in unlabelled]
+    return build(root, "pairs", cases, data, issues, classes=declared_classes(root, issues))
 
 
-def _bases(root: Path) -> list[tuple[Path, str | None]]:
-    splits = [
-        (path, SPLITS[path.name.lower()])
-        for path in sorted(root.iterdir())
-        if path.name.lower() in SPLITS and path.is_dir() and not path.is_symlink()
-    ]
-    return [(root, None), *splits]
-
-
-def _annotated(root: Path) -> list[tuple[Path, Path, str]]:
-    """Folders ``train`` and ``trainannot``, and so on."""
-    folders = {
-        p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()
-    }
-    return [
-        (folders[name], folders[name + ending], SPLITS[name])
-        for name in folders
-        if name in SPLITS
-        for ending in ANNOTATED
-        if name + ending in folders
-    ]
+def _folders(root: Path) -> Iterator[tuple[Path | None, Path | None, str | None]]:
+    """Candidates for folders of images and of labels, with their split."""
+    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()]
+    for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
+        split = None if base == root else SPLITS[base.name.lower()]
+        yield _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS), split
+    by_name = {path.name.lower(): path for path in inner}
+    for name in (name for name in by_name if name in SPLITS):
+        for ending in ANNOTATED:
+            if name + ending in by_name:
+                yield by_name[name], by_name[name + ending], SPLITS[name]
 
 
 def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
@@ -103,11 +88,9 @@ def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
     return found[0] if found else None
 
 
-def _match(
-    root: Path, images: Path, labels: Path, split: str | None, issues: list[Issue]
-) -> list[Draft]:
-    pictures, series = _examinations(root, images, issues)
-    maps = _by_key(walk(labels), labels, issues)
+def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> list[Case]:
+    pictures, series = _examinations(images, issues)
+    maps = _by_key(labels, issues)
     for pattern in (CHANNEL, ROLE):
         idle = [name for name in pictures if name not in maps]
         spare = [name for name in maps if name not in pictures]
@@ -115,30 +98,20 @@ def _match(
             # The case of CASE_0000 is CASE; of img0001 and label0001 it is img0001.
             kept = own if pattern is CHANNEL else name
             maps[kept], pictures[kept] = maps.pop(own), pictures.pop(name)
-    drafts = []
+    cases = []
     for name, path in sorted(pictures.items()):
         label = maps.pop(name, None)
         if label is None:
             remedy = (
                 f"Add {labels / name} with its suffix, or move the image to an unlabelled folder"
             )
-            issues.append(Issue("error", str(path), "has no label", remedy))
-        relative = PurePosixPath(path.relative_to(root).as_posix())
+            issues.error(path, "has no label", remedy)
         wanted = f"{split}/{name}" if split else name
-        case = Case(wanted, (path,), label=label, split=split, series=series.get(name, ()))
-        drafts.append(Draft(relative, case))
+        cases.append(Case(wanted, (path,), label, split=split, series=series.get(name, ())))
     for name, label in sorted(maps.items()):
         remedy = f"Add {images / name} with its suffix, or remove the label"
-        issues.append(Issue("error", str(label), "is a label without an image", remedy))
-    return drafts
-
-
-def _unlabelled(root: Path, images: Path, issues: list[Issue]) -> list[Draft]:
-    drafts = []
-    for name, path in sorted(_by_key(walk(images), images, issues).items()):
-        case = Case(f"test/{name}", (path,), split="test")
-        drafts.append(Draft(PurePosixPath(path.relative_to(root).as_posix()), case))
-    return drafts
+        issues.error(label, "is a label without an image", remedy)
+    return cases
 
 
 def _loosely(
@@ -148,44 +121,42 @@ def _loosely(
 
     Names that several images, or several labels, would come to are left alone.
     """
-    bare: list[dict[str, list[str]]] = []
-    for names in (images, labels):
-        found: dict[str, list[str]] = defaultdict(list)
+    cores: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
+    for names, found in zip((images, labels), cores, strict=True):
         for name in names:
             found[pattern.sub("", name)].append(name)
-        bare.append(found)
     return {
-        names[0]: bare[1][core][0]
-        for core, names in bare[0].items()
-        if len(names) == len(bare[1].get(core, ())) == 1
+        names[0]: cores[1][core][0]
+        for core, names in cores[0].items()
+        if len(names) == len(cores[1].get(core, ())) == 1
     }
 
 
-def _by_key(listing: Listing, folder: Path, issues: list[Issue]) -> dict[str, Path]:
+def _by_key(
+    folder: Path, issues: Issues, without: Collection[PurePosixPath] = ()
+) -> dict[str, Path]:
+    """Images by name, but not those directly in one of the folders ``without``."""
+    listing = walk(folder)
     issues += listing.issues
     found: dict[str, Path] = {}
     for relative in listing.images:
         name, path = key(relative), folder / relative
-        if name in found:
+        if relative.parent not in without and found.setdefault(name, path) != path:
             problem = f"has the same name as {found[name].name}"
-            issues.append(Issue("error", str(path), problem, "Keep one of the two"))
-        else:
-            found[name] = path
+            issues.error(path, problem, "Keep one of the two")
     return found
 
 
 def _examinations(
-    root: Path, images: Path, issues: list[Issue]
+    images: Path, issues: Issues
 ) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
     """Images by name, where a folder of at least two DICOM slices is one of them."""
-    listing = walk(images)
     slices: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-    for relative in listing.images:
+    for relative in walk(images).images:
         if relative.parent.parts and is_dicom(images / relative):
             slices[relative.parent].append(relative)
     folders = {folder: files for folder, files in slices.items() if len(files) > 1}
-    listing.images = [path for path in listing.images if path.parent not in folders]
-    found = _by_key(listing, images, issues)
+    found = _by_key(images, issues, folders.keys())
     series = {}
     for folder, files in folders.items():
         found[folder.as_posix()] = images / folder

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from ...config import Data
 from ...errors import InputError
 from ..documents import read_table
-from ..issues import Issue, some
+from ..issues import Issues, some
 from .listing import key, stem
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
@@ -23,14 +23,13 @@ def known_patient(name: str) -> str:
     normal films, or with bacteria and with virus, may be two children; taking them for one cannot
     leak.
     """
-    if found := _PNEUMONIA.fullmatch(name):
-        return f"person{int(found[1])}"
-    if found := _NORMAL.fullmatch(name):
-        return f"normal{int(found[1])}"
+    for word, pattern in (("person", _PNEUMONIA), ("normal", _NORMAL)):
+        if match := pattern.fullmatch(name):
+            return f"{word}{int(match[1])}"
     return ""
 
 
-class Groups:
+class Patients:
     """Finds the patient of each case of one data set.
 
     Args:
@@ -43,10 +42,10 @@ class Groups:
         InputError: The expression is not valid or has no group; ``patients.csv`` lacks a column.
     """
 
-    def __init__(self, root: Path, data: Data, issues: list[Issue]) -> None:
+    def __init__(self, root: Path, data: Data, issues: Issues) -> None:
         self.root = root
         self.issues = issues
-        self.pattern = _compiled(data.group)
+        self.pattern = None if data.group is None else _compiled(data.group)
         self.unmatched: list[str] = []
         self.unlisted: list[str] = []
         self.table: dict[str, str] = {}
@@ -60,11 +59,9 @@ class Groups:
             raise InputError(path, "lacks the column image or patient", "Add both to its header")
         for number, row in enumerate(rows, start=2):
             name, patient = key(PurePosixPath(row["image"])), row["patient"]
-            if not patient:
-                continue
-            if self.table.setdefault(name, patient) != patient:
-                where, problem = f"{path}, row {number}", f"gives {name} a second patient"
-                self.issues.append(Issue("error", where, problem, "Keep one row per image"))
+            if patient and self.table.setdefault(name, patient) != patient:
+                problem = f"gives {name} a second patient"
+                self.issues.error(f"{path}, row {number}", problem, "Keep one row per image")
 
     def of(self, image: PurePosixPath, name: str, given: str = "") -> str:
         """The patient of one case.
@@ -75,11 +72,11 @@ class Groups:
             given: What the layout itself says, such as the column ``patient`` of a table.
         """
         if self.pattern is not None:
-            found = self.pattern.search(image.as_posix())
-            if found is None or not found[1]:
+            match = self.pattern.search(image.as_posix())
+            if match is None or not match[1]:
                 self.unmatched.append(image.as_posix())
                 return name
-            return found[1]
+            return match[1]
         if given:
             return given
         if self.table:
@@ -97,26 +94,21 @@ class Groups:
                 f"{len(self.unmatched)} paths: {some(self.unmatched)}"
             )
             remedy = "Correct --group; it is searched in each path below the data folder"
-            self.issues.append(Issue("error", str(self.root), problem, remedy))
+            self.issues.error(self.root, problem, remedy)
         if self.unlisted:
             problem = f"does not list {len(self.unlisted)} images: {some(self.unlisted)}"
             remedy = "Add them; each now counts as its own patient"
-            self.issues.append(Issue("warning", str(self.root / "patients.csv"), problem, remedy))
+            self.issues.warning(self.root / "patients.csv", problem, remedy)
 
 
-def _compiled(expression: str | None) -> re.Pattern[str] | None:
-    if expression is None:
-        return None
+def _compiled(expression: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise InputError(
-            "data.group", f"{expression!r} is no regular expression ({error})", "Correct it"
-        ) from None
+        problem = f"{expression!r} is no regular expression ({error})"
+        raise InputError("data.group", problem, "Correct it") from None
     if not pattern.groups:
-        raise InputError(
-            "data.group",
-            f"{expression!r} has no group in parentheses",
-            "Put the patient's part in parentheses, as in '(patient\\d+)_'",
-        )
+        problem = f"{expression!r} has no group in parentheses"
+        remedy = "Put the patient's part in parentheses, as in '(patient\\d+)_'"
+        raise InputError("data.group", problem, remedy)
     return pattern

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..issues import Issue
-from .build import Draft, build
+from ..issues import Issues
+from .build import build
 from .listing import stem, walk
 
+EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
 LABEL_WORDS = ("seg", "mask", "label", "labels", "segmentation", "annotation")
 """Last words of the names of label maps."""
 IMAGE_WORDS = ("img", "image")
@@ -31,58 +33,54 @@ Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 """By common part of the path, files by last word."""
 
 
-def read(root: Path, data: Data, issues: list[Issue]) -> Dataset | None:
+def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Files that share all but the last word of their name, split off by ``_`` or ``-``, are one case.
 
     A last word such as ``seg`` or ``mask`` is the label, each other one a channel, in alphabetical order. Every case
     needs the same channels; one without a label is an error, and an unlabelled case under ``skip_bad``. Where there is
     no label at all, files are cases by themselves, unless their words are MR sequences or the layout was named.
     """
-    if root.is_file():
-        return None
     listing = walk(root)
-    found = list(listing.issues)
-    files = _by_case(root, listing.images, found)
+    faults = Issues(listing.issues)
+    files = _by_case(root, listing.images, faults)
     labelled = sum(len(words) for words in files.values() if _label(words))
     if not files or (data.layout == "auto" and not _obvious(files, labelled, len(listing.images))):
         return None
-    usual = _usual_channels(files, bool(labelled))
+    usual = Counter(
+        _channels(words) for words in files.values() if _label(words) or not labelled
+    ).most_common(1)[0][0]
     if not usual:
         return None
-    issues += found
-    drafts = []
-    for case, words in sorted(files.items()):
+    issues += faults
+    cases = []
+    for place, words in sorted(files.items()):
         label = _label(words)
-        images = {word: path for word, path in words.items() if word not in LABEL_WORDS}
-        if tuple(sorted(images)) != usual:
-            where = str(root / next(iter(words.values())))
-            problem = f"has the images {_list(images)} where other cases have {_list(usual)}"
-            issues.append(
-                Issue("error", where, problem, "Add the missing files, or remove the case")
-            )
+        if _channels(words) != usual:
+            own, others = (", ".join(names) or "none" for names in (_channels(words), usual))
+            problem = f"has the images {own} where other cases have {others}"
+            remedy = "Add the missing files, or remove the case"
+            issues.error(root / next(iter(words.values())), problem, remedy)
             continue
-        first = images[usual[0]]
         if label is None and labelled:
-            remedy = f"Add {case.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
-            issues.append(Issue("error", str(root / first), "has no label", remedy))
-        paths = tuple(root / images[word] for word in usual)
-        drafts.append(Draft(first, Case(case.name, paths, label=root / label if label else None)))
+            remedy = f"Add {place.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
+            issues.error(root / words[usual[0]], "has no label", remedy)
+        images = tuple(root / words[word] for word in usual)
+        cases.append(Case(place.name, images, label=root / label if label else None))
     channels = ("image",) if len(usual) == 1 and usual[0] in IMAGE_WORDS else usual
     classes = declared_classes(root, issues)
-    return build(root, "suffixes", drafts, data, issues, classes=classes, channels=channels)
+    return build(root, "suffixes", cases, data, issues, classes=classes, channels=channels)
 
 
-def _by_case(root: Path, images: list[PurePosixPath], issues: list[Issue]) -> Files:
+def _by_case(root: Path, images: list[PurePosixPath], issues: Issues) -> Files:
     files: Files = defaultdict(dict)
     for path in images:
         match = re.fullmatch(r"(.+)[_-]([^_-]+)", stem(path))
         if match is None:
             continue
         words, word = files[path.parent / match[1]], match[2].lower()
-        if word in words:
+        if words.setdefault(word, path) != path:
             problem = f"is the same part of the case as {words[word].name}"
-            issues.append(Issue("error", str(root / path), problem, "Keep one of the two"))
-        words.setdefault(word, path)
+            issues.error(root / path, problem, "Keep one of the two")
     return files
 
 
@@ -98,14 +96,5 @@ def _label(words: dict[str, PurePosixPath]) -> PurePosixPath | None:
     return next((words[word] for word in LABEL_WORDS if word in words and len(words) > 1), None)
 
 
-def _usual_channels(files: Files, labelled: bool) -> tuple[str, ...]:
-    counts = Counter(
-        tuple(sorted(word for word in words if word not in LABEL_WORDS))
-        for words in files.values()
-        if _label(words) or not labelled
-    )
-    return counts.most_common(1)[0][0]
-
-
-def _list(words: object) -> str:
-    return ", ".join(words) or "none"  # type: ignore[arg-type]
+def _channels(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(word for word in words if word not in LABEL_WORDS))

@@ -20,10 +20,11 @@ import torch
 from ..config import Diffusion
 from ..errors import InputError, RunError
 from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
-from .densities import Density
+from .autoencoder import Autoencoder
+from .denoiser import ConditionalDenoiser
 from .encoder import Encoder, load_encoder, save_encoder
-from .hub import forget_paths, hush
-from .networks import Autoencoder, ConditionalDenoiser
+from .hub import first_line, forget_paths, hush
+from .strategies import Density
 
 KIND = "synthesizer"
 SCHEDULES = {
@@ -36,7 +37,7 @@ PREDICTIONS = {"epsilon": "epsilon", "x_start": "sample", "v": "v_prediction"}
 
 @dataclass(frozen=True)
 class Synthesizer:
-    """Everything that draws images.
+    """All that sampling needs.
 
     Attributes:
         denoiser: The conditional U-Net, with averaged weights.
@@ -113,6 +114,12 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
     seal(folder, "config.json", config)
 
 
+def is_synthesizer(folder: Path) -> bool:
+    """Whether ``model/`` of a run holds a synthesizer."""
+    config = read_json(folder / "config.json")
+    return isinstance(config, dict) and config.get("kind") == KIND
+
+
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     """Read a synthesizer, on the CPU and in evaluation mode.
 
@@ -127,9 +134,9 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import load_file
 
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("kind") != KIND:
+    if not is_synthesizer(folder):
         raise RunError(folder, "is no synthesizer", "Give a run of radiffuse synthesize")
+    config = read_json(folder / "config.json")
     verify_sums(folder)
     try:
         options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
@@ -156,8 +163,8 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     except InputError:
         raise
     except Exception as error:  # diffusers and safetensors raise many types, all about these files
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise RunError(folder, f"is damaged ({reason})", "Restore it, or train again") from None
+        problem = f"is damaged ({first_line(error)})"
+        raise RunError(folder, problem, "Restore it, or train again") from None
 
 
 def _null_text(width: int, folder: Path) -> tuple[Any, Any]:

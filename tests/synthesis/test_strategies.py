@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from radiffuse.synthesis import densities as embeddings
-from radiffuse.synthesis.densities import Density, fit_density, interpolate, perturb
+from radiffuse.synthesis import strategies as embeddings
+from radiffuse.synthesis.strategies import Density, fit_density, interpolate, perturb
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Draw images from a synthesizer: noise and embeddings to latents to images, with guidance."""
+"""Sampling from a synthesizer: noise and embeddings to latents to films, with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.scan import Array
 from ..errors import InputError
-from .networks import ConditionalDenoiser
-from .pipeline import Synthesizer, scheduler_settings
+from .autoencoder import Autoencoder
+from .denoiser import ConditionalDenoiser
+from .synthesizer import Synthesizer, scheduler_settings
 
 
 def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) -> Denoiser:
@@ -24,7 +25,7 @@ def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) ->
     Args:
         network: The conditional denoiser.
         embeddings: ``(B, W)``.
-        guidance: w; the answer is null + w (told - null), so 1 is none and 0 is unconditional.
+        guidance: w; the output is unconditional + w (conditional - unconditional), so 1 is none and 0 is unconditional.
     """
     null = torch.zeros_like(embeddings)
 
@@ -32,14 +33,14 @@ def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) ->
         if guidance == 1:
             return torch.as_tensor(network(x_t, t, embeddings))
         both = network(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([embeddings, null]))
-        told, untold = both.chunk(2)
-        return torch.as_tensor(untold + guidance * (told - untold))
+        conditional, unconditional = both.chunk(2)
+        return torch.as_tensor(unconditional + guidance * (conditional - unconditional))
 
     return denoise
 
 
 @torch.no_grad()
-def draw_latents(
+def sample_latents(
     synthesizer: Synthesizer,
     embeddings: Tensor,
     noise: Tensor,
@@ -53,7 +54,7 @@ def draw_latents(
     """Latents of new images, ``(B, c, h, w)``.
 
     Args:
-        synthesizer: What draws.
+        synthesizer: In evaluation mode.
         embeddings: ``(B, W)``, of length 1.
         noise: ``(B, c, h, w)``, standard normal.
         sampler: DDIM with eta 0, or DPM-Solver++ of diffusers (Lu et al. 2022), second order.
@@ -86,7 +87,7 @@ def draw_latents(
     return reverse(diffusion, denoise, x, timesteps, sampler="ddim", clip=False).sample
 
 
-def draw_films(
+def sample_films(
     synthesizer: Synthesizer,
     size: Sequence[int],
     embeddings: Tensor,
@@ -101,24 +102,24 @@ def draw_films(
     """New films, uint8 ``(B, rows, columns)``.
 
     Args:
-        synthesizer: What draws, on its device.
+        synthesizer: On its device.
         size: Rows and columns.
         embeddings: ``(B, W)``, of length 1.
         generators: Source of each film's noise, B of them.
-        sampler: See ``draw_latents``, as for the others.
+        sampler: See ``sample_latents``, as for the others.
         steps: Inference steps.
         guidance: Classifier-free guidance.
         start: Latents to start from, or None.
         strength: With ``start``.
 
     Raises:
-        InputError: As ``draw_latents``.
+        InputError: As ``sample_latents``.
     """
     autoencoder = synthesizer.autoencoder
     device = next(autoencoder.parameters()).device
     shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in size))
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    latents = draw_latents(
+    latents = sample_latents(
         synthesizer,
         embeddings.to(device),
         noise.to(device),
@@ -128,6 +129,11 @@ def draw_films(
         start=start,
         strength=strength,
     )
+    return to_films(autoencoder, latents)
+
+
+def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:
+    """The first channel of decoded latents, uint8 ``(B, rows, columns)``."""
     images = autoencoder.decode(latents)[:, 0].cpu().numpy()
     films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
     return films

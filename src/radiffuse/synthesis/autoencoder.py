@@ -1,0 +1,211 @@
+"""The KL autoencoder between images and latents: ``AutoencoderKL`` of diffusers, loaded or trained on the images.
+
+Kingma and Welling 2014; Rombach et al. 2022 for the shape of it. In place of their perceptual and adversarial terms,
+which need networks that were trained on photographs, stands the error of differences between neighboring pixels. [ours]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import AutoencoderSettings
+from ..data.batches import Batch
+from ..errors import InputError
+from ..train.random import StepRandom
+from ..train.task import Loss
+from .hub import OWN, load_diffusers, most_groups
+
+SCALE_IMAGES = 512
+"""Most images that the standard deviation of the latents is estimated from."""
+
+
+class Autoencoder(nn.Module):
+    """``AutoencoderKL`` for images in [-1, 1] of any number of channels, and latents of standard deviation 1.
+
+    Gray images are shown to an autoencoder of colors as three equal channels, and its answer is averaged.
+
+    Args:
+        vae: ``AutoencoderKL`` of diffusers.
+        channels: Channels of the images.
+
+    Raises:
+        InputError: The autoencoder takes another number of channels, and the images are not gray.
+    """
+
+    def __init__(self, vae: Any, channels: int) -> None:
+        super().__init__()
+        if channels not in (1, vae.config.in_channels):
+            raise InputError(
+                "the autoencoder",
+                f"takes {vae.config.in_channels} channels, the images have {channels}",
+                "Train one on the images: leave --autoencoder out",
+            )
+        self.vae = vae
+        self.channels = channels
+
+    @property
+    def scale(self) -> float:
+        """What latents are multiplied by, so that their standard deviation is 1."""
+        return float(self.vae.config.scaling_factor)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent along each axis."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass of training.
+
+        Args:
+            images: ``(B, C, rows, columns)`` in [-1, 1].
+            noise: Standard normal, shaped like the latents.
+
+        Returns:
+            The reconstruction, and mean and log variance of the latents before scaling.
+        """
+        posterior = self._posterior(images)
+        latents = posterior.mean + posterior.std * noise
+        return self._pixels(latents), posterior.mean, posterior.logvar
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Mean and standard deviation of the scaled latents, ``(B, 2 c, h, w)``."""
+        posterior = self._posterior(images)
+        return torch.cat([posterior.mean, posterior.std], dim=1).float() * self.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images ``(B, C, rows, columns)`` in [-1, 1] of scaled latents ``(B, c, h, w)``."""
+        return self._pixels(latents / self.scale).float().clamp(-1, 1)
+
+    def _posterior(self, images: Tensor) -> Any:
+        return self.vae.encode(
+            images.expand(-1, int(self.vae.config.in_channels), -1, -1)
+        ).latent_dist
+
+    def _pixels(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self.vae.decode(latents).sample
+        return pixels.mean(1, keepdim=True) if self.channels == 1 else pixels
+
+
+def build_autoencoder(settings: AutoencoderSettings, channels: int, size: int) -> Autoencoder:
+    """A fresh autoencoder."""
+    from diffusers import AutoencoderKL
+
+    levels = len(settings.channels)
+    vae = AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(settings.channels),
+        layers_per_block=settings.blocks,
+        latent_channels=settings.latent_channels,
+        norm_num_groups=most_groups(settings.channels),
+        sample_size=size,
+        scaling_factor=1.0,
+    )
+    return Autoencoder(vae, channels)
+
+
+def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -> Autoencoder:
+    """An autoencoder by folder or public name; a folder in the layout of Stable Diffusion gives its ``vae``.
+
+    Args:
+        name: Folder or public name.
+        channels: Channels of the images.
+        setting: The flag that named it, for messages.
+
+    Raises:
+        InputError: There is none, or it is not one that can be read.
+    """
+    parts = ("", "vae") if setting == "--autoencoder" else ("vae",)
+    return Autoencoder(load_diffusers("AutoencoderKL", name, parts, setting, OWN), channels)
+
+
+class Autoencoding:
+    """The task: read the image again from its latents.
+
+    Args:
+        settings: Sizes and weights of the terms.
+        size: Pixels along the longer axis.
+        channels: Channels of the images.
+        held_out: Images ``(N, C, rows, columns)`` never trained on, or None.
+    """
+
+    name = "autoencoding"
+
+    def __init__(
+        self, settings: AutoencoderSettings, size: int, channels: int, held_out: Tensor | None
+    ) -> None:
+        self.settings = settings
+        self.size = size
+        self.channels = channels
+        self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The autoencoder at its start."""
+        return build_autoencoder(self.settings, self.channels, self.size)
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """L1 error of pixels and of their differences, and the KL divergence of the latents."""
+        images = batch.images
+        factor = 2 ** (len(self.settings.channels) - 1)
+        grid = (n // factor for n in images.shape[2:])
+        noise = random.normal((self.settings.latent_channels, *grid))
+        output, mean, log_variance = network(images, noise)
+        pixels = (output - images).abs().mean()
+        edges = gradient_error(output, images)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        terms = {
+            "loss_pixels": float(pixels.detach()),
+            "loss_edges": float(edges.detach()),
+            "kl": float(kl.detach()),
+        }
+        return Loss(pixels + self.settings.gradient * edges + self.settings.kl * kl, terms)
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean absolute error of unseen images, in gray values of 255."""
+        if self.held_out is None or not len(self.held_out):
+            return {}
+        assert isinstance(network, Autoencoder)
+        errors = []
+        for part in self.held_out.split(16):
+            images = part.to(device)
+            mean = network.encode(images)[:, : network.latent_channels]
+            errors.append((network.decode(mean) - images).abs().flatten(1).mean(1))
+        return {"error": 127.5 * float(torch.cat(errors).mean())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The task learns nothing beside its network."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to put back."""
+
+
+def gradient_error(output: Tensor, images: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbors along both axes."""
+    errors = [(output.diff(dim=axis) - images.diff(dim=axis)).abs().mean() for axis in (2, 3)]
+    return errors[0] + errors[1]
+
+
+def estimate_scale(network: Autoencoder, images: Tensor) -> float:
+    """One over the standard deviation of the latents of these images, which diffusers calls ``scaling_factor``.
+
+    Rombach et al. 2022, section 4.3.2: over all channels and places together.
+    """
+    network.vae.register_to_config(scaling_factor=1.0)
+    moments = torch.cat([network.encode(part) for part in images[:SCALE_IMAGES].split(16)])
+    mean, std = moments.chunk(2, dim=1)
+    variance = mean.var() + std.square().mean()
+    return float(1 / variance.sqrt())

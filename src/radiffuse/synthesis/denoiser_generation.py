@@ -1,0 +1,100 @@
+"""Synthetic images of a pre-trained denoiser, which works on the pixels or voxels themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Diffusion, Generate
+from ..config.values import from_dict
+from ..data.readers import write_image
+from ..data.scan import Array, Scan
+from ..errors import InputError
+from ..inference.draw import draw_images
+from ..train.device import local_fabric
+from ..train.run import Run
+from ..train.start import load_denoiser
+from .embedding import fingerprint
+from .generation import Provenance
+
+SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
+"""Settings without a meaning for a denoiser."""
+
+
+class DenoiserGeneration:
+    """Generation from a run of radiffuse pretrain, of films or volumes.
+
+    Args:
+        settings: Of the command; the sampler is resolved.
+        run: The run.
+
+    Raises:
+        InputError: The run is no denoiser, or a setting is one of synthesizers.
+    """
+
+    def __init__(self, settings: Generate, run: Run) -> None:
+        self.settings, self.plan = settings, run.plan
+        self.network = load_denoiser(run)
+        default = Generate()
+        given = [n for n in SYNTHESIZER_ONLY if getattr(settings, n) != getattr(default, n)]
+        given += ["sampler dpm++"] if settings.sampler == "dpm++" else []
+        if given:
+            problem = f"is for a synthesizer, and {run.folder} is a denoiser"
+            raise InputError(f"--{given[0]}", problem, "Leave it out")
+        self.diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
+        self.timesteps = self.diffusion.num_train_timesteps
+        self.model = fingerprint(self.network)[:16]
+        self.count = settings.count
+        self.suffix = ".png" if self.plan.spatial_dims == 2 else ".nii.gz"
+        self.value_size = 1 if self.plan.spatial_dims == 2 else 4
+
+    def prepare(self) -> dict[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+    def write(self, out: Path) -> list[Provenance]:
+        """Write the images unless all are there, since their noise depends on the count; returns their provenance."""
+        settings = self.settings
+        rows = [self._provenance(number) for number in range(self.count)]
+        if all((out / row.image).is_file() for row in rows):
+            return rows
+        images = draw_images(
+            self.network.to(local_fabric(settings.machine).device),
+            self.diffusion,
+            self.plan,
+            count=settings.count,
+            steps=settings.steps,
+            sampler="ddim" if settings.sampler == "ddim" else "ddpm",
+            seed=settings.seed,
+        )
+        for row, image in zip(rows, images, strict=True):
+            self._write_image(out / row.image, image[0])
+        return rows
+
+    def _write_image(self, path: Path, image: Array) -> None:
+        if self.plan.spatial_dims == 2:
+            film = ((image + 1) * 127.5).round().astype(np.uint8)
+            write_image(path, film, Scan(film[None]))
+        else:
+            spacing = self.plan.spacing or (1.0, 1.0, 1.0)
+            low, high = self.plan.low, self.plan.high
+            volume = ((image + 1) / 2 * (high - low) + low).astype(np.float32)
+            write_image(path, volume, Scan(volume[None], spacing, np.diag([*spacing, 1.0])))
+
+    def _provenance(self, number: int) -> Provenance:
+        name = f"sample-{number:05d}"
+        return Provenance(
+            image=f"{name}{self.suffix}",
+            class_="",
+            patient=name,
+            strategy="",
+            parents="",
+            strength="",
+            seed=self.settings.seed,
+            guidance=None,
+            sampler=str(self.settings.sampler),
+            steps=self.settings.steps,
+            model=self.model,
+        )

@@ -1,0 +1,304 @@
+"""Synthetic films of a synthesizer, each with its provenance: what it is sampled from follows from its number.
+
+The strategies carry the names of Jimenez-Perez et al. 2024; their formulas are in ``strategies.py``. What an image is
+sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Data, Generate
+from ..config.values import from_dict
+from ..data.dataset import Dataset
+from ..data.names import safe_name
+from ..data.prepare import cache_folder
+from ..data.prepared import Prepared
+from ..data.readers import write_marked_film
+from ..data.scan import Array
+from ..errors import InputError
+from ..train.cases import limited, prepare_dataset, read_dataset
+from ..train.device import local_fabric
+from ..train.progress import ProgressLine
+from ..train.run import Run
+from .embedding import by_class, embed, encode, fingerprint
+from .sampling import sample_films
+from .strategies import fit_density, interpolate, perturb
+from .synthesizer import Synthesizer, load_synthesizer
+
+STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
+MARK = "This image is synthetic. It was drawn by a model and shows no patient."
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an image comes from: a row of ``provenance.csv``, and the metadata of its file.
+
+    Attributes:
+        image: Path below the folder.
+        class_: Class of its parents, or ''.
+        patient: Patients of its parents, joined by ``+``; the image's own name where it has none. So a split by
+            patient keeps images of the same parents together.
+        strategy: How its embedding was made; '' for an image of a denoiser, which has none.
+        parents: Names of the real cases it comes from, joined by ``+``.
+        strength: Of perturb and from-image; of interpolate the weight of the second parent; else empty.
+        seed: Of its noise.
+        guidance: Of classifier-free guidance; None without.
+        sampler: Solver.
+        steps: Inference steps.
+        model: Start of the hash of the denoiser's weights.
+        synthetic: Always ``yes``.
+    """
+
+    image: str
+    class_: str
+    patient: str
+    strategy: str
+    parents: str
+    strength: str
+    seed: int
+    guidance: float | None
+    sampler: str
+    steps: int
+    model: str
+    synthetic: str = "yes"
+
+    def row(self) -> dict[str, Any]:
+        """By the names of the columns."""
+        return {name.rstrip("_"): value for name, value in asdict(self).items()}
+
+
+def write_film(path: Path, film: Array, provenance: Provenance) -> None:
+    """Write a PNG that says that it is synthetic, and where it comes from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(provenance.row())
+    write_marked_film(path, film, {"Synthetic": MARK, "radiffuse": text})
+
+
+@dataclass(frozen=True)
+class References:
+    """Real images, as a synthesizer sees them.
+
+    Attributes:
+        prepared: The films.
+        embeddings: ``(N, W)``.
+        latents: ``(N, 2 c, h, w)``; None where no strategy starts from them.
+        classes: Indices by class.
+    """
+
+    prepared: Prepared
+    embeddings: Tensor
+    latents: Array | None
+    classes: Mapping[str, list[int]]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What one image is sampled from.
+
+    Attributes:
+        provenance: For table and file.
+        embedding: ``(W,)``.
+        parent: Row of the first parent, or -1.
+        generator: Of its noise.
+    """
+
+    provenance: Provenance
+    embedding: Tensor
+    parent: int
+    generator: torch.Generator
+
+
+class SynthesizerGeneration:
+    """Generation from a run of radiffuse synthesize.
+
+    Args:
+        settings: Of the command; the sampler is resolved.
+        run: The run.
+
+    Raises:
+        InputError: Settings that it cannot obey.
+    """
+
+    suffix = ".png"
+    value_size = 1
+
+    def __init__(self, settings: Generate, run: Run) -> None:
+        self.settings, self.run = settings, run
+        self.strategies = tuple(dict.fromkeys(settings.strategy))
+        self.count = settings.count * len(self.strategies)
+        self.synthesizer: Synthesizer = load_synthesizer(run.model, len(run.plan.channels))
+        self.timesteps = self.synthesizer.diffusion.num_train_timesteps
+        self.model = fingerprint(self.synthesizer.denoiser)[:16]
+        self.references: References | None = None
+        if settings.sampler == "ddpm":
+            raise InputError("--sampler ddpm", "is for a denoiser", "Use ddim or dpm++")
+        if not self.strategies:
+            raise InputError("--strategy", "names none", f"Choose of {', '.join(STRATEGIES)}")
+        if "from-image" in self.strategies and not 0 < settings.strength <= 1:
+            raise InputError(
+                f"--strength {settings.strength}",
+                "is out of range for from-image",
+                "Legal is above 0, up to 1",
+            )
+
+    def prepare(self) -> dict[str, Any]:
+        """Embed the references; returns what else the images depend on."""
+        self.references = references = self._references()
+        synthesizer, settings = self.synthesizer, self.settings
+        self.densities, self.counts = dict(synthesizer.densities), dict(synthesizer.counts)
+        if "manifold" in self.strategies and settings.references is not None and references:
+            self.counts = {name: len(rows) for name, rows in references.classes.items()}
+            self.densities = {
+                name: fit_density(references.embeddings[rows])
+                for name, rows in references.classes.items()
+                if len(rows) > 1
+            }
+        if references is None:
+            return {"embeddings": None}
+        digest = hashlib.sha256(references.embeddings.numpy().tobytes())
+        return {"embeddings": digest.hexdigest()[:16]}
+
+    def write(self, out: Path) -> list[Provenance]:
+        """Write the images that are missing; returns the provenance of all."""
+        if "manifold" in self.strategies and not self.densities:
+            raise InputError(
+                self.settings.references or self.settings.run,
+                "has no class of two images or more, to which manifold could fit a density",
+                "Give more references, or choose another strategy",
+            )
+        self.synthesizer.to(local_fabric(self.settings.machine).device)
+        line, count, batch = ProgressLine("sampling"), self.settings.count, self.settings.batch
+        done: list[Provenance] = []
+        for strategy in self.strategies:
+            for first in range(0, count, batch):
+                numbers = range(first, min(first + batch, count))
+                done += self._write_batch(out, strategy, numbers)
+                line.update(len(done), self.count, strategy)
+        return done
+
+    def _write_batch(self, out: Path, strategy: str, numbers: range) -> list[Provenance]:
+        """All images of a batch are sampled if one is missing, so that each is rounded as it was."""
+        starts = [self._start(strategy, number) for number in numbers]
+        missing = [not (out / start.provenance.image).is_file() for start in starts]
+        if any(missing):
+            films = self._films(strategy, starts)
+            for start, film, absent in zip(starts, films, missing, strict=True):
+                if absent:
+                    write_film(out / start.provenance.image, film, start.provenance)
+        return [start.provenance for start in starts]
+
+    def _start(self, strategy: str, number: int) -> _Start:
+        settings, references = self.settings, self.references
+        rng = np.random.default_rng((settings.seed, 12, STRATEGIES.index(strategy), number))
+        seed = int(rng.integers(2**53))  # a number that every reader of the table can hold
+        generator = torch.Generator().manual_seed(seed)
+        parents: list[int] = []
+        strength = f"{settings.strength:g}" if strategy in ("perturb", "from-image") else ""
+        if strategy == "manifold":
+            names = list(self.densities)
+            weights = np.array([self.counts[n] for n in names], float)
+            name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+            embedding = self.densities[name].draw(generator)
+        else:
+            assert references is not None
+            rows = references.embeddings
+            order = np.random.default_rng((settings.seed, 13)).permutation(len(rows))
+            first = int(order[number % len(order)])  # each reference as often as the others
+            name = references.prepared.cases[first].target or ""
+            peers = references.classes[name]
+            parents, embedding = [first], rows[first]
+            if strategy == "interpolate":
+                parents.append(int(rng.choice([i for i in peers if i != first])))
+                strength = f"{rng.random():.4f}"
+                pair = rows[parents]
+                embedding = interpolate(pair[:1], pair[1:], torch.tensor([float(strength)]))[0]
+            elif strategy == "perturb":
+                embedding = perturb(rows[first][None], rows[peers], settings.strength, generator)[0]
+        cases = [references.prepared.cases[i] for i in parents] if references else []
+        file = f"{strategy}-{number:06d}.png"
+        provenance = Provenance(
+            image=f"{safe_name(name)}/{file}" if name else file,
+            class_=name,
+            patient="+".join(sorted({case.group for case in cases})) or file.removesuffix(".png"),
+            strategy=strategy,
+            parents="+".join(case.name for case in cases),
+            strength=strength,
+            seed=seed,
+            guidance=settings.guidance,
+            sampler=str(settings.sampler),
+            steps=settings.steps,
+            model=self.model,
+        )
+        return _Start(provenance, embedding, parents[0] if parents else -1, generator)
+
+    def _films(self, strategy: str, starts: Sequence[_Start]) -> Array:
+        """The images, uint8 ``(B, rows, columns)``."""
+        latents = None
+        if strategy == "from-image":
+            assert self.references is not None
+            assert self.references.latents is not None
+            channels = self.synthesizer.autoencoder.latent_channels
+            rows = self.references.latents[[start.parent for start in starts]][:, :channels]
+            latents = torch.from_numpy(np.asarray(rows, np.float32))
+        return sample_films(
+            self.synthesizer,
+            self.run.plan.size,
+            torch.stack([start.embedding for start in starts]),
+            [start.generator for start in starts],
+            sampler="dpm++" if self.settings.sampler == "dpm++" else "ddim",
+            steps=self.settings.steps,
+            guidance=self.settings.guidance,
+            start=latents,
+            strength=self.settings.strength,
+        )
+
+    def _references(self) -> References | None:
+        """The given images, else those that the run was trained on; None where no strategy asks for any."""
+        settings = self.settings
+        if settings.references is None and set(self.strategies) == {"manifold"}:
+            return None
+        dataset, reader = self._reference_cases()
+        prepared = prepare_dataset(dataset, self.run.plan, reader, settings.machine, labelled=False)
+        classes = by_class(prepared, range(len(prepared)))
+        paired = [s for s in self.strategies if s in ("interpolate", "perturb")]
+        for name, rows in classes.items() if paired else ():
+            if len(rows) < 2:
+                raise InputError(
+                    f"{dataset.root}, class {name}" if name else dataset.root,
+                    f"has {len(rows)} usable image, {paired[0]} needs two of a class",
+                    "Give more references, or choose variation or from-image",
+                )
+        cache = cache_folder(settings.reader.cache)
+        embeddings = embed(prepared, self.synthesizer.encoder, settings.machine, cache)
+        latents = None
+        if "from-image" in self.strategies:
+            latents = encode(prepared, self.synthesizer.autoencoder, settings.machine, cache)
+        return References(prepared, torch.from_numpy(np.array(embeddings)), latents, classes)
+
+    def _reference_cases(self) -> tuple[Dataset, Data]:
+        settings, run = self.settings, self.run
+        if settings.references is not None:
+            dataset = read_dataset(settings.references, settings.reader)
+            if len(dataset.channels) != len(run.plan.channels):
+                raise InputError(
+                    dataset.root,
+                    f"has {len(dataset.channels)} channels, the run {len(run.plan.channels)}",
+                    "Give images of the kind that the run was trained on",
+                )
+            return dataset, settings.reader
+        trained = run.config["settings"]
+        reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)
+        dataset = read_dataset(trained["data"], reader)
+        dataset = limited(dataset, trained["limit"], trained["training"]["seed"])
+        held = set(run.data["split"]["validation"])
+        return dataset.filter(lambda case: case.name not in held), reader
