@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from house import APART, FLOORS
 
 SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
