@@ -1,7 +1,7 @@
 """The house as a picture: floors, rooms, and the path of one scan and of one batch through them.
 
-``python tools/house.py docs/images/house.svg`` draws it, ``--check`` says whether the file is up to date. The floors are
-also the rule that ``tests/test_imports.py`` holds; what a room is for is the first line of its package.
+``python tools/house.py docs/images/house.svg`` draws it, ``--check`` says whether the file is up to date. The floors
+are also the rule that ``tests/test_imports.py`` holds; what a room is for is the first sentence of its package.
 """
 
 from __future__ import annotations
