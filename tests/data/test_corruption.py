@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from radiffuse.config import Augmentation
 from radiffuse.data import corruption
-from radiffuse.data.corruption import bend, corrupt, paint_inside, paint_outside, shuffle
+from radiffuse.data.batches import Batches
+from radiffuse.data.corruption import (
+    CorruptedBatches,
+    bend,
+    corrupt,
+    paint_inside,
+    paint_outside,
+    shuffle,
+)
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
+from radiffuse.data.prepare import prepare
+from radiffuse.train.random import StepRandom
 
 
 def image(dims: int, seed: int = 99) -> np.ndarray:
@@ -61,3 +77,24 @@ def test_painting_leaves_the_rest_as_it_was(dims: int) -> None:
         kept_outside = (outside == source).all(0).sum() / size
         assert 0 < 1 - kept_inside < corruption.PAINTED / 3**dims + 0.05
         assert 3**dims / 7**dims * 0.9 < kept_outside < 0.99
+
+
+def test_a_batch_brings_corrupted_copies_of_its_images(unlabelled: Path, tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), (), (24, 24))
+    prepared = prepare(open_dataset(unlabelled), plan, labelled=False, cache=tmp_path)
+    plain, batches = (
+        kind(prepared, batch_size=6, seed=3, augmentation=Augmentation(noise=0.1))
+        for kind in (Batches, CorruptedBatches)
+    )
+    assert isinstance(batches, CorruptedBatches)
+    whole = batches(5)
+    assert torch.equal(whole.images, plain(5).images)
+    # The seeds are the first numbers that a loss of this step would draw.
+    keys = StepRandom(3, 5, total=6, start=0, stop=6, device=torch.device("cpu")).uniform((1,))
+    for image, copy, key in zip(whole.images, whole.corrupted, keys, strict=True):
+        rng = np.random.default_rng((int(float(key) * 2**24), 9))
+        assert np.array_equal(copy.numpy(), corrupt(image.numpy(), rng))
+    assert not torch.equal(batches(6).corrupted, whole.corrupted)
+    halves = [batches(5, rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat([half.corrupted for half in halves]), whole.corrupted)
+    assert torch.equal(whole.part(1, 3).corrupted, whole.corrupted[1:3])

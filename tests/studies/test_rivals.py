@@ -10,12 +10,12 @@ import torch
 import radiffuse
 from conftest import TINY, pretrain_settings
 from radiffuse.config import Contrast, Network, UNetConfig, resolve_network
-from radiffuse.data.batches import Batch
+from radiffuse.data.corruption import Corrupted, corrupt_all
 from radiffuse.data.crops import CropPairs
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
-from radiffuse.objectives.contrastive import VoxelContrast, choose_pairs
+from radiffuse.objectives.contrastive import VoxelContrast, choose_pairs, start_embedder
 from radiffuse.objectives.restorative import Restoring
 from radiffuse.train.random import StepRandom
 
@@ -45,6 +45,24 @@ def pairs(dims: int, count: int = 3, size: int = 8) -> CropPairs:
     return CropPairs(first.contiguous(), None, ("x",) * count, second.contiguous(), places)
 
 
+def corrupted(dims: int) -> Corrupted:
+    images = pairs(dims).images
+    keys = torch.rand((len(images), 1), generator=torch.Generator().manual_seed(1))
+    return Corrupted(images, None, ("x",) * len(images), corrupt_all(images, keys))
+
+
+def network_of(dims: int) -> UNet:
+    network = UNet(config(dims))
+    network.initialize(torch.Generator().manual_seed(0))
+    return network
+
+
+def contrast_of(dims: int, settings: Contrast, held_out: CropPairs | None = None) -> VoxelContrast:
+    generator = torch.Generator().manual_seed(0)
+    embedder = start_embedder(UNet(config(dims)), settings.width, generator, None)
+    return VoxelContrast(embedder, settings, held_out)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_pairs_are_the_same_voxel(dims: int) -> None:
     batch = pairs(dims)
@@ -60,7 +78,7 @@ def test_pairs_are_the_same_voxel(dims: int) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_contrast_is_perfect_for_perfect_embeddings_and_chance_for_equal_ones(dims: int) -> None:
     batch = pairs(dims)
-    task = VoxelContrast(config(dims), Contrast(voxels=20), seed=0, held_out=batch)
+    task = contrast_of(dims, Contrast(voxels=20), batch)
 
     class Values(torch.nn.Module):
         """Embeds a voxel by its own value alone, as a point on a circle."""
@@ -83,10 +101,9 @@ def test_contrast_is_perfect_for_perfect_embeddings_and_chance_for_equal_ones(di
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_micro_batches_change_no_loss(dims: int) -> None:
-    contrast = VoxelContrast(config(dims), Contrast(voxels=20, width=8), seed=0)
-    restoring = Restoring(config(dims), seed=0)
-    batch = pairs(dims)
-    for task in (contrast, restoring):
+    contrast = contrast_of(dims, Contrast(voxels=20, width=8))
+    restoring = Restoring(network_of(dims))
+    for task, batch in ((contrast, pairs(dims)), (restoring, corrupted(dims))):
         network = task.build().eval()
         with torch.no_grad():
             for parameter in network.parameters():
@@ -100,9 +117,9 @@ def test_micro_batches_change_no_loss(dims: int) -> None:
 
 
 def test_restoring_at_its_start_is_as_far_as_zero_is() -> None:
-    task = Restoring(config(2), seed=0, held_out=pairs(2).images)
     images = pairs(2).images
-    loss = task.loss(task.build(), Batch(images, None, ("x",) * 3), random(3)).value
+    task = Restoring(network_of(2), held_out=images)
+    loss = task.loss(task.build(), corrupted(2), random(3)).value
     torch.testing.assert_close(loss, images.square().mean())
     with torch.no_grad():
         validated = task.validate(task.build(), torch.device("cpu"))
@@ -128,11 +145,13 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     }
-    assert radiffuse.finetune(**common, out=tmp_path / "seg").finished
-    probed = radiffuse.probe(**common, out=tmp_path / "probe", timesteps=(10, 20), width=8)
+    assert radiffuse.fit(**common, out=tmp_path / "seg").finished
+    probed = radiffuse.fit(
+        **common, method="probe", out=tmp_path / "probe", probe={"timesteps": (10, 20), "width": 8}
+    )
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
     assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
-    with pytest.raises(InputError, match="is not guided"):
+    with pytest.raises(InputError, match="is for --objective ddpm"):
         radiffuse.pretrain(
             **pretrain_settings(unlabelled, tmp_path / "x", cache, objective=objective),
             coordinates="runs/where",

@@ -20,6 +20,7 @@ from ..errors import InputError
 from .augment import Change, apply, draw
 from .prepared import Prepared
 from .scan import Array
+from .streams import Stream
 
 FOREGROUND_SHARE = 0.5
 """3D: how often a patch is centered on a labelled voxel [related: vox2vec]."""
@@ -70,8 +71,8 @@ class BatchSource(ABC, Generic[Sample, SomeBatch]):
         seed: Seed of the order and of all that is random in a sample.
     """
 
-    streams: ClassVar[tuple[int, int]] = (0, 1)
-    """Numbers of the random streams of the order and of the samples."""
+    streams: ClassVar[tuple[Stream, Stream]] = (Stream.ORDER, Stream.CASE)
+    """What the order and the samples are drawn from."""
 
     def __init__(self, indices: Sequence[int], *, batch_size: int, seed: int) -> None:
         if not len(indices):
@@ -101,15 +102,15 @@ class BatchSource(ABC, Generic[Sample, SomeBatch]):
 
     def _sample_at(self, position: int) -> Sample:
         epoch, place = divmod(position, len(self.indices))
-        order = _order(self.seed, self.streams[0], epoch, len(self.indices))
+        order = _order(self.streams[0], self.seed, epoch, len(self.indices))
         # Keyed by position, not by rank: two ranks see together what one rank would see.
-        rng = np.random.default_rng((self.seed, self.streams[1], position))
+        rng = self.streams[1].rng(self.seed, position)
         return self.sample(self.indices[order[place]], rng)
 
 
 @lru_cache(maxsize=16)
-def _order(seed: int, stream: int, epoch: int, count: int) -> Array:
-    return np.random.default_rng((seed, stream, epoch)).permutation(count)
+def _order(stream: Stream, seed: int, epoch: int, count: int) -> Array:
+    return stream.rng(seed, epoch).permutation(count)
 
 
 class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):

@@ -7,10 +7,15 @@ ones inside the image (in-painting) or everything around a few large ones (out-p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from .batches import Batch, Batches
 from .scan import Array
+from .streams import CORRUPTION, Stream
 
 BEND = 0.9
 """How often intensities are bent [related]."""
@@ -26,6 +31,42 @@ OUTER = 0.8
 """How often it is everything around them that is painted over [related]."""
 PAINTED = 5
 """Most windows; each further one comes with a probability of 0.95 [related]."""
+
+
+@dataclass(frozen=True)
+class Corrupted(Batch):
+    """A batch whose ``images`` are the originals.
+
+    Attributes:
+        corrupted: float32 ``(B, C, *S)`` in [-1, 1].
+    """
+
+    corrupted: Tensor
+
+
+class CorruptedBatches(Batches):
+    """Whole films, or patches of volumes, with a corrupted copy of each."""
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Corrupted:
+        """The batch of a step; with several ranks, the part of it that is the rank's."""
+        batch = super().__call__(step, rank, world)
+        keys = torch.rand((self.batch_size, 1), generator=Stream.STEP.torch(self.seed, step))
+        keys = keys[rank * len(batch) : (rank + 1) * len(batch)]
+        copies = corrupt_all(batch.images, keys)
+        return Corrupted(batch.images, batch.labels, batch.cases, copies)
+
+
+def corrupt_all(images: Tensor, keys: Tensor) -> Tensor:
+    """Corrupted copies, float32 ``(B, C, *S)``.
+
+    Args:
+        images: ``(B, C, *S)`` in [-1, 1], on the CPU.
+        keys: ``(B, 1)`` uniform numbers; each seeds the corruption of its image.
+    """
+    seeds = (keys.flatten().double() * 2**24).long().tolist()
+    pairs = zip(images.numpy(), seeds, strict=True)
+    copies = [corrupt(image, CORRUPTION.rng(seed)) for image, seed in pairs]
+    return torch.from_numpy(np.stack(copies))
 
 
 def corrupt(image: Array, rng: np.random.Generator) -> Array:

@@ -15,6 +15,7 @@ from .augment import apply, draw
 from .batches import Batch, BatchSource, cut
 from .plan import NOT_DARK, Plan
 from .prepared import Prepared
+from .streams import Stream
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         InputError: The augmentation moves voxels.
     """
 
-    streams = (7, 8)
+    streams = (Stream.PAIR_ORDER, Stream.PAIR)
 
     def __init__(
         self,

@@ -5,12 +5,11 @@ The network sees a corrupted image and gives the original back; the loss is the 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
-from ..data.corruption import corrupt
+from ..data.corruption import Corrupted, CorruptedBatches, corrupt_all
 from ..nets.unet import UNet
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
@@ -19,6 +18,8 @@ from ..train.task import Loss, Task
 
 class Restorative(Objective):
     """Pre-training by restoring corrupted images."""
+
+    source = CorruptedBatches
 
     def task(self, pool: Pool) -> Task:
         """Restoring of the pool's images."""
@@ -40,36 +41,24 @@ class Restoring(Task):
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Mean squared error to the original."""
-        return Loss(restoring_error(network, batch.images, random.uniform((1,))).mean())
+        assert isinstance(batch, Corrupted)
+        return Loss(restoring_error(network, batch.corrupted, batch.images).mean())
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """The same error on held-out images, corrupted in a fixed way."""
         if self.held_out is None:
             return {}
         keys = torch.rand((len(self.held_out), 1), generator=torch.Generator().manual_seed(0))
+        corrupted = corrupt_all(self.held_out, keys)
         errors = [
-            restoring_error(network, self.held_out[i : i + 16].to(device), keys[i : i + 16])
-            for i in range(0, len(self.held_out), 16)
+            restoring_error(network, part.to(device), original.to(device))
+            for part, original in zip(corrupted.split(16), self.held_out.split(16), strict=True)
         ]
         return {"loss": float(torch.cat(errors).mean())}
 
 
-def restoring_error(network: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
-    """Mean squared error of each restored image, ``(B,)``.
-
-    Args:
-        network: The network.
-        images: ``(B, C, *S)`` in [-1, 1].
-        keys: ``(B, 1)`` uniform numbers that seed the corruption of each image.
-    """
-    seeds = (keys.flatten().double().cpu() * 2**24).long().tolist()
-    corrupted = np.stack(
-        [
-            corrupt(image, np.random.default_rng((seed, 9)))
-            for image, seed in zip(images.cpu().numpy(), seeds, strict=True)
-        ]
-    )
+def restoring_error(network: nn.Module, corrupted: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error ``(B,)`` of the images ``(B, C, *S)`` that a network makes of corrupted ones."""
     t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    output = network(torch.from_numpy(corrupted).to(images.device), t)
-    error: Tensor = (output.float() - images).square().flatten(1).mean(1)
+    error: Tensor = (network(corrupted, t).float() - images).square().flatten(1).mean(1)
     return error

@@ -15,6 +15,7 @@ from ..data.augment import apply, draw
 from ..data.batches import Batch, BatchSource
 from ..data.prepared import Prepared
 from ..data.scan import Array
+from ..data.streams import Stream
 
 ASPECT = 4 / 3
 """Largest ratio of a crop's sides. [related]"""
@@ -47,7 +48,7 @@ class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
         indices: Which cases to use.
     """
 
-    streams = (9, 10)
+    streams = (Stream.VIEW_ORDER, Stream.VIEW)
 
     def __init__(
         self,

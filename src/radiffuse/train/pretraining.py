@@ -61,6 +61,9 @@ class Objective(ABC):
     noised = False
     """Whether the network learns from noised images, and so knows timesteps."""
 
+    source: type[Batches] = Batches
+    """What the images come from."""
+
     def __init__(self, settings: Pretrain) -> None:
         self.settings = settings
 
@@ -95,7 +98,7 @@ class Objective(ABC):
     def batches(self, pool: Pool) -> BatchesByStep:
         """What it is learned from."""
         training = self.settings.training
-        return Batches(
+        return self.source(
             pool.prepared,
             batch_size=training.batch_size,
             seed=training.seed,
