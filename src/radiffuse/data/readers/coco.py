@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from ..documents import read_json
 from ..scan import Array
 
 
-@dataclass(frozen=True)
-class CocoImage:
+class CocoImage(NamedTuple):
     """One entry of ``images``; ``height`` and ``width`` are None where the file does not say."""
 
     file_name: str
@@ -94,10 +93,8 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
 
 
 def _image(entry: dict[str, Any]) -> CocoImage:
-    height, width = (
-        None if entry.get(side) is None else int(entry[side]) for side in ("height", "width")
-    )
-    return CocoImage(str(entry["file_name"]), height, width)
+    sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
+    return CocoImage(str(entry["file_name"]), *sides)
 
 
 def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
