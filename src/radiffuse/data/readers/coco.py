@@ -97,7 +97,7 @@ def _image(entry: dict[str, Any]) -> CocoImage:
     return CocoImage(str(entry["file_name"]), *sides)
 
 
-def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
+def rasterize_coco(path: Path, item: str, shape: tuple[int, ...]) -> Array:
     """Draw the annotations of one image.
 
     A pixel belongs to a polygon if its center lies inside (even-odd rule; the polygons of one
@@ -105,7 +105,7 @@ def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
     are no single objects: they become ``IGNORE`` wherever no object lies on them.
 
     Args:
-        json_path: The COCO file.
+        path: The COCO file.
         item: Image id, as text.
         shape: Rows and columns of the image as it was read.
 
@@ -115,8 +115,8 @@ def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
     Raises:
         InputError: The image is unknown, has another size than the file says, or cannot be drawn.
     """
-    document = load_coco(json_path)
-    where = f"{json_path}, image {item}"
+    document = load_coco(path)
+    where = f"{path}, image {item}"
     if item not in document.images:
         raise InputError(where, "is not in the file", "Open the data set again")
     image = document.images[item]

@@ -67,20 +67,6 @@ def write_image(path: Path, array: Array, like: Scan) -> None:
     _write(path, values, like, f"{array.dtype} is", (".tif", ".tiff", *png))
 
 
-def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> None:
-    """Write an 8-bit gray PNG with text in its metadata.
-
-    Args:
-        path: ``.png``.
-        pixels: uint8 ``(rows, columns)``.
-        marks: Texts by keyword, Latin-1, each keyword up to 79 characters.
-
-    Raises:
-        InputError: A disk that refuses.
-    """
-    _write_png(path, pixels, marks)
-
-
 def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, ...]) -> None:
     """Write in the format of the suffix; of those for films only the ones listed are used."""
     if values.shape != like.spatial_shape:
@@ -93,7 +79,7 @@ def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, .
         problem = f"has the suffix {suffix!r}, in which {values.ndim}D {what} not written"
         raise InputError(path, problem, f"Use .nii.gz, or {films[0]} for films")
     elif suffix == ".png":
-        _write_png(path, values)
+        write_marked_film(path, values, {})
     else:
         import tifffile
 
@@ -101,11 +87,21 @@ def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, .
             tifffile.imwrite(file, values, photometric="minisblack", metadata=None)
 
 
-def _write_png(path: Path, pixels: Array, marks: Mapping[str, str] | None = None) -> None:
+def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> None:
+    """Write a gray PNG with text in its metadata.
+
+    Args:
+        path: ``.png``.
+        pixels: uint8 or uint16 ``(rows, columns)``.
+        marks: Texts by keyword, Latin-1, each keyword up to 79 characters.
+
+    Raises:
+        InputError: A disk that refuses.
+    """
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
-    for keyword, text in (marks or {}).items():
+    for keyword, text in marks.items():
         info.add_text(keyword, text)
     with whole(path) as file:
         image = Image.fromarray(np.ascontiguousarray(pixels))
