@@ -91,8 +91,8 @@ def test_finetuning_takes_further_pairs_beside_its_budget(
     films: Path, synthetic: Path, tmp_path: Path
 ) -> None:
     base = FINETUNE | {"data": films, "labels": 2, "reader": {"cache": str(tmp_path / "cache")}}
-    plain = radiffuse.finetune(**base, out=tmp_path / "plain")
-    more = radiffuse.finetune(**base, out=tmp_path / "more", with_=(str(synthetic),))
+    plain = radiffuse.fit(**base, out=tmp_path / "plain")
+    more = radiffuse.fit(**base, out=tmp_path / "more", with_=(str(synthetic),))
     assert plain.data["split"] == more.data["split"]
     assert len(more.data["split"]["train"]) == 2
     assert more.data["with_cases"] == 10
@@ -104,11 +104,11 @@ def test_finetuning_takes_further_pairs_beside_its_budget(
 def test_pairs_drawn_from_patients_of_the_test_are_left_out(films: Path, tmp_path: Path) -> None:
     base = FINETUNE | {"data": films, "labels": 2, "reader": {"cache": str(tmp_path / "cache")}}
     splits = json.loads(
-        (radiffuse.finetune(**base, out=tmp_path / "a").folder / "splits.json").read_text()
+        (radiffuse.fit(**base, out=tmp_path / "a").folder / "splits.json").read_text()
     )
     test, training = splits["test"][0], splits["train"][0]
     fake = drawn_from([training, test, f"{test}+{training}"], tmp_path / "fake")
-    run = radiffuse.finetune(**base, out=tmp_path / "b", with_=(str(fake),))
+    run = radiffuse.fit(**base, out=tmp_path / "b", with_=(str(fake),))
     assert run.data["with_cases"] == 1
 
 
@@ -144,7 +144,8 @@ def test_a_study_uses_synthetic_images_in_both_ways(
     labelled = Run.open(out / "runs" / "synthetic-labelled-2-0")
     assert labelled.data["with_cases"] == 9  # the least certain tenth is left out
     masks = [
-        np.asarray(Image.open(p)) for p in sorted((out / "synthetic" / "2-0" / "labels").iterdir())
+        np.asarray(Image.open(p))
+        for p in sorted((out / "pseudo-labels" / "synthetic-2-0" / "labels").iterdir())
     ]
     assert len(masks) == 9
     assert max(int(mask.max()) for mask in masks) < len(labelled.plan.classes)
@@ -158,13 +159,13 @@ def test_bad_input(
     out = ["--out", str(tmp_path / "o"), "--accelerator", "cpu"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    line = line_of(["finetune", str(films), *out, "--with", str(empty)], capsys)
+    line = line_of(["fit", str(films), *out, "--with", str(empty)], capsys)
     assert str(empty) in line
-    line = line_of(["finetune", str(films), *out, "--with", str(synthetic / "images")], capsys)
+    line = line_of(["fit", str(films), *out, "--with", str(synthetic / "images")], capsys)
     assert "holds no labelled image" in line
-    line = line_of(["finetune", str(films), *out, "--with", str(films)], capsys)
+    line = line_of(["fit", str(films), *out, "--with", str(films)], capsys)
     assert "has a case" in line
     other = tmp_path / "other"
     write_dataset("chest", other, count=3, labelled=True, seed=3, size=(32, 32), start_index=900)
-    line = line_of(["finetune", str(films), *out, "--with", str(other)], capsys)
+    line = line_of(["fit", str(films), *out, "--with", str(other)], capsys)
     assert "has the classes" in line

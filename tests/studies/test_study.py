@@ -15,7 +15,7 @@ import radiffuse
 from conftest import TINY
 from radiffuse.config import Study
 from radiffuse.errors import InputError
-from radiffuse.studies.runs import variants
+from radiffuse.studies.methods import variants
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
 
@@ -68,13 +68,11 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
     assert any(not torch.equal(a[name], b[name]) for name in a)
     assert yaml.safe_load((out / "study.yaml").read_text())["draws"] == 2
 
-    import radiffuse.studies.sources as sources
-
-    import radiffuse.studies.runs as training
+    import radiffuse.commands.study as command
     import radiffuse.studies.study as scoring
 
     before = (out / "results.csv").read_bytes()
-    for module, name in ((training, "finetune"), (sources, "pretrain"), (scoring, "score_with")):
+    for module, name in ((command, "fit"), (command, "pretrain"), (scoring, "score_with")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
     radiffuse.study(**chosen)
     assert (out / "results.csv").read_bytes() == before
@@ -85,12 +83,12 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
 def test_a_killed_study_goes_on(
     films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import radiffuse.studies.runs as module
+    import radiffuse.commands.study as command
 
     class Killed(Exception):
         pass
 
-    whole = module.finetune
+    whole = command.fit
     done: list[str] = []
 
     def until(settings):  # type: ignore[no-untyped-def]
@@ -101,7 +99,7 @@ def test_a_killed_study_goes_on(
 
     chosen = arguments(films, pretrained, tmp_path, draws=1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finetune", until)
+        patch.setattr(command, "fit", until)
         with pytest.raises(Killed):
             radiffuse.study(**chosen)
     assert done == ["scratch-1-0"]
@@ -123,9 +121,9 @@ def test_a_killed_study_goes_on(
         ({"draws": 0}, "--draws"),
         ({"labels": ()}, "budget"),
         ({"labels": (1, 500)}, "training pool"),
-        ({"parts": ("tset",)}, "--parts tset.*test, validation"),
-        ({"weights": ("ema",)}, "--weights ema.*average, raw"),
-        ({"samplers": ("ode",)}, "--samplers ode.*ddpm, ddim"),
+        ({"parts": ("tset",)}, "parts.*test.*validation"),
+        ({"weights": ("ema",)}, "weights.*average.*raw"),
+        ({"samplers": ("ode",)}, "samplers.*ddpm.*ddim"),
         ({"methods": ("scratch", "ensemble"), "ensemble": ("none",)}, "--ensemble none.*two or"),
         ({"pools": (5,)}, "--pools"),
     ],
@@ -181,7 +179,7 @@ def test_mask_diffusion_stands_in_the_same_study(
         reference="none",
         samplers=("ddpm", "ddim"),
         draws=1,
-        diffseg={"training": learning, "sampling": {"steps": 3},
+        diffusion={"training": learning, "diffusion": {"sampling": {"steps": 3}},
                  "reader": {"cache": str(tmp_path / "cache")}},
     )  # fmt: skip
     out = radiffuse.study(**chosen).parent
@@ -255,12 +253,12 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
         "unlabelled": str(unlabelled),
         "out": tmp_path / "study",
         "methods": ("scratch", "diffusion", "guided", "restorative", "contrastive"),
-        "probe": ("nonlinear", "linear", "finetune"),
+        "transfer": ("nonlinear", "linear", "finetune"),
         "labels": (2,),
         "draws": 1,
         "pretrain": common | {"plan": {"size": (32, 32)}},
-        "coordinates": {"network": TINY, "training": tiny},
-        "probing": {"training": tiny, "width": 8, "sweep": (1, 30)},
+        "regressor": {"network": TINY, "training": tiny},
+        "probing": {"training": tiny, "probe": {"width": 8, "sweep": (1, 30)}},
         "finetune": FINETUNE | {"reader": cache},
     }
     out = radiffuse.study(**chosen).parent
@@ -277,8 +275,8 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
     assert settings["contrastive"]["objective"] == "contrastive"
     plans = {Run.open(path).plan.size for path in (out / "runs").iterdir()}
     assert plans == {(32, 32)}
-    with pytest.raises(InputError, match="--probe deep"):
-        radiffuse.study(**chosen | {"probe": ("deep",)})
+    with pytest.raises(InputError, match="transfer.*nonlinear"):
+        radiffuse.study(**chosen | {"transfer": ("deep",)})
     with pytest.raises(InputError, match="trains on unlabelled images"):
         radiffuse.study(
             data=films, out=tmp_path / "x", from_=out / "pretrain", methods=("scratch", "guided")

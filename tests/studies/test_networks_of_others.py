@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+import yaml
 
 import radiffuse
 import radiffuse.cli
@@ -32,7 +33,7 @@ import json, os, sys
 from pathlib import Path
 import numpy as np, tifffile
 code, words = sys.argv[2], sys.argv[3:]
-here = Path(__file__).parents[1]
+here = Path(__file__).parent
 if "importlib.metadata" in code:
     print("a greeting")
     print(json.dumps(["2.8.1", False]))
@@ -83,26 +84,30 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+def words(films: Path, out: Path, *more: str, methods: str = "scratch") -> list[str]:
+    """A study with two labels in one draw, as a command line."""
+    return [
+        "study", str(films), "--out", str(out), "--methods", methods, "--labels", "2", "--draws", "1",
+        "--config", str(out.with_suffix(".yaml")), *more,
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def study(films: Path, tmp_path: Path) -> Path:
-    """From scratch, one label, one draw."""
+    """From scratch, two labels, one draw."""
     training = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
-    report = radiffuse.study(
-        data=films,
-        out=tmp_path / "study",
-        methods=("scratch",),
-        labels=(2,),
-        draws=1,
-        finetune={
-            "network": TINY,
-            "plan": {"size": (32, 32)},
-            "split": {"test": 0.4, "validation": 0.2},
-            "training": training,
-            "machine": {"accelerator": "cpu", "precision": "32-true"},
-            "reader": {"cache": str(tmp_path / "cache")},
-        },
-    )
-    return report.parent
+    finetune = {
+        "network": TINY | {"multipliers": [1, 2], "attention_factors": [2]},
+        "plan": {"size": [32, 32]},
+        "split": {"test": 0.4, "validation": 0.2},
+        "training": training,
+        "machine": {"accelerator": "cpu", "precision": "32-true"},
+        "reader": {"cache": str(tmp_path / "cache")},
+    }
+    out = tmp_path / "study"
+    out.with_suffix(".yaml").write_text(yaml.safe_dump({"finetune": finetune}))
+    assert radiffuse.cli.main(words(films, out)) == 0
+    return out
 
 
 def calls(program: Path) -> list[str]:
@@ -144,13 +149,16 @@ def test_both_stand_in_the_study_with_its_cases_and_nothing_else(
     trained = (scratch.model / "model.safetensors").stat().st_mtime_ns
     before = pd.read_csv(study / "results.csv", dtype={"case": str})
     (program.parent / "broken").touch()
-    words = ["compare", str(study), "--nnunet-python", str(program), "--trainer", "nnUNetTrainer_5epochs"]  # fmt: skip
-    assert radiffuse.cli.main(words) == 2
+    asked = words(
+        films, study, "--nnunet.python", str(program), "--trainer", "nnUNetTrainer_5epochs",
+        methods="scratch,dynunet,nnunet",
+    )  # fmt: skip
+    assert radiffuse.cli.main(asked) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert str(study / "nnunet" / "2-0" / "log.txt") in line
     assert "train ended with exit code 3" in line
     (program.parent / "broken").unlink()
-    assert radiffuse.cli.main(words) == 0
+    assert radiffuse.cli.main(asked) == 0
     assert calls(program) == [
         "plan_and_preprocess_entry", "run_training_entry", "run_training_entry", "predict_entry_point"
     ]  # fmt: skip
@@ -193,31 +201,30 @@ def test_both_stand_in_the_study_with_its_cases_and_nothing_else(
     assert set(compared["method"]) == {"dynunet", "nnunet"}
     assert "nnunet" in (study / "report.html").read_text()
 
-    assert "another trainer" in line_of([*words[:-2], "--trainer", "nnUNetTrainer"], capsys)
-    assert radiffuse.cli.main(words) == 0
+    assert "another trainer" in line_of([*asked[:-2], "--trainer", "nnUNetTrainer"], capsys)
+    assert radiffuse.cli.main(asked) == 0
     assert len(calls(program)) == 4  # nothing twice
 
 
-def test_programs_that_are_none_and_studies_that_are_none(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_programs_that_are_none(
+    films: Path, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "--nnunet-python" in line_of(["compare", str(study)], capsys)
-    words = ["compare", str(study), "--nnunet-python"]
-    assert "cannot be run" in line_of([*words, str(tmp_path / "gone")], capsys)
-    line = line_of([*words, sys.executable], capsys)
+    asked = words(films, study, methods="scratch,nnunet")
+    assert "--nnunet.python" in line_of(asked, capsys)
+    asked.append("--nnunet.python")
+    assert "cannot be run" in line_of([*asked, str(tmp_path / "gone")], capsys)
+    line = line_of([*asked, sys.executable], capsys)
     assert "cannot import nnunetv2 (ModuleNotFoundError" in line
     assert "pip install nnunetv2" in line
-    assert "choose" in line_of(["compare", str(study), "--methods", "magic"], capsys).lower()
-    assert "study.yaml is missing" in line_of(["compare", str(tmp_path)], capsys)
     assert not (study / "nnunet").exists()
 
 
 def test_dynunet_refuses_a_pretrained_start(
     films: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["finetune", str(films), "--method", "dynunet", "--out", str(tmp_path / "r")]
-    assert "pre-trained" in line_of([*words, "--from", str(pretrained)], capsys)
-    assert radiffuse.cli.main([*words, "--dry-run"]) == 0
+    asked = ["fit", str(films), "--method", "dynunet", "--out", str(tmp_path / "r")]
+    assert "pre-trained" in line_of([*asked, "--from", str(pretrained)], capsys)
+    assert radiffuse.cli.main([*asked, "--dry-run"]) == 0
     assert "levels of 32, 64, 128, 256, 512 channels" in capsys.readouterr().out
 
 
