@@ -98,7 +98,7 @@ class NNUNet:
             folder / "preprocessed" / DATASET / "splits_final.json",
             [{"train": list(training), "val": list(training)}],
         )
-        # --c goes on from a checkpoint where there is one, and begins anew where there is none.
+        # --c goes on from a checkpoint where there is one, and starts from the beginning where there is none.
         self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, "--c")
         masks = folder / "masks"
         self._call(
@@ -199,11 +199,7 @@ def score_nnunet(
     """Train nnU-Net on some cases and score its masks of others, as the study scores its own.
 
     Args:
-        program: What segments.
-        folder: Of its files.
-        dataset: Where the cases are.
-        training: Names of the cases to learn from.
-        testing: Names of the cases to segment.
+        program: What segments; see its ``segment`` for the arguments that follow.
         out: Folder for ``cases.csv`` and ``overlays.npz``.
         tolerance: Of the surface Dice, in mm.
 
