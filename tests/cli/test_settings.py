@@ -435,3 +435,8 @@ def test_words_without_a_place_and_groups_without_settings_are_refused() -> None
         from_arguments("pretrain", ["a", "b", "--out", "o"])
     with pytest.raises(InputError, match="training is a group of settings"):
         from_arguments("pretrain", ["a", "--out", "o", "--training", "secret.yaml"])
+
+
+def test_several_texts_may_look_like_numbers() -> None:
+    words = ["d", "--out", "o", "--method", "probe", "--levels", "middle,0"]
+    assert from_arguments("fit", words).settings.probe.levels == ("middle", "0")

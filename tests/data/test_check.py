@@ -16,7 +16,8 @@ from PIL import Image
 
 from radiffuse.config import Data
 from radiffuse.data.cases import read_case_image, read_case_label
-from radiffuse.data.checking.check import check, check_path, format_check
+from radiffuse.data.checking.check import check, check_path
+from radiffuse.data.checking.text import format_check
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError

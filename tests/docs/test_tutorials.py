@@ -22,9 +22,8 @@ STEPS = ["--steps", "2", "--batch-size", "2", "--warmup-steps", "0"]
 LIGHT = {
     "anatomy": ["--size", "32,32"],
     "pretrain": [*TINY, "--size", "32,32", *STEPS],
-    "finetune": STEPS,
-    "diffseg": ["--training.steps", *STEPS[1:]],
-    "sample": ["--count", "2", "--sampler", "ddim"],
+    "fit": STEPS,
+    "generate": ["--count", "2", "--sampler", "ddim"],
     "study": ["--labels", "1", "--draws", "1", "--finetune.training.steps", "2",
               "--finetune.training.batch_size", "2", "--finetune.training.warmup_steps", "0"],
 }  # fmt: skip
@@ -37,7 +36,7 @@ def lightened(words: list[str]) -> list[str]:
     extra = list(LIGHT.get(command, ()))
     if command == "anatomy":
         extra += ["--count", str(COUNT)]
-    if command in ("finetune", "diffseg") and "--from" not in rest:
+    if command == "fit" and "--from" not in rest:
         extra += [*TINY, "--size", "32,32"]
     return [command, *rest, *extra]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .. import config
+from ..config import Fit, Pretrain, Synthesize, UNetConfig, resolve_network
 from ..config.values import to_dict
 from ..data.plan import Plan, make_plan
 from ..errors import InputError
-
-Trains = config.Pretrain | config.Fit
-"""Commands that train a U-Net."""
 
 
 def describe(name: str, settings: Any) -> str:
@@ -28,60 +26,57 @@ def describe(name: str, settings: Any) -> str:
             be looked at before its data is there.
     """
     parts = [f"radiffuse {name}", yaml.safe_dump(to_dict(settings), sort_keys=False).rstrip()]
-    if isinstance(settings, Trains):
-        plan = _plan(settings)
-        if isinstance(plan, str):
-            parts.append(plan)
-        else:
-            parts.append("plan\n" + plan.to_json().rstrip())
-        if isinstance(settings, config.Fit) and settings.method == "probe":
+    if isinstance(settings, Pretrain | Fit | Synthesize):
+        found = _plan(settings)
+        plan = None if isinstance(found, str) else found
+        parts.append(f"plan\n{plan.to_json().rstrip()}" if plan else str(found))
+        if isinstance(settings, Synthesize):
+            parts.append(_stages(settings, plan))
+        elif isinstance(settings, Fit) and settings.method == "probe":
             parts.append(_heads(settings))
         else:
-            parts.append(_network(settings, None if isinstance(plan, str) else plan))
-    if isinstance(settings, config.Synthesize):
-        plan = _plan(settings)
-        parts.append(plan if isinstance(plan, str) else "plan\n" + plan.to_json().rstrip())
-        parts.append(_stages(settings, None if isinstance(plan, str) else plan))
+            parts.append(_network(settings, plan))
     return "\n\n".join(parts)
 
 
-def _plan(settings: Trains | config.Synthesize) -> Plan | str:
+def _plan(settings: Pretrain | Fit | Synthesize) -> Plan | str:
     from ..train.cases import read_dataset
     from ..train.start import find_pretrained
 
-    labelled = isinstance(settings, config.Fit)
-    if isinstance(settings, config.Fit) and settings.from_run:
+    if isinstance(settings, Fit) and settings.from_run:
         return find_pretrained(settings.from_run).plan
-    if isinstance(settings, config.Pretrain) and settings.coordinates is not None:
+    if isinstance(settings, Pretrain) and settings.coordinates is not None:
         if not Path(settings.coordinates).exists():
             return f"plan: that of {settings.coordinates}, when it is there"
         return find_pretrained(settings.coordinates).plan
     if not Path(settings.data).exists():
         return f"plan: made when {settings.data} is there"
     dataset = read_dataset(settings.data, settings.reader)
-    return make_plan(dataset, settings.plan, labelled=labelled)
+    return make_plan(dataset, settings.plan, labelled=isinstance(settings, Fit))
 
 
-def _heads(settings: config.Fit) -> str:
-    from ..commands.probe import heads
-    from ..train.start import find_pretrained, load_denoiser, noising_of
+def _heads(settings: Fit) -> str:
+    from ..objectives import learned_from_noise
+    from ..objectives.probing import heads
+    from ..train.start import find_pretrained, load_denoiser
 
-    assert settings.from_run is not None
+    if not settings.from_run:
+        raise InputError("--method probe", "needs a pre-trained network", "Give one with --from")
     run = find_pretrained(settings.from_run)
     try:
-        found = list(heads(settings, load_denoiser(run), clean=noising_of(run) is None))
+        several = list(heads(settings.probe, load_denoiser(run), clean=not learned_from_noise(run)))
     except ValueError as error:
         raise InputError(
             "radiffuse fit", str(error), "See radiffuse fit --method probe --help"
         ) from None
     lines = [
         f"{head.name}: timesteps {', '.join(map(str, head.timesteps))}, {', '.join(head.taps)}"
-        for head in found
+        for head in several
     ]
     return "\n".join(["heads on frozen features", *lines])
 
 
-def _stages(settings: config.Synthesize, plan: Plan | None) -> str:
+def _stages(settings: Synthesize, plan: Plan | None) -> str:
     """What the three stages of a synthesizer train."""
     import torch
 
@@ -120,48 +115,54 @@ def _stages(settings: config.Synthesize, plan: Plan | None) -> str:
     return f"networks at {size} pixels\n" + "\n".join(lines)
 
 
-def _network(
-    settings: Trains,
-    plan: Plan | None,
-) -> str:
-    from ..nets.mask_denoiser import mask_denoiser_config
+def _network(settings: Pretrain | Fit, plan: Plan | None) -> str:
+    """The network at the size of the plan, or of the settings where the plan is not known yet."""
     from ..nets.summary import summarize
-    from ..objectives.mask_diffusion import SELF_CONDITIONED
 
-    dims = plan.spatial_dims if plan else len(settings.plan.size or (0, 0))
     size = plan.size if plan else (settings.plan.size or (64,))
-    if len(size) == 1:
-        dims = 2
-        size = size * dims
+    size = size * 2 if len(size) == 1 else size
     channels = len(plan.channels) if plan else 1
-    if isinstance(settings, config.Fit) and settings.method == "dynunet":
-        return _dynunet(settings, plan, size, channels)
-    guided = isinstance(settings, config.Pretrain) and settings.coordinates is not None
-    inputs = channels + (dims if guided else 0)
-    learned = isinstance(settings, config.Pretrain) and settings.diffusion.variance == "learned"
-    outputs = len(plan.classes) if plan and plan.classes else channels * (2 if learned else 1)
-    unet = config.resolve_network(
-        settings.network, spatial_dims=dims, in_channels=inputs, out_channels=outputs
-    )
-    if isinstance(settings, config.Fit) and settings.method == "diffusion":
-        strategy = settings.diffusion.strategy
-        if strategy != "none":
-            unet = mask_denoiser_config(unet, outputs, strategy in SELF_CONDITIONED)
-    training = settings.training
-    batch = training.micro_batch or training.batch_size
+    at = " x ".join(map(str, size))
+    if isinstance(settings, Fit) and settings.method == "dynunet":
+        return f"DynUNet at {at}: {_dynunet(plan, size, channels)}"
+    unet = _unet(settings, plan, len(size), channels)
+    batch = settings.training.micro_batch or settings.training.batch_size
     try:
         summary = summarize(unet, size, batch)
     except ValueError as error:
         raise InputError("--size", str(error), "Choose another size") from None
-    text = f"network at {' x '.join(map(str, size))}, {batch} images a pass\n{summary}"
-    return text + "\nguided            by a frozen regressor, not counted here" if guided else text
+    text = f"network at {at}, {batch} images a pass\n{summary}"
+    if isinstance(settings, Pretrain) and settings.coordinates is not None:
+        text += "\nguided            by a frozen regressor, not counted here"
+    return text
 
 
-def _dynunet(settings: config.Fit, plan: Plan | None, size: tuple[int, ...], channels: int) -> str:
+def _unet(settings: Pretrain | Fit, plan: Plan | None, dims: int, channels: int) -> UNetConfig:
+    from ..nets.mask_denoiser import mask_denoiser_config
+    from ..objectives import OBJECTIVES
+    from ..objectives.mask_diffusion import SELF_CONDITIONED
+    from ..train.start import find_pretrained, load_denoiser
+
+    if isinstance(settings, Pretrain):
+        return OBJECTIVES[settings.objective](settings).unet(dims, channels)
+    classes = len(plan.classes) if plan and plan.classes else channels
+    if settings.from_run:
+        denoiser = load_denoiser(find_pretrained(settings.from_run), settings.weights)
+        unet = replace(denoiser.config, out_channels=classes)
+    else:
+        unet = resolve_network(
+            settings.network, spatial_dims=dims, in_channels=channels, out_channels=classes
+        )
+    strategy = settings.diffusion.strategy
+    if settings.method == "diffusion" and strategy != "none":
+        return mask_denoiser_config(unet, classes, strategy in SELF_CONDITIONED)
+    return unet
+
+
+def _dynunet(plan: Plan | None, size: tuple[int, ...], channels: int) -> str:
     from ..nets.dynunet import new_dynunet
 
     classes = len(plan.classes) if plan else 2
     network = new_dynunet(channels, classes, size, plan.spacing if plan else None)
     millions = sum(p.numel() for p in network.parameters()) / 1e6
-    levels = ", ".join(map(str, network.filters))
-    return f"DynUNet at {' x '.join(map(str, size))}: {millions:.1f} M parameters, levels of {levels} channels"
+    return f"{millions:.1f} M parameters, levels of {', '.join(map(str, network.filters))} channels"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import typing
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from .names import full_name, is_tuple, kinds, positionals
+from .names import full_name, is_tuple, kinds, members, positionals
 
 
 @dataclass
@@ -16,7 +17,7 @@ class Words:
     """What a command line says.
 
     Attributes:
-        values: Texts by the full names of settings; ``null`` where none is meant, lists in brackets.
+        values: What is given by the full names of settings, as YAML spells it.
         configs: Files and recipes, in order.
         dry_run: ``--dry-run`` is there.
         help: ``--help`` is there.
@@ -77,12 +78,15 @@ def _value(name: str, kind: Any, queue: deque[str]) -> str:
     return queue.popleft()
 
 
-def _spelled(text: str, kind: Any) -> str:
-    """A value as YAML spells it."""
+def _spelled(text: str, kind: Any) -> Any:
+    """A value as YAML spells it; several texts as a list, so that 0 stays a text."""
     if text.lower() == "none" and type(None) in getattr(kind, "__args__", ()):
         return "null"
     if kind is not None and is_tuple(kind) and not text.startswith("["):
-        return text if text.lower() == "null" else f"[{text}]"
+        if text.lower() == "null":
+            return text
+        texts = any(typing.get_args(member)[:1] == (str,) for member in members(kind))
+        return [word.strip() for word in text.split(",") if word] if texts else f"[{text}]"
     return text
 
 

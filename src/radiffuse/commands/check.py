@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ..config import Check
-from ..data.checking.check import check_path, format_check
+from ..data.checking.check import check_path
+from ..data.checking.text import format_check
 
 
 def check(settings: Check) -> int:

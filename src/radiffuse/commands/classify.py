@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..config import Classify
-from ..data.class_batches import ClassBatches, Item
+from ..data.batches import ClassBatches, Item
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.provenance import descends

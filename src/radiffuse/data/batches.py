@@ -113,7 +113,11 @@ def _order(stream: Stream, seed: int, epoch: int, count: int) -> Array:
     return stream.rng(seed, epoch).permutation(count)
 
 
-class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):
+Patch = tuple[Tensor, Tensor | None, Change, str]
+"""Image ``(C, *S)``, label map ``(*S)`` or None, both unchanged; their change; name of the case."""
+
+
+class Batches(BatchSource[Patch, Batch]):
     """Whole films, or patches of volumes, with their label maps where there are any.
 
     Args:
@@ -145,10 +149,8 @@ class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):
                 "Leave the other axes out",
             )
 
-    def sample(
-        self, index: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor | None, Change, str]:
-        """Image ``(C, *S)``, label map ``(*S)`` or None, both unchanged, the change, and the name."""
+    def sample(self, index: int, rng: np.random.Generator) -> Patch:
+        """A film, or a random patch of a volume."""
         image = self.prepared.image(index)
         window = self._window(index, image.shape[1:], rng)
         # numpy converts float16 number by number, torch in vectors.
@@ -160,7 +162,7 @@ class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):
         change = draw(self.augmentation, self.prepared.plan.spatial_dims, rng)
         return part, label, change, self.prepared.cases[index].name
 
-    def collate(self, samples: Sequence[tuple[Tensor, Tensor | None, Change, str]]) -> Batch:
+    def collate(self, samples: Sequence[Patch]) -> Batch:
         """All images changed together."""
         images, labels, changes, names = zip(*samples, strict=True)
         label = torch.stack(labels) if self.prepared.labelled else None
@@ -192,6 +194,52 @@ class Batches(BatchSource[tuple[Tensor, Tensor | None, Change, str], Batch]):
             )
             + plan.size
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A film and its class.
+
+    Attributes:
+        prepared: The set it is in.
+        row: Its place there.
+        target: Number of its class.
+    """
+
+    prepared: Prepared
+    row: int
+    target: int
+
+
+class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
+    """Batches whose ``labels`` are the classes, int64 ``(B,)``.
+
+    Args:
+        items: The films.
+        batch_size: Films per step over all ranks.
+        seed: Seed of order and augmentation.
+        augmentation: What may be changed.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], *, batch_size: int, seed: int, augmentation: Augmentation
+    ) -> None:
+        super().__init__(range(len(items)), batch_size=batch_size, seed=seed)
+        self.items = tuple(items)
+        self.augmentation = augmentation
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, Item]:
+        """A film as it is, its change, and what it is."""
+        item = self.items[index]
+        film = torch.from_numpy(np.asarray(item.prepared.image(item.row), np.float32))
+        return film, draw(self.augmentation, 2, rng), item
+
+    def collate(self, samples: Sequence[tuple[Tensor, Change, Item]]) -> Batch:
+        """All films changed together."""
+        films, changes, items = zip(*samples, strict=True)
+        images, _ = apply(changes, torch.stack(films), None)
+        targets = torch.tensor([item.target for item in items])
+        return Batch(images, targets, tuple(i.prepared.cases[i.row].name for i in items))
 
 
 def center_cut(array: Array, size: Sequence[int]) -> Array:

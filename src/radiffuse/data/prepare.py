@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,53 +69,47 @@ def prepare(
         InputError: A case cannot be used and ``skip_bad`` is off, or all of them cannot. Finished rows are kept.
     """
     folder = cache / "prepared" / _set_key(dataset, plan, labelled)
+    bad: dict[int, InputError] = {}
     if rank() > 0:  # rank 0 has been here
-        return _prepared(folder, dataset, plan, labelled, logged_rows(folder), {})
-    make_folder(folder)
-    # Runs that start together prepare the same set; one of them does it.
-    with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
-        if plan.spatial_dims == 2:
-            shape = (len(dataset), len(plan.channels), *plan.size)
-            allocate(folder / "images.npy", np.float16, shape)
-            if labelled:
-                allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
-        bad = fill_rows(
-            folder,
-            dict(enumerate(dataset)),
-            partial(_prepare_row, folder, plan=plan, labelled=labelled),
-            Prepared(folder, plan, (), range(sys.maxsize), (), labelled).arrays,
-            skip_bad=skip_bad,
-            progress=progress,
-            scheduler=scheduler,
-            workers=workers or None,
-            chunk=CHUNK if plan.spatial_dims == 2 else 1,
-            name=lambda item: str(item[1].images[0]),
-        )
-    if len(bad) == len(dataset):
-        raise next(iter(bad.values()))
-    return _prepared(folder, dataset, plan, labelled, set(range(len(dataset))) - set(bad), bad)
+        rows = set(logged_rows(folder))
+    else:
+        options = {"scheduler": scheduler, "workers": workers or None, "progress": progress}
+        bad = _fill(folder, dataset, plan, labelled, skip_bad=skip_bad, **options)
+        rows = set(range(len(dataset))) - bad.keys()
+    good = tuple(sorted(rows))
+    cases = tuple(dataset.cases[i] for i in good)
+    skipped = tuple(Skipped(dataset.cases[i].name, str(bad[i])) for i in sorted(bad))
+    return Prepared(folder, plan, cases, good, skipped, labelled)
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _prepared(
-    folder: Path,
-    dataset: Dataset,
-    plan: Plan,
-    labelled: bool,
-    rows: Collection[int],
-    bad: Mapping[int, InputError],
-) -> Prepared:
-    good = sorted(rows)
-    return Prepared(
-        folder,
-        plan,
-        tuple(dataset.cases[i] for i in good),
-        tuple(good),
-        tuple(Skipped(dataset.cases[i].name, str(error)) for i, error in sorted(bad.items())),
-        labelled,
-    )
+def _fill(
+    folder: Path, dataset: Dataset, plan: Plan, labelled: bool, **options: Any
+) -> dict[int, InputError]:
+    """Make what is missing of the arrays; why cases are bad, by row."""
+    films = plan.spatial_dims == 2
+    make_folder(folder)
+    # Runs that start together prepare the same set; one of them does it.
+    with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
+        if films:
+            shape = (len(dataset), len(plan.channels), *plan.size)
+            allocate(folder / "images.npy", np.float16, shape)
+        if films and labelled:
+            allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
+        bad = fill_rows(
+            folder,
+            dict(enumerate(dataset)),
+            partial(_prepare_row, folder, plan=plan, labelled=labelled),
+            Prepared(folder, plan, (), range(sys.maxsize), (), labelled).arrays,
+            chunk=CHUNK if films else 1,
+            name=lambda item: str(item[1].images[0]),
+            **options,
+        )
+    if len(bad) == len(dataset):
+        raise next(iter(bad.values()))
+    return bad
 
 
 def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:

@@ -7,7 +7,7 @@ Reading a patch touches only the pages it needs, so memory does not grow with th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Skipped:
     reason: str
 
 
+@dataclass(eq=False)
 class Prepared:
     """Prepared cases, in the order of their data set, without those that were skipped.
 
@@ -39,23 +40,16 @@ class Prepared:
         labelled: Whether there are label maps.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        plan: Plan,
-        cases: tuple[Case, ...],
-        rows: Sequence[int],
-        skipped: tuple[Skipped, ...],
-        labelled: bool,
-    ) -> None:
-        self.folder = folder
-        self.plan = plan
-        self.cases = cases
-        self.rows = rows
-        self.skipped = skipped
-        self.labelled = labelled
-        self._films: dict[str, Array] = {}
-        self._layouts: dict[str, tuple[Any, tuple[int, ...], int]] = {}
+    folder: Path
+    plan: Plan
+    cases: tuple[Case, ...]
+    rows: Sequence[int]
+    skipped: tuple[Skipped, ...]
+    labelled: bool
+    _films: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
+    _layouts: dict[str, tuple[Any, tuple[int, ...], int]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -66,7 +60,7 @@ class Prepared:
 
     def without_cases(self) -> Prepared:
         """The arrays alone, which are little to send."""
-        return Prepared(self.folder, self.plan, (), self.rows, (), self.labelled)
+        return replace(self, cases=(), skipped=())
 
     def image(self, index: int) -> Array:
         """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""

@@ -1,18 +1,20 @@
-"""What a folder of synthetic images says of their origin: ``provenance.csv`` and ``generation.json``."""
+"""What a data folder says of where its images come from, and under which licence."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .dataset import Case, Dataset
 from .documents import read_json, read_table
 
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"
+LONGEST = 200
+"""Characters of a licence that are kept."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,14 @@ def generation_settings(dataset: Dataset) -> Mapping[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def strategies_of(origins: Mapping[str, Origin]) -> list[str]:
-    """The strategies that are told, by name; none where there is but one kind of image."""
-    counts = Counter(origin.strategy for origin in origins.values())
-    return sorted(name for name in counts if name) if len(counts) > 1 else []
+def stated_licence(root: Path) -> str | None:
+    """What ``dataset.json`` says under ``licence`` or ``license`` (nnU-Net, Decathlon), or None."""
+    try:
+        content = read_json(root / "dataset.json")
+    except InputError:
+        return None
+    words = content.get("licence") or content.get("license") if isinstance(content, dict) else None
+    return " ".join(words.split())[:LONGEST] if isinstance(words, str) and words.strip() else None
 
 
 def _folder(dataset: Dataset) -> Path:

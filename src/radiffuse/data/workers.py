@@ -11,7 +11,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..errors import InputError
@@ -54,14 +54,15 @@ def each(
     """
     if scheduler is not None:
         with _connected(scheduler) as client:
-            yield from _Cluster(client, function, name).each(items, chunk)
-        return
-    if workers == 0:
+            yield from _on_cluster(client, function, items, chunk, name)
+    elif workers == 0:
         for item in items:
             yield item, _outcome(function, item)
-        return
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        yield from _in_threads(pool, function, items)
+    else:
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            submitted = ((item, pool.submit(_outcome, function, item)) for item in items)
+            for item, future in _ahead(submitted, WAITING):
+                yield item, future.result()
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -74,104 +75,82 @@ def _outcome(function: Callable[[Item], Result], item: Item) -> Result | InputEr
         return error
 
 
-def _in_threads(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[tuple[Item, Result | InputError]]:
-    waiting: deque[tuple[Item, Future[Result | InputError]]] = deque()
+def _ahead(submitted: Iterator[tuple[Item, Any]], most: int) -> Iterator[tuple[Item, Any]]:
+    """Items with their futures, in order; so many are under way at once, and cancelled where the rest is not wanted."""
+    waiting: deque[tuple[Item, Any]] = deque()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(_outcome, function, item)))
-            if len(waiting) >= WAITING:
-                first, future = waiting.popleft()
-                yield first, future.result()
+        for pair in submitted:
+            waiting.append(pair)
+            if len(waiting) >= most:
+                yield waiting.popleft()
         while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+            yield waiting.popleft()
     finally:
         for _, future in waiting:
             future.cancel()
 
 
 def _connected(scheduler: str) -> Any:
+    where = f"--scheduler {scheduler}"
     try:
         from distributed import Client
     except ImportError:
-        raise InputError(
-            f"--scheduler {scheduler}",
-            "needs dask.distributed, which is not installed",
-            "pip install 'radiffuse[dask]'",
-        ) from None
+        remedy = "pip install 'radiffuse[dask]'"
+        raise InputError(where, "needs dask.distributed, which is not installed", remedy) from None
     try:
         client = Client(scheduler, set_as_default=False, timeout=CONNECT_SECONDS)
     except (OSError, ValueError):
-        raise InputError(
-            f"--scheduler {scheduler}",
-            "no dask scheduler answers there",
-            "Start one with 'dask scheduler', and workers with 'dask worker ADDRESS'",
-        ) from None
+        remedy = "Start one with 'dask scheduler', and workers with 'dask worker ADDRESS'"
+        raise InputError(where, "no dask scheduler answers there", remedy) from None
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError:
         client.close()
-        raise InputError(
-            f"--scheduler {scheduler}", "has no worker", "Start some with 'dask worker ADDRESS'"
-        ) from None
+        raise InputError(where, "has no worker", "Start some with 'dask worker ADDRESS'") from None
     return client
 
 
-def _carrier(name: str, function: Callable[[Any], Any]) -> Any:
-    """Brings a function to every worker once, also to those that join later: it may hold a network."""
-    from distributed import WorkerPlugin
+def _on_cluster(
+    client: Any,
+    function: Callable[[Item], Any],
+    items: Iterable[Item],
+    chunk: int,
+    name: Callable[[Item], str],
+) -> Iterator[tuple[Item, Any]]:
+    from distributed import KilledWorker, WorkerPlugin
 
     class Carrier(WorkerPlugin):  # type: ignore[misc, unused-ignore]
+        """Brings the function to every worker once, also to those that join later: it may hold a network."""
+
         def __init__(self) -> None:
-            self.name = name
+            self.name = f"radiffuse-{uuid.uuid4().hex}"
             self.function = function
 
-    return Carrier()
+    carrier = Carrier()
 
+    def submit(part: list[Item]) -> tuple[list[Item], Any]:
+        return part, client.submit(_on_worker, carrier.name, part, pure=False)
 
-class _Cluster:
-    """One function on the workers of a cluster, which is brought to each of them once."""
-
-    def __init__(
-        self, client: Any, function: Callable[[Any], Any], name: Callable[[Any], str]
-    ) -> None:
-        self.client = client
-        self.name = name
-        self.key = f"radiffuse-{uuid.uuid4().hex}"
-        self.carrier = _carrier(self.key, function)
-
-    def each(self, items: Iterable[Item], chunk: int) -> Iterator[tuple[Item, Any]]:
-        self.client.register_plugin(self.carrier)
+    def outcomes(part: list[Item], future: Any) -> Iterator[tuple[Item, Any]]:
         try:
-            waiting: deque[tuple[list[Item], Any]] = deque()
-            room = TASKS_PER_THREAD * max(1, sum(self.client.nthreads().values()))
-            for part in _parts(items, chunk):
-                waiting.append((part, self._submit(part)))
-                if len(waiting) >= room:
-                    yield from self._take(*waiting.popleft())
-            while waiting:
-                yield from self._take(*waiting.popleft())
-        finally:
-            self.client.unregister_worker_plugin(self.key)
-
-    def _submit(self, part: Sequence[Any]) -> Any:
-        return self.client.submit(_on_worker, self.key, part, pure=False)
-
-    def _take(self, part: list[Item], future: Any) -> Iterator[tuple[Item, Any]]:
-        from distributed import KilledWorker
-
-        try:
-            outcomes = future.result()
+            yield from zip(part, future.result(), strict=True)
         except KilledWorker:
-            if len(part) > 1:  # one of them kills; the others must not suffer for it
-                for item in part:
-                    yield from self._take([item], self._submit([item]))
+            if len(part) == 1:
+                remedy = "Leave it out, or give workers more memory"
+                yield part[0], InputError(name(part[0]), "kills every worker that tries it", remedy)
                 return
-            remedy = "Leave it out, or give workers more memory"
-            outcomes = [InputError(self.name(part[0]), "kills every worker that tries it", remedy)]
-        yield from zip(part, outcomes, strict=True)
+            for item in part:  # one of them kills; the others must not suffer for it
+                yield from outcomes(*submit([item]))
+
+    client.register_plugin(carrier)
+    try:
+        most = TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
+        remaining = iter(items)
+        parts = iter(lambda: list(itertools.islice(remaining, chunk)), [])
+        for part, future in _ahead(map(submit, parts), most):
+            yield from outcomes(part, future)
+    finally:
+        client.unregister_worker_plugin(carrier.name)
 
 
 def _on_worker(key: str, part: Sequence[Any]) -> list[Any]:
@@ -179,9 +158,3 @@ def _on_worker(key: str, part: Sequence[Any]) -> list[Any]:
 
     function = get_worker().plugins[key].function
     return [_outcome(function, item) for item in part]
-
-
-def _parts(items: Iterable[Item], chunk: int) -> Iterator[list[Item]]:
-    items = iter(items)
-    while part := list(itertools.islice(items, chunk)):
-        yield part

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.batches import Batch
-from ..data.class_batches import Item
+from ..data.batches import Batch, Item
 from ..evaluation.classification import auroc_by_class
 from ..train.random import StepRandom
 from ..train.task import Loss, Task

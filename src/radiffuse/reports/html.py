@@ -1,13 +1,14 @@
 """One self-contained HTML page: text, tables, figures and images, readable anywhere and forever.
 
 The page loads nothing and runs nothing: styles and pictures are inside it, there is no script, and
-a content security policy forbids both, so a hostile file name can at worst be read. Every string is
-escaped on entry.
+a content security policy forbids both, so a hostile file name can at worst be read. The templates escape
+every string.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 import re
@@ -17,17 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ..data.scan import Array
 from ..system.files import write_atomic
 from .palette import PAGE_COLORS
-from .stylesheet import STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class Report:
@@ -42,25 +42,20 @@ class Report:
         self.title = title
         self.subtitle = subtitle
         self._sections: list[str] = []
-        self._body: list[str] = []
-        self._figures = 0
+        self._body: list[tuple[str, dict[str, Any]]] = []
 
     def section(self, title: str) -> None:
         """Start a section; it appears in the contents at the top."""
         self._sections.append(title)
-        self._body.append(f'<h2 id="section-{len(self._sections)}">{escape(title)}</h2>')
+        self._add("section", title=title, number=len(self._sections))
 
     def text(self, *paragraphs: str) -> None:
         """Add plain paragraphs."""
-        self._body.extend(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+        self._add("text", paragraphs=paragraphs)
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """Add the numbers that matter most, as a row of tiles: name to value."""
-        tiles = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(format_value(value))}</dd></div>"
-            for name, value in facts.items()
-        )
-        self._body.append(f'<dl class="facts">{tiles}</dl>')
+        self._add("facts", values=[(name, format_value(value)) for name, value in facts.items()])
 
     def table(self, table: pd.DataFrame, caption: str = "") -> None:
         """Add a table; numbers to three significant decimals, NaN as a dash.
@@ -71,30 +66,10 @@ class Report:
         """
         from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-        numeric = [
-            is_numeric_dtype(table.iloc[:, i]) and not is_bool_dtype(table.iloc[:, i])
-            for i in range(table.shape[1])
-        ]
-        style = [' class="number"' if n else "" for n in numeric]
-        head = "".join(
-            f'<th scope="col"{s}>{escape(str(column))}</th>'
-            for column, s in zip(table.columns, style, strict=True)
-        )
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f"<td{s}>{escape(format_value(v))}</td>" for v, s in zip(row, style, strict=True)
-            )
-            + "</tr>"
-            for row in table.itertuples(index=False, name=None)
-        )
-        label = escape(caption or "Table")
-        # A focusable region lets the keyboard scroll a wide table.
-        self._body.append(
-            f'<figure class="table">{_caption(caption)}'
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></figure>"
-        )
+        numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in table.dtypes]
+        rows = [[format_value(v) for v in row] for row in table.itertuples(index=False, name=None)]
+        columns = list(zip(map(str, table.columns), numeric, strict=True))
+        self._add("table", columns=columns, rows=rows, caption=caption)
 
     def figure(self, figure: Figure, caption: str = "") -> None:
         """Add a figure as SVG whose colors follow the light or dark page.
@@ -103,9 +78,9 @@ class Report:
             figure: A matplotlib figure, drawn in the colors of ``palette``.
             caption: What it shows; also its description for screen readers.
         """
-        self._figures += 1
-        drawing = _svg(figure, self._figures, caption or "Figure")
-        self._body.append(f'<figure class="drawing">{drawing}{_caption(caption)}</figure>')
+        number = 1 + sum(kind == "figure" for kind, _ in self._body)
+        drawing = Markup(_svg(figure, number, caption or "Figure"))
+        self._add("figure", drawing=drawing, caption=caption)
 
     def images(
         self, images: Iterable[Array], caption: str = "", names: Sequence[str] | None = None
@@ -117,38 +92,19 @@ class Report:
             caption: What they are.
             names: A label below each image; None for none.
         """
-        pictures = [_data_url(image) for image in images]
-        labels = list(names) if names is not None else [""] * len(pictures)
-        cells = "".join(
-            f'<div><img src="{url}" alt="{escape(name or f"image {i}")}">{escape(name)}</div>'
-            for i, (url, name) in enumerate(zip(pictures, labels, strict=True), start=1)
-        )
-        self._body.append(
-            f'<figure class="images"><div class="grid">{cells}</div>{_caption(caption)}</figure>'
-        )
+        urls = [_data_url(image) for image in images]
+        labels = list(names) if names is not None else [""] * len(urls)
+        self._add("images", pictures=list(zip(urls, labels, strict=True)), caption=caption)
 
     def details(self, title: str, text: str) -> None:
         """Add preformatted text that opens on a click, such as the settings of a run."""
-        self._body.append(
-            f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
-        )
+        self._add("details", title=title, text=text)
 
     def render(self) -> str:
         """The whole page as a string."""
-        links = "".join(
-            f'<a href="#section-{i}">{escape(title)}</a>'
-            for i, title in enumerate(self._sections, start=1)
-        )
-        subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
-        contents = f'<nav aria-label="Contents">{links}</nav>' if len(self._sections) > 1 else ""
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-            f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n{contents}\n<main>\n"
-            + "\n".join(self._body)
-            + "\n</main>\n<footer>Written by radiffuse.</footer>\n</body>\n</html>\n"
+        page = _templates().get_template("page.html")
+        return page.render(
+            title=self.title, subtitle=self.subtitle, sections=self._sections, body=self._body
         )
 
     def save(self, path: Path) -> Path:
@@ -163,6 +119,21 @@ class Report:
         # File names from the disk may hold bytes that are no text; they are shown escaped.
         write_atomic(path, self.render().encode("utf-8", errors="backslashreplace"))
         return path
+
+    def _add(self, kind: str, **values: Any) -> None:
+        self._body.append((kind, values))
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("radiffuse.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def format_value(value: Any) -> str:
@@ -205,10 +176,6 @@ def format_mean(mean: float, low: float, high: float, digits: int = 3) -> str:
         return f"{mean:.{digits}f}"
     # A narrow cell breaks before the bracket, never inside it.
     return f"{mean:.{digits}f} [{low:.{digits}f},\N{NO-BREAK SPACE}{high:.{digits}f}]"
-
-
-def _caption(caption: str) -> str:
-    return f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
 
 
 def _data_url(image: Array) -> str:

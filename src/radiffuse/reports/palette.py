@@ -32,4 +32,4 @@ PAGE_COLORS = {
     PAPER: "--paper",
     **{color: f"--c{i}" for i, color in enumerate(SERIES)},
 }
-"""Color of a figure to variable of ``stylesheet.STYLE``."""
+"""Color of a figure to variable of ``templates/page.css``."""

@@ -20,7 +20,7 @@ from ..data.batches import Batch
 from ..errors import InputError
 from ..system.distributed import gather
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.task import Loss, Task
 from .features import LatentBatch
 from .hub import load_diffusers, most_groups
 
@@ -148,7 +148,7 @@ def _blocks(way: str, attended: int, levels: int) -> tuple[str, ...]:
     return (f"CrossAttn{way}Block2D",) * attended + (f"{way}Block2D",) * (levels - attended)
 
 
-class LatentDenoising:
+class LatentDenoising(Task):
     """The task: predict the noise, the latent or v from a noised latent, as the diffusion settings say.
 
     Args:
@@ -158,8 +158,6 @@ class LatentDenoising:
         held_out: Latents and embeddings never trained on, or None.
     """
 
-    name = "latent denoising"
-
     def __init__(
         self,
         build: Callable[[], nn.Module],
@@ -168,11 +166,15 @@ class LatentDenoising:
         null: float,
         held_out: LatentBatch | None = None,
     ) -> None:
-        self.build = build
+        self.start = build
         self.diffusion = GaussianDiffusion(diffusion)
         self.timesteps = timestep_sampler(diffusion)
         self.null = null
         self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The denoiser at its start."""
+        return self.start()
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Algorithm 1 of Ho et al. 2020 on latents drawn from their posterior."""

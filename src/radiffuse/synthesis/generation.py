@@ -31,8 +31,8 @@ from ..train.device import local_fabric
 from ..train.progress import ProgressLine
 from ..train.run import Run
 from .embedding import by_class, embed, encode, fingerprint
-from .sampling import sample_films
-from .strategies import fit_density, interpolate, perturb
+from .sampling import latent_noise, sample_latents, to_films
+from .strategies import fit_densities, interpolate, perturb
 from .synthesizer import Synthesizer, load_synthesizer
 
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
@@ -158,11 +158,7 @@ class SynthesizerGeneration:
         self.densities, self.counts = dict(synthesizer.densities), dict(synthesizer.counts)
         if "manifold" in self.strategies and settings.references is not None and references:
             self.counts = {name: len(rows) for name, rows in references.classes.items()}
-            self.densities = {
-                name: fit_density(references.embeddings[rows])
-                for name, rows in references.classes.items()
-                if len(rows) > 1
-            }
+            self.densities = fit_densities(references.embeddings, references.classes)
         if references is None:
             return {"embeddings": None}
         digest = hashlib.sha256(references.embeddings.numpy().tobytes())
@@ -243,24 +239,25 @@ class SynthesizerGeneration:
 
     def _films(self, strategy: str, starts: Sequence[_Start]) -> Array:
         """The images, uint8 ``(B, rows, columns)``."""
-        latents = None
+        parents = None
         if strategy == "from-image":
             assert self.references is not None
             assert self.references.latents is not None
             channels = self.synthesizer.autoencoder.latent_channels
             rows = self.references.latents[[start.parent for start in starts]][:, :channels]
-            latents = torch.from_numpy(np.asarray(rows, np.float32))
-        return sample_films(
+            parents = torch.from_numpy(np.asarray(rows, np.float32))
+        autoencoder = self.synthesizer.autoencoder
+        latents = sample_latents(
             self.synthesizer,
-            self.run.plan.size,
             torch.stack([start.embedding for start in starts]),
-            [start.generator for start in starts],
+            latent_noise(autoencoder, self.run.plan.size, [start.generator for start in starts]),
             sampler="dpm++" if self.settings.sampler == "dpm++" else "ddim",
             steps=self.settings.steps,
             guidance=self.settings.guidance,
-            start=latents,
+            start=parents,
             strength=self.settings.strength,
         )
+        return to_films(autoencoder, latents)
 
     def _references(self) -> References | None:
         """The given images, else those that the run was trained on; None where no strategy asks for any."""

@@ -11,11 +11,10 @@ from typing import Any
 from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
-from ..data.licence import stated_licence
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
-from ..data.provenance import descends
+from ..data.provenance import descends, stated_licence
 from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic

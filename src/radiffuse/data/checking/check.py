@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...config import IGNORE, Data
 from ..dataset import Case, Dataset
-from ..issues import Issue, some
+from ..issues import Issue, Issues, some
 from ..layouts import survey
 from ..layouts.listing import walk
 from .examine import CaseRecord
 from .pool import examine_all
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 Progress = Callable[[int, int], None]
 
@@ -81,88 +77,70 @@ def check(
         progress: Called with (cases done, all cases).
     """
     records = examine_all(dataset, decode=decode, workers=workers, progress=progress)
-    issues = [
-        *found,
-        *(issue for record in records for issue in record.issues),
-        *_same_twice(dataset.cases, records),
-        *_mixtures(dataset, records),
-        *_patients(dataset),
-        *_left_over(dataset, {issue.where for issue in found}),
-    ]
-    issues = list(dict.fromkeys(issues))
-    issues.sort(key=lambda issue: issue.severity != "error")
-    return CheckResult(tuple(records), tuple(issues), summarize(dataset, records))
+    issues = Issues([*found, *(issue for record in records for issue in record.issues)])
+    _look_for_copies(dataset.cases, records, issues)
+    _look_for_mixtures(dataset, records, issues)
+    _look_at_patients(dataset, issues)
+    _look_for_leftovers(dataset, {issue.where for issue in found}, issues)
+    ordered = sorted(dict.fromkeys(issues), key=lambda issue: issue.severity != "error")
+    return CheckResult(tuple(records), tuple(ordered), summarize(dataset, records))
 
 
 # -------------------------------------------------------------------------------- cases together
 
 
-def _same_twice(cases: Sequence[Case], records: Sequence[CaseRecord]) -> Iterable[Issue]:
+def _look_for_copies(cases: Sequence[Case], records: Sequence[CaseRecord], issues: Issues) -> None:
     """Images equal in every pixel; under two patients they leak from training into test."""
     alike: dict[str, list[Case]] = defaultdict(list)
     for case, record in zip(cases, records, strict=True):
         if record.digest:
             alike[record.digest].append(case)
-    for same in alike.values():
-        first = same[0]
-        for case in same[1:]:
-            problem = f"is the same image as {first.name}"
-            remedy = "Remove one of the two"
+    for first, *copies in alike.values():
+        for case in copies:
+            problem, remedy = f"is the same image as {first.name}", "Remove one of the two"
             if case.group != first.group:
                 problem += f", under another patient ({case.group} and {first.group})"
                 remedy += ", or give both the same patient: it would leak from training into test"
-            yield Issue("error", str(case.images[0]), problem, remedy)
+            issues.error(case.images[0], problem, remedy)
 
 
-def _mixtures(dataset: Dataset, records: Sequence[CaseRecord]) -> Iterable[Issue]:
+def _look_for_mixtures(dataset: Dataset, records: Sequence[CaseRecord], issues: Issues) -> None:
     readable = [record for record in records if record.spatial_shape]
     dims = {record.name: f"{len(record.spatial_shape)}D" for record in readable}
     channels = {record.name: f"{record.channels}-channel" for record in readable}
     for kind, values in (("films and volumes", dims), ("numbers of channels", channels)):
-        counts = Counter(values.values())
+        counts = Counter(values.values()).most_common()
         if len(counts) > 1:
-            rare = counts.most_common()[-1][0]
+            rare = counts[-1][0]
             names = [name for name, value in values.items() if value == rare]
-            parts = " and ".join(f"{number} {value}" for value, number in counts.most_common())
+            parts = " and ".join(f"{number} {value}" for value, number in counts)
             problem = f"mixes {kind}: {parts} images; {rare} are {some(names)}"
-            yield Issue(
-                "error", str(dataset.root), problem, "Put each kind into a data set of its own"
-            )
-    for record in readable:
-        declared = len(dataset.channels)
-        if (
-            dataset.layout in ("nnunet", "msd")
-            and record.channels != declared
-            and len({*channels.values()}) == 1
-        ):
-            problem = f"declares {declared} channels, but its images have {record.channels}"
-            yield Issue("error", str(dataset.root), problem, "Correct the channels in dataset.json")
-            return
+            issues.error(dataset.root, problem, "Put each kind into a data set of its own")
+    declared, held = len(dataset.channels), {record.channels for record in readable}
+    if dataset.layout in ("nnunet", "msd") and len(held) == 1 and held != {declared}:
+        problem = f"declares {declared} channels, but its images have {held.pop()}"
+        issues.error(dataset.root, problem, "Correct the channels in dataset.json")
 
 
-def _patients(dataset: Dataset) -> Iterable[Issue]:
+def _look_at_patients(dataset: Dataset, issues: Issues) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
     for case in dataset:
         if case.split:
             splits[case.group].add(case.split)
-    parted = {group: parts for group, parts in splits.items() if len(parts) > 1}
+    parted = {group: parts for group, parts in sorted(splits.items()) if len(parts) > 1}
     if parted:
-        names = [f"{group} ({', '.join(sorted(parts))})" for group, parts in sorted(parted.items())]
+        names = [f"{group} ({', '.join(sorted(parts))})" for group, parts in parted.items()]
         problem = f"parts {len(parted)} patients between splits: {some(names)}"
-        remedy = (
-            "Move each patient into one split, or name the patients with --group or patients.csv"
-        )
-        yield Issue("error", str(dataset.root), problem, remedy)
+        remedy = "Move each patient into one split, or correct --group or patients.csv"
+        issues.error(dataset.root, problem, remedy)
     if len(dataset) > 1 and len({case.group for case in dataset}) == 1:
         problem = f"gives all {len(dataset)} cases the same patient ({dataset.cases[0].group})"
         remedy = "Name the patients with --group or patients.csv; a split needs at least two"
-        yield Issue("warning", str(dataset.root), problem, remedy)
+        issues.warning(dataset.root, problem, remedy)
 
 
-def _left_over(dataset: Dataset, named: set[str]) -> Iterable[Issue]:
+def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> None:
     """Files below the folder that no case uses, without those that were ``named`` already."""
-    if not dataset.root.is_dir():
-        return
     listing = walk(dataset.root)
     used = {path for case in dataset for path in (*case.images, *case.series, *case.label_files)}
     used |= dataset.passed_over
@@ -170,15 +148,13 @@ def _left_over(dataset: Dataset, named: set[str]) -> Iterable[Issue]:
     idle = [str(path) for path, full in below if full not in used and str(full) not in named]
     if idle:
         problem = f"holds {len(idle)} images that belong to no case: {some(idle)}"
-        yield Issue("warning", str(dataset.root), problem, "Make sure that nothing is missing")
+        issues.warning(dataset.root, problem, "Make sure that nothing is missing")
     if listing.others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in listing.others)
         shown = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common(5))
         problem = f"holds {len(listing.others)} files of unknown kind ({shown})"
         names = some([str(path) for path in listing.others], most=3)
-        yield Issue(
-            "warning", str(dataset.root), problem, f"Convert them if they are images: {names}"
-        )
+        issues.warning(dataset.root, problem, f"Convert them if they are images: {names}")
 
 
 # ------------------------------------------------------------------------------------------ summary
@@ -208,23 +184,21 @@ def summarize(dataset: Dataset, records: Sequence[CaseRecord]) -> dict[str, Any]
         "splits": dict(Counter(case.split for case in dataset if case.split)),
         "targets": dict(Counter(case.target for case in dataset if case.target)),
         "spatial_dims": {str(number): count for number, count in sorted(dims.items())},
-        "size": _spread([record.spatial_shape for record in alike]),
-        "spacing": _spread([record.spacing for record in alike if record.spacing is not None]),
+        "size": _range([record.spatial_shape for record in alike]),
+        "spacing": _range([record.spacing for record in alike if record.spacing is not None]),
         "intensity": _intensity(readable),
         "classes": _shares(dataset.classes, records),
     }
 
 
-def _spread(rows: Sequence[Sequence[float]]) -> dict[str, list[float]] | None:
+def _range(rows: Sequence[Sequence[float]]) -> dict[str, list[float]] | None:
+    """Smallest, median and largest value of each column; None without rows."""
     if not rows:
         return None
     table = np.asarray(rows, np.float64)
     middle = np.median(table, axis=0)
-    return {
-        "smallest": table.min(axis=0).tolist(),
-        "median": middle.tolist(),
-        "largest": table.max(axis=0).tolist(),
-    }
+    ends = (table.min(axis=0), middle, table.max(axis=0))
+    return {n: e.tolist() for n, e in zip(("smallest", "median", "largest"), ends, strict=True)}
 
 
 def _intensity(records: Sequence[CaseRecord]) -> dict[str, Any] | None:
@@ -248,24 +222,10 @@ def _shares(classes: Sequence[str], records: Sequence[CaseRecord]) -> dict[str, 
     counted = sum(number for value, number in voxels.items() if value != IGNORE)
     everything = sum(voxels.values())
     shares: dict[str, dict[str, float]] = {}
+    names = dict(enumerate(classes or ("background",))) | {IGNORE: "(ignored)"}
     for value in sorted({*voxels, *(range(len(classes)) if voxels else ())}):
-        names = classes or ("background",)
-        name = names[value] if value < len(names) else f"label {value}"
-        total = counted
-        if value == IGNORE:
-            name, total = "(ignored)", everything
+        total = everything if value == IGNORE else counted
         share = voxels[value] / total if total else 0.0
+        name = names.get(value, f"label {value}")
         shares[name] = {"value": value, "share": share, "cases": cases[value]}
     return shares
-
-
-def format_check(result: CheckResult, root: Path | str | None = None) -> RenderableType:
-    """The result as a table and a list of issues, for ``rich.print``.
-
-    Args:
-        result: What ``check`` returned.
-        root: Paths below it are shown relative to it.
-    """
-    from .text import render
-
-    return render(result.summary, result.issues, os.fspath(root) if root is not None else "")

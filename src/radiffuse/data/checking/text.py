@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ..issues import Issue
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from .check import CheckResult
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
-def render(summary: Mapping[str, Any], issues: Sequence[Issue], root: str = "") -> RenderableType:
+def format_check(result: CheckResult, root: Path | str | None = None) -> RenderableType:
     """A table of what there is, the classes, and the issues, grouped by what is wrong.
 
     Args:
-        summary: See ``check.summarize``.
-        issues: Errors first.
+        result: What ``check`` returned.
         root: Paths below it are shown relative to it.
     """
-    from rich.console import Group
-    from rich.text import Text
-
-    parts: list[RenderableType] = [_overview(summary)]
-    if summary["classes"]:
-        parts.append(_classes(summary["classes"]))
-    for severity in ("error", "warning"):
-        found = [issue for issue in issues if issue.severity == severity]
-        if found:
-            plural = "s" if len(found) > 1 else ""
-            parts.append(Text(f"\n{len(found)} {severity}{plural}", style=_STYLES[severity]))
-            parts += [_block(remedy, lines, root) for remedy, lines in _by_remedy(found).items()]
-    if not issues:
+    overview = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _lines(result.summary):
+        overview.add_row(Text(name, style="bold"), Text(_plain(value)))
+    parts: list[RenderableType] = [overview]
+    if result.summary["classes"]:
+        parts.append(_classes(result.summary["classes"]))
+    for severity, style in _STYLES.items():
+        by_remedy: dict[str, list[Issue]] = {}
+        for issue in result.issues:
+            if issue.severity == severity:
+                by_remedy.setdefault(issue.remedy, []).append(issue)
+        if number := sum(map(len, by_remedy.values())):
+            parts.append(Text(f"\n{number} {severity}{'s' if number > 1 else ''}", style=style))
+            start = os.fspath(root).rstrip("/") + "/" if root else ""
+            parts += [_block(remedy, issues, start) for remedy, issues in by_remedy.items()]
+    if not result.issues:
         parts.append(Text("\nNothing wrong.", style="green"))
     return Group(*parts)
 
 
-def _by_remedy(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
-    grouped: dict[str, list[Issue]] = {}
-    for issue in issues:
-        grouped.setdefault(issue.remedy, []).append(issue)
-    return grouped
-
-
-def _block(remedy: str, issues: Sequence[Issue], root: str) -> RenderableType:
-    from rich.text import Text
-
+def _block(remedy: str, issues: Sequence[Issue], start: str) -> Text:
     text = Text()
     for issue in issues:
-        text.append(f"  {_plain(_short(issue.where, root))}", style="bold")
+        text.append(f"  {_plain(issue.where.removeprefix(start))}", style="bold")
         text.append(f" {_plain(issue.problem)}.\n")
     text.append(f"    {_plain(remedy)}.", style="italic")
     return text
-
-
-def _overview(summary: Mapping[str, Any]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in _lines(summary):
-        table.add_row(Text(name, style="bold"), Text(_plain(value)))
-    return table
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -79,47 +66,32 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if summary[key]:
             lines.append((name, ", ".join(f"{k}: {v}" for k, v in summary[key].items())))
     if summary["size"]:
-        lines.append(("Size", _spread(summary["size"], "px")))
+        lines.append(("Size", _range(summary["size"], "px")))
         known = summary["spacing"]
-        lines.append(("Spacing", _spread(known, "mm") if known else "not in the files"))
-    if summary["intensity"]:
-        i = summary["intensity"]
+        lines.append(("Spacing", _range(known, "mm") if known else "not in the files"))
+    if i := summary["intensity"]:
         unit = f" {i['unit']}" if i["unit"] != "gray" else ""
-        lines.append(
-            ("Intensity", f"{i['lowest']:g} to {i['highest']:g}{unit}, mean {i['mean']:.4g}")
-        )
+        ends = f"{i['lowest']:g} to {i['highest']:g}{unit}, mean {i['mean']:.4g}"
+        lines.append(("Intensity", ends))
     return lines
 
 
-def _spread(spread: Mapping[str, Sequence[float]], unit: str) -> str:
+def _range(values: Mapping[str, Sequence[float]], unit: str) -> str:
     low, middle, high = (
-        " x ".join(f"{number:.4g}" for number in spread[key])
+        " x ".join(f"{number:.4g}" for number in values[key])
         for key in ("smallest", "median", "largest")
     )
     return f"{low} {unit}" if low == high else f"{middle} {unit} (median; {low} to {high})"
 
 
-def _classes(classes: Mapping[str, Mapping[str, float]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
+def _classes(classes: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("\nValue", justify="right")
-    table.add_column("\nClass")
-    table.add_column("\nVoxels", justify="right")
-    table.add_column("\nCases", justify="right")
+    for title in ("Value", "Class", "Voxels", "Cases"):
+        table.add_column(f"\n{title}", justify="left" if title == "Class" else "right")
     for name, found in classes.items():
         share = f"{100 * found['share']:.3g} %"
         table.add_row(f"{found['value']:.0f}", Text(_plain(name)), share, f"{found['cases']:.0f}")
     return table
-
-
-def _short(where: str, root: str) -> str:
-    return (
-        where[len(root) :].lstrip("/")
-        if root and where.startswith(root.rstrip("/") + "/")
-        else where
-    )
 
 
 def _plain(text: str) -> str:
