@@ -199,7 +199,11 @@ def score_nnunet(
     """Train nnU-Net on some cases and score its masks of others, as the study scores its own.
 
     Args:
-        program: What segments; see its ``segment`` for the arguments that follow.
+        program: What segments.
+        folder: Of its files.
+        dataset: Where the cases are.
+        training: Names of the cases to learn from.
+        testing: Names of the cases to segment.
         out: Folder for ``cases.csv`` and ``overlays.npz``.
         tolerance: Of the surface Dice, in mm.
 

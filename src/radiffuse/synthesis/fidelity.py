@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.statistics import Interval, clustered_mean, group_weights
+from ..evaluation.statistics import LEVELS, Interval, clustered_mean, group_weights
 
 Floats = NDArray[np.float64]
 
@@ -181,7 +181,6 @@ def measure_with_intervals(
     real_groups: Sequence[Hashable] | None = None,
     fake_groups: Sequence[Hashable] | None = None,
     draws: int = 200,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """All measures with bootstrap intervals, see the module.
@@ -192,13 +191,11 @@ def measure_with_intervals(
         real_groups: Patients; None: each image is its own.
         fake_groups: What stands for patients among the synthetic images, such as their parents' patients.
         draws: Bootstrap samples.
-        confidence: Coverage of the intervals.
         seed: Seed of the resampling.
     """
     rng = np.random.default_rng((seed, 20))
     weights_real = group_weights(real_groups, len(real), draws, rng)
     weights_fake = group_weights(fake_groups, len(fake), draws, rng)
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     number = min(len(real), len(fake))
 
     distance = frechet_distance(real, fake)
@@ -207,18 +204,18 @@ def measure_with_intervals(
         for w, v in zip(weights_real, weights_fake, strict=True)
         if (w > 0).sum() > 1 and (v > 0).sum() > 1
     ]
-    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, levels[::-1]))
+    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, LEVELS[::-1]))
     found = {"frechet": Interval(distance, float(low), float(high), number)}
 
     kernels = _kernels(real, fake)
     with np.errstate(invalid="ignore", divide="ignore"):
         discrepancies = _discrepancy(*kernels, weights_real, weights_fake)
-    low, high = np.nanquantile(discrepancies, levels)
+    low, high = np.nanquantile(discrepancies, LEVELS)
     found["kernel"] = Interval(kernel_distance(real, fake), float(low), float(high), number)
 
     for name, values in in_manifolds(real, fake).items():
         groups = fake_groups if name in ("precision", "density") else real_groups
-        found[name] = clustered_mean(values, group=groups, confidence=confidence, seed=seed)
+        found[name] = clustered_mean(values, group=groups, seed=seed)
     return found
 
 
