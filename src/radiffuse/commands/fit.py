@@ -14,13 +14,13 @@ from ..inference.scoring import score_validation
 from ..nets.registry import save_network
 from ..objectives import Build, Finish, learned_from_noise, method_of, nothing
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
-from ..reports.run import write_run_report
 from ..train.act import Act, run_training
 from ..train.labelled import HeldOut, labelled_data
 from ..train.loop import Trained
 from ..train.run import Run
 from ..train.start import Start, diffusion_of, load_denoiser
 from ..train.task import Task
+from ._documents import leave_documents
 
 
 def fit(settings: Fit) -> Run:
@@ -99,4 +99,4 @@ def _fit(
 
         return Act(task, labelled.batches, finish)
 
-    return run_training("fit", settings, prepare, write_run_report, recorded)
+    return run_training("fit", settings, prepare, leave_documents, recorded)
