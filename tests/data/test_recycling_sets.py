@@ -9,7 +9,7 @@ import pytest
 from layout_files import film, film_label, volume, volume_label, write_json
 
 from radiffuse.cli.settings import from_arguments, from_values
-from radiffuse.config import Data, DiffSeg, PlanSettings, Split
+from radiffuse.config import Data, Fit, PlanSettings, Split
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.dataset import Case, Dataset
@@ -79,15 +79,15 @@ def ultrasound(root: Path) -> Path:
     return root
 
 
-def settings(name: str) -> DiffSeg:
+def settings(name: str) -> Fit:
     given = {"data": "d", "out": "o", "config": f"recycling-{name}-paper"}
-    found = from_values("diffseg", given)
-    assert isinstance(found, DiffSeg)
+    found = from_values("fit", given)
+    assert isinstance(found, Fit)
     return found
 
 
 def prepared(root: Path, name: str, tmp_path: Path, **split: object) -> tuple[Splits, Plan]:
-    """Check, split, plan and prepare as ``diffseg`` does with the recipe; sizes are those of toys."""
+    """Check, split, plan and prepare as ``fit`` does with the recipe; sizes are those of toys."""
     chosen = settings(name)
     assert chosen.reader.skip_bad or not check_path(root, chosen.reader).errors
     dataset = open_dataset(root, chosen.reader).labelled
@@ -394,9 +394,9 @@ def test_the_checks_of_the_docs_page_run(
 def test_flags_win_over_the_recipes() -> None:
     names = "background,necrotic core,edema,enhancing tumor"
     words = ["d", "--out", "o", "--config", "recycling-brats-paper", "--class-names", names]
-    assert from_arguments("diffseg", words).settings.reader.class_names == tuple(names.split(","))
+    assert from_arguments("fit", words).settings.reader.class_names == tuple(names.split(","))
     words = ["d", "--out", "o", "--config", "recycling-pelvic-paper", "--test", "0.25"]
-    split = from_arguments("diffseg", [*words, "--split.order", "random"]).settings.split
+    split = from_arguments("fit", [*words, "--split.order", "random"]).settings.split
     assert (split.order, split.test, split.validation) == ("random", 0.25, 2)
 
 
