@@ -9,10 +9,10 @@ from functools import partial
 
 from ..config import Synthesize
 from ..errors import InputError
-from ..reports.run import write_run_report
 from ..synthesis.training import prepare_stages
 from ..train.act import run_training
 from ..train.run import Run
+from ._documents import leave_documents
 
 
 def synthesize(settings: Synthesize) -> Run:
@@ -34,5 +34,5 @@ def synthesize(settings: Synthesize) -> Run:
             "does not fit a synthesizer, whose stages use their networks in more ways than one pass",
             "Use ddp",
         )
-    stages = partial(prepare_stages, settings, write_run_report)
-    return run_training("synthesize", settings, stages, write_run_report)
+    stages = partial(prepare_stages, settings, leave_documents)
+    return run_training("synthesize", settings, stages, leave_documents)

@@ -36,7 +36,7 @@ def label_efficiency(
     *,
     metric: str = "dice",
     methods: Sequence[str] | None = None,
-    title: str = "What each label buys",
+    title: str = "Dice by number of labels",
     draws: int = 10_000,
 ) -> Figure:
     """Score against the number of labels: mean, interval over draws and patients, and each draw.

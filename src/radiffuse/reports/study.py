@@ -1,4 +1,4 @@
-"""The report of a study: what each label bought, with intervals, and who is really ahead."""
+"""The report of a study: scores by number of labels, with intervals, and which differences hold."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def _efficiency(
     report: Report, cases: pd.DataFrame, methods: list[str], compared: Comparisons, reference: str
 ) -> None:
     rows = compared.against
-    title = "What each label buys"
+    title = "Dice by number of labels"
     if not rows.empty:
         dice = rows[rows["metric"] == "dice"]
         fewest = dice[dice["labels"] == dice["labels"].min()]

@@ -25,6 +25,7 @@ from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.readers import write_marked_film
 from ..data.scan import Array
+from ..data.streams import Stream
 from ..errors import InputError
 from ..train.cases import limited, prepare_dataset, read_dataset
 from ..train.device import local_fabric
@@ -195,7 +196,7 @@ class SynthesizerGeneration:
 
     def _start(self, strategy: str, number: int) -> _Start:
         settings, references = self.settings, self.references
-        rng = np.random.default_rng((settings.seed, 12, STRATEGIES.index(strategy), number))
+        rng = Stream.IMAGE.rng(settings.seed, STRATEGIES.index(strategy), number)
         seed = int(rng.integers(2**53))  # a number that every reader of the table can hold
         generator = torch.Generator().manual_seed(seed)
         parents: list[int] = []
@@ -208,7 +209,7 @@ class SynthesizerGeneration:
         else:
             assert references is not None
             rows = references.embeddings
-            order = np.random.default_rng((settings.seed, 13)).permutation(len(rows))
+            order = Stream.REFERENCE.rng(settings.seed).permutation(len(rows))
             first = int(order[number % len(order)])  # each reference as often as the others
             name = references.prepared.cases[first].target or ""
             peers = references.classes[name]

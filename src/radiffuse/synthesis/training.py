@@ -41,6 +41,8 @@ from ..train.run import Run
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
     ConditionalDenoiser,
+    LatentBatch,
+    LatentBatches,
     LatentDenoising,
     build_denoiser,
     center_context,
@@ -49,7 +51,6 @@ from .denoiser import (
 from .dino import DinoLearning, DinoNetwork, trained_encoder
 from .embedding import by_class, embed, encode
 from .encoder import Encoder, load_encoder, save_encoder
-from .features import LatentBatch, LatentBatches
 from .hub import forget_paths
 from .sampling import sample_latents, to_films
 from .strategies import fit_densities
@@ -180,15 +181,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Films, report: Reporter
                 "Give more images, or lower --dino.training.batch_size",
             )
         size = max(films.plan.size)
-        views = partial(
-            ViewBatches,
-            films.prepared,
-            size,
-            local_crops=dino.local_crops,
-            global_scale=dino.global_scale,
-            local_scale=dino.local_scale,
-            augmentation=dino.augmentation,
-        )
+        views = partial(ViewBatches, films.prepared, size, dino)
         seed, shown, held_out = dino.training.seed, films.validation, None
         if shown:
             held_out = views(indices=shown, batch_size=len(shown), seed=seed + 1)(0)
