@@ -72,7 +72,7 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
     import radiffuse.studies.study as scoring
 
     before = (out / "results.csv").read_bytes()
-    for module, name in ((command, "fit"), (command, "pretrain"), (scoring, "score_with")):
+    for module, name in ((command, "fit"), (command, "pretrain"), (scoring, "score_cases")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
     radiffuse.study(**chosen)
     assert (out / "results.csv").read_bytes() == before

@@ -90,7 +90,7 @@ def label_efficiency(
     name = METRIC_NAMES.get(metric, metric)
     return series_figure(
         _means(table, "labels", metric, samples, dots=True),
-        title=title or f"{name} against the number of labels",
+        title=title or f"{name} by number of labels",
         x="labeled images", y=name, log=True,
         ticks={n: f"{n:g}" for n in sorted(set(table["labels"]))},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The report of a study: Dice against the number of labels, with intervals, and which methods differ."""
+"""The report of a study: scores by number of labels, with intervals, and which differences hold."""
 
 from __future__ import annotations
 
