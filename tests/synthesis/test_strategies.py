@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from torch.nn.functional import normalize
 
 from radiffuse.synthesis import strategies as embeddings
@@ -71,3 +73,23 @@ def test_a_density_of_few_rows_is_finite(count: int) -> None:
     point = fit_density(rows).draw(torch.Generator().manual_seed(0))
     assert torch.isfinite(point).all()
     assert float(point.norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_each_component_keeps_a_tenth_of_the_whole_s_covariance() -> None:
+    """Oracle: where expectation maximization has nearly converged, a step by scipy hardly moves it."""
+    x = 0.1 * random(300, 2) + torch.tensor([[8.0, 0.0], [0.0, 0.0]]).repeat(150, 1).double()
+    x = x - x.mean(0)
+    weights, means, covariances = embeddings._mixture(x, 2, torch.Generator().manual_seed(0))
+    whole = np.cov(x.numpy().T, bias=True)
+    likelihood = np.stack(
+        [
+            float(weights[k]) * multivariate_normal(means[k], covariances[k]).pdf(x.numpy())
+            for k in range(2)
+        ]
+    )
+    member = likelihood / likelihood.sum(0)
+    for k in range(2):
+        assert float(weights[k]) == pytest.approx(member[k].mean(), abs=5e-3)
+        own = np.cov(x.numpy().T, aweights=member[k], bias=True)
+        assert covariances[k].numpy() == pytest.approx(0.9 * own + 0.1 * whole, abs=0.1)
+        assert abs(0.1 * whole[0, 0]) > 1  # so a mixture without it would be told from this one
