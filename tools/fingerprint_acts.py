@@ -184,12 +184,12 @@ ACTS: dict[str, str] = {
     "augment-drawn": f"{AUGMENT} --with @synth",
     "study": f"{STUDY} --from @ddpm --methods scratch,finetune",
     "study-others": f"{STUDY_SCRATCH} --methods scratch,dynunet",
-    "study-denoised": f"{STUDY_PRETRAIN} --methods scratch,pixel,ddep,generated,synthetic-labelled"
-    " --synthetic @more --generated 10",
-    "study-probing": f"{STUDY_PRETRAIN} --methods scratch,diffusion,restorative --probe linear"
+    "study-denoised": f"{STUDY_PRETRAIN} --methods scratch,pixel,ddep,pseudo-labels,synthetic-labelled"
+    " --synthetic @more --pseudo-labels 10",
+    "study-probing": f"{STUDY_PRETRAIN} --methods scratch,diffusion,restorative --transfer linear"
     f" {_inside('probing', FAST)} --probing.timesteps 10",
     "study-diffusion": f"{STUDY_SCRATCH} --methods none,recycle,ensemble --reference none"
-    f" --samplers ddpm,ddim {_inside('diffseg', f'{NET} {SIZE} {FAST} {CPU}')}",
+    f" --samplers ddpm,ddim {_inside('diffusion', f'{NET} {SIZE} {FAST} {CPU}')}",
     "report": "info @study --report",
     **{f"{name}-resumed": f"resume @{name}" for name in RESUMED},
 }
