@@ -71,3 +71,19 @@ def test_a_density_of_few_rows_is_finite(count: int) -> None:
     point = fit_density(rows).draw(torch.Generator().manual_seed(0))
     assert torch.isfinite(point).all()
     assert float(point.norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_component_keeps_a_tenth_of_the_whole_s_covariance() -> None:
+    """Two clusters along one axis: the spread of each is nine tenths its own and a tenth that of all."""
+    rows = 0.1 * random(200, 2)
+    rows[:, 0] += torch.where(torch.arange(200) < 100, 10.0, -10.0).double()
+    rows -= rows.mean(0)
+    density = fit_density(rows, seed=1)  # starts with a row of either cluster
+    order = density.means.flatten().argsort()
+    along = (rows @ density.basis).flatten()
+    whole = along.square().mean()
+    assert density.weights.tolist() == pytest.approx([0.5, 0.5])
+    for k, cluster in zip(order.tolist(), (along[along < 0], along[along > 0]), strict=True):
+        assert float(density.means[k]) == pytest.approx(float(cluster.mean()))
+        expected = 0.9 * float(cluster.var(unbiased=False)) + 0.1 * float(whole)
+        assert float(density.factors[k].square()) == pytest.approx(expected, rel=1e-6)
