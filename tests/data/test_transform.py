@@ -482,3 +482,9 @@ def test_gray_is_what_pillow_makes_of_colors() -> None:
     plan = Plan(2, ("image",), (), (16, 16), intensity="window", low=0, high=255)
     image, _ = image_to_plan(Scan(np.moveaxis(color, -1, 0)), plan)
     np.testing.assert_allclose((image[0] + 1) / 2 * 255, gray, atol=1)
+
+
+def test_the_resampled_shape_is_the_nearest_one() -> None:
+    scan = Scan(np.zeros((1, 11, 9, 5)), (1.0, 1.0, 1.0), np.eye(4))
+    assert resampled_shape(scan, (0.8, 0.8, 0.8)) == (14, 11, 6)  # 13.75, 11.25, 6.25
+    assert resampled_shape(scan, (1.2, 1.2, 20.0)) == (9, 8, 1)  # 9.17, 7.5, 0.25
