@@ -338,3 +338,20 @@ def test_dropout_drops_other_units_in_every_step(tmp_path: Path) -> None:
 def test_dropout_drops_other_units_with_every_seed(tmp_path: Path) -> None:
     first, second = kept_units(tmp_path / "0", seed=0), kept_units(tmp_path / "1", seed=1)
     assert all(unlike(one, other) for one, other in zip(first, second, strict=True))
+
+
+class Brightness(Plain):
+    """Logs how bright its images are."""
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        value = super().loss(network, batch, random).value
+        return Loss(value, {"brightness": float(batch.images.mean())})
+
+
+@pytest.mark.parametrize("micro", [1, 3, None])
+def test_logged_terms_are_means_over_the_batch(tmp_path: Path, micro: int | None) -> None:
+    training = dataclasses.replace(BASE, micro_batch=micro, validate_every=0)
+    trained(tmp_path / "run", training, Brightness())
+    found = [row["brightness"] for row in Run(tmp_path / "run").log()]
+    expected = [float(batches(step).images.mean()) for step in range(6)]
+    assert found == pytest.approx(expected, abs=1e-6)

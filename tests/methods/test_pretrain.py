@@ -222,3 +222,14 @@ def test_losses_are_weighed_and_remembered(kind: str) -> None:
         seen = (brightness[t == timestep] ** 2)[-10:]
         kept = history[timestep].sort().values.tolist()
         assert all(any(k == pytest.approx(float(s)) for k in kept) for s in seen)
+
+
+def test_validation_spreads_its_timesteps_from_first_to_last() -> None:
+    """The noise is the network's to find: answering 0, the error is the mean square of the noise, about 1."""
+    held_out = torch.zeros(5, 1, 32, 32)
+    task = Denoising(UNET, Diffusion(num_train_timesteps=1001), seed=0, held_out=held_out)
+    network = Silent()
+    first = task.validate(network, torch.device("cpu"))
+    assert torch.cat(network.seen).tolist() == [0, 250, 500, 750, 1000]
+    assert first["loss"] == pytest.approx(1, abs=0.1)
+    assert task.validate(network, torch.device("cpu")) == first
