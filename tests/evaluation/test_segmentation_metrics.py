@@ -191,3 +191,18 @@ def test_distances_agree_with_monai(spacing: tuple[float, float, float]) -> None
         nsd = metrics.compute_surface_dice(*tensors, class_thresholds=[1.5], spacing=spacing)
         assert result.hd95 == pytest.approx(float(hd95), abs=1e-4)
         assert result.nsd == pytest.approx(float(nsd), abs=1e-6)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_few_far_voxels_do_not_make_the_distance_and_a_twelfth_of_all_does(swapped: bool) -> None:
+    """A line of 45 pixels, and further ones 10 pixels away from it: 2 of 47 are below 5 %, 4 of 49 above.
+
+    Of 49 distances the 95th percentile lies at place 45.6 from 0, where all are 10; the 90th at 43.2, where all are 0.
+    The other mask is the line alone, all of it on the surface of both, so the distances the other way are 0.
+    """
+    for far, expected in ((2, 0.0), (4, 10.0)):
+        line, more = np.zeros((2, 30, 60), int)
+        line[5, 5:50] = more[5, 5:50] = 1
+        more[15, 10 : 10 + far] = 1
+        pair = (line, more) if swapped else (more, line)
+        assert one(*pair).hd95 == expected
