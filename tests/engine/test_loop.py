@@ -21,6 +21,7 @@ from radiffuse.engine.learning_rate import learning_rate
 from radiffuse.engine.loop import Trained, train
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run, start_run
+from radiffuse.engine.step import new_optimizer
 from radiffuse.engine.stopping import Stopped
 from radiffuse.engine.task import Loss
 from radiffuse.errors import InputError, TrainingDiverged
@@ -355,3 +356,17 @@ def test_logged_terms_are_means_over_the_batch(tmp_path: Path, micro: int | None
     found = [row["brightness"] for row in Run(tmp_path / "run").log()]
     expected = [float(batches(step).images.mean()) for step in range(6)]
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.5)), ("adam", 1.9)])
+def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: float) -> None:
+    """Where the loss is flat, AdamW takes lr x decay of a weight; Adam sees decay x weight, and moves by lr.
+
+    Loshchilov and Hutter 2019, algorithm 2. The first move of Adam has the length lr whatever the gradient.
+    """
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 2.0)
+    training = Training(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
+    network.weight.grad = torch.zeros_like(network.weight)
+    new_optimizer(network, training).step()
+    assert float(network.weight.detach()) == pytest.approx(expected, abs=1e-5)
