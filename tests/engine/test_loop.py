@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from radiffuse.config import Machine, Training
 from radiffuse.data.batches import Batch
 from radiffuse.engine.checkpoint import load_newest
+from radiffuse.engine.device import make_fabric
 from radiffuse.engine.learning_rate import learning_rate
 from radiffuse.engine.loop import Trained, train
+from radiffuse.engine.passes import Passes
 from radiffuse.engine.random import StepRandom
 from radiffuse.engine.run import Run, start_run
-from radiffuse.engine.step import new_optimizer
+from radiffuse.engine.step import Step, new_optimizer
 from radiffuse.engine.stopping import Stopped
 from radiffuse.engine.task import Loss
 from radiffuse.errors import InputError, TrainingDiverged
@@ -370,3 +372,17 @@ def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: fl
     network.weight.grad = torch.zeros_like(network.weight)
     new_optimizer(network, training).step()
     assert float(network.weight.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_moves_no_weight() -> None:
+    for bad, moves in ((0, False), (None, True)):
+        task, fabric = Toy(bad_step=bad, dropout=0.0), make_fabric(CPU)
+        network = task.build()
+        before = [p.detach().clone() for p in network.parameters()]
+        model = fabric.setup_module(network)
+        optimizer = fabric.setup_optimizers(new_optimizer(network, BASE))
+        step = Step(fabric, task, network, model, optimizer, BASE, Passes(4, "run"))
+        loss, _ = step(batches(0), 0)
+        assert (loss == float("inf")) is not moves
+        same_now = [torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True)]
+        assert not any(same_now) if moves else all(same_now)
