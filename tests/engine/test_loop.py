@@ -360,7 +360,7 @@ def test_logged_terms_are_means_over_the_batch(tmp_path: Path, micro: int | None
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.5)), ("adam", 1.9)])
+@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.25)), ("adam", 1.9)])
 def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: float) -> None:
     """Where the loss is flat, AdamW takes lr x decay of a weight; Adam sees decay x weight, and moves by lr.
 
@@ -368,7 +368,7 @@ def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: fl
     """
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 2.0)
-    training = Training(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
+    training = Training(optimizer=optimizer, learning_rate=0.1, weight_decay=0.25)  # type: ignore[arg-type]
     network.weight.grad = torch.zeros_like(network.weight)
     new_optimizer(network, training).step()
     assert float(network.weight.detach()) == pytest.approx(expected, abs=1e-5)
