@@ -360,7 +360,9 @@ def test_logged_terms_are_means_over_the_batch(tmp_path: Path, micro: int | None
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.25)), ("adam", 1.9)])
+@pytest.mark.parametrize(
+    ("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.25)), ("adam", 1.9)]
+)
 def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: float) -> None:
     """Where the loss is flat, AdamW takes lr x decay of a weight; Adam sees decay x weight, and moves by lr.
 
