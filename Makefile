@@ -41,6 +41,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
 	$(BIN)/python tools/reference.py --check docs/reference/commands.md
+	$(BIN)/python tools/house.py --check docs/images/house.svg
 	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")
 
 docs: $(READY)

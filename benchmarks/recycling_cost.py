@@ -19,7 +19,7 @@ from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resol
 from radiffuse.data.batches import Batch
 from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
-from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDiffusion
+from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDenoising
 from radiffuse.train.random import StepRandom
 
 SIZE, BATCH, CLASSES, REPEATS, STEPS = 64, 16, 2, 7, 5
@@ -69,7 +69,7 @@ def _network(strategy: Strategy) -> MaskDenoiser:
 def _training(strategy: Strategy, batch: Batch) -> Callable[[], object]:
     network = _network(strategy)
     losses = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
-    task = MaskDiffusion(network, strategy, DIFFUSION, losses, Sampling())
+    task = MaskDenoising(network, strategy, DIFFUSION, losses, Sampling())
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def step() -> None:

@@ -125,10 +125,10 @@ def judge(given: argparse.Namespace) -> None:
     for steps in STEPS:
         fake = str(given.work / "drawn" / str(steps))
         out = given.work / "fidelity" / str(steps)
-        radiffuse.fidelity(real=real, fake=fake, out=str(out), reader=_reader(given), machine=CPU)
+        common = {"fake": fake, "reader": _reader(given), "machine": CPU}
+        radiffuse.judge(real=real, out=str(out), only=("fidelity",), **common)
     out = str(given.work / "memorization")
-    options = {"reader": _reader(given), "machine": CPU, "held_out": real}
-    radiffuse.memorization(real=seen, fake=fake, out=out, **options)
+    radiffuse.judge(real=seen, out=out, only=("memorization",), held_out=real, **common)
 
 
 def augment(given: argparse.Namespace) -> None:
@@ -163,9 +163,10 @@ def modality(given: argparse.Namespace) -> None:
     )
     options = {"strategy": STRATEGIES[:1], "references": train, "count": COUNT, "machine": CPU}
     radiffuse.generate(run=run, out=fake, **options, **DRAWING)
-    radiffuse.fidelity(real=test, fake=fake, out=str(work / "fidelity"), machine=CPU)
-    out = str(work / "memorization")
-    radiffuse.memorization(real=train, fake=fake, out=out, held_out=test, machine=CPU)
+    common = {"fake": fake, "machine": CPU}
+    radiffuse.judge(real=test, out=str(work / "fidelity"), only=("fidelity",), **common)
+    common |= {"out": str(work / "memorization"), "only": ("memorization",)}
+    radiffuse.judge(real=train, held_out=test, **common)
 
 
 def publish(given: argparse.Namespace) -> None:

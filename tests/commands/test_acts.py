@@ -93,8 +93,8 @@ def test_finetuning_resumes_bit_for_bit(
             with monkeypatch.context() as patch:
                 kill_at(patch, 3)
                 with pytest.raises(Killed):
-                    radiffuse.finetune(**settings)
-        radiffuse.finetune(**settings)
+                    radiffuse.fit(**settings)
+        radiffuse.fit(**settings)
     model = "model/model.safetensors"
     same_tensors(tmp_path / "straight" / model, tmp_path / "resumed" / model)
     assert (tmp_path / "straight" / "report.html").stat().st_size > 10_000
@@ -117,7 +117,7 @@ def test_micro_batches_see_what_one_pass_sees(unlabelled: Path, tmp_path: Path) 
 def test_a_fine_tuned_network_starts_as_the_pretrained_one(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    radiffuse.finetune(
+    radiffuse.fit(
         **finetune_settings(
             films,
             tmp_path / "run",
@@ -169,7 +169,7 @@ def test_a_truncated_checkpoint_falls_back(
 
 
 def test_predict_and_evaluate(films: Path, pretrained: Path, tmp_path: Path) -> None:
-    radiffuse.finetune(
+    radiffuse.fit(
         **finetune_settings(films, tmp_path / "run", tmp_path / "cache", from_=pretrained)
     )
     out = radiffuse.predict(runs=tmp_path / "run", data=films, cases="test", out=tmp_path / "masks")
@@ -206,7 +206,7 @@ def test_a_volume_run_keeps_an_oblique_affine(tmp_path: Path) -> None:
     settings = finetune_settings(
         tmp_path / "ct", tmp_path / "run", tmp_path / "cache", plan={"size": (16, 16, 16)}
     )
-    radiffuse.finetune(**settings)
+    radiffuse.fit(**settings)
     radiffuse.predict(runs=tmp_path / "run", data=tmp_path / "ct", out=tmp_path / "masks")
     mask = nibabel.load(tmp_path / "masks/case0.nii.gz")
     image = nibabel.load(tmp_path / "ct/images/case0.nii.gz")

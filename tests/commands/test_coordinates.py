@@ -17,11 +17,11 @@ from radiffuse.config import Augmentation, Network, resolve_network
 from radiffuse.data.crops import CropPairBatches, CropPairs, crop_size
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
-from radiffuse.inference.coordinates import carry, coordinate_map
+from radiffuse.inference.coordinates import carry, coordinate_map, middle_planes
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.objectives.coordinates import CoordinateLearning
-from radiffuse.reports.coordinates import coordinate_figure, middle_planes
+from radiffuse.reports.coordinates import coordinate_figure
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 
@@ -184,7 +184,8 @@ def arguments(data: Path, out: Path, cache: Path, **changes: object) -> dict[str
         "plan": {"size": (32, 32)},
         "training": {"steps": 60, "batch_size": 4, "learning_rate": 3e-3, "warmup_steps": 5,
                      "log_every": 10, "validate_every": 30, "checkpoint_every": 20},
-        "voxels": 128,
+        "objective": "coordinates",
+        "regressor": {"voxels": 128},
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true", "threads": 1},
     } | changes  # fmt: skip
@@ -195,7 +196,7 @@ def test_distances_are_learned_on_films_and_a_resumed_run_is_bit_identical(
 ) -> None:
     from radiffuse.train import loop
 
-    straight = radiffuse.coordinates(**arguments(unlabelled, tmp_path / "a", tmp_path / "c"))
+    straight = radiffuse.pretrain(**arguments(unlabelled, tmp_path / "a", tmp_path / "c"))
     scores = [row["validation"] for row in straight.log() if "validation" in row]
     assert scores[-1]["correlation"] > 0.5
     original = loop.save_checkpoint
@@ -206,9 +207,9 @@ def test_distances_are_learned_on_films_and_a_resumed_run_is_bit_identical(
 
     monkeypatch.setattr(loop, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        radiffuse.coordinates(**arguments(unlabelled, tmp_path / "b", tmp_path / "c"))
+        radiffuse.pretrain(**arguments(unlabelled, tmp_path / "b", tmp_path / "c"))
     monkeypatch.setattr(loop, "save_checkpoint", original)
-    resumed = radiffuse.coordinates(**arguments(unlabelled, tmp_path / "b", tmp_path / "c"))
+    resumed = radiffuse.pretrain(**arguments(unlabelled, tmp_path / "b", tmp_path / "c"))
     one, other = (load_file(run.model / "model.safetensors") for run in (straight, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert "Coordinates" in (straight.folder / "report.html").read_text()
@@ -228,9 +229,11 @@ def test_volumes_have_three_coordinates(tmp_path: Path) -> None:
         tmp_path / "ct", tmp_path / "run", tmp_path / "c", plan={"size": (16, 16, 16)},
         training={"steps": 2, "batch_size": 2, "log_every": 1, "validate_every": 2},
     )  # fmt: skip
-    run = radiffuse.coordinates(**chosen)
+    run = radiffuse.pretrain(**chosen)
     weights = (run.model / "model.safetensors").read_bytes()
-    again = radiffuse.coordinates(**chosen, landmarks=str(tmp_path / "known"))  # of a finished run
+    again = radiffuse.pretrain(  # of a finished run
+        **chosen | {"regressor": {"voxels": 128, "landmarks": str(tmp_path / "known")}}
+    )
     assert (again.model / "model.safetensors").read_bytes() == weights
     landmarks = pd.read_csv(run.folder / "landmarks.csv")
     assert {"liver", "spleen"} < set(landmarks["class"])

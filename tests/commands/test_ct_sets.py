@@ -13,7 +13,7 @@ from conftest import TINY
 
 
 def finetune(data: Path, out: Path, **reader: object) -> Path:
-    radiffuse.finetune(
+    radiffuse.fit(
         data=data,
         out=out,
         network=TINY,

@@ -11,7 +11,7 @@ import torch
 
 import radiffuse
 from conftest import TINY, pretrain_settings
-from radiffuse.config import Diffusion, Network, resolve_network
+from radiffuse.config import Diffusion, Network, Pretrain, Training, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.plan import Plan
@@ -19,9 +19,10 @@ from radiffuse.data.prepared import Prepared
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
-from radiffuse.objectives.denoising import DECODER, DecoderDenoising, Denoising
-from radiffuse.synthesis.denoiser import LatentDenoising
-from radiffuse.synthesis.features import LatentBatch
+from radiffuse.objectives import OBJECTIVES
+from radiffuse.objectives.ddep import DECODER, DecoderDenoising
+from radiffuse.objectives.denoising import Denoising
+from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
 from radiffuse.train.cases import hold_out, limited
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
@@ -128,10 +129,10 @@ def test_the_decoders_target_is_the_noise() -> None:
             assert (t == 0).all()
             return x / 0.22
 
-    task = DecoderDenoising(UNET, Diffusion(), sigma=0.22, encoder=None, seed=0)
+    task = DecoderDenoising(UNet(UNET), sigma=0.22)
     noise = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     # x = 0 + sigma noise, so x / sigma is the noise and the error is none.
-    assert float(task._error(Known(), torch.zeros(2, 1, 32, 32), noise)) < 1e-10
+    assert float(task.error(Known(), torch.zeros(2, 1, 32, 32), noise)) < 1e-10
     trainable = {p.requires_grad for p in task.build().parameters()}
     assert trainable == {True}
 
@@ -139,9 +140,8 @@ def test_the_decoders_target_is_the_noise() -> None:
 def test_the_network_at_its_start_depends_on_the_seed_alone() -> None:
     def start(seed: int) -> UNet:
         torch.manual_seed(seed + 100)
-        network = Denoising(UNET, Diffusion(), seed=seed).build()
-        assert isinstance(network, UNet)
-        return network
+        settings = Pretrain(training=Training(seed=seed))
+        return OBJECTIVES["ddpm"](settings).start(UNet(UNET))
 
     def weights(seed: int) -> torch.Tensor:
         return torch.cat([p.flatten() for p in start(seed).parameters()])
@@ -162,20 +162,6 @@ def test_learned_variance_and_loss_aware_timesteps_train(unlabelled: Path, tmp_p
     assert isinstance(network, UNet)
     assert network.config.out_channels == 2
     assert all(np.isfinite(row["loss"]) for row in run.log() if "loss" in row)
-
-
-def test_samples_are_written_as_films(pretrained: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    machine = {"accelerator": "cpu", "precision": "32-true"}
-    arguments = {"run": pretrained, "count": 2, "steps": 2, "machine": machine}
-    first = radiffuse.sample(**arguments, out=tmp_path / "a")
-    second = radiffuse.sample(**arguments, out=tmp_path / "b")
-    names = [f"sample-{i:05d}.png" for i in range(2)]
-    assert sorted(p.name for p in first.iterdir()) == names
-    for name in names:
-        assert Image.open(first / name).size == (32, 32)
-        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 class Silent(torch.nn.Module):
@@ -202,7 +188,7 @@ def test_losses_are_weighed_and_remembered(kind: str) -> None:
     brightness = torch.arange(16) / 16
     images = brightness[:, None, None, None].expand(16, 1, 4, 4)
     names = tuple("abcdefghijklmnop")
-    batch, task = Batch(images, None, names), Denoising(UNET, process, seed=0)
+    batch, task = Batch(images, None, names), Denoising(UNet(UNET), process)
     if kind == "latents":  # mean and spread, the latter 0
         latents = torch.cat([images, torch.zeros_like(images)], dim=1)
         batch = LatentBatch(latents, None, names, torch.zeros(16, 2))
@@ -227,7 +213,7 @@ def test_losses_are_weighed_and_remembered(kind: str) -> None:
 def test_validation_spreads_its_timesteps_from_first_to_last() -> None:
     """The noise is the network's to find: answering 0, the error is the mean square of the noise, about 1."""
     held_out = torch.zeros(5, 1, 32, 32)
-    task = Denoising(UNET, Diffusion(num_train_timesteps=1001), seed=0, held_out=held_out)
+    task = Denoising(UNet(UNET), Diffusion(num_train_timesteps=1001), held_out)
     network = Silent()
     with torch.no_grad():
         first, again = (task.validate(network, torch.device("cpu")) for _ in range(2))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from radiffuse.commands.probe import heads
 from safetensors.torch import load_file
 
 import radiffuse
-from radiffuse.config import Probe
+from radiffuse.config import Probing
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
+from radiffuse.objectives.probing import heads
 from radiffuse.train.run import Run
 from radiffuse.train.start import load_denoiser
 
@@ -24,6 +24,7 @@ def settings(films: Path, pretrained: Path, out: Path, **changes: object) -> dic
         "data": films,
         "from_run": str(pretrained),
         "out": out,
+        "method": "probe",
         "timesteps": (5, 10),
         "width": 8,
         "split": {"test": 0.4, "validation": 0.2},
@@ -36,7 +37,7 @@ def settings(films: Path, pretrained: Path, out: Path, **changes: object) -> dic
 def test_a_sweep_ends_in_one_table_and_any_head_segments(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    run = radiffuse.probe(
+    run = radiffuse.fit(
         **settings(films, pretrained, tmp_path / "run", sweep=(1, 30), sweep_levels=True)
     )
     table = pd.read_csv(run.folder / "sweep.csv")
@@ -70,7 +71,7 @@ def test_a_resumed_run_is_bit_identical(
 ) -> None:
     from radiffuse.train import loop
 
-    straight = radiffuse.probe(**settings(films, pretrained, tmp_path / "a"))
+    straight = radiffuse.fit(**settings(films, pretrained, tmp_path / "a"))
     original = loop.save_checkpoint
 
     def killed(folder: Path, checkpoint: object) -> None:
@@ -79,16 +80,16 @@ def test_a_resumed_run_is_bit_identical(
 
     monkeypatch.setattr(loop, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        radiffuse.probe(**settings(films, pretrained, tmp_path / "b"))
+        radiffuse.fit(**settings(films, pretrained, tmp_path / "b"))
     monkeypatch.setattr(loop, "save_checkpoint", original)
-    resumed = radiffuse.probe(**settings(films, pretrained, tmp_path / "b"))
+    resumed = radiffuse.fit(**settings(films, pretrained, tmp_path / "b"))
     one, other = (load_file(run.model / "model.safetensors") for run in (straight, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_network_that_knows_no_noise_sees_the_clean_image(pretrained: Path) -> None:
     denoiser = load_denoiser(Run.open(pretrained))
-    chosen = Probe(data="d", out="o", from_run="r", timesteps=(10, 20), sweep=(1, 5))
+    chosen = Probing(timesteps=(10, 20), sweep=(1, 5))
     assert [h.timesteps for h in heads(chosen, denoiser, clean=True)] == [(0,), (0,)]
     assert [h.timesteps for h in heads(chosen, denoiser, clean=False)][:3] == [
         (10, 20),
@@ -112,10 +113,10 @@ def test_what_does_not_fit_is_refused(
     films: Path, pretrained: Path, tmp_path: Path, change: dict[str, object], word: str
 ) -> None:
     with pytest.raises(InputError, match=word):
-        radiffuse.probe(**settings(films, pretrained, tmp_path / "run", **change))
+        radiffuse.fit(**settings(films, pretrained, tmp_path / "run", **change))
 
 
 def test_a_segmenter_is_no_source(films: Path, pretrained: Path, tmp_path: Path) -> None:
-    run = radiffuse.probe(**settings(films, pretrained, tmp_path / "run"))
+    run = radiffuse.fit(**settings(films, pretrained, tmp_path / "run"))
     with pytest.raises(InputError, match="not a pre-trained denoiser"):
-        radiffuse.probe(**settings(films, run.folder, tmp_path / "other"))
+        radiffuse.fit(**settings(films, run.folder, tmp_path / "other"))

@@ -19,7 +19,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import prepare
 from radiffuse.errors import InputError
 from radiffuse.synthesis.dino import DinoNetwork
-from radiffuse.synthesis.features import features
+from radiffuse.synthesis.embedding import features
 from radiffuse.synthesis.views import ViewBatches
 from radiffuse.train.run import Run
 
@@ -173,9 +173,7 @@ def test_features_are_made_once_and_mended(classes: Path, tmp_path: Path) -> Non
 
     def made(weights: str = "a") -> np.ndarray:
         calls.clear()
-        return np.array(
-            features(prepared, compute, weights=weights, dtype=np.float32, cache=tmp_path)
-        )
+        return np.array(features(prepared, compute, weights, tmp_path))
 
     first = made()
     assert first.shape == (16, 3)
@@ -196,20 +194,10 @@ def test_features_are_made_once_and_mended(classes: Path, tmp_path: Path) -> Non
 def test_views_are_pure_and_lie_in_the_film(classes: Path, tmp_path: Path) -> None:
     plan = Plan(2, ("image",), (), (32, 32))
     prepared = prepare(open_dataset(classes), plan, labelled=False, cache=tmp_path)
-    settings = DinoSettings()
+    dino = DinoSettings(local_crops=3)
 
     def batches(batch_size: int = 4) -> ViewBatches:
-        return ViewBatches(
-            prepared,
-            32,
-            local_crops=3,
-            global_scale=settings.global_scale,
-            local_scale=settings.local_scale,
-            batch_size=batch_size,
-            seed=0,
-            augmentation=settings.augmentation,
-            indices=range(16),
-        )
+        return ViewBatches(prepared, 32, dino, batch_size=batch_size, seed=0, indices=range(16))
 
     one = batches()(5)
     assert one.images.shape == (4, 2, 1, 32, 32)

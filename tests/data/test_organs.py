@@ -12,7 +12,6 @@ from radiffuse.data.class_names import (
     classes_of_set,
     known_sets,
     name_key,
-    numbered,
     organ,
     read_classes,
 )
@@ -44,7 +43,7 @@ def test_every_set_numbers_its_organs_without_gaps() -> None:
 
 @pytest.mark.parametrize(("name", "own"), [("amos22", AMOS), ("btcv", BTCV), ("abdomen", CLASSES)])
 def test_the_names_of_a_sets_own_files_are_understood(name: str, own: list[str]) -> None:
-    assert numbered([organ(spelling) for spelling in own]) == classes_of_set(name)
+    assert dict(enumerate(organ(spelling) for spelling in own)) == classes_of_set(name)
 
 
 def test_flare22_and_btcv_differ_in_one_organ() -> None:

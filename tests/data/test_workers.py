@@ -155,7 +155,7 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
     from radiffuse.synthesis.feature_network import open_images, open_network
 
     machine = {"accelerator": "cpu", "precision": "32-true"}
-    run = radiffuse.finetune(
+    run = radiffuse.fit(
         data=films,
         from_=str(pretrained),
         out=tmp_path / "run",
@@ -185,7 +185,7 @@ def test_masks_and_features_of_a_cluster_are_those_of_this_machine(
             dataset,
             Data(cache=str(tmp_path / f"cache-{scheduler is None}")),
             Machine(accelerator="cpu", precision="32-true", scheduler=scheduler),
-            1,
+            least=1,
         ).features
         for scheduler in (None, cluster)
     ]

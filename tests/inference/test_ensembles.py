@@ -164,11 +164,13 @@ def saved(folder: Path, plan: Plan, kind: str) -> Path:
     generator = torch.Generator().manual_seed(1)
     cls = MaskDenoiser if kind == "diffusion" else Segmenter
     settings = {
-        "diffusion": {"schedule": "linear", "num_train_timesteps": 1001,
-                      "prediction_type": "x_start"},
-        "sampling": {"sampler": "ddpm", "steps": 2},
+        "diffusion": {
+            "process": {"schedule": "linear", "num_train_timesteps": 1001,
+                        "prediction_type": "x_start"},
+            "sampling": {"sampler": "ddpm", "steps": 2},
+        },
     }  # fmt: skip
-    with start_run(folder, "diffseg", settings) as run:
+    with start_run(folder, "fit", settings) as run:
         write_atomic(folder / "plan.json", plan.to_json())
         save_network(cls.from_scratch(unet, generator=generator), run.model)  # type: ignore[attr-defined]
     return folder

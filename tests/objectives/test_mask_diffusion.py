@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resolve_network
+from radiffuse.config import FIT, Losses, Network, Sampling, Strategy, resolve_network
 from radiffuse.core.masks import logits_to_x_start, mask_to_x_start
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError
@@ -23,12 +23,12 @@ from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import Segmenter
-from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDiffusion
+from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDenoising
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.random import StepRandom
 
 CLASSES = 3
-PROCESS = DiffSeg(data="d", out="o").diffusion
+PROCESS = FIT["diffusion"].diffusion.process
 STRATEGIES: tuple[Strategy, ...] = tuple(s for s in get_args(Strategy) if s != "none")
 LOSSES = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
 
@@ -54,9 +54,9 @@ def network(strategy: Strategy, dims: int = 2, channels: int = 2) -> MaskDenoise
     return result
 
 
-def task(strategy: Strategy, dims: int = 2, **changes: object) -> MaskDiffusion:
+def task(strategy: Strategy, dims: int = 2, **changes: object) -> MaskDenoising:
     process = dataclasses.replace(PROCESS, **changes)  # type: ignore[arg-type]
-    return MaskDiffusion(network(strategy, dims), strategy, process, LOSSES, Sampling())
+    return MaskDenoising(network(strategy, dims), strategy, process, LOSSES, Sampling())
 
 
 def batch(dims: int = 2, seed: int = 0) -> Batch:
@@ -270,7 +270,7 @@ def test_losses_are_weighed_and_remembered(strategy: Strategy) -> None:
         PROCESS, num_train_timesteps=4 + below, timestep_sampling="loss-aware"
     )
     losses = Losses(cross_entropy=1.0, dice=0.0, focal=0.0)
-    learner = MaskDiffusion(network(strategy), strategy, process, losses, Sampling())
+    learner = MaskDenoising(network(strategy), strategy, process, losses, Sampling())
     for _ in range(10):  # a history of 1, 0, 0, 0: p = .9925, .0025, .0025, .0025
         learner.timesteps.update(torch.arange(4), torch.tensor([1.0, 0.0, 0.0, 0.0]))
     weight = {0: 1 / (4 * 0.9925)} | dict.fromkeys((1, 2, 3), 1 / (4 * 0.0025))
@@ -380,6 +380,7 @@ def arguments(films: Path, out: Path, cache: Path, **changes: object) -> dict[st
     return {
         "data": films,
         "out": out,
+        "method": "diffusion",
         "network": TINY,
         "plan": {"size": (32, 32)},
         "split": {"test": 0.4, "validation": 0.2},
@@ -398,12 +399,14 @@ def test_a_resumed_run_is_bit_identical(
 
     # Two timesteps, so that the history of loss-aware sampling is full before the second kill.
     changes = {
-        "strategy": strategy,
-        "diffusion": {"num_train_timesteps": 2},
-        "sampling": {"steps": 2},
+        "diffusion": {
+            "strategy": strategy,
+            "process": {"num_train_timesteps": 2},
+            "sampling": {"steps": 2},
+        },
         "training": {"steps": 12, "batch_size": 4, "checkpoint_every": 5, "warmup_steps": 1},
     }
-    straight = radiffuse.diffseg(**arguments(films, tmp_path / "a", tmp_path / "c", **changes))
+    straight = radiffuse.fit(**arguments(films, tmp_path / "a", tmp_path / "c", **changes))
     original = loop.save_checkpoint
 
     def killed(folder: Path, checkpoint: object) -> None:
@@ -413,9 +416,9 @@ def test_a_resumed_run_is_bit_identical(
     monkeypatch.setattr(loop, "save_checkpoint", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            radiffuse.diffseg(**arguments(films, tmp_path / "b", tmp_path / "c", **changes))
+            radiffuse.fit(**arguments(films, tmp_path / "b", tmp_path / "c", **changes))
     monkeypatch.setattr(loop, "save_checkpoint", original)
-    resumed = radiffuse.diffseg(**arguments(films, tmp_path / "b", tmp_path / "c", **changes))
+    resumed = radiffuse.fit(**arguments(films, tmp_path / "b", tmp_path / "c", **changes))
     one, other = (load_file(run.model / "model.safetensors") for run in (straight, resumed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -429,9 +432,10 @@ def test_a_resumed_run_is_bit_identical(
 def test_runs_start_from_a_pretrained_one(films: Path, pretrained: Path, tmp_path: Path) -> None:
     source = load_network(pretrained / "model").state_dict()
     for strategy, kind in (("recycle", MaskDenoiser), ("none", Segmenter)):
-        given = arguments(films, tmp_path / strategy, tmp_path / "c", strategy=strategy)
+        chosen = {"strategy": strategy}
+        given = arguments(films, tmp_path / strategy, tmp_path / "c", diffusion=chosen)
         del given["network"]
-        run = radiffuse.diffseg(**given, from_=pretrained)
+        run = radiffuse.fit(**given, from_=pretrained)
         trained = load_network(run.model)
         assert isinstance(trained, kind)
         name = "middle.before.conv1.weight"
@@ -442,11 +446,11 @@ def test_runs_start_from_a_pretrained_one(films: Path, pretrained: Path, tmp_pat
 
 def test_what_does_not_apply_is_refused(films: Path, tmp_path: Path) -> None:
     for changes, word in (
-        ({"diffusion": {"prediction_type": "epsilon"}}, "prediction_type epsilon"),
-        ({"diffusion": {"variance": "learned"}}, "variance learned"),
-        ({"sampling": {"steps": 2000}}, "1001 timesteps"),
+        ({"diffusion": {"process": {"prediction_type": "epsilon"}}}, "prediction_type epsilon"),
+        ({"diffusion": {"process": {"variance": "learned"}}}, "variance learned"),
+        ({"diffusion": {"sampling": {"steps": 2000}}}, "1001 timesteps"),
         ({"loss": {"dice": 0, "focal": 0}}, "has no term"),
     ):
         with pytest.raises(InputError, match=word):
-            radiffuse.diffseg(**arguments(films, tmp_path / "x", tmp_path / "c", **changes))
+            radiffuse.fit(**arguments(films, tmp_path / "x", tmp_path / "c", **changes))
     assert not (tmp_path / "x").exists()

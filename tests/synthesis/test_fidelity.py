@@ -132,16 +132,16 @@ def test_intervals_by_patient_are_wider_where_images_of_a_patient_agree() -> Non
 
 def test_halves_share_no_patient_and_have_one_size() -> None:
     groups = ["a"] * 7 + ["b"] * 2 + ["c", "d", "e"]
-    for half in generation.split_halves(groups, 6):
-        assert len(half.first) == len(half.second) > 0
-        assert not {groups[i] for i in half.first} & {groups[i] for i in half.second}
+    for first, second in generation.split_halves(groups, 6):
+        assert len(first) == len(second) > 0
+        assert not {groups[i] for i in first} & {groups[i] for i in second}
     with pytest.raises(ValueError, match="two patients"):
         generation.split_halves(["a", "a"], 1)
 
 
 def test_the_floor_compares_at_one_size() -> None:
     real, fake = normal(80, 3), normal(30, 3, 1) + 2
-    floor = generation.real_floor(real, fake, list(range(80)), partings=3)
+    floor = generation.real_floor(real, fake, list(range(80)), halvings=3)
     assert floor.size == 30
     assert (floor.real["frechet"] < floor.fake["frechet"]).all()
     assert (floor.real["precision"] > floor.fake["precision"]).all()

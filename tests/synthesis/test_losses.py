@@ -14,10 +14,9 @@ from torch.distributions import Normal, kl_divergence
 from radiffuse.config import AutoencoderSettings, Diffusion, DinoSettings, Training
 from radiffuse.data.batches import Batch
 from radiffuse.synthesis.autoencoder import Autoencoding, estimate_scale
-from radiffuse.synthesis.denoiser import LatentDenoising
+from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
 from radiffuse.synthesis.dino import DinoLearning, DinoNetwork, koleo
 from radiffuse.synthesis.encoder import Encoder
-from radiffuse.synthesis.features import LatentBatch
 from radiffuse.synthesis.views import Views, _crop
 from radiffuse.train.random import StepRandom
 

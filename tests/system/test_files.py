@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -148,6 +151,38 @@ def test_a_locked_folder_is_waited_for_or_refused(
     thread.join()
     assert order == ["first", "second"]
     assert "somebody is at it" in capsys.readouterr().err
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from radiffuse.system.files import locked\n"
+        "with locked(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("fcntl.flock", refusing(number))
+    with locked(tmp_path):
+        (tmp_path / "a").write_text("1")
+    with locked(tmp_path, "nobody is at it"):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "a"}
+
+
+def test_a_folder_that_cannot_be_written_cannot_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "open", refusing(errno.EROFS))
+    with pytest.raises(InputError, match="cannot be written .*Read-only"), locked(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize(

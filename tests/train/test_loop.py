@@ -26,7 +26,7 @@ from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run, start_run
 from radiffuse.train.step import Step, new_optimizer
 from radiffuse.train.stopping import Stopped
-from radiffuse.train.task import Loss
+from radiffuse.train.task import Loss, Task
 
 CPU = Machine(accelerator="cpu", precision="32-true")
 BASE = Training(
@@ -43,10 +43,8 @@ BASE = Training(
 )
 
 
-class Toy:
+class Toy(Task):
     """Regression with dropout, a batch norm, step noise, and a number that the task itself learns."""
-
-    name = "toy"
 
     def __init__(self, bad_step: int | None = None, dropout: float = 0.3) -> None:
         self.seen = torch.zeros(1)

@@ -27,7 +27,7 @@ from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.segmenter import Segmenter
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives.denoising import Denoising
-from radiffuse.objectives.mask_diffusion import MaskDiffusion
+from radiffuse.objectives.mask_diffusion import MaskDenoising
 from radiffuse.objectives.segmentation import Segmentation
 from radiffuse.synthesis.autoencoder import Autoencoding
 from radiffuse.synthesis.dino import DinoLearning
@@ -107,19 +107,25 @@ def segmentation() -> Segmentation:
     return Segmentation(network, Losses(dice=1.0, focal=1.0))
 
 
-def mask_diffusion(sampling: str) -> MaskDiffusion:
+def mask_diffusion(sampling: str) -> MaskDenoising:
     unet = dataclasses.replace(UNET, in_channels=3, out_channels=2)
     inner = UNet(unet)
     inner.initialize(torch.Generator().manual_seed(0))
     network = MaskDenoiser(inner, 2, self_condition=False)
     diffusion = Diffusion(num_train_timesteps=4, timestep_sampling=sampling)  # type: ignore[arg-type]
-    return MaskDiffusion(
+    return MaskDenoising(
         network, "recycle", diffusion=diffusion, losses=Losses(), sampling=Sampling()
     )
 
 
+def denoising(diffusion: Diffusion) -> Denoising:
+    network = UNet(UNET)
+    network.initialize(torch.Generator().manual_seed(0))
+    return Denoising(network, diffusion)
+
+
 def loss_aware() -> Denoising:
-    task = Denoising(UNET, Diffusion(num_train_timesteps=3, timestep_sampling="loss-aware"), seed=0)
+    task = denoising(Diffusion(num_train_timesteps=3, timestep_sampling="loss-aware"))
     sampler = task.timesteps
     assert isinstance(sampler, LossAwareTimesteps)
     sampler.counts.fill_(20)  # it has seen enough to choose by
@@ -128,7 +134,7 @@ def loss_aware() -> Denoising:
 
 
 TASKS = {
-    "denoising": lambda: Denoising(UNET, Diffusion(num_train_timesteps=10), seed=0),
+    "denoising": lambda: denoising(Diffusion(num_train_timesteps=10)),
     "loss-aware": loss_aware,
     "segmentation": segmentation,
     "recycle": lambda: mask_diffusion("uniform"),

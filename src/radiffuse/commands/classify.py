@@ -21,7 +21,6 @@ from ..errors import InputError
 from ..nets.classifier import new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
-from ..reports.run import write_run_report
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
@@ -29,6 +28,7 @@ from ..train.classes import class_names, class_splits, classified_films
 from ..train.device import local_fabric
 from ..train.loop import Trained
 from ..train.run import Run
+from ._documents import leave_documents
 
 
 def classify(settings: Classify) -> Run:
@@ -83,7 +83,7 @@ def classify(settings: Classify) -> Run:
 
         return Act(Classification(network, held_out), batches, finish)
 
-    return run_training("classify", settings, prepare, write_run_report)
+    return run_training("classify", settings, prepare, leave_documents)
 
 
 def predictions(

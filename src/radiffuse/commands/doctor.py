@@ -272,9 +272,7 @@ def _device_line(device: dict[str, Any]) -> str:
 
 
 def _memory_line(memory: dict[str, Any]) -> str:
-    parts = [_size(memory["total"])]
-    if memory["available"] is not None:
-        parts.append(f"{_size(memory['available'])} available")
+    parts = [_size(memory["total"]), f"{_size(memory['available'])} available"]
     if memory["limit"] is not None:
         parts.append(f"of which the container may use {_size(memory['limit'])}")
     return ", ".join(parts)

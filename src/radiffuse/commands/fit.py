@@ -13,13 +13,13 @@ from ..inference.scoring import score_validation
 from ..nets.registry import save_network
 from ..objectives import learned_from_noise, method_of
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
-from ..reports.run import write_run_report
 from ..train.act import Act, run_training
 from ..train.labelled import Labelled, labelled_data
 from ..train.loop import Trained
 from ..train.run import Run
 from ..train.start import Start, diffusion_of, load_denoiser
 from ..train.task import Task
+from ._documents import leave_documents
 
 
 def fit(settings: Fit) -> Run:
@@ -49,7 +49,7 @@ def fit(settings: Fit) -> Run:
 
         return Act(task, labelled.batches, finish)
 
-    return run_training("fit", settings, prepare, write_run_report)
+    return run_training("fit", settings, prepare, leave_documents)
 
 
 def fit_custom(
@@ -96,7 +96,7 @@ def fit_custom(
         return Act(task, labelled.batches, finish)
 
     recorded = {"custom": custom} if custom else None
-    return run_training("fit", settings, prepare, write_run_report, recorded)
+    return run_training("fit", settings, prepare, leave_documents, recorded)
 
 
 def _start(settings: Fit, labelled: Labelled) -> Start | None:

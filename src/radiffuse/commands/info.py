@@ -7,6 +7,7 @@ from pathlib import Path
 from ..config import Info
 from ..reports.information import describe
 from ..system.files import sweep
+from ._documents import leave_documents
 
 
 def info(settings: Info) -> Path | None:
@@ -28,7 +29,7 @@ def info(settings: Info) -> Path | None:
 
 
 def _write_report(folder: Path) -> Path:
-    from ..reports.run import write_evaluation_report, write_run_report
+    from ..reports.run import write_evaluation_report
     from ..reports.study import write_study_report
 
     sweep(folder)
@@ -36,4 +37,4 @@ def _write_report(folder: Path) -> Path:
         return write_study_report(folder)
     if (folder / "cases.csv").is_file():
         return write_evaluation_report(folder)
-    return write_run_report(folder)
+    return leave_documents(folder)

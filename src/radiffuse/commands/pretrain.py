@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..config import Pretrain
 from ..nets.registry import save_network, save_weights
 from ..objectives import OBJECTIVES
-from ..reports.run import write_run_report
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.cases import (
@@ -22,6 +21,7 @@ from ..train.loop import Trained
 from ..train.pretraining import Pool
 from ..train.run import Run
 from ..train.start import verify_size
+from ._documents import leave_documents
 
 
 def pretrain(settings: Pretrain) -> Run:
@@ -64,4 +64,4 @@ def pretrain(settings: Pretrain) -> Run:
 
         return Act(objective.task(pool), objective.batches(pool), finish)
 
-    return run_training("pretrain", settings, prepare, write_run_report)
+    return run_training("pretrain", settings, prepare, leave_documents)

@@ -5,14 +5,14 @@ DiNO-Diffusion (Jimenez-Perez et al. 2024, arXiv 2407.11594).
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..config import Synthesize
-from ..config.values import to_dict
 from ..errors import InputError
-from ..reports.run import write_run_report
-from ..synthesis.synthesizer import save_synthesizer
-from ..synthesis.training import LatentStage, read_films, train_autoencoder, train_encoder
-from ..train.loop import train
-from ..train.run import Run, start_run
+from ..synthesis.training import prepare_stages
+from ..train.act import run_training
+from ..train.run import Run
+from ._documents import leave_documents
 
 
 def synthesize(settings: Synthesize) -> Run:
@@ -34,17 +34,5 @@ def synthesize(settings: Synthesize) -> Run:
             "does not fit a synthesizer, whose stages use their networks in more ways than one pass",
             "Use ddp",
         )
-    with start_run(
-        settings.out, "synthesize", to_dict(settings), settings.machine, to_dict(type(settings)())
-    ) as run:
-        films = read_films(settings, run)
-        encoder = train_encoder(settings, run, films, write_run_report)
-        autoencoder = train_autoencoder(settings, run, films, write_run_report)
-        stage = LatentStage.of(settings, films, encoder, autoencoder)
-        trained = train(stage.task(), stage.batches(), run, settings.training, settings.machine)
-        if run.main:
-            synthesizer = stage.synthesizer(trained.average)
-            stage.write_samples(synthesizer, run.folder / "samples.npy")
-            save_synthesizer(synthesizer, run.model)
-            write_run_report(run.folder)
-    return run
+    stages = partial(prepare_stages, settings, leave_documents)
+    return run_training("synthesize", settings, stages, leave_documents)

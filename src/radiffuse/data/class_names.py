@@ -1,10 +1,10 @@
-"""Which value each public set of abdominal CT gives to an organ: the table ``organs.csv``, and names in general."""
+"""Names of classes by label value: as files declare them, and as public sets of CT number organs (``organs.csv``)."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from .issues import Issues
 
 TABLE = Path(__file__).with_name("organs.csv")
 """The table; its first lines name the source of each column."""
+
+FILES = ("classes.json", "labels.json", "dataset.json")
+"""Files of a data set that may name its classes, in this order."""
 
 Key = tuple[str, ...]
 
@@ -58,11 +61,6 @@ def classes_of_set(name: str) -> dict[int, str]:
     return dict(_table()[0][name])
 
 
-def numbered(classes: Sequence[str]) -> dict[int, str]:
-    """Names by label value from names in their order."""
-    return dict(enumerate(classes))
-
-
 def read_classes(source: str) -> dict[int, str]:
     """Names by label value, from a column of the table, a JSON file, or a folder that holds one.
 
@@ -77,8 +75,9 @@ def read_classes(source: str) -> dict[int, str]:
         return classes_of_set(source)
     path = Path(source).expanduser()
     if path.is_dir():
-        names = ("plan.json", "classes.json", "labels.json", "dataset.json")
-        path = next((path / name for name in names if (path / name).is_file()), path)
+        path = next(
+            (path / name for name in ("plan.json", *FILES) if (path / name).is_file()), path
+        )
     if not path.is_file():
         remedy = f"Give one of {', '.join(known_sets())}, or a JSON file that names the classes"
         raise InputError(source, "names no classes", remedy)
@@ -88,7 +87,7 @@ def read_classes(source: str) -> dict[int, str]:
     if isinstance(content, dict) and any(isinstance(value, dict) for value in content.values()):
         remedy = "Give one list in a file of its own, or the name of a set"
         raise InputError(path, f"holds {len(content)} lists of classes instead of one", remedy)
-    return numbered(class_names(content, path))
+    return dict(enumerate(class_names(content, path)))
 
 
 def class_names(labels: object, where: Path) -> tuple[str, ...]:
@@ -107,13 +106,9 @@ def class_names(labels: object, where: Path) -> tuple[str, ...]:
         InputError: The notation is another one, or a value is no whole number from 0 to 254.
     """
     named = _by_value(labels, where)
-    wrong = [value for value in named if not 0 <= value < IGNORE]
-    if wrong:
-        raise InputError(
-            where,
-            f"declares the label value {wrong[0]}",
-            f"Use values from 0 (background) to {IGNORE - 1}; {IGNORE} means ignore",
-        )
+    if wrong := [value for value in named if not 0 <= value < IGNORE]:
+        remedy = f"Use values from 0 (background) to {IGNORE - 1}; {IGNORE} means ignore"
+        raise InputError(where, f"declares the label value {wrong[0]}", remedy)
     named = {0: "background"} | named
     names = tuple(named.get(value, f"label {value}") for value in range(max(named) + 1))
     if len(set(names)) < len(names):
@@ -130,11 +125,9 @@ def _by_value(labels: object, where: Path) -> dict[int, str]:
     named: dict[int, str] = {}
     for left, right in labels.items():
         if isinstance(right, list):
-            raise InputError(
-                where,
-                f"declares the region {left!r} made of several label values",
-                "Give each label value one name; overlapping regions are not supported",
-            )
+            problem = f"declares the region {left!r} made of several label values"
+            single = "Give each label value one name; overlapping regions are not supported"
+            raise InputError(where, problem, single)
         value, name = (right, left) if _whole(right) else (left, right)
         if not _whole(value) or not isinstance(name, str):
             raise InputError(where, f"has the entry {left!r}: {right!r} among its classes", remedy)
@@ -146,9 +139,9 @@ def _by_value(labels: object, where: Path) -> dict[int, str]:
 
 
 def _whole(value: object) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, str) and value.strip().isdecimal()
+    )
 
 
 def declared_classes(folder: Path, issues: Issues) -> tuple[str, ...]:
@@ -160,23 +153,19 @@ def declared_classes(folder: Path, issues: Issues) -> tuple[str, ...]:
     Raises:
         InputError: The file is there and cannot be understood.
     """
-    for name in ("classes.json", "labels.json", "dataset.json"):
-        path = folder / name
+    for path in (folder / name for name in FILES):
         if not path.is_file():
             continue
         content = read_json(path)
         if isinstance(content, dict) and "labels" in content:
             content = content["labels"]
-        elif name == "dataset.json":
+        elif path.name == "dataset.json":
             continue
-        if isinstance(content, dict) and content and all(map(_is_dict, content.values())):
+        several = isinstance(content, dict) and content.values()
+        if several and all(isinstance(value, dict) for value in several):
             problem = f"holds {len(content)} lists of classes instead of one"
             remedy = "Make sure that each label value means the same in all cases"
             issues.warning(path, problem, remedy)
             return ()
         return class_names(content, path)
     return ()
-
-
-def _is_dict(value: object) -> bool:
-    return isinstance(value, dict)

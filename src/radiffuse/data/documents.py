@@ -14,6 +14,8 @@ from ..errors import InputError
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MOST_TEXT = 2**30
 """Bytes that a compressed table may unfold to."""
+_DAMAGE = (OSError, EOFError, ValueError, zlib.error, csv.Error)
+"""What readers of tables raise; pyarrow's errors are ValueErrors."""
 
 
 def read_json(path: Path) -> Any:
@@ -38,15 +40,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """
     try:
         rows = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path)
-    except InputError:
-        raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        csv.Error,
-    ) as error:  # pyarrow's errors are ValueErrors
+    except _DAMAGE as error:
         raise InputError(path, f"is no readable table ({error})", "Save it again as CSV") from None
     if not rows:
         raise InputError(path, "holds no rows", "Give a header line and one row per image")
@@ -65,11 +59,9 @@ def _delimited(path: Path) -> list[dict[str, str]]:
         raise InputError(path, "has two columns of the same name", "Rename one of them")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) > len(columns):
-            raise InputError(
-                f"{path}, row {number}",
-                f"has {len(line)} fields where the header has {len(columns)}",
-                "Put quotes around text that holds the delimiter",
-            )
+            problem = f"has {len(line)} fields where the header has {len(columns)}"
+            remedy = "Put quotes around text that holds the delimiter"
+            raise InputError(f"{path}, row {number}", problem, remedy)
     padded = [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
     return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in padded]
 

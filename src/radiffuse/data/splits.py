@@ -56,11 +56,7 @@ class Splits:
         return self.draws[draw][:labels]
 
     def held_patients(self, dataset: Dataset) -> set[str]:
-        """Patients of validation and test, from whom nothing may be trained on.
-
-        Args:
-            dataset: The cases that these are the splits of.
-        """
+        """Patients of validation and test, from whom nothing may be trained on."""
         held = {*self.validation, *self.test}
         return {case.group for case in dataset if case.name in held}
 

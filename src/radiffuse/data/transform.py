@@ -37,7 +37,7 @@ class Undo:
         offset: Where the content starts on the plan's grid.
         axes: 3D: file axis behind each canonical axis; None in 2D.
         flips: 3D: whether each canonical axis runs against its file axis.
-        box: First and last + 1 pixel, along each axis after turning, of what is looked at; None: everything.
+        box: First and last + 1 pixel of the crop, along each axis after turning; None: everything.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Undo:
 
     @property
     def target(self) -> tuple[int, ...]:
-        """Shape of what is looked at, before resizing."""
+        """Shape of the crop, before resizing."""
         return self.turned if self.box is None else tuple(b - a for a, b in self.box)
 
 
@@ -81,13 +81,13 @@ def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
 def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
     """A label map on the plan's grid: uint8 ``(*spatial)``, 255 where it is not to be counted.
 
-    Each class is resized on its own as an image and the largest share wins, which keeps thin structures better
-    than taking the nearest pixel.
+    Each class is resized on its own as an image and the largest fraction wins, which keeps thin structures better
+    than taking the nearest pixel. Where two are equal, the lower label wins.
 
     Args:
         scan: ``(1, *spatial)`` integers.
         plan: The treatment.
-        undo: Of the image, which decides what is looked at; only needed where the plan crops.
+        undo: Of the image, whose crop the label map gets as well; only needed where the plan crops.
     """
     assert plan.crop is None or undo is not None
     array, undo = _to_grid(scan.array, scan, plan, undo)
@@ -95,9 +95,9 @@ def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
     best = torch.zeros(undo.inner)
     result = torch.zeros(undo.inner, dtype=torch.int64)
     for value in torch.unique(label).tolist():
-        share = _resize_image((label == value).float()[None], undo.inner)[0]
-        wins = share > best
-        best, result = torch.where(wins, share, best), torch.where(wins, value, result)
+        fraction = _resize_image((label == value).float()[None], undo.inner)[0]
+        wins = fraction > best
+        best, result = torch.where(wins, fraction, best), torch.where(wins, value, result)
     return _pad(result[None], plan, undo, value=IGNORE)[0].numpy().astype(np.uint8)
 
 
@@ -142,7 +142,7 @@ def map_to_scan(values: Tensor, undo: Undo, outside: float = 0.0) -> Array:
 
 
 def content_box(array: Array, crop: str) -> Box | None:
-    """The box of what is looked at.
+    """The box to which an image is cropped.
 
     Args:
         array: ``(C, *spatial)``, axes in the order of the plan.
@@ -181,7 +181,7 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
 
 
 def _to_file(array: Array, undo: Undo, outside: float) -> Array:
-    """What was looked at, put back where it lies in the scan's own grid."""
+    """The crop put back into the scan's own grid."""
     if undo.box is not None:
         full = np.full(undo.turned, outside, array.dtype)
         full[tuple(slice(first, last) for first, last in undo.box)] = array
@@ -227,7 +227,7 @@ def _resize_linear(data: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _undo_resize(values: Tensor, undo: Undo) -> Tensor:
-    """A map on the plan's grid at the size of what was looked at."""
+    """A map on the plan's grid, without its padding, at the size of the crop."""
     window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
     return _resize_linear(values[window].float()[None], undo.target)[0]
 
@@ -251,9 +251,8 @@ def _body(array: Array) -> Box | None:
     plane = ndimage.generate_binary_structure(array.ndim, 1)
     if array.ndim == 3:
         plane[..., [0, 2]] = False
-    eroded = ndimage.binary_erosion(
-        dense, plane, border_value=1
-    )  # the edge of the scan cuts the body
+    # Beyond the edge of the scan, which may cut the body, everything counts as body.
+    eroded = ndimage.binary_erosion(dense, plane, border_value=1)
     pieces, count = ndimage.label(ndimage.binary_dilation(eroded, plane) & dense)
     if not count:
         return None
@@ -269,11 +268,8 @@ def _body(array: Array) -> Box | None:
 
 
 def _around(content: Array) -> Box | None:
-    if not content.any():
-        return None
-    box = []
-    for axis in range(content.ndim):
-        others = tuple(a for a in range(content.ndim) if a != axis)
-        places = np.flatnonzero(content.any(others))
-        box.append((int(places[0]), int(places[-1]) + 1))
-    return tuple(box)
+    """The box of what is true."""
+    from scipy import ndimage
+
+    found = ndimage.find_objects(content.astype(np.int8))
+    return tuple((side.start, side.stop) for side in found[0]) if found else None

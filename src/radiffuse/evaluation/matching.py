@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..config import IGNORE
-from ..data.class_names import name_key, numbered, organ, read_classes
+from ..data.class_names import name_key, organ, read_classes
 from ..data.dataset import Dataset
 from ..data.issues import some
 from ..data.scan import Scan
@@ -143,7 +143,7 @@ def match_folder(
     predicted = read_classes(str(file)) if file.is_file() else {}
     if all(re.fullmatch(r"class-\d+", name) for value, name in predicted.items() if value):
         predicted = {}  # names that were never given
-    true = numbered(truth.classes)
+    true = dict(enumerate(truth.classes))
     if truth_classes is not None:
         true = read_classes(truth_classes)
     if prediction_classes is not None:

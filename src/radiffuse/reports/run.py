@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, RunError
-from ..release.card import write_card
-from ..train.run import RUN_VERSION
 from . import parts
 from .coordinates import coordinate_figure, landmarks_table
 from .figures import METRIC_NAMES, loss_curves, validation_scores
@@ -72,15 +70,7 @@ def write_run_report(run_folder: Path) -> Path:
     if data:
         parts.data_section(report, data)
     _settings(report, run_folder)
-    if any((run_folder / "model" / name).is_file() for name in ("config.json", "model_index.json")):
-        _card(run_folder, config)
     return report.save(run_folder / "report.html")
-
-
-def _card(run_folder: Path, config: Mapping[str, Any]) -> None:
-    """The model card, where the run is whole."""
-    if (run_folder / "plan.json").is_file() and config.get("run_version") == RUN_VERSION:
-        write_card(run_folder)
 
 
 def write_evaluation_report(folder: Path) -> Path:

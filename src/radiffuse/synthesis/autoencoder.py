@@ -6,7 +6,6 @@ which need networks that were trained on photographs, stands the error of differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from ..config import AutoencoderSettings
 from ..data.batches import Batch
 from ..errors import InputError
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.task import Loss, Task
 from .hub import OWN, load_diffusers, most_groups
 
 SCALE_IMAGES = 512
@@ -132,7 +131,7 @@ def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -
     return Autoencoder(load_diffusers("AutoencoderKL", name, parts, setting, OWN), channels)
 
 
-class Autoencoding:
+class Autoencoding(Task):
     """The task: read the image again from its latents.
 
     Args:
@@ -141,8 +140,6 @@ class Autoencoding:
         channels: Channels of the images.
         held_out: Images ``(N, C, rows, columns)`` never trained on, or None.
     """
-
-    name = "autoencoding"
 
     def __init__(
         self, settings: AutoencoderSettings, size: int, channels: int, held_out: Tensor | None
@@ -184,13 +181,6 @@ class Autoencoding:
             mean = network.encode(images)[:, : network.latent_channels]
             errors.append((network.decode(mean) - images).abs().flatten(1).mean(1))
         return {"error": 127.5 * float(torch.cat(errors).mean())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
 
 
 def gradient_error(output: Tensor, images: Tensor) -> Tensor:

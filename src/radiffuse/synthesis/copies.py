@@ -1,8 +1,7 @@
 """Whether synthetic images are copies: distances to the nearest real image, held against those between real patients.
 
 A synthetic image is suspected where it is nearer to a real one than (by default) 95 % of real images are to any image
-of another patient. So 5 % of new, real patients would be suspected too; only a share clearly above that speaks of
-copying.
+of another patient. So 5 % of new, real patients would be suspected too; only clearly more than that speaks of copying.
 The threshold by held-out images follows Dar et al. 2024 (arXiv 2402.01054).
 """
 
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.statistics import Interval, clustered_mean
 from .fidelity import pairwise_distances
 
 Floats = NDArray[np.float64]
@@ -48,8 +46,8 @@ class Ruler:
         if len(set(groups)) < 2:
             raise ValueError("distances between patients need two patients")
         self.mean = reference.mean(0)
-        spread = reference.std(0)
-        self.spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-12), spread, np.inf)
+        std = reference.std(0)
+        self.std = np.where(std > 1e-6 * max(float(std.max()), 1e-12), std, np.inf)
         self.reference = self._scaled(reference)
         self.groups = np.array([hash(group) for group in groups])
 
@@ -71,7 +69,7 @@ class Ruler:
         return Nearest(distance, index)
 
     def _scaled(self, features: Floats) -> Floats:
-        scaled: Floats = (features - self.mean) / self.spread
+        scaled: Floats = (features - self.mean) / self.std
         return scaled
 
 
@@ -83,19 +81,6 @@ def threshold_of(real: Floats, percentile: float = 95.0) -> float:
         percentile: 50 to 100; at 100 the smallest of the distances.
     """
     return float(np.quantile(real, 1 - percentile / 100))
-
-
-def share_below(
-    distances: Floats, threshold: float, groups: Sequence[Hashable] | None = None
-) -> Interval:
-    """Share of the images nearer than the threshold, with its bootstrap interval.
-
-    Args:
-        distances: ``(n,)``.
-        threshold: From ``threshold_of``.
-        groups: What images have in common, such as the parents' patient.
-    """
-    return clustered_mean((distances < threshold).astype(np.float64), group=groups)
 
 
 def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -7,21 +7,23 @@ condition is left out now and then, so that guidance can weigh it (Ho and Salima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config import LATENT_PRESETS, Diffusion, LatentNetwork
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
-from ..data.batches import Batch
+from ..data.batches import Batch, BatchSource
+from ..data.scan import Array
 from ..errors import InputError
 from ..system.distributed import gather
 from ..train.random import StepRandom
-from ..train.task import Loss
-from .features import LatentBatch
+from ..train.task import Loss, Task
 from .hub import load_diffusers, most_groups
 
 QUARTERS = 4
@@ -148,7 +150,57 @@ def _blocks(way: str, attended: int, levels: int) -> tuple[str, ...]:
     return (f"CrossAttn{way}Block2D",) * attended + (f"{way}Block2D",) * (levels - attended)
 
 
-class LatentDenoising:
+@dataclass(frozen=True)
+class LatentBatch(Batch):
+    """A batch whose ``images`` are mean and standard deviation of latents, float32 ``(B, 2 c, h, w)``.
+
+    Attributes:
+        embeddings: float32 ``(B, width)``.
+    """
+
+    embeddings: Tensor
+
+
+class LatentBatches(BatchSource[int, LatentBatch]):
+    """Batches of latents with their embeddings.
+
+    Args:
+        latents: ``(N, 2 c, h, w)``.
+        embeddings: ``(N, width)``.
+        names: Of the cases.
+        batch_size: Films per step over all ranks.
+        seed: Seed of the order.
+        indices: Which rows to use.
+    """
+
+    def __init__(
+        self,
+        latents: Array,
+        embeddings: Array,
+        names: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        indices: Sequence[int],
+    ) -> None:
+        super().__init__(indices, batch_size=batch_size, seed=seed)
+        self.latents, self.embeddings = latents, embeddings
+        self.names = tuple(names)
+
+    def sample(self, index: int, rng: np.random.Generator) -> int:
+        """The row itself; nothing of it is random."""
+        return index
+
+    def collate(self, samples: Sequence[int]) -> LatentBatch:
+        """The rows of both arrays."""
+        latents, embeddings = (
+            torch.from_numpy(np.stack([np.asarray(a[row], np.float32) for row in samples]))
+            for a in (self.latents, self.embeddings)
+        )
+        return LatentBatch(latents, None, tuple(self.names[row] for row in samples), embeddings)
+
+
+class LatentDenoising(Task):
     """The task: predict the noise, the latent or v from a noised latent, as the diffusion settings say.
 
     Args:
@@ -158,8 +210,6 @@ class LatentDenoising:
         held_out: Latents and embeddings never trained on, or None.
     """
 
-    name = "latent denoising"
-
     def __init__(
         self,
         build: Callable[[], nn.Module],
@@ -168,11 +218,15 @@ class LatentDenoising:
         null: float,
         held_out: LatentBatch | None = None,
     ) -> None:
-        self.build = build
+        self.start = build
         self.diffusion = GaussianDiffusion(diffusion)
         self.timesteps = timestep_sampler(diffusion)
         self.null = null
         self.held_out = held_out
+
+    def build(self) -> nn.Module:
+        """The denoiser at its start."""
+        return self.start()
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Algorithm 1 of Ho et al. 2020 on latents drawn from their posterior."""

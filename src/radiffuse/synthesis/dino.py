@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from ..data.batches import Batch
 from ..errors import InputError
 from ..system.distributed import gather, world_size
 from ..train.random import StepRandom
-from ..train.task import Loss
+from ..train.task import Loss, Task
 from .encoder import Encoder
 from .hub import hush
 from .views import Views
@@ -32,7 +31,7 @@ HIDDEN, BOTTLENECK = 512, 128
 """Widths of the head; [related] 2048 and 256."""
 
 
-class DinoLearning:
+class DinoLearning(Task):
     """The task: the student's answer to a view is to match the teacher's answer to another view of the same film.
 
     Args:
@@ -41,8 +40,6 @@ class DinoLearning:
         channels: Channels of the images.
         held_out: Views of films never trained on, or None.
     """
-
-    name = "dino"
 
     def __init__(
         self, settings: DinoSettings, size: int, channels: int, held_out: Views | None = None
@@ -92,13 +89,6 @@ class DinoLearning:
         matched = (one @ other.T).argmax(1) == torch.arange(len(one), device=device)
         alike = F.normalize(one.mean(0), dim=0) @ one.T
         return {"retrieval": float(matched.float().mean()), "similarity": float(alike.mean())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The task learns nothing beside its network."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to put back."""
 
 
 class DinoNetwork(nn.Module):

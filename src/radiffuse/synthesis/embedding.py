@@ -1,10 +1,15 @@
-"""What the frozen networks of a synthesizer make of a data set: embeddings and latents, from the cache or computed."""
+"""What frozen networks make of a data set: embeddings, latents and features, computed once and kept on disk.
+
+A set is one memory-mapped array under a key made of the network's weights and of the content of the films. It is
+computed in blocks of rows, see ``data.arrays``.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from functools import cached_property
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Machine
+from ..data.arrays import allocate, checksum, fill_rows, logged_rows, open_array, write_rows
 from ..data.prepared import Prepared
 from ..data.scan import Array
+from ..system.distributed import rank, wait_for_main
+from ..system.files import locked, make_folder
 from ..train.device import local_fabric
 from ..train.progress import ProgressLine
 from .autoencoder import Autoencoder
 from .encoder import Encoder
-from .features import features
+
+FORMAT = 2
+"""Part of every key: a change of what is stored, or how, must raise it."""
+BLOCK = 64
+"""Films per block."""
 
 
 def embed(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -> Array:
@@ -69,27 +81,67 @@ def features_with(
     """What a frozen network makes of prepared films, ``(N, ...)``, on this machine or on a cluster.
 
     Args:
-        network: The network, on the CPU, where it also is afterwards.
+        network: On the CPU, where it also is afterwards.
         prepared: The films.
         machine: Device, and the scheduler of the cluster.
         cache: Cache folder.
         what: Name on the progress line.
         dtype: Stored type.
-        kind: Told beside the weights, where the same weights are used in several ways.
+        kind: Part of the key, where the same weights are used in several ways.
         function: Name of the network's method that takes films ``(B, C, rows, columns)``.
     """
+    weights = f"{kind}{fingerprint(network)}"
     apply = _Applied(network.eval(), function, machine)
-    found = features(
-        prepared,
-        apply,
-        weights=f"{kind}{fingerprint(network)}",
-        dtype=dtype,
-        cache=cache,
-        scheduler=machine.scheduler,
-        progress=ProgressLine(what),
-    )
+    rows = features(prepared, apply, weights, cache, what, dtype, machine.scheduler)
     network.cpu()
-    return found
+    return rows
+
+
+def features(
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    weights: str,
+    cache: Path,
+    what: str = "features",
+    dtype: type[np.floating] = np.float32,
+    scheduler: str | None = None,
+) -> Array:
+    """Features ``(N, ...)`` of films in the order of ``prepared.cases``, a view of the file; from the cache if there.
+
+    Args:
+        prepared: The films.
+        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``; goes to workers with the network behind it.
+        weights: Hash of the network behind ``compute``, and of how it is used.
+        cache: Cache folder, see ``prepare.cache_folder``.
+        what: Name on the progress line.
+        dtype: Stored type.
+        scheduler: Address of a dask scheduler whose workers compute the features; None: this process.
+    """
+    # From content: the checksums that the preparation left, in the order of the cases.
+    sums, count = logged_rows(prepared.folder), len(prepared)
+    key = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
+    folder = cache / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+    path, line = folder / "rows.npy", ProgressLine(what)
+    if rank() > 0:
+        wait_for_main()
+        return open_array(path)
+    make_folder(folder)
+    with locked(folder, f"{folder} is being computed by another process; waiting for it"):
+        allocate(path, dtype, (count, *compute(_films(prepared, range(1))).shape[1:]))
+        fill_rows(
+            folder,
+            {first: range(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)},
+            partial(_block, path, prepared.without_cases(), compute, dtype),
+            lambda first: [open_array(path)[first : first + BLOCK]],
+            progress=lambda blocks, _: line(min(blocks * BLOCK, count), count),
+            scheduler=scheduler,
+            workers=0,
+        )
+    wait_for_main()
+    return open_array(path)
+
+
+# ------------------------------------------------------------------------------------------------ internal
 
 
 class _Applied:
@@ -108,5 +160,24 @@ class _Applied:
 
     @cached_property
     def device(self) -> torch.device:
-        found: torch.device = local_fabric(self.machine).device
-        return found
+        device: torch.device = local_fabric(self.machine).device
+        return device
+
+
+def _block(
+    path: Path,
+    prepared: Prepared,
+    compute: Callable[[Tensor], Tensor],
+    dtype: type[np.floating],
+    item: tuple[int, range],
+) -> int:
+    """Compute and write a block, given as (first row, rows); its checksum."""
+    first, rows = item
+    values = compute(_films(prepared, rows)).cpu().numpy().astype(dtype)
+    write_rows(path, first, values)
+    return checksum(values)
+
+
+def _films(prepared: Prepared, rows: range) -> Tensor:
+    films = np.stack([np.asarray(prepared.image(i), np.float32) for i in rows])
+    return torch.from_numpy(films)

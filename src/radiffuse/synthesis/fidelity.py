@@ -10,6 +10,9 @@ Intervals are bootstrap intervals over images, or over patients where they are k
 reflecting the bootstrap distribution at the estimate takes it away again. So where a sample is small for the number of
 features, the interval lies below the value, which holds that bias. In the measures of manifolds the balls stay
 as they are and only what falls into them is resampled, because copies of an image would shrink its ball to nothing.
+
+Here ``real``, ``fake``, ``a`` and ``b`` are features, one row per image, float64 ``(images, d)``; ``groups`` are the
+patients of the rows, None where each image is its own.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.streams import Stream
 from ..evaluation.statistics import Interval, clustered_mean, group_weights
 
 Floats = NDArray[np.float64]
@@ -31,6 +35,8 @@ COVERAGE_NEIGHBORS = 5
 """k of density and coverage [paper: Naeem et al. 2020]."""
 IMAGES_PER_FEATURE = 5
 """Fewer images per feature are called few: the usual 10,000 images for 2048 features [related: Heusel et al. 2017]."""
+CONFIDENCE = 0.95
+LEVELS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 BLOCK = 2048
 """Rows of a matrix of distances that are held at a time."""
 
@@ -40,19 +46,13 @@ def frechet_distance(a: Floats, b: Floats) -> float:
 
     ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`` (Heusel et al. 2017, eq. 6). The trace of the root is the sum
     of the singular values of ``R_a R_b^T`` for any roots ``C = R^T R``, which is exact for singular covariances too.
-
-    Args:
-        a: ``(n, d)`` features, at least two rows.
-        b: ``(m, d)`` features.
-
-    Returns:
-        At least 0.
+    Both need two rows.
     """
     mean = float(((a.mean(0) - b.mean(0)) ** 2).sum())
     first, second = _root(a), _root(b)
     cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    spread = float((first**2).sum() + (second**2).sum() - 2 * cross)
-    return max(0.0, mean + spread)
+    traces = float((first**2).sum() + (second**2).sum())
+    return max(0.0, mean + float(traces - 2 * cross))
 
 
 def _root(features: Floats) -> Floats:
@@ -66,12 +66,7 @@ def _root(features: Floats) -> Floats:
 def kernel_distance(a: Floats, b: Floats) -> float:
     """Squared maximum mean discrepancy with the kernel ``(x y / d + 1)^3``, unbiased (Bińkowski et al. 2018).
 
-    Args:
-        a: ``(n, d)`` features, at least two rows.
-        b: ``(m, d)`` features.
-
-    Returns:
-        About 0 for samples of one distribution, and then as often below it as above.
+    About 0 for samples of one distribution, and then as often below it as above. Both need two rows.
     """
     parts = _kernels(a, b)
     return float(_discrepancy(*parts, np.ones((1, len(a))), np.ones((1, len(b))))[0])
@@ -181,24 +176,12 @@ def measure_with_intervals(
     real_groups: Sequence[Hashable] | None = None,
     fake_groups: Sequence[Hashable] | None = None,
     draws: int = 200,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """All measures with bootstrap intervals, see the module.
-
-    Args:
-        real: ``(n, d)`` features.
-        fake: ``(m, d)`` features.
-        real_groups: Patients; None: each image is its own.
-        fake_groups: What stands for patients among the synthetic images, such as their parents' patients.
-        draws: Bootstrap samples.
-        confidence: Coverage of the intervals.
-        seed: Seed of the resampling.
-    """
-    rng = np.random.default_rng((seed, 20))
+    """All measures with bootstrap intervals of 95 %, see the module; synthetic images have their parents' patients."""
+    rng = Stream.MEASURES.rng(seed)
     weights_real = group_weights(real_groups, len(real), draws, rng)
     weights_fake = group_weights(fake_groups, len(fake), draws, rng)
-    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     number = min(len(real), len(fake))
 
     distance = frechet_distance(real, fake)
@@ -207,41 +190,25 @@ def measure_with_intervals(
         for w, v in zip(weights_real, weights_fake, strict=True)
         if (w > 0).sum() > 1 and (v > 0).sum() > 1
     ]
-    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, levels[::-1]))
-    found = {"frechet": Interval(distance, float(low), float(high), number)}
+    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, LEVELS[::-1]))
+    intervals = {"frechet": Interval(distance, float(low), float(high), number)}
 
     kernels = _kernels(real, fake)
     with np.errstate(invalid="ignore", divide="ignore"):
         discrepancies = _discrepancy(*kernels, weights_real, weights_fake)
-    low, high = np.nanquantile(discrepancies, levels)
-    found["kernel"] = Interval(kernel_distance(real, fake), float(low), float(high), number)
+    low, high = np.nanquantile(discrepancies, LEVELS)
+    intervals["kernel"] = Interval(kernel_distance(real, fake), float(low), float(high), number)
 
     for name, values in in_manifolds(real, fake).items():
         groups = fake_groups if name in ("precision", "density") else real_groups
-        found[name] = clustered_mean(values, group=groups, confidence=confidence, seed=seed)
-    return found
+        intervals[name] = clustered_mean(values, group=groups, confidence=CONFIDENCE, seed=seed)
+    return intervals
 
 
-@dataclass(frozen=True)
-class Halves:
-    """A real set parted in two by patient.
-
-    Attributes:
-        first: Rows that play the real set.
-        second: Rows that play the synthetic one; as many.
-    """
-
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-
-
-def split_halves(groups: Sequence[Hashable], number: int, seed: int = 0) -> list[Halves]:
-    """Random partings of a set into two halves of one size that share no patient.
-
-    Args:
-        groups: Patient of every row.
-        number: How many partings.
-        seed: Seed of the partings.
+def split_halves(
+    groups: Sequence[Hashable], number: int, seed: int = 0
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows of so many random pairs of halves of one size that share no patient.
 
     Raises:
         ValueError: There are fewer than two patients.
@@ -253,7 +220,7 @@ def split_halves(groups: Sequence[Hashable], number: int, seed: int = 0) -> list
     rows = np.array([codes[g] for g in groups])
     halves = []
     for i in range(number):
-        rng = np.random.default_rng((seed, 21, i))
+        rng = Stream.HALVES.rng(seed, i)
         order = rng.permutation(len(names))
         counts = np.cumsum(np.bincount(rows, minlength=len(names))[order])
         # Never an empty half, also where one patient has most of the images.
@@ -261,7 +228,7 @@ def split_halves(groups: Sequence[Hashable], number: int, seed: int = 0) -> list
         chosen = np.isin(rows, order[:cut])
         first, second = (rng.permutation(np.flatnonzero(x)) for x in (chosen, ~chosen))
         size = min(len(first), len(second))
-        halves.append(Halves(np.sort(first[:size]), np.sort(second[:size])))
+        halves.append((np.sort(first[:size]), np.sort(second[:size])))
     return halves
 
 
@@ -270,8 +237,8 @@ class Floor:
     """A measure between halves of the real set, and between synthetic images and a half, at one size.
 
     Attributes:
-        real: Values by parting: one real half against the other.
-        fake: Values by parting: as many synthetic images against the same half.
+        real: Values by halving: one real half against the other.
+        fake: Values by halving: as many synthetic images against the same half.
         size: Images on each side.
     """
 
@@ -281,34 +248,27 @@ class Floor:
 
 
 def real_floor(
-    real: Floats, fake: Floats, groups: Sequence[Hashable], *, partings: int = 5, seed: int = 0
+    real: Floats, fake: Floats, groups: Sequence[Hashable], *, halvings: int = 5, seed: int = 0
 ) -> Floor:
     """What real images reach against real ones, beside what synthetic images reach at the same size.
-
-    Args:
-        real: ``(n, d)`` features.
-        fake: ``(m, d)`` features.
-        groups: Patient of every real row.
-        partings: Random halvings.
-        seed: Seed of halvings and of the choice of synthetic images.
 
     Raises:
         ValueError: Fewer than two patients, or halves too small for the neighbors.
     """
     rows: dict[str, list[dict[str, float]]] = {"real": [], "fake": []}
     size = 0
-    for i, half in enumerate(split_halves(groups, partings, seed)):
-        size = min(len(half.first), len(fake))
-        rng = np.random.default_rng((seed, 22, i))
-        first, second = (rng.permutation(x)[:size] for x in (half.first, half.second))
-        drawn = rng.permutation(len(fake))[:size]
+    for i, halves in enumerate(split_halves(groups, halvings, seed)):
+        size = min(len(halves[0]), len(fake))
+        rng = Stream.FLOOR.rng(seed, i)
+        first, second = (rng.permutation(half)[:size] for half in halves)
+        chosen = rng.permutation(len(fake))[:size]
         rows["real"].append(measure(real[first], real[second]))
-        rows["fake"].append(measure(real[first], fake[drawn]))
-    found = {
-        side: {name: np.array([row[name] for row in values]) for name in MEASURES}
-        for side, values in rows.items()
+        rows["fake"].append(measure(real[first], fake[chosen]))
+    values = {
+        side: {name: np.array([row[name] for row in by_halving]) for name in MEASURES}
+        for side, by_halving in rows.items()
     }
-    return Floor(found["real"], found["fake"], size)
+    return Floor(values["real"], values["fake"], size)
 
 
 def few_images(images: int, width: int) -> str:

@@ -25,14 +25,15 @@ from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.readers import write_marked_film
 from ..data.scan import Array
+from ..data.streams import Stream
 from ..errors import InputError
 from ..train.cases import limited, prepare_dataset, read_dataset
 from ..train.device import local_fabric
 from ..train.progress import ProgressLine
 from ..train.run import Run
 from .embedding import by_class, embed, encode, fingerprint
-from .sampling import sample_films
-from .strategies import fit_density, interpolate, perturb
+from .sampling import latent_noise, sample_latents, to_films
+from .strategies import fit_densities, interpolate, perturb
 from .synthesizer import Synthesizer, load_synthesizer
 
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
@@ -158,11 +159,7 @@ class SynthesizerGeneration:
         self.densities, self.counts = dict(synthesizer.densities), dict(synthesizer.counts)
         if "manifold" in self.strategies and settings.references is not None and references:
             self.counts = {name: len(rows) for name, rows in references.classes.items()}
-            self.densities = {
-                name: fit_density(references.embeddings[rows])
-                for name, rows in references.classes.items()
-                if len(rows) > 1
-            }
+            self.densities = fit_densities(references.embeddings, references.classes)
         if references is None:
             return {"embeddings": None}
         digest = hashlib.sha256(references.embeddings.numpy().tobytes())
@@ -199,7 +196,7 @@ class SynthesizerGeneration:
 
     def _start(self, strategy: str, number: int) -> _Start:
         settings, references = self.settings, self.references
-        rng = np.random.default_rng((settings.seed, 12, STRATEGIES.index(strategy), number))
+        rng = Stream.IMAGE.rng(settings.seed, STRATEGIES.index(strategy), number)
         seed = int(rng.integers(2**53))  # a number that every reader of the table can hold
         generator = torch.Generator().manual_seed(seed)
         parents: list[int] = []
@@ -212,7 +209,7 @@ class SynthesizerGeneration:
         else:
             assert references is not None
             rows = references.embeddings
-            order = np.random.default_rng((settings.seed, 13)).permutation(len(rows))
+            order = Stream.REFERENCE.rng(settings.seed).permutation(len(rows))
             first = int(order[number % len(order)])  # each reference as often as the others
             name = references.prepared.cases[first].target or ""
             peers = references.classes[name]
@@ -243,24 +240,25 @@ class SynthesizerGeneration:
 
     def _films(self, strategy: str, starts: Sequence[_Start]) -> Array:
         """The images, uint8 ``(B, rows, columns)``."""
-        latents = None
+        parents = None
         if strategy == "from-image":
             assert self.references is not None
             assert self.references.latents is not None
             channels = self.synthesizer.autoencoder.latent_channels
             rows = self.references.latents[[start.parent for start in starts]][:, :channels]
-            latents = torch.from_numpy(np.asarray(rows, np.float32))
-        return sample_films(
+            parents = torch.from_numpy(np.asarray(rows, np.float32))
+        autoencoder = self.synthesizer.autoencoder
+        latents = sample_latents(
             self.synthesizer,
-            self.run.plan.size,
             torch.stack([start.embedding for start in starts]),
-            [start.generator for start in starts],
+            latent_noise(autoencoder, self.run.plan.size, [start.generator for start in starts]),
             sampler="dpm++" if self.settings.sampler == "dpm++" else "ddim",
             steps=self.settings.steps,
             guidance=self.settings.guidance,
-            start=latents,
+            start=parents,
             strength=self.settings.strength,
         )
+        return to_films(autoencoder, latents)
 
     def _references(self) -> References | None:
         """The given images, else those that the run was trained on; None where no strategy asks for any."""

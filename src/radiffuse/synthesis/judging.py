@@ -14,9 +14,10 @@ from ..data.dataset import Dataset
 from ..data.provenance import Origin, generation_settings
 from ..data.scan import Array
 from ..errors import InputError, RunError
+from ..evaluation.statistics import clustered_mean
 from ..train.cases import read_dataset
 from ..train.run import Run
-from .copies import Nearest, Ruler, correlation, share_below, threshold_of
+from .copies import Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
 from .encoder import Encoder, load_encoder
 from .feature_network import FeatureNetwork, ImageSet, open_images, open_network
@@ -238,7 +239,8 @@ def _summary(fake: ImageSet, nearest: Nearest, threshold: float) -> Rows:
     rows, groups = [], fake.groups
     for part, chosen in parts_of(fake.origins).items():
         distances = nearest.distance[chosen]
-        suspected = share_below(distances, threshold, [groups[i] for i in chosen])
+        near = (distances < threshold).astype(np.float64)
+        suspected = clustered_mean(near, group=[groups[i] for i in chosen])
         rows.append(
             {
                 "strategy": part,

@@ -39,6 +39,14 @@ def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) ->
     return denoise
 
 
+def latent_noise(
+    autoencoder: Autoencoder, size: Sequence[int], generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Noise of latents ``(B, c, h, w)`` for films of a size, each film's from its own generator."""
+    shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in size))
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
 @torch.no_grad()
 def sample_latents(
     synthesizer: Synthesizer,
@@ -51,85 +59,41 @@ def sample_latents(
     start: Tensor | None = None,
     strength: float = 1.0,
 ) -> Tensor:
-    """Latents of new images, ``(B, c, h, w)``.
+    """Latents of new images, ``(B, c, h, w)``, on the device of the synthesizer.
 
     Args:
-        synthesizer: In evaluation mode.
+        synthesizer: The networks.
         embeddings: ``(B, W)``, of length 1.
         noise: ``(B, c, h, w)``, standard normal.
         sampler: DDIM with eta 0, or DPM-Solver++ of diffusers (Lu et al. 2022), second order.
         steps: Inference steps over all timesteps.
         guidance: See ``guided``.
         start: Latents ``(B, c, h, w)`` of real images to start from; None starts from noise.
-        strength: With ``start``: share of the timesteps they are noised by, and that are walked back.
+        strength: With ``start``: the part of the timesteps they are noised by, and that are walked back, 0 to 1.
 
     Raises:
         InputError: More steps than training timesteps, or a strength that leaves no step.
     """
-    diffusion = GaussianDiffusion(synthesizer.diffusion).to(noise.device)
+    device = next(synthesizer.autoencoder.parameters()).device
+    embeddings, x = embeddings.to(device), noise.to(device)
+    diffusion = GaussianDiffusion(synthesizer.diffusion).to(device)
     total = diffusion.num_train_timesteps
     # At the last timestep a predicted noise says next to nothing about the image; leading spacing starts below it.
     epsilon = synthesizer.diffusion.prediction_type == "epsilon"
     spacing: Spacing = "leading" if epsilon else "trailing"
     timesteps = inference_timesteps(steps, total, spacing)
-    x = noise
     if start is not None:
         timesteps = tuple(t for t in timesteps if t < strength * total)
         if not timesteps:
             raise InputError(
                 f"--strength {strength}", f"leaves none of {steps} steps", "Use more of either"
             )
-        first = torch.full((len(start),), timesteps[0], device=noise.device)
-        x = diffusion.add_noise(start, noise, first)
+        first = torch.full((len(start),), timesteps[0], device=device)
+        x = diffusion.add_noise(start.to(device), x, first)
     denoise = guided(synthesizer.denoiser.eval(), embeddings, guidance)
     if sampler == "dpm++":
         return _dpm_solver(synthesizer, denoise, x, timesteps)
     return reverse(diffusion, denoise, x, timesteps, sampler="ddim", clip=False).sample
-
-
-def sample_films(
-    synthesizer: Synthesizer,
-    size: Sequence[int],
-    embeddings: Tensor,
-    generators: Sequence[torch.Generator],
-    *,
-    sampler: Literal["ddim", "dpm++"] = "ddim",
-    steps: int = 50,
-    guidance: float = 1.0,
-    start: Tensor | None = None,
-    strength: float = 1.0,
-) -> Array:
-    """New films, uint8 ``(B, rows, columns)``.
-
-    Args:
-        synthesizer: On its device.
-        size: Rows and columns.
-        embeddings: ``(B, W)``, of length 1.
-        generators: Source of each film's noise, B of them.
-        sampler: See ``sample_latents``, as for the others.
-        steps: Inference steps.
-        guidance: Classifier-free guidance.
-        start: Latents to start from, or None.
-        strength: With ``start``.
-
-    Raises:
-        InputError: As ``sample_latents``.
-    """
-    autoencoder = synthesizer.autoencoder
-    device = next(autoencoder.parameters()).device
-    shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in size))
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    latents = sample_latents(
-        synthesizer,
-        embeddings.to(device),
-        noise.to(device),
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance,
-        start=start,
-        strength=strength,
-    )
-    return to_films(autoencoder, latents)
 
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:

@@ -22,23 +22,23 @@ SHRINKAGE = 0.1
 ITERATIONS = 50
 
 
-def interpolate(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+def interpolate(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     """Points between rows, along the great circle of their directions, the lengths interpolated linearly.
 
     Args:
         first: ``(B, W)``.
         second: ``(B, W)``.
-        share: ``(B,)`` in [0, 1]; 0 gives ``first``.
+        weight: ``(B,)`` of the second row, 0 to 1.
     """
-    share = share[:, None].to(first)
+    weight = weight[:, None].to(first)
     lengths = [x.norm(dim=1, keepdim=True) for x in (first, second)]
     a, b = (x / n.clamp(min=1e-12) for x, n in zip((first, second), lengths, strict=True))
     angle = 2 * torch.atan2((a - b).norm(dim=1, keepdim=True), (a + b).norm(dim=1, keepdim=True))
     near = angle < 1e-4  # there the sines are equal to rounding, and a straight line is the circle
     sine = torch.where(near, torch.ones_like(angle), angle.sin())
-    left = torch.where(near, 1 - share, ((1 - share) * angle).sin() / sine)
-    right = torch.where(near, share, (share * angle).sin() / sine)
-    lengthened: Tensor = (left * a + right * b) * ((1 - share) * lengths[0] + share * lengths[1])
+    left = torch.where(near, 1 - weight, ((1 - weight) * angle).sin() / sine)
+    right = torch.where(near, weight, (weight * angle).sin() / sine)
+    lengthened: Tensor = (left * a + right * b) * ((1 - weight) * lengths[0] + weight * lengths[1])
     return lengthened
 
 
@@ -102,6 +102,16 @@ class Density:
         return cls(**{f.name: tensors[f.name].double() for f in fields(cls)})
 
 
+def fit_densities(rows: Tensor, classes: Mapping[str, list[int]]) -> dict[str, Density]:
+    """A density for each class of two rows or more.
+
+    Args:
+        rows: ``(N, W)``.
+        classes: Rows by class.
+    """
+    return {name: fit_density(rows[own]) for name, own in classes.items() if len(own) > 1}
+
+
 def fit_density(rows: Tensor, seed: int = 0) -> Density:
     """Fit a density by expectation maximization, in as many directions and components as the rows can carry.
 
@@ -114,8 +124,8 @@ def fit_density(rows: Tensor, seed: int = 0) -> Density:
     center = x.mean(0)
     _, sigma, v = torch.linalg.svd(x - center, full_matrices=False)
     variance = sigma.square() / (n - 1)
-    share = variance.cumsum(0) / variance.sum().clamp(min=1e-30)
-    wanted = int((share < VARIANCE_KEPT).sum()) + 1
+    explained = variance.cumsum(0) / variance.sum().clamp(min=1e-30)
+    wanted = int((explained < VARIANCE_KEPT).sum()) + 1
     dims = max(1, min(wanted, MOST_DIMENSIONS, n // ROWS_PER_DIMENSION, len(sigma)))
     basis = v[:dims].T
     inner = (x - center) @ basis

@@ -25,6 +25,7 @@ from ..data.scan import Array
 from ..errors import InputError
 from ..system.distributed import wait_for_main
 from ..system.files import whole_folder, write_atomic
+from ..train.act import Act
 from ..train.cases import (
     VALIDATION_IMAGES,
     describe_data,
@@ -40,6 +41,8 @@ from ..train.run import Run
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
     ConditionalDenoiser,
+    LatentBatch,
+    LatentBatches,
     LatentDenoising,
     build_denoiser,
     center_context,
@@ -48,11 +51,10 @@ from .denoiser import (
 from .dino import DinoLearning, DinoNetwork, trained_encoder
 from .embedding import by_class, embed, encode
 from .encoder import Encoder, load_encoder, save_encoder
-from .features import LatentBatch, LatentBatches
 from .hub import forget_paths
 from .sampling import sample_latents, to_films
-from .strategies import fit_density
-from .synthesizer import Synthesizer
+from .strategies import fit_densities
+from .synthesizer import Synthesizer, save_synthesizer
 from .views import ViewBatches
 
 SAMPLES = 32
@@ -84,6 +86,60 @@ class Films:
         """float32 ``(N, C, rows, columns)``; None of none."""
         films = [np.asarray(self.prepared.image(i), np.float32) for i in indices]
         return torch.from_numpy(np.stack(films)) if films else None
+
+
+def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
+    """Read the films, train encoder and autoencoder, and say how the denoiser is trained.
+
+    Args:
+        settings: Of the command.
+        report: Writes the report of a run folder.
+        run: The run, which the first two stages lie in.
+    """
+    films = read_films(settings, run)
+    encoder = train_encoder(settings, run, films, report)
+    autoencoder = train_autoencoder(settings, run, films, report)
+    multiple = max(8, autoencoder.factor)
+    why = "latents are cut to it, and diffusers draws multiples of 8"
+    _verify_multiple(films.plan, multiple, why, "Set --size accordingly")
+    cache, prepared = cache_folder(settings.reader.cache), films.prepared
+    embeddings = embed(prepared, encoder, settings.machine, cache)
+    latents = encode(prepared, autoencoder, settings.machine, cache)
+    names, held_out = [case.name for case in prepared.cases], None
+    if rows := films.validation:
+        held_names = tuple(names[i] for i in rows)
+        held_out = LatentBatch(_rows(latents, rows), None, held_names, _rows(embeddings, rows))
+    task = LatentDenoising(
+        partial(_start_of_denoiser, settings, films, autoencoder, embeddings),
+        settings.diffusion,
+        null=settings.null,
+        held_out=held_out,
+    )
+    batches = LatentBatches(
+        latents,
+        embeddings,
+        names,
+        batch_size=settings.training.batch_size,
+        seed=settings.training.seed,
+        indices=films.training,
+    )
+
+    def finish(trained: Trained) -> None:
+        assert isinstance(trained.average, ConditionalDenoiser)
+        classes = by_class(prepared, films.training)
+        synthesizer = Synthesizer(
+            trained.average,
+            autoencoder,
+            encoder,
+            settings.diffusion,
+            fit_densities(torch.from_numpy(np.array(embeddings, np.float32)), classes),
+            {name: len(rows) for name, rows in classes.items()},
+        )
+        shown = _rows(embeddings, (films.validation or films.training)[:SAMPLES])
+        _write_samples(settings, synthesizer, films.plan, shown, run.folder / "samples.npy")
+        save_synthesizer(synthesizer, run.model)
+
+    return Act(task, batches, finish)
 
 
 def read_films(settings: Synthesize, run: Run) -> Films:
@@ -125,18 +181,9 @@ def train_encoder(settings: Synthesize, run: Run, films: Films, report: Reporter
                 "Give more images, or lower --dino.training.batch_size",
             )
         size = max(films.plan.size)
-        views = partial(
-            ViewBatches,
-            films.prepared,
-            size,
-            local_crops=dino.local_crops,
-            global_scale=dino.global_scale,
-            local_scale=dino.local_scale,
-            augmentation=dino.augmentation,
-        )
-        seed, held_out = dino.training.seed, None
-        if films.validation:
-            shown = films.validation
+        views = partial(ViewBatches, films.prepared, size, dino)
+        seed, shown, held_out = dino.training.seed, films.validation, None
+        if shown:
             held_out = views(indices=shown, batch_size=len(shown), seed=seed + 1)(0)
         task = DinoLearning(dino, size, len(films.plan.channels), held_out)
         batches = views(indices=films.training, batch_size=dino.training.batch_size, seed=seed)
@@ -145,7 +192,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Films, report: Reporter
             assert isinstance(trained.raw, DinoNetwork)
             save_encoder(trained_encoder(trained.raw), stage.model)
 
-        _train_stage(stage, task, batches, dino.training, settings, save, report)
+        _train_stage(stage, Act(task, batches, save), dino.training, settings, report)
     return load_encoder(str(stage.model))
 
 
@@ -153,7 +200,7 @@ def train_autoencoder(
     settings: Synthesize, run: Run, films: Films, report: Reporter
 ) -> Autoencoder:
     """The given autoencoder, that of ``--from``, or a small one trained on the films."""
-    channels, size = len(films.plan.channels), films.plan.size
+    channels = len(films.plan.channels)
     if settings.autoencoder is not None:
         return load_autoencoder(settings.autoencoder, channels)
     if settings.from_run is not None:
@@ -161,10 +208,10 @@ def train_autoencoder(
     stage, vae = Run(run.folder / "autoencoder"), settings.vae
     if not stage.finished:
         factor = 2 ** (len(vae.channels) - 1)
-        _verify_multiple(
-            size, factor, "the autoencoder halves them", "Set --size, or fewer --vae.channels"
-        )
-        task = Autoencoding(vae, max(size), channels, films.images(films.validation))
+        remedy = "Set --size accordingly, or fewer --vae.channels"
+        _verify_multiple(films.plan, factor, "the autoencoder halves it as often", remedy)
+        held_out = films.images(films.validation)
+        task = Autoencoding(vae, max(films.plan.size), channels, held_out)
         batches = Batches(
             films.prepared,
             batch_size=vae.training.batch_size,
@@ -178,157 +225,70 @@ def train_autoencoder(
             assert isinstance(network, Autoencoder)
             assert images is not None
             network.vae.register_to_config(scaling_factor=estimate_scale(network, images))
-            with whole_folder(stage.model) as partial_folder:
-                network.vae.save_pretrained(partial_folder)
-                forget_paths(partial_folder)
+            with whole_folder(stage.model) as folder:
+                network.vae.save_pretrained(folder)
+                forget_paths(folder)
 
-        _train_stage(stage, task, batches, vae.training, settings, save, report)
+        _train_stage(stage, Act(task, batches, save), vae.training, settings, report)
     return load_autoencoder(str(stage.model), channels)
 
 
-@dataclass(frozen=True)
-class LatentStage:
-    """The last stage: the films as the frozen networks see them.
-
-    Attributes:
-        settings: Of the command.
-        films: The films.
-        encoder: To embeddings.
-        autoencoder: To latents.
-        embeddings: ``(N, W)``.
-        latents: Mean and standard deviation, ``(N, 2 c, h, w)``.
-    """
-
-    settings: Synthesize
-    films: Films
-    encoder: Encoder
-    autoencoder: Autoencoder
-    embeddings: Array
-    latents: Array
-
-    @classmethod
-    def of(
-        cls, settings: Synthesize, films: Films, encoder: Encoder, autoencoder: Autoencoder
-    ) -> LatentStage:
-        """Embed and encode all films.
-
-        Raises:
-            InputError: The size is no multiple of what the autoencoder and diffusers need.
-        """
-        multiple = max(8, autoencoder.factor)
-        _verify_multiple(
-            films.plan.size,
-            multiple,
-            "latents are cut to it, and diffusers draws multiples of 8",
-            "Set --size accordingly",
-        )
-        cache = cache_folder(settings.reader.cache)
-        embeddings = embed(films.prepared, encoder, settings.machine, cache)
-        latents = encode(films.prepared, autoencoder, settings.machine, cache)
-        return cls(settings, films, encoder, autoencoder, embeddings, latents)
-
-    def task(self) -> LatentDenoising:
-        """What the denoiser learns."""
-        held = self.films.validation
-        names = tuple(self.films.prepared.cases[i].name for i in held)
-        held_out = LatentBatch(_rows(self.latents, held), None, names, _rows(self.embeddings, held))
-        settings = self.settings
-        return LatentDenoising(
-            self._build, settings.diffusion, null=settings.null, held_out=held_out if held else None
-        )
-
-    def batches(self) -> LatentBatches:
-        """What it learns from."""
-        return LatentBatches(
-            self.latents,
-            self.embeddings,
-            [case.name for case in self.films.prepared.cases],
-            batch_size=self.settings.training.batch_size,
-            seed=self.settings.training.seed,
-            indices=self.films.training,
-        )
-
-    def synthesizer(self, denoiser: nn.Module) -> Synthesizer:
-        """The parts together, with a density of the embeddings of each class of two films or more."""
-        assert isinstance(denoiser, ConditionalDenoiser)
-        classes = by_class(self.films.prepared, self.films.training)
-        return Synthesizer(
-            denoiser,
-            self.autoencoder,
-            self.encoder,
-            self.settings.diffusion,
-            {
-                name: fit_density(_rows(self.embeddings, rows))
-                for name, rows in classes.items()
-                if len(rows) > 1
-            },
-            {name: len(rows) for name, rows in classes.items()},
-        )
-
-    def write_samples(self, synthesizer: Synthesizer, path: Path) -> None:
-        """Films for the report, of embeddings of films that were held out: uint8 ``(N, rows, columns)``."""
-        device = local_fabric(self.settings.machine).device
-        embeddings = _rows(
-            self.embeddings, (self.films.validation or self.films.training)[:SAMPLES]
-        )
-        grid = [n // self.autoencoder.factor for n in self.films.plan.size]
-        noise = torch.randn(
-            (len(embeddings), self.autoencoder.latent_channels, *grid),
-            generator=torch.Generator().manual_seed(0),
-        )
-        synthesizer.to(device)
-        latents = sample_latents(
-            synthesizer,
-            embeddings.to(device),
-            noise.to(device),
-            steps=min(50, self.settings.diffusion.num_train_timesteps),
-            guidance=SAMPLE_GUIDANCE,
-        )
-        films = to_films(synthesizer.autoencoder, latents)
-        synthesizer.to(torch.device("cpu"))
-        buffer = io.BytesIO()
-        np.save(buffer, films, allow_pickle=False)
-        write_atomic(path, buffer.getvalue())
-
-    def _build(self) -> nn.Module:
-        """The denoiser at its start."""
-        settings, channels = self.settings, self.autoencoder.latent_channels
-        embeddings = _rows(self.embeddings, self.films.training)
-        width = embeddings.shape[1]
-        if settings.from_run is not None:
-            denoiser = start_denoiser(settings.from_run, latent_channels=channels, width=width)
-        else:
-            size = max(self.films.plan.size) // self.autoencoder.factor
-            denoiser = build_denoiser(
-                settings.denoiser, latent_channels=channels, size=size, width=width
-            )
-        center_context(denoiser, embeddings)
-        if settings.machine.checkpoint_activations:
-            denoiser.unet.enable_gradient_checkpointing()
-        return denoiser
+# ------------------------------------------------------------------------------------------------ internal
 
 
 def _train_stage(
-    stage: Run,
-    task: Any,
-    batches: Any,
-    training: Training,
-    settings: Synthesize,
-    save: Callable[[Trained], None],
-    report: Reporter,
+    stage: Run, act: Act, training: Training, settings: Synthesize, report: Reporter
 ) -> None:
     """Train one of the stages inside the run folder, save its network and write its report."""
-    trained = train(task, batches, stage, training, settings.machine)
+    trained = train(act.task, act.batches, stage, training, settings.machine)
     if stage.main:
-        save(trained)
+        act.finish(trained)
         report(stage.folder)
     wait_for_main()
 
 
-def _verify_multiple(size: Sequence[int], multiple: int, why: str, remedy: str) -> None:
-    if any(n % multiple for n in size):
+def _start_of_denoiser(
+    settings: Synthesize, films: Films, autoencoder: Autoencoder, embeddings: Array
+) -> nn.Module:
+    channels, width = autoencoder.latent_channels, embeddings.shape[1]
+    if settings.from_run is not None:
+        denoiser = start_denoiser(settings.from_run, latent_channels=channels, width=width)
+    else:
+        size = max(films.plan.size) // autoencoder.factor
+        denoiser = build_denoiser(
+            settings.denoiser, latent_channels=channels, size=size, width=width
+        )
+    center_context(denoiser, _rows(embeddings, films.training))
+    if settings.machine.checkpoint_activations:
+        denoiser.unet.enable_gradient_checkpointing()
+    return denoiser
+
+
+def _write_samples(
+    settings: Synthesize, synthesizer: Synthesizer, plan: Plan, embeddings: Tensor, path: Path
+) -> None:
+    """Films for the report, of embeddings of films that were held out: uint8 ``(N, rows, columns)``."""
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = synthesizer.to(local_fabric(settings.machine).device).autoencoder
+    shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in plan.size))
+    latents = sample_latents(
+        synthesizer,
+        embeddings,
+        torch.randn((len(embeddings), *shape), generator=generator),
+        steps=min(50, settings.diffusion.num_train_timesteps),
+        guidance=SAMPLE_GUIDANCE,
+    )
+    films = to_films(autoencoder, latents)
+    synthesizer.to(torch.device("cpu"))
+    buffer = io.BytesIO()
+    np.save(buffer, films, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def _verify_multiple(plan: Plan, multiple: int, why: str, remedy: str) -> None:
+    if any(n % multiple for n in plan.size):
         raise InputError(
-            f"size {'x'.join(map(str, size))}", f"is no multiple of {multiple}: {why}", remedy
+            f"size {'x'.join(map(str, plan.size))}", f"is no multiple of {multiple}: {why}", remedy
         )
 
 

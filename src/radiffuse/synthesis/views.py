@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import Augmentation
+from ..config import DinoSettings
 from ..data.augment import apply, draw
 from ..data.batches import Batch, BatchSource
 from ..data.prepared import Prepared
@@ -39,12 +39,9 @@ class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
     Args:
         prepared: The arrays, of films.
         size: Pixels of a large crop along each axis; a small one has half.
-        local_crops: Small crops per film.
-        global_scale: Lowest and highest share of the area in a large crop.
-        local_scale: The same for a small one.
+        dino: Number and scales of the views, and changes of intensity, drawn for each on its own.
         batch_size: Films per step over all ranks.
         seed: Seed of order, crops and changes.
-        augmentation: Changes of intensity, drawn for each crop; a flip is drawn too.
         indices: Which cases to use.
     """
 
@@ -54,20 +51,16 @@ class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
         self,
         prepared: Prepared,
         size: int,
+        dino: DinoSettings,
         *,
-        local_crops: int,
-        global_scale: Sequence[float],
-        local_scale: Sequence[float],
         batch_size: int,
         seed: int,
-        augmentation: Augmentation,
         indices: Sequence[int],
     ) -> None:
         super().__init__(indices, batch_size=batch_size, seed=seed)
-        self.prepared = prepared
-        self.size = size
-        self.scales = [tuple(global_scale)] * LARGE + [tuple(local_scale)] * local_crops
-        self.augmentation = augmentation
+        self.prepared, self.size, self.augmentation = prepared, size, dino.augmentation
+        large, small = tuple(dino.global_scale), tuple(dino.local_scale)
+        self.scales = [large] * LARGE + [small] * dino.local_crops
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[list[Tensor], str]:
         """The views of a film, large ones first, and its name."""

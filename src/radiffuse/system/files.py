@@ -21,6 +21,8 @@ MOST_YAML = 2**20
 """Bytes of the largest YAML file that is read."""
 SUMS = "SHA256SUMS"
 """Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
+LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+"""What file systems without locks answer; there folders are used without."""
 PARTIAL = ".part"
 """How the name of a file or folder ends that is not complete yet; it also begins with a dot."""
 
@@ -151,30 +153,32 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
     Raises:
         InputError: The folder cannot be written, or another process has it.
     """
-    import fcntl
+    from filelock import FileLock, Timeout
 
+    # The lock is one of the system, which ends with the process; one by existence of a file would not.
+    lock = FileLock(folder / ".lock", thread_local=False, fallback_to_soft=False)
     try:
-        lock = (folder / ".lock").open("a")
-    except OSError as error:
-        raise InputError(
-            folder,
-            f"cannot be written ({error.strerror})",
-            "Choose another --out or --reader.cache",
-        ) from None
-    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(blocking=False)
+        except Timeout:
             if waiting is None:
                 raise InputError(
                     folder, "is in use by another process", "Wait for it, or choose another --out"
                 ) from None
             print(f"radiffuse: {waiting}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise InputError(
+                folder,
+                f"cannot be written ({error.strerror})",
+                "Choose another --out or --reader.cache",
+            ) from None
+    try:
         remove_partials(folder)
         yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:

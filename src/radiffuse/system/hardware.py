@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+import psutil
+
+if TYPE_CHECKING:
+    import torch
 
 CHANNELS, SIDE = 32, 32
 """Of the convolution that is timed: that of a small U-Net on a small patch, so that it takes milliseconds."""
@@ -51,19 +53,20 @@ class Memory:
 
     Attributes:
         total: Of the machine.
-        available: Free or easily freed; None where the system does not say.
+        available: Free or easily freed.
         limit: Of the container that this process runs in; None: none.
     """
 
     total: int
-    available: int | None
+    available: int
     limit: int | None
 
 
 def devices() -> list[Device]:
     """The CPU, and every accelerator that torch can use, each measured in less than a second."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = [Device("cpu", _processor(), cores or 1, None, measure(torch.device("cpu")))]
+    import torch
+
+    found = [Device("cpu", _processor(), cores(), None, measure(torch.device("cpu")))]
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         memory = int(torch.cuda.get_device_properties(i).total_memory)
         times = measure(torch.device("cuda", i))
@@ -73,13 +76,21 @@ def devices() -> list[Device]:
     return found
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+
+
 def measure(device: torch.device) -> dict[str, float]:
     """Milliseconds of a 3x3 convolution forward and back, in float32 and under bfloat16 autocast.
 
     The two take turns, and the fastest of each counts, so that other work on the machine weighs on both alike.
     Arithmetic that the device does not have is left out.
     """
-    network = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device)
+    import torch
+
+    network = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device)
     images = torch.zeros(2, CHANNELS, SIDE, SIDE, device=device)
 
     def once(lower: bool) -> None:
@@ -100,14 +111,8 @@ def measure(device: torch.device) -> dict[str, float]:
 
 def memory() -> Memory:
     """Main memory of the machine and of the container."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    available = None
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    return Memory(total, available, memory_limit(CGROUP, total))
+    main = psutil.virtual_memory()
+    return Memory(main.total, main.available, memory_limit(CGROUP, main.total))
 
 
 def memory_limit(cgroup: Path, total: int) -> int | None:
@@ -129,7 +134,7 @@ def memory_limit(cgroup: Path, total: int) -> int | None:
 def free_disk(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(existing).free
+    return int(psutil.disk_usage(str(existing)).free)
 
 
 def folder_size(folder: Path) -> int:
@@ -148,6 +153,8 @@ def folder_size(folder: Path) -> int:
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:
+    import torch
+
     start = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -14,7 +14,7 @@ from ..data.transform import image_to_plan
 from ..errors import InputError
 from ..synthesis.embedding import fingerprint
 from ..synthesis.generation import Provenance, write_film
-from ..synthesis.sampling import sample_films
+from ..synthesis.sampling import latent_noise, sample_latents, to_films
 from ..synthesis.strategies import interpolate
 from ..synthesis.synthesizer import Synthesizer, load_synthesizer
 from ..train.device import make_fabric
@@ -90,17 +90,17 @@ def generate(
     made = []
     for first in range(0, wanted.count, BATCH):
         numbers = range(first, min(first + BATCH, wanted.count))
-        pixels = sample_films(
+        generators = [_generator(wanted, number) for number in numbers]
+        latents = sample_latents(
             synthesizer,
-            plan.size,
             drawn[first : numbers.stop],
-            [_generator(wanted, number) for number in numbers],
-            sampler="ddim",
+            latent_noise(synthesizer.autoencoder, plan.size, generators),
             steps=wanted.steps,
             guidance=wanted.guidance,
             start=None if start is None else start.repeat(len(numbers), 1, 1, 1),
             strength=share,
         )
+        pixels = to_films(synthesizer.autoencoder, latents)
         for number, film in zip(numbers, pixels, strict=True):
             made.append(_write(state, film, items, model, wanted, number, shares[number]))
     return made

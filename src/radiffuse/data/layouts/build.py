@@ -13,7 +13,7 @@ from ..class_names import classes_of_set, known_sets
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from ..names import unique_names
-from .patients import Patients
+from .patients import patients_of
 
 
 def build(
@@ -51,14 +51,14 @@ def build(
         problem = f"holds no case whose path matches {data.only!r}"
         raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
-    patients = Patients(home, data, issues)
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
     names = unique_names([case.name for _, case in kept], identities)
+    known = [(place, name, case.group) for (place, case), name in zip(kept, names, strict=True)]
+    patients = patients_of(home, known, data, issues)
     ready = [
-        replace(case, name=name, group=patients.of(place, name, case.group), label_values=values)
-        for (place, case), name in zip(kept, names, strict=True)
+        replace(case, name=name, group=patient, label_values=values)
+        for (_, case), name, patient in zip(kept, names, patients, strict=True)
     ]
-    patients.finish()
     ready.sort(key=lambda case: case.name)
     if data.sites is not None:
         ready = _with_sites(ready, root / data.sites)
@@ -78,13 +78,7 @@ def place_of(path: Path, home: Path) -> PurePosixPath:
 
 
 def once(cases: Iterable[tuple[str, Case]], home: Path, issues: Issues) -> list[Case]:
-    """The first case of every image; a second one is an issue.
-
-    Args:
-        cases: Each with the row or entry that names it.
-        home: The folder that messages show paths relative to.
-        issues: Receives what is named again.
-    """
+    """The first case of every image; a second one is an issue. Each comes with the entry that names it."""
     seen: dict[Path, Case] = {}
     for where, case in cases:
         image = case.images[0]

@@ -83,7 +83,7 @@ def own_folder(path: Path) -> str:
     """What a folder that radiffuse itself wrote is, such as "a run of radiffuse", or ''."""
     if not path.is_dir():
         return ""
-    names = {entry.name for entry in os.scandir(path)}
+    names = set(os.listdir(path))
     if "config.yaml" in names and names & {"plan.json", "log.jsonl", "model", "state"}:
         return "a run of radiffuse"
     if "rows.jsonl" in names:
@@ -102,12 +102,12 @@ def walk(root: Path) -> Listing:
         InputError: The folder itself cannot be listed.
     """
     known = _KNOWN.get()
-    if known is None:
-        return _walk(root)
-    if root not in known:
-        known[root] = _walk(root)
-    found = known[root]
-    return Listing([*found.images], [*found.others], Issues(found.issues))
+    listing = known.get(root) if known is not None else None
+    if listing is None:
+        listing = _walk(root)
+        if known is not None:
+            known[root] = listing
+    return listing
 
 
 @contextmanager
@@ -183,10 +183,8 @@ def _link_problem(path: Path, home: Path) -> str:
 def inside(root: Path, reference: str, where: str) -> Path:
     """The file that a table or JSON file refers to, which must lie below ``root``.
 
-    Args:
-        root: Folder that the reference is relative to and may not leave.
-        reference: Relative path with / (or, from Windows, with backslashes).
-        where: Who refers to it, for the message.
+    ``reference`` is a relative path with / (or, from Windows, with backslashes); ``where`` says who
+    refers to it, for the message.
 
     Raises:
         InputError: The reference is empty, leads out of ``root``, or no such file is there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
@@ -29,76 +30,67 @@ def known_patient(name: str) -> str:
     return ""
 
 
-class Patients:
-    """Finds the patient of each case of one data set.
+def patients_of(
+    home: Path, cases: Iterable[tuple[PurePosixPath, str, str]], data: Data, issues: Issues
+) -> list[str]:
+    """The patient of each case; a case of which nothing is known is its own patient.
 
     Args:
-        root: The data folder; its ``patients.csv`` (columns ``image`` and ``patient``) is read if
+        home: The data folder; its ``patients.csv`` (columns ``image`` and ``patient``) is read if
             there.
+        cases: Path of the first image relative to the data folder, name of the case, and what the
+            layout says of the patient, such as the column ``patient`` of a table, or ''.
         data: ``group`` is the user's regular expression, which goes before everything else.
-        issues: Receives what is wrong with ``patients.csv`` and with matches.
+        issues: Receives what is wrong with ``patients.csv``, and in one line each the images for
+            which the expression or the table finds no patient.
 
     Raises:
         InputError: The expression is not valid or has no group; ``patients.csv`` lacks a column.
     """
+    pattern = None if data.group is None else _compiled(data.group)
+    table = _patients_csv(home / "patients.csv", issues) if pattern is None else {}
+    unmatched: list[str] = []
+    unlisted: list[str] = []
 
-    def __init__(self, root: Path, data: Data, issues: Issues) -> None:
-        self.root = root
-        self.issues = issues
-        self.pattern = None if data.group is None else _compiled(data.group)
-        self.unmatched: list[str] = []
-        self.unlisted: list[str] = []
-        self.table: dict[str, str] = {}
-        path = root / "patients.csv"
-        if self.pattern is None and path.is_file():
-            self._read_patients(path)
-
-    def _read_patients(self, path: Path) -> None:
-        rows = read_table(path)
-        if not {"image", "patient"} <= rows[0].keys():
-            raise InputError(path, "lacks the column image or patient", "Add both to its header")
-        for number, row in enumerate(rows, start=2):
-            name, patient = key(PurePosixPath(row["image"])), row["patient"]
-            if patient and self.table.setdefault(name, patient) != patient:
-                problem = f"gives {name} a second patient"
-                self.issues.error(f"{path}, row {number}", problem, "Keep one row per image")
-
-    def of(self, image: PurePosixPath, name: str, given: str = "") -> str:
-        """The patient of one case.
-
-        Args:
-            image: Path of the (first) image, relative to the data folder.
-            name: Name of the case, which stands for its own patient where nothing else is known.
-            given: What the layout itself says, such as the column ``patient`` of a table.
-        """
-        if self.pattern is not None:
-            match = self.pattern.search(image.as_posix())
+    def patient(image: PurePosixPath, name: str, given: str) -> str:
+        if pattern is not None:
+            match = pattern.search(image.as_posix())
             if match is None or not match[1]:
-                self.unmatched.append(image.as_posix())
+                unmatched.append(image.as_posix())
                 return name
             return match[1]
-        if given:
-            return given
-        if self.table:
-            for candidate in (key(image), stem(image), name):
-                if candidate in self.table:
-                    return self.table[candidate]
-            self.unlisted.append(image.as_posix())
-        return known_patient(stem(image)) or name
+        listed = [table[k] for k in (key(image), stem(image), name) if k in table]
+        if table and not listed and not given:
+            unlisted.append(image.as_posix())
+        return given or next(iter(listed), known_patient(stem(image)) or name)
 
-    def finish(self) -> None:
-        """Report, in one line each, the images for which no patient was found."""
-        if self.unmatched and self.pattern is not None:
-            problem = (
-                f"the group expression {self.pattern.pattern!r} finds no patient in "
-                f"{len(self.unmatched)} paths: {some(self.unmatched)}"
-            )
-            remedy = "Correct --group; it is searched in each path below the data folder"
-            self.issues.error(self.root, problem, remedy)
-        if self.unlisted:
-            problem = f"does not list {len(self.unlisted)} images: {some(self.unlisted)}"
-            remedy = "Add them; each now counts as its own patient"
-            self.issues.warning(self.root / "patients.csv", problem, remedy)
+    patients = [patient(*case) for case in cases]
+    if unmatched:
+        problem = (
+            f"the group expression {data.group!r} finds no patient in "
+            f"{len(unmatched)} paths: {some(unmatched)}"
+        )
+        remedy = "Correct --group; it is searched in each path below the data folder"
+        issues.error(home, problem, remedy)
+    if unlisted:
+        problem = f"does not list {len(unlisted)} images: {some(unlisted)}"
+        remedy = "Add them; each now counts as its own patient"
+        issues.warning(home / "patients.csv", problem, remedy)
+    return patients
+
+
+def _patients_csv(path: Path, issues: Issues) -> dict[str, str]:
+    """Patient by path without suffix; {} without such a table."""
+    table: dict[str, str] = {}
+    rows = read_table(path) if path.is_file() else []
+    if rows and not {"image", "patient"} <= rows[0].keys():
+        raise InputError(path, "lacks the column image or patient", "Add both to its header")
+    for number, row in enumerate(rows, start=2):
+        name, patient = key(PurePosixPath(row["image"])), row["patient"]
+        if patient and table.setdefault(name, patient) != patient:
+            problem = f"gives {name} a second patient"
+            issues.error(f"{path}, row {number}", problem, "Keep one row per image")
+    return table
 
 
 def _compiled(expression: str) -> re.Pattern[str]:

@@ -56,8 +56,7 @@ def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> 
     Raises:
         InputError: For whatever cannot be read as an image, or should not be.
     """
-    scan: Scan = _call("read", path, series, channels)
-    return _finite(path, scan)
+    return _finite(path, _call("read", path, series, channels))
 
 
 def read_label(path: Path) -> Scan:
@@ -83,10 +82,8 @@ def read_label(path: Path) -> Scan:
 def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Header:
     """Read what a file says about its image, without its pixels: thousands of files in seconds.
 
-    Args:
-        path: As in ``read_scan``.
-        series: As in ``read_scan``; every file of it is opened, and its geometry checked.
-        channels: As in ``read_scan``.
+    The arguments are those of ``read_scan``. Every file of a series is opened, and its geometry
+    checked.
 
     Raises:
         InputError: For every fault that the header and the length of the file betray.
@@ -96,14 +93,10 @@ def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Heade
 
 
 def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
-    """File, and number of the frame in it, behind every slice of a DICOM volume.
-
-    Args:
-        path: As in ``read_scan``.
-        series: As in ``read_scan``.
+    """File, and number of the frame in it, behind every slice of what ``read_scan`` makes of DICOM.
 
     Returns:
-        One entry per plane along the last axis of what ``read_scan`` gives; one for a film.
+        One entry per plane along the last axis of the volume; one for a film.
 
     Raises:
         InputError: As ``read_scan``.

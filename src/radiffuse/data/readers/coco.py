@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from ..documents import read_json
 from ..scan import Array
 
 
-@dataclass(frozen=True)
-class CocoImage:
+class CocoImage(NamedTuple):
     """One entry of ``images``; ``height`` and ``width`` are None where the file does not say."""
 
     file_name: str
@@ -94,13 +93,11 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
 
 
 def _image(entry: dict[str, Any]) -> CocoImage:
-    height, width = (
-        None if entry.get(side) is None else int(entry[side]) for side in ("height", "width")
-    )
-    return CocoImage(str(entry["file_name"]), height, width)
+    sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
+    return CocoImage(str(entry["file_name"]), *sides)
 
 
-def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
+def rasterize_coco(path: Path, item: str, shape: tuple[int, ...]) -> Array:
     """Draw the annotations of one image.
 
     A pixel belongs to a polygon if its center lies inside (even-odd rule; the polygons of one
@@ -108,7 +105,7 @@ def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
     are no single objects: they become ``IGNORE`` wherever no object lies on them.
 
     Args:
-        json_path: The COCO file.
+        path: The COCO file.
         item: Image id, as text.
         shape: Rows and columns of the image as it was read.
 
@@ -118,8 +115,8 @@ def rasterize_coco(json_path: Path, item: str, shape: tuple[int, ...]) -> Array:
     Raises:
         InputError: The image is unknown, has another size than the file says, or cannot be drawn.
     """
-    document = load_coco(json_path)
-    where = f"{json_path}, image {item}"
+    document = load_coco(path)
+    where = f"{path}, image {item}"
     if item not in document.images:
         raise InputError(where, "is not in the file", "Open the data set again")
     image = document.images[item]

@@ -17,14 +17,7 @@ _MARKERS_OF_SIZE = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 
 
 
 def check_frames(path: Path, data: bytes, count: int, shape: tuple[int, int]) -> None:
-    """Refuse frames that claim other rows and columns than the header.
-
-    Args:
-        path: The file, for the error.
-        data: The encapsulated pixel data.
-        count: Number of frames.
-        shape: (rows, columns) of the header.
-    """
+    """Refuse frames of encapsulated pixel data that claim another (rows, columns) than the header."""
     from pydicom.encaps import generate_frames
 
     for frame in generate_frames(data, number_of_frames=count):

@@ -41,10 +41,7 @@ class Header:
             when it is read, since only its pixels can tell.
         dtype: Name of the stored type of one value, such as ``"uint8"``; the array read may be
             wider.
-        spacing: As in ``Scan``.
-        affine: As in ``Scan``.
-        value_range: As in ``Scan``.
-        unit: As in ``Scan``.
+        spacing, affine, value_range, unit: As in ``Scan``.
     """
 
     format: str
@@ -71,10 +68,6 @@ def guard(path: Path, format: str) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into an ``InputError``; silence warnings.
 
     What a decoder of DICOM says is left out, because it may quote the patient.
-
-    Args:
-        path: The file that is being read.
-        format: A key of ``FORMATS``.
 
     Raises:
         InputError: For every ``Exception`` of the body.
@@ -109,10 +102,7 @@ def truncated(path: Path) -> InputError:
 def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) -> None:
     """Refuse an image without pixels or beyond ``MAX_PIXELS`` or ``MAX_VOXELS``, undecoded.
 
-    Args:
-        path: The file.
-        spatial_shape: Two or three extents, as the header has them.
-        channels: Values per pixel; they count towards the limit.
+    Channels beyond three count towards the limit.
     """
     text = " x ".join(str(n) for n in spatial_shape)
     if any(n < 1 for n in spatial_shape) or channels < 1:
@@ -129,12 +119,8 @@ def check_length(
 ) -> None:
     """Refuse a file too short for the image its header announces, before memory is taken.
 
-    Args:
-        path: The file.
-        needed: Bytes of the decoded image, with what stands before it.
-        compressed: Whether the bytes are deflated, which shrinks data by at most 1032 to 1 (zlib's
-            manual).
-        available: Bytes to compare with; None: the length of the file.
+    ``needed`` are the bytes of the decoded image with what stands before it, ``available`` those to
+    compare with (None: the whole file). Deflating shrinks data by at most 1032 to 1 (zlib's manual).
     """
     length = os.stat(path).st_size if available is None else available
     if needed > (length * 1040 + 1024 if compressed else length):
@@ -159,16 +145,10 @@ def count_non_finite(array: Array) -> int:
 
 
 def collapse_gray(array: Array, *, tolerance: int = 0) -> Array:
-    """Make one channel of a gray film stored as RGB; leave any other film as it is.
+    """Make one channel of a gray film stored as RGB, ``(C, rows, columns)``; leave others as they are.
 
-    Args:
-        array: ``(C, rows, columns)``.
-        tolerance: Largest difference between channels that still counts as gray, as JPEG's chroma
-            rounding leaves.
-
-    Returns:
-        ``(1, rows, columns)`` where all channels agree, ITU-R BT.601 luma where they nearly agree,
-        else ``array``.
+    Channels that differ by no more than ``tolerance``, as JPEG's chroma rounding leaves them, become
+    ITU-R BT.601 luma.
     """
     if len(array) != 3:
         return array

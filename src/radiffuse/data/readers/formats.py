@@ -84,35 +84,40 @@ def suffix_of(path: Path) -> str:
 def is_dicom(path: Path) -> bool:
     """Whether an ordinary file carries DICOM's mark, whatever its name. Never raises."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode) and FORMATS["dicom"].holds(_first_bytes(path))
-    except (OSError, ValueError):
+        return FORMATS["dicom"].holds(first_bytes(path))
+    except InputError:
         return False
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is not a readable, ordinary, non-empty file.
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a readable, ordinary, non-empty file.
 
     Raises:
         InputError: For a missing file, broken link, folder, device, empty file, or one without
             permission.
     """
     try:
-        info = os.stat(path)
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(path, "is a folder, not an image", "Give the file inside it")
+        if not stat.S_ISREG(mode):
+            raise InputError(path, "is not an ordinary file", "Give an image file")
+        with path.open("rb") as file:
+            head = file.read(4096)
     except FileNotFoundError:
         if os.path.islink(path):
             problem = f"is a link to {os.readlink(path)}, which does not exist"
             raise InputError(path, problem, "Mend or remove the link") from None
         raise InputError(path, "does not exist", "Check the path") from None
+    except PermissionError:
+        raise InputError(path, "may not be read by this user", "Change its permissions") from None
     except (OSError, ValueError) as error:
         problem = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
-        raise InputError(path, problem, "Check path and permissions") from None
-    if stat.S_ISDIR(info.st_mode):
-        raise InputError(path, "is a folder, not an image", "Give the file inside it")
-    if not stat.S_ISREG(info.st_mode):
-        raise InputError(path, "is not an ordinary file", "Give an image file")
-    if info.st_size == 0:
+        raise InputError(path, problem, "Check path, permissions and disk") from None
+    if not head:
         remedy = "Copy or export the file again, or leave it out"
         raise InputError(path, "is empty (0 bytes)", remedy)
+    return head
 
 
 def detect(path: Path) -> str:
@@ -121,14 +126,7 @@ def detect(path: Path) -> str:
     Raises:
         InputError: Where the file cannot be used, holds no known format, or lies about its kind.
     """
-    check_file(path)
-    try:
-        head = _first_bytes(path)
-    except PermissionError:
-        raise InputError(path, "may not be read by this user", "Change its permissions") from None
-    except OSError as error:
-        raise InputError(path, f"cannot be opened ({error.strerror})", "Check the disk") from None
-    suffix = suffix_of(path)
+    head, suffix = first_bytes(path), suffix_of(path)
     family = _FAMILIES.get(suffix)
     format = next((name for name, row in FORMATS.items() if row.holds(head)), None)
     if format is None:
@@ -140,8 +138,3 @@ def detect(path: Path) -> str:
         problem = f"is named {suffix} but holds {FORMATS[format].title}"
         raise InputError(path, problem, "Rename it to what it is")
     return format
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4096)

@@ -26,11 +26,7 @@ def read(path: Path, *, label: bool = False) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``.
 
     The orientation tag of photographs (EXIF) is not applied: pixels keep the order of the file, as
-    masks do.
-
-    Args:
-        path: The picture.
-        label: Return palette indices and gray values below 8 bit as they are stored.
+    masks do. Of a label, palette indices and gray values below 8 bit are given as they are stored.
     """
     header, depth, color = _parse(path)
     # The plugin's own class, not Image.open: the content is known, and so is our limit on size.

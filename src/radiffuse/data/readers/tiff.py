@@ -52,10 +52,7 @@ def read_header(path: Path) -> Header:
 def read(path: Path, *, label: bool = False) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``.
 
-    Args:
-        path: The file.
-        label: Return palette indices as they are stored. Refuses lossy compression and
-            white-is-zero.
+    Of a label, palette indices are given as they are stored; loss and white-is-zero are refused.
     """
     with tifffile.TiffFile(path) as file:
         header, page = _header(path, file), file.pages.first

@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import InputError
 from ..scan import Array, Scan
 from .common import CONVERT, Header, check_extent, check_length, native, truncated
-from .formats import check_file
+from .formats import first_bytes
 from .geometry import spacing_of, swap_film_axes, to_scan_order
 
 HEADER_BYTES = 2**18
@@ -147,8 +147,7 @@ class Inflater(io.RawIOBase):
         self._file = file
         self._engine = zlib.decompressobj(47)  # 32 + 15: zlib or gzip, whichever the header says
 
-    def readable(self) -> bool:
-        """True."""
+    def readable(self) -> bool:  # noqa: D102
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -239,7 +238,7 @@ class Fields:
             problem = f"says its voxels are in {name}, outside its folder"
             raise InputError(self.path, problem, "Put both files in one folder")
         try:
-            check_file(self.path.parent / name)
+            first_bytes(self.path.parent / name)
         except InputError as error:
             problem = f"says its voxels are in {name}, which {error.problem}"
             raise InputError(self.path, problem, "Copy header and data together") from None

@@ -35,20 +35,18 @@ def write_label(path: Path, mask: Array, like: Scan) -> None:
         InputError: For another suffix, labels above 255 in a PNG, and a disk that refuses.
         ValueError: Where mask and scan differ in shape, or the mask is not of integers.
     """
-    _check_shape(mask, like)
-    suffix = suffix_of(path)
     if mask.dtype.kind not in "biu":
         raise ValueError(f"A label map is of integers, not {mask.dtype}.")
-    if suffix in (".nii", ".nii.gz"):
-        _write_nifti(path, _small_integers(mask), like)
-    elif suffix == ".png" and mask.ndim == 2:
-        if mask.size and (mask.min() < 0 or mask.max() > 255):
-            problem = f"would hold label {mask.max()}, and 8-bit PNG ends at 255"
-            raise InputError(path, problem, "Write .nii.gz instead")
-        _write_png(path, mask.astype(np.uint8))
-    else:
-        problem = f"has the suffix {suffix!r}, in which {mask.ndim}D label maps are not written"
-        raise InputError(path, problem, "Use .nii.gz, or .png for films")
+    low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+    film = suffix_of(path) == ".png"
+    if film and (low < 0 or high > 255):
+        problem = f"would hold label {high}, and 8-bit PNG ends at 255"
+        raise InputError(path, problem, "Write .nii.gz instead")
+    for kind in (np.uint8, np.int16, np.int32):  # what all viewers read
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            _write(path, mask.astype(kind, copy=False), like, "label maps are", (".png",))
+            return
+    raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
 
 
 def write_image(path: Path, array: Array, like: Scan) -> None:
@@ -64,56 +62,46 @@ def write_image(path: Path, array: Array, like: Scan) -> None:
         InputError: For another suffix, and a disk that refuses.
         ValueError: Where array and scan differ in shape.
     """
-    _check_shape(array, like)
-    suffix = suffix_of(path)
+    png = (".png",) if array.dtype in (np.uint8, np.uint16) else ()
     values = array.astype(np.float32) if array.dtype.kind == "f" else array
+    _write(path, values, like, f"{array.dtype} is", (".tif", ".tiff", *png))
+
+
+def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, ...]) -> None:
+    """Write in the format of the suffix; of those for films only the ones listed are used."""
+    if values.shape != like.spatial_shape:
+        shapes = f"{values.shape} does not fit a scan of shape {like.spatial_shape}"
+        raise ValueError(f"Shape {shapes}.")
+    suffix = suffix_of(path)
     if suffix in (".nii", ".nii.gz"):
         _write_nifti(path, values.astype(np.uint8) if values.dtype == np.bool_ else values, like)
-    elif suffix in (".tif", ".tiff") and array.ndim == 2:
+    elif values.ndim != 2 or suffix not in films:
+        problem = f"has the suffix {suffix!r}, in which {values.ndim}D {what} not written"
+        raise InputError(path, problem, f"Use .nii.gz, or {films[0]} for films")
+    elif suffix == ".png":
+        write_marked_film(path, values, {})
+    else:
         import tifffile
 
         with whole(path) as file:
             tifffile.imwrite(file, values, photometric="minisblack", metadata=None)
-    elif suffix == ".png" and array.ndim == 2 and array.dtype in (np.uint8, np.uint16):
-        _write_png(path, values)
-    else:
-        problem = f"has the suffix {suffix!r}, in which {array.ndim}D {array.dtype} is not written"
-        raise InputError(path, problem, "Use .nii.gz, or .tif for films")
-
-
-def _check_shape(array: Array, like: Scan) -> None:
-    if array.shape != like.spatial_shape:
-        raise ValueError(f"Shape {array.shape} does not fit a scan of shape {like.spatial_shape}.")
-
-
-def _small_integers(mask: Array) -> Array:
-    """The smallest of uint8, int16, int32 that holds every label: what all viewers read."""
-    low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-    for kind in (np.uint8, np.int16, np.int32):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return mask.astype(kind, copy=False)
-    raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
 
 
 def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> None:
-    """Write an 8-bit gray PNG with text in its metadata.
+    """Write a gray PNG with text in its metadata.
 
     Args:
         path: ``.png``.
-        pixels: uint8 ``(rows, columns)``.
+        pixels: uint8 or uint16 ``(rows, columns)``.
         marks: Texts by keyword, Latin-1, each keyword up to 79 characters.
 
     Raises:
         InputError: A disk that refuses.
     """
-    _write_png(path, pixels, marks)
-
-
-def _write_png(path: Path, pixels: Array, marks: Mapping[str, str] | None = None) -> None:
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
-    for keyword, text in (marks or {}).items():
+    for keyword, text in marks.items():
         info.add_text(keyword, text)
     with whole(path) as file:
         image = Image.fromarray(np.ascontiguousarray(pixels))

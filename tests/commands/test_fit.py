@@ -1,4 +1,4 @@
-"""Fine-tuning: where the network comes from, what the losses count, what is refused."""
+"""Learning to segment: where the network comes from, what the losses count, what is refused."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from radiffuse.commands.finetune import build_network
 from torch import Tensor
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import IGNORE, Diffusion, Finetune, Network, PlanSettings, resolve_network
+from radiffuse.config import (
+    IGNORE,
+    Diffusion,
+    Finetuning,
+    Fit,
+    Network,
+    PlanSettings,
+    resolve_network,
+)
 from radiffuse.data.batches import Batch
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
@@ -21,13 +28,16 @@ from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import Segmenter
 from radiffuse.nets.unet import UNet
-from radiffuse.objectives.segmentation import PixelProbing
+from radiffuse.objectives import method_of
+from radiffuse.objectives.pixel import PixelClassification
+from radiffuse.objectives.segmentation import new_segmenter
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
+from radiffuse.train.start import Start, diffusion_of, load_denoiser
 
 CLASSES = ("background", "a", "b")
 PLAN = Plan(2, ("image",), CLASSES, (32, 32))
-SETTINGS = Finetune(data="d", out="o", network=Network(**TINY))  # type: ignore[arg-type]
+SETTINGS = Fit(data="d", out="o", network=Network(**TINY))  # type: ignore[arg-type]
 
 
 def settings(films: Path, tmp_path: Path, **changes: object) -> dict[str, object]:
@@ -48,9 +58,13 @@ def random(total: int, start: int = 0, stop: int | None = None, step: int = 0) -
     return StepRandom(0, step, total=total, start=start, stop=stop or total, device=device)
 
 
+def start(run: Run, weights: str = "average") -> Start:
+    return Start(load_denoiser(run, weights), diffusion_of(run), noised=True)
+
+
 def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:
-    scratch = build_network(SETTINGS, PLAN, None)
-    tuned = build_network(SETTINGS, PLAN, Run.open(pretrained))
+    scratch = new_segmenter(SETTINGS, PLAN, None)
+    tuned = new_segmenter(SETTINGS, PLAN, start(Run.open(pretrained)))
     assert isinstance(scratch, Segmenter)
     assert isinstance(tuned, Segmenter)
     assert scratch.to_config() == tuned.to_config()
@@ -64,9 +78,7 @@ def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -
 
 @pytest.mark.parametrize("weights", ["average", "raw"])
 def test_the_chosen_weights_are_taken_over(pretrained: Path, weights: str) -> None:
-    chosen = dataclasses.replace(SETTINGS, weights=weights)  # type: ignore[arg-type]
-    network = build_network(chosen, PLAN, Run.open(pretrained))
-    assert isinstance(network, Segmenter)
+    network = new_segmenter(SETTINGS, PLAN, start(Run.open(pretrained), weights))
     source = load_network(pretrained / "model", "raw" if weights == "raw" else "model")
     own = network.unet.state_dict()
     for name, value in source.state_dict().items():
@@ -77,39 +89,40 @@ def test_the_chosen_weights_are_taken_over(pretrained: Path, weights: str) -> No
 def test_the_start_depends_on_the_seed(pretrained: Path) -> None:
     def head(seed: int, source: Run | None) -> Tensor:
         training = dataclasses.replace(SETTINGS.training, seed=seed)
-        network = build_network(dataclasses.replace(SETTINGS, training=training), PLAN, source)
-        assert isinstance(network, Segmenter)
-        return network.unet.head.weight
+        before = None if source is None else start(source)
+        chosen = dataclasses.replace(SETTINGS, training=training)
+        return new_segmenter(chosen, PLAN, before).unet.head.weight
 
     for source in (None, Run.open(pretrained)):
         assert torch.equal(head(0, source), head(0, source))
         assert not torch.equal(head(0, source), head(1, source))
 
 
-@pytest.mark.parametrize(
-    ("changes", "source", "word"),
-    [
-        ({"method": "pixel"}, False, "needs a pre-trained network"),
-        ({"timestep": 1000}, True, "timesteps 0 to 999"),
-        ({"timestep": -1}, True, "timesteps 0 to 999"),
-    ],
-)
-def test_networks_that_cannot_be(
-    pretrained: Path, changes: dict[str, object], source: bool, word: str
-) -> None:
-    chosen = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=word):
-        build_network(chosen, PLAN, Run.open(pretrained) if source else None)
+@pytest.mark.parametrize("timestep", [1000, -1])
+def test_a_timestep_that_the_network_does_not_know(pretrained: Path, timestep: int) -> None:
+    chosen = dataclasses.replace(SETTINGS, finetune=Finetuning(timestep=timestep))
+    with pytest.raises(InputError, match="timesteps 0 to 999"):
+        new_segmenter(chosen, PLAN, start(Run.open(pretrained)))
+
+
+@pytest.mark.parametrize("method", ["finetune", "pixel", "probe", "scratch", "dynunet"])
+def test_a_method_says_whether_it_needs_a_pretrained_run(method: str) -> None:
+    needs = method in ("finetune", "pixel", "probe")
+    word = "needs a pre-trained network" if needs else "cannot start from a pre-trained run"
+    chosen = dataclasses.replace(SETTINGS, method=method)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"--method {method}: {word}"):
+        method_of(dataclasses.replace(chosen, from_run=None if needs else "runs/pre"))
+    method_of(dataclasses.replace(chosen, from_run="runs/pre" if needs else None))
 
 
 def test_a_segmenter_is_no_pretrained_denoiser(films: Path, tmp_path: Path) -> None:
-    run = radiffuse.finetune(**settings(films, tmp_path, labels=1))
+    run = radiffuse.fit(**settings(films, tmp_path, labels=1))
     with pytest.raises(InputError, match="not a pre-trained denoiser"):
-        build_network(SETTINGS, PLAN, run)
+        start(run)
 
 
 def test_budget_draw_and_parts_are_kept_with_the_run(films: Path, tmp_path: Path) -> None:
-    run = radiffuse.finetune(**settings(films, tmp_path, labels=2, draw=3))
+    run = radiffuse.fit(**settings(films, tmp_path, labels=2, draw=3))
     data, splits = (
         json.loads((run.folder / name).read_text()) for name in ("data.json", "splits.json")
     )
@@ -122,7 +135,7 @@ def test_budget_draw_and_parts_are_kept_with_the_run(films: Path, tmp_path: Path
 
 def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_path: Path) -> None:
     chosen = settings(films, tmp_path, from_=pretrained, labels=1, plan={"size": (64, 64)})
-    run = radiffuse.finetune(**chosen)
+    run = radiffuse.fit(**chosen)
     before = Run.open(pretrained).plan
     assert run.plan == before.with_classes(run.plan.classes)
     assert len(run.plan.classes) > 1
@@ -130,7 +143,7 @@ def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_pa
 
 def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labelled image"):
-        radiffuse.finetune(**settings(unlabelled, tmp_path))
+        radiffuse.fit(**settings(unlabelled, tmp_path))
 
 
 # -------------------------------------------------------------------------------------------------- pixels
@@ -144,9 +157,7 @@ def pixel_classifier() -> PixelClassifier:
 
 
 def test_probing_trains_the_voters_alone(films: Path, pretrained: Path, tmp_path: Path) -> None:
-    run = radiffuse.finetune(
-        **settings(films, tmp_path, from_=pretrained, labels=2, method="pixel")
-    )
+    run = radiffuse.fit(**settings(films, tmp_path, from_=pretrained, labels=2, method="pixel"))
     network, source = load_network(run.model), load_network(pretrained / "model")
     assert isinstance(network, PixelClassifier)
     for name, value in source.state_dict().items():
@@ -167,7 +178,7 @@ def test_probing_never_chooses_an_ignored_pixel_while_there_are_others() -> None
     seen: list[Tensor] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
     batch = Batch(torch.zeros(2, 1, 16, 16), labels, ("a", "b"))
-    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    value = PixelClassification(network, pixels=32).loss(network, batch, random(2)).value
     assert value.isfinite()
     chosen = labels.flatten(1).gather(1, seen[0])
     assert (chosen != IGNORE).all()
@@ -177,15 +188,15 @@ def test_probing_never_chooses_an_ignored_pixel_while_there_are_others() -> None
 def test_an_image_without_any_label_does_not_break_probing() -> None:
     network = pixel_classifier()
     batch = Batch(torch.zeros(2, 1, 16, 16), torch.full((2, 16, 16), IGNORE), ("a", "b"))
-    value = PixelProbing(network, pixels=32).loss(network, batch, random(2)).value
+    value = PixelClassification(network, pixels=32).loss(network, batch, random(2)).value
     value.backward()
     assert float(value.detach()) == 0
 
 
 def test_a_scratch_run_resumes_its_own_plan(films: Path, tmp_path: Path) -> None:
     first = settings(films, tmp_path, labels=1)
-    run = radiffuse.finetune(**first)
+    run = radiffuse.fit(**first)
     before = (run.folder / "model/model.safetensors").read_bytes()
-    radiffuse.finetune(**first)
+    radiffuse.fit(**first)
     assert (run.folder / "model/model.safetensors").read_bytes() == before
     assert PlanSettings(size=(32, 32)).size == run.plan.size

@@ -12,8 +12,8 @@ from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import prepare
 from radiffuse.data.prepared import Prepared
-from radiffuse.synthesis import features as module
-from radiffuse.synthesis.features import features
+from radiffuse.synthesis import embedding as module
+from radiffuse.synthesis.embedding import features
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_an_interrupted_computation_goes_on_with_the_block_it_was_in(
 ) -> None:
     monkeypatch.setattr(module, "BLOCK", 5)  # of 12 films: 5, 5, 2
     calls: list[int] = []
-    told: list[tuple[int, int]] = []
+    shown: list[tuple[int, int]] = []
 
     def compute(images: torch.Tensor) -> torch.Tensor:
         if interrupted and len(calls) == 2:
@@ -36,25 +36,19 @@ def test_an_interrupted_computation_goes_on_with_the_block_it_was_in(
         return images.flatten(1)[:, :3] * 2
 
     def computed() -> np.ndarray:
-        return np.array(
-            features(
-                prepared,
-                compute,
-                weights="w",
-                dtype=np.float32,
-                cache=tmp_path,
-                progress=lambda done, total: told.append((done, total)),
-            )
-        )
+        return np.array(features(prepared, compute, "w", tmp_path))
 
+    monkeypatch.setattr(
+        module.ProgressLine, "__call__", lambda _, done, total: shown.append((done, total))
+    )
     interrupted = True
     with pytest.raises(KeyboardInterrupt):
         computed()
-    assert told == [(5, 12)]
+    assert shown == [(5, 12)]
     interrupted = False
     calls.clear()
     rows = computed()
     assert calls == [1, 5, 2]  # one film tells the shape
-    assert told[1:] == [(10, 12), (12, 12)]
+    assert shown[1:] == [(10, 12), (12, 12)]
     expected = [prepared.image(i).astype(np.float32).ravel()[:3] * 2 for i in range(12)]
     assert np.array_equal(rows, expected)
