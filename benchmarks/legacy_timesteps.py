@@ -18,11 +18,11 @@ from results import origin, write_table
 
 from radiffuse.config import Data, Machine
 from radiffuse.data.layouts import open_dataset
-from radiffuse.evaluation.scoring import score_with
 from radiffuse.evaluation.statistics import clustered_difference, verdict
 from radiffuse.evaluation.tables import over_classes
 from radiffuse.inference.members import Overrides
 from radiffuse.inference.predictor import Predictor
+from radiffuse.inference.scoring import score_cases
 from radiffuse.system.files import read_json
 from radiffuse.train.run import Run
 
@@ -68,7 +68,7 @@ def both_ways(name: str, study: Path, work: Path) -> list[pd.DataFrame]:
         out = work / f"{name}-{folder.name}"
         if not (out / "cases.csv").exists():
             old = Predictor.open([Run.open(folder)], Machine(), Overrides(legacy_timesteps=True))
-            score_with(old, dataset, data["split"]["test"], out)
+            score_cases(old, dataset, data["split"]["test"], out)
         legacy, exact = (
             over_classes(
                 pd.read_csv(path / "cases.csv", dtype=TEXT).assign(

@@ -18,7 +18,7 @@ from radiffuse import config
 from radiffuse.cli.recipes import RECIPES, names, read_recipe
 from radiffuse.cli.settings import from_arguments, from_values, help_of
 from radiffuse.commands import COMMANDS
-from radiffuse.config.types import Within
+from radiffuse.config.types import Spelled, Within
 from radiffuse.config.values import from_dict, to_dict, verify_ranges
 from radiffuse.errors import InputError
 
@@ -50,7 +50,7 @@ SETTINGS = [
     if isinstance(cls, type)
     and dataclasses.is_dataclass(cls)
     and cls.__module__.startswith(config.__name__)
-    and cls is not Within
+    and cls not in (Within, Spelled)
 ]
 
 
@@ -294,7 +294,7 @@ def test_every_number_of_every_command_has_a_range() -> None:
 
 
 def leaves_of(kind: Any) -> Iterator[Any]:
-    inner = [k for k in typing.get_args(kind) if not isinstance(k, str | Within)]
+    inner = [k for k in typing.get_args(kind) if not isinstance(k, str | Within | Spelled)]
     yield from (leaf for k in inner for leaf in leaves_of(k)) if inner else (kind,)
 
 

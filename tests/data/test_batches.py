@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from radiffuse.config import IGNORE, Augmentation, PlanSettings
 from radiffuse.data.augment import Change, apply, draw
-from radiffuse.data.batches import Batches, center_cut
+from radiffuse.data.batches import Batch, Batches, BatchSource, center_cut
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
@@ -98,6 +99,34 @@ def test_patches_and_their_augmentation_replay_and_ranks_add_up(tmp_path: Path) 
     assert whole.labels is not None
     assert torch.equal(torch.cat([p.labels for p in parts]), whole.labels)  # type: ignore[misc]
     assert sum((p.cases for p in parts), ()) == whole.cases
+
+
+class Numbers(BatchSource[tuple[int, float], Batch]):
+    """Batches whose images are the index of a case and a random number."""
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[int, float]:
+        return index, float(rng.random())
+
+    def collate(self, samples: Sequence[tuple[int, float]]) -> Batch:
+        names = tuple(str(index) for index, _ in samples)
+        return Batch(torch.tensor([number for _, number in samples]), None, names)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_order_is_of_the_epoch_and_the_numbers_are_of_the_position(world: int) -> None:
+    indices = (7, 3, 5, 11, 2)
+    source = Numbers(indices, batch_size=4, seed=9)
+    order = [
+        str(indices[place])
+        for epoch in range(4)
+        for place in np.random.default_rng((9, 0, epoch)).permutation(5)
+    ]
+    for step in (0, 1, 3, 4):
+        parts = [source(step, rank, world) for rank in range(world)]
+        positions = range(4 * step, 4 * step + 4)
+        assert sum((part.cases for part in parts), ()) == tuple(order[p] for p in positions)
+        numbers = [float(np.float32(np.random.default_rng((9, 1, p)).random())) for p in positions]
+        assert torch.cat([part.images for part in parts]).tolist() == numbers
 
 
 def test_no_two_epochs_have_the_same_order(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from layout_files import film, film_label, volume, volume_label, write_json
 
 from radiffuse.cli.settings import from_arguments, from_values
-from radiffuse.config import Data, DiffSeg, PlanSettings, Split
+from radiffuse.config import Data, Fit, PlanSettings, Split
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.dataset import Case, Dataset
@@ -79,21 +81,19 @@ def ultrasound(root: Path) -> Path:
     return root
 
 
-def settings(name: str) -> DiffSeg:
+def settings(name: str) -> Fit:
     given = {"data": "d", "out": "o", "config": f"recycling-{name}-paper"}
-    found = from_values("diffseg", given)
-    assert isinstance(found, DiffSeg)
+    found = from_values("fit", given)
+    assert isinstance(found, Fit)
     return found
 
 
-def prepared(root: Path, name: str, tmp_path: Path, **split: object) -> tuple[Splits, Plan]:
-    """Check, split, plan and prepare as ``diffseg`` does with the recipe; sizes are those of toys."""
+def prepared(root: Path, name: str, tmp_path: Path, **split: Any) -> tuple[Splits, Plan]:
+    """Check, split, plan and prepare as ``fit`` does with the recipe; sizes are those of toys."""
     chosen = settings(name)
     assert chosen.reader.skip_bad or not check_path(root, chosen.reader).errors
     dataset = open_dataset(root, chosen.reader).labelled
-    shares = Split(**{**{f: getattr(chosen.split, f) for f in ("test", "validation", "order",
-                                                              "validation_kept")}, **split})  # fmt: skip
-    splits = load_splits(dataset, shares, tmp_path / "cache")
+    splits = load_splits(dataset, replace(chosen.split, **split), tmp_path / "cache")
     plan = make_plan(dataset, chosen.plan, labelled=True)
     arrays = prepare(dataset, plan, labelled=True, cache=tmp_path / "cache")
     assert len(arrays) == len(dataset)
@@ -159,6 +159,28 @@ def test_the_pelvic_rule_refuses_what_is_too_small_or_has_no_sites(tmp_path: Pat
             load_splits(dataset, rule, tmp_path)
 
 
+def test_places_are_where_the_rule_of_the_released_code_puts_them(tmp_path: Path) -> None:
+    """[code] of arXiv 2308.16355: validation up to 2, training up to int(0.75 n) - 2, in each institution."""
+    rule = settings("pelvic").split
+    for count in range(7, 140):
+        splits = load_splits(of_sites(a=count), rule, tmp_path)
+        last = int(0.75 * count) - 2
+        parts = (splits.validation, splits.train, splits.test)
+        assert [len(part) for part in parts] == [2, last - 2, count - last]
+
+
+@pytest.mark.parametrize(
+    "places", ["", "test", "train:5", "train,test", "train:x,test", "all:2,test"]
+)
+def test_places_that_say_nothing_are_refused(tmp_path: Path, places: str) -> None:
+    rule = Split(places=tuple(places.split(",")))
+    if places == "test":
+        assert len(load_splits(of_sites(a=9), rule, tmp_path).test) == 9
+        return
+    with pytest.raises(InputError, match="does not say where each part ends"):
+        load_splits(of_sites(a=9), rule, tmp_path)
+
+
 def test_brats(tmp_path: Path) -> None:
     root = brats(tmp_path / "BraTS2021_Training_Data")
     splits, plan = prepared(root, "brats", tmp_path, validation=1, test=2)
@@ -177,7 +199,7 @@ def test_ultrasound(tmp_path: Path) -> None:
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [5, 2, 3]
     assert plan.size == (480, 512)
     assert (plan.intensity, plan.low, plan.high) == ("window", 0, 255)
-    assert plan.postprocess == "muscle-ultrasound"
+    assert plan.postprocess[0] == plan.postprocess[-1] == "fill"
     assert plan.classes == ("background", "muscle")
 
 
@@ -394,9 +416,11 @@ def test_the_checks_of_the_docs_page_run(
 def test_flags_win_over_the_recipes() -> None:
     names = "background,necrotic core,edema,enhancing tumor"
     words = ["d", "--out", "o", "--config", "recycling-brats-paper", "--class-names", names]
-    assert from_arguments("diffseg", words).settings.reader.class_names == tuple(names.split(","))
+    assert from_arguments("fit", words).settings.reader.class_names == tuple(names.split(","))
     words = ["d", "--out", "o", "--config", "recycling-pelvic-paper", "--test", "0.25"]
-    split = from_arguments("diffseg", [*words, "--split.order", "random"]).settings.split
+    split = from_arguments(
+        "fit", [*words, "--split.places", "none", "--validation", "2"]
+    ).settings.split
     assert (split.order, split.test, split.validation) == ("random", 0.25, 2)
 
 

@@ -56,12 +56,6 @@ def test_too_few_values_have_no_interval() -> None:
     assert math.isnan(single.high)
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
-def test_confidence_must_be_a_fraction(confidence: float) -> None:
-    with pytest.raises(ValueError, match="confidence"):
-        clustered_mean([1.0, 2.0], confidence=confidence)
-
-
 def test_clusters_widen_the_interval() -> None:
     patients = np.repeat(np.arange(20), 10)
     values = np.random.default_rng(2).normal(0, 1, 20)[patients]

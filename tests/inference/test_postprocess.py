@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from radiffuse.inference.postprocess import largest_pieces, muscle_ultrasound, octagon, postprocess
+from radiffuse.cli.recipes import read_recipe
+from radiffuse.cli.settings import from_values
+from radiffuse.data.plan import Plan, read_plan
+from radiffuse.data.scan import Array
+from radiffuse.errors import InputError
+from radiffuse.inference.postprocess import postprocess, structure
+
+MUSCLE = tuple(read_recipe("recycling-ultrasound-paper")["plan"]["postprocess"])
+
+
+def largest_pieces(mask: Array) -> Array:
+    return postprocess(mask, ("largest",))
+
+
+def muscle_ultrasound(mask: Array) -> Array:
+    return postprocess(mask, MUSCLE)
 
 
 def test_the_largest_piece_of_each_class_stays() -> None:
@@ -15,8 +33,7 @@ def test_the_largest_piece_of_each_class_stays() -> None:
     expected = mask.copy()
     expected[1:4, 1:4] = expected[15, 15] = 0
     assert np.array_equal(largest_pieces(mask), expected)
-    assert np.array_equal(postprocess(mask, "largest"), expected)
-    assert postprocess(mask, "none") is mask
+    assert postprocess(mask, ("none",)) is postprocess(mask, ()) is mask
 
 
 def test_pieces_that_touch_by_a_corner_are_one() -> None:
@@ -27,8 +44,8 @@ def test_pieces_that_touch_by_a_corner_are_one() -> None:
 
 
 def test_the_discs_are_those_of_matlab() -> None:
-    assert octagon(9, 2).sum(1).tolist() == [5, 7, 9, 9, 9, 9, 9, 7, 5]
-    assert octagon(19, 4).sum(1).tolist() == [11, 13, 15, 17, *[19] * 11, 17, 15, 13, 11]
+    assert structure(2, 9, 2).sum(1).tolist() == [5, 7, 9, 9, 9, 9, 9, 7, 5]
+    assert structure(2, 19, 4).sum(1).tolist() == [11, 13, 15, 17, *[19] * 11, 17, 15, 13, 11]
 
 
 def muscle(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -70,3 +87,60 @@ def test_nothing_stays_nothing() -> None:
     empty = np.zeros((40, 40), np.uint8)
     assert not muscle_ultrasound(empty).any()
     assert not largest_pieces(empty).any()
+
+
+def test_the_recipe_of_the_article_step_by_step() -> None:
+    """Written out with scipy, as Marzola et al. 2021 and the code of Fu et al. 2023 say."""
+    from scipy import ndimage
+
+    square, five, ten = np.ones((5, 5), bool), structure(2, 9, 2), structure(2, 19, 4)
+    rng = np.random.default_rng(0)
+    for share in (0.4, 0.5, 0.6):
+        blurred = ndimage.gaussian_filter(rng.normal(size=(200, 220)), 9)
+        mask = (blurred > np.quantile(blurred, share)).astype(np.uint8)
+        region = ndimage.binary_fill_holes(mask > 0)
+        region = ndimage.binary_erosion(region, square, border_value=1)
+        region = ndimage.binary_dilation(region, five)
+        region = ndimage.binary_erosion(region, ten, border_value=1)
+        region = ndimage.binary_dilation(region, ten)
+        pieces, count = ndimage.label(region, np.ones((3, 3), bool))
+        assert count > 1
+        sizes = np.bincount(pieces.ravel())[1:]
+        second, first = np.argsort(sizes, kind="stable")[-2:] + 1
+        tops = [np.nonzero(pieces == piece)[0].min() for piece in (first, second)]
+        alike = sizes[second - 1] > 0.75 * sizes[first - 1]
+        region = pieces == (second if alike and tops[1] < tops[0] else first)
+        expected = ndimage.binary_fill_holes(region).astype(np.uint8)
+        assert np.array_equal(muscle_ultrasound(mask), expected)
+
+
+def test_every_class_goes_through_the_steps_for_itself() -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    mask[2:12, 2:12], mask[2:12, 16:26] = 1, 2
+    mask[6, 6], mask[6, 20] = 0, 0
+    mask[25, 2] = 2
+    filled = postprocess(mask, ("largest", "fill"))
+    assert filled[6, 6] == 1
+    assert filled[6, 20] == 2
+    assert filled[25, 2] == 0
+
+
+@pytest.mark.parametrize(
+    "step", ["smallest", "erode", "erode:x", "largest:1", "topmost", "open:1:2:3", "erode:-1"]
+)
+def test_what_is_no_step_is_named(tmp_path: Path, step: str) -> None:
+    given = {"data": "d", "out": "o", "postprocess": ["largest", step]}
+    with pytest.raises(InputError, match=f"postprocess {step}: is not legal.*topmost"):
+        from_values("fit", given)
+    plan = Plan(2, ("image",), ("background", "a"), (32, 32), postprocess=("largest", step))
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    with pytest.raises(InputError, match=f"postprocess {step} is not legal.*topmost"):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_a_plan_of_one_step_is_read(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (32, 32), postprocess=("largest",))
+    text = plan.to_json()
+    (tmp_path / "plan.json").write_text(re.sub(r"\[\s+\"largest\"\s+\]", '"largest"', text))
+    assert '"postprocess": "largest"' in (tmp_path / "plan.json").read_text()
+    assert read_plan(tmp_path / "plan.json") == plan

@@ -103,7 +103,7 @@ def test_volumes_through_monai(tmp_path: Path) -> None:
 
 
 def test_treatments_that_monai_does_not_know(tmp_path: Path) -> None:
-    for number, changes in enumerate(({"crop": "nonzero"}, {"postprocess": "muscle-ultrasound"})):
+    for number, changes in enumerate(({"crop": "nonzero"}, {"postprocess": ("fill",)})):
         run = finished_run(tmp_path / f"run{number}", film_plan(**changes))
         with pytest.raises(InputError, match="which the transforms of MONAI do not do"):
             radiffuse.export(run=run, format="monai-bundle", out=tmp_path / "x")

@@ -112,3 +112,16 @@ def test_the_noise_of_a_density_stays_outside_its_main_directions() -> None:
     drawn = 1000 * torch.stack([density.draw(generator) for _ in range(2000)])
     assert float(drawn[:, 0].abs().max()) < 1e-6
     assert float(drawn[:, 1].std()) == pytest.approx(5, rel=0.06)
+
+
+def test_each_component_keeps_a_tenth_of_the_whole_s_covariance() -> None:
+    """Two clusters far apart, each found by a component of its own: the mixture is known in closed form."""
+    x = 0.1 * random(300, 2) + torch.tensor([[8.0, 0.0], [0.0, 0.0]]).repeat(150, 1).double()
+    x = x - x.mean(0)
+    weights, means, covariances = embeddings._mixture(x, 2, torch.Generator().manual_seed(1))
+    for k in range(2):
+        own = x[int(means[k, 0] < 0) :: 2]
+        assert float(weights[k]) == pytest.approx(0.5, abs=1e-6)
+        assert torch.allclose(means[k], own.mean(0), atol=1e-5)
+        expected = 0.9 * torch.cov(own.T, correction=0) + 0.1 * torch.cov(x.T, correction=0)
+        assert torch.allclose(covariances[k], expected, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 from radiffuse.config import Training
 from radiffuse.errors import InputError
 from radiffuse.train import mirrors
-from radiffuse.train.mirrors import open_mirrors, told_settings
+from radiffuse.train.mirrors import open_mirrors, shown_settings
 from radiffuse.train.run import Run, start_run
 
 SETTINGS = {
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_no_path_is_told() -> None:
-    assert told_settings(SETTINGS) == {"reader.layout": "auto", "training.steps": "3"}
+    assert shown_settings(SETTINGS) == {"reader.layout": "auto", "training.steps": "3"}
 
 
 def test_a_tracker_that_is_missing_or_fails(
@@ -43,11 +43,11 @@ def test_a_tracker_that_is_missing_or_fails(
         def __init__(self, *_: object) -> None:
             self.calls = 0
 
-        def log(self, step: int, numbers: object) -> None:
+        def log_metrics(self, metrics: object, step: int) -> None:
             self.calls += 1
             raise ConnectionError
 
-        def close(self) -> None:
+        def finalize(self, status: str) -> None:
             raise AssertionError("it was left out")
 
     monkeypatch.setattr(mirrors, "_WandB", Fails)

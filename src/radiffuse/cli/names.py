@@ -89,7 +89,8 @@ def nested(
             target = target.setdefault(part, {})
         if name not in groups(command):
             alone = isinstance(value, str) and is_tuple(kinds(command)[name])
-            target[last] = [value] if alone and not value.startswith("[") else value
+            whole = not alone or value == "null" or value.startswith("[")
+            target[last] = value if whole else [value]
             continue
         if not isinstance(value, Mapping):
             problem = f"{name} is a group of settings, not {str(value)[:60]!r}"

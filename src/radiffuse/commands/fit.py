@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,10 @@ from ..config import Fit
 from ..data.plan import Plan
 from ..inference.scoring import score_validation
 from ..nets.registry import save_network
-from ..objectives import learned_from_noise, method_of
+from ..objectives import Build, Finish, learned_from_noise, method_of, nothing
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
 from ..train.act import Act, run_training
-from ..train.labelled import Labelled, labelled_data
+from ..train.labelled import HeldOut, labelled_data
 from ..train.loop import Trained
 from ..train.run import Run
 from ..train.start import Start, diffusion_of, load_denoiser
@@ -37,19 +38,7 @@ def fit(settings: Fit) -> Run:
         TrainingDiverged: The loss is not finite.
     """
     method = method_of(settings)
-
-    def prepare(run: Run) -> Act:
-        labelled = labelled_data(run, settings)
-        task = method.build(settings, labelled.plan, _start(settings, labelled), labelled.held_out)
-
-        def finish(trained: Trained) -> None:
-            save_network(trained.average, run.model)
-            score_validation(run, labelled, settings)
-            method.finish(run, trained.average, labelled, settings)
-
-        return Act(task, labelled.batches, finish)
-
-    return run_training("fit", settings, prepare, leave_documents)
+    return _fit(settings, method.build, method.finish)
 
 
 def fit_custom(
@@ -76,32 +65,38 @@ def fit_custom(
         if part is not None
     }
 
-    def prepare(run: Run) -> Act:
-        labelled = labelled_data(run, settings)
+    def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None) -> Task:
         if network is None:
-            start: nn.Module = new_segmenter(settings, labelled.plan, _start(settings, labelled))
+            segmenter: nn.Module = new_segmenter(settings, plan, start)
         else:
             torch.manual_seed(settings.training.seed)
-            start = network(labelled.plan)
-        task: Task = (
-            Segmentation(start, settings.loss, labelled.held_out)
-            if loss is None
-            else CustomSegmentation(start, loss, labelled.held_out)
-        )
+            segmenter = network(plan)
+        if loss is None:
+            return Segmentation(segmenter, settings.loss, held_out)
+        return CustomSegmentation(segmenter, loss, held_out)
+
+    return _fit(settings, build, recorded={"custom": custom} if custom else None)
+
+
+def _fit(
+    settings: Fit,
+    build: Build,
+    add_results: Finish = nothing,
+    recorded: Mapping[str, Any] | None = None,
+) -> Run:
+    def prepare(run: Run) -> Act:
+        labelled = labelled_data(run, settings)
+        start = None
+        if (source := labelled.source) is not None:
+            denoiser = load_denoiser(source, settings.weights)
+            start = Start(denoiser, diffusion_of(source), learned_from_noise(source))
+        task = build(settings, labelled.plan, start, labelled.held_out)
 
         def finish(trained: Trained) -> None:
             save_network(trained.average, run.model)
             score_validation(run, labelled, settings)
+            add_results(run, trained.average, labelled, settings)
 
         return Act(task, labelled.batches, finish)
 
-    recorded = {"custom": custom} if custom else None
     return run_training("fit", settings, prepare, leave_documents, recorded)
-
-
-def _start(settings: Fit, labelled: Labelled) -> Start | None:
-    """The network of ``--from``, if there is one."""
-    if (source := labelled.source) is None:
-        return None
-    denoiser = load_denoiser(source, settings.weights)
-    return Start(denoiser, diffusion_of(source), learned_from_noise(source))

@@ -61,39 +61,39 @@ def zeroshot(settings: ZeroShot) -> Path:
         scan = read_case_image(case)
         if scan.spatial_dims != 2:
             raise InputError(case.images[0], "is a volume", "Zero-shot segmentation takes films")
-        found = segment_film(synthesizer, plan, scan, seed=settings.seed)
+        regions = segment_film(synthesizer, plan, scan, seed=settings.seed)
         gray = scan.array.astype(np.float32).mean(0)
-        mask = name_lungs(found, gray)
+        mask = name_lungs(regions, gray)
         suffix = label_suffix(scan)
-        write_label(out / "segments" / f"{case.name}{suffix}", found.astype(np.uint8), scan)
+        write_label(out / "segments" / f"{case.name}{suffix}", regions.astype(np.uint8), scan)
         write_label(out / f"{case.name}{suffix}", mask.astype(np.uint8), scan)
         if case.label is not None:
-            rows.append(_scores(case, found, mask))
+            rows.append(_scores(case, regions, mask))
         line.update(number, len(dataset), case.name)
     if rows:
         table = pd.DataFrame(rows)
         write_atomic(out / "zeroshot.csv", table.to_csv(index=False, float_format="%.4f"))
-        _tell(table)
+        _print(table)
     return out
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _scores(case: Case, found: Array, mask: Array) -> dict[str, Any]:
+def _scores(case: Case, regions: Array, mask: Array) -> dict[str, Any]:
     truth = read_case_label(case).array[0]
     counted = truth != IGNORE
     lung = (truth > 0) & counted
     matched = np.zeros(lung.shape, bool)
-    for value in np.unique(found):
-        part = (found == value) & counted
+    for value in np.unique(regions):
+        part = (regions == value) & counted
         # With the truth in hand: a segment belongs to the lungs where more than half of it does.
         if (part & lung).sum() > 0.5 * part.sum():
             matched |= part
     return {
         "case": case.name,
         "group": case.group,
-        "segments": len(np.unique(found)),
+        "segments": len(np.unique(regions)),
         "dice_rule": _dice(mask & counted, lung),
         "dice_matched": _dice(matched, lung),
     }
@@ -104,7 +104,7 @@ def _dice(guess: Array, truth: Array) -> float:
     return 2 * float((guess & truth).sum()) / total if total else float("nan")
 
 
-def _tell(table: pd.DataFrame) -> None:
+def _print(table: pd.DataFrame) -> None:
     rule, matched = table["dice_rule"].mean(), table["dice_matched"].mean()
     print(f"lungs named by rule, zero-shot: Dice {rule:.3f}, n = {len(table)}")
     print(f"segments matched with the truth, not zero-shot: Dice {matched:.3f}")

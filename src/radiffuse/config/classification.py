@@ -32,7 +32,7 @@ class Classify:
     real: bool = True
     """Train on the real films too; false: on the synthetic ones alone."""
     split: Split = Split(test=0.3)
-    """How patients are parted into training pool, validation and test."""
+    """How patients are divided into training pool, validation and test."""
     training: Training = Training(
         steps=600,
         batch_size=32,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Within
+from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Place, Step, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +71,11 @@ class PlanSettings:
     """Intensity window (low, high), in HU for CT, which is mapped to [-1, 1]."""
     percentiles: tuple[Annotated[float, Within(0, 100)], ...] | None = None
     """Intensity percentiles (low, high) of each image, which are mapped to [-1, 1]."""
-    postprocess: Literal["none", "largest", "muscle-ultrasound"] | None = None
-    """What is done to predicted masks: nothing; the largest piece of each class; or what Marzola et al. 2021 do to
-    muscles in ultrasound. None: nothing, or with ``--from`` what the run does."""
+    postprocess: tuple[Step, ...] | None = None
+    """Steps that predicted masks go through, each class for itself. largest: its largest piece stays; topmost:0.75:
+    that one, or of the two largest, if the second has more than 0.75 of its size, the one that begins nearer to the
+    top; fill: holes are filled; erode:5, dilate:5, open:5: with a square of 5 pixels; dilate:9:2: of 9,
+    corners cut by 2. none: nothing. None: nothing, or with ``--from`` what the run does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +135,12 @@ class Split:
     """Share of the patients kept for the test, below 1, or their number. Nothing is ever chosen or tuned on them."""
     validation: NonNegativeFloat = 0.1
     """Share of the patients kept for validation, below 1, or their number."""
-    order: Literal["random", "name", "recycling-pelvic"] = "random"
-    """name: the last patients by name are the test, those before them validation; random: drawn by seed;
-    recycling-pelvic: the first cases of each site, as the file of sites lists them, are validation, those up to place
-    3n/4 - 2 train, the others are the test, as Fu et al. 2023 part male pelvic MR; ``test`` is not used."""
+    order: Literal["random", "name"] = "random"
+    """name: the last patients by name are the test, those before them validation; random: drawn by seed."""
+    places: tuple[Place, ...] | None = None
+    """Parts of each site by place, in the order in which the file of sites lists the cases, instead of by ``test`` and
+    ``validation``: each part up to a number of cases, or to a percentage rounded down, less a number, and the last up
+    to the end, such as validation:2,train:75%-2,test. None: by ``order``."""
     validation_kept: NonNegativeInt | None = None
     """For data sets that declare a validation part and whose own test has no labels: so many of its cases, the first
     by name, stay validation and the others become the test. None: all stay."""

@@ -20,10 +20,38 @@ class Within:
     high: float = math.inf
 
 
+@dataclass(frozen=True)
+class Spelled:
+    """The legal form of a text.
+
+    Attributes:
+        pattern: Regular expression of the whole text.
+        legal: What it allows, in words.
+    """
+
+    pattern: str
+    legal: str
+
+
 PositiveInt = Annotated[int, Within(1)]
 NonNegativeInt = Annotated[int, Within(0)]
 NonNegativeFloat = Annotated[float, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]
+
+STEP = Spelled(
+    r"none|largest|fill|topmost:\d+(\.\d+)?|(erode|dilate|open):\d+(:\d+)?",
+    "none, largest, fill, topmost:SHARE, or one of erode, dilate and open with :SIDE or :SIDE:CUT",
+)
+Step = Annotated[str, STEP]
+"""A step that predicted masks go through, see ``PlanSettings.postprocess``."""
+Place = Annotated[
+    str,
+    Spelled(
+        r"(train|validation|test)(:\d+%?(-\d+)?)?",
+        "PART, PART:END, PART:END-LESS or PART:PERCENT%-LESS",
+    ),
+]
+"""A part of a site, and where it ends, see ``Split.places``."""
 
 Floats = tuple[float, ...]
 Ints = tuple[int, ...]

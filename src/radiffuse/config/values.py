@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .types import Within
+from .types import Spelled, Within
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -81,32 +82,42 @@ def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 
 def verify_ranges(settings: Any, prefix: str = "") -> None:
-    """Refuse a number outside the range on its field, in the settings and the groups inside them.
+    """Refuse a number outside the range on its field, or a text of another form, in settings and groups inside them.
 
     Raises:
         InputError: Names the setting, its value and what is legal.
     """
     hints = typing.get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
-        value, legal = getattr(settings, field.name), _legal(hints[field.name])
+        value, mark = getattr(settings, field.name), _mark(hints[field.name])
         if dataclasses.is_dataclass(value):
             verify_ranges(value, f"{prefix}{field.name}.")
-        elif legal is not None and value is not None:
-            numbers = value if isinstance(value, tuple) else (value,)
-            # "not within" also catches NaN, which no comparison holds for.
-            wrong = [n for n in numbers if not legal.low <= n <= legal.high or math.isinf(n)]
-            if wrong:
-                bounds = f"{legal.low} to {legal.high}"
-                raise InputError(
-                    f"--{prefix}{field.name} {wrong[0]}",
-                    "is out of range",
-                    f"Legal is {f'at least {legal.low}' if math.isinf(legal.high) else bounds}",
-                )
+        elif mark is not None and value is not None:
+            for item in value if isinstance(value, tuple) else (value,):
+                if not is_legal(item, mark):
+                    raise InputError(
+                        f"--{prefix}{field.name} {item}",
+                        "is out of range" if isinstance(mark, Within) else "is not legal",
+                        f"Legal is {_words(mark)}",
+                    )
 
 
-def _legal(kind: Any) -> Within | None:
-    """The range in a type: on a number itself, on the members of a tuple, or in a union."""
+def is_legal(value: Any, mark: Within | Spelled) -> bool:
+    """Whether a number is in its range, or a text of its form."""
+    if isinstance(mark, Spelled):
+        return isinstance(value, str) and re.fullmatch(mark.pattern, value) is not None
+    return mark.low <= value <= mark.high and math.isfinite(value)  # NaN is in no range
+
+
+def _words(mark: Within | Spelled) -> str:
+    if isinstance(mark, Spelled):
+        return mark.legal
+    return f"at least {mark.low}" if math.isinf(mark.high) else f"{mark.low} to {mark.high}"
+
+
+def _mark(kind: Any) -> Within | Spelled | None:
+    """What a type says of legal values: on a value itself, on the members of a tuple, or in a union."""
     for mark in getattr(kind, "__metadata__", ()):
-        if isinstance(mark, Within):
+        if isinstance(mark, Within | Spelled):
             return mark
-    return next((found for k in typing.get_args(kind) if (found := _legal(k)) is not None), None)
+    return next((found for k in typing.get_args(kind) if (found := _mark(k)) is not None), None)

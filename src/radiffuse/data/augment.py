@@ -102,6 +102,11 @@ def apply(
     return torch.stack([_intensity(c, i) for c, i in zip(changes, images, strict=True)]), labels
 
 
+def augmented(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
+    """One image ``(C, *S)`` with a change of its own."""
+    return apply([draw(settings, image.ndim - 1, rng)], image[None], None)[0][0]
+
+
 def _intensity(change: Change, image: Tensor) -> Tensor:
     if change.gamma != 1:
         image = ((image.clamp(-1, 1) + 1) / 2).pow(change.gamma) * 2 - 1

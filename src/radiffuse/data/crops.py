@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import Augmentation
 from ..errors import InputError
-from .augment import apply, draw
+from .augment import augmented
 from .batches import Batch, BatchSource, cut
 from .plan import NOT_DARK, Plan
 from .prepared import Prepared
@@ -66,7 +66,6 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         indices: Sequence[int],
         nearby: bool = False,
     ) -> None:
-        super().__init__(indices, batch_size=batch_size, seed=seed)
         for name in ("flip", "rotate", "scale", "shear", "translate"):
             if getattr(augmentation, name):
                 raise InputError(
@@ -74,6 +73,7 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
                     "moves voxels, whose places are what is learned",
                     "Use changes of intensity alone",
                 )
+        super().__init__(indices, batch_size=batch_size, seed=seed)
         self.prepared = prepared
         self.size = tuple(size)
         self.augmentation = augmentation
@@ -83,11 +83,8 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         """Two crops of a scan, each with its own change."""
         image = self.prepared.image(index)
         corners = self._corners(image.shape[1:], rng)
-        crops = []
-        for corner in corners:
-            crop = torch.from_numpy(cut(image, (*corner, *self.size), -1.0).astype(np.float32))
-            change = draw(self.augmentation, len(self.size), rng)
-            crops.append(apply([change], crop[None], None)[0][0])
+        cuts = [cut(image, (*corner, *self.size), -1.0).astype(np.float32) for corner in corners]
+        crops = [augmented(torch.from_numpy(part), self.augmentation, rng) for part in cuts]
         return crops, corners, self.prepared.cases[index].name
 
     def collate(self, samples: Sequence[Pair]) -> CropPairs:
@@ -114,9 +111,9 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         return tuple(first), tuple(second)
 
 
-def crop_size(plan: Plan, share: float, multiple: int) -> tuple[int, ...]:
-    """A crop: a share of the film or patch, rounded to what the network can halve."""
-    return tuple(max(multiple, int(n * share) // multiple * multiple) for n in plan.size)
+def crop_size(plan: Plan, fraction: float, multiple: int) -> tuple[int, ...]:
+    """Voxels of a crop: a fraction of each side of the film or patch, rounded down to a multiple."""
+    return tuple(max(multiple, int(n * fraction) // multiple * multiple) for n in plan.size)
 
 
 def choose_voxels(images: Tensor, keys: Tensor, count: int, body: float) -> Tensor:

@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..config import PlanSettings
+from ..config.types import STEP
+from ..config.values import from_dict, is_legal
 from ..errors import InputError
 from .dataset import Dataset
 from .fingerprint import Fingerprint, find_classes, take_fingerprint
@@ -30,12 +32,10 @@ NOT_DARK = -0.98
 
 Resize = Literal["stretch", "fit"]
 Intensity = Literal["percentiles", "window"]
-Postprocess = Literal["none", "largest", "muscle-ultrasound"]
 Crop = Literal["nonzero", "body"]
 LEGAL: dict[str, tuple[str | None, ...]] = {
     "resize": get_args(Resize),
     "intensity": get_args(Intensity),
-    "postprocess": get_args(Postprocess),
     "crop": (*get_args(Crop), None),
 }
 
@@ -54,7 +54,7 @@ class Plan:
         intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
         low: Lower percentile, or lower end of the window (HU for CT).
         high: Upper percentile, or upper end of the window.
-        postprocess: What is done to predicted masks, see ``config.PlanSettings``.
+        postprocess: Steps that predicted masks go through, see ``config.PlanSettings``.
         crop: ``nonzero``: only the box of the pixels that are not 0 in all channels is looked at; ``body``: that of the
             body, of CT; None: everything.
         version: Version of this format.
@@ -69,7 +69,7 @@ class Plan:
     intensity: Intensity = "percentiles"
     low: float = 0.5
     high: float = 99.5
-    postprocess: Postprocess = "none"
+    postprocess: tuple[str, ...] = ()
     crop: Crop | None = None
     version: int = PLAN_VERSION
 
@@ -97,8 +97,9 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        plan = Plan(**values)
+        if isinstance(step := values.get("postprocess"), str):  # of plans with one step
+            values["postprocess"] = [step]
+        plan: Plan = from_dict(Plan, values, strict=True)
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete run folder") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -150,7 +151,7 @@ def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Pl
         intensity=intensity,
         low=float(low),
         high=float(high),
-        postprocess=settings.postprocess or "none",
+        postprocess=settings.postprocess or (),
         crop=settings.crop,
     )
     _verify(plan, "--plan")
@@ -195,6 +196,9 @@ def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"spacing {_short(plan.spacing)} is not legal", "Give three positive mm"
     if not _are(plan.channels, str) or not plan.channels or not _are(plan.classes, str):
         yield "channels or classes are no names", "Give a list of names"
+    for step in plan.postprocess:
+        if not is_legal(step, STEP):
+            yield f"postprocess {_short(step)} is not legal", f"Legal is {STEP.legal}"
     for name, legal in LEGAL.items():
         if getattr(plan, name) not in legal:
             problem = f"{name} {_short(getattr(plan, name))} is not legal"

@@ -6,6 +6,7 @@ Written once to a JSON file, then read; so every method and every later run sees
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,8 @@ SPLITS_VERSION = 1
 DRAWS = 10
 """Draws written from the start; a higher number is added when it is asked for."""
 PARTS = ("train", "validation", "test")
+PLACE = re.compile(r"(train|validation|test)(?::(\d+)(%?)(?:-(\d+))?)?")
+"""One of ``Split.places``: a part, and where it ends."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -
         if wanted <= len(splits.draws):
             return splits
     else:
-        rule = _declared if any(case.split for case in dataset) else RULES[settings.order]
+        rule = RULES[settings.order] if settings.places is None else _by_place
+        rule = _declared if any(case.split for case in dataset) else rule
         splits, wanted = _of_parts(dataset, rule(dataset, settings)), max(DRAWS, draw + 1)
         _verify_patients(dataset.root, dataset, splits)
     splits = _with_draws(dataset, splits, settings.seed, wanted)
@@ -217,28 +221,41 @@ def _by_share(
     return {case.name: part_of[case.group] for case in dataset}
 
 
-def _recycling_pelvic(dataset: Dataset, settings: Split) -> dict[str, str]:
-    """[code] of arXiv 2308.16355, with 2 for validation: 411, 14 and 164 of the 589 cases of seven sites."""
+def _by_place(dataset: Dataset, settings: Split) -> dict[str, str]:
+    """Parts of each site by the places of its cases in the file of sites, see ``Split.places``."""
+    places = settings.places or ()
+    ends = [found for text in places if (found := PLACE.fullmatch(text))]
+    if len(ends) < max(len(places), 1) or any(
+        (end[2] is None) != (end is ends[-1]) for end in ends
+    ):
+        raise InputError(
+            f"--split.places {','.join(places)}",
+            "does not say where each part ends but the last",
+            "Write it as validation:2,train:75%-2,test",
+        )
     sites: dict[str, list[str]] = defaultdict(list)
     for case in sorted(dataset, key=lambda case: case.place):
         sites[case.site].append(case.name)
     parts: dict[str, str] = {}
     for site, names in sites.items():
-        first, last = _number(settings.validation, len(names)), 3 * len(names) // 4 - 2
-        if not site or last <= first:
-            problem = "does not say of which sites its cases are"
-            if site:
-                problem = f"has {len(names)} cases of site {site}, too few to part them so"
-            remedy = "Choose another --split.order, or name the file with --reader.sites"
-            raise InputError(dataset.root, problem, remedy)
-        parts |= dict.fromkeys(names[:first], "validation")
-        parts |= dict.fromkeys(names[first:last], "train")
-        parts |= dict.fromkeys(names[last:], "test")
+        first, count = 0, len(names)
+        for end in ends:
+            last = count
+            if end[2] is not None:
+                last = int(end[2]) * (count if end[3] else 100) // 100 - int(end[4] or 0)
+            if not site or last <= first:
+                problem = "does not say of which sites its cases are"
+                if site:
+                    problem = f"has {count} cases of site {site}, too few to part them so"
+                remedy = "Leave --split.places out, or name the file with --reader.sites"
+                raise InputError(dataset.root, problem, remedy)
+            parts |= dict.fromkeys(names[first:last], end[1])
+            first = last
     return parts
 
 
-RULES = {"random": _at_random, "name": _by_name, "recycling-pelvic": _recycling_pelvic}
-"""By ``Split.order``, where the data set declares no parts."""
+RULES = {"random": _at_random, "name": _by_name}
+"""By ``Split.order``, where the data set declares no parts and ``Split.places`` says none."""
 
 
 def _of_parts(dataset: Dataset, parts: Mapping[str, str]) -> Splits:
@@ -283,9 +300,11 @@ def _key(dataset: Dataset, settings: Split) -> str:
     digest = hashlib.sha256(repr(shares).encode())
     if (settings.order, settings.validation_kept) != ("random", None):
         digest.update(repr((settings.order, settings.validation_kept)).encode())
+    if settings.places is not None:
+        digest.update(repr(settings.places).encode())
     for case in dataset:
         digest.update(repr((case.name, case.group, case.split)).encode())
         digest.update(case.site.encode())
-        if settings.order == "recycling-pelvic":
+        if settings.places is not None:
             digest.update(repr(case.place).encode())
     return digest.hexdigest()[:16]

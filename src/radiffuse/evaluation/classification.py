@@ -1,4 +1,4 @@
-"""How well classes of whole images are told: AUROC per class and their mean, with intervals over draws and patients.
+"""AUROC of classifiers of whole images, per class and on average, with intervals over draws and patients.
 
 A class is scored against all others. Training draws and test patients are crossed, as in ``statistics``: every draw is
 tested on the same patients, so draws and patients are resampled independently of each other, and a difference of two
@@ -12,7 +12,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .statistics import Interval, group_weights
+from ..data.streams import Stream
+from .statistics import LEVELS, Interval, group_weights
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +78,7 @@ class CrossedBootstrap:
         samples: int = 500,
         seed: int = 0,
     ) -> None:
-        rng = np.random.default_rng((seed, 23))
+        rng = Stream.AREAS.rng(seed)
         self.truth = truth
         self.weights = group_weights(groups, len(truth), samples, rng)
         picks = rng.integers(draws, size=(samples, draws))
@@ -93,22 +94,17 @@ class CrossedBootstrap:
         resampled = np.stack([auroc_by_class(p, self.truth, self.weights) for p in probabilities])
         return points, np.einsum("bd,dbk->bk", self.by_draw, resampled)
 
-    def intervals(
-        self, probabilities: Sequence[Floats], confidence: float = 0.95
-    ) -> list[Interval]:
+    def intervals(self, probabilities: Sequence[Floats]) -> list[Interval]:
         """AUROC of each class and their mean."""
-        return self._intervals(*self.areas(probabilities), confidence)
+        return self._intervals(*self.areas(probabilities))
 
-    def differences(
-        self, a: Sequence[Floats], b: Sequence[Floats], confidence: float = 0.95
-    ) -> list[Interval]:
-        """AUROC of ``a`` minus that of ``b``, of each class and their mean; draw i of both shares its pool."""
+    def differences(self, a: Sequence[Floats], b: Sequence[Floats]) -> list[Interval]:
+        """AUROC of ``a`` minus that of ``b``, of each class and their mean; draw i of both had the same pool."""
         (first, one), (second, two) = self.areas(a), self.areas(b)
-        return self._intervals(first - second, one - two, confidence)
+        return self._intervals(first - second, one - two)
 
-    def _intervals(self, points: Floats, resampled: Floats, confidence: float) -> list[Interval]:
-        levels = [(1 - confidence) / 2, (1 + confidence) / 2]
-        low, high = np.nanquantile(resampled, levels, axis=0)
+    def _intervals(self, points: Floats, resampled: Floats) -> list[Interval]:
+        low, high = np.nanquantile(resampled, LEVELS, axis=0)
         n = len(self.truth)
         return [
             Interval(float(p), float(x), float(y), n)

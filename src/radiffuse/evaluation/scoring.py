@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..core.losses import dice_scores
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
-from ..data.plan import Plan
 from ..data.scan import Array, Scan
 from ..system.files import write_atomic
-from .calibration import Calibration
 from .tables import evaluate_cases
 
 if TYPE_CHECKING:
@@ -31,73 +27,6 @@ if TYPE_CHECKING:
 
 OVERLAY_SIDE = 256
 OVERLAY_CASES = 64
-
-
-class Answer(Protocol):
-    """A segmented scan."""
-
-    @property
-    def mask(self) -> Array:
-        """Labels ``(*spatial)``."""
-
-    @property
-    def confidence(self) -> Array:
-        """Probability of the winning class ``(*spatial)``."""
-
-
-class Answers(Protocol):
-    """What segments: a ``Predictor``."""
-
-    @property
-    def plan(self) -> Plan:
-        """How scans are treated, with the classes."""
-
-    @property
-    def timesteps(self) -> tuple[int, ...]:
-        """Of the steps that can be scored one by one; () where there is a result alone."""
-
-    def __call__(self, scan: Scan, name: str = "") -> Answer:
-        """Segment a scan."""
-
-    def every_step(self, scan: Scan, name: str = "") -> Sequence[Answer]:
-        """The masks after each step, the result last."""
-
-
-def score_with(
-    answers: Answers, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
-) -> Path:
-    """Segment the named cases at their own resolution and score them.
-
-    Args:
-        answers: What segments.
-        dataset: Where the cases are.
-        names: Which cases.
-        out: Folder for all the files of this module.
-        tolerance: Of the surface Dice, in mm.
-
-    Returns:
-        The path of ``cases.csv``.
-    """
-    wanted = set(names)
-    calibration = Calibration()
-    steps: list[dict[str, Any]] = []
-
-    def segment(case: Case, image: Scan, truth: Scan) -> Scan:
-        if answers.timesteps:
-            masks = answers.every_step(image, case.name)
-            steps.extend(_steps(case, masks, answers, truth))
-        else:
-            masks = [answers(image, case.name)]
-        result = masks[-1]
-        calibration.add(result.confidence, result.mask, truth.array[0])
-        return image.with_array(result.mask[None])
-
-    cases = dataset.filter(lambda case: case.name in wanted)
-    scored = score_masks(cases, segment, answers.plan.classes, tolerance)
-    write_atomic(out / "calibration.csv", calibration.table().to_csv(index=False))
-    if steps:
-        write_atomic(out / "steps.csv", _csv(steps))
-    return scored.write(out)
 
 
 @dataclass(frozen=True)
@@ -110,7 +39,7 @@ class Scored:
     """
 
     table: pd.DataFrame
-    overlays: list[tuple[str, Array, Array, Array]] = field(default_factory=list)
+    overlays: list[tuple[str, Array, Array, Array]]
 
     def write(self, out: Path) -> Path:
         """Write ``overlays.npz`` and then ``cases.csv``, whose path is returned."""
@@ -187,23 +116,3 @@ def thumbnails(image: Scan, prediction: Scan, truth: Scan) -> tuple[Array, Array
     low, high = np.percentile(arrays[0], (0.5, 99.5))
     gray = np.clip((arrays[0] - low) / max(float(high - low), 1e-6), 0, 1) * 255
     return gray.astype(np.uint8), arrays[1].astype(np.uint8), arrays[2].astype(np.uint8)
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _steps(
-    case: Case, masks: Sequence[Answer], answers: Answers, truth: Scan
-) -> Iterator[dict[str, Any]]:
-    true = torch.from_numpy(truth.array.astype("int64"))
-    for number, (answer, t) in enumerate(zip(masks, answers.timesteps, strict=True), start=1):
-        mask = torch.from_numpy(answer.mask.astype("int64"))[None]
-        dice = dice_scores(mask, true, len(answers.plan.classes))[0]
-        yield {"case": case.name, "group": case.group, "step": number, "timestep": t, "dice": dice}
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    text: str = pd.DataFrame(rows).to_csv(index=False, float_format="%.6g")
-    return text

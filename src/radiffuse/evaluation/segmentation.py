@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class of one case was found.
+    """Scores of one class in one case.
 
     Attributes:
         class_name: Name of the class.
@@ -33,7 +33,7 @@ class ClassScore:
         hd95: 95% Hausdorff distance: the larger of the 95th percentiles of the two directed
             surface distances, in ``unit`` (Huttenlocher et al. 1993, with a percentile for the
             maximum).
-        nsd: Normalized surface Dice, 0 to 1: the share of both surfaces that lies within the
+        nsd: Normalized surface Dice, 0 to 1: the fraction of both surfaces that lies within the
             tolerance of the other one (Nikolov et al. 2018, arXiv 1809.04430; surfaces counted in
             voxels).
         truth_voxels: Voxels of the class in the truth.

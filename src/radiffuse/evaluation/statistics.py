@@ -19,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+LEVELS = ((1 - 0.95) / 2, (1 + 0.95) / 2)
+"""Quantiles of the bootstrap distribution that bound a 95% interval."""
+ALPHA = 0.05
+"""Level of the tests."""
 SMALLEST_SAMPLE = 6
 """Fewest nonzero differences that a signed-rank test decides at 5%: five reach .0625 at best."""
 
@@ -67,7 +71,6 @@ def clustered_mean(
     *,
     draw: Sequence[Hashable] | None = None,
     group: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
@@ -77,15 +80,12 @@ def clustered_mean(
         values: ``(n,)``; NaN are dropped.
         draw: ``(n,)``, which draw of labeled images each value comes from; None: all from one.
         group: ``(n,)``, which patient each value comes from; None: each from its own.
-        confidence: Coverage of the interval, between 0 and 1.
         samples: Bootstrap samples.
         seed: Seed of the resampling.
 
     Raises:
-        ValueError: Lengths differ, or ``confidence`` is not between 0 and 1.
+        ValueError: Lengths differ.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     numbers = np.asarray(values, dtype=np.float64).ravel()
     rows = _codes(draw, numbers.size, one=True)
     columns = _codes(group, numbers.size, one=False)
@@ -101,7 +101,7 @@ def clustered_mean(
     np.add.at(sums, (rows, columns), numbers)
     np.add.at(counts, (rows, columns), 1)
     means = _pigeonhole(sums, counts, samples, np.random.default_rng(seed))
-    low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.nanquantile(means, LEVELS)
     return Interval(mean, float(low), float(high), numbers.size)
 
 
@@ -181,21 +181,20 @@ def holm(p_values: Iterable[float]) -> Floats:
     return adjusted
 
 
-def verdict(low: float, high: float, p_value: float, *, alpha: float = 0.05) -> str:
+def verdict(low: float, high: float, p_value: float) -> str:
     """Whether "a is above b" holds: both the interval and the (adjusted) test must say so.
 
     Args:
         low: Lower end of the interval of a - b.
         high: Upper end of it.
         p_value: p of the paired test, adjusted where there were several.
-        alpha: Level of the test.
 
     Returns:
         ``"holds"``, ``"does not hold"`` (the reverse is shown) or ``"not decided"``.
     """
-    if p_value < alpha and low > 0:
+    if p_value < ALPHA and low > 0:
         return "holds"
-    if p_value < alpha and high < 0:
+    if p_value < ALPHA and high < 0:
         return "does not hold"
     return "not decided"
 

@@ -1,72 +1,100 @@
-"""What is done to a mask after the network: nothing, the largest piece of each class, or a published recipe."""
+"""What is done to a mask after the network: the steps that the plan names, each class for itself."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..data.scan import Array
 
-SECOND_COUNTS = 0.75
-"""A second piece this large, as a share of the largest, is weighed by depth instead (Marzola et al. 2021)."""
 
-
-def postprocess(mask: Array, kind: Literal["none", "largest", "muscle-ultrasound"]) -> Array:
-    """Apply what the plan names.
+def postprocess(mask: Array, steps: Sequence[str]) -> Array:
+    """Apply the steps to each class; where classes then overlap, the higher label wins.
 
     Args:
         mask: ``(*spatial)`` labels.
-        kind: See ``config.PlanSettings``.
+        steps: See ``config.PlanSettings.postprocess``.
     """
-    if kind == "largest":
-        return largest_pieces(mask)
-    return muscle_ultrasound(mask) if kind == "muscle-ultrasound" else mask
-
-
-def largest_pieces(mask: Array) -> Array:
-    """The largest connected piece of each class; pieces touch by sides, edges or corners."""
-    from scipy import ndimage
-
+    todo = [step.split(":") for step in steps if step != "none"]
+    if not todo:
+        return mask
     result = np.zeros_like(mask)
     for value in np.unique(mask[mask > 0]):
-        pieces, count = ndimage.label(mask == value, np.ones((3,) * mask.ndim, bool))
-        if count:
-            result[pieces == np.bincount(pieces.ravel())[1:].argmax() + 1] = value
+        region = mask == value
+        for name, *numbers in todo:
+            region = STEPS[name](region, *map(float, numbers))
+        result[region] = value
     return result
 
 
-def muscle_ultrasound(mask: Array) -> Array:
-    """One smooth muscle without holes, of a transverse ultrasound image with the skin at the top.
+def structure(dims: int, side: float, cut: float = 0) -> Array:
+    """A square or cube of odd side, its corners cut off: in 2D MATLAB's disk of 5 is (9, 2), that of 10 (19, 4)."""
+    reach = int(side) // 2
+    corner = np.abs(np.indices((2 * reach + 1,) * dims) - reach).sum(0)
+    inside: Array = corner <= dims * reach - cut
+    return inside
 
-    Marzola et al. 2021 (doi 10.1016/j.compbiomed.2021.104623), as Fu et al. 2023 use it: fill holes; erode by 5 x 5,
-    dilate by an octagon of 9, open by one of 19; keep the largest piece, or of two alike the more superficial one; fill
-    holes. The released code takes the leftmost for the most superficial; here it is the topmost, as the article says.
 
-    Args:
-        mask: ``(rows, columns)``, 0 or 1.
-    """
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _largest(region: Array) -> Array:
+    """The largest connected piece; pieces touch by sides, edges or corners."""
     from scipy import ndimage
 
-    found = ndimage.binary_fill_holes(mask > 0)
-    # Outside the image is neither muscle nor background.
-    found = ndimage.binary_erosion(found, np.ones((5, 5), bool), border_value=1)
-    found = ndimage.binary_dilation(found, octagon(9, 2))
-    found = ndimage.binary_erosion(found, octagon(19, 4), border_value=1)
-    found = ndimage.binary_dilation(found, octagon(19, 4))
-    pieces, count = ndimage.label(found, np.ones((3, 3), bool))
-    if count > 1:
-        sizes = np.bincount(pieces.ravel())[1:]
-        second, first = np.argsort(sizes, kind="stable")[-2:] + 1
-        tops = {piece: int(np.nonzero(pieces == piece)[0].min()) for piece in (first, second)}
-        alike = sizes[second - 1] > SECOND_COUNTS * sizes[first - 1]
-        chosen = second if alike and tops[second] < tops[first] else first
-        found = pieces == chosen
-    return ndimage.binary_fill_holes(found).astype(mask.dtype)
+    pieces, count = ndimage.label(region, np.ones((3,) * region.ndim, bool))
+    kept: Array = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1 if count else region
+    return kept
 
 
-def octagon(side: int, cut: int) -> Array:
-    """A square of odd side whose corners are cut off by so many pixels: MATLAB's disk of 5 is (9, 2), of 10 (19, 4)."""
-    reach = side // 2
-    offset = np.abs(np.arange(side) - reach)
-    return offset[:, None] + offset[None] <= 2 * reach - cut
+def _topmost(region: Array, alike: float) -> Array:
+    """The largest piece, or the second where it is more than ``alike`` times as large and begins nearer to the top."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(region, np.ones((3,) * region.ndim, bool))
+    if count < 2:
+        return region
+    sizes = np.bincount(pieces.ravel())[1:]
+    second, first = np.argsort(sizes, kind="stable")[-2:] + 1
+    tops = {piece: int(np.nonzero(pieces == piece)[0].min()) for piece in (first, second)}
+    higher = sizes[second - 1] > alike * sizes[first - 1] and tops[second] < tops[first]
+    chosen: Array = pieces == (second if higher else first)
+    return chosen
+
+
+def _fill(region: Array) -> Array:
+    from scipy import ndimage
+
+    filled: Array = ndimage.binary_fill_holes(region)
+    return filled
+
+
+def _erode(region: Array, *size: float) -> Array:
+    """Outside the image is neither mask nor background."""
+    from scipy import ndimage
+
+    eroded: Array = ndimage.binary_erosion(region, structure(region.ndim, *size), border_value=1)
+    return eroded
+
+
+def _dilate(region: Array, *size: float) -> Array:
+    from scipy import ndimage
+
+    dilated: Array = ndimage.binary_dilation(region, structure(region.ndim, *size))
+    return dilated
+
+
+def _open(region: Array, *size: float) -> Array:
+    return _dilate(_erode(region, *size), *size)
+
+
+STEPS: Mapping[str, Callable[..., Array]] = {
+    "largest": _largest,
+    "topmost": _topmost,
+    "fill": _fill,
+    "erode": _erode,
+    "dilate": _dilate,
+    "open": _open,
+}
+"""By the name of the step; it takes the region of a class, and numbers."""

@@ -1,49 +1,81 @@
-"""Segment held-out cases at their own resolution and score them."""
+"""Segment held-out cases at their own resolution and score them.
+
+cases.csv         scores of each case and class; written last
+overlays.npz      small pictures of some cases with both masks
+calibration.csv   how often the segmenter was right, by how sure it was
+steps.csv         Dice by case and step of the sampling, for a sampler
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ..config import Fit, Machine
-from ..data.dataset import Dataset
-from ..evaluation.scoring import score_with
+import torch
+
+from ..config import Fit
+from ..core.losses import dice_scores
+from ..data.dataset import Case, Dataset
+from ..data.scan import Scan
+from ..evaluation.calibration import Calibration
+from ..evaluation.scoring import score_masks
+from ..system.files import write_atomic
 from ..train.labelled import Labelled
 from ..train.run import Run
-from .members import Overrides
 from .predictor import Predictor
 
 
 def score_validation(run: Run, labelled: Labelled, settings: Fit) -> None:
-    """Score the validation cases at their own resolution, unless validation is off."""
-    if labelled.splits.validation and settings.training.validate_every:
-        score_cases(
-            run,
-            labelled.dataset,
-            labelled.splits.validation,
-            run.folder / "validation",
-            settings.machine,
-        )
+    """Score the validation cases, unless validation is off."""
+    names = labelled.splits.validation
+    if names and settings.training.validate_every:
+        predictor = Predictor.open([run], settings.machine)
+        score_cases(predictor, labelled.dataset, names, run.folder / "validation")
 
 
 def score_cases(
-    run: Run,
-    dataset: Dataset,
-    names: Sequence[str],
-    out: Path,
-    machine: Machine,
-    tolerance: float = 2.0,
-    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
+    predictor: Predictor, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
 ) -> Path:
-    """Segment the named cases at their own resolution and leave the tables of ``evaluation.scoring``.
+    """Segment the named cases and score them.
 
     Args:
-        run: A finished segmentation run.
+        predictor: What segments.
         dataset: Where the cases are.
         names: Which cases.
-        out: Folder to write to.
-        machine: Device and precision.
+        out: Folder for the files of this module.
         tolerance: Of the surface Dice, in mm.
-        overrides: How the run is to segment.
+
+    Returns:
+        The path of ``cases.csv``.
     """
-    return score_with(Predictor.open([run], machine, overrides), dataset, names, out, tolerance)
+    import pandas as pd
+
+    wanted, classes = set(names), predictor.plan.classes
+    calibration = Calibration()
+    steps: list[dict[str, Any]] = []
+
+    def segment(case: Case, image: Scan, truth: Scan) -> Scan:
+        if predictor.timesteps:
+            masks = predictor.every_step(image, case.name)
+            true = torch.from_numpy(truth.array.astype("int64"))
+            for number, (one, t) in enumerate(
+                zip(masks, predictor.timesteps, strict=True), start=1
+            ):
+                mask = torch.from_numpy(one.mask.astype("int64"))[None]
+                row = {"case": case.name, "group": case.group, "step": number, "timestep": t}
+                steps.append(row | {"dice": dice_scores(mask, true, len(classes))[0]})
+        else:
+            masks = [predictor(image, case.name)]
+        result = masks[-1]
+        calibration.add(result.confidence, result.mask, truth.array[0])
+        return image.with_array(result.mask[None])
+
+    scored = score_masks(
+        dataset.filter(lambda case: case.name in wanted), segment, classes, tolerance
+    )
+    write_atomic(out / "calibration.csv", calibration.table().to_csv(index=False))
+    if steps:
+        table = pd.DataFrame(steps)
+        write_atomic(out / "steps.csv", table.to_csv(index=False, float_format="%.6g"))
+    return scored.write(out)

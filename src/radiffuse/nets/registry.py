@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion, UNetConfig
+from ..config.values import from_dict
 from ..errors import InputError, RunError
 from ..system.files import read_json, seal, verify_sums, write_atomic
 from .coordinates import CoordinateRegressor
@@ -59,7 +59,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(problem)
     if config["kind"] == "coordinates":
         scale = tuple(float(v) for v in config["scale"])
-        return CoordinateRegressor(_dataclass(UNetConfig, config["unet"]), scale)
+        return CoordinateRegressor(from_dict(UNetConfig, config["unet"], strict=True), scale)
     if config["kind"] == "classifier":
         from .classifier import Classifier
 
@@ -80,7 +80,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     if config["kind"] == "pixel":
         return PixelClassifier(
             unet,
-            _dataclass(Diffusion, config["diffusion"]),
+            from_dict(Diffusion, config["diffusion"], strict=True),
             int(config["classes"]),
             seed=int(config["seed"]),
             voters=int(config["voters"]),
@@ -89,9 +89,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         noised = config["diffusion"] is not None
         return ProbedNetwork(
             unet,
-            _dataclass(Diffusion, config["diffusion"]) if noised else None,
+            from_dict(Diffusion, config["diffusion"], strict=True) if noised else None,
             int(config["classes"]),
-            [_dataclass(HeadConfig, head) for head in config["heads"]],
+            [from_dict(HeadConfig, head, strict=True) for head in config["heads"]],
             width=int(config["width"]),
             seed=int(config["seed"]),
             draws=int(config["draws"]),
@@ -100,7 +100,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _unet(config: Mapping[str, Any]) -> UNet:
-    values = _dataclass(UNetConfig, config["unet"])
+    values = from_dict(UNetConfig, config["unet"], strict=True)
     if "coordinates" not in config:
         return UNet(values)
     regressor = build(config["coordinates"])
@@ -194,10 +194,3 @@ def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
         raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
     if found != wanted:
         raise RunError(path, "does not fit config.json", REMEDY)
-
-
-def _dataclass(cls: type, values: Mapping[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(cls)}
-    if unknown := set(values) - known:
-        raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

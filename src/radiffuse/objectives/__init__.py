@@ -36,8 +36,14 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
 """Ways of pre-training, by ``--objective``."""
 
 
-def _nothing(*_: object) -> None:
-    pass
+Build = Callable[[Fit, Plan, Start | None, HeldOut | None], Task]
+"""From the settings, the plan, the pre-trained network, if any, and the held-out images to what is trained."""
+Finish = Callable[[Run, nn.Module, Labelled, Fit], None]
+"""Adds results to a run whose network is trained and saved."""
+
+
+def nothing(*_: object) -> None:
+    """What a method verifies or adds that has nothing of its own to verify or add."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,16 @@ class Method:
     """A way of learning to segment.
 
     Attributes:
-        build: What is trained: from the settings, the plan, the pre-trained network, if any, and the held-out images.
+        build: What is trained.
         pretrained: Whether it needs ``--from`` (True), refuses it (False), or can do with and without (None).
         verify: Refuses settings before anything is read.
-        finish: Adds results to a run whose network is trained and saved.
+        finish: Adds results to the run.
     """
 
-    build: Callable[[Fit, Plan, Start | None, HeldOut | None], Task]
+    build: Build
     pretrained: bool | None = None
-    verify: Callable[[Fit], None] = _nothing
-    finish: Callable[[Run, nn.Module, Labelled, Fit], None] = _nothing
+    verify: Callable[[Fit], None] = nothing
+    finish: Finish = nothing
 
 
 METHODS: Mapping[str, Method] = {

@@ -19,8 +19,9 @@ from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
-from ..evaluation.tables import class_sizes, size_groups
+from ..evaluation.tables import class_sizes, read_scores, size_groups
 from ..inference.members import Overrides
+from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
 from ..nets.unet import UNet
@@ -128,16 +129,10 @@ def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit)
     groups = size_groups(class_sizes(maps, labelled.plan.classes))
     frames = []
     for head in configs:
-        cases = score_cases(
-            run,
-            labelled.dataset,
-            names,
-            run.folder / "heads" / head.name,
-            settings.machine,
-            overrides=Overrides(head=head.name),
-        )
-        frame = pd.read_csv(cases, dtype={"case": str, "group": str, "class": str})
-        frame = frame[["case", "group", "class", "dice"]]
+        predictor = Predictor.open([run], settings.machine, Overrides(head=head.name))
+        out = run.folder / "heads" / head.name
+        scores = read_scores(score_cases(predictor, labelled.dataset, names, out))
+        frame = scores[["case", "group", "class", "dice"]]
         frame.insert(0, "levels", " ".join(head.taps))
         frame.insert(0, "timesteps", " ".join(map(str, head.timesteps)))
         frame.insert(0, "kind", head.kind)

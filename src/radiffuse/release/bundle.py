@@ -97,7 +97,7 @@ def export_bundle(run: Run, out: Path, head: str | None = None) -> Path:
     plan = run.plan
     for setting, value, known in (
         ("crop", plan.crop, (None, "nonzero") if plan.spatial_dims == 3 else (None,)),
-        ("postprocess", plan.postprocess, ("none", "largest")),
+        ("postprocess", plan.postprocess, ((), ("none",), ("largest",))),
         ("channels", len(plan.channels), (1,)),
     ):
         if value not in known:
@@ -271,7 +271,7 @@ def _after(plan: Plan) -> list[dict[str, Any]]:
             },
         ]
     steps.append({"_target_": "AsDiscreted", "keys": "pred", "argmax": True})
-    if plan.postprocess == "largest":
+    if plan.postprocess == ("largest",):
         labels = list(range(1, len(plan.classes)))
         largest = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"}
         steps.append(largest | {"applied_labels": labels, "is_onehot": False})

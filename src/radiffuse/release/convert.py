@@ -190,6 +190,6 @@ def _plan(settings: PlanSettings, config: UNetConfig, sample_size: Any) -> Plan:
         intensity="window" if settings.window else "percentiles",
         low=float(low),
         high=float(high),
-        postprocess=settings.postprocess or "none",
+        postprocess=settings.postprocess or (),
         crop=settings.crop,
     )

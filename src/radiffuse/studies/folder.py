@@ -67,11 +67,11 @@ def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.
 
 
 def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
-    found, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
+    written, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
     remedy = "Choose another --out"
-    if set(found) - set(default):
+    if set(written) - set(default):
         raise InputError(path, "was written by another version of radiffuse", remedy)
-    before = completed(default, found)
+    before = completed(default, written)
     for key in fixed:
         old, new = (
             {k: v for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value

@@ -98,7 +98,7 @@ class NNUNet:
             folder / "preprocessed" / DATASET / "splits_final.json",
             [{"train": list(training), "val": list(training)}],
         )
-        # --c goes on from a checkpoint where there is one, and begins anew where there is none.
+        # --c goes on from a checkpoint where there is one, and starts from the beginning where there is none.
         self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, "--c")
         masks = folder / "masks"
         self._call(

@@ -20,7 +20,7 @@ from ..data.dataset import Dataset
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits
 from ..errors import InputError
-from ..evaluation.scoring import score_with
+from ..inference.scoring import score_cases
 from ..system.files import write_json
 from ..train.cases import read_dataset
 from ..train.run import Run
@@ -69,7 +69,7 @@ def run_study(settings: Study, acts: Acts) -> Path:
                 score_nnunet(nnunet, part, dataset, training, names, folder, settings.tolerance)
             else:
                 predictor = runs.predictor(variant, labels, draw)
-                score_with(predictor, dataset, names, folder, settings.tolerance)
+                score_cases(predictor, dataset, names, folder, settings.tolerance)
             _write_results(settings)
         _write_results(settings)
         _write_data(out, dataset, splits, shared)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.streams import Stream
-from ..evaluation.statistics import Interval, clustered_mean, group_weights
+from ..evaluation.statistics import LEVELS, Interval, clustered_mean, group_weights
 
 Floats = NDArray[np.float64]
 
@@ -35,8 +35,6 @@ COVERAGE_NEIGHBORS = 5
 """k of density and coverage [paper: Naeem et al. 2020]."""
 IMAGES_PER_FEATURE = 5
 """Fewer images per feature are called few: the usual 10,000 images for 2048 features [related: Heusel et al. 2017]."""
-CONFIDENCE = 0.95
-LEVELS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 BLOCK = 2048
 """Rows of a matrix of distances that are held at a time."""
 
@@ -201,7 +199,7 @@ def measure_with_intervals(
 
     for name, values in in_manifolds(real, fake).items():
         groups = fake_groups if name in ("precision", "density") else real_groups
-        intervals[name] = clustered_mean(values, group=groups, confidence=CONFIDENCE, seed=seed)
+        intervals[name] = clustered_mean(values, group=groups, seed=seed)
     return intervals
 
 

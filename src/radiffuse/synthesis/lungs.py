@@ -12,9 +12,9 @@ from scipy import ndimage
 from ..data.scan import Array
 
 SMALLEST, LARGEST = 0.03, 0.4
-"""Area of one lung, as a share of the film."""
+"""Area of one lung, as a fraction of the film."""
 MOST_BORDER = 0.25
-"""Largest share of the film's border that a lung covers: the air around a body covers more."""
+"""Largest fraction of the film's border that a lung covers: the air around a body covers more."""
 
 
 def name_lungs(regions: Array, film: Array) -> Array:
@@ -27,13 +27,13 @@ def name_lungs(regions: Array, film: Array) -> Array:
     Returns:
         bool ``(rows, columns)``; all false where no two regions fit.
     """
-    found = [region for region in _pieces(regions) if _possible(region)]
+    candidates = [region for region in _pieces(regions) if _possible(region)]
     middle = float(film.mean())
-    spread = float(film.std()) or 1.0
+    std = float(film.std()) or 1.0
     best, chosen = 0.0, np.zeros(film.shape, bool)
-    for i, first in enumerate(found):
-        for second in found[i + 1 :]:
-            darkness = (middle - float(film[first | second].mean())) / spread
+    for i, first in enumerate(candidates):
+        for second in candidates[i + 1 :]:
+            darkness = (middle - float(film[first | second].mean())) / std
             score = _mirrored(first, second) * max(0.0, darkness) * _balance(first, second)
             if score > best:
                 best, chosen = score, first | second
@@ -58,8 +58,8 @@ def _pieces(regions: Array) -> list[Array]:
 
 def _possible(region: Array) -> bool:
     border = np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]])
-    share = region.mean()
-    return bool(SMALLEST <= share <= LARGEST and border.mean() <= MOST_BORDER)
+    area = region.mean()
+    return bool(SMALLEST <= area <= LARGEST and border.mean() <= MOST_BORDER)
 
 
 def _mirrored(first: Array, second: Array) -> float:

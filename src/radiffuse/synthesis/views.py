@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import DinoSettings
-from ..data.augment import apply, draw
+from ..data.augment import augmented
 from ..data.batches import Batch, BatchSource
 from ..data.prepared import Prepared
 from ..data.scan import Array
@@ -88,7 +88,7 @@ class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
             theta, [1, image.shape[0], pixels, pixels], align_corners=False
         )
         crop = functional.grid_sample(image[None], grid, "bilinear", "border", align_corners=False)
-        return apply([draw(self.augmentation, 2, rng)], crop, None)[0][0]
+        return augmented(crop[0], self.augmentation, rng)
 
 
 def _crop(scale: Sequence[float], rng: np.random.Generator) -> Array:

@@ -1,7 +1,8 @@
 """Where the log of a run is shown as well: TensorBoard, and on request Weights & Biases and MLflow.
 
 ``log.jsonl`` stays the truth. A tracker that fails on the way is dropped with a line; training goes on. Paths and names
-of cases are not sent anywhere.
+of cases are not sent anywhere. TensorBoard is Fabric's logger; for the other two Fabric has none, and what is here
+speaks the same two methods.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import Training
@@ -17,20 +17,51 @@ from ..errors import InputError
 from ..system.files import read_json, write_json
 from .run import Run
 
-PATHS = {"data", "out", "from_run", "coordinates", "landmarks", "file", "cache", "unlabelled"}
+PATHS = {"data", "out", "from_run", "with_run", "coordinates", "landmarks", "file", "cache", "unlabelled"}  # fmt: skip
 """Settings that are paths, which may hold names."""
 LONGEST = 250
-"""Characters of a setting that a tracker is told."""
+"""Characters of a setting that a tracker gets."""
 
 
-class Mirror(Protocol):
-    """Something that shows numbers by step."""
+class Logger(Protocol):
+    """The part of ``lightning_fabric.loggers.Logger`` that is used here."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Numbers of a step, by name."""
+
+    def finalize(self, status: str) -> None:
+        """No more will come."""
+
+
+class Mirror:
+    """A tracker that cannot stop the training.
+
+    Args:
+        name: Of the tracker, for the message.
+        logger: The tracker.
+    """
+
+    def __init__(self, name: str, logger: Logger) -> None:
+        self.name = name
+        self.logger: Logger | None = logger
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers of a step, by name."""
+        """Show numbers of a step."""
+        self._try(lambda logger: logger.log_metrics(dict(numbers), step))
 
     def close(self) -> None:
         """No more will come."""
+        self._try(lambda logger: logger.finalize("success"))
+
+    def _try(self, call: Callable[[Logger], None]) -> None:
+        if self.logger is None:
+            return
+        try:
+            call(self.logger)
+        except Exception as error:
+            self.logger = None
+            line = f"radiffuse: {self.name} failed and is left out ({type(error).__name__})"
+            print(line, file=sys.stderr)
 
 
 def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
@@ -39,22 +70,25 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
     Args:
         run: The run.
         training: Names the trackers.
-        start: Step that the run goes on from.
+        start: Step that the run goes on from; TensorBoard drops what it has of later ones.
 
     Raises:
         InputError: A tracker was asked for and is not installed, or refuses.
     """
-    mirrors: list[Mirror] = []
-    if (board := _tensorboard(run.folder / "tensorboard", start)) is not None:
-        mirrors.append(_Careful("TensorBoard", board))
-    for name, where, make in (
-        ("wandb", training.wandb, _WandB),
-        ("mlflow", training.mlflow, _MLflow),
-    ):
+    from lightning_fabric.loggers import TensorBoardLogger
+
+    mirrors = []
+    try:
+        board = TensorBoardLogger(run.folder, "tensorboard", "", purge_step=start or None)
+        mirrors.append(Mirror("TensorBoard", board))
+    except ImportError:
+        pass  # it is optional
+    wanted = (("wandb", training.wandb, _WandB), ("mlflow", training.mlflow, _MLflow))
+    for name, where, make in wanted:
         if where is None:
             continue
         try:
-            mirrors.append(_Careful(name, make(run, where)))
+            mirrors.append(Mirror(name, make(run, where)))
         except ImportError:
             remedy = f"Install it: pip install 'radiffuse[{name}]'"
             raise InputError(f"--training.{name}", "is not installed", remedy) from None
@@ -67,54 +101,18 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
     return mirrors
 
 
-def told_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as trackers are told them: flat, as text, without paths."""
+def shown_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings as trackers get them: flat, as text, without paths."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= told_settings(value, f"{prefix}{key}.")
+            flat |= shown_settings(value, f"{prefix}{key}.")
         elif key not in PATHS and value is not None:
             flat[f"{prefix}{key}"] = str(value)[:LONGEST]
     return flat
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-class _Careful:
-    """A tracker that cannot stop the training."""
-
-    def __init__(self, name: str, mirror: Mirror) -> None:
-        self.name = name
-        self.mirror: Mirror | None = mirror
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._try(lambda mirror: mirror.log(step, numbers))
-
-    def close(self) -> None:
-        self._try(lambda mirror: mirror.close())
-
-    def _try(self, call: Callable[[Mirror], None]) -> None:
-        if self.mirror is None:
-            return
-        try:
-            call(self.mirror)
-        except Exception as error:
-            self.mirror = None
-            line = f"radiffuse: {self.name} failed and is left out ({type(error).__name__})"
-            print(line, file=sys.stderr)
-
-
-class _TensorBoard:
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        for name, value in numbers.items():
-            self.writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 class _WandB:
@@ -131,15 +129,15 @@ class _WandB:
             name=run.folder.resolve().name,
             dir=str(run.folder),
             resume="allow",
-            config=told_settings(run.config["settings"]),
+            config=shown_settings(run.config["settings"]),
             settings=wandb.Settings(console="off", silent=True),
         )
         write_json(path, {"id": identity, "project": project})
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.run.log(dict(numbers), step=step)
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.run.log(metrics, step=step)
 
-    def close(self) -> None:
+    def finalize(self, status: str) -> None:
         self.run.finish()
 
 
@@ -155,25 +153,17 @@ class _MLflow:
             self.id = str(read_json(path)["run_id"])
             self.client.update_run(self.id, status="RUNNING")
             return
-        found = self.client.get_experiment_by_name("radiffuse")
-        experiment = found.experiment_id if found else self.client.create_experiment("radiffuse")
+        known = self.client.get_experiment_by_name("radiffuse")
+        experiment = known.experiment_id if known else self.client.create_experiment("radiffuse")
         made = self.client.create_run(experiment, run_name=run.folder.resolve().name)
         self.id = str(made.info.run_id)
-        for key, value in told_settings(run.config["settings"]).items():
+        for key, value in shown_settings(run.config["settings"]).items():
             self.client.log_param(self.id, key, value)
         write_json(path, {"run_id": self.id, "address": address})
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        for name, value in numbers.items():
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
             self.client.log_metric(self.id, name, value, step=step)
 
-    def close(self) -> None:
+    def finalize(self, status: str) -> None:
         self.client.set_terminated(self.id)
-
-
-def _tensorboard(folder: Path, start: int) -> Mirror | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return _TensorBoard(SummaryWriter(str(folder), purge_step=start or None))

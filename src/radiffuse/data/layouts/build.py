@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ...config import Data
 from ...errors import InputError
@@ -86,6 +87,39 @@ def once(cases: Iterable[tuple[str, Case]], home: Path, issues: Issues) -> list[
             problem = f"names {place_of(image, home)} a second time"
             issues.error(where, problem, "Keep one entry per image")
     return list(seen.values())
+
+
+def listed(
+    content: Mapping[str, Any],
+    parts: Mapping[str, str | None],
+    path: Path,
+    issues: Issues,
+    case_of: Callable[[Any, str | None, str], Case],
+) -> list[Case]:
+    """Cases that a JSON file lists under the names of parts.
+
+    Args:
+        content: Of the file.
+        parts: The split that each name stands for.
+        path: The file; images are relative to its folder.
+        issues: Receives what is wrong with an entry.
+        case_of: Makes a case of an entry, its split, and its place for messages.
+    """
+    found: list[tuple[str, Case]] = []
+    for part, split in parts.items():
+        entries = content.get(part) or []
+        if not isinstance(entries, list):
+            raise InputError(path, f"has no list under {part}", "Write a list of entries")
+        for number, entry in enumerate(entries):
+            where = f"{path}, {part}[{number}]"
+            with issues.collected():
+                found.append((where, case_of(entry, split, where)))
+    return once(found, path.parent, issues)
+
+
+def in_order(modality: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names of ``{"0": "CT", "1": "PET"}``, by their numbers as text."""
+    return tuple(str(name) for _, name in sorted(modality.items(), key=lambda item: str(item[0])))
 
 
 def read_sites(path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..documents import read_json
 from ..issues import Issues
-from .build import build, once
+from .build import build, in_order, listed
 from .listing import inside, stem
-from .msd import in_order
 
 EXPECTED = "a JSON data list of MONAI with 'training', or a folder with datalist.json"
-PARTS = {"training": "train", "validation": "validation", "test": "test", "testing": "test"}
+PARTS: dict[str, str | None] = {
+    "training": "train",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 """Keys of the file, with the split they stand for."""
 NAMES = ("datalist.json", "data_list.json")
 """What the file is called where a folder is given."""
@@ -41,16 +46,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         return None
     home = path.parent
     declared = any(content.get(part) for part in ("validation", "test", "testing"))
-    listed: list[tuple[str, Case]] = []
-    for part, split in PARTS.items():
-        entries = content.get(part) or []
-        if not isinstance(entries, list):
-            raise InputError(path, f"has no list under {part}", "Write a list of entries")
-        for number, entry in enumerate(entries):
-            where = f"{path}, {part}[{number}]"
-            with issues.collected():
-                listed.append((where, _case(home, entry, split if declared else None, where)))
-    cases = once(listed, home, issues)
+    parts = PARTS if declared else dict.fromkeys(PARTS)
+    cases = listed(content, parts, path, issues, partial(_case, home))
     counts = {len(case.images) for case in cases}
     if len(counts) > 1:
         problem = f"lists {min(counts)} images in one entry and {max(counts)} in another"
@@ -64,8 +61,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 
 def _case(home: Path, entry: Any, split: str | None, where: str) -> Case:
     entry = {"image": entry} if isinstance(entry, str) else entry
-    listed = entry.get("image") if isinstance(entry, dict) else None
-    names: list[Any] = listed if isinstance(listed, list) else [listed]
+    images = entry.get("image") if isinstance(entry, dict) else None
+    names: list[Any] = images if isinstance(images, list) else [images]
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
     label, fold = entry.get("label"), entry.get("fold")
@@ -73,10 +70,10 @@ def _case(home: Path, entry: Any, split: str | None, where: str) -> Case:
         raise InputError(where, "has a label that is no path", "Give the file of a label map")
     if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
         raise InputError(where, f"has the fold {fold!r}", "Use 0, 1, 2, ...")
-    images = tuple(inside(home, name, where) for name in names)
+    paths = tuple(inside(home, name, where) for name in names)
     return Case(
-        stem(images[0]),
-        images,
+        stem(paths[0]),
+        paths,
         label=inside(home, label, where) if label else None,
         split=split,
         fold=fold if split in (None, "train") else None,

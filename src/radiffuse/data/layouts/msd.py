@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..documents import read_json
 from ..issues import Issues
-from .build import build, once
+from .build import build, in_order, listed
 from .listing import inside, stem
 
 EXPECTED = "dataset.json with a list 'training'"
@@ -34,24 +35,14 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     parts: dict[str, str | None] = {"training": None, "test": "test"}
     if content.get("validation"):
         parts = {"training": "train", "validation": "validation", "test": "test"}
-    listed: list[tuple[str, Case]] = []
-    for part, split in parts.items():
-        for number, entry in enumerate(content.get(part) or []):
-            where = f"{path}, {part}[{number}]"
-            with issues.collected():
-                listed.append((where, _case(root, entry, split, where)))
+    cases = listed(content, parts, path, issues, partial(_case, root))
     classes = class_names(content["labels"], path) if content.get("labels") else ()
     modality = content.get("modality") or {"0": "image"}
     if not isinstance(modality, dict):
         raise InputError(path, "does not name its modalities by number", 'Write {"0": "CT"}')
     channels = in_order(modality)
-    cases = [replace(case, file_channels=len(channels)) for case in once(listed, root, issues)]
+    cases = [replace(case, file_channels=len(channels)) for case in cases]
     return build(root, "msd", cases, data, issues, classes=classes, channels=channels)
-
-
-def in_order(modality: dict[Any, Any]) -> tuple[str, ...]:
-    """The names of ``{"0": "CT", "1": "PET"}``, by their numbers as text."""
-    return tuple(str(name) for _, name in sorted(modality.items(), key=lambda item: str(item[0])))
 
 
 def _case(root: Path, entry: Any, split: str | None, where: str) -> Case:
