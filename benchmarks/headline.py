@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from results import RESULTS
 
-from radiffuse.reports.palette import SERIES
-from radiffuse.reports.style import label_ends, styled
+from radiffuse.reports.style import SERIES, label_ends, styled
 
 FIGURE = RESULTS.parent / "docs" / "images" / "lungs.svg"
 NAMES = {"scratch": "from scratch", "finetune": "pre-trained without labels"}

@@ -18,8 +18,7 @@ from results import RESULTS, origin, write_table
 
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
 from radiffuse.evaluation.tables import SIZES, size_groups
-from radiffuse.reports.palette import SERIES
-from radiffuse.reports.style import styled
+from radiffuse.reports.style import SERIES, styled
 
 FIGURE = RESULTS.parent / "docs" / "images" / "guided-timesteps.svg"
 HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+))?")

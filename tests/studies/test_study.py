@@ -15,7 +15,7 @@ import radiffuse
 from conftest import TINY
 from radiffuse.config import Study
 from radiffuse.errors import InputError
-from radiffuse.studies.methods import variants
+from radiffuse.studies.methods import METHODS, STARTS, variants
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
 
@@ -281,3 +281,24 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
         radiffuse.study(
             data=films, out=tmp_path / "x", from_=out / "pretrain", methods=("scratch", "guided")
         )
+
+
+def test_the_tables_of_methods_and_starts_name_each_other() -> None:
+    for row in METHODS.values():
+        assert row.start is None or row.start in STARTS
+        assert (row.fit is None) == (row.segments != "run")
+    for start in STARTS.values():
+        assert {start.from_run, start.coordinates} <= {None, *STARTS}
+    assert len({start.folder for start in STARTS.values()}) == len(STARTS)
+    plain = Study(methods=tuple(METHODS))
+    assert [variant.name for variant in variants(plain)] == list(METHODS)
+
+
+def test_a_study_of_another_version_is_refused_in_one_line(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    chosen = arguments(films, pretrained, tmp_path)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.yaml").write_text("diffseg: {strategy: recycle}\n")
+    with pytest.raises(InputError, match="written by another version"):
+        radiffuse.study(**chosen)

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.streams import Stream
 from .statistics import LEVELS, Interval, group_weights
 
 Floats = NDArray[np.float64]
@@ -77,7 +78,7 @@ class CrossedBootstrap:
         samples: int = 500,
         seed: int = 0,
     ) -> None:
-        rng = np.random.default_rng((seed, 23))
+        rng = Stream.AREAS.rng(seed)
         self.truth = truth
         self.weights = group_weights(groups, len(truth), samples, rng)
         picks = rng.integers(draws, size=(samples, draws))

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..system.files import read_json
+from .figures import pool_curves
 from .html import Report, format_mean
-from .palette import MARKERS, SERIES
 from .parts import read_table
-from .style import styled
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 MEAN = "mean"
 
@@ -25,7 +23,7 @@ def write_augment_report(folder: Path) -> Path:
     Raises:
         InputError: A file is missing or not readable.
     """
-    summary = read_table(folder / "summary.csv", ("pool", "arm", "class", "auroc", "low", "high"))
+    summary = read_table(folder / "summary.csv", "pool", "arm", "class", "auroc", "low", "high")
     first = summary.iloc[0]
     report = Report("What synthetic films add to classification", f"{first['n']} test films")
     report.facts({"Test films": int(first["n"]), "Draws of each pool": int(first["draws"])})
@@ -60,32 +58,3 @@ def _shown(summary: pd.DataFrame) -> pd.DataFrame:
         shown["gain"] = format_mean(gain, row["gain_low"], row["gain_high"]) if known else ""
         rows.append(shown)
     return pd.DataFrame(rows)
-
-
-@styled
-def pool_curves(summary: pd.DataFrame) -> Figure:
-    """AUROC against the number of real films, a line per arm.
-
-    Args:
-        summary: Rows of one class.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.2, 4.2))
-    axes = figure.subplots()
-    axes.set_xscale("log")
-    names = list(dict.fromkeys(summary["arm"]))
-    for i, name in enumerate(names):
-        rows = summary[summary["arm"] == name].sort_values("pool")
-        shift = 1 + 0.03 * (i - len(names) / 2)  # intervals side by side
-        x = [pool * shift for pool in rows["pool"]]
-        color, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
-        axes.plot(x, rows["auroc"], color=color, marker=marker, markersize=5, label=name)
-        axes.vlines(x, rows["low"], rows["high"], color=color, linewidth=1.2)
-    pools = sorted(set(summary["pool"]))
-    axes.set_xticks(pools, [str(pool) for pool in pools])
-    axes.minorticks_off()
-    axes.set_xlabel("real films")
-    axes.set_ylabel("AUROC")
-    axes.legend(frameon=False, fontsize=9)
-    return figure

@@ -12,7 +12,7 @@ import functools
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from ..data.scan import Array
 from ..system.files import write_atomic
-from .palette import PAGE_COLORS
+from .style import PAGE_COLORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,16 @@ class Report:
         """Start a section; it appears in the contents at the top."""
         self._sections.append(title)
         self._add("section", title=title, number=len(self._sections))
+
+    def fill(self, sections: Mapping[str, Callable[[], None]]) -> None:
+        """Add sections: title to what writes it; one into which nothing is written is left out."""
+        for title, write in sections.items():
+            self.section(title)
+            empty = len(self._body)
+            write()
+            if len(self._body) == empty:
+                self._sections.pop()
+                self._body.pop()
 
     def text(self, *paragraphs: str) -> None:
         """Add plain paragraphs."""

@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..data.scan import Array
-from ..errors import InputError
 from ..system.files import read_json
 from .html import Report, format_mean
-from .palette import INK, SERIES, SOFT
-from .parts import read_table
-from .style import styled
+from .parts import read_arrays, read_table
+from .style import INK, SERIES, SOFT, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,17 +50,12 @@ def write_judge_report(folder: Path) -> Path:
 
 def _fidelity(report: Report, folder: Path) -> None:
     table = read_table(
-        folder / "fidelity.csv", ("part", "measure", "value", "low", "high", "network")
+        folder / "fidelity.csv", "part", "measure", "value", "low", "high", "network"
     )
     first = table.iloc[0]
     report.section("Fidelity")
-    report.facts(
-        {
-            "Real images": int(first["real"]),
-            "Patients": int(first["patients"]),
-            "Synthetic images": int(first["synthetic"]),
-        }
-    )
+    shown = {"Real images": "real", "Patients": "patients", "Synthetic images": "synthetic"}
+    report.facts({title: int(first[name]) for title, name in shown.items()})
     report.table(
         _measures(table),
         "Mean and 95 % bootstrap interval over patients. Distances: lower is nearer. Precision, recall, density and "
@@ -126,9 +117,9 @@ def floor_figure(table: pd.DataFrame) -> Figure:
 
 
 def _copies(report: Report, folder: Path, facts: Mapping[str, Any]) -> None:
-    nearest = read_table(folder / "nearest.csv", ("image", "strategy", "nearest", "distance"))
-    real = read_table(folder / "real.csv", ("image", "distance"))
-    summary = read_table(folder / "summary.csv", ("strategy", "images", "suspected"))
+    nearest = read_table(folder / "nearest.csv", "image", "strategy", "nearest", "distance")
+    real = read_table(folder / "real.csv", "image", "distance")
+    summary = read_table(folder / "summary.csv", "strategy", "images", "suspected")
     expected = 100 - float(facts["percentile"])
     report.section("Copies of training images")
     report.facts(
@@ -167,18 +158,12 @@ def _by_strategy(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(path: Path) -> tuple[list[Array], list[str]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        pictures, names = [], []
-        for i in range(len(arrays["fake"])):
-            pictures += [arrays["fake"][i], arrays["real"][i]]
-            names += [
-                f"synthetic {arrays['fake_names'][i]}",
-                f"real {arrays['real_names'][i]}, distance {arrays['distance'][i]:.3f}",
-            ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(path, f"not readable ({error})", "Run radiffuse judge again") from None
+    """Pictures and their names, synthetic and real in turn."""
+    columns = read_arrays(path, "fake", "real", "fake_names", "real_names", "distance")
+    pictures, names = [], []
+    for fake, real, fake_name, real_name, distance in zip(*columns, strict=True):
+        pictures += [fake, real]
+        names += [f"synthetic {fake_name}", f"real {real_name}, distance {distance:.3f}"]
     return pictures, names
 
 
@@ -197,24 +182,16 @@ def distance_histogram(nearest: pd.DataFrame, real: pd.DataFrame, threshold: flo
     edges = [top * i / 40 for i in range(41)]
     figure = Figure(figsize=(8.2, 3.6))
     axes = figure.subplots()
-    strategies = nearest["strategy"].fillna("")
-    groups = {name: nearest["distance"][strategies == name] for name in sorted(set(strategies))}
     axes.hist(
         real["distance"], edges, density=True, color=SERIES[5], alpha=0.45, label="real to real"
     )
-    for i, (name, distances) in enumerate(groups.items()):
-        label = f"synthetic, {name}" if name and len(groups) > 1 else "synthetic"
+    groups = list(nearest.groupby(nearest["strategy"].fillna("")))
+    for i, (name, rows) in enumerate(groups):
         axes.hist(
-            distances,
-            edges,
-            density=True,
-            histtype="step",
-            color=SERIES[i % 5],
-            label=label,
-            linewidth=1.6,
-        )
+            rows["distance"], edges, density=True, histtype="step", color=SERIES[i % 5],
+            label=f"synthetic, {name}" if name and len(groups) > 1 else "synthetic", linewidth=1.6,
+        )  # fmt: skip
     axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-    axes.set_xlabel("distance to the nearest real image of another patient")
-    axes.set_ylabel("density")
+    axes.set(xlabel="distance to the nearest real image of another patient", ylabel="density")
     axes.legend(frameon=False, fontsize=9)
     return figure

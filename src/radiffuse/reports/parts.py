@@ -1,9 +1,10 @@
-"""What the reports share: reading a folder's files, and the sections on scores, cases and data."""
+"""What the reports share: reading a folder's files, and the sections on scores, cases, data and settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,7 @@ from ..errors import InputError
 from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.segmentation import score
 from ..evaluation.tables import METRICS, summarize
-from ..system.files import read_json
-from ..system.files import read_yaml as _read_yaml
+from ..system.files import read_json, read_yaml
 from .figures import METRIC_NAMES, class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
 from .pictures import OverlayCase, overlays
@@ -30,43 +30,39 @@ HOW_MEASURED = (
     "bootstrap intervals."
 )
 """The rule every table of scores needs beside it."""
-
 STEPS_CAPTION = (
-    "Mean Dice of the mask that each sampling step thought of; the last step is the result. Bars: 95% intervals over "
+    "Mean Dice of the mask that each sampling step predicts; the last step is the result. Bars: 95% intervals over "
     "draws and patients."
 )
 CALIBRATION_CAPTION = (
     "How often the mask is right, by how sure the segmenter was, over pixels that the truth or the mask calls "
     "foreground. On the diagonal it is right as often as it says; the mean distance is the expected calibration error"
 )
+SETTINGS_FILES = {
+    "config.yaml": "Settings",
+    "study.yaml": "Settings",
+    "plan.json": "Plan of the data",
+}
 
-Pairs = list[tuple[str, Any]]
+
+# ------------------------------------------------------------------------------------------------ files
 
 
-def read_data(path: Path) -> Mapping[str, Any]:
-    """What ``data.json`` says of the data, empty where there is none.
+def read_optional(path: Path) -> Mapping[str, Any]:
+    """A mapping from JSON or YAML, empty where the file is missing.
 
     Raises:
-        InputError: The file is no JSON object.
+        InputError: The file is no JSON object or YAML mapping.
     """
     if not path.is_file():
         return {}
-    values = read_json(path)
+    values = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
     if not isinstance(values, Mapping):
-        raise InputError(path, "describes no data", "Remove it")
+        raise InputError(path, "is no JSON object", "Remove it")
     return values
 
 
-def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Settings of a YAML file, empty where there is none.
-
-    Raises:
-        InputError: The file is no YAML mapping.
-    """
-    return _read_yaml(path) if path.is_file() else {}
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
     """A CSV of scores; names stay text even where they look like numbers.
 
     Args:
@@ -85,11 +81,27 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise InputError(path, "missing", "Run the command that writes it first") from None
     except (ValueError, OSError) as error:
         raise InputError(path, f"not readable as CSV ({error})", "Repair or remove it") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
+    if missing := [column for column in columns if column not in table]:
         problem = f"lacks the column {', '.join(missing)}"
         raise InputError(path, problem, f"It needs {', '.join(columns)}")
     return table
+
+
+def read_arrays(path: Path, *names: str) -> list[Array]:
+    """Arrays of an ``.npz`` file.
+
+    Raises:
+        InputError: The file is damaged or lacks one of them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for damaged archives
+        remedy = "Remove it, or run the command that writes it again"
+        raise InputError(path, f"not readable ({error})", remedy) from error
+
+
+# ------------------------------------------------------------------------------------------------ sections
 
 
 def data_section(report: Report, data: Mapping[str, Any]) -> None:
@@ -102,35 +114,36 @@ def data_section(report: Report, data: Mapping[str, Any]) -> None:
     """
     import pandas as pd
 
-    report.section("Data")
+    if not data:
+        return
     plain = ("root", "layout", "cases", "patients", "classes", "channels", "spacing", "size")
-    rows: Pairs = [(name, _brief(data[name], name)) for name in plain if data.get(name) is not None]
+    rows = [(name, _brief(data[name], name)) for name in plain if data.get(name) is not None]
     split = data.get("split")
     if isinstance(split, Mapping):
         rows += [(f"split: {name}", _brief(part, "cases")) for name, part in split.items()]
-    report.table(pd.DataFrame([(n, str(v)) for n, v in rows], columns=["what", "value"]))
-    skipped = list(data.get("skipped") or [])
-    if skipped:
-        report.text(f"{len(skipped)} unusable {_plural('file', len(skipped))} left out.")
+    report.table(pd.DataFrame(rows, columns=["what", "value"]))
+    if skipped := list(data.get("skipped") or []):
+        files = "file" if len(skipped) == 1 else "files"
+        report.text(f"{len(skipped)} unusable {files} left out.")
         if all(isinstance(item, Mapping) for item in skipped):
             report.table(pd.DataFrame(skipped), "Files left out")
         else:
-            lines = [
-                item if isinstance(item, str) else ": ".join(map(str, item)) for item in skipped
-            ]
+            lines = [i if isinstance(i, str) else ": ".join(map(str, i)) for i in skipped]
             report.details("Files left out", "\n".join(lines))
 
 
 def _brief(value: Any, name: str) -> str:
     if name in ("cases", "patients") and isinstance(value, list | tuple | Mapping):
         return str(len(value))
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _plural(noun: str, number: int) -> str:
-    return noun if number == 1 else f"{noun}s"
+def settings_section(report: Report, folder: Path) -> None:
+    """The files that say what ran, as they are."""
+    for name, title in SETTINGS_FILES.items():
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8", errors="replace")
+            report.details(f"{title} ({name})", text)
 
 
 def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -145,58 +158,47 @@ def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) ->
 
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for item in summary.to_dict("records"):
-        row = rows.setdefault(tuple(item[name] for name in (*by, "class")), {})
-        distance = item["metric"] == "hd95"
-        name = f"HD95, {unit}" if distance else METRIC_NAMES.get(item["metric"], item["metric"])
-        row[name] = format_mean(
-            item["mean"], item["low"], item["high"], digits=1 if distance else 3
-        )
-        if item["metric"] == "dice":
+        keys = {name: item[name] for name in (*by, "class")}
+        row = rows.setdefault(tuple(keys.values()), keys)
+        metric = item["metric"]
+        name, digits = METRIC_NAMES.get(metric, metric), 3
+        if metric == "hd95":
+            name, digits = f"HD95, {unit}", 1
+        row[name] = format_mean(item["mean"], item["low"], item["high"], digits=digits)
+        if metric == "dice":
             row["n"] = item["n"]
-    records = [{**dict(zip((*by, "class"), key, strict=True)), **row} for key, row in rows.items()]
-    return pd.DataFrame(records)
+    return pd.DataFrame(list(rows.values()))
 
 
-def case_dice(table: pd.DataFrame) -> dict[str, float]:
-    """Dice of each case, the mean over its counted classes."""
-    means = table.groupby("case", sort=False)["dice"].mean()
-    return {str(name): float(value) for name, value in means.items()}
-
-
-def scores_section(report: Report, folder: Path, title: str) -> None:
-    """Scores of ``cases.csv`` and outlines of ``overlays.npz``, whichever the folder holds.
+def scores_section(report: Report, folder: Path) -> None:
+    """Scores, sampling steps, calibration and outlines of cases, whichever the folder holds.
 
     Args:
         report: The page.
-        folder: Where the two files are.
-        title: Heading of the section.
+        folder: Where ``cases.csv``, ``steps.csv``, ``calibration.csv`` and ``overlays.npz`` are.
 
     Raises:
         InputError: A file is damaged.
     """
-    cases = folder / "cases.csv"
-    if not cases.is_file() and not (folder / "overlays.npz").is_file():
-        return
-    report.section(title)
     dice: dict[str, float] = {}
-    if cases.is_file():
-        table = read_table(cases, ("case", "class", "dice"))
-        metrics = [metric for metric in METRICS if metric in table]
-        summary = summarize(table, metrics=metrics)
+    if (folder / "cases.csv").is_file():
+        table = read_table(folder / "cases.csv", "case", "class", "dice")
+        summary = summarize(table, metrics=[metric for metric in METRICS if metric in table])
         unit = str(table["unit"].iloc[0]) if "unit" in table and len(table) else "px"
         caption = f"Mean over {table['case'].nunique()} cases, with 95% intervals"
         report.table(summary_table(summary, unit), caption)
         if table["class"].nunique() > 1:
             report.figure(class_bars(summary), "Mean Dice of each class, with 95% intervals")
         report.text(HOW_MEASURED)
-        dice = case_dice(table)
+        means = table.groupby("case", sort=False)["dice"].mean()
+        dice = {str(name): float(value) for name, value in means.items()}
     if (folder / "steps.csv").is_file():
-        steps = read_table(folder / "steps.csv", ("case", "step", "dice"))
+        steps = read_table(folder / "steps.csv", "case", "step", "dice")
         report.figure(step_curves(steps.assign(method="", draw=0)), STEPS_CAPTION)
     if (folder / "calibration.csv").is_file():
-        table = read_table(folder / "calibration.csv", ("pixels", "confidence", "accuracy"))
-        error = expected_calibration_error(table)
-        report.figure(reliability({"": table}), f"{CALIBRATION_CAPTION} ({format_value(error)}).")
+        table = read_table(folder / "calibration.csv", "pixels", "confidence", "accuracy")
+        error = format_value(expected_calibration_error(table))
+        report.figure(reliability(table), f"{CALIBRATION_CAPTION} ({error}).")
     overlays_section(report, folder / "overlays.npz", dice)
 
 
@@ -211,23 +213,14 @@ def overlays_section(report: Report, path: Path, dice: Mapping[str, float]) -> N
     Raises:
         InputError: The file is damaged or its arrays do not fit together.
     """
-    if not path.is_file():
-        return
-    cases = load_overlays(path, dice)
+    cases = load_overlays(path, dice) if path.is_file() else []
     if not cases:
         return
     ranked = sorted(cases, key=lambda case: -math.inf if math.isnan(case.dice) else case.dice)
-    chosen = [
-        ("best", ranked[-1]),
-        ("median", ranked[(len(ranked) - 1) // 2]),
-        ("worst", ranked[0]),
-    ]
+    places = {"best": -1, "median": (len(ranked) - 1) // 2, "worst": 0}
     if len(ranked) < 3:
-        chosen = [("best", ranked[-1]), ("worst", ranked[0])][: len(ranked)]
-    shown = [
-        OverlayCase(heading, c.name, c.image, c.truth, c.prediction, c.dice)
-        for heading, c in chosen
-    ]
+        places = {"best": -1, "worst": 0} if len(ranked) == 2 else {"best": -1}
+    shown = [replace(ranked[place], heading=heading) for heading, place in places.items()]
     caption = f"Chosen by Dice among {len(ranked)} cases. Outlines: truth solid, prediction dashed."
     report.figure(overlays(shown), caption)
 
@@ -238,21 +231,10 @@ def load_overlays(path: Path, dice: Mapping[str, float]) -> list[OverlayCase]:
     Raises:
         InputError: The file is damaged or its arrays do not fit together.
     """
-    remedy = "Remove it, or run the command that writes it again"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Array] = {
-                k: file[k] for k in ("image", "truth", "prediction", "names")
-            }
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(path, f"not readable ({error})", remedy) from error
-    except Exception as error:  # zipfile and zlib raise their own kinds for damaged archives
-        raise InputError(path, f"damaged ({error})", remedy) from error
-    image, truth, prediction, names = arrays.values()
+    image, truth, prediction, names = read_arrays(path, "image", "truth", "prediction", "names")
     if image.ndim != 3 or image.shape != truth.shape or image.shape != prediction.shape:
-        raise InputError(
-            path, f"arrays of shapes {image.shape}, {truth.shape}, {prediction.shape}", remedy
-        )
+        problem = f"arrays of shapes {image.shape}, {truth.shape}, {prediction.shape}"
+        raise InputError(path, problem, "Remove it, or run the command that writes it again")
     cases = []
     for one, true, predicted, name in zip(image, truth, prediction, names, strict=False):
         value = dice.get(str(name), math.nan)
@@ -264,7 +246,6 @@ def load_overlays(path: Path, dice: Mapping[str, float]) -> list[OverlayCase]:
 def _dice(prediction: Array, truth: Array) -> float:
     known = truth[truth != 255]
     number = int(max(prediction.max(), known.max(initial=0))) + 1
-    values = [
-        s.dice for s in score(prediction, truth, [str(i) for i in range(number)], None) if s.counted
-    ]
+    scores = score(prediction, truth, [str(i) for i in range(number)], None)
+    values = [one.dice for one in scores if one.counted]
     return float(np.mean(values)) if values else math.nan

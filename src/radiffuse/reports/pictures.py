@@ -1,10 +1,11 @@
-"""Figures of images: masks over scans, and grids of samples."""
+"""Figures of images: masks over scans, grids of samples, and body coordinates as colors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from ..config import IGNORE
 from ..data.scan import Array
-from .palette import PREDICTION, TRUTH
-from .style import styled
+from .style import PREDICTION, TRUTH, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+AXES_3D = ("right", "anterior", "superior")
+AXES_2D = ("rows", "columns")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,40 @@ def sample_grid(images: Array, *, columns: int = 8) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(mosaic, interpolation="none")
     axes.axis("off")
+    return figure
+
+
+@styled
+def coordinate_figure(path: Path) -> Figure:
+    """Body coordinates of the first scan of a file: the image and a color map per axis, a row per plane.
+
+    Args:
+        path: From ``inference.coordinates.write_coordinate_maps``.
+    """
+    from matplotlib.figure import Figure
+
+    with np.load(path, allow_pickle=False) as file:
+        planes = {k.removeprefix("0-"): file[k] for k in file.files if k.startswith("0-")}
+    names = AXES_2D if "film" in planes else AXES_3D
+    figure = Figure(figsize=(2.3 * (len(names) + 1), 2.3 * len(planes)))
+    grid = figure.subplots(len(planes), len(names) + 1, squeeze=False)
+    whole = np.concatenate(
+        [values[1:].reshape(len(names), -1) for values in planes.values()], axis=1
+    )
+    limits = np.quantile(whole, (0.02, 0.98), axis=1).T
+    for row, (plane, values) in enumerate(planes.items()):
+        for column, axes in enumerate(grid[row]):
+            axes.set_axis_off()
+            if column == 0:
+                axes.imshow(values[0], cmap="gray", vmin=-1, vmax=1)
+                axes.set_title(plane)
+                continue
+            low, high = limits[column - 1]
+            shown = np.where(values[0] > -0.98, values[column], np.nan)
+            axes.imshow(values[0], cmap="gray", vmin=-1, vmax=1)
+            axes.imshow(shown, cmap="viridis", vmin=low, vmax=high, alpha=0.75)
+            if row == 0:
+                axes.set_title(names[column - 1])
     return figure
 
 

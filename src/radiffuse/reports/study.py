@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
-from ..evaluation.statistics import PairedTest, clustered_difference, holm, verdict
+from ..evaluation.statistics import clustered_difference, holm, verdict
 from ..evaluation.tables import ALL_CLASSES, METRICS, over_classes, summarize
 from ..system.files import write_atomic
 from . import parts
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
 COLUMNS = ("method", "labels", "draw", "case", "group", "class", "dice", "iou", "hd95", "nsd")
 """Columns that ``results.csv`` must have."""
-
 COMPARED = ("dice", "iou", "nsd")
 """Metrics that are compared between methods; more is better in each."""
-
 PAIR = ["draw", "case", "group"]
+HOW_COMPARED = (
+    "Intervals resample draws and patients (pigeonhole bootstrap). The test is Wilcoxon's "
+    "signed-rank test on one mean difference per patient; p is adjusted by Holm's method over "
+    "the comparisons of a table. A difference holds where the interval lies above 0 and "
+    "adjusted p is below 0.05; it does not hold where the interval lies below 0 with such a p; "
+    "else it is not decided."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def write_study_report(folder: Path) -> Path:
 
     Read are ``results.csv`` (``COLUMNS``; one row per method, budget, draw, case and class), and,
     where present, ``study.yaml`` (settings; ``reference`` names the method that the others are
-    compared with, else ``scratch``, else the first), ``data.json`` and ``overlays.npz``.
+    compared with, else ``scratch``, else the first), ``data.json``, ``steps.csv`` and ``overlays.npz``.
 
     Args:
         folder: Folder of the study.
@@ -59,59 +65,39 @@ def write_study_report(folder: Path) -> Path:
     Raises:
         InputError: A file is missing or damaged, or the report cannot be written.
     """
-    settings = parts.read_yaml(folder / "study.yaml")
+    settings = parts.read_optional(folder / "study.yaml")
     table = _read_results(folder / "results.csv")
     methods = list(dict.fromkeys(table["method"]))
-    reference = str(
-        settings.get("reference") or ("scratch" if "scratch" in methods else methods[0])
-    )
+    default = "scratch" if "scratch" in methods else methods[0]
+    reference = str(settings.get("reference") or default)
     if reference not in methods:
         problem = f"the reference {reference} is not among the methods {', '.join(methods)}"
         raise InputError(folder / "study.yaml", problem, "Name one of them as reference")
-    cases = over_classes(table)
-    summary = summarize(table, by=("method", "labels"))
-    compared = compare(cases, reference)
+    study = _Study(table, over_classes(table), reference)
     for name, rows in (
-        ("summary.csv", summary),
-        ("comparisons.csv", compared.against),
-        ("gaps.csv", compared.gaps),
+        ("summary", study.summary),
+        ("comparisons", study.compared.against),
+        ("gaps", study.compared.gaps),
     ):
-        write_atomic(
-            folder / name, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        )
-    number = cases["case"].nunique()
-    draws = cases["draw"].nunique()
+        text = rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_atomic(folder / f"{name}.csv", text)
     subtitle = (
-        f"Label efficiency: {len(methods)} methods, {draws} draws of the labeled images, "
-        f"{number} test cases"
+        f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labeled images, "
+        f"{study.number} test cases"
     )
     report = Report(folder.resolve().name, subtitle)
-    _efficiency(report, cases, methods, compared, reference)
-    _means(report, table, summary, number, draws)
-    if not compared.against.empty:
-        _comparisons(report, cases, compared, reference)
-    _steps(report, folder / "steps.csv")
-    if (folder / "overlays.npz").is_file():
-        report.section("Cases")
-        parts.overlays_section(report, folder / "overlays.npz", {})
-    data = parts.read_data(folder / "data.json")
-    if data:
-        parts.data_section(report, data)
-    if settings:
-        report.section("Settings")
-        text = (folder / "study.yaml").read_text(encoding="utf-8", errors="replace")
-        report.details("Settings (study.yaml)", text)
+    report.fill(
+        {
+            "Label efficiency": lambda: _efficiency(report, study),
+            "Scores": lambda: _scores(report, study),
+            f"Against {reference}": lambda: _comparisons(report, study),
+            "Along the sampling": lambda: _steps(report, folder / "steps.csv"),
+            "Cases": lambda: parts.overlays_section(report, folder / "overlays.npz", {}),
+            "Data": lambda: parts.data_section(report, parts.read_optional(folder / "data.json")),
+            "Settings": lambda: parts.settings_section(report, folder),
+        }
+    )
     return report.save(folder / "report.html")
-
-
-def _steps(report: Report, path: Path) -> None:
-    """Dice along the sampling steps at the largest budget, if the study has mask diffusion in it."""
-    if not path.is_file():
-        return
-    table = parts.read_table(path, ("method", "labels", "draw", "case", "group", "step", "dice"))
-    most = table[table["labels"] == table["labels"].max()]
-    report.section("Along the sampling")
-    report.figure(step_curves(most), f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels.")
 
 
 def compare(cases: pd.DataFrame, reference: str) -> Comparisons:
@@ -127,48 +113,73 @@ def compare(cases: pd.DataFrame, reference: str) -> Comparisons:
 
     others = [name for name in dict.fromkeys(cases["method"]) if name != reference]
     budgets = sorted(set(cases["labels"]))
+    fewest, most = budgets[0], budgets[-1]
     leads = {(m, n): _lead(cases, m, reference, n) for m in others for n in budgets}
     against, gaps = [], []
     for metric in COMPARED:
-        rows = []
-        for labels in budgets:
-            for method in others:
-                lead = leads[method, labels]
-                if len(lead):
-                    names = {
-                        "metric": metric,
-                        "labels": labels,
-                        "method": method,
-                        "reference": reference,
-                    }
-                    rows.append(names | _test(lead, lead[f"{metric}_a"], lead[f"{metric}_b"]))
-        against += _judge(rows)
-        rows = []
-        for method in others if len(budgets) > 1 else []:
-            pair = leads[method, budgets[0]].merge(
-                leads[method, budgets[-1]], on=PAIR, suffixes=("0", "1")
-            )
-            if len(pair):
-                first = pair[f"{metric}_a0"] - pair[f"{metric}_b0"]
-                last = pair[f"{metric}_a1"] - pair[f"{metric}_b1"]
-                names = {"metric": metric, "method": method, "reference": reference,
-                         "fewest": budgets[0], "most": budgets[-1]}  # fmt: skip
-                rows.append(names | _test(pair, first, last))
-        gaps += _judge(rows)
+        a, b = f"{metric}_a", f"{metric}_b"
+        against += _judged(
+            [
+                {"metric": metric, "labels": labels, "method": method, "reference": reference}
+                | _test(lead, lead[a], lead[b])
+                for labels in budgets
+                for method in others
+                if len(lead := leads[method, labels])
+            ]
+        )
+        pairs = {
+            method: leads[method, fewest].merge(leads[method, most], on=PAIR, suffixes=("0", "1"))
+            for method in (others if len(budgets) > 1 else ())
+        }
+        gaps += _judged(
+            [
+                {"metric": metric, "method": method, "reference": reference, "fewest": fewest,
+                 "most": most}
+                | _test(pair, pair[f"{a}0"] - pair[f"{b}0"], pair[f"{a}1"] - pair[f"{b}1"])
+                for method, pair in pairs.items()
+                if len(pair)
+            ]
+        )  # fmt: skip
     return Comparisons(pd.DataFrame(against), pd.DataFrame(gaps))
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Results, case by case and class by class, and what follows from them."""
+
+    table: pd.DataFrame
+    cases: pd.DataFrame
+    reference: str
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        return summarize(self.table, by=("method", "labels"))
+
+    @cached_property
+    def compared(self) -> Comparisons:
+        return compare(self.cases, self.reference)
+
+    @property
+    def number(self) -> int:
+        return int(self.cases["case"].nunique())
+
+    @property
+    def draws(self) -> int:
+        return int(self.cases["draw"].nunique())
 
 
 def _lead(cases: pd.DataFrame, method: str, reference: str, labels: float) -> pd.DataFrame:
     """Pairs of a method and the reference on the same draw and case."""
-    at = cases[cases["labels"] == labels]
-    first, second = (at[at["method"] == name] for name in (method, reference))
-    return first[[*PAIR, *COMPARED]].merge(
-        second[[*PAIR, *COMPARED]], on=PAIR, suffixes=("_a", "_b")
-    )
+    at = cases[cases["labels"] == labels][["method", *PAIR, *COMPARED]]
+    first, second = (at[at["method"] == m].drop(columns="method") for m in (method, reference))
+    return first.merge(second, on=PAIR, suffixes=("_a", "_b"))
 
 
 def _test(pairs: pd.DataFrame, a: pd.Series[float], b: pd.Series[float]) -> dict[str, object]:
-    result: PairedTest = clustered_difference(
+    result = clustered_difference(
         a.to_numpy(dtype=np.float64), b.to_numpy(dtype=np.float64),
         draw=pairs["draw"].tolist(), group=pairs["group"].tolist(),
     )  # fmt: skip
@@ -179,7 +190,7 @@ def _test(pairs: pd.DataFrame, a: pd.Series[float], b: pd.Series[float]) -> dict
     }  # fmt: skip
 
 
-def _judge(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def _judged(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Add Holm's adjusted p and the verdict to the rows of one metric."""
     adjusted = holm(float(str(row["p_value"])) for row in rows)
     for row, p in zip(rows, adjusted, strict=True):
@@ -192,33 +203,33 @@ def _judge(rows: list[dict[str, object]]) -> list[dict[str, object]]:
 def _read_results(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    table = parts.read_table(path, COLUMNS)
+    table = parts.read_table(path, *COLUMNS)
     if table.empty:
         raise InputError(path, "holds no rows", "Run the study first")
     for column in ("labels", *METRICS):
         try:
             table[column] = pd.to_numeric(table[column])
         except (ValueError, TypeError) as error:
-            raise InputError(
-                path, f"column {column} holds text ({error})", "Write numbers"
-            ) from error
+            problem = f"column {column} holds text ({error})"
+            raise InputError(path, problem, "Write numbers") from error
     table["group"] = table["group"].fillna(table["case"])
     return table
 
 
-def _efficiency(
-    report: Report, cases: pd.DataFrame, methods: list[str], compared: Comparisons, reference: str
-) -> None:
-    rows = compared.against
-    title = "Dice by number of labels"
-    if not rows.empty:
-        dice = rows[rows["metric"] == "dice"]
+def _of_dice(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if rows.empty else rows[rows["metric"] == "dice"]
+
+
+# ------------------------------------------------------------------------------------------------ sections
+
+
+def _efficiency(report: Report, study: _Study) -> None:
+    dice, title = _of_dice(study.compared.against), None
+    if not dice.empty:
         fewest = dice[dice["labels"] == dice["labels"].min()]
-        best = fewest.sort_values("difference").iloc[-1]
-        title = _finding(best, reference)
-    report.section("Label efficiency")
+        title = _finding(fewest.sort_values("difference").iloc[-1], study.reference)
     report.figure(
-        label_efficiency(cases, methods=methods, title=title),
+        label_efficiency(study.cases, title=title),
         "Mean Dice on the test cases against the number of labeled images. Bars: 95% intervals "
         "over draws and patients. Faint dots: single draws.",
     )
@@ -235,71 +246,66 @@ def _labels(number: float) -> str:
     return f"{number:g} label" + ("" if number == 1 else "s")
 
 
-def _means(
-    report: Report, table: pd.DataFrame, summary: pd.DataFrame, number: int, draws: int
-) -> None:
+def _scores(report: Report, study: _Study) -> None:
+    summary, table = study.summary, study.table
     unit = str(table["unit"].iloc[0]) if "unit" in table else "mm"
     overall = summary[summary["class"] == ALL_CLASSES]
     shown = parts.summary_table(overall, unit, by=("method", "labels")).drop(columns="class")
-    report.section("Scores")
     report.table(
         shown.sort_values("labels", kind="stable"),
-        f"Mean over {number} test cases and {draws} draws, with 95% intervals",
+        f"Mean over {study.number} test cases and {study.draws} draws, with 95% intervals",
     )
     if table["class"].nunique() > 1:
         most = summary[summary["labels"] == summary["labels"].max()]
-        means = most[(most["class"] == ALL_CLASSES) & (most["metric"] == "dice")]
+        means = _of_dice(most[most["class"] == ALL_CLASSES])
         best = str(means.sort_values("mean")["method"].iloc[-1])
         caption = f"Mean Dice by class: {best}, {most['labels'].iloc[0]:g} labels"
         report.figure(class_bars(most[most["method"] == best]), caption)
     report.text(parts.HOW_MEASURED)
 
 
-def _comparisons(
-    report: Report, cases: pd.DataFrame, compared: Comparisons, reference: str
-) -> None:
-    report.section(f"Against {reference}")
-    dice = compared.against[compared.against["metric"] == "dice"]
+def _comparisons(report: Report, study: _Study) -> None:
+    reference = study.reference
+    dice, gaps = _of_dice(study.compared.against), _of_dice(study.compared.gaps)
+    if dice.empty:
+        return
     report.table(
         _readable(dice, ["labels", "method"]),
         f"Dice minus that of {reference}, paired by draw and case",
     )
-    gaps = compared.gaps
     if not gaps.empty:
-        gaps = gaps[gaps["metric"] == "dice"]
         few, most = gaps["fewest"].iloc[0], gaps["most"].iloc[0]
         report.table(
             _readable(gaps, ["method"]).rename(columns={"difference": "shrinks by"}),
             f"Lead over {reference} with {_labels(few)}, minus that with {most:g}",
         )
-    report.text(
-        "Intervals resample draws and patients (pigeonhole bootstrap). The test is Wilcoxon's "
-        "signed-rank test on one mean difference per patient; p is adjusted by Holm's method over "
-        "the comparisons of a table. A difference holds where the interval lies above 0 and "
-        "adjusted p is below 0.05; it does not hold where the interval lies below 0 with such a p; "
-        "else it is not decided."
-    )
+    report.text(HOW_COMPARED)
     best = dice.sort_values("difference").iloc[-1]
-    pairs = _lead(cases, str(best["method"]), reference, float(best["labels"]))
+    method, labels = str(best["method"]), float(best["labels"])
+    pairs = _lead(study.cases, method, reference, labels)
     means = pairs.groupby("case")[["dice_a", "dice_b"]].mean().dropna()
     if len(means) > 1:
-        labels = _labels(best["labels"])
-        figure = paired_dots(
-            means["dice_a"], means["dice_b"], names=(str(best["method"]), reference)
-        )
-        report.figure(figure, f"Every test case with {labels}, mean over draws")
+        figure = paired_dots(means["dice_a"], means["dice_b"], names=(method, reference))
+        report.figure(figure, f"Every test case with {_labels(labels)}, mean over draws")
 
 
 def _readable(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     shown = rows[[*names, "difference"]].copy()
-    shown["95% interval"] = [
-        format_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)
-    ]
-    shown["p"] = [format_p(p) for p in rows["p_value"]]
-    shown["p, Holm"] = [format_p(p) for p in rows["p_holm"]]
+    shown["95% interval"] = list(map(format_interval, rows["low"], rows["high"]))
+    shown["p"] = rows["p_value"].map(format_p)
+    shown["p, Holm"] = rows["p_holm"].map(format_p)
     shown["patients"] = rows["n"]
     shown["verdict"] = [
         f"{v} ({note})" if note and not math.isfinite(p) else v
         for v, note, p in zip(rows["verdict"], rows["note"], rows["p_value"], strict=True)
     ]
     return shown
+
+
+def _steps(report: Report, path: Path) -> None:
+    """Dice along the sampling steps at the largest budget, if the study has mask diffusion in it."""
+    if not path.is_file():
+        return
+    table = parts.read_table(path, "method", "labels", "draw", "case", "group", "step", "dice")
+    most = table[table["labels"] == table["labels"].max()]
+    report.figure(step_curves(most), f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels.")

@@ -1,18 +1,56 @@
-"""How figures are drawn: one set of matplotlib settings, and helpers that figures share."""
+"""How figures are drawn: colors, one set of matplotlib settings, and names beside lines.
+
+Series are drawn in darkened tones of Okabe and Ito's set (Color Universal Design, 2008), dark enough for text on
+white and told apart by color-blind readers too. Each exact color is a key: the HTML page replaces it by a variable of
+its style sheet, which has a second set of values for dark pages.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .palette import GRID, INK, PAPER, SOFT
+import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+INK = "#1b2129"
+"""Text and axes."""
+SOFT = "#5b6672"
+"""Secondary text."""
+GRID = "#e3e8ed"
+"""Grid lines."""
+PAPER = "#fefefe"
+"""The page behind the drawing."""
+
+SERIES = ("#0072b2", "#c44e00", "#00805f", "#a8488a", "#8a6a00", "#5f6b78")
+"""Series in order: blue, vermilion, green, purple, ocher, gray."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Markers of the series, so that none is told by color alone."""
+
+MARKED: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8}
+"""How every marker is set off from its line."""
+
+TRUTH, PREDICTION = "#35d0ff", "#ffb000"
+"""Outlines on images, the same on light and dark pages: truth cyan, prediction amber."""
+
+PAGE_COLORS = {
+    INK: "--ink",
+    SOFT: "--soft",
+    GRID: "--grid",
+    PAPER: "--paper",
+    **{color: f"--c{i}" for i, color in enumerate(SERIES)},
+}
+"""Color of a figure to variable of ``templates/page.css``."""
 
 SETTINGS: dict[str, object] = {
     "axes.edgecolor": SOFT,
@@ -112,3 +150,46 @@ def label_ends(
             x, height, name, color=color, fontsize=size, weight="bold", va="center",
             transform=axes.transAxes,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line with markers.
+
+    Attributes:
+        name: Written beside its end.
+        x: ``(n,)``.
+        y: ``(n,)``.
+        low: Lower ends of intervals ``(n,)``; None: it has no intervals.
+        high: Upper ends.
+        dots: Single values beside the line, as (x, y).
+    """
+
+    name: str
+    x: ArrayLike
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    dots: Sequence[tuple[float, float]] = ()
+
+
+def draw_series(axes: Axes, series: Sequence[Series], *, log: bool = False) -> None:
+    """Draw lines in the order of the colors; those with intervals stand a little apart from each other."""
+    for i, one in enumerate(series):
+        color, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+        place = i - (len(series) - 1) / 2
+        x = np.asarray(one.x, dtype=np.float64)
+        if one.low is not None and one.high is not None:
+            x = x * (1 + 0.022 * place) if log else x + 0.05 * place
+            axes.vlines(x, one.low, one.high, color=color, linewidth=1.2)
+        for at, value in one.dots:
+            beside = at * (1 + 0.022 * place) * 1.012
+            axes.plot(beside, value, ".", color=color, alpha=0.4, markersize=5)
+        axes.plot(x, one.y, color=color, marker=marker, markersize=6, **MARKED)
+
+
+def name_ends(axes: Axes, series: Sequence[Series], size: float = 10.0) -> None:
+    """Write the name of each line beside its last value; limits and scales must be final."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    ends = [(float(s.y[-1]), s.name, SERIES[i % len(SERIES)]) for i, s in enumerate(series)]
+    label_ends(axes, [end for end in ends if math.isfinite(end[0])], size=size)

@@ -7,7 +7,7 @@ images; here the pre-trained denoiser does (``label_drawn``), or they are synthe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +48,14 @@ def label_drawn(
     Raises:
         InputError: The runs are three-dimensional, which PNG cannot hold.
     """
-    _verify_segmenter(segmenter)
-    if (out / "classes.json").exists():
-        return out
-    fabric = local_fabric(machine)
-    diffusion = from_dict(Diffusion, denoiser.config["settings"]["diffusion"])
-    network = load_network(denoiser.model).to(fabric.device)
-    images = draw_images(network, diffusion, segmenter.plan, count=count, seed=seed)
-    names = [f"drawn-{i:05d}" for i in range(count)]
-    return _label(images, names, segmenter, out, machine)
+
+    def draw() -> tuple[Array, list[str]]:
+        diffusion = from_dict(Diffusion, denoiser.config["settings"]["diffusion"])
+        network = load_network(denoiser.model).to(local_fabric(machine).device)
+        images = draw_images(network, diffusion, segmenter.plan, count=count, seed=seed)
+        return images, [f"drawn-{i:05d}" for i in range(count)]
+
+    return _label(draw, segmenter, out, machine)
 
 
 def label_images(
@@ -74,29 +73,29 @@ def label_images(
     Raises:
         InputError: The images are volumes, which PNG cannot hold, or cannot be read.
     """
-    _verify_segmenter(segmenter)
-    if (out / "classes.json").exists():
-        return out
-    prepared = prepare_dataset(dataset, segmenter.plan, reader, machine, labelled=False)
-    images = np.stack([np.asarray(prepared.image(i), np.float32) for i in range(len(prepared))])
-    names = [case.name for case in prepared.cases]
-    return _label(images, names, segmenter, out, machine)
+
+    def read() -> tuple[Array, list[str]]:
+        prepared = prepare_dataset(dataset, segmenter.plan, reader, machine, labelled=False)
+        images = [np.asarray(prepared.image(i), np.float32) for i in range(len(prepared))]
+        return np.stack(images), [case.name for case in prepared.cases]
+
+    return _label(read, segmenter, out, machine)
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _verify_segmenter(segmenter: Run) -> None:
+def _label(
+    read: Callable[[], tuple[Array, list[str]]], segmenter: Run, out: Path, machine: Machine
+) -> Path:
+    """Label images (N, 1, H, W) in [-1, 1] and write all but the least certain; ``classes.json`` comes last."""
     plan = segmenter.plan
     if plan.spatial_dims != 2 or len(plan.channels) != 1:
         what = "segments volumes" if plan.spatial_dims == 3 else "segments several channels"
         raise InputError(segmenter.folder, what, "Labelling synthetic images works on grey films")
-
-
-def _label(
-    images: Array, names: Sequence[str], segmenter: Run, out: Path, machine: Machine
-) -> Path:
-    """Label images (N, 1, H, W) in [-1, 1] and write all but the least certain; ``classes.json`` comes last."""
+    if (out / "classes.json").exists():
+        return out
+    images, names = read()
     fabric = local_fabric(machine)
     network = load_network(segmenter.model).to(fabric.device).eval()
     labels, uncertainty = [], []
@@ -116,6 +115,6 @@ def _label(
         scan = Scan(film[None])
         write_image(out / "images" / f"{names[i]}.png", film, scan)
         write_label(out / "labels" / f"{names[i]}.png", label[i], scan)
-    classes = {str(i): name for i, name in enumerate(segmenter.plan.classes)}
+    classes = {str(i): name for i, name in enumerate(plan.classes)}
     write_json(out / "classes.json", classes)
     return out

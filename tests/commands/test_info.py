@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from radiffuse.cli import main
+from radiffuse.commands.info import describe
 from radiffuse.errors import InputError
-from radiffuse.reports.information import count_parameters, describe
+from radiffuse.system.files import count_parameters
 
 WEIGHTS = Path(__file__).parents[2] / "src" / "radiffuse" / "weights" / "films-64"
 
@@ -50,9 +51,6 @@ def test_damaged_weights_are_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     (tmp_path / "config.json").write_text(json.dumps({"kind": "denoiser"}))
-    if content.endswith(b"{}x"):
-        assert count_parameters(path) == 0
-        return
     with pytest.raises(InputError, match=r"model\.safetensors"):
         describe(tmp_path)
 
