@@ -40,6 +40,7 @@ check: $(READY)
 	$(BIN)/ruff format --check src tests tools benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
+	$(BIN)/python tools/mutate.py --check
 	$(BIN)/python tools/reference.py --check docs/reference/commands.md
 	$(BIN)/python tools/house.py --check docs/images/house.svg
 	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")

@@ -2,11 +2,13 @@
 
     make mutate
     python tools/mutate.py --only timesteps --jobs 2
+    python tools/mutate.py --check
 
 The mistakes stand in ``mutations.toml``: a file of the package, text that occurs in it exactly once, what takes its
 place, and the tests that are to fail. Each is made in a copy of the tree, never in the tree itself. A mistake is
 caught where a test fails, survives where all pass, and is stale where its text is not found exactly once, or where its
 tests cannot be run: then the code has moved on and the list has to follow. The exit code is 1 unless all are caught.
+``--check`` only looks for stale entries, in a second and without running tests, as ``make check`` does.
 
 Why a list, and not a mutation tester? mutmut (3.x) and cosmic-ray make their mistakes by rule: another operator,
 another number. The ones that matter here are mistakes of meaning, such as a draw that reaches one timestep too far or a
@@ -65,6 +67,22 @@ def read_list(path: Path = LIST) -> list[Mutation]:
     return [Mutation(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
 
 
+def why_stale(mutation: Mutation, tree: Path) -> str:
+    """Why a mistake cannot be made, or its tests not be found; empty if both can."""
+    path = tree / PACKAGE / mutation.file
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if (count := text.count(mutation.old)) != 1:
+        return f"the text occurs {count} times in {mutation.file}"
+    for test in mutation.tests:
+        file, _, name = test.partition("::")
+        place = tree / file
+        if not place.is_file():
+            return f"there is no {file}"
+        if name and f"def {name}(" not in place.read_text(encoding="utf-8"):
+            return f"there is no {test}"
+    return ""
+
+
 def copy_tree(place: Path) -> Path:
     """A copy of the tree, without what was built."""
     return Path(shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(*LEFT_OUT)))
@@ -92,10 +110,10 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
 
 def judge(mutation: Mutation, tree: Path) -> tuple[str, str]:
     """Make a mistake in a copy, run its tests, and take it back: the verdict, and what explains it."""
+    if reason := why_stale(mutation, tree):
+        return "stale", reason
     path = tree / PACKAGE / mutation.file
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if (count := text.count(mutation.old)) != 1:
-        return "stale", f"the text occurs {count} times in {mutation.file}"
+    text = path.read_text(encoding="utf-8")
     try:
         path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
         code, output = run_tests(tree, mutation.tests)
@@ -114,12 +132,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", metavar="SUBSTRING", default="", help="of the name or the file")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="mistakes at a time")
+    parser.add_argument("--check", action="store_true", help="only look for stale entries")
     given = parser.parse_args()
     wanted = given.only.lower()
     chosen = [m for m in read_list() if wanted in m.name.lower() or wanted in m.file.lower()]
     if not chosen:
         print(f"no mutation has {given.only!r} in its name or file")
         return 1
+    if given.check:
+        reasons = {m.name: reason for m in chosen if (reason := why_stale(m, ROOT))}
+        for name, reason in reasons.items():
+            print(f"stale    {name}  [{reason}]")
+        return 1 if reasons else 0
     counts = {"caught": 0, "survived": 0, "stale": 0}
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()

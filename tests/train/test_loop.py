@@ -332,10 +332,6 @@ def test_dropout_drops_other_units_in_every_step(tmp_path: Path) -> None:
     assert all(unlike(one, other) for one, other in itertools.combinations(kept, 2))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="torch seeds the CPU with the low 32 bits alone, and the run's seed is above",
-)
 def test_dropout_drops_other_units_with_every_seed(tmp_path: Path) -> None:
     first, second = kept_units(tmp_path / "0", seed=0), kept_units(tmp_path / "1", seed=1)
     assert all(unlike(one, other) for one, other in zip(first, second, strict=True))

@@ -21,7 +21,7 @@ from ..nets.guided import GuidedUNet
 from ..system.files import write_atomic
 
 SAMPLES = 16
-"""Images that are drawn for a report."""
+"""Images that are drawn for the report."""
 SAMPLE_STEPS = 50
 
 
@@ -88,6 +88,16 @@ def draw_images(
     return np.concatenate(images)
 
 
+def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
+    """A guided network that takes coordinates from these clean images."""
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = network(x_t, t, clean.to(x_t.device))
+        return output
+
+    return denoise
+
+
 def write_samples(
     network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, references: Tensor | None
 ) -> None:
@@ -108,13 +118,3 @@ def write_samples(
     buffer = io.BytesIO()
     np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
     write_atomic(path, buffer.getvalue())
-
-
-def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
-    """A guided network that takes coordinates from these clean images."""
-
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        output: Tensor = network(x_t, t, clean.to(x_t.device))
-        return output
-
-    return denoise
