@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help demo test test-slow check docs bench format clean
+.PHONY: help demo test test-slow mutate check docs bench format clean
 
 help:
 	@echo "make demo       the whole story on procedural bitewings, in minutes; ends in demo/study/report.html"
 	@echo "make test       all tests"
 	@echo "make test-slow  the slow tests as well"
+	@echo "make mutate     put small mistakes into a copy of the code and see whether the tests notice"
 	@echo "make check      lint, types, import rule, documents up to date"
 	@echo "make docs       the documents as HTML in build/docs; a warning is an error"
 	@echo "make bench      the measurements of benchmarks/ that need no data; they write results/*.csv"
@@ -31,11 +32,15 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
+mutate: $(READY)
+	$(BIN)/python tools/mutate.py --jobs 2
+
 check: $(READY)
 	$(BIN)/ruff check src tests tools benchmarks docs
 	$(BIN)/ruff format --check src tests tools benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
+	$(BIN)/python tools/mutate.py --check
 	$(BIN)/python tools/reference.py --check docs/reference/commands.md
 	$(BIN)/python tools/house.py --check docs/images/house.svg
 	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")

@@ -108,9 +108,9 @@ ACTS: dict[str, str] = {
     "ddep-3d": f"{PRETRAIN_3D} --objective ddep --from @ddpm-3d",
     "restorative-3d": f"{PRETRAIN_3D} --objective restorative",
     "contrastive-3d": f"{PRETRAIN_3D} --objective contrastive --contrast.voxels 64",
-    "coordinates": f"{PRETRAIN} --objective coordinates --network.multipliers 1,2,2 --voxels 64",
+    "coordinates": f"{PRETRAIN} --objective coordinates --network.multipliers 1,2,2 --regressor.voxels 64",
     "coordinates-3d": f"{PRETRAIN_3D} --objective coordinates --network.multipliers 1,2,2"
-    " --voxels 64 --crop 1.0 --landmarks @abdomen",
+    " --regressor.voxels 64 --regressor.crop 1.0 --regressor.landmarks @abdomen",
     "guided": f"{PRETRAIN} --coordinates @coordinates",
     "guided-3d": f"{PRETRAIN_3D} --coordinates @coordinates-3d",
     "sample": f"generate @ddpm {DRAW}",
@@ -135,7 +135,7 @@ ACTS: dict[str, str] = {
     "finetune-guided-3d": f"{FIT_3D} --method finetune --from @guided-3d",
     "dynunet-3d": f"{FIT_3D} {PATCH} --method dynunet",
     "probe": f"{FIT} --method probe --from @ddpm",
-    "probe-linear": f"{FIT} --method probe --from @ddpm --heads linear --levels middle,'0'",
+    "probe-linear": f"{FIT} --method probe --from @ddpm --heads linear --levels middle,0",
     "probe-sweep": f"{FIT} --method probe --from @ddpm --heads nonlinear,linear --timesteps 5,10"
     " --sweep 1,30 --sweep_levels true --noise_draws 2 --width 8",
     "probe-contrastive": f"{FIT} --method probe --from @contrastive",
@@ -146,8 +146,8 @@ ACTS: dict[str, str] = {
         for name in STRATEGIES
     },
     "diffusion-from": f"{FIT} --method diffusion --from @ddpm --with @more",
-    "diffusion-ddim": f"{SCRATCH} --method diffusion --strategy standard --sampling.sampler ddim"
-    " --sampling.steps 3 --diffusion.timestep_sampling uniform --loss.cross_entropy 1",
+    "diffusion-ddim": f"{SCRATCH} --method diffusion --strategy standard --diffusion.sampling.sampler ddim"
+    " --diffusion.sampling.steps 3 --diffusion.process.timestep_sampling uniform --loss.cross_entropy 1",
     "diffusion-recycle-3d": f"{SCRATCH_3D} --method diffusion --strategy recycle",
     "diffusion-none-3d": f"{SCRATCH_3D} --method diffusion --strategy none",
     **{f"predict-{name}": f"predict @{name} {ON_TEST}" for name in SEGMENTERS},
@@ -184,12 +184,12 @@ ACTS: dict[str, str] = {
     "augment-drawn": f"{AUGMENT} --with @synth",
     "study": f"{STUDY} --from @ddpm --methods scratch,finetune",
     "study-others": f"{STUDY_SCRATCH} --methods scratch,dynunet",
-    "study-denoised": f"{STUDY_PRETRAIN} --methods scratch,pixel,ddep,generated,synthetic-labelled"
-    " --synthetic @more --generated 10",
-    "study-probing": f"{STUDY_PRETRAIN} --methods scratch,diffusion,restorative --probe linear"
-    f" {_inside('probing', FAST)} --probing.timesteps 10",
+    "study-denoised": f"{STUDY_PRETRAIN} --methods scratch,pixel,ddep,pseudo-labels,synthetic-labelled"
+    " --synthetic @more --pseudo-labels 10",
+    "study-probing": f"{STUDY_PRETRAIN} --methods scratch,diffusion,restorative --transfer linear"
+    f" {_inside('probing', FAST)} --probing.probe.timesteps 10",
     "study-diffusion": f"{STUDY_SCRATCH} --methods none,recycle,ensemble --reference none"
-    f" --samplers ddpm,ddim {_inside('diffseg', f'{NET} {SIZE} {FAST} {CPU}')}",
+    f" --samplers ddpm,ddim {_inside('diffusion', f'{NET} {SIZE} {FAST} {CPU}')}",
     "report": "info @study --report",
     **{f"{name}-resumed": f"resume @{name}" for name in RESUMED},
 }

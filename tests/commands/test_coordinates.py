@@ -21,7 +21,7 @@ from radiffuse.inference.coordinates import carry, coordinate_map, middle_planes
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.objectives.coordinates import CoordinateLearning
-from radiffuse.reports.coordinates import coordinate_figure
+from radiffuse.reports.pictures import coordinate_figure
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 

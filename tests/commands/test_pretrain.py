@@ -11,7 +11,8 @@ import torch
 
 import radiffuse
 from conftest import TINY, pretrain_settings
-from radiffuse.config import Network, Pretrain, Training, resolve_network
+from radiffuse.config import Diffusion, Network, Pretrain, Training, resolve_network
+from radiffuse.data.batches import Batch
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepared import Prepared
@@ -20,7 +21,10 @@ from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives import OBJECTIVES
 from radiffuse.objectives.ddep import DECODER, DecoderDenoising
+from radiffuse.objectives.denoising import Denoising
+from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
 from radiffuse.train.cases import hold_out, limited
+from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 
 UNET = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)  # type: ignore[arg-type]
@@ -158,3 +162,61 @@ def test_learned_variance_and_loss_aware_timesteps_train(unlabelled: Path, tmp_p
     assert isinstance(network, UNet)
     assert network.config.out_channels == 2
     assert all(np.isfinite(row["loss"]) for row in run.log() if "loss" in row)
+
+
+class Silent(torch.nn.Module):
+    """Answers nothing, and records the timesteps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(
+        self, x_t: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self.seen.append(t)
+        return self.zero * x_t
+
+
+@pytest.mark.parametrize("kind", ["images", "latents"])
+def test_losses_are_weighed_and_remembered(kind: str) -> None:
+    """Asked for the image and answering 0, the error of image i is its brightness squared: (i / 16)^2."""
+    process = Diffusion(
+        num_train_timesteps=4, prediction_type="x_start", timestep_sampling="loss-aware"
+    )
+    brightness = torch.arange(16) / 16
+    images = brightness[:, None, None, None].expand(16, 1, 4, 4)
+    names = tuple("abcdefghijklmnop")
+    batch, task = Batch(images, None, names), Denoising(UNet(UNET), process)
+    if kind == "latents":  # mean and spread, the latter 0
+        latents = torch.cat([images, torch.zeros_like(images)], dim=1)
+        batch = LatentBatch(latents, None, names, torch.zeros(16, 2))
+        task = LatentDenoising(Silent, process, null=0.5)  # type: ignore[assignment]
+    for _ in range(10):  # a history of 3, 2, 0, 0, whose squares are 9, 4, 0, 0
+        task.timesteps.update(torch.arange(4), torch.tensor([3.0, 2.0, 0.0, 0.0]))
+    weight = torch.tensor([1 / (4 * p) for p in (0.5965, 0.3985, 0.0025, 0.0025)])
+    network, cpu = Silent(), torch.device("cpu")
+    random = StepRandom(0, 0, total=16, start=0, stop=16, device=cpu)
+    value = float(task.loss(network, batch, random).value.detach())
+    (t,) = network.seen
+    assert value == pytest.approx(float((weight[t] * brightness**2).mean()), rel=1e-5)
+    assert value != pytest.approx(float((brightness**2).mean()), rel=0.05)
+    counts, history = task.state_dict()["counts"], task.state_dict()["history"]
+    assert torch.equal(counts, 10 + torch.bincount(t, minlength=4))
+    for timestep in range(2):  # before their weights; the ring begins anew after ten
+        seen = (brightness[t == timestep] ** 2)[-10:]
+        kept = history[timestep].sort().values.tolist()
+        assert all(any(k == pytest.approx(float(s)) for k in kept) for s in seen)
+
+
+def test_validation_spreads_its_timesteps_from_first_to_last() -> None:
+    """The noise is the network's to find: answering 0, the error is the mean square of the noise, about 1."""
+    held_out = torch.zeros(5, 1, 32, 32)
+    task = Denoising(UNet(UNET), Diffusion(num_train_timesteps=1001), held_out)
+    network = Silent()
+    with torch.no_grad():
+        first, again = (task.validate(network, torch.device("cpu")) for _ in range(2))
+    assert torch.cat(network.seen).tolist() == 2 * [0, 250, 500, 750, 1000]
+    assert first["loss"] == pytest.approx(1, abs=0.1)
+    assert again == first

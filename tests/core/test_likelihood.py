@@ -174,3 +174,11 @@ def test_bound_of_equal_generators_is_equal() -> None:
     ]
     assert torch.equal(totals[0], totals[1])
     assert not torch.equal(totals[0], totals[2])
+
+
+def test_a_learned_variance_may_leave_its_bounds() -> None:
+    """Nichol and Dhariwal 2021, after eq. 15: v is not held between 0 and 1; here v = (raw + 1) / 2."""
+    raw = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
+    small, large = torch.tensor(0.01).log(), torch.tensor(0.04).log()
+    found = interpolate_log_variance(raw, small, large).exp()
+    torch.testing.assert_close(found, torch.tensor([0.0025, 0.01, 0.02, 0.04, 0.16]))

@@ -126,3 +126,16 @@ def test_masks_in_the_space_of_diffusion() -> None:
     assert set(x_start.unique().tolist()) == {-1.0, 1.0}
     assert torch.equal(x_start.argmax(1), labels.masked_fill(labels == IGNORE, 0))
     torch.testing.assert_close(logits_to_x_start(1000 * x_start), x_start)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_gradient_is_that_of_the_paper(gamma: float) -> None:
+    """Lin et al. 2017, appendix B: with two classes, dFL/dx = y (1 - p)^g (g p log p + p - 1)."""
+    x = torch.linspace(-3, 3, 9, dtype=torch.float64)
+    for label, sign in ((1, 1.0), (0, -1.0)):
+        logit = x.clone().requires_grad_()
+        logits = torch.stack([torch.zeros_like(x), logit])[None, :, None]
+        focal_loss(logits, torch.full((1, 1, 9), label), gamma).sum().backward()
+        p = torch.sigmoid(sign * x)
+        expected = sign * (1 - p) ** gamma * (gamma * p * p.log() + p - 1) / 9
+        torch.testing.assert_close(logit.grad, expected)

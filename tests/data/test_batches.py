@@ -314,3 +314,66 @@ def test_no_change_is_no_change(prepared: Prepared) -> None:
     batch = Batches(prepared, batch_size=4, seed=0, augmentation=Augmentation())(0)
     index = [case.name for case in prepared.cases].index(batch.cases[0])
     assert np.array_equal(batch.images[0].numpy(), prepared.image(index).astype(np.float32))
+
+
+def draws(count: int = 2000, **settings: float) -> list[Change]:
+    chosen = Augmentation(**settings)  # type: ignore[arg-type]
+    return [draw(chosen, 2, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_changes_reach_as_far_as_the_settings_say() -> None:
+    """Each is uniform: over the range, between -1 and 1 of its largest, with a mean of 0."""
+    changes = draws(scale=0.5, translate=0.1)
+    matrices = np.stack([change.matrix for change in changes if change.matrix is not None])
+    assert len(matrices) == 2000
+    exponents = draws(gamma=1.0, contrast=0.5, brightness=0.25)
+    for name, values, largest in (
+        # The map goes from the output to the input, which is enlarged where the map is small.
+        ("scale", 1 / matrices[:, 0, 0] - 1, 0.5),
+        ("translate", matrices[:, 1, 2] / 2, 0.1),  # the grid is 2 wide
+        ("gamma", np.log2([change.gamma for change in exponents]), 1.0),
+        ("contrast", np.array([change.contrast for change in exponents]) - 1, 0.5),
+        ("brightness", np.array([change.brightness for change in exponents]), 0.25),
+    ):
+        assert 0.98 * largest < values.max() <= largest * (1 + 1e-9), name
+        assert -0.98 * largest > values.min() >= -largest * (1 + 1e-9), name
+        assert abs(values.mean()) < 0.06 * largest, name
+
+
+def test_an_enlarged_square_is_larger() -> None:
+    image = torch.full((1, 1, 40, 40), -1.0)
+    image[0, 0, 14:26, 14:26] = 1
+    grown = 0
+    for seed in range(10):
+        change = draw(Augmentation(scale=0.3), 2, np.random.default_rng(seed))
+        assert change.matrix is not None
+        moved, _ = apply([change], image, None)
+        area = float((moved + 1).sum() / 2)
+        assert area == pytest.approx(144 / float(np.prod(np.diag(change.matrix))), rel=0.05)
+        grown += area > 144
+    assert 0 < grown < 10
+
+
+def test_noise_has_its_strength_and_a_seed_of_its_own() -> None:
+    images = torch.zeros(2, 1, 64, 64)
+    changes = [Change(None, noise=0.1, seed=1), Change(None, noise=0.2, seed=2)]
+    one, other = apply(changes, images, None)[0].flatten(1)
+    assert float(one.std()) == pytest.approx(0.1, rel=0.05)
+    assert float(other.std()) == pytest.approx(0.2, rel=0.05)
+    assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.08
+
+
+def test_a_patch_around_a_lesion_has_it_in_the_middle(tmp_path: Path) -> None:
+    prepared = volumes(tmp_path, [(40, 30, 20)], (8, 6, 4))
+    label = np.zeros((40, 30, 20), np.uint8)
+    label[23, 14, 9] = 1
+    np.save(tmp_path / "label-000000.npy", label)
+    np.save(tmp_path / "points-000000.npy", np.argwhere(label).astype(np.int32))
+    batches = Batches(prepared, batch_size=200, seed=0, augmentation=Augmentation())
+    labels = batches(0).labels
+    assert labels is not None
+    places = torch.nonzero(labels)[:, 1:]
+    middle = (places == torch.tensor([4, 3, 2])).all(1)
+    # Half of the patches are placed by the lesion; of the others one in two hundred holds it.
+    assert 75 <= int(middle.sum()) <= 125
+    assert len(places) - int(middle.sum()) < 10

@@ -182,3 +182,32 @@ def test_splits_of_other_data_or_that_part_a_patient_are_refused(
     file.write_text("{}")
     with pytest.raises(InputError, match="not a splits file"):
         load_splits(dataset, settings, tmp_path)
+
+
+def test_the_cache_tells_apart_what_the_patients_and_settings_are(tmp_path: Path) -> None:
+    """The same images with other patients, or another seed or share, are other splits, each kept."""
+    apart, pairs = dataset(list(range(12))), dataset([i // 2 for i in range(12)])
+    chosen = Split(test=0.5, validation=0.0)
+    first = load_splits(apart, chosen, tmp_path)
+    second = load_splits(pairs, chosen, tmp_path)
+    for part in (second.train, second.test):  # c000 and c001 are of one patient, and so on
+        numbers = sorted(int(name[1:]) for name in part)
+        assert len(numbers) == 6
+        assert all(n ^ 1 in numbers for n in numbers)
+    reseeded = load_splits(apart, dataclasses.replace(chosen, seed=1), tmp_path)
+    smaller = load_splits(apart, dataclasses.replace(chosen, test=0.25), tmp_path)
+    assert sorted(len(s.test) for s in (first, reseeded, smaller)) == [3, 6, 6]
+    assert len(list((tmp_path / "splits").iterdir())) == 4
+    assert load_splits(apart, chosen, tmp_path) == first
+    assert load_splits(pairs, chosen, tmp_path) == second
+
+
+def test_draws_of_labels_differ_and_go_round_the_patients(tmp_path: Path) -> None:
+    """Eight patients of three images: the first eight labels are of eight patients, also the second."""
+    splits = load_splits(
+        dataset([i // 3 for i in range(24)]), Split(test=0, validation=0), tmp_path
+    )
+    assert len({order[:3] for order in splits.draws}) == len(splits.draws)
+    for order in splits.draws:
+        patients = [int(name[1:]) // 3 for name in order]
+        assert all(len(set(patients[i : i + 8])) == 8 for i in (0, 8, 16))

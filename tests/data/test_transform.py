@@ -312,3 +312,177 @@ def test_colors_become_gray_and_a_constant_film_is_dark() -> None:
     assert image[0, 0, -1] == 1
     constant, _ = image_to_plan(Scan(np.full((1, 16, 16), 7, np.uint8)), plan)
     assert (constant == -1).all()
+
+
+# -------------------------------------------------------------------------- resampling, against closed forms
+
+ASKEW = ((2, 0, 1), (-1, 1, -1), (0.7, 1.3, 2.5))
+"""World axis and sign along each axis of the file, and mm per voxel."""
+COARSE = (1.9, 1.6, 1.1)
+FINE = (1.7, 0.6, 0.9)
+
+
+def turned(degrees: float) -> Array:
+    """The affine of ``ASKEW``, turned about two axes."""
+    a, b = np.deg2rad(degrees), np.deg2rad(degrees / 2)
+    about_z, about_x = np.eye(4), np.eye(4)
+    about_z[:2, :2] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    about_x[1:3, 1:3] = [[np.cos(b), -np.sin(b)], [np.sin(b), np.cos(b)]]
+    return about_z @ about_x @ affine_of(*ASKEW)
+
+
+def world_of_plan(shape: tuple[int, ...], planned: tuple[int, ...], affine: Array) -> Array:
+    """Where the voxels of the plan's grid lie, in mm, ``(3, *planned)``: both grids fill the same box.
+
+    The center of voxel j of m is at (j + 1/2) / m of the box, so at (j + 1/2) n / m - 1/2 in voxels of the file.
+    """
+    order, signs, _ = ASKEW
+    index = np.empty((3, *planned))
+    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
+        n, m = shape[axis], planned[world]
+        place = (np.arange(m) + 0.5) * n / m - 0.5
+        place = place if sign > 0 else n - 1 - place
+        index[axis] = place.reshape([-1 if i == world else 1 for i in range(3)])
+    return np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+@pytest.mark.parametrize("spacing", [COARSE, FINE, (1.3, 2.5, 0.7)])
+def test_a_ramp_stays_the_same_ramp_in_space(degrees: float, spacing: tuple[float, ...]) -> None:
+    """Smoothing and linear interpolation leave a linear function alone, so any shift of the grid shows."""
+    shape, affine = (45, 31, 23), turned(degrees)
+    index = np.indices(shape)
+    world = np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+    def ramp(place: Array) -> Array:
+        return 0.003 * place[0] - 0.002 * (place[1] - 12) + 0.004 * (place[2] - 400)
+
+    volume = ramp(world).astype(np.float32)[None]
+    plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), spacing, intensity="window", low=-1, high=1)
+    image, undo = image_to_plan(Scan(volume, ASKEW[2], affine), plan)
+    expected = ramp(world_of_plan(shape, image.shape[1:], affine))
+    inner = (slice(3, -3),) * 3
+    np.testing.assert_allclose(image[0][inner], expected[inner], atol=1e-4)
+    back = map_to_scan(torch.from_numpy(image[0]), undo)
+    inner = (slice(9, -9), slice(6, -6), slice(5, -5))
+    np.testing.assert_allclose(back[inner], volume[0][inner], atol=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+@pytest.mark.parametrize("spacing", [COARSE, FINE])
+def test_a_ball_stays_in_its_place(degrees: float, spacing: tuple[float, ...]) -> None:
+    """A ball near one corner: its center and volume on the plan's grid, and on the scan's own again."""
+    shape, affine, radius = (57, 35, 19), turned(degrees), 11.0
+    center = affine[:3, :3] @ (17.3, 23.6, 7.7) + affine[:3, 3]
+
+    def inside(world: Array) -> Array:
+        return ((world - center.reshape(3, 1, 1, 1)) ** 2).sum(0) < radius**2
+
+    world = np.tensordot(affine[:3, :3], np.indices(shape), 1) + affine[:3, 3].reshape(3, 1, 1, 1)
+    label = inside(world).astype(np.uint8)
+    scan = Scan(label[None], ASKEW[2], affine)
+    plan = Plan(3, ("CT",), ("background", "ball"), (8, 8, 8), spacing)
+    planned = label_to_plan(scan, plan)
+    grid = world_of_plan(shape, planned.shape, affine)
+    assert np.abs(grid[:, planned == 1].mean(1) - center).max() < 0.2  # mm
+    assert (planned == 1).mean() == pytest.approx(label.mean(), rel=0.05)
+    scores = one_hot(planned)[:2]
+    mask, _ = scores_to_scan(scores, image_to_plan(scan, plan)[1])
+    assert np.abs(world[:, mask == 1].mean(1) - center).max() < 0.2
+    assert 2 * (mask * label).sum() / (mask.sum() + label.sum()) > 0.95
+
+
+@pytest.mark.parametrize("size", [(70, 51), (70, 33), (23, 51)])
+def test_a_ramp_on_a_film_stays_where_it_is(size: tuple[int, int]) -> None:
+    rows, columns = 47, 35
+    film = (0.02 * np.arange(rows)[:, None] - 0.01 * np.arange(columns)).astype(np.float32)[None]
+    plan = Plan(2, ("image",), (), size, intensity="window", low=-1, high=1)
+    image, undo = image_to_plan(Scan(film), plan)
+    i = (np.arange(size[0]) + 0.5) * rows / size[0] - 0.5
+    j = (np.arange(size[1]) + 0.5) * columns / size[1] - 0.5
+    inner = (slice(2, -2),) * 2
+    # Going down, the filter's few taps are not quite symmetric: a twentieth of a pixel.
+    expected = 0.02 * i[:, None] - 0.01 * j
+    np.testing.assert_allclose(image[0][inner], expected[inner], atol=0.001)
+    back = map_to_scan(torch.from_numpy(expected.astype(np.float32)), undo)
+    inner = (slice(3, -3),) * 2
+    np.testing.assert_allclose(back[inner], film[0][inner], atol=1e-5)
+
+
+def test_films_are_shrunk_as_pillow_shrinks_them() -> None:
+    from PIL import Image
+
+    film = np.random.default_rng(0).uniform(-1, 1, (61, 90)).astype(np.float32)
+    plan = Plan(2, ("image",), (), (24, 17), intensity="window", low=-1, high=1)
+    expected = Image.fromarray(film).resize((17, 24), Image.Resampling.BILINEAR)
+    image = image_to_plan(Scan(film[None]), plan)[0][0]
+    np.testing.assert_allclose(image, np.asarray(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_volumes_are_smoothed_by_half_of_what_they_shrink(axis: int, factor: int) -> None:
+    """An edge, after a Gaussian of (factor - 1) / 2 voxels and the mean of the two voxels in the middle.
+
+    The width is the one that scikit-image and MONAI document for their anti-aliasing.
+    """
+    edge = np.where(np.arange(64) < 32, 0.0, 1.0).astype(np.float32)
+    shape = [64 if i == axis else 8 for i in range(3)]
+    volume = np.broadcast_to(edge.reshape([-1 if i == axis else 1 for i in range(3)]), shape)
+    spacing = tuple(float(factor) if i == axis else 1.0 for i in range(3))
+    plan = Plan(3, ("CT",), (), (8, 8, 8), spacing, intensity="window", low=0, high=1)
+    image, _ = image_to_plan(Scan(volume[None].copy(), (1.0, 1.0, 1.0), np.eye(4)), plan)
+    found = (np.moveaxis(image[0], axis, 0)[:, 3, 3] + 1) / 2
+
+    sigma, reach = (factor - 1) / 2, np.arange(-20, 21)
+    weights = np.exp(-(reach**2) / (2 * sigma**2))
+    weights /= weights.sum()
+    smooth = [
+        sum(w for w, k in zip(weights, reach, strict=True) if place + k >= 32)
+        for place in range(64)
+    ]
+    first = (np.arange(64 // factor) * factor + factor // 2 - 1).tolist()
+    expected = [(smooth[place] + smooth[place + 1]) / 2 for place in first]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_tie_goes_to_the_lower_label(dims: int) -> None:
+    """Two classes meet in the middle of the fifth of nine planned voxels: half of it is of either."""
+    for low, high in ((0, 2), (1, 2), (2, 1)):
+        label = np.full((18, *(8,) * (dims - 1)), low, np.uint8)
+        label[9:] = high
+        plan = Plan(2, ("image",), CLASSES, (9, 8))
+        if dims == 3:
+            plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), (2.0, 1.0, 1.0))
+        affine = np.eye(4) if dims == 3 else None
+        planned = label_to_plan(Scan(label[None], (1.0,) * dims, affine), plan)
+        lines = planned.reshape(9, -1)
+        assert (lines[:4] == low).all()
+        assert (lines[4] == min(low, high)).all()
+        assert (lines[5:] == high).all()
+
+
+def test_equal_scores_go_to_the_lower_class_as_with_argmax() -> None:
+    film = np.zeros((1, 8, 8), np.uint8)
+    _, undo = image_to_plan(Scan(film), Plan(2, ("image",), CLASSES, (8, 8)))
+    scores = np.random.default_rng(0).integers(0, 3, (3, 8, 8)).astype(np.float32)
+    mask, best = scores_to_scan(torch.from_numpy(scores), undo)
+    assert np.array_equal(mask, scores.argmax(0))
+    assert np.array_equal(best, scores.max(0))
+
+
+def test_gray_is_what_pillow_makes_of_colors() -> None:
+    from PIL import Image
+
+    color = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    gray = np.asarray(Image.fromarray(color).convert("L"), np.float32)
+    plan = Plan(2, ("image",), (), (16, 16), intensity="window", low=0, high=255)
+    image, _ = image_to_plan(Scan(np.moveaxis(color, -1, 0)), plan)
+    np.testing.assert_allclose((image[0] + 1) / 2 * 255, gray, atol=1)
+
+
+def test_the_resampled_shape_is_the_nearest_one() -> None:
+    scan = Scan(np.zeros((1, 11, 9, 5)), (1.0, 1.0, 1.0), np.eye(4))
+    assert resampled_shape(scan, (0.8, 0.8, 0.8)) == (14, 11, 6)  # 13.75, 11.25, 6.25
+    assert resampled_shape(scan, (1.2, 1.2, 20.0)) == (9, 8, 1)  # 9.17, 7.5, 0.25

@@ -171,3 +171,12 @@ def test_holm_on_hand_computed_values() -> None:
 )
 def test_verdict(low: float, high: float, p: float, expected: str) -> None:
     assert verdict(low, high, p) == expected
+
+
+def test_pairs_without_a_difference_do_not_bear_on_the_test() -> None:
+    """Six differences of one sign: both signs of all are as extreme, so p = 2 / 2^6; zeros change nothing."""
+    for zeros in (0, 1, 4, 60):
+        differences = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6] + [0.0] * zeros
+        result = clustered_difference(differences, [0.0] * (6 + zeros))
+        assert result.p_value == pytest.approx(2 / 2**6)
+        assert result.n == 6 + zeros

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from guided_diffusion_reference import forward as reference
 
 from radiffuse.config import PRESETS, Network, UNetConfig, resolve_network
+from radiffuse.nets.blocks import timestep_embedding
 from radiffuse.nets.summary import summarize
 from radiffuse.nets.unet import UNet
 from radiffuse.release.convert_configs import guided_config
@@ -165,3 +167,14 @@ def test_the_paper_network_is_summarized_without_memory() -> None:
     half = summarize(config, (256, 256), 1)
     assert summary.forward_flops == pytest.approx(2 * half.forward_flops, rel=0.01)
     assert summary.activation_bytes == pytest.approx(2 * half.activation_bytes, rel=0.05)
+
+
+def test_timesteps_are_embedded_as_cosines_then_sines() -> None:
+    """By hand at a width of four, frequencies 1 and 10000^(-1/2); and as diffusers does."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    expected = [math.cos(3), math.cos(0.03), math.sin(3), math.sin(0.03)]
+    assert timestep_embedding(torch.tensor([3]), 4)[0].tolist() == pytest.approx(expected)
+    t = torch.tensor([0, 1, 500, 999])
+    theirs = get_timestep_embedding(t, 33, flip_sin_to_cos=True, downscale_freq_shift=0)
+    torch.testing.assert_close(timestep_embedding(t, 33), theirs, atol=1e-4, rtol=0)

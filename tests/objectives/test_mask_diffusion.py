@@ -23,7 +23,7 @@ from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import Segmenter
-from radiffuse.objectives.mask_diffusion import BELOW_LAST, SELF_CONDITIONED, MaskDenoising
+from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDenoising
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.random import StepRandom
 
@@ -163,7 +163,9 @@ def test_timesteps_of_both_passes(strategy: Strategy) -> None:
                 "self-condition": t,
             }.get(strategy, t + 1)
             assert torch.equal(earlier, expected)
-    assert seen == set(range(3 if strategy in BELOW_LAST else 4))
+    # Fu et al. 2023: where a first pass stands above it, the second is at T - 2 or below.
+    above = {"standard": 4, "recycle": 3, "recycle-next": 3, "self-condition": 4}.get(strategy, 3)
+    assert seen == set(range(above))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -221,6 +223,79 @@ def test_self_condition_next_takes_the_reverse_step_with_its_estimate() -> None:
         mean = step.x_start_coefficient * guess[i] + step.x_t_coefficient * x_next[i]
         assert float((x_t[i] - mean).abs().max()) < 6 * np.sqrt(step.variance)
         assert float((x_t[i] - mean).std()) == pytest.approx(np.sqrt(step.variance), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "first", "second"),
+    [
+        ("standard", None, (0.7028, 0.0, 0.7114)),
+        ("recycle", (0.0222, 0.0, 0.9998), (0.0, 0.7028, 0.7114)),
+        ("recycle-next", (0.0222, 0.0, 0.9998), (0.0, 0.7028, 0.7114)),
+        ("self-condition", (0.7028, 0.0, 0.7114), (0.7028, 0.0, 0.7114)),
+        ("self-condition-next", (0.0222, 0.0, 0.9998), (0.0004, 0.7024, 0.7114)),
+    ],
+)
+def test_what_either_pass_is_shown_by_hand(
+    strategy: Strategy, first: tuple[float, ...] | None, second: tuple[float, ...]
+) -> None:
+    """Two timesteps of the cosine schedule, worked by hand, and a network that always gives the same answer.
+
+    alphas_cumprod is cos(.508 pi / 2.016)^2 / cos(.008 pi / 2.016)^2 = .4939 at 0 and, with the cap on beta, a
+    thousandth of it at 1: the true mask weighs .7028 and .0222. The posterior between the two has beta = .999, so the
+    estimate weighs .7028 x .999 / .9995 = .7024, x_t weighs .0316 x .5061 / .9995 = .0160, and the variance is
+    .999 x .5061 / .9995 = .5058. Given are the weights of the true mask and of the answer, and the spread of the rest.
+    """
+    generator = torch.Generator().manual_seed(3)
+    true, answer = torch.randint(0, CLASSES, (2, 1, 64, 64), generator=generator)
+    x_true, x_answer = mask_to_x_start(true, CLASSES), mask_to_x_start(answer, CLASSES)
+    learner = task(strategy, num_train_timesteps=2, schedule="cosine")
+    spy = Spy(lambda *given: 50 * x_answer)
+    images, t = torch.zeros(1, 2, 64, 64), torch.tensor([0])
+    learner.predict(spy, images, x_true, t, random(total=1))
+    shown = [first, second] if first else [second]
+    assert len(spy.calls) == len(shown)
+    parts = torch.stack([x_true.flatten(), x_answer.flatten()], dim=1)
+    for (x_t, *_), (of_true, of_answer, spread) in zip(spy.calls, shown, strict=True):
+        weights = torch.linalg.lstsq(parts, x_t.flatten()[:, None]).solution
+        assert weights.flatten().tolist() == pytest.approx([of_true, of_answer], abs=0.05)
+        rest = x_t.flatten() - (parts @ weights).flatten()
+        assert float(rest.std()) == pytest.approx(spread, rel=0.03)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_losses_are_weighed_and_remembered(strategy: Strategy) -> None:
+    """A network that knows nothing has a cross-entropy of log 3 at every timestep, so the weights show."""
+    below = 0 if strategy in ("standard", "self-condition") else 1
+    process = dataclasses.replace(
+        PROCESS, num_train_timesteps=4 + below, timestep_sampling="loss-aware"
+    )
+    losses = Losses(cross_entropy=1.0, dice=0.0, focal=0.0)
+    learner = MaskDenoising(network(strategy), strategy, process, losses, Sampling())
+    for _ in range(10):  # a history of 1, 0, 0, 0: p = .9925, .0025, .0025, .0025
+        learner.timesteps.update(torch.arange(4), torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    weight = {0: 1 / (4 * 0.9925)} | dict.fromkeys((1, 2, 3), 1 / (4 * 0.0025))
+    rare = 0
+    for step in range(40):
+        if rare:
+            break
+        before = learner.state_dict()["counts"].clone()
+        spy = Spy(lambda images, x_t, *rest: torch.zeros_like(x_t, requires_grad=True))
+        value = learner.loss(spy, large_batch(), random(total=16, step=step)).value
+        t = spy.calls[-1][1]
+        rare += int((t > 0).sum())
+        expected = np.log(3) * np.mean([weight[int(i)] for i in t])
+        assert float(value.detach()) == pytest.approx(expected, rel=1e-4)
+        seen = learner.state_dict()["counts"] - before
+        assert torch.equal(seen, torch.bincount(t, minlength=4))
+    assert rare
+    history = learner.state_dict()["history"]
+    for i in t.unique().tolist():  # what is remembered is the loss before its weight
+        assert float(history[i].max()) == pytest.approx(np.log(3), rel=1e-5)
+
+
+def large_batch() -> Batch:
+    labels = torch.zeros((16, 4, 4), dtype=torch.int64)
+    return Batch(torch.zeros(16, 2, 4, 4), labels, tuple("abcdefghijklmnop"))
 
 
 # ------------------------------------------------------------------------------------------------- sampling
@@ -305,6 +380,7 @@ def arguments(films: Path, out: Path, cache: Path, **changes: object) -> dict[st
     return {
         "data": films,
         "out": out,
+        "method": "diffusion",
         "network": TINY,
         "plan": {"size": (32, 32)},
         "split": {"test": 0.4, "validation": 0.2},
@@ -370,9 +446,9 @@ def test_runs_start_from_a_pretrained_one(films: Path, pretrained: Path, tmp_pat
 
 def test_what_does_not_apply_is_refused(films: Path, tmp_path: Path) -> None:
     for changes, word in (
-        ({"process": {"prediction_type": "epsilon"}}, "prediction_type epsilon"),
-        ({"process": {"variance": "learned"}}, "variance learned"),
-        ({"sampling": {"steps": 2000}}, "1001 timesteps"),
+        ({"diffusion": {"process": {"prediction_type": "epsilon"}}}, "prediction_type epsilon"),
+        ({"diffusion": {"process": {"variance": "learned"}}}, "variance learned"),
+        ({"diffusion": {"sampling": {"steps": 2000}}}, "1001 timesteps"),
         ({"loss": {"dice": 0, "focal": 0}}, "has no term"),
     ):
         with pytest.raises(InputError, match=word):

@@ -170,3 +170,25 @@ def test_contrast_is_learned_in_volumes_and_resumes(tmp_path: Path) -> None:
     run = radiffuse.pretrain(**settings)
     losses = [row["loss"] for row in run.log() if "loss" in row]
     assert losses[0] == pytest.approx(torch.tensor(64.0).log().item(), rel=0.2)
+
+
+def test_contrast_by_hand() -> None:
+    """Two voxels; of the similarities, over a temperature of 1/2, rows and columns are compared with log 2 and so on.
+
+    One voxel has the embeddings (1, 0) and (1, 0), the other (0, 1) and (1, 0): similarities 1, 1 and 0, 0.
+    """
+
+    class Known(torch.nn.Module):
+        calls = 0
+
+        def forward(self, images: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            first = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+            return first if self.calls == 1 else torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+
+    task = contrast_of(2, Contrast(voxels=2, temperature=0.5))
+    loss = float(task.loss(Known(), pairs(2, count=1), random(1)).value)
+    log = torch.tensor(2.0).log()
+    # Rows: (2, 2) and (0, 0), both undecided. Columns: (2, 0) twice, the first right, the second wrong.
+    right, wrong = torch.tensor([2.0, 0.0]).log_softmax(0).neg()
+    assert loss == pytest.approx(float((log + log + right + wrong) / 4))

@@ -155,3 +155,21 @@ def test_few_images_are_pointed_out(images: int, width: int, words: str) -> None
     warning = generation.few_images(images, width)
     assert words in warning
     assert bool(words) == bool(warning)
+
+
+def test_density_counts_balls_in_units_of_k() -> None:
+    """Real images at 0 to 6: to the second neighbor it is 1 inside and 2 at the ends (Naeem et al. 2020, eq. 4)."""
+    real = np.arange(7.0)[:, None]
+    fake = np.array([[3.0], [2.0], [0.5], [9.0]])
+    # Around 3 the balls of 2, 3, 4; around 2 those of 0, 1, 2, 3; around 0.5 those of 0 and 1; around 9 none.
+    np.testing.assert_allclose(generation.density_of(fake, real, 2), [3 / 2, 4 / 2, 2 / 2, 0])
+    # Covered are the real images whose ball holds a fake one: all but 5, and 6 reaches to 4 alone.
+    assert generation.covered(fake, real, 2).tolist() == [
+        True,
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

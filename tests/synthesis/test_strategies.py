@@ -73,6 +73,47 @@ def test_a_density_of_few_rows_is_finite(count: int) -> None:
     assert float(point.norm()) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_component_keeps_a_tenth_of_the_whole_s_covariance() -> None:
+    """Two clusters along one axis: the spread of each is nine tenths its own and a tenth that of all."""
+    rows = 0.1 * random(200, 2)
+    rows[:, 0] += torch.where(torch.arange(200) < 100, 10.0, -10.0).double()
+    rows -= rows.mean(0)
+    density = fit_density(rows, seed=1)  # starts with a row of either cluster
+    order = density.means.flatten().argsort()
+    along = (rows @ density.basis).flatten()
+    whole = along.square().mean()
+    assert density.weights.tolist() == pytest.approx([0.5, 0.5])
+    for k, cluster in zip(order.tolist(), (along[along < 0], along[along > 0]), strict=True):
+        assert float(density.means[k]) == pytest.approx(float(cluster.mean()))
+        expected = 0.9 * float(cluster.var(unbiased=False)) + 0.1 * float(whole)
+        assert float(density.factors[k].square()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_density_keeps_the_directions_that_hold_95_percent() -> None:
+    """Variances in shares of .6, .3, .06, .04 and 0: three directions are kept, the fourth becomes noise."""
+    signs = torch.tensor([[(-1.0) ** (i >> bit) for bit in range(4)] for i in range(64)]).double()
+    shares = torch.tensor([0.6, 0.3, 0.06, 0.04]).double()
+    rows = torch.cat([signs * shares.sqrt(), torch.zeros(64, 1)], dim=1)
+    density = fit_density(rows)
+    variance = shares * 64 / 63
+    axes = density.basis.abs()
+    assert torch.allclose(axes, torch.eye(5, 3).double(), atol=1e-9)
+    assert float(density.rest.square()) == pytest.approx(float(variance[3]) / 2)
+    inner = density.factors[0] @ density.factors[0].T
+    assert torch.allclose(inner, shares[:3].diag(), atol=1e-7)
+
+
+def test_the_noise_of_a_density_stays_outside_its_main_directions() -> None:
+    zero, one = torch.zeros(1, 1).double(), torch.ones(1).double()
+    basis = torch.tensor([[1.0], [0.0], [0.0]]).double()
+    center = torch.tensor([0.0, 0.0, 1000.0]).double()  # so far away that directions are places
+    density = Density(center, basis, one, zero, zero[None], torch.tensor(5.0).double())
+    generator = torch.Generator().manual_seed(0)
+    drawn = 1000 * torch.stack([density.draw(generator) for _ in range(2000)])
+    assert float(drawn[:, 0].abs().max()) < 1e-6
+    assert float(drawn[:, 1].std()) == pytest.approx(5, rel=0.06)
+
+
 def test_each_component_keeps_a_tenth_of_the_whole_s_covariance() -> None:
     """Two clusters far apart, each found by a component of its own: the mixture is known in closed form."""
     x = 0.1 * random(300, 2) + torch.tensor([[8.0, 0.0], [0.0, 0.0]]).repeat(150, 1).double()

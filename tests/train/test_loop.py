@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -17,10 +18,13 @@ from radiffuse.config import Machine, Training
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError, TrainingDiverged
 from radiffuse.train.checkpoint import load_newest
+from radiffuse.train.device import make_fabric
 from radiffuse.train.learning_rate import learning_rate
 from radiffuse.train.loop import Trained, train
+from radiffuse.train.passes import Passes
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run, start_run
+from radiffuse.train.step import Step, new_optimizer
 from radiffuse.train.stopping import Stopped
 from radiffuse.train.task import Loss, Task
 
@@ -293,3 +297,88 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
         start_run(tmp_path / "run", "toy", {}) as run,
     ):
         train(Toy(), batches, run, BASE, machine)
+
+
+class Dropping(Toy):
+    """Records which of 144 units dropout lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def build(self) -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 1, 1, bias=False))
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        output = network(torch.ones_like(batch.images))
+        self.kept.append(output.detach() != 0)
+        return Loss(output.square().mean())
+
+
+def kept_units(folder: Path, seed: int = 0) -> list[Tensor]:
+    task = Dropping()
+    trained(folder, dataclasses.replace(BASE, seed=seed), task)
+    return task.kept
+
+
+def unlike(one: Tensor, other: Tensor) -> bool:
+    """Whether two masks are like throws of two coins, which agree half of the time, give or take five deviations."""
+    return abs(float((one == other).float().mean()) - 0.5) < 5 * 0.5 / one.numel() ** 0.5
+
+
+def test_dropout_drops_other_units_in_every_step(tmp_path: Path) -> None:
+    kept = kept_units(tmp_path / "run")
+    assert len(kept) == 6
+    assert all(unlike(one, other) for one, other in itertools.combinations(kept, 2))
+
+
+def test_dropout_drops_other_units_with_every_seed(tmp_path: Path) -> None:
+    first, second = kept_units(tmp_path / "0", seed=0), kept_units(tmp_path / "1", seed=1)
+    assert all(unlike(one, other) for one, other in zip(first, second, strict=True))
+
+
+class Brightness(Plain):
+    """Logs how bright its images are."""
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        value = super().loss(network, batch, random).value
+        return Loss(value, {"brightness": float(batch.images.mean())})
+
+
+@pytest.mark.parametrize("micro", [1, 3, None])
+def test_logged_terms_are_means_over_the_batch(tmp_path: Path, micro: int | None) -> None:
+    training = dataclasses.replace(BASE, micro_batch=micro, validate_every=0)
+    trained(tmp_path / "run", training, Brightness())
+    found = [row["brightness"] for row in Run(tmp_path / "run").log()]
+    expected = [float(batches(step).images.mean()) for step in range(6)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"), [("adamw", 2 * (1 - 0.1 * 0.25)), ("adam", 1.9)]
+)
+def test_weight_decay_is_decoupled_with_adamw_alone(optimizer: str, expected: float) -> None:
+    """Where the loss is flat, AdamW takes lr x decay of a weight; Adam sees decay x weight, and moves by lr.
+
+    Loshchilov and Hutter 2019, algorithm 2. The first move of Adam has the length lr whatever the gradient.
+    """
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 2.0)
+    training = Training(optimizer=optimizer, learning_rate=0.1, weight_decay=0.25)  # type: ignore[arg-type]
+    network.weight.grad = torch.zeros_like(network.weight)
+    new_optimizer(network, training).step()
+    assert float(network.weight.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_moves_no_weight() -> None:
+    for bad, moves in ((0, False), (None, True)):
+        task, fabric = Toy(bad_step=bad, dropout=0.0), make_fabric(CPU)
+        network = task.build()
+        before = [p.detach().clone() for p in network.parameters()]
+        model = fabric.setup_module(network)
+        optimizer = fabric.setup_optimizers(new_optimizer(network, BASE))
+        step = Step(fabric, task, network, model, optimizer, BASE, Passes(4, "run"))
+        loss, _ = step(batches(0), 0)
+        assert (loss == float("inf")) is not moves
+        same_now = [torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True)]
+        assert not any(same_now) if moves else all(same_now)

@@ -6,7 +6,6 @@ many share it, nor on where it was interrupted. The numbers are part of every re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum, unique
 
 import numpy as np
@@ -35,6 +34,7 @@ class Stream(IntEnum):
     FLOOR = 22  # images of two halves that are compared: number of the halving
     AREAS = 23  # bootstrap of areas under the curve
     SYNTHETIC = 24  # choice of synthetic images: class
+    DROPOUT = 25  # units that a process drops: step, rank
     VIEWER = 31  # an image of the viewer: number
 
     def rng(self, seed: int, *place: int) -> np.random.Generator:
@@ -43,14 +43,16 @@ class Stream(IntEnum):
 
     def torch(self, seed: int, *place: int, device: torch.device | str = "cpu") -> torch.Generator:
         """Torch's generator at a place of the stream."""
-        return torch_generator((seed, int(self), *place), device)
+        return torch.Generator(device).manual_seed(self.torch_seed(seed, *place))
+
+    def torch_seed(self, seed: int, *place: int) -> int:
+        """A seed of 63 bits at a place of the stream.
+
+        Torch's generator on the CPU looks at the low 32 bits alone, so each bit depends on seed, stream and place.
+        """
+        entropy = np.random.SeedSequence((seed, int(self), *place)).generate_state(2, np.uint32)
+        return int(entropy[0]) << 31 ^ int(entropy[1])
 
 
 CORRUPTION = Stream.VIEW_ORDER
 """The corruption of an image by its own seed has the number of DINO's order, by history; the two never meet."""
-
-
-def torch_generator(words: Sequence[int], device: torch.device | str = "cpu") -> torch.Generator:
-    """Torch's generator for a few numbers of any size."""
-    entropy = np.random.SeedSequence(list(words)).generate_state(2, np.uint32)
-    return torch.Generator(device).manual_seed(int(entropy[0]) << 31 ^ int(entropy[1]))

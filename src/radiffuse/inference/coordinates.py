@@ -72,7 +72,7 @@ def carried_landmarks(
 
     Yields:
         ``source``, ``target``, ``class``; ``error``, the distance from where the point landed to the center of the
-        class in the target; and ``same_place``, that of the point at the same share of the scan's extent, which knows
+        class in the target; and ``same_place``, that of the point at the same fraction of the extent, which knows
         nothing of the body. In millimeters (2D: pixels of the plan's grid). A class that either scan lacks is left
         out.
     """
@@ -89,8 +89,8 @@ _Located = tuple[str, torch.Tensor, dict[int, Array]]
 
 
 def _scan(regressor: CoordinateRegressor, plan: Plan, case: Case) -> _Located:
-    image, _ = image_to_plan(read_case_image(case), plan)
-    label = label_to_plan(read_case_label(case), plan)
+    image, undo = image_to_plan(read_case_image(case), plan)
+    label = label_to_plan(read_case_label(case), plan, undo)
     maps = coordinate_map(regressor, torch.from_numpy(image), plan.size)
     return case.name, maps, centers(label)
 

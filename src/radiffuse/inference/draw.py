@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,11 @@ from ..data.plan import Plan
 from ..data.scan import Array
 from ..errors import InputError
 from ..nets.guided import GuidedUNet
+from ..system.files import write_atomic
+
+SAMPLES = 16
+"""Images that are drawn for the report."""
+SAMPLE_STEPS = 50
 
 
 def draw_images(
@@ -89,3 +96,25 @@ def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
         return output
 
     return denoise
+
+
+def write_samples(
+    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, references: Tensor | None
+) -> None:
+    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
+
+    A guided network draws them at the coordinates of the reference images; without any there are no samples.
+    """
+    count = SAMPLES
+    if isinstance(network, GuidedUNet):
+        if references is None:
+            return
+        count = min(SAMPLES, len(references))
+    steps = min(SAMPLE_STEPS, diffusion.num_train_timesteps)
+    drawn = draw_images(network, diffusion, plan, count=count, steps=steps, references=references)
+    images = drawn[:, 0]
+    if plan.spatial_dims == 3:
+        images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
+    buffer = io.BytesIO()
+    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
+    write_atomic(path, buffer.getvalue())

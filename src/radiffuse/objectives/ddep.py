@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig, resolve_network
 from ..data.batches import Batch
+from ..inference.draw import write_samples
 from ..nets.unet import UNet
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
+from ..train.run import Run
 from ..train.start import load_start
 from ..train.task import Loss, Task
 
@@ -40,6 +42,11 @@ class DDeP(Objective):
         if (start := load_start(self.settings, config)) is not None:
             take_encoder(network, start)
         return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
+
+    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+        """Sample images for the report."""
+        path = run.folder / "samples.npy"
+        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
 
 
 class DecoderDenoising(Task):

@@ -6,12 +6,9 @@ every voxel of the clean image.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,13 +19,12 @@ from ..data.batches import Batch
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..errors import InputError
-from ..inference.draw import draw_images
+from ..inference.draw import write_samples
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..system.distributed import gather
-from ..system.files import write_atomic
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
 from ..train.run import Run
@@ -37,9 +33,6 @@ from ..train.task import Loss, Task
 
 QUARTERS = 4
 """The log has the loss by quarter of the timesteps."""
-SAMPLES = 16
-"""Images that are drawn for the report."""
-SAMPLE_STEPS = 50
 
 
 class DDPM(Objective):
@@ -160,28 +153,6 @@ class Denoising(Task):
             for q in range(QUARTERS)
             if bool((quarter == q).any())
         }
-
-
-def write_samples(
-    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, references: Tensor | None
-) -> None:
-    """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
-
-    A guided network draws them at the coordinates of the reference images; without any there are no samples.
-    """
-    count = SAMPLES
-    if isinstance(network, GuidedUNet):
-        if references is None:
-            return
-        count = min(SAMPLES, len(references))
-    steps = min(SAMPLE_STEPS, diffusion.num_train_timesteps)
-    drawn = draw_images(network, diffusion, plan, count=count, steps=steps, references=references)
-    images = drawn[:, 0]
-    if plan.spatial_dims == 3:
-        images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
-    buffer = io.BytesIO()
-    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
 
 
 def _regressor(run: Run) -> CoordinateRegressor:

@@ -11,14 +11,12 @@ from torch import nn
 
 from ..config import Training
 from ..data.batches import Batch
+from ..data.streams import Stream
 from ..errors import is_out_of_memory
 from ..system.distributed import mean_over_ranks
 from .passes import Passes, Undo
 from .random import StepRandom
 from .task import Task
-
-RANK_STRIDE = 1_000_003
-"""Between the seeds of dropout of neighboring ranks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Step:
         """Add the gradient of a step to the weights', pass by pass; its loss and terms."""
         fabric, seed, size = self.fabric, self.training.seed, len(batch)
         first = fabric.global_rank * size
-        torch.manual_seed(((seed << 32) ^ number) + RANK_STRIDE * fabric.global_rank)  # dropout
+        torch.manual_seed(Stream.DROPOUT.torch_seed(seed, number, fabric.global_rank))
         total, terms = 0.0, dict[str, float]()
         for start in range(0, size, self.passes.size):
             stop = min(start + self.passes.size, size)
