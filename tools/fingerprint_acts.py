@@ -108,9 +108,9 @@ ACTS: dict[str, str] = {
     "ddep-3d": f"{PRETRAIN_3D} --objective ddep --from @ddpm-3d",
     "restorative-3d": f"{PRETRAIN_3D} --objective restorative",
     "contrastive-3d": f"{PRETRAIN_3D} --objective contrastive --contrast.voxels 64",
-    "coordinates": f"{PRETRAIN} --objective coordinates --network.multipliers 1,2,2 --voxels 64",
+    "coordinates": f"{PRETRAIN} --objective coordinates --network.multipliers 1,2,2 --regressor.voxels 64",
     "coordinates-3d": f"{PRETRAIN_3D} --objective coordinates --network.multipliers 1,2,2"
-    " --voxels 64 --crop 1.0 --landmarks @abdomen",
+    " --regressor.voxels 64 --regressor.crop 1.0 --regressor.landmarks @abdomen",
     "guided": f"{PRETRAIN} --coordinates @coordinates",
     "guided-3d": f"{PRETRAIN_3D} --coordinates @coordinates-3d",
     "sample": f"generate @ddpm {DRAW}",
@@ -187,7 +187,7 @@ ACTS: dict[str, str] = {
     "study-denoised": f"{STUDY_PRETRAIN} --methods scratch,pixel,ddep,pseudo-labels,synthetic-labelled"
     " --synthetic @more --pseudo-labels 10",
     "study-probing": f"{STUDY_PRETRAIN} --methods scratch,diffusion,restorative --transfer linear"
-    f" {_inside('probing', FAST)} --probing.timesteps 10",
+    f" {_inside('probing', FAST)} --probing.probe.timesteps 10",
     "study-diffusion": f"{STUDY_SCRATCH} --methods none,recycle,ensemble --reference none"
     f" --samplers ddpm,ddim {_inside('diffusion', f'{NET} {SIZE} {FAST} {CPU}')}",
     "report": "info @study --report",
