@@ -56,7 +56,7 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     with torch.no_grad():  # a fresh head is zero, and its mask would be empty
         for value in network.parameters():
             value.add_(0.1 * torch.randn(value.shape, generator=generator))
-    with start_run(folder, "diffseg" if diffusion else "finetune", settings) as run:
+    with start_run(folder, "fit", settings) as run:
         write_atomic(folder / "plan.json", plan.to_json())
         save_network(network, run.model)
     rows = [f'{{"step": {i}, "loss": {1 / i}}}' for i in range(1, 21)]
