@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import radiffuse.commands.finetune
+import radiffuse.commands.fit
 import torch
 
 # Imported here, before any child is forked, so that no measurement pays for it.
@@ -359,7 +359,7 @@ def _segmenter(work: Path, side: int, network: Mapping[str, Any] = SMALL) -> Pat
         child = os.fork()
         if child == 0:
             try:
-                radiffuse.finetune(**settings)
+                radiffuse.fit(**settings)
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

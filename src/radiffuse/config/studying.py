@@ -8,7 +8,7 @@ from typing import Literal
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
 from .tools import NNUNet
-from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, used_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,19 @@ class Study:
     """Methods whose probabilities the method ``ensemble`` averages."""
     pseudo_labels: PositiveInt = 200
     """Images that the method pseudo-labels draws and labels for each budget and draw; 10 % are dropped."""
-    pretrain: Pretrain = Pretrain()
+    pretrain: Pretrain = field(
+        default=Pretrain(), metadata=used_for("ddpm", "ddep", "restorative", "contrastive")
+    )
     """Settings of the pre-training; its data and out are set by the study."""
-    regressor: Pretrain = PRETRAIN["coordinates"]
+    regressor: Pretrain = field(default=PRETRAIN["coordinates"], metadata=used_for("coordinates"))
     """Settings of the regressor that guides; its data, out and plan are set by the study."""
-    finetune: Fit = FIT[None]
+    finetune: Fit = field(
+        default=FIT[None], metadata=used_for("finetune", "scratch", "dynunet", "pixel")
+    )
     """Settings of every fine-tuning; data, out, method, from_run, labels and draw are set by the study."""
-    probing: Fit = FIT["probe"]
+    probing: Fit = field(default=FIT["probe"], metadata=used_for("probe"))
     """Settings of every probing; its ``probe.sweep`` adds methods named guided@t=30."""
-    diffusion: Fit = FIT["diffusion"]
+    diffusion: Fit = field(default=FIT["diffusion"], metadata=used_for("diffusion"))
     """Settings of every mask diffusion; data, out, method, from_run, labels, draw, strategy and split are set by the
     study."""
     nnunet: NNUNet = NNUNet()

@@ -68,6 +68,11 @@ def only_for(*values: str) -> dict[str, object]:
     return {"only_for": values}
 
 
+def used_for(*values: str) -> dict[str, object]:
+    """Metadata of a group of a study: the methods of ``fit``, or objectives of ``pretrain``, it is used with."""
+    return {"used_for": values}
+
+
 IGNORE = 255
 """Label of pixels that no loss and no score counts."""
 
