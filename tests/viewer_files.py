@@ -48,7 +48,7 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     generator = torch.Generator().manual_seed(1)
     settings: dict[str, object] = {"training": {"steps": 20, "seed": dims}}
     if diffusion:
-        settings["diffusion"] = to_dict(Diffusion())
+        settings["process"] = to_dict(Diffusion())
         settings["sampling"] = to_dict(Sampling(steps=STEPS))
         network = MaskDenoiser.from_scratch(unet, generator=generator)
     else:
