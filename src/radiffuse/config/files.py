@@ -54,7 +54,7 @@ class Info:
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Turn a denoiser of diffusers, MONAI or guided-diffusion into a pre-trained run, where the networks are the same."""
+    """Turn a denoiser of diffusers, MONAI or guided-diffusion into a pre-trained run, if its network can be built."""
 
     weights: str = field(default="", metadata=POSITIONAL)
     """Folder with config.json and safetensors (a UNet2DModel or its pipeline, or the arguments and weights of a
