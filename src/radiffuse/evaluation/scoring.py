@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.scan import Array, Scan
@@ -89,10 +89,8 @@ def write_overlays(path: Path, overlays: Sequence[tuple[str, Array, Array, Array
             result[i, : part.shape[0], : part.shape[1]] = part
         return result
 
-    buffer = io.BytesIO()
-    names = np.array([name for name, *_ in overlays])
-    np.savez_compressed(buffer, names=names, image=stack(1), prediction=stack(2), truth=stack(3))
-    write_atomic(path, buffer.getvalue())
+    arrays = {"names": np.array([name for name, *_ in overlays]), "image": stack(1)}
+    write_arrays(path, arrays | {"prediction": stack(2), "truth": stack(3)})
 
 
 def thumbnails(image: Scan, prediction: Scan, truth: Scan) -> tuple[Array, Array, Array]:

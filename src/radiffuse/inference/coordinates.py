@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import IGNORE
+from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
@@ -20,7 +20,6 @@ from ..data.plan import Plan
 from ..data.scan import Array
 from ..data.transform import image_to_plan, label_to_plan
 from ..nets.coordinates import CoordinateRegressor
-from ..system.files import write_atomic
 from .windows import slide
 
 
@@ -127,9 +126,7 @@ def write_coordinate_maps(
         planes = middle_planes(np.concatenate([image[:1], coordinates]))
         for plane, values in planes.items():
             arrays[f"{i}-{plane}"] = values.astype(np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, arrays)
 
 
 def middle_planes(array: Array) -> dict[str, Array]:

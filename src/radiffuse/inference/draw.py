@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +13,11 @@ from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
 from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
+from ..data.arrays import write_arrays
 from ..data.plan import Plan
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError
 from ..nets.guided import GuidedUNet
-from ..system.files import write_atomic
 
 SAMPLES = 16
 """Images that are sampled for the report."""
@@ -109,6 +108,4 @@ def write_samples(
     images = drawn[:, 0]
     if plan.spatial_dims == 3:
         images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
-    buffer = io.BytesIO()
-    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, gray_values(images))

@@ -17,7 +17,7 @@ from ..config import Data, Diffusion, Machine
 from ..config.values import from_dict
 from ..data.dataset import Dataset
 from ..data.readers import write_image, write_label
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import draw_images
 from ..nets.registry import load_network
@@ -111,7 +111,7 @@ def _label(
         make_folder(out / part)
     kept = len(images) - round(len(images) * DROPPED)
     for i in np.sort(np.argsort(entropies, kind="stable")[:kept]):
-        film = ((images[i, 0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        film = gray_values(images[i, 0])
         scan = Scan(film[None])
         write_image(out / "images" / f"{names[i]}.png", film, scan)
         write_label(out / "labels" / f"{names[i]}.png", label[i], scan)

@@ -121,13 +121,9 @@ def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -
 
 
 class Autoencoding(Task):
-    """The task: reconstruct the image from its latents.
+    """The task: reconstruct images whose longer axis has ``size`` pixels from their latents.
 
-    Args:
-        settings: Sizes and weights of the terms.
-        size: Pixels along the longer axis.
-        channels: Channels of the images.
-        held_out: Images ``(N, C, rows, columns)`` never trained on, or None.
+    ``held_out`` are images ``(N, C, rows, columns)`` for validation, or None.
     """
 
     def __init__(

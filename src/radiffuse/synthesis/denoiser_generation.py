@@ -10,7 +10,7 @@ import numpy as np
 from ..config import Diffusion, Generate
 from ..config.values import from_dict
 from ..data.readers import write_image
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import draw_images
 from ..train.device import local_fabric
@@ -82,7 +82,7 @@ class DenoiserGeneration:
 
     def _write_image(self, path: Path, image: Array) -> None:
         if self.plan.spatial_dims == 2:
-            film = ((image + 1) * 127.5).round().astype(np.uint8)
+            film = gray_values(image)
             write_image(path, film, Scan(film[None]))
         else:
             spacing = self.plan.spacing or (1.0, 1.0, 1.0)

@@ -34,11 +34,7 @@ HIDDEN, BOTTLENECK = 512, 128
 class DinoLearning(Task):
     """The task: the student's output for a view is to match the teacher's for another view of the same film.
 
-    Args:
-        settings: Sizes, temperatures and momenta.
-        size: Pixels of a large crop along each axis.
-        channels: Channels of the images.
-        held_out: Views of films never trained on, or None.
+    A large crop has ``size`` pixels along each axis; ``held_out`` are views of films for validation, or None.
     """
 
     def __init__(
@@ -114,12 +110,12 @@ class DinoNetwork(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, large: Tensor, small: Tensor, total: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of both branches, and the student's tokens, for a step of ``total`` images over all passes and ranks.
+        """Logits of both branches, and the student's tokens.
 
         Args:
             large: ``(B, 2, C, S, S)``.
             small: ``(B, L, C, S / 2, S / 2)``; L may be 0.
-            total: Images of the step.
+            total: Images of the step over all passes and ranks.
 
         Returns:
             Student ``(B, 2 + L, K)``, the large crops first; teacher ``(B, 2, K)``, centered; and the student's global

@@ -77,17 +77,9 @@ def features_with(
     kind: str = "",
     function: str = "forward",
 ) -> Array:
-    """Outputs of a frozen network for prepared films, ``(N, ...)``, computed on this machine or on a cluster.
+    """The ``features`` of a method of a frozen network, computed on this machine or on a cluster.
 
-    Args:
-        network: On the CPU, where it also is afterwards.
-        prepared: The films.
-        machine: Device, and the scheduler of the cluster.
-        cache: Cache folder.
-        what: Name on the progress line.
-        dtype: Stored type.
-        kind: Part of the key, where the same weights are used in several ways.
-        function: Name of the network's method that takes films ``(B, C, rows, columns)``.
+    The network is on the CPU before and after. ``kind`` is part of the key, for weights that are used in several ways.
     """
     weights = f"{kind}{fingerprint(network)}"
     apply = _Applied(network.eval(), function, machine)

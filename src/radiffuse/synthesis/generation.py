@@ -87,14 +87,7 @@ def write_film(path: Path, film: Array, provenance: Provenance) -> None:
 
 @dataclass(frozen=True)
 class References:
-    """Real images, as a synthesizer sees them.
-
-    Attributes:
-        prepared: The films.
-        embeddings: ``(N, W)``.
-        latents: ``(N, 2 c, h, w)``; None where no strategy starts from them.
-        classes: Indices by class.
-    """
+    """Real images: embeddings ``(N, W)``, latents ``(N, 2 c, h, w)`` if a strategy needs them, and rows by class."""
 
     prepared: Prepared
     embeddings: Tensor

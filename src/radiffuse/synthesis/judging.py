@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Judge
 from ..data.dataset import Dataset
 from ..data.provenance import Origin, generation_settings
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_mean
 from ..train.cases import read_dataset
@@ -267,8 +267,7 @@ def _closest_pairs(
 def _picture(image: Array) -> Array:
     gray = np.asarray(image, np.float32).mean(0)
     step = max(1, -(-max(gray.shape) // SIDE))
-    picture: Array = ((gray[::step, ::step].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    return picture
+    return gray_values(gray[::step, ::step])
 
 
 def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet | None) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
 from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
@@ -94,9 +93,7 @@ def sample_latents(
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:
     """The first channel of decoded latents, uint8 ``(B, rows, columns)``."""
-    images = autoencoder.decode(latents)[:, 0].cpu().numpy()
-    films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
-    return films
+    return gray_values(autoencoder.decode(latents)[:, 0].cpu().numpy())
 
 
 def _dpm_solver(

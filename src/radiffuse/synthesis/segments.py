@@ -68,9 +68,7 @@ def recorded(
 ) -> Iterator[list[Tensor]]:
     """Attention of every layer during the next passes, heads averaged, ``(B, queries, keys)`` each.
 
-    Args:
-        denoiser: Its attention layers are as before afterwards.
-        kind: ``self``: between places; ``cross``: from places to the context.
+    ``self`` attention is between places, ``cross`` attention from places to the context.
     """
     name = {"self": "attn1.processor", "cross": "attn2.processor"}[kind]
     before = dict(denoiser.unet.attn_processors)

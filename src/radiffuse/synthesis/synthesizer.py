@@ -37,15 +37,9 @@ PREDICTIONS = {"epsilon": "epsilon", "x_start": "sample", "v": "v_prediction"}
 
 @dataclass(frozen=True)
 class Synthesizer:
-    """All that sampling needs.
+    """The networks, with averaged weights, and what else sampling needs.
 
-    Attributes:
-        denoiser: The conditional U-Net, with averaged weights.
-        autoencoder: Between images and latents.
-        encoder: From images to embeddings.
-        diffusion: The noising process.
-        densities: Of the training embeddings by class; one named '' where there are no classes.
-        counts: Training images behind each density.
+    Densities of the training embeddings, and numbers of training images, are by class; '' where there are no classes.
     """
 
     denoiser: ConditionalDenoiser

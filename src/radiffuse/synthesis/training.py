@@ -5,7 +5,6 @@ The first two are runs of their own inside the run folder, resumed like any othe
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Synthesize, Training
+from ..data.arrays import write_arrays
 from ..data.batches import Batches
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.scan import Array
 from ..errors import InputError
 from ..system.distributed import wait_for_main
-from ..system.files import whole_folder, write_atomic
+from ..system.files import whole_folder
 from ..train.act import Act
 from ..train.cases import (
     VALIDATION_IMAGES,
@@ -243,9 +243,7 @@ def _write_samples(
     )
     films = to_films(autoencoder, latents)
     synthesizer.to(torch.device("cpu"))
-    buffer = io.BytesIO()
-    np.save(buffer, films, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, films)
 
 
 def _verify_multiple(plan: Plan, multiple: int, why: str, remedy: str) -> None:

@@ -24,11 +24,7 @@ LARGE = 2
 
 @dataclass(frozen=True)
 class Views(Batch):
-    """A batch whose ``images`` are the large crops, float32 ``(B, 2, C, S, S)``.
-
-    Attributes:
-        small: float32 ``(B, L, C, S / 2, S / 2)``.
-    """
+    """A batch of large crops ``(B, 2, C, S, S)`` and ``small`` ones ``(B, L, C, S / 2, S / 2)``, float32."""
 
     small: Tensor
 
