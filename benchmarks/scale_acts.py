@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import radiffuse.commands.finetune
 import torch
 
 # Imported here, before any child is forked, so that no measurement pays for it.
 import radiffuse
 import radiffuse.commands.classify
+import radiffuse.commands.fit
 import radiffuse.commands.predict
 import radiffuse.commands.pretrain
 from radiffuse.config import Data, Network, PlanSettings, resolve_network
@@ -359,7 +359,7 @@ def _segmenter(work: Path, side: int, network: Mapping[str, Any] = SMALL) -> Pat
         child = os.fork()
         if child == 0:
             try:
-                radiffuse.finetune(**settings)
+                radiffuse.fit(**settings)
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

@@ -28,7 +28,7 @@ def tiny(dims: int, classes: int) -> Segmenter:
 
 def finished_run(folder: Path, plan: Plan, seed: int | None = None) -> Path:
     """A segmentation run without any training; with a seed all weights are random, so that its masks have structure."""
-    with start_run(folder, "finetune", {}) as run:
+    with start_run(folder, "fit", {}) as run:
         write_atomic(folder / "plan.json", plan.to_json())
         write_json(folder / "splits.json", {"train": [], "validation": [], "test": ["b"]})
         network = tiny(plan.spatial_dims, len(plan.classes))

@@ -48,15 +48,17 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     generator = torch.Generator().manual_seed(1)
     settings: dict[str, object] = {"training": {"steps": 20, "seed": dims}}
     if diffusion:
-        settings["diffusion"] = to_dict(Diffusion())
-        settings["sampling"] = to_dict(Sampling(steps=STEPS))
+        settings["diffusion"] = {
+            "process": to_dict(Diffusion()),
+            "sampling": to_dict(Sampling(steps=STEPS)),
+        }
         network = MaskDenoiser.from_scratch(unet, generator=generator)
     else:
         network = Segmenter.from_scratch(unet, generator=generator)
     with torch.no_grad():  # a fresh head is zero, and its mask would be empty
         for value in network.parameters():
             value.add_(0.1 * torch.randn(value.shape, generator=generator))
-    with start_run(folder, "diffseg" if diffusion else "finetune", settings) as run:
+    with start_run(folder, "fit", settings) as run:
         write_atomic(folder / "plan.json", plan.to_json())
         save_network(network, run.model)
     rows = [f'{{"step": {i}, "loss": {1 / i}}}' for i in range(1, 21)]

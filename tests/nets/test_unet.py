@@ -13,11 +13,8 @@ from radiffuse.config import PRESETS, Network, UNetConfig, resolve_network
 from radiffuse.nets.blocks import timestep_embedding
 from radiffuse.nets.summary import summarize
 from radiffuse.nets.unet import UNet
-from radiffuse.release.convert_networks import (
-    from_guided_diffusion,
-    infer_config,
-    to_guided_diffusion,
-)
+from radiffuse.release.convert_configs import guided_config
+from radiffuse.release.convert_names import GUIDED, renamed, to_guided_diffusion
 
 TINY = UNetConfig(
     width=32,
@@ -70,8 +67,8 @@ def test_equals_guided_diffusion(dims: int, scale_shift: bool) -> None:
 def test_converter_round_trip_and_inference_of_the_network() -> None:
     network = randomized(TINY)
     theirs = to_guided_diffusion(network.state_dict(), TINY)
-    assert infer_config(theirs, head_channels=16) == TINY
-    back = from_guided_diffusion(theirs, TINY)
+    assert guided_config(theirs, head_channels=16) == TINY
+    back = renamed(theirs, TINY, GUIDED)
     assert back.keys() == network.state_dict().keys()
     assert all(torch.equal(back[k], v) for k, v in network.state_dict().items())
 
@@ -80,17 +77,17 @@ def test_paper_network_is_inferred() -> None:
     config = resolve_network(Network(preset="paper"), spatial_dims=2, in_channels=3, out_channels=6)
     with torch.device("meta"):
         state = UNet(config).state_dict()
-    assert infer_config(to_guided_diffusion(state, config)) == config
+    assert guided_config(to_guided_diffusion(state, config)) == config
 
 
 def test_foreign_weights_are_refused() -> None:
     theirs = to_guided_diffusion(UNet(TINY).state_dict(), TINY)
     with pytest.raises(ValueError, match="not weights of guided-diffusion"):
-        infer_config({"a": torch.zeros(1)})
+        guided_config({"a": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"out\.0\.weight is missing"):
-        from_guided_diffusion({k: v for k, v in theirs.items() if k != "out.0.weight"}, TINY)
+        renamed({k: v for k, v in theirs.items() if k != "out.0.weight"}, TINY, GUIDED)
     with pytest.raises(ValueError, match="has no place"):
-        from_guided_diffusion(theirs | {"label_emb.weight": torch.zeros(1)}, TINY)
+        renamed(theirs | {"label_emb.weight": torch.zeros(1)}, TINY, GUIDED)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -18,7 +18,7 @@ import radiffuse
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from radiffuse.release.bundle import SCRIPT, _inference
+from radiffuse.release.bundle import inference, network_script
 from tiny_runs import finished_run, volume_plan
 
 
@@ -42,8 +42,8 @@ def test_its_network_treats_films_as_the_run_does(
     program = SimpleNamespace(module=lambda: load_network(run / "model"))
     monkeypatch.setattr(torch.export, "load", lambda path: program)
     names: dict[str, object] = {}
-    exec(SCRIPT, names)
-    told = _inference(plan)["network"]
+    exec(network_script(), names)
+    told = inference(plan)["network"]
     network = names["Network"](  # type: ignore[operator]
         "model.pt2", "cpu", size=told["size"], fit=told["fit"]
     ).eval()

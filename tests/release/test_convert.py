@@ -49,7 +49,7 @@ def test_a_pipeline_becomes_a_run_that_others_start_from(
     assert diffusion["num_train_timesteps"] == 300
     assert run.plan.size == (16, 16)
     assert "converted from diffusers" in (run.folder / "README.md").read_text()
-    tuned = radiffuse.finetune(
+    tuned = radiffuse.fit(
         data=films, from_run=run.folder, out=tmp_path / "seg", split={"validation": 0},
         training={"steps": 1, "batch_size": 2, "validate_every": 0},
         reader={"cache": str(tmp_path / "cache")},
@@ -106,7 +106,7 @@ def test_a_volume_network_of_monai(tmp_path: Path) -> None:
 
 
 def test_a_file_of_guided_diffusion(tmp_path: Path) -> None:
-    from radiffuse.release.convert_networks import to_guided_diffusion
+    from radiffuse.release.convert_names import to_guided_diffusion
 
     unet = tiny(2, 1).unet
     shake(unet, 3)

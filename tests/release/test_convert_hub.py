@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from radiffuse.nets.unet import UNet
-from radiffuse.release.convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
+from radiffuse.release.convert_configs import diffusers_config, monai_config
+from radiffuse.release.convert_names import DIFFUSERS, MONAI, renamed
 from tiny_runs import shake
 
 SMALL: dict[str, Any] = {
@@ -42,7 +43,7 @@ def test_diffusers_gives_the_same(changes: dict[str, Any]) -> None:
     theirs = UNet2DModel(**SMALL | changes).eval()
     shake(theirs, 0)
     ours = UNet(diffusers_config(dict(theirs.config)))
-    ours.load_state_dict(from_hub(theirs.state_dict(), ours.config, DIFFUSERS))
+    ours.load_state_dict(renamed(theirs.state_dict(), ours.config, DIFFUSERS))
     x = torch.randn((2, 1, 16, 24), generator=torch.Generator().manual_seed(1))
     t = torch.tensor([3, 700])
     with torch.no_grad():
@@ -64,7 +65,7 @@ def test_monai_gives_the_same(dims: int, residual: bool) -> None:
     theirs = DiffusionModelUNet(**config).eval()
     shake(theirs, 0)
     ours = UNet(monai_config(config))
-    ours.load_state_dict(from_hub(theirs.state_dict(), ours.config, MONAI))
+    ours.load_state_dict(renamed(theirs.state_dict(), ours.config, MONAI))
     x = torch.randn((2, 1, *(8, 12, 4)[:dims]), generator=torch.Generator().manual_seed(1))
     t = torch.tensor([3, 700])
     with torch.no_grad():
@@ -107,9 +108,9 @@ def test_monai_with_conditioning_and_uneven_levels_is_refused() -> None:
 def test_other_weights_are_refused() -> None:
     config = diffusers_config(SMALL)
     with pytest.raises(ValueError, match=r"time_embedding\.linear_1\.weight is missing"):
-        from_hub({}, config, DIFFUSERS)
+        renamed({}, config, DIFFUSERS)
     from diffusers import UNet2DModel
 
     state = UNet2DModel(**SMALL).state_dict() | {"surplus.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"surplus\.weight has no place"):
-        from_hub(state, config, DIFFUSERS)
+        renamed(state, config, DIFFUSERS)

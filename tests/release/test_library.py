@@ -127,10 +127,15 @@ def test_every_kind_of_run_segments_as_the_command_does(
         "reader": {"cache": str(tmp_path / "cache")},
     }  # fmt: skip
     runs = {
-        "finetune": radiffuse.finetune(out=tmp_path / "finetune", **shared),
-        "pixel": radiffuse.finetune(out=tmp_path / "pixel", method="pixel", **shared),
-        "probe": radiffuse.probe(out=tmp_path / "probe", **shared),
-        "diffseg": radiffuse.diffseg(out=tmp_path / "diffseg", sampling={"steps": 2}, **shared),
+        "finetune": radiffuse.fit(out=tmp_path / "finetune", **shared),
+        "pixel": radiffuse.fit(out=tmp_path / "pixel", method="pixel", **shared),
+        "probe": radiffuse.fit(out=tmp_path / "probe", method="probe", **shared),
+        "diffusion": radiffuse.fit(
+            out=tmp_path / "diffusion",
+            method="diffusion",
+            diffusion={"sampling": {"steps": 2}},
+            **shared,
+        ),
     }
     path = sorted((films / "images").iterdir())[3]
     for name, run in runs.items():

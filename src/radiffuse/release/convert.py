@@ -18,8 +18,8 @@ from ..nets.unet import UNet
 from ..system.files import read_json, write_atomic
 from ..train.run import Run, start_run
 from .card import write_card
-from .convert_hub import DIFFUSERS, MONAI, diffusers_config, from_hub, monai_config
-from .convert_networks import from_guided_diffusion, infer_config
+from .convert_configs import diffusers_config, guided_config, monai_config
+from .convert_names import DIFFUSERS, GUIDED, MONAI, renamed
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -50,12 +50,11 @@ def convert(settings: Convert) -> Run:
     state = _state(path)
     kind = settings.kind if settings.kind != "auto" else _kind(content)
     try:
-        config, weights = _network(kind, content, state, settings)
-        network = UNet(config)
-        network.load_state_dict(weights)
+        network = _network(kind, content, state, settings)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         words = str(error).splitlines()[0].rstrip(".")
         raise InputError(folder, f"is another network than here: {words}", EXPECTED) from None
+    config = network.config
     diffusion = _diffusion(home / "scheduler" / "scheduler_config.json", settings.diffusion)
     plan = _plan(settings.plan, config, content.get("sample_size"))
     diffusion = replace(diffusion, variance=_variance(config, diffusion, folder))
@@ -114,15 +113,16 @@ def _kind(content: Mapping[str, Any]) -> str:
 
 def _network(
     kind: str, content: Mapping[str, Any], state: Mapping[str, Tensor], settings: Convert
-) -> tuple[UNetConfig, dict[str, Tensor]]:
+) -> UNet:
     if kind == "diffusers":
-        config = diffusers_config(content)
-        return config, from_hub(state, config, DIFFUSERS)
-    if kind == "monai":
-        config = monai_config(content)
-        return config, from_hub(state, config, MONAI)
-    config = infer_config(state, head_channels=settings.head_channels)
-    return config, from_guided_diffusion(state, config)
+        config, naming = diffusers_config(content), DIFFUSERS
+    elif kind == "monai":
+        config, naming = monai_config(content), MONAI
+    else:
+        config, naming = guided_config(state, head_channels=settings.head_channels), GUIDED
+    network = UNet(config)
+    network.load_state_dict(renamed(state, config, naming))
+    return network
 
 
 def _diffusion(path: Path, given: Diffusion) -> Diffusion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from ..errors import InputError, RunError
 from ..nets.registry import load_network, save_network
 from ..system.files import write_atomic, write_json
+from ..train.mirrors import PATHS
 from ..train.run import Run
 from .card import Licences, card
 
@@ -21,7 +22,7 @@ FILES = (
 )  # fmt: skip
 """What a published folder holds. It is a run: every command takes it, also as ``--from``."""
 KEPT_OF_DATA = ("cases", "patients", "classes", "licence", "layout")
-"""What is told of the data; names of cases and files are not."""
+"""What stays of the description of the data; names of cases and files do not."""
 
 
 def save_pretrained(
@@ -49,27 +50,16 @@ def save_pretrained(
         raise RunError(run.folder, "has not finished training, or is no network", "Finish it first")
     if out.resolve() == run.folder.resolve():
         raise InputError(out, "is the run itself", "Choose another folder")
-    content = run.config
-    settings = dict(content["settings"])
     text = card(run, licences, name or out.resolve().name)  # before paths are cut off
-    for key in ("data", "out", "from_run", "coordinates", "landmarks"):
-        if settings.get(key):
-            settings[key] = Path(str(settings[key])).name
-    if isinstance(settings.get("reader"), dict):
-        settings["reader"] = settings["reader"] | {"cache": None}
-    if isinstance(settings.get("split"), dict):
-        settings["split"] = settings["split"] | {"file": None}
     data = run.data
-    told: dict[str, Any] = {"root": Path(str(data.get("root") or "data")).name}
-    told |= {key: data[key] for key in KEPT_OF_DATA if key in data}
+    kept: dict[str, Any] = {"root": Path(str(data.get("root") or "data")).name}
+    kept |= {key: data[key] for key in KEPT_OF_DATA if key in data}
     if licences.data:
-        told["licence"] = licences.data
+        kept["licence"] = licences.data
     write_atomic(out / "plan.json", run.plan.to_json())
-    write_json(out / "data.json", told)
-    described = content | {"settings": settings}
-    write_atomic(
-        out / "config.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    )
+    write_json(out / "data.json", kept)
+    described = yaml.safe_dump(_without_folders(run.config), sort_keys=False, allow_unicode=True)
+    write_atomic(out / "config.yaml", described)
     write_atomic(out / "README.md", text)
     save_network(load_network(run.model), out / "model")  # last: it marks the model as complete
     return out
@@ -146,3 +136,17 @@ def push_to_hub(
             problem = f"could not be uploaded ({type(error).__name__})"
             raise InputError(repository, problem, "Check hf auth login and the network") from None
     return str(getattr(commit, "commit_url", commit))
+
+
+def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the last part of every path alone: folders above it may hold names."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            result[key] = _without_folders(value)
+        elif value and key in PATHS:
+            paths = [Path(str(one)).name for one in (value if isinstance(value, list) else [value])]
+            result[key] = paths if isinstance(value, list) else paths[0]
+        else:
+            result[key] = value
+    return result

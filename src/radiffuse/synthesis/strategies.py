@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 VARIANCE_KEPT = 0.95
 MOST_DIMENSIONS = 32
@@ -105,9 +107,9 @@ def fit_densities(rows: Tensor, classes: Mapping[str, list[int]]) -> dict[str, D
 
 
 def fit_density(rows: Tensor, seed: int = 0) -> Density:
-    """Fit a density to rows ``(N, W)``, N at least 2, by expectation maximization from seeded starting points.
+    """Fit a density to rows ``(N, W)``, N at least 2, by expectation maximization.
 
-    It has as many directions and components as the number of rows allows.
+    It has as many directions and components as the number of rows allows; ``seed`` chooses their starting clusters.
     """
     x = rows.double()
     n, width = x.shape
@@ -121,28 +123,34 @@ def fit_density(rows: Tensor, seed: int = 0) -> Density:
     inner = (x - center) @ basis
     rest = (variance[dims:].sum() / max(1, width - dims)).sqrt()
     k = max(1, min(MOST_COMPONENTS, n // ROWS_PER_COMPONENT))
-    weights, means, covariances = _mixture(inner, k, torch.Generator().manual_seed(seed))
+    weights, means, covariances = _mixture(inner, k, seed)
     return Density(center, basis, weights, means, torch.linalg.cholesky(covariances), rest)
 
 
-def _mixture(x: Tensor, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, means and covariances of k Gaussians, each shrunk towards the whole's covariance."""
+def _mixture(x: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, means and covariances of k Gaussians, each shrunk towards the whole's covariance.
+
+    They start as the clusters of k-means++ (Arthur and Vassilvitskii 2007). Started at any rows, two that lie in one
+    cluster would often stay there.
+    """
+    from scipy.cluster.vq import kmeans2
+
     n, dims = x.shape
     whole = x.T @ x / n + 1e-8 * torch.eye(dims, dtype=x.dtype)
-    means = x[torch.randperm(n, generator=generator)[:k]]
-    covariances = whole.expand(k, dims, dims).clone()
-    weights = torch.full((k,), 1 / k, dtype=x.dtype)
+    member = torch.ones((1, n), dtype=x.dtype)
+    if k > 1:
+        labels = kmeans2(x.numpy(), k, minit="++", seed=np.random.default_rng(seed))[1]
+        member = one_hot(torch.from_numpy(labels).long(), k).T.to(x.dtype)
     for _ in range(ITERATIONS if k > 1 else 1):
-        factors = torch.linalg.cholesky(covariances)
-        off = (x[None] - means[:, None]).transpose(1, 2)
-        distance = torch.linalg.solve_triangular(factors, off, upper=False).square().sum(1)
-        log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        score = weights.clamp(min=1e-12).log()[:, None] - 0.5 * distance - log_volume[:, None]
-        member = score.softmax(0)
         mass = member.sum(1).clamp(min=1e-6)
         weights = mass / mass.sum()
         means = member @ x / mass[:, None]
         off = x[None] - means[:, None]
         own = torch.einsum("kn,kni,knj->kij", member, off, off) / mass[:, None, None]
         covariances = (1 - SHRINKAGE) * own + SHRINKAGE * whole
+        factors = torch.linalg.cholesky(covariances)
+        distance = torch.linalg.solve_triangular(factors, off.transpose(1, 2), upper=False)
+        log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        score = weights.log()[:, None] - 0.5 * distance.square().sum(1) - log_volume[:, None]
+        member = score.softmax(0)
     return weights, means, covariances

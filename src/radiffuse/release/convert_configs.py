@@ -1,82 +1,19 @@
-"""Weights of diffusers' ``UNet2DModel`` and MONAI's ``DiffusionModelUNet`` as ours, where the networks are the same.
+"""Our network for the settings, or the weights, of networks of guided-diffusion, diffusers and MONAI.
 
-All three descend from Ho et al. 2020. Ours is theirs where attention follows every residual block of a level, the time
-enters as here, and nothing else is switched on; what differs is refused by name. Their queries, keys and values are
-three layers, ours is one, head by head.
+Ours is theirs where attention follows every residual block of a level, the time enters as here, and nothing else is
+switched on; what differs is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..config import UNetConfig
 from ..nets.blocks import attention_heads
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How another package names the parts of the network; ``{}`` stands for a number."""
-
-    time: tuple[str, str]
-    stem: str
-    down: str
-    up: str
-    attention: str
-    halve: tuple[str, str]
-    """Names of the block that halves: as a residual block, as a convolution."""
-    double: tuple[str, str]
-    middle: tuple[str, str, str]
-    norm: str
-    head: str
-    residual: Mapping[str, str]
-    normalized: str
-    projected: tuple[str, str, str]
-    out: str
-
-
-DIFFUSERS = Naming(
-    time=("time_embedding.linear_1", "time_embedding.linear_2"),
-    stem="conv_in",
-    down="down_blocks.{}.resnets.{}",
-    up="up_blocks.{}.resnets.{}",
-    attention="attentions",
-    halve=("down_blocks.{}.downsamplers.0", "down_blocks.{}.downsamplers.0.conv"),
-    double=("up_blocks.{}.upsamplers.0", "up_blocks.{}.upsamplers.0.conv"),
-    middle=("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"),
-    norm="conv_norm_out",
-    head="conv_out",
-    residual={
-        "norm1": "norm1", "conv1": "conv1", "time": "time_emb_proj", "norm2": "norm2",
-        "conv2": "conv2", "skip": "conv_shortcut",
-    },
-    normalized="group_norm",
-    projected=("to_q", "to_k", "to_v"),
-    out="to_out.0",
-)  # fmt: skip
-MONAI = Naming(
-    time=("time_embed.0", "time_embed.2"),
-    stem="conv_in.conv",
-    down="down_blocks.{}.resnets.{}",
-    up="up_blocks.{}.resnets.{}",
-    attention="attentions",
-    halve=("down_blocks.{}.downsampler", "down_blocks.{}.downsampler.op.conv"),
-    double=("up_blocks.{}.upsampler", "up_blocks.{}.upsampler.postconv.conv"),
-    middle=("middle_block.resnet_1", "middle_block.attention", "middle_block.resnet_2"),
-    norm="out.0",
-    head="out.2.conv",
-    residual={
-        "norm1": "norm1", "conv1": "conv1.conv", "time": "time_emb_proj", "norm2": "norm2",
-        "conv2": "conv2.conv", "skip": "skip_connection.conv",
-    },
-    normalized="norm",
-    projected=("attn.to_q", "attn.to_k", "attn.to_v"),
-    out="attn.out_proj",
-)  # fmt: skip
 
 DIFFUSERS_FIXED = {
     "center_input_sample": False,
@@ -166,107 +103,60 @@ def monai_config(config: Mapping[str, Any]) -> UNetConfig:
     )  # fmt: skip
 
 
-def from_hub(state: Mapping[str, Tensor], config: UNetConfig, naming: Naming) -> dict[str, Tensor]:
-    """Their weights under our names, ready for ``UNet(config).load_state_dict``.
+def guided_config(
+    state: Mapping[str, Tensor], *, head_channels: int = 64, scale_shift_norm: bool = True
+) -> UNetConfig:
+    """The network that guided-diffusion's weights belong to.
 
     Args:
-        state: Weights of the other package.
-        config: From ``diffusers_config`` or ``monai_config``.
-        naming: ``DIFFUSERS`` or ``MONAI``.
+        state: State dict of guided-diffusion's ``UNetModel``.
+        head_channels: Channels per attention head, which the weights do not tell.
+        scale_shift_norm: As trained; the width of the time projections must agree.
 
     Raises:
-        ValueError: A weight is missing or has no place in this network; names it.
+        ValueError: Not such weights.
     """
-    left = dict(state)
+    stem = state.get("input_blocks.0.0.weight")
+    if stem is None or "out.2.weight" not in state or "time_embed.0.weight" not in state:
+        raise ValueError("these are not weights of guided-diffusion's UNetModel")
+    width = state["time_embed.0.weight"].shape[1]
+    blocks, levels = _levels(state)
+    first = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
+    channels = [state[f"{name}.0.out_layers.3.weight"].shape[0] for name in first]
+    return UNetConfig(
+        spatial_dims=stem.ndim - 2,
+        in_channels=stem.shape[1],
+        out_channels=state["out.2.weight"].shape[0],
+        width=width,
+        multipliers=tuple(c // width for c in channels),
+        blocks=blocks,
+        attention_factors=tuple(
+            2**level for level, name in enumerate(first) if f"{name}.1.qkv.weight" in state
+        ),
+        head_channels=head_channels,
+        scale_shift_norm=scale_shift_norm,
+        residual_updown=not any(name.endswith(".0.op.weight") for name in state),
+    )
 
-    def take(name: str) -> Tensor:
-        if name not in left:
-            raise ValueError(f"{name} is missing: the weights are not those of this network")
-        return left.pop(name)
 
-    result = {}
-    for ours, theirs in _names(config, naming):
-        for kind in ("weight", "bias"):
-            if isinstance(theirs, str):
-                result[f"{ours}.{kind}"] = take(f"{theirs}.{kind}")
-                continue
-            parts = [take(f"{name}.{kind}") for name in theirs]
-            heads = attention_heads(len(parts[0]), config.head_channels)
-            joined = torch.stack([part.unflatten(0, (heads, -1)) for part in parts], dim=1)
-            result[f"{ours}.{kind}"] = joined.flatten(0, 2)
-    if left:
-        raise ValueError(f"{sorted(left)[0]} has no place in this network ({len(left)} such)")
-    return result
+def _levels(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Residual blocks of a level, and levels.
+
+    n levels of b blocks are 1 + n b + n - 1 entries of the encoder and as many of the decoder, n (b + 1), of which the
+    last of each level but the finest doubles the resolution.
+    """
+    entries = 1 + max(int(m[1]) for k in state if (m := re.match(r"input_blocks\.(\d+)\.", k)))
+    doubling = r"output_blocks\.(\d+)\.[1-9]\.(in_layers\.2|conv)\.weight"
+    ends = {int(m[1]) for k in state if (m := re.match(doubling, k))}
+    for blocks in range(1, entries):
+        if entries % (blocks + 1) == 0:
+            levels = entries // (blocks + 1)
+            if ends == {(level + 1) * (blocks + 1) - 1 for level in range(levels - 1)}:
+                return blocks, levels
+    raise ValueError("the encoder has no regular levels")
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _names(config: UNetConfig, naming: Naming) -> Iterator[tuple[str, str | tuple[str, str, str]]]:
-    """Pairs of our layer and theirs; three of theirs make one of queries, keys and values."""
-    yield from zip(("time.0", "time.2"), naming.time, strict=True)
-    yield "stem", naming.stem
-    channels = [config.width * m for m in config.multipliers]
-    last, skips, number = channels[0], [channels[0]], 0
-    for level, out in enumerate(channels):
-        for block in range(config.blocks):
-            theirs = naming.down.format(level, block)
-            yield from _block(naming, f"down.{number}.block", theirs, skip=last != out)
-            if 2**level in config.attention_factors:
-                yield from _attended(naming, f"down.{number}.attention", theirs)
-            last, number = out, number + 1
-            skips.append(out)
-        if level < len(channels) - 1:
-            yield from _resampled(config, naming, f"down.{number}.block", naming.halve, level)
-            number += 1
-            skips.append(out)
-    before, attention, after = naming.middle
-    yield from _block(naming, "middle.before", before, skip=False)
-    yield from _projections(naming, "middle.attention", attention)
-    yield from _block(naming, "middle.after", after, skip=False)
-    number = 0
-    for place, (level, out) in enumerate(reversed(list(enumerate(channels)))):
-        for block in range(config.blocks + 1):
-            theirs = naming.up.format(place, block)
-            yield from _block(naming, f"up.{number}.block", theirs, skip=last + skips.pop() != out)
-            if 2**level in config.attention_factors:
-                yield from _attended(naming, f"up.{number}.attention", theirs)
-            if level > 0 and block == config.blocks:
-                yield from _resampled(config, naming, f"up.{number}.resample", naming.double, place)
-            last, number = out, number + 1
-    yield "norm", naming.norm
-    yield "head", naming.head
-
-
-def _block(naming: Naming, ours: str, theirs: str, *, skip: bool) -> Iterator[tuple[str, str]]:
-    for a, b in naming.residual.items():
-        if a != "skip" or skip:
-            yield f"{ours}.{a}", f"{theirs}.{b}"
-
-
-def _attended(
-    naming: Naming, ours: str, resnet: str
-) -> Iterator[tuple[str, str | tuple[str, str, str]]]:
-    yield from _projections(naming, ours, resnet.replace("resnets", naming.attention))
-
-
-def _projections(
-    naming: Naming, ours: str, theirs: str
-) -> Iterator[tuple[str, str | tuple[str, str, str]]]:
-    yield f"{ours}.norm", f"{theirs}.{naming.normalized}"
-    query, key, value = naming.projected
-    yield f"{ours}.qkv", (f"{theirs}.{query}", f"{theirs}.{key}", f"{theirs}.{value}")
-    yield f"{ours}.out", f"{theirs}.{naming.out}"
-
-
-def _resampled(
-    config: UNetConfig, naming: Naming, ours: str, names: tuple[str, str], place: int
-) -> Iterator[tuple[str, str]]:
-    residual, convolution = (name.format(place) for name in names)
-    if config.residual_updown:
-        yield from _block(naming, ours, residual, skip=False)
-    else:
-        yield f"{ours}.conv", convolution
 
 
 def _residual(block: str, kind: str) -> bool:
