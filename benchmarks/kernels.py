@@ -1,7 +1,7 @@
 """What the kernels of our own save: training steps with and without each, side by side on the CPU.
 
-``python benchmarks/kernels.py [--turns 5]`` writes ``results/kernels.csv``. Every turn is a process of its own, one thread;
-the sides take turns, so that a machine whose speed drifts slows all of them. Time is that of the processor.
+``python benchmarks/kernels.py [--turns 5]`` writes ``results/kernels.csv``. Every turn is a process of its own, of one
+thread; the sides take turns, so that a machine whose speed drifts slows all of them. Time is that of the processor.
 """
 
 from __future__ import annotations
