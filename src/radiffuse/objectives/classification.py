@@ -1,4 +1,4 @@
-"""What a classifier learns: the class of a whole film, one of several."""
+"""Classification of whole films."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ class Classification(Task):
         if not self.held_out:
             return {}
         truth = np.array([item.target for item in self.held_out])
-        area = float(
-            auroc_by_class(class_probabilities(network, self.held_out, device), truth)[0, -1]
-        )
+        probabilities = class_probabilities(network, self.held_out, device)
+        area = float(auroc_by_class(probabilities, truth)[0, -1])
         return {} if np.isnan(area) else {"auroc": area}
 
 
@@ -48,13 +47,7 @@ class Classification(Task):
 def class_probabilities(
     network: nn.Module, items: list[Item], device: torch.device
 ) -> NDArray[np.float64]:
-    """Probability of each class, ``(n, K)``.
-
-    Args:
-        network: A classifier, which is left in evaluation mode.
-        items: Films.
-        device: Where to compute.
-    """
+    """Probability of each class, ``(n, K)``; the network stays on the device, in evaluation mode."""
     network.to(device).eval()
     rows = []
     for start in range(0, len(items), PREDICTION_BATCH):

@@ -1,8 +1,8 @@
 """Contrastive pre-training, a rival of denoising (vox2vec, Goncharov et al. 2023, arXiv 2307.14725).
 
-Two overlapping crops of a scan, each changed in intensity on its own: the embedding of a voxel must be nearer to that
+Two overlapping crops of a scan are changed in intensity independently; the embedding of a voxel must be nearer to that
 of the same voxel in the other crop than to those of other voxels (InfoNCE). [ours] The other voxels are those of the
-same pair of crops, so that neither micro-batches nor several devices change what is learned.
+same pair of crops, so neither micro-batches nor several devices change what is learned.
 """
 
 from __future__ import annotations
@@ -14,56 +14,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Contrast
+from ..config import Augmentation, Contrast
 from ..data.batches import Batch
-from ..data.crops import CropPairBatches, CropPairs, crop_size, same_voxels
+from ..data.crops import CropPairs, same_voxels
+from ..data.plan import Plan
 from ..nets.embedder import VoxelEmbedder
 from ..nets.unet import UNet
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import CropPairObjective, Pool
 from ..train.random import StepRandom
 from ..train.start import load_start
 from ..train.task import Loss, Task
 
 
-class Contrastive(Objective):
-    """Pre-training by finding voxels again."""
+class Contrastive(CropPairObjective):
+    """Pre-training by finding the same voxel in another crop."""
 
-    def batches(self, pool: Pool) -> CropPairBatches:
-        """Pairs of overlapping crops."""
-        training = self.settings.training
-        return self._pairs(pool, pool.training, training.batch_size, training.seed)
+    nearby = True
+
+    def crop(self, plan: Plan) -> float:
+        """Set for films; a patch of a volume is a crop already."""
+        return self.settings.contrast.crop if plan.spatial_dims == 2 else 1.0
+
+    @property
+    def changes(self) -> Augmentation:
+        """Those of the contrastive views."""
+        return self.settings.contrast.views
 
     def task(self, pool: Pool) -> Task:
         """The U-Net under a projector."""
-        training, wanted = self.settings.training, self.settings.contrast
+        wanted = self.settings.contrast
         network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
-        generator = torch.Generator().manual_seed(training.seed)
-        embedder = start_embedder(
-            network, wanted.width, generator, load_start(self.settings, network.config)
-        )
-        held = pool.held_out
-        pairs = self._pairs(pool, held, len(held), training.seed + 1)(0) if held else None
-        return VoxelContrast(embedder, wanted, pairs)
+        generator = torch.Generator().manual_seed(self.settings.training.seed)
+        start = load_start(self.settings, network.config)
+        embedder = start_embedder(network, wanted.width, generator, start)
+        return VoxelContrast(embedder, wanted, self.validation_pairs(pool))
 
     def kept(self, network: nn.Module) -> nn.Module:
-        """All but the projector."""
+        """The U-Net without the projector."""
         assert isinstance(network, VoxelEmbedder)
         return network.unet
-
-    def _pairs(
-        self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
-    ) -> CropPairBatches:
-        share = self.settings.contrast.crop if pool.plan.spatial_dims == 2 else 1.0
-        levels = len(self.config(pool).multipliers)
-        return CropPairBatches(
-            pool.prepared,
-            crop_size(pool.plan, share, 2 ** (levels - 1)),
-            batch_size=batch_size,
-            seed=seed,
-            augmentation=self.settings.contrast.views,
-            indices=indices,
-            nearby=True,
-        )
 
 
 class VoxelContrast(Task):
@@ -88,7 +77,7 @@ class VoxelContrast(Task):
         logits, valid = self._compare(network, batch, random.uniform(_count(batch)))
         target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
         target = torch.where(valid, target, -100)
-        # A voxel outside the overlap has no partner: it is neither asked for nor offered as an answer.
+        # A voxel outside the overlap has no partner: it is neither a query nor a candidate.
         blocked = (~valid)[:, None].expand_as(logits)
         losses = [
             functional.cross_entropy(
@@ -97,12 +86,11 @@ class VoxelContrast(Task):
             for one in (logits, logits.transpose(1, 2))
         ]
         counts = valid.sum(1).clamp(min=1)
-        value = ((losses[0] + losses[1]).sum(1) / (2 * counts)).mean()
-        return Loss(value)
+        return Loss(((losses[0] + losses[1]).sum(1) / (2 * counts)).mean())
 
     @torch.no_grad()
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """How often the nearest of the other crop's voxels is the same voxel, on scans never trained on."""
+        """How often the most similar voxel of the other crop is the same voxel, on held-out scans."""
         if self.held_out is None:
             return {}
         generator = torch.Generator().manual_seed(0)
@@ -118,7 +106,7 @@ class VoxelContrast(Task):
         return {"accuracy": hits / total} if total else {}
 
     def _compare(self, network: nn.Module, pairs: CropPairs, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities ``(B, P, P)`` of voxels of the first crop with those of the second, and which have a partner."""
+        """Similarities ``(B, P, P)`` of voxels of both crops, and which voxels have a partner, ``(B, P)``."""
         first, second, valid = choose_pairs(pairs, keys, self.settings.voxels)
         one, other = network(pairs.images, first), network(pairs.others, second)
         return one @ other.transpose(1, 2) / self.settings.temperature, valid
@@ -127,7 +115,7 @@ class VoxelContrast(Task):
 def start_embedder(
     unet: UNet, width: int, generator: torch.Generator, start: UNet | None = None
 ) -> VoxelEmbedder:
-    """A U-Net and a projector with random weights; the U-Net's are taken from ``start`` where there is one."""
+    """A U-Net, with the weights of ``start`` if given, under a projector; other weights are random."""
     unet.initialize(generator)
     if start is not None:
         unet.load_state_dict(start.state_dict())
@@ -137,7 +125,7 @@ def start_embedder(
 
 
 def choose_pairs(pairs: CropPairs, keys: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random voxels that lie in both crops, the body's before the air's.
+    """Random voxels that are in both crops, those of the body before air.
 
     Args:
         pairs: B pairs of crops.

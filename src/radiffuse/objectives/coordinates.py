@@ -1,9 +1,9 @@
 """The body-part regressor: three body coordinates for every voxel, learned without labels.
 
-Two crops of a scan, each changed in intensity on its own, go through the network apart. Differences of coordinates must
-equal distances in the scan along each axis, in units of the spread of voxels (z-scored), and the same voxel must have
-the same coordinates in both. [related] Anatomical Positional Embeddings, arXiv 2409.10291, compare Euclidean distances;
-[ours] axis by axis, which also gives each coordinate a direction. The regressor of arXiv 2501.19265 is not described.
+Two crops of a scan are changed in intensity independently. Differences of coordinates must equal distances in the scan
+along each axis, in standard deviations of voxel positions, and the same voxel must have the same coordinates in both.
+[related] Anatomical Positional Embeddings, arXiv 2409.10291, compare Euclidean distances; [ours] axis by axis, which
+also gives each coordinate a direction. The regressor of arXiv 2501.19265 is not described.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..config import UNetConfig, resolve_network
 from ..data.batches import Batch
-from ..data.crops import CropPairBatches, CropPairs, choose_voxels, crop_size, same_voxels, unravel
+from ..data.crops import CropPairs, choose_voxels, same_voxels, unravel
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
@@ -28,7 +28,7 @@ from ..nets.coordinates import CoordinateRegressor
 from ..system.distributed import mean_over_ranks, world_size
 from ..system.files import write_atomic
 from ..train.cases import read_dataset
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import CropPairObjective, Pool
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.task import Loss, Task
@@ -37,8 +37,8 @@ VALIDATION_PAIRS = 512
 SHOWN_SCANS = 3
 
 
-class Coordinates(Objective):
-    """Pre-training of a body-part regressor, which then guides denoising."""
+class Coordinates(CropPairObjective):
+    """Training of a body-part regressor, which can then guide denoising."""
 
     def given_plan(self, dataset: Dataset) -> Plan | None:
         """None; refuses ``--from`` too."""
@@ -53,38 +53,35 @@ class Coordinates(Objective):
             self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=dims
         )
 
-    def batches(self, pool: Pool) -> CropPairBatches:
-        """Pairs of crops, anywhere in a scan."""
-        training = self.settings.training
-        return self._pairs(pool, pool.training, training.batch_size, training.seed)
+    def crop(self, plan: Plan) -> float:
+        """As the regressor's settings say."""
+        return self.settings.regressor.crop
 
     def task(self, pool: Pool) -> Task:
-        """The regressor, with the spread of the training scans' voxels as its unit."""
-        seed, spacing = self.settings.training.seed, _spacing(pool.plan)
-        network = CoordinateRegressor(
-            self.config(pool), extent_deviation(pool.prepared, pool.training, spacing)
-        )
-        network.initialize(torch.Generator().manual_seed(seed))
-        held = pool.held_out
+        """The regressor; its unit is the standard deviation of voxel positions in the training scans."""
+        plan, wanted = pool.plan, self.settings.regressor
+        spacing = plan.spacing or (1.0,) * plan.spatial_dims
+        scale = extent_deviation(pool.prepared, pool.training, spacing)
+        network = CoordinateRegressor(self.config(pool), scale)
+        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
         return CoordinateLearning(
             network,
             spacing,
-            voxels=self.settings.regressor.voxels,
-            agreement=self.settings.regressor.agreement,
-            held_out=self._pairs(pool, held, len(held), seed + 1)(0) if held else None,
+            voxels=wanted.voxels,
+            agreement=wanted.agreement,
+            held_out=self.validation_pairs(pool),
         )
 
     def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """``coordinates.npz``, maps of a few scans for the report; with ``landmarks`` also ``landmarks.csv``."""
+        """Maps of a few scans in ``coordinates.npz``; with the setting ``landmarks`` also ``landmarks.csv``."""
         import pandas as pd
 
         assert isinstance(network, CoordinateRegressor)
         prepared = pool.prepared
         shown = pool.held_out[:SHOWN_SCANS] or pool.training[:SHOWN_SCANS]
         images = [np.asarray(prepared.image(i), np.float32) for i in shown]
-        maps = [
-            coordinate_map(network, torch.from_numpy(i), pool.plan.size).numpy() for i in images
-        ]
+        size = pool.plan.size
+        maps = [coordinate_map(network, torch.from_numpy(i), size).numpy() for i in images]
         names = [prepared.cases[i].name for i in shown]
         write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
         landmarks = self.settings.regressor.landmarks
@@ -96,19 +93,6 @@ class Coordinates(Objective):
         rows = pd.DataFrame(carried_landmarks(network, pool.plan, dataset))
         write_atomic(run.folder / "landmarks.csv", rows.to_csv(index=False, float_format="%.6g"))
 
-    def _pairs(
-        self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
-    ) -> CropPairBatches:
-        multiple = 2 ** (len(self.config(pool).multipliers) - 1)
-        return CropPairBatches(
-            pool.prepared,
-            crop_size(pool.plan, self.settings.regressor.crop, multiple),
-            batch_size=batch_size,
-            seed=seed,
-            augmentation=self.settings.augmentation,
-            indices=indices,
-        )
-
 
 class CoordinateLearning(Task):
     """The task: differences of coordinates are distances.
@@ -117,7 +101,7 @@ class CoordinateLearning(Task):
         network: The regressor at its start.
         spacing: Length of a voxel along each axis, in the units of the network's ``scale``.
         voxels: Pairs of voxels per pair of crops and step.
-        agreement: Weight of the same voxel's equality in both crops.
+        agreement: Weight of the difference between both predictions for the same voxel.
         held_out: Crop pairs for validation.
     """
 
@@ -140,7 +124,7 @@ class CoordinateLearning(Task):
         self.held_out = held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Smooth L1 of the differences between random voxels, and of the same voxel's two answers."""
+        """Smooth L1 error of differences between random voxels, and between both predictions for one voxel."""
         assert isinstance(batch, CropPairs)
         first, second = network(batch.images).float(), network(batch.others).float()
         grid = batch.images.shape[2:]
@@ -158,14 +142,12 @@ class CoordinateLearning(Task):
         ).mean(1)
         pairs = mean_over_ranks(inside.sum().float()).clamp(min=1 / world_size())
         agreement = (gap * inside).sum() / pairs
-        terms = {
-            "loss_distance": float(distance.detach()),
-            "loss_agreement": float(agreement.detach()),
-        }
+        both = {"loss_distance": distance, "loss_agreement": agreement}
+        terms = {name: float(term.detach()) for name, term in both.items()}
         return Loss(distance + self.agreement * agreement, terms)
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Predicted against true distances on scans never trained on: correlation, and median error."""
+        """Correlation and median error of predicted distances on held-out scans."""
         if self.held_out is None:
             return {}
         predicted, true = self.distances(network, self.held_out.to(device))
@@ -176,30 +158,28 @@ class CoordinateLearning(Task):
 
     @torch.no_grad()
     def distances(self, network: nn.Module, pairs: CropPairs) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted and true distances, in the unit of ``spacing``, of voxel pairs at fixed places."""
+        """Predicted and true distances of fixed pairs of voxels, in the unit of ``spacing``."""
         generator = torch.Generator().manual_seed(0)
         grid = pairs.images.shape[2:]
         keys = torch.rand((2, len(pairs), math.prod(grid)), generator=generator)
         scale = self.scale[None, :, None]
-        found, true = [], []
+        predicted, true = [], []
         for i in range(len(pairs)):
             pair = pairs.part(i, i + 1)
-            one = choose_voxels(
-                pair.images, keys[0, i : i + 1].to(pair.images.device), VALIDATION_PAIRS, pair.body
-            )
-            other = choose_voxels(
-                pair.others, keys[1, i : i + 1].to(pair.images.device), VALIDATION_PAIRS, pair.body
+            one, other = (
+                choose_voxels(crops, key[i : i + 1].to(crops.device), VALIDATION_PAIRS, pair.body)
+                for crops, key in zip((pair.images, pair.others), keys, strict=True)
             )
             difference = _at(network(pair.images), one) - _at(network(pair.others), other)
             exact = self._difference(one, other, pair.places, grid)
-            found.append((difference.float().cpu() * scale).norm(dim=1).flatten())
+            predicted.append((difference.float().cpu() * scale).norm(dim=1).flatten())
             true.append((exact.cpu() * scale).norm(dim=1).flatten())
-        return torch.cat(found).numpy(), torch.cat(true).numpy()
+        return torch.cat(predicted).numpy(), torch.cat(true).numpy()
 
     def _difference(
         self, one: Tensor, other: Tensor, places: Tensor, grid: Sequence[int]
     ) -> Tensor:
-        """True place of ``one`` in the first crop minus that of ``other`` in the second, ``(B, dims, P)``."""
+        """True position of ``one`` in the first crop minus that of ``other`` in the second, ``(B, dims, P)``."""
         units = (self.spacing.to(one.device) / self.scale.to(one.device))[None, :, None]
         places = places.to(one.device)
         first = unravel(one, grid) + places[:, 0, :, None]
@@ -210,14 +190,10 @@ class CoordinateLearning(Task):
 def extent_deviation(
     prepared: Prepared, indices: Sequence[int], spacing: Sequence[float]
 ) -> tuple[float, ...]:
-    """Standard deviation of voxel places along each axis, median over scans: the unit of a coordinate."""
+    """Standard deviation of voxel positions along each axis, for the median shape of the scans."""
     shapes = np.array([prepared.image(i).shape[1:] for i in indices], float)
     extent = np.median(shapes, axis=0) * np.asarray(spacing)
     return tuple(float(v) for v in extent / math.sqrt(12))
-
-
-def _spacing(plan: Plan) -> tuple[float, ...]:
-    return plan.spacing or (1.0,) * plan.spatial_dims
 
 
 def _at(coordinates: Tensor, indices: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Decoder denoising (DDeP, Brempong et al. 2022, arXiv 2205.11423): denoising at one noise level.
 
-The encoder is given and frozen, a fresh decoder learns. Without a given encoder the whole network learns.
+The encoder of ``--from`` is frozen, and a fresh decoder learns. Without ``--from`` the whole network learns.
 """
 
 from __future__ import annotations
@@ -8,31 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..config import UNetConfig, resolve_network
 from ..data.batches import Batch
-from ..inference.draw import write_samples
 from ..nets.unet import UNet
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Pool
 from ..train.random import StepRandom
-from ..train.run import Run
 from ..train.start import load_start
 from ..train.task import Loss, Task
+from .denoising import DenoisingObjective
 
 DECODER = ("up.", "norm.", "head.")
-"""What the names of the decoder's weights begin with."""
+"""Prefixes of the names of the decoder's weights."""
 
 
-class DDeP(Objective):
+class DDeP(DenoisingObjective):
     """Pre-training of a decoder by denoising."""
-
-    noised = True
-
-    def unet(self, dims: int, channels: int) -> UNetConfig:
-        """Twice the output channels where the variance is learned, as in DDPM."""
-        outputs = channels * (2 if self.settings.diffusion.variance == "learned" else 1)
-        return resolve_network(
-            self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
-        )
 
     def task(self, pool: Pool) -> Task:
         """A fresh decoder on the encoder of ``--from``."""
@@ -42,11 +31,6 @@ class DDeP(Objective):
         if (start := load_start(self.settings, config)) is not None:
             take_encoder(network, start)
         return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
-
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """Sample images for the report."""
-        path = run.folder / "samples.npy"
-        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
 
 
 class DecoderDenoising(Task):
@@ -64,11 +48,11 @@ class DecoderDenoising(Task):
         self.held_out = held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Mean squared error of the predicted noise at the one noise level."""
+        """Mean squared error of the predicted noise."""
         return Loss(self.error(network, batch.images, random.normal(batch.images.shape[1:])))
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same error on held-out images, at fixed noise."""
+        """The same error on held-out images, with the same noise each time."""
         if self.held_out is None:
             return {}
         generator = torch.Generator().manual_seed(0)
@@ -76,7 +60,7 @@ class DecoderDenoising(Task):
         return {"loss": float(self.error(network, self.held_out.to(device), noise.to(device)))}
 
     def error(self, network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
-        """The mean squared error for given noise: a scalar."""
+        """The mean squared error for given noise, a scalar."""
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         output = network(images + self.sigma * noise, t)
         error: Tensor = (output.float() - noise).square().mean()
@@ -84,7 +68,7 @@ class DecoderDenoising(Task):
 
 
 def take_encoder(network: UNet, start: UNet) -> None:
-    """Take over the encoder of another network, and freeze it."""
+    """Copy the encoder of another network, and freeze it."""
     taken = {k: v for k, v in start.state_dict().items() if not k.startswith(DECODER)}
     network.load_state_dict(taken, strict=False)
     for name, parameter in network.named_parameters():

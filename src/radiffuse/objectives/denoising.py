@@ -1,18 +1,19 @@
 """Denoising at all noise levels (DDPM, Ho et al. 2020, algorithm 1; Rousseau et al. 2023 use it for radiographs).
 
-Guided (Li et al. 2025, arXiv 2501.19265), the network also sees the body coordinates that a frozen regressor gives to
-every voxel of the clean image.
+A guided network (Li et al. 2025, arXiv 2501.19265) also sees body coordinates of every voxel, which a frozen regressor
+computes from the clean image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, UNetConfig, resolve_network
+from ..config import Diffusion, UNetConfig
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
@@ -32,22 +33,31 @@ from ..train.start import find_pretrained
 from ..train.task import Loss, Task
 
 QUARTERS = 4
-"""The log has the loss by quarter of the timesteps."""
+"""Parts of the timesteps whose loss is logged."""
 
 
-class DDPM(Objective):
-    """Pre-training by denoising, guided by body coordinates or not."""
+class DenoisingObjective(Objective):
+    """A way of pre-training that denoises; leaves samples for the report."""
 
     noised = True
 
+    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+        """``samples.npy``."""
+        path = run.folder / "samples.npy"
+        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
+
+
+class DDPM(DenoisingObjective):
+    """Pre-training by denoising, with or without body coordinates."""
+
     @cached_property
     def regressor_run(self) -> Run | None:
-        """The run of the regressor that guides; None: not guided."""
+        """The run of the regressor; None: no coordinates."""
         where = self.settings.coordinates
         return None if where is None else find_pretrained(where)
 
     def given_plan(self, dataset: Dataset) -> Plan | None:
-        """The plan that the regressor sees scans by.
+        """The plan of the regressor.
 
         Raises:
             InputError: The run is no regressor, or does not fit the data.
@@ -57,42 +67,29 @@ class DDPM(Objective):
             return None
         _regressor(run)
         if len(run.plan.channels) != len(dataset.channels):
-            raise InputError(
-                dataset.root,
-                f"has {len(dataset.channels)} channels, {run.folder} was trained on "
-                f"{len(run.plan.channels)}",
-                "Train the coordinates on images of the same channels",
-            )
+            problem = f"has {len(dataset.channels)} channels, {run.folder} was trained on "
+            remedy = "Train the coordinates on images of the same channels"
+            raise InputError(dataset.root, f"{problem}{len(run.plan.channels)}", remedy)
         return run.plan
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
-        """Twice the output channels where the variance is learned; an input channel for each coordinate."""
-        outputs = channels * (2 if self.settings.diffusion.variance == "learned" else 1)
-        inputs = channels + (dims if self.settings.coordinates else 0)
-        return resolve_network(
-            self.settings.network, spatial_dims=dims, in_channels=inputs, out_channels=outputs
-        )
+        """With an input channel more for each coordinate."""
+        plain = super().unet(dims, channels)
+        return replace(plain, in_channels=channels + dims) if self.settings.coordinates else plain
 
     def task(self, pool: Pool) -> Task:
         """Denoising of the pool's images."""
         config, saving = self.config(pool), self.settings.machine.checkpoint_activations
-        network = (
-            UNet(config, saving)
-            if self.regressor_run is None
-            else GuidedUNet(config, _regressor(self.regressor_run), saving)
-        )
+        run = self.regressor_run
+        network = GuidedUNet(config, _regressor(run), saving) if run else UNet(config, saving)
         return Denoising(self.start(network), self.settings.diffusion, pool.validation_images())
-
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """Sample images for the report."""
-        path = run.folder / "samples.npy"
-        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
 
 
 class DenoisingTask(Task):
-    """Algorithm 1 of Ho et al. 2020. A subclass says what is clean, and what the network sees beside x_t and t."""
+    """Algorithm 1 of Ho et al. 2020; a subclass may override ``clean`` and ``context``."""
 
-    def __init__(self, diffusion: Diffusion) -> None:
+    def __init__(self, network: nn.Module | Callable[[], nn.Module], diffusion: Diffusion) -> None:
+        super().__init__(network)
         self.diffusion = GaussianDiffusion(diffusion)
         self.timesteps = timestep_sampler(diffusion)
 
@@ -101,11 +98,11 @@ class DenoisingTask(Task):
         return batch.images
 
     def context(self, batch: Batch, random: StepRandom) -> tuple[Tensor, ...]:
-        """What the network takes after x_t and t: nothing."""
+        """Further inputs of the network after x_t and t: none."""
         return ()
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Weighted error of the prediction at random timesteps; the log has it by quarter of the timesteps."""
+        """Weighted error of the prediction at random timesteps; logged by quarter of the timesteps."""
         self.diffusion.to(batch.images.device)
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
         x_start = self.clean(batch, random)
@@ -160,13 +157,12 @@ class Denoising(DenoisingTask):
     """
 
     def __init__(self, network: UNet, diffusion: Diffusion, held_out: Tensor | None = None) -> None:
-        super().__init__(diffusion)
-        self.network = network
+        super().__init__(network, diffusion)
         self.guided = isinstance(network, GuidedUNet)
         self.held_out = held_out
 
     def context(self, batch: Batch, random: StepRandom) -> tuple[Tensor, ...]:
-        """The clean images, which a guided network takes coordinates from."""
+        """The clean images, for the coordinates of a guided network."""
         return (batch.images,) if self.guided else ()
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
@@ -181,9 +177,6 @@ class Denoising(DenoisingTask):
 def _regressor(run: Run) -> CoordinateRegressor:
     regressor = load_network(run.model)
     if not isinstance(regressor, CoordinateRegressor):
-        raise InputError(
-            run.folder,
-            "gives no body coordinates",
-            "Give a run of radiffuse pretrain --objective coordinates",
-        )
+        remedy = "Give a run of radiffuse pretrain --objective coordinates"
+        raise InputError(run.folder, "gives no body coordinates", remedy)
     return regressor

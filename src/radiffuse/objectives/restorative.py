@@ -1,6 +1,6 @@
 """Restorative pre-training, a rival of denoising (Models Genesis, Zhou et al. 2021, arXiv 2004.07882).
 
-The network sees a corrupted image and gives the original back; the loss is the mean squared error.
+The network restores the original from a corrupted image; the loss is the mean squared error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Restorative(Objective):
     source = CorruptedBatches
 
     def task(self, pool: Pool) -> Task:
-        """Restoring of the pool's images."""
+        """Restoration of the pool's images."""
         network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
         return Restoring(self.start(network), pool.validation_images())
 
@@ -45,7 +45,7 @@ class Restoring(Task):
         return Loss(restoring_error(network, batch.corrupted, batch.images).mean())
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same error on held-out images, corrupted in a fixed way."""
+        """The same error on held-out images, corrupted the same way each time."""
         if self.held_out is None:
             return {}
         keys = torch.rand((len(self.held_out), 1), generator=torch.Generator().manual_seed(0))
@@ -58,7 +58,7 @@ class Restoring(Task):
 
 
 def restoring_error(network: nn.Module, corrupted: Tensor, images: Tensor) -> Tensor:
-    """Mean squared error ``(B,)`` of the images ``(B, C, *S)`` that a network makes of corrupted ones."""
+    """Mean squared error ``(B,)`` of images ``(B, C, *S)`` restored from corrupted ones."""
     t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     error: Tensor = (network(corrupted, t).float() - images).square().flatten(1).mean(1)
     return error

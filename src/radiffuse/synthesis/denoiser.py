@@ -189,12 +189,8 @@ class LatentDenoising(DenoisingTask):
         null: float,
         held_out: LatentBatch | None = None,
     ) -> None:
-        super().__init__(diffusion)
-        self.start, self.null, self.held_out = build, null, held_out
-
-    def build(self) -> nn.Module:
-        """The denoiser at its start."""
-        return self.start()
+        super().__init__(build, diffusion)
+        self.null, self.held_out = null, held_out
 
     def clean(self, batch: Batch, random: StepRandom) -> Tensor:
         """Latents drawn from their posterior."""
