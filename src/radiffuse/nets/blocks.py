@@ -1,7 +1,7 @@
 """The parts of the U-Net of Dhariwal and Nichol 2021 (arXiv 2105.05233), for two and three spatial dimensions.
 
-Activations are (B, C, *S). Every part keeps the memory format and, under bf16 autocast, the bfloat16 of what it
-is given, so that a channels-last bf16 network runs without a single conversion between its convolutions.
+Activations are (B, C, *S). Every part keeps the memory format of its input and, under bf16 autocast, its bfloat16, so a
+channels-last bf16 network runs without a conversion between its convolutions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .norm import Norm
 
 Direction = Literal["down", "up"]
 RECOMPUTED = 1 << 19
-"""Numbers of a volume above which what a convolution reads is computed again rather than kept."""
+"""Numbers of a volume above which the input of a convolution is recomputed rather than kept."""
 
 
 def convolution(
@@ -62,7 +62,7 @@ def halve(x: Tensor) -> Tensor:
     """Average of each 2 x 2 (x 2) neighborhood: (B, C, *S) to (B, C, *S/2)."""
     if x.ndim == 4:
         return F.avg_pool2d(x, 2)
-    # The 3D pooling of the CPU leaves channels-last and bfloat16 behind; pairwise averages keep both.
+    # The CPU's 3D pooling keeps neither channels-last nor bfloat16; pairwise averages keep both.
     for axis in (2, 3, 4):
         even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
         x = torch.lerp(even, odd, 0.5)
@@ -90,13 +90,13 @@ class Resample(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a skip, told the time between them.
+    """Two 3x3 convolutions, modulated by the time between them, beside a skip connection.
 
     Args:
-        config: The network this stands in.
+        config: The network that it is part of.
         in_channels: C of the input.
         out_channels: C of the output.
-        direction: Halve or double the resolution on the way, or None.
+        direction: Halve or double the resolution, or None.
     """
 
     def __init__(
@@ -117,11 +117,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = Norm(out_channels, config.num_groups, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
         self.conv2 = convolution(dims, out_channels, out_channels, 3)
-        self.skip = (
-            nn.Identity()
-            if in_channels == out_channels
-            else convolution(dims, in_channels, out_channels, 1)
-        )
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else convolution(dims, in_channels, out_channels, 1)
         zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -174,9 +171,9 @@ class AttentionBlock(nn.Module):
 
 
 def convolved(norm: Norm, layer: nn.Conv2d | nn.Conv3d, x: Tensor, *modulation: Tensor) -> Tensor:
-    """``layer(norm(x, *modulation))``; of large volumes on the CPU both are computed again in the backward pass.
+    """``layer(norm(x, *modulation))``; for large volumes on the CPU both are recomputed in the backward pass.
 
-    There activations are most of the memory of a training step, and a normalization is little work.
+    There activations dominate the memory of a training step, and a normalization is little work.
     """
     large = x.ndim == 5 and x.numel() > RECOMPUTED and runs_channels_last(x)
     if not (large and torch.is_grad_enabled()):
@@ -203,7 +200,7 @@ def pointwise(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
-    """Sets a layer to zero, so that at first its block passes its input through."""
+    """Set a layer to zero, so that its block is initially the identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -212,8 +209,17 @@ def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
 def redraw(
     layer: nn.Conv2d | nn.Conv3d | nn.Conv1d | nn.Linear, generator: torch.Generator
 ) -> None:
-    """Draws weight and bias anew, uniformly within 1 / sqrt(fan in), as PyTorch does by default."""
+    """Draw weight and bias again, uniformly within 1 / sqrt(fan in), as PyTorch does by default."""
     bound = 1 / math.sqrt(layer.weight[0].numel())
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     if layer.bias is not None:
         nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+
+def redraw_all(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of all convolutions and linear layers again, and reset all group normalizations."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            redraw(module, generator)
+        elif isinstance(module, nn.GroupNorm):
+            module.reset_parameters()

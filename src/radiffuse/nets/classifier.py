@@ -11,7 +11,7 @@ ClassifierName = Literal["resnet-small", "resnet18", "densenet121"]
 
 
 class Classifier(nn.Module):
-    """A standard network that tells the class of a whole film.
+    """A standard network that classifies whole films.
 
     Args:
         name: resnet-small: a residual network of four levels with one block each, 16 to 128 channels, 0.3 M
@@ -51,13 +51,13 @@ class Classifier(nn.Module):
         return cast(Tensor, self.network(images))
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         values = {"name": self.name, "channels": self.channels, "classes": list(self.classes)}
         return {"kind": "classifier", **values}
 
 
 def new_classifier(name: str, channels: int, classes: tuple[str, ...], seed: int) -> Classifier:
-    """A classifier whose weights depend on the seed alone; torch's own random state stays as it was."""
+    """A classifier with weights by the seed; torch's global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Classifier(name, channels, classes)

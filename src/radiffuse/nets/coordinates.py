@@ -1,4 +1,4 @@
-"""The body-part regressor: where in the body a voxel lies, from the patch around it alone."""
+"""The body-part regressor: the position of a voxel in the body, from the patch around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import UNetConfig
-from .blocks import convolution, redraw
+from .blocks import convolution, redraw_all
 from .unet import UNet
 
 QUARTER = 2
@@ -21,8 +21,8 @@ QUARTER = 2
 class CoordinateRegressor(nn.Module):
     """Images to body coordinates, one per spatial axis.
 
-    A coordinate is a length along its axis in units of ``scale``; only differences mean something. The decoder of the
-    U-Net ends at a quarter of the resolution; from there coordinates are interpolated linearly.
+    A coordinate is a length along its axis in units of ``scale``; only differences are meaningful. The decoder of the
+    U-Net ends at a quarter of the resolution, from which coordinates are interpolated linearly.
 
     Args:
         config: The U-Net; its ``out_channels`` are not used.
@@ -39,7 +39,7 @@ class CoordinateRegressor(nn.Module):
         self.level = min(QUARTER, len(config.multipliers) - 1)
         trunk = UNet(config)
         depth = trunk.taps[f"level.{self.level}"]
-        # What would follow is never run; without it no weight is left out of training.
+        # The rest is never run; it is removed so that every weight is trained.
         trunk.up = nn.ModuleList(list(trunk.up)[:depth])
         last = cast(Any, trunk.up[-1])
         last.resample = None
@@ -50,12 +50,8 @@ class CoordinateRegressor(nn.Module):
         self.register_buffer("scale", torch.tensor(list(scale), dtype=torch.float32))
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw all weights anew."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
-                redraw(module, generator)
-            elif isinstance(module, nn.GroupNorm):
-                module.reset_parameters()
+        """Draw all weights again."""
+        redraw_all(self, generator)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, *S)`` in [-1, 1] to coordinates ``(B, dims, *S)``."""
@@ -66,9 +62,6 @@ class CoordinateRegressor(nn.Module):
         return functional.interpolate(coarse, images.shape[2:], mode=mode, align_corners=False)
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
-        return {
-            "kind": "coordinates",
-            "scale": self.scale.tolist(),
-            "unet": asdict(self.config),
-        }
+        """See ``registry.Saveable``."""
+        values = {"scale": self.scale.tolist(), "unet": asdict(self.config)}
+        return {"kind": "coordinates", **values}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 SMALLEST = 4
-"""An axis is halved as long as this many voxels are left."""
+"""Fewest voxels that an axis is halved to."""
 FIRST, MOST_2D, MOST_3D = 32, 512, 320
-"""Filters of the first level; each level has twice as many as the one before, up to a limit."""
+"""Filters of the first level, which double with each level, and their limits."""
 DEEPEST_2D, DEEPEST_3D = 8, 6
 """Most levels."""
 
@@ -21,7 +21,7 @@ class DynUNet(nn.Module):
 
     Args:
         channels: Channels of the images.
-        classes: Number of classes.
+        classes: K.
         kernels: Kernel of each level, one number per axis.
         strides: Stride into each level, one number per axis; those of the first are 1.
         filters: Channels of each level.
@@ -62,31 +62,22 @@ class DynUNet(nn.Module):
         return cast(Tensor, self.network(images))
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
-        return {
-            "kind": "dynunet",
-            "channels": self.channels,
-            "classes": self.classes,
-            "kernels": self.kernels,
-            "strides": self.strides,
-            "filters": self.filters,
-        }
+        """See ``registry.Saveable``."""
+        names = ("channels", "classes", "kernels", "strides", "filters")
+        return {"kind": "dynunet"} | {name: getattr(self, name) for name in names}
 
 
 def topology(
     size: Sequence[int], spacing: Sequence[float] | None
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Kernels and strides of every level, by the rule of nnU-Net.
+    """Kernels and strides by the rule of nnU-Net: one list per level, one number per axis.
 
-    An axis is halved while it is even and stays ``SMALLEST`` voxels long, but not where its voxels are more than twice
-    as long as the shortest: there the kernel is 1 along it, and it waits for the others.
+    An axis is halved while it is even and keeps ``SMALLEST`` voxels. While its voxels are more than twice as long as
+    the shortest, it is not halved, and the kernel is 1 along it.
 
     Args:
         size: Voxels of the input along each axis.
         spacing: Of the voxels, in mm; None: the same along each axis.
-
-    Returns:
-        One list per level, one number per axis.
     """
     shape, steps = list(size), list(spacing or (1.0,) * len(size))
     deepest = DEEPEST_2D if len(shape) == 2 else DEEPEST_3D
@@ -113,14 +104,7 @@ def new_dynunet(
     spacing: Sequence[float] | None = None,
     seed: int = 0,
 ) -> DynUNet:
-    """A network for a plan, whose weights depend on the seed alone; torch's own random state stays as it was.
-
-    Args:
-        channels: Channels of the images.
-        classes: Number of classes.
-        size: Of the plan.
-        spacing: Of the plan, in mm; None for films.
-        seed: Of the weights.
+    """A network for the size and spacing of a plan, with weights by the seed; torch's global random state is unchanged.
 
     Raises:
         ValueError: The size is too small for three levels.

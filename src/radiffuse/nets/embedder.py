@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .blocks import redraw
+from .blocks import redraw_all
 from .frozen import at_voxels, feature_channels
 from .probe import pyramid
 from .unet import UNet
 
 
 class VoxelEmbedder(nn.Module):
-    """A U-Net whose pyramid, read at a voxel and joined by channel, goes through a small projector.
+    """A small projector on the feature pyramid of a U-Net, read at a voxel and joined by channel.
 
     Args:
-        unet: The network; its last layers, which give an image, are not used and do not learn.
+        unet: The network; its output layers are not used and do not learn.
         width: Length of an embedding.
     """
 
@@ -32,23 +32,18 @@ class VoxelEmbedder(nn.Module):
             module.requires_grad_(False)
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw the projector's weights anew."""
-        for layer in self.project:
-            if isinstance(layer, nn.Linear):
-                redraw(layer, generator)
+        """Draw the projector's weights again."""
+        redraw_all(self.project, generator)
 
     def forward(self, images: Tensor, voxels: Tensor) -> Tensor:
-        """Embeddings of unit length.
+        """Embeddings ``(B, P, width)`` of unit length.
 
         Args:
             images: ``(B, C, *S)`` in [-1, 1].
             voxels: ``(B, P)`` int64 indices into the flattened image.
-
-        Returns:
-            ``(B, P, width)``.
         """
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        found = self.unet.features(images, t, self.taps)
+        features = self.unet.features(images, t, self.taps)
         shape = images.shape[2:]
-        joined = torch.cat([at_voxels(found[tap], voxels, shape) for tap in self.taps], dim=2)
+        joined = torch.cat([at_voxels(features[tap], voxels, shape) for tap in self.taps], dim=2)
         return functional.normalize(self.project(joined).float(), dim=2)

@@ -1,4 +1,4 @@
-"""Features of a frozen denoiser: activations at chosen timesteps, and their values at chosen voxels."""
+"""Features of a frozen denoiser: activations at given timesteps, and their values at given voxels."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ def noised_features(
     seed: int = 0,
     draws: int = 1,
 ) -> dict[str, Tensor]:
-    """Activations of one noised pass, without gradients.
+    """Activations of one noised pass, without gradients: float32 ``(B, C', *S')`` by name, in the order of ``taps``.
 
-    The noise depends on the seed, the draw and the shape of one image alone: every image of every batch meets the same.
-    A guided network takes its coordinates from the clean images.
+    Every image of every batch gets the same noise. A guided network takes its coordinates from the clean images.
 
     Args:
         denoiser: The network.
@@ -39,9 +38,6 @@ def noised_features(
         taps: Names of features, see ``UNet``.
         seed: Seed of the noise.
         draws: Draws of noise to average the features over.
-
-    Returns:
-        float32 features ``(B, C', *S')`` by name, in the order of ``taps``.
     """
     t = torch.full((images.shape[0],), timestep, dtype=torch.int64, device=images.device)
     total: dict[str, Tensor] = {}
@@ -53,22 +49,22 @@ def noised_features(
                 noise = fixed_noise(tuple(images.shape[1:]), seed, draws)[draw].to(images.device)
                 x_t = process.to(images.device).add_noise(images, noise.expand_as(images), t)
             guide = (images,) if isinstance(denoiser, GuidedUNet) else ()
-            found = denoiser.features(x_t, t, taps, *guide)
+            features = denoiser.features(x_t, t, taps, *guide)
             for name in taps:
-                total[name] = total.get(name, 0) + found[name].float() / draws
+                total[name] = total.get(name, 0) + features[name].float() / draws
     return total
 
 
 @functools.lru_cache(maxsize=4)
 def fixed_noise(shape: tuple[int, ...], seed: int, draws: int) -> Tensor:
-    """The noise of a seed, ``(draws, *shape)``; kept, so that it is a constant of an exported network."""
+    """The noise of a seed, ``(draws, *shape)``; cached, so that it is a constant of an exported network."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(shape, generator=generator) for _ in range(draws)])
 
 
 @contextlib.contextmanager
 def _evaluating(network: UNet) -> Iterator[None]:
-    """Frozen networks are never in training mode: dropout would change their features."""
+    """Evaluation mode inside the block: dropout would change the features."""
     training = network.training
     network.eval()
     try:
@@ -78,17 +74,14 @@ def _evaluating(network: UNet) -> Iterator[None]:
 
 
 def at_voxels(feature: Tensor, voxels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Linearly interpolated features of voxels of the full grid.
+    """Linearly interpolated features of voxels of the full grid, ``(B, P, C)``.
 
-    The same values as up-sampling the whole map and indexing it, without ever holding that.
+    The same values as up-sampling the whole map and indexing it, without its memory.
 
     Args:
         feature: ``(B, C, *S')``.
         voxels: ``(B or 1, P)`` int64 indices into the flattened grid.
         shape: The grid.
-
-    Returns:
-        ``(B, P, C)``.
     """
     dims = len(shape)
     places, rest = [], voxels
@@ -98,8 +91,8 @@ def at_voxels(feature: Tensor, voxels: Tensor, shape: Sequence[int]) -> Tensor:
     grid = torch.stack(places, dim=-1).reshape(len(voxels), -1, *(1,) * (dims - 1), dims)
     if len(grid) != len(feature):
         grid = grid.expand(len(feature), *grid.shape[1:])
-    found = functional.grid_sample(feature, grid, "bilinear", "border", align_corners=False)
-    return found.flatten(2).transpose(1, 2)
+    values = functional.grid_sample(feature, grid, "bilinear", "border", align_corners=False)
+    return values.flatten(2).transpose(1, 2)
 
 
 def feature_channels(network: UNet, tap: str) -> int:

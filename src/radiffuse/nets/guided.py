@@ -1,4 +1,4 @@
-"""The U-Net guided by anatomy: it is told where in the body every voxel lies (Li et al. 2025, arXiv 2501.19265)."""
+"""The U-Net guided by anatomy: body coordinates of every voxel are an input (Li et al. 2025, arXiv 2501.19265)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .unet import UNet
 
 
 class GuidedUNet(UNet):
-    """A U-Net that sees body coordinates of the clean patch beside its input.
+    """A U-Net with body coordinates of the clean patch as further input channels.
 
     Args:
         config: The U-Net; the last ``spatial_dims`` of its ``in_channels`` are the coordinates.
-        regressor: Gives the coordinates; frozen, and saved with the network.
+        regressor: Computes the coordinates; frozen, and saved with the network.
         checkpoint_activations: See ``UNet``.
     """
 
@@ -30,9 +30,8 @@ class GuidedUNet(UNet):
     ) -> None:
         super().__init__(config, checkpoint_activations)
         if regressor.config.spatial_dims != config.spatial_dims:
-            raise ValueError(
-                f"a regressor of {regressor.config.spatial_dims} axes for {config.spatial_dims}"
-            )
+            axes = regressor.config.spatial_dims
+            raise ValueError(f"a regressor of {axes} axes for {config.spatial_dims}")
         self.regressor = regressor.requires_grad_(False).eval()
 
     @property
@@ -46,7 +45,7 @@ class GuidedUNet(UNet):
         Args:
             x: (B, in_channels - spatial_dims, *S), such as a noised patch.
             t: (B,) training timesteps.
-            clean: (B, C, *S), the clean patch that coordinates are taken from; None: ``x`` is clean itself.
+            clean: (B, C, *S), the clean patch, for the coordinates; None: ``x`` itself is clean.
 
         Returns:
             (B, out_channels, *S).
@@ -62,21 +61,21 @@ class GuidedUNet(UNet):
         return super().features(torch.cat([x, where], dim=1), t, taps)
 
     def train(self, mode: bool = True) -> GuidedUNet:
-        """The U-Net trains; the regressor never does."""
+        """Set the mode of the U-Net; the regressor stays in evaluation mode."""
         super().train(mode)
         self.regressor.eval()
         return self
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draws all weights anew but those of the regressor."""
+        """Draw all weights but those of the regressor again."""
         kept = {name: tensor.clone() for name, tensor in self.regressor.state_dict().items()}
         super().initialize(generator)
         self.regressor.load_state_dict(kept)
 
     def rebuilt(self, config: UNetConfig) -> GuidedUNet:
-        """A network of this kind with the same regressor; see ``UNet``."""
+        """A network of this class with the same regressor; see ``UNet``."""
         return GuidedUNet(config, self.regressor, self.checkpoint_activations)
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         return super().to_config() | {"coordinates": self.regressor.to_config()}

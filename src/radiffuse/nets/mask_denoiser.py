@@ -1,4 +1,4 @@
-"""The U-Net as a denoiser of masks: it sees an image and a noised mask, and gives logits of the clean mask."""
+"""The U-Net as a denoiser of masks: from an image and a noised mask to logits of the clean mask."""
 
 from __future__ import annotations
 
@@ -33,13 +33,7 @@ class MaskDenoiser(nn.Module):
     def from_scratch(
         cls, config: UNetConfig, *, self_condition: bool = False, generator: torch.Generator
     ) -> MaskDenoiser:
-        """Random weights.
-
-        Args:
-            config: ``in_channels`` are the image's, ``out_channels`` is the number of classes.
-            self_condition: See the class.
-            generator: Source of the weights.
-        """
+        """Random weights; ``config`` has the channels of the image in, and the number of classes out."""
         classes = config.out_channels
         unet = UNet(mask_denoiser_config(config, classes, self_condition))
         unet.initialize(generator)
@@ -54,9 +48,9 @@ class MaskDenoiser(nn.Module):
         self_condition: bool = False,
         generator: torch.Generator,
     ) -> MaskDenoiser:
-        """A pre-trained denoiser of images; the new input channels start at zero, the head is fresh.
+        """A pre-trained denoiser of images with a fresh head; the weights of new input channels are initially zero.
 
-        At first every feature is that of the pre-trained network, whatever the mask.
+        So initially the features are those of the pre-trained network, whatever the mask.
         """
         unet = denoiser.rebuilt(mask_denoiser_config(denoiser.config, classes, self_condition))
         unet.initialize(generator)
@@ -77,37 +71,34 @@ class MaskDenoiser(nn.Module):
 
         Args:
             images: ``(B, C, *S)`` in [-1, 1].
-            x_t: ``(B, K, *S)``, a noised one-hot mask; what lies outside [-1, 1] is clipped here and nowhere else.
+            x_t: ``(B, K, *S)``, a noised one-hot mask; it is clipped to [-1, 1] here and nowhere else.
             t: ``(B,)`` training timesteps.
-            guess: ``(B, K, *S)`` in [-1, 1], an earlier estimate of x_start; all of -1, which no estimate is, stands
-                for none, as does None. Only with ``self_condition``.
+            guess: ``(B, K, *S)`` in [-1, 1], an earlier estimate of x_start, with ``self_condition`` only. All of -1,
+                which no estimate can be, means no estimate, as does None.
 
         Returns:
             ``(B, K, *S)``.
         """
-        inputs = [images, _share(x_t)]
+        inputs = [images, _unit(x_t)]
         if self.self_condition:
-            inputs.append(_share(torch.full_like(x_t, -1) if guess is None else guess))
+            inputs.append(_unit(torch.full_like(x_t, -1) if guess is None else guess))
         x = torch.cat(inputs, dim=1)
         guided = isinstance(self.unet, GuidedUNet)
         logits: Tensor = self.unet(x, t, images) if guided else self.unet(x, t)
         return logits
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
-        return self.unet.to_config() | {
-            "kind": "mask-denoiser",
-            "classes": self.classes,
-            "self_condition": self.self_condition,
-        }
+        """See ``registry.Saveable``."""
+        values = {"classes": self.classes, "self_condition": self.self_condition}
+        return self.unet.to_config() | {"kind": "mask-denoiser", **values}
 
 
-def _share(x: Tensor) -> Tensor:
-    """[-1, 1] as [0, 1], clipped: masks enter the network as shares."""
+def _unit(x: Tensor) -> Tensor:
+    """[-1, 1], clipped, to [0, 1]."""
     return (x.clamp(-1, 1) + 1) / 2
 
 
 def mask_denoiser_config(config: UNetConfig, classes: int, self_condition: bool) -> UNetConfig:
-    """The U-Net of an image with room for the noised mask and, if asked for, an earlier estimate of it."""
+    """The U-Net of an image with input channels for the noised mask and, optionally, an earlier estimate of it."""
     extra = classes * (2 if self_condition else 1)
     return replace(config, in_channels=config.in_channels + extra, out_channels=classes)

@@ -1,7 +1,7 @@
 """Pixel classifiers on frozen features of a denoiser (Baranchuk et al. 2022, arXiv 2112.03126).
 
-The denoiser sees the image noised to a few timesteps with one fixed noise; the activations of some decoder blocks,
-brought to the image's size, are the features of each pixel; several small networks vote on its class.
+The input of the denoiser is the image noised to a few timesteps with one fixed noise; the activations of some decoder
+blocks, interpolated to the image's size, are the features of each pixel; several small networks vote on its class.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ VOTERS = 10
 HIDDEN = (128, 32)
 """Widths of the hidden layers of each voter [related: for up to 30 classes]."""
 CHUNK = 4096
-"""Pixels that are classified at once, which bounds memory."""
+"""Pixels classified at once, which bounds memory."""
 
 
 class PixelClassifier(nn.Module):
     """Voters on frozen features.
 
     Args:
-        denoiser: The pre-trained network; its weights stay as they are.
+        denoiser: The pre-trained network, which is frozen.
         diffusion: Its noising process.
         classes: K.
-        seed: Seed of the fixed noise and of the voters' first weights.
-        voters: How many vote.
+        seed: Seed of the fixed noise and of the voters' initial weights.
+        voters: Number of voters.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PixelClassifier(nn.Module):
         self.voters = nn.ModuleList(_voter(width, classes, generator) for _ in range(voters))
 
     def train(self, mode: bool = True) -> PixelClassifier:
-        """The voters train; the denoiser never does."""
+        """Set the mode of the voters; the denoiser stays in evaluation mode."""
         super().train(mode)
         self.denoiser.eval()
         return self
@@ -96,23 +96,21 @@ class PixelClassifier(nn.Module):
         maps = []
         for image in images:
             votes = self._votes(image[None])
-            mixed = _entropy(votes.mean(0), 1)
-            single = torch.stack([_entropy(vote, 1) for vote in votes]).mean(0)
+            mixed = _entropy(votes.mean(0))
+            single = torch.stack([_entropy(vote) for vote in votes]).mean(0)
             maps.append((mixed - single).clamp(min=0))
         return torch.cat(maps)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Activations ``(B, C', *S')`` of the blocks at each timestep, at their own resolution."""
-        found: list[Tensor] = []
-        for t in self.timesteps:
-            taps = noised_features(
-                self.denoiser, self.process, images, t, self.blocks, seed=self.seed
-            )
-            found += taps.values()
-        return found
+        by_timestep = (
+            noised_features(self.denoiser, self.process, images, t, self.blocks, seed=self.seed)
+            for t in self.timesteps
+        )
+        return [feature for features in by_timestep for feature in features.values()]
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         return self.denoiser.to_config() | {
             "kind": "pixel",
             "classes": self.classes,
@@ -133,8 +131,8 @@ class PixelClassifier(nn.Module):
         return votes.reshape(len(self.voters), 1, self.classes, *shape)
 
 
-def _entropy(p: Tensor, axis: int) -> Tensor:
-    return -(p * p.clamp(min=1e-12).log()).sum(axis)
+def _entropy(p: Tensor) -> Tensor:
+    return -(p * p.clamp(min=1e-12).log()).sum(1)
 
 
 def _voter(width: int, classes: int, generator: torch.Generator) -> nn.Sequential:

@@ -1,8 +1,8 @@
 """Heads on a frozen network's feature pyramid (vox2vec, arXiv 2307.14725, section 3.3; Li et al. 2025 use the second).
 
-The network sees the image noised to one or several timesteps; the features of a level are joined over timesteps by
-channel; a head turns them into logits. Several heads, each with timesteps and levels of its own, learn side by side
-from one pass of the frozen network.
+The input is the image noised to one or several timesteps; the features of a level are joined over timesteps by channel;
+a head turns them into logits. Several heads, each with its own timesteps and levels, learn from one pass of the frozen
+network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from .blocks import convolution, redraw
+from .blocks import convolution, redraw_all
 from .frozen import feature_channels, noised_features
 from .unet import UNet
 
@@ -30,10 +30,10 @@ class HeadConfig:
     """One head.
 
     Attributes:
-        name: As it is called, unique in its network.
+        name: Unique in its network.
         kind: ``linear`` or ``nonlinear``.
-        timesteps: Training timesteps whose features it sees together.
-        taps: Features it sees: ``middle``, ``level.K``.
+        timesteps: Training timesteps of its features.
+        taps: Names of its features: ``middle``, ``level.K``.
     """
 
     name: str
@@ -43,13 +43,7 @@ class HeadConfig:
 
 
 class LinearHead(nn.Module):
-    """A 1x1 convolution per level to the classes, up-sampled and summed.
-
-    Args:
-        dims: Spatial axes.
-        channels: Of each feature.
-        classes: K.
-    """
+    """A 1x1 convolution per level to the classes, up-sampled and summed; ``channels`` has those of each feature."""
 
     def __init__(self, dims: int, channels: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -62,14 +56,7 @@ class LinearHead(nn.Module):
 
 
 class NonlinearHead(nn.Module):
-    """The same path with residual 1x1 blocks: from the coarsest level on, each level's features are added and mixed.
-
-    Args:
-        dims: Spatial axes.
-        channels: Of each feature.
-        classes: K.
-        width: Channels of the path.
-    """
+    """Residual 1x1 blocks of ``width`` channels: from the coarsest level on, each level is added and mixed."""
 
     def __init__(self, dims: int, channels: Sequence[int], classes: int, width: int) -> None:
         super().__init__()
@@ -89,7 +76,7 @@ class NonlinearHead(nn.Module):
 
 
 class ResidualVoxelBlock(nn.Module):
-    """Two 1x1 convolutions beside the identity; batch normalization lets a voxel see itself alone."""
+    """Two 1x1 convolutions beside the identity, with batch normalization, which does not mix voxels."""
 
     def __init__(self, dims: int, width: int) -> None:
         super().__init__()
@@ -108,13 +95,13 @@ class ProbedNetwork(nn.Module):
     """A frozen denoiser under one or several heads.
 
     Args:
-        denoiser: The pre-trained network; its weights stay as they are.
-        diffusion: Its noising process; None for a network that learned from images without noise, which then sees the
-            clean image at timestep 0.
+        denoiser: The pre-trained network, which is frozen.
+        diffusion: Its noising process; None for one that learned from clean images, which are then its input at
+            timestep 0.
         classes: K.
         heads: The heads; the first is the main one.
         width: Channels of non-linear heads.
-        seed: Seed of the noise and of the heads' first weights.
+        seed: Seed of the noise and of the heads' initial weights.
         draws: Draws of noise that features are averaged over.
 
     Raises:
@@ -143,15 +130,11 @@ class ProbedNetwork(nn.Module):
         self.heads = nn.ModuleList()
         for head in self.configs:
             channels = [feature_channels(denoiser, tap) * len(head.timesteps) for tap in head.taps]
-            self.heads.append(
-                LinearHead(dims, channels, classes)
-                if head.kind == "linear"
-                else NonlinearHead(dims, channels, classes, width)
-            )
-        generator = torch.Generator().manual_seed(seed)
-        for module in self.heads.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                redraw(module, generator)
+            if head.kind == "linear":
+                self.heads.append(LinearHead(dims, channels, classes))
+            else:
+                self.heads.append(NonlinearHead(dims, channels, classes, width))
+        redraw_all(self.heads, torch.Generator().manual_seed(seed))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,45 +142,35 @@ class ProbedNetwork(nn.Module):
         return tuple(head.name for head in self.configs)
 
     def train(self, mode: bool = True) -> ProbedNetwork:
-        """The heads train; the denoiser never does."""
+        """Set the mode of the heads; the denoiser stays in evaluation mode."""
         super().train(mode)
         self.denoiser.eval()
         return self
 
     def forward(self, images: Tensor, names: Sequence[str] | None = None) -> list[Tensor]:
-        """Logits ``(B, K, *S)`` of the named heads, all of them by default, from one pass per timestep.
-
-        Args:
-            images: ``(B, C, *S)`` in [-1, 1].
-            names: Which heads.
-        """
-        wanted = [i for i, name in enumerate(self.names) if names is None or name in names]
-        features = self.features(images, [self.configs[i] for i in wanted])
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1], by the named heads or all, in their order."""
+        pairs = zip(self.configs, self.heads, strict=True)
+        wanted = [(config, head) for config, head in pairs if names is None or config.name in names]
+        features = self.features(images, [config for config, _ in wanted])
         logits = []
-        for i in wanted:
-            config = self.configs[i]
-            joined = [
-                torch.cat([features[t, tap] for t in config.timesteps], dim=1)
-                for tap in config.taps
-            ]
-            logits.append(self.heads[i](joined, images.shape[2:]))
+        for config, head in wanted:
+            over_time = ([features[t, tap] for t in config.timesteps] for tap in config.taps)
+            logits.append(head([torch.cat(parts, dim=1) for parts in over_time], images.shape[2:]))
         return logits
 
     def features(self, images: Tensor, heads: Sequence[HeadConfig]) -> Features:
-        """What the heads see: features by timestep and tap, each computed once."""
-        found: dict[tuple[int, str], Tensor] = {}
+        """The features that the heads need, each computed once."""
+        features: dict[tuple[int, str], Tensor] = {}
         for t in sorted({t for head in heads for t in head.timesteps}):
-            taps = list(
-                dict.fromkeys(tap for head in heads if t in head.timesteps for tap in head.taps)
+            taps = dict.fromkeys(tap for head in heads if t in head.timesteps for tap in head.taps)
+            at_t = noised_features(
+                self.denoiser, self.process, images, t, [*taps], seed=self.seed, draws=self.draws
             )
-            some = noised_features(
-                self.denoiser, self.process, images, t, taps, seed=self.seed, draws=self.draws
-            )
-            found |= {(t, tap): feature for tap, feature in some.items()}
-        return found
+            features |= {(t, tap): feature for tap, feature in at_t.items()}
+        return features
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         return self.denoiser.to_config() | {
             "kind": "probe",
             "classes": self.classes,
@@ -210,9 +183,9 @@ class ProbedNetwork(nn.Module):
 
 
 def standardized(dims: int, channels: int, out: int) -> nn.Sequential:
-    """A 1x1 convolution of features brought to mean 0 and variance 1 [ours].
+    """A 1x1 convolution of features standardized to mean 0 and variance 1 [ours], which is still linear.
 
-    Networks trained on different tasks have features of very different sizes; still linear.
+    Features of networks trained on different tasks differ greatly in magnitude.
     """
     return nn.Sequential(
         batch_norm(dims, channels, affine=False), convolution(dims, channels, out, 1)

@@ -1,4 +1,7 @@
-"""A network on disk: ``config.json`` says what to build, safetensors hold the weights. Nothing is unpickled."""
+"""Networks on disk: ``config.json`` holds what to build, safetensors hold the weights. Nothing is unpickled.
+
+A new kind of network is a class with ``to_config`` and a line in ``KINDS``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from ..config import Diffusion, UNetConfig
 from ..config.values import from_dict
 from ..errors import InputError, RunError
 from ..system.files import read_json, seal, verify_sums, write_atomic
+from .classifier import Classifier
 from .coordinates import CoordinateRegressor
+from .dynunet import DynUNet
 from .guided import GuidedUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
@@ -22,84 +27,12 @@ from .segmenter import Segmenter
 from .unet import UNet
 
 REMEDY = "Restore the file from a copy, or train again"
-REGISTERED: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {}
-"""Networks of others, by the ``kind`` of their configuration."""
+Config = Mapping[str, Any]
+"""Content of a ``config.json``."""
+Builder = Callable[[Config], nn.Module]
 
 
-class Saveable(Protocol):
-    """A network that can say how to build it."""
-
-    def to_config(self) -> dict[str, Any]:
-        """Plain values for ``build``."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights by name."""
-
-
-def register(kind: str, build: Callable[[Mapping[str, Any]], nn.Module]) -> None:
-    """Make a network of one's own known, so that runs with it can be loaded in this process.
-
-    Args:
-        kind: What ``to_config()`` of the network has under ``kind``; names of this package stay its own.
-        build: From what ``to_config()`` gave to the network, its weights yet to be loaded.
-    """
-    REGISTERED[kind] = build
-
-
-def build(config: Mapping[str, Any]) -> nn.Module:
-    """The network that a ``config.json`` describes, with weights yet to be loaded.
-
-    Raises:
-        ValueError, TypeError, KeyError: The description is not one.
-    """
-    if config["kind"] in REGISTERED:
-        return REGISTERED[config["kind"]](config)
-    if "unet" not in config and config["kind"] not in ("classifier", "dynunet"):
-        problem = f"unknown kind {config['kind']!r}; a network of one's own is registered first"
-        raise ValueError(problem)
-    if config["kind"] == "coordinates":
-        scale = tuple(float(v) for v in config["scale"])
-        return CoordinateRegressor(from_dict(UNetConfig, config["unet"], strict=True), scale)
-    if config["kind"] == "classifier":
-        from .classifier import Classifier
-
-        return Classifier(config["name"], int(config["channels"]), tuple(config["classes"]))
-    if config["kind"] == "dynunet":
-        from .dynunet import DynUNet
-
-        parts = (config[name] for name in ("kernels", "strides", "filters"))
-        return DynUNet(int(config["channels"]), int(config["classes"]), *parts)
-    unet = _unet(config)
-    if config["kind"] == "denoiser":
-        return unet
-    if config["kind"] == "segmenter":
-        return Segmenter(unet, int(config["timestep"]))
-    if config["kind"] == "mask-denoiser":
-        classes, conditioned = int(config["classes"]), bool(config["self_condition"])
-        return MaskDenoiser(unet, classes, self_condition=conditioned)
-    if config["kind"] == "pixel":
-        return PixelClassifier(
-            unet,
-            from_dict(Diffusion, config["diffusion"], strict=True),
-            int(config["classes"]),
-            seed=int(config["seed"]),
-            voters=int(config["voters"]),
-        )
-    if config["kind"] == "probe":
-        noised = config["diffusion"] is not None
-        return ProbedNetwork(
-            unet,
-            from_dict(Diffusion, config["diffusion"], strict=True) if noised else None,
-            int(config["classes"]),
-            [from_dict(HeadConfig, head, strict=True) for head in config["heads"]],
-            width=int(config["width"]),
-            seed=int(config["seed"]),
-            draws=int(config["draws"]),
-        )
-    raise ValueError(f"unknown kind {config['kind']!r}")
-
-
-def _unet(config: Mapping[str, Any]) -> UNet:
+def _unet(config: Config) -> UNet:
     values = from_dict(UNetConfig, config["unet"], strict=True)
     if "coordinates" not in config:
         return UNet(values)
@@ -109,36 +42,99 @@ def _unet(config: Mapping[str, Any]) -> UNet:
     return GuidedUNet(values, regressor)
 
 
-def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a network; the configuration last, since it marks the model as complete.
+def _regressor(config: Config) -> CoordinateRegressor:
+    scale = tuple(float(v) for v in config["scale"])
+    return CoordinateRegressor(from_dict(UNetConfig, config["unet"], strict=True), scale)
+
+
+def _diffusion(config: Config) -> Diffusion | None:
+    values = config["diffusion"]
+    return None if values is None else from_dict(Diffusion, values, strict=True)
+
+
+def _arguments(config: Config, *names: str) -> dict[str, int]:
+    return {name: int(config[name]) for name in names}
+
+
+KINDS: Mapping[str, Builder] = {
+    "denoiser": _unet,
+    "coordinates": _regressor,
+    "classifier": lambda c: Classifier(c["name"], int(c["channels"]), tuple(c["classes"])),
+    "dynunet": lambda c: DynUNet(
+        int(c["channels"]), int(c["classes"]), c["kernels"], c["strides"], c["filters"]
+    ),
+    "segmenter": lambda c: Segmenter(_unet(c), int(c["timestep"])),
+    "mask-denoiser": lambda c: MaskDenoiser(
+        _unet(c), int(c["classes"]), self_condition=bool(c["self_condition"])
+    ),
+    "pixel": lambda c: PixelClassifier(
+        _unet(c),
+        from_dict(Diffusion, c["diffusion"], strict=True),
+        **_arguments(c, "classes", "seed", "voters"),
+    ),
+    "probe": lambda c: ProbedNetwork(
+        _unet(c),
+        _diffusion(c),
+        heads=[from_dict(HeadConfig, head, strict=True) for head in c["heads"]],
+        **_arguments(c, "classes", "width", "seed", "draws"),
+    ),
+}
+"""How to build each kind of network, its weights yet to be loaded."""
+
+REGISTERED: dict[str, Builder] = {}
+"""The same for networks of users of the library."""
+
+
+class Saveable(Protocol):
+    """A network that knows its configuration."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Content of ``config.json``, from which ``build`` makes the network again."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights by name."""
+
+
+def register(kind: str, build: Builder) -> None:
+    """Register a network of your own, so that runs with it can be loaded in this process.
 
     Args:
-        network: A network with ``to_config``.
-        folder: Where to.
-        dtype: Store floating weights in this type; None: as they are.
+        kind: The ``kind`` in the ``to_config()`` of the network; choose one that is not in ``KINDS``.
+        build: Makes the network, its weights yet to be loaded, from what ``to_config()`` returned.
+    """
+    REGISTERED[kind] = build
+
+
+def build(config: Config) -> nn.Module:
+    """The network that a ``config.json`` describes, its weights yet to be loaded.
+
+    Raises:
+        ValueError, TypeError, KeyError: The description is not valid.
+    """
+    make = REGISTERED.get(config["kind"]) or KINDS.get(config["kind"])
+    if make is None:
+        problem = f"unknown kind {config['kind']!r}; a network of one's own is registered first"
+        raise ValueError(problem)
+    return make(config)
+
+
+def save_network(network: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a network with ``to_config`` into a folder; the configuration last, since it marks the model as complete.
+
+    ``dtype`` as in ``save_weights``.
     """
     save_weights(network, folder / "model.safetensors", dtype)
     seal(folder, "config.json", cast(Saveable, network).to_config())
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
-    """Write the weights alone, atomically.
-
-    Args:
-        network: Any network.
-        path: A ``.safetensors`` file.
-        dtype: Store floating weights in this type; None: as they are.
-    """
+    """Write the weights alone to a ``.safetensors`` file, atomically; floating ones as ``dtype``, if given."""
     from safetensors.torch import save
 
-    tensors = {
-        name: tensor.detach()
-        .cpu()
-        .to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
-        .contiguous()
-        .clone()
-        for name, tensor in network.state_dict().items()
-    }
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        kind = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+        tensors[name] = tensor.detach().cpu().to(kind).contiguous().clone()
     write_atomic(path, save(tensors))
 
 
@@ -175,7 +171,7 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
 
 
 def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
-    """Compare the weights that a description asks for with those of the file, before memory is taken for them.
+    """Compare the shapes of the description with those of the file, before any memory is allocated.
 
     Raises:
         RunError: They differ.
@@ -185,12 +181,12 @@ def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
     try:
         with torch.device("meta"):
             wanted = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
-    except (NotImplementedError, RuntimeError):  # a network of others that has to see numbers
+    except (NotImplementedError, RuntimeError):  # a registered network that needs real tensors
         return
     try:
         with safe_open(path, "pt") as file:
-            found = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+            present = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
-    if found != wanted:
+    if present != wanted:
         raise RunError(path, "does not fit config.json", REMEDY)

@@ -1,4 +1,4 @@
-"""The denoiser as a segmenter: the last convolution is replaced, nothing else (Rousseau et al. 2023)."""
+"""The denoiser as a segmenter: only the last convolution is replaced (Rousseau et al. 2023)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from .unet import UNet
 
 
 class Segmenter(nn.Module):
-    """A U-Net that labels a clean image, told one fixed timestep.
-
-    Args:
-        unet: The network, with one output channel per class.
-        timestep: The fixed timestep; the first one fits a clean image best.
-    """
+    """A U-Net that segments a clean image at a fixed timestep; 0 fits a clean image best."""
 
     def __init__(self, unet: UNet, timestep: int = 0) -> None:
         super().__init__()
@@ -49,14 +44,13 @@ class Segmenter(nn.Module):
         return logits
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         return self.unet.to_config() | {"kind": "segmenter", "timestep": self.timestep}
 
 
 def with_head(unet: UNet, classes: int, generator: torch.Generator) -> UNet:
-    """The same trunk under a fresh head; not zero, since a zero head would hold back the trunk's gradient."""
-    config = replace(unet.config, out_channels=classes)
-    result = unet.rebuilt(config)
+    """The same trunk with a fresh head, which is not zero: a zero head would block the trunk's gradient."""
+    result = unet.rebuilt(replace(unet.config, out_channels=classes))
     trunk = {k: v for k, v in unet.state_dict().items() if not k.startswith("head.")}
     result.load_state_dict(trunk, strict=False)
     redraw(result.head, generator)

@@ -1,4 +1,4 @@
-"""What a network costs, worked out on the meta device: no weight and no activation is ever held."""
+"""The cost of a network, computed on the meta device, without memory for weights or activations."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class NetworkSummary:
         parameters: Number of weights.
         forward_flops: Floating point operations of a forward pass; a training step takes three times as many.
         activation_bytes: Bytes that autograd keeps between the passes, in float32.
-        checkpointed_bytes: The same where the backward pass computes activations again: the inputs of all blocks, and
-            all of the block that takes most.
+        checkpointed_bytes: The same with activation checkpointing: the inputs of all blocks, and the activations of the
+            largest block.
         state_bytes: Bytes of weights, gradients, averaged weights and Adam's two moments, in float32.
     """
 
@@ -33,11 +33,11 @@ class NetworkSummary:
     state_bytes: int
 
     def training_bytes(self, *, bfloat16: bool = False, checkpointed: bool = False) -> int:
-        """Memory of a training step, without what convolutions borrow for a moment.
+        """Memory of a training step, without temporary buffers of convolutions.
 
         Args:
             bfloat16: Mixed precision, which halves the activations and keeps a bfloat16 copy of every weight.
-            checkpointed: Whether activations are computed again in the backward pass.
+            checkpointed: Whether activations are recomputed in the backward pass.
         """
         activations = self.checkpointed_bytes if checkpointed else self.activation_bytes
         if bfloat16:
@@ -51,25 +51,19 @@ class NetworkSummary:
             f"{self.training_bytes(**chosen) / 2**30:.1f}"
             for chosen in ({}, mixed, again, mixed | again)
         )
-        return "\n".join(
-            [
-                f"parameters        {self.parameters / 1e6:.1f} M",
-                f"forward pass      {self.forward_flops / 1e9:.1f} GFLOP "
-                f"(training step {3 * self.forward_flops / 1e9:.1f})",
-                f"training memory   {plain} GiB estimated in float32: {self.state_bytes / 2**30:.1f} of weights and "
-                f"optimizer, {self.activation_bytes / 2**30:.1f} of activations",
-                f"                  {half} GiB with bf16-mixed, {less} with checkpoint_activations, {least} with both",
-            ]
+        flops = self.forward_flops / 1e9
+        state, activations = self.state_bytes / 2**30, self.activation_bytes / 2**30
+        return (
+            f"parameters        {self.parameters / 1e6:.1f} M\n"
+            f"forward pass      {flops:.1f} GFLOP (training step {3 * self.forward_flops / 1e9:.1f})\n"
+            f"training memory   {plain} GiB estimated in float32: {state:.1f} of weights and optimizer, "
+            f"{activations:.1f} of activations\n"
+            f"                  {half} GiB with bf16-mixed, {less} with checkpoint_activations, {least} with both"
         )
 
 
 def summarize(config: UNetConfig, size: Sequence[int], batch_size: int = 1) -> NetworkSummary:
-    """Cost of a U-Net at an image size.
-
-    Args:
-        config: The network.
-        size: Spatial size of the input.
-        batch_size: Images per pass.
+    """Cost of a U-Net for a batch of images of a spatial size.
 
     Raises:
         ValueError: The network cannot be built or the size does not fit it.
@@ -96,13 +90,13 @@ def summarize(config: UNetConfig, size: Sequence[int], batch_size: int = 1) -> N
 
 
 def kept_bytes(network: UNet, images: Tensor, timesteps: Tensor) -> tuple[int, int]:
-    """Bytes that autograd keeps after a forward pass, on any device: of all, and of the block that keeps most.
+    """Bytes that autograd keeps after a forward pass, on any device: in all, and in the block that keeps most.
 
-    Blocks are those that are checkpointed each by itself.
+    Blocks are the units of activation checkpointing.
     """
     weights = {_identity(p) for p in network.parameters()}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
+    alive: list[Tensor] = []  # so that no address is reused
     before: list[int] = []
     largest = 0
 
@@ -121,14 +115,8 @@ def kept_bytes(network: UNet, images: Tensor, timesteps: Tensor) -> tuple[int, i
 
     blocks = [*network.down, network.middle, *network.up]
     blocks += [stage.resample for stage in network.up if stage.resample is not None]
-    handles = [
-        handle
-        for block in blocks
-        for handle in (
-            block.register_forward_pre_hook(enter),
-            block.register_forward_hook(leave),
-        )
-    ]
+    handles = [block.register_forward_pre_hook(enter) for block in blocks]
+    handles += [block.register_forward_hook(leave) for block in blocks]
     try:
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
             network(images, timesteps)
@@ -139,6 +127,6 @@ def kept_bytes(network: UNet, images: Tensor, timesteps: Tensor) -> tuple[int, i
 
 
 def _identity(tensor: Tensor) -> int:
-    """Of the memory behind a tensor; a meta tensor has no address, but its storage is one object."""
+    """Identity of a tensor's storage: its address, or the object itself on the meta device."""
     storage = tensor.untyped_storage()
     return id(storage) if tensor.is_meta else storage.data_ptr()

@@ -20,7 +20,7 @@ from .blocks import (
     ResidualBlock,
     convolution,
     convolved,
-    redraw,
+    redraw_all,
     timestep_embedding,
     zero,
 )
@@ -28,7 +28,7 @@ from .norm import Norm
 
 
 class Stage(nn.Module):
-    """What stands between two skips: a block, with attention and then up-sampling where there is any."""
+    """The layers between two skip connections: a block, then attention and up-sampling, both optional."""
 
     def __init__(
         self,
@@ -63,18 +63,18 @@ class Middle(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net of Dhariwal and Nichol 2021, told the timestep.
+    """The U-Net of Dhariwal and Nichol 2021, conditioned on the timestep.
 
     Three-dimensional networks change the resolution of all three axes (guided-diffusion's keep the first).
 
     Named features ("taps"), from the middle outwards:
 
-    - ``middle``: the end of the middle block, at the lowest resolution;
-    - ``up.0``, ``up.1``, ...: the end of each decoder block in running order, with the up-sampling that ends
-      a level, as Baranchuk et al. 2022 count them (18 for six levels of two residual blocks);
-    - ``level.K``: the end of the decoder at level K, before up-sampling, with ``width * multipliers[K]``
-      channels at 1 / 2**K of the input's resolution; ``level.0`` is the finest;
-    - ``output``: what ``forward`` returns.
+    - ``middle``: output of the middle block, at the lowest resolution;
+    - ``up.0``, ``up.1``, ...: output of each decoder block in order, including the up-sampling that ends a level, as
+      Baranchuk et al. 2022 count them (18 for six levels of two residual blocks);
+    - ``level.K``: output of the decoder at level K, before up-sampling, with ``width * multipliers[K]`` channels at
+      1 / 2**K of the input's resolution; ``level.0`` is the finest;
+    - ``output``: output of the network.
 
     Args:
         config: The network.
@@ -106,17 +106,17 @@ class UNet(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """Every spatial size of the input must be a multiple of this, in pixels."""
+        """Every spatial size of the input must be a multiple of this."""
         return int(2 ** (len(self.config.multipliers) - 1))
 
     @property
     def coordinate_channels(self) -> int:
-        """Input channels that ``forward`` adds by itself; none here, see ``GuidedUNet``."""
+        """Input channels that ``forward`` adds: none here, see ``GuidedUNet``."""
         return 0
 
     @property
     def taps(self) -> dict[str, int]:
-        """Names of the features, with the number of decoder blocks that must have run for each."""
+        """Names of the features, with the number of decoder blocks that each requires."""
         per_level, levels = self.config.blocks + 1, len(self.config.multipliers)
         taps = {"middle": 0} | {f"up.{i}": i + 1 for i in range(len(self.up))}
         taps |= {f"level.{k}": (levels - k) * per_level for k in range(levels)}
@@ -138,12 +138,12 @@ class UNet(nn.Module):
         return self.features(x, t, ("output",))["output"]
 
     def features(self, x: Tensor, t: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """The named features of one pass, which ends with the last of them.
+        """The named features of one pass, which stops at the last of them.
 
         Args:
-            x: (B, in_channels, *S), each size a multiple of ``size_multiple``.
-            t: (B,) training timesteps, integers or floats.
-            taps: Names, see the class; each may be given once or more.
+            x: As in ``forward``.
+            t: As in ``forward``.
+            taps: Names, see the class; each may be given more than once.
 
         Returns:
             Features by name, each (B, C, *S'), in the order in which they are computed.
@@ -153,7 +153,7 @@ class UNet(nn.Module):
         """
         self._check(x, taps)
         depths = self.taps
-        # Every block begins by the same SiLU of the embedding: here once for all of them.
+        # The SiLU with which every block begins, once for all of them.
         embedding = F.silu(self.time(timestep_embedding(t, self.config.width)))
 
         h = self.stem(x)
@@ -166,7 +166,7 @@ class UNet(nn.Module):
         found: dict[str, Tensor] = {}
 
         def reached(name: str) -> None:
-            if name in taps:  # else its memory is free as soon as it has been used
+            if name in taps:  # else its memory is freed as soon as it has been used
                 found[name] = h
 
         reached("middle")
@@ -186,16 +186,12 @@ class UNet(nn.Module):
         return found
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draws all weights anew; the last layer of every block and of the network is zero (section 3).
+        """Draw all weights again; the last layer of every block and of the network is zero (section 3).
 
         Args:
             generator: On the device of the weights.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
-                redraw(module, generator)
-            elif isinstance(module, nn.GroupNorm):
-                module.reset_parameters()
+        redraw_all(self, generator)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 zero(module.conv2)
@@ -204,11 +200,11 @@ class UNet(nn.Module):
         zero(self.head)
 
     def rebuilt(self, config: UNetConfig) -> UNet:
-        """A network of this kind with another configuration, its weights yet to be set."""
+        """A network of this class with another configuration, its weights yet to be set."""
         return UNet(config, self.checkpoint_activations)
 
     def to_config(self) -> dict[str, Any]:
-        """What ``registry.build`` needs to make this network again."""
+        """See ``registry.Saveable``."""
         return {"kind": "denoiser", "unet": asdict(self.config)}
 
     def _run(self, module: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
@@ -217,11 +213,8 @@ class UNet(nn.Module):
         return cast(Tensor, module(x, embedding))
 
     def _check(self, x: Tensor, taps: Sequence[str]) -> None:
-        dims, channels, multiple = (
-            self.config.spatial_dims,
-            self.config.in_channels,
-            self.size_multiple,
-        )
+        dims, channels = self.config.spatial_dims, self.config.in_channels
+        multiple, levels = self.size_multiple, len(self.config.multipliers)
         if x.ndim != dims + 2 or x.shape[1] != channels:
             raise ValueError(
                 f"input of shape {tuple(x.shape)}: this network takes (batch, {channels}, "
@@ -231,7 +224,7 @@ class UNet(nn.Module):
         if any(s % multiple != 0 or s == 0 for s in size):
             raise ValueError(
                 f"input of size {size}: every size must be a positive multiple of {multiple}, because "
-                f"the network halves the resolution {len(self.config.multipliers) - 1} times"
+                f"the network halves the resolution {levels - 1} times"
             )
         unknown = [tap for tap in taps if tap not in self.taps]
         if unknown or not taps:
@@ -239,7 +232,7 @@ class UNet(nn.Module):
 
 
 def check(config: UNetConfig) -> None:
-    """Raises ValueError, with the setting's name and legal values, where no network can be built."""
+    """Raise ValueError, with the setting's name and legal values, where no network can be built."""
     if config.spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims is {config.spatial_dims}: choose 2 or 3")
     positive = ("in_channels", "out_channels", "width", "blocks", "head_channels", "num_groups")
@@ -273,7 +266,7 @@ def encoder(config: UNetConfig, channels: Sequence[int]) -> tuple[nn.ModuleList,
 
 
 def decoder(config: UNetConfig, channels: Sequence[int], skips: Sequence[int]) -> nn.ModuleList:
-    """The stages on the way up, each of which takes the last skip that is left."""
+    """The stages on the way up, each of which takes the last remaining skip."""
     stages, left, width = nn.ModuleList(), list(skips), channels[-1]
     for level, out in reversed(list(enumerate(channels))):
         attends = 2**level in config.attention_factors
