@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import teeth
-from .drawing import Bools, Drawing, Film, Floats, axes, film_landmarks, line, smoothstep, waves
+from .drawing import (
+    Bools,
+    Drawing,
+    Film,
+    Floats,
+    axes,
+    film_landmarks,
+    line,
+    shapes,
+    smoothstep,
+    waves,
+)
 
 CLASSES = ("background", "enamel", "dentine", "pulp", "bone", "caries")
 FIELD = 32.0
@@ -67,7 +78,8 @@ def draw(
         lesions[int(rng.integers(2))] += 1
     rate = float(rng.choice([0.0, 0.15, 0.4]))
     jaws = []
-    for table, sign, count in ((teeth.UPPER, -1.0, lesions[0]), (teeth.LOWER, 1.0, lesions[1])):
+    for name, sign, count in (("upper", -1.0, lesions[0]), ("lower", 1.0, lesions[1])):
+        table = shapes("bitewing")[name]
         depth = np.float32(sign) * (view.y - plane) - np.float32(gap / 2)
         row = teeth.place(rng, table, view.x, depth, start + rng.normal(0, 1.0), lean * sign)
         jaws.append(_jaw(rng, view, row, depth, loss, int(count), rate))

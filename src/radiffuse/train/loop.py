@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 from ..config import Machine, Training
 from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
-from ..nets.norm import keep_own_statistics, share_statistics
 from ..system.distributed import any_rank, wait_for_main
+from .batch_norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
     drop_old,
