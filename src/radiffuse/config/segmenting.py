@@ -226,19 +226,19 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score masks against the reference: Dice, IoU, HD95 and surface Dice per case and class, with intervals."""
+    """Score masks against the ground truth: Dice, IoU, HD95 and surface Dice per case and class, with intervals."""
 
     masks: str = field(default="", metadata=POSITIONAL)
     """Folder of predicted masks, named after the cases."""
     truth: str = field(default="", metadata=POSITIONAL)
-    """Labelled data set: the reference."""
+    """Labelled data set: the ground truth."""
     out: str = ""
     """Folder for cases.csv, summary.csv and report.html."""
     prediction_classes: str | None = None
     """What the values of the masks mean: btcv, flare22, amos22, totalsegmentator, totalsegmentator-v1, abdomen, a run,
     or a JSON file that names the classes. Classes are matched by name. None: classes.json in the folder of masks."""
     truth_classes: str | None = None
-    """The same for the reference. None: what the data set declares; if it declares nothing, values are compared."""
+    """The same for the ground truth. None: what the data set declares; if it declares nothing, values are compared."""
     tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     reader: Data = Data()

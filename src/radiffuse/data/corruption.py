@@ -1,4 +1,4 @@
-"""Corruption of images that a network learns to undo (Models Genesis, Zhou et al. 2021, arXiv 2004.07882, section 3).
+"""Corruption that a network learns to undo: Models Genesis (Zhou et al. 2021, arXiv 2004.07882, 3).
 
 Intensities go through a monotone curve, pixels are shuffled inside small windows, and windows are
 painted over: small ones (in-painting), or everything around a few large ones (out-painting).

@@ -70,7 +70,7 @@ class Dataset:
         cases: Sorted by name.
         classes: Names by label value, background first; () where not declared.
         channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
-        passed_over: Files of no case that are known, as of those that ``Data.only`` leaves out.
+        passed_over: Files known to belong to no case, such as those that ``Data.only`` leaves out.
     """
 
     root: Path

@@ -11,7 +11,7 @@ from ..config import IGNORE
 from ..errors import InputError
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
-from .scan import Scan, canonical_shape, canonical_spacing
+from .scan import canonical_shape, canonical_spacing
 
 FINGERPRINT_CASES = 32
 """Cases that are decoded, evenly chosen from the data set."""
@@ -51,7 +51,11 @@ def take_fingerprint(dataset: Dataset) -> Fingerprint:
             continue
         shapes.append(canonical_shape(scan))
         spacings.append(canonical_spacing(scan))
-        ct = ct and _is_ct(scan)
+        # NIfTI has no unit: a volume with at least 1 % of values like air is CT too.
+        ct = ct and (
+            scan.unit == "HU"
+            or (scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500))
+        )
     if not shapes:
         read_case_image(dataset.cases[0])  # raises, and names the file
         raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
@@ -89,13 +93,3 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
         remedy = f"If {IGNORE} is the foreground, say so with --label-values 0,{IGNORE}"
         raise InputError(dataset.root, problem, remedy)
     return ("background", *(f"class-{value}" for value in range(1, top + 1)))
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _is_ct(scan: Scan) -> bool:
-    """HU by its header or, as NIfTI has no unit, a volume with at least 1 % below -500, like air."""
-    if scan.unit == "HU":
-        return True
-    return scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500)

@@ -195,7 +195,7 @@ def _by_share(dataset: Dataset, settings: Split) -> dict[str, str]:
     part_of: dict[str, str] = {}
     for site in sorted(sites):
         groups = sorted(sites[site] - part_of.keys())
-        tests, validation = (_number(share, len(groups)) for share in shares)
+        tests, validation = (int(s) if s >= 1 else round(len(groups) * s) for s in shares)
         if (settings.test > 0 and tests == 0) or tests + validation >= len(groups):
             where = f"{dataset.root}, site {site}" if site else dataset.root
             problem = f"has {len(groups)} patients, too few to part into training and test"
@@ -243,11 +243,6 @@ def _of_parts(dataset: Dataset, parts: Mapping[str, str]) -> Splits:
         tuple(case.name for case in dataset if parts.get(case.name) == part) for part in PARTS
     )
     return Splits(train, validation, test)
-
-
-def _number(share: float, patients: int) -> int:
-    """Number of patients from a share below 1, or a number."""
-    return int(share) if share >= 1 else round(patients * share)
 
 
 def _with_draws(dataset: Dataset, splits: Splits, seed: int, count: int) -> Splits:

@@ -109,7 +109,10 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
 
 
 def scores_of_scan(scores: Tensor, undo: Undo) -> Array:
-    """Scores ``(K, *spatial)`` as float32 on the scan's own grid; argmax is ``scores_to_scan``'s mask."""
+    """Scores ``(K, *spatial)`` as float32 on the scan's own grid; outside the crop, background has 1.
+
+    Their argmax over K is the mask of ``scores_to_scan``.
+    """
     result = np.empty((len(scores), *undo.shape), np.float32)
     for value, score in enumerate(scores):
         result[value] = map_to_scan(score, undo, outside=float(value == 0))

@@ -75,7 +75,7 @@ def build(
 
 
 def place_of(path: Path, home: Path) -> PurePosixPath:
-    """A path relative to the data folder, with ``/`` on every system."""
+    """A path relative to the data folder, with slashes on every system."""
     return PurePosixPath(path.relative_to(home).as_posix())
 
 

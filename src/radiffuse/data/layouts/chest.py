@@ -70,6 +70,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if finding is not None and finding not in known:
         where = f"--reader.finding {data.finding}"
         raise InputError(where, f"is no finding of {root}", f"Choose from {some(known, 40)}")
+    targets = {PRESENT: finding, ABSENT: f"no {finding}"} if finding is not None else {}
     listing = walk(root)
     issues += listing.issues
     find = _finder(listing.images)
@@ -92,7 +93,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
                 (root / places[0],),
                 group=film.patient,
                 split=film.split,
-                target=_target(film.findings, finding),
+                target=targets.get(film.findings.get(finding or "", UNCERTAIN)),
                 view=view,
                 findings=tuple(sorted(film.findings.items())),
             )
@@ -117,13 +118,6 @@ def _finder(images: Sequence[PurePosixPath]) -> Callable[[str], Sequence[PurePos
         return [p for p in by_name.get(path.name, ()) if p.as_posix().endswith(text)]
 
     return find
-
-
-def _target(findings: Mapping[str, int], finding: str | None) -> str | None:
-    if finding is None:
-        return None
-    names = {PRESENT: finding, ABSENT: f"no {finding}"}
-    return names.get(findings.get(finding, UNCERTAIN))
 
 
 # ------------------------------------------------------------------------------------------------ the sets

@@ -73,7 +73,10 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         names = [str(category["name"]) for category in categories]
-        images = {str(entry["id"]): _image(entry) for entry in content["images"]}
+        images = {}
+        for entry in content["images"]:
+            sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
+            images[str(entry["id"])] = CocoImage(str(entry["file_name"]), *sides)
         annotations: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[str(annotation["image_id"])].append(annotation)
@@ -91,11 +94,6 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
             raise InputError(path, problem, "Correct the file or export it again")
     classes = ("background", *("background (category)" if n == "background" else n for n in names))
     return Coco(images, dict(annotations), values, classes)
-
-
-def _image(entry: dict[str, Any]) -> CocoImage:
-    sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
-    return CocoImage(str(entry["file_name"]), *sides)
 
 
 def rasterize_coco(path: Path, item: str, shape: tuple[int, ...]) -> Array:

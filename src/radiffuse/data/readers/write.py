@@ -87,6 +87,9 @@ def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> No
     """Write a gray PNG, uint8 or uint16 ``(rows, columns)``, with text in its metadata.
 
     ``marks`` are texts by keyword, Latin-1, each keyword up to 79 characters.
+
+    Raises:
+        InputError: The disk refuses.
     """
     from PIL import Image, PngImagePlugin
 
