@@ -71,7 +71,6 @@ def write_dicom_seg(
         ValueError: The mask does not fit the source or has values without a class.
     """
     require_highdicom()
-    import highdicom
 
     if not (series or (source.is_file() and is_dicom(source))):
         remedy = "Give the DICOM files that the scan came from, or write NIfTI"
@@ -83,41 +82,10 @@ def write_dicom_seg(
     if len(places) != len(planes):
         raise ValueError(f"{len(planes)} slices for {len(places)} images")
     images, pixels = _images(places, planes.astype(np.uint8))
-    spacing = inspect(source, series).spacing
-    for image in images:
-        for name in MAY_BE_EMPTY:
-            if name not in image:
-                setattr(
-                    image, name, None
-                )  # anonymizers cut them off; the standard lets them be empty
-        if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
-            image.SliceThickness = round(spacing[2], 6)  # anonymizers cut it off
-    from .. import __version__
-
+    _complete(images, inspect(source, series).spacing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the patient's values
-        try:
-            result = highdicom.seg.Segmentation(
-                source_images=images,
-                pixel_array=pixels,
-                segmentation_type="BINARY",
-                segment_descriptions=_segments(classes),
-                series_instance_uid=highdicom.UID(),
-                series_number=1000 + int(images[0].get("SeriesNumber") or 0),
-                sop_instance_uid=highdicom.UID(),
-                instance_number=1,
-                manufacturer="radiffuse",
-                manufacturer_model_name="radiffuse",
-                software_versions=__version__,
-                device_serial_number="0",
-                content_label="SEGMENTATION",
-                series_description=description or "radiffuse segmentation, not for clinical use",
-            )
-        except (AttributeError, ValueError, KeyError, TypeError) as error:
-            # Their words may quote the patient; the first of them names the attribute at fault.
-            problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
-            remedy = "Use the files as the scanner exported them, or write NIfTI"
-            raise InputError(source, problem, remedy) from None
+        result = _segmentation(images, pixels, classes, source, description)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             result.save_as(file, enforce_file_format=True)
@@ -155,6 +123,16 @@ def property_of(name: str) -> tuple[str, str, str | None]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
+def _complete(images: Sequence[Any], spacing: Sequence[float] | None) -> None:
+    """Put back, empty or from the spacing, what anonymizers cut off and the standard demands."""
+    for image in images:
+        for name in MAY_BE_EMPTY:
+            if name not in image:
+                setattr(image, name, None)
+        if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
+            image.SliceThickness = round(spacing[2], 6)
+
+
 def _images(places: Sequence[tuple[Path, int]], planes: Array) -> tuple[list[Any], Array]:
     """Headers of the source, and the planes in their order."""
     from pydicom import dcmread
@@ -171,6 +149,38 @@ def _images(places: Sequence[tuple[Path, int]], planes: Array) -> tuple[list[Any
         problem = "is one of several multi-frame files, which DICOM-SEG cannot refer to together"
         raise InputError(files[0], problem, "Give the files one at a time, or write NIfTI")
     return images, planes
+
+
+def _segmentation(
+    images: Sequence[Any], pixels: Array, classes: Sequence[str], source: Path, description: str
+) -> Any:
+    """The DICOM object; InputError where the headers of the images lack something."""
+    import highdicom
+
+    from .. import __version__
+
+    try:
+        return highdicom.seg.Segmentation(
+            source_images=images,
+            pixel_array=pixels,
+            segmentation_type="BINARY",
+            segment_descriptions=_segments(classes),
+            series_instance_uid=highdicom.UID(),
+            series_number=1000 + int(images[0].get("SeriesNumber") or 0),
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="radiffuse",
+            manufacturer_model_name="radiffuse",
+            software_versions=__version__,
+            device_serial_number="0",
+            content_label="SEGMENTATION",
+            series_description=description or "radiffuse segmentation, not for clinical use",
+        )
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        # Their words may quote the patient; the first of them names the attribute at fault.
+        problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
+        remedy = "Use the files as the scanner exported them, or write NIfTI"
+        raise InputError(source, problem, remedy) from None
 
 
 def _segments(classes: Sequence[str]) -> list[Any]:

@@ -45,8 +45,9 @@ def draw_images(
     Raises:
         InputError: A guided denoiser, and no references.
     """
-    guided = isinstance(network, GuidedUNet)
-    if guided and references is None:
+    if not isinstance(network, GuidedUNet):
+        references = None
+    elif references is None:
         raise InputError(
             "the denoiser",
             "is guided by body coordinates, which noise does not have",
@@ -61,31 +62,29 @@ def draw_images(
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
     images = []
     for first in range(0, count, batch):
-        numbers = range(first, min(first + batch, count))
         start = torch.stack(
             [
-                torch.randn(
-                    (len(plan.channels), *plan.size),
-                    generator=torch.Generator().manual_seed(seed * 1_000_003 + i),
-                )
-                for i in numbers
+                torch.randn((len(plan.channels), *plan.size), generator=_generator(seed, number))
+                for number in range(first, min(first + batch, count))
             ]
         )
-        denoiser = (
-            _at_coordinates(network, references[first : first + len(start)])
-            if (guided and references is not None)
-            else network
-        )
+        denoiser: Denoiser = network
+        if references is not None:
+            denoiser = _at_coordinates(network, references[first : first + len(start)])
         output = reverse(
             process,
             denoiser,
             start.to(device),
             timesteps,
             sampler=sampler,
-            generator=torch.Generator().manual_seed(seed * 1_000_003 + first),
+            generator=_generator(seed, first),
         )
         images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
     return np.concatenate(images)
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
 
 
 def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:

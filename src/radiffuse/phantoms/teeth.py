@@ -83,6 +83,42 @@ def place(
         start: Where the first tooth begins, mm.
         lean: Mean tilt of the teeth, degrees.
     """
+    drawn = _draw(rng, table, start, lean)
+    # Teeth beyond the film are drawn from the generator all the same, but not computed.
+    center, half_width = drawn["center"], drawn["width"]
+    near = (center > x.min() - half_width - 4) & (center < x.max() + half_width + 4)
+    near |= np.abs(center) < REACH
+    tooth: dict[str, Floats] = {
+        name: np.asarray(values[near], dtype=np.float32).reshape(-1, 1, 1)
+        for name, values in drawn.items()
+    }
+    v = depth - tooth["sink"]
+    u = x - tooth["center"] - tooth["tilt"] * (v - tooth["contact"])
+    multi, present = tooth["multi"] > 0, tooth["present"] > 0
+    outline = ("width", "crown", "contact", "neck", "root", "fork", "wear")
+    half, notch, top = _profile(u, v, multi, *(tooth[name] for name in outline))
+    forked = v > tooth["fork"]
+    side = np.minimum(half - np.abs(u), np.where(forked, np.abs(u) - notch, 9))
+    inside = np.minimum(soft_min(side, v - top, 1.5), tooth["end"] - v)
+    kept = ("center", "width", "crown", "enamel", "contact", "depth", "root", "pulp")
+    return Row(
+        number=tuple(int(i) for i in np.flatnonzero(near)),
+        present=present,
+        multi=multi,
+        across=u,
+        down=v,
+        half=half,
+        top=top,
+        forked=forked,
+        inside=np.where(present, inside, np.float32(-9)),
+        **{name: tooth[name] for name in kept},
+    )
+
+
+def _draw(
+    rng: np.random.Generator, table: NDArray[np.float64], start: float, lean: float
+) -> dict[str, NDArray[np.float64]]:
+    """Parameters ``(T,)`` of the teeth in the table: those of ``Row`` and those that only the outline needs."""
     count = len(table)
     several = table[:, 2] > 1
     width = table[:, 0] * rng.normal(1, 0.05) * rng.normal(1, 0.035, count)
@@ -90,56 +126,31 @@ def place(
     # Negative spaces: neighbors overlap because the beam did not pass between them.
     spaces = rng.normal(-0.2, 0.2, count)
     spaces += np.where(rng.random(count) < 0.06, rng.uniform(0.3, 1.8, count), 0)
-    center = start + np.cumsum(width + spaces) - width / 2
     tilt = np.tan(np.radians(rng.normal(0, 3, count) + lean + np.linspace(-1, 4, count)))
     sink = np.clip(rng.normal(0.25, 0.3, count), -0.4, 1.2)
     contact = crown * rng.uniform(0.3, 0.42, count)
     wear = rng.uniform(0.2, 1.0) * rng.uniform(0.7, 1.3, count) * np.where(several, 1.0, 1.3)
     neck = rng.uniform(0.72, 0.85, count)
     fork = crown + np.where(table[:, 3] == 2, 2.8, 4.6) + rng.uniform(0, 1.5, count)
-    fork = np.where(table[:, 3] == 1, 99.0, fork)
     root = rng.uniform(11.5, 15, count)
-    present = rng.random(count) > np.where(np.arange(count) == 5, 0.3, 0.045)
-
-    # Teeth beyond the film are drawn from the generator all the same, but not computed.
-    near = (center > x.min() - width / 2 - 4) & (center < x.max() + width / 2 + 4)
-    near |= np.abs(center) < REACH
-
-    def column(values: object) -> Floats:
-        return np.asarray(np.asarray(values)[near], dtype=np.float32).reshape(-1, 1, 1)
-
-    v = depth - column(sink)
-    u = x - column(center) - column(tilt) * (v - column(contact))
-    half, notch, top = _profile(
-        u,
-        v,
-        column(several) > 0,
-        *map(column, (width / 2, crown, contact, neck, root, fork, wear)),
-    )
-    size = np.abs(u)
-    forked = v > column(fork)
-    side = np.minimum(half - size, np.where(forked, size - notch, 9))
-    end = column(crown + root) - v
-    inside = np.minimum(soft_min(side, v - top, 1.5), end)
-    return Row(
-        number=tuple(int(i) for i in np.flatnonzero(near)),
-        present=column(present) > 0,
-        center=column(center),
-        width=column(width / 2),
-        crown=column(crown),
-        multi=column(several) > 0,
-        enamel=column(rng.uniform(1.05, 1.5) * rng.normal(1, 0.06, count)),
-        contact=column(contact),
-        depth=column(np.where(several, 10.4, 8.6) * rng.normal(1, 0.05, count)),
-        root=column(root),
-        pulp=column(rng.uniform(0.55, 1.25) * rng.uniform(0.8, 1.2, count)),
-        across=u,
-        down=v,
-        half=half,
-        top=top,
-        forked=forked,
-        inside=np.where(column(present) > 0, inside, np.float32(-9)),
-    )
+    return {
+        "center": start + np.cumsum(width + spaces) - width / 2,
+        "width": width / 2,
+        "crown": crown,
+        "multi": several.astype(np.float64),
+        "tilt": tilt,
+        "sink": sink,
+        "contact": contact,
+        "wear": wear,
+        "neck": neck,
+        "fork": np.where(table[:, 3] == 1, 99.0, fork),
+        "root": root,
+        "end": crown + root,
+        "present": rng.random(count) > np.where(np.arange(count) == 5, 0.3, 0.045),
+        "enamel": rng.uniform(1.05, 1.5) * rng.normal(1, 0.06, count),
+        "depth": np.where(several, 10.4, 8.6) * rng.normal(1, 0.05, count),
+        "pulp": rng.uniform(0.55, 1.25) * rng.uniform(0.8, 1.2, count),
+    }
 
 
 def _profile(
