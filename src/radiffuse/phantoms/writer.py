@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from radiffuse.errors import InputError
-from radiffuse.system.files import write_atomic
+from radiffuse.system.files import write_atomic, write_json
 
 from .drawing import Drawing
 from .registry import draw, find
@@ -63,8 +62,9 @@ def write_dataset(
         images.mkdir(parents=True, exist_ok=True)
         if labelled:
             (out / "labels").mkdir(exist_ok=True)
-            names = {str(value): name for value, name in enumerate(chosen.classes)}
-            write_atomic(out / "classes.json", (json.dumps(names, indent=2) + "\n").encode())
+            write_json(
+                out / "classes.json", {str(i): name for i, name in enumerate(chosen.classes)}
+            )
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
             label = out / "labels" / name if labelled else None
