@@ -1,8 +1,9 @@
 """How well body coordinates find a place again: ``python benchmarks/landmarks.py RUN SCANS``.
 
-RUN is a finished run of ``radiffuse pretrain --objective coordinates``, SCANS are labelled scans it never saw. The center of every organ is
-carried from each scan to the next by its coordinates; beside it stands what the point at the same share of the scan's
-extent would have missed by. Writes ``landmarks.csv``: error in mm by organ and over all, with intervals over targets.
+RUN is a finished run of ``radiffuse pretrain --objective coordinates``, SCANS are labelled scans it never saw. The
+center of every organ is carried from each scan to the next by its coordinates; beside it stands what the point at the
+same share of the scan's extent would have missed by. Writes ``landmarks.csv``: error in mm by organ and over all, with
+intervals over targets.
 """
 
 from __future__ import annotations

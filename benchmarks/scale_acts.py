@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import radiffuse.commands.fit
 import torch
 
 # Imported here, before any child is forked, so that no measurement pays for it.
 import radiffuse
 import radiffuse.commands.classify
+import radiffuse.commands.fit
 import radiffuse.commands.predict
 import radiffuse.commands.pretrain
 from radiffuse.config import Data, Network, PlanSettings, resolve_network

@@ -23,18 +23,11 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = (
-    *(
-        "torch",
-        "pandas",
-        "matplotlib.pyplot",
-        "safetensors.torch",
-        "lightning_fabric",
-        "scipy.stats",
-    ),
-    *("torch.utils.tensorboard", "radiffuse.cli.settings", "radiffuse.commands.acts"),
-    *(f"radiffuse.methods.{name}" for name in ("pretrain", "finetune", "diffseg", "coordinates")),
-    *(f"radiffuse.methods.{name}" for name in ("probe", "synthesize", "generate", "classify")),
-    *("radiffuse.commands.predict", "radiffuse.reports.run", "diffusers", "transformers"),
+    *("torch", "pandas", "matplotlib.pyplot", "safetensors.torch", "lightning_fabric"),
+    *("scipy.stats", "torch.utils.tensorboard", "diffusers", "transformers"),
+    *("radiffuse.cli.settings", "radiffuse.reports.run"),
+    *(f"radiffuse.commands.{name}" for name in ("pretrain", "fit", "classify", "predict")),
+    *(f"radiffuse.commands.{name}" for name in ("synthesize", "generate")),
 )
 TIMED = {"seconds", "images_per_second"}
 LEFT_OUT = {"tensorboard", ".lock"}
@@ -254,10 +247,13 @@ COMMANDS = {
     "pretrain": f"pretrain films --out out {NET} {ALL}",
     "restorative": f"pretrain films --objective restorative --out out {NET} {ALL}",
     "contrastive": f"pretrain films --objective contrastive --out out {NET} {ALL}",
-    "finetune": f"finetune labelled --from pre --labels 4 --out out {NET} {ALL} --validate-every 2",
-    "diffseg": f"diffseg labelled --strategy recycle --labels 4 --out out {NET} {ALL}",
-    "coordinates": f"coordinates films --out out {NET} {ALL}",
-    "probe": f"probe labelled --from pre --timesteps 10 --heads linear,nonlinear --labels 4 --out out {ALL}",
+    "finetune": f"fit labelled --from pre --labels 4 --out out {NET} {ALL} --validate-every 2",
+    "diffusion": f"fit labelled --method diffusion --strategy recycle --labels 4 --out out {NET} {ALL}",
+    "coordinates": f"pretrain films --objective coordinates --out out {NET} {ALL}",
+    "probe": (
+        f"fit labelled --method probe --from pre --timesteps 10 --heads linear,nonlinear --labels 4 "
+        f"--out out {ALL}"
+    ),
     "synthesize": (
         f"synthesize classes --out out {ALL} --dino.width 64 --dino.depth 1 --dino.patch 4 "
         f"--dino.prototypes 32 --dino.local_crops 1 --dino.training.average_decay 0 --vae.channels 8,16 "
@@ -275,7 +271,7 @@ COMMANDS = {
     ),
     "predict": f"predict seg labelled --out out {CPU} --confidence",
     "evaluate": "evaluate masks labelled --out out",
-    "report": "report seg",
+    "report": "info seg --report",
 }
 """A command of each kind; ``NEEDS`` says what lies in its working folder."""
 NEEDS = {
@@ -285,7 +281,7 @@ NEEDS = {
     **dict.fromkeys(("synthesize", "classify"), ("classes",)),
     "anatomy": (),
     "prepare": ("many",),
-    "diffseg": ("labelled",),
+    "diffusion": ("labelled",),
     "generate": ("synth", "classes"),
     "predict": ("seg", "labelled"),
     "evaluate": ("masks", "labelled"),

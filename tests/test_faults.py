@@ -22,7 +22,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(run, tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.parametrize("name", ["pretrain", "diffseg", "synthesize", "classify"])
+@pytest.mark.parametrize("name", ["pretrain", "diffusion", "synthesize", "classify"])
 def test_a_run_killed_at_any_moment_ends_the_same(bench: Bench, name: str) -> None:
     straight, _ = bench.reference(name)
     moment = random.Random(name).uniform(0.1, 0.9) * straight.cpu

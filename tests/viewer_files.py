@@ -48,8 +48,10 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     generator = torch.Generator().manual_seed(1)
     settings: dict[str, object] = {"training": {"steps": 20, "seed": dims}}
     if diffusion:
-        settings["diffusion"] = to_dict(Diffusion())
-        settings["sampling"] = to_dict(Sampling(steps=STEPS))
+        settings["diffusion"] = {
+            "process": to_dict(Diffusion()),
+            "sampling": to_dict(Sampling(steps=STEPS)),
+        }
         network = MaskDenoiser.from_scratch(unet, generator=generator)
     else:
         network = Segmenter.from_scratch(unet, generator=generator)

@@ -167,7 +167,9 @@ def _table(
         if is_group(kind) and kind in shared:
             heading = shared[kind].name
             meaning += f" Its settings are those of [`{heading}`](#{heading})."
-        meaning = meaning.removeprefix("`--from`: ")
+        if meaning.startswith("`--"):  # the flag, which this table gives anyway
+            meaning = meaning.partition(": ")[2]
+            meaning = meaning[:1].upper() + meaning[1:]
         flag = f"`--{prefix}{SHORT.get(field.name, field.name.replace('_', '-'))}`"
         word = field.name.upper() if field.metadata.get("positional") else flag
         rows.append([word, *(_default(field, value) for _, value in columns), meaning])

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import line_of
 from radiffuse.cli import main
-from radiffuse.cli.completion import SHELLS, script
+from radiffuse.cli.completion import script
 from radiffuse.cli.settings import from_arguments
 from radiffuse.commands import COMMANDS
 
@@ -82,7 +82,7 @@ def test_every_flag_that_is_offered_is_taken(bash: Path, command: str) -> None:
                 from_arguments(command, [*value, "--out", "o", *method, name])
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--completion", shell]) == 0
     text = capsys.readouterr().out
@@ -97,6 +97,6 @@ def test_what_cannot_be_served(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = line_of(["doctor", "--completion", "tcsh"], capsys)
-    assert all(word in line for word in ("--completion", "tcsh", *SHELLS))
+    assert all(word in line for word in ("--completion", "tcsh", "bash", "zsh", "fish"))
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert "radiffuse[completion]" in line_of(["doctor", "--completion", "bash"], capsys)

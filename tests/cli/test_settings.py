@@ -197,6 +197,59 @@ def test_illegal_values_are_named(command: str, values: dict[str, Any], word: st
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fit d --out o --labels five", "--labels: takes a whole number, not 'five'"),
+        ("fit d --out o --steps 1.5", "--training.steps: takes a whole number, not '1.5'"),
+        ("fit d --out o --steps null", "--training.steps: takes a whole number, not 'null'"),
+        ("fit d --out o --learning-rate x", "--training.learning_rate: takes a number, not 'x'"),
+        ("fit d --out o --skip-bad=maybe", "--reader.skip_bad: takes true or false, not 'maybe'"),
+        (
+            "fit d --out o --preset huge",
+            "--network.preset: takes one of tiny, small, base or paper, not 'huge'",
+        ),
+        ("fit d --out o --weights x", "--weights: takes one of average or raw, not 'x'"),
+        (
+            "study d --out o --labels 1,x",
+            "--labels: takes whole numbers, separated by commas, not '1,x'",
+        ),
+        (
+            "fit d --out o --window a,2",
+            "--plan.window: takes numbers, separated by commas, not 'a,2'",
+        ),
+        (
+            "study d --out o --transfer linear,x",
+            "--transfer: takes any of linear, nonlinear or finetune, separated by commas, not 'linear,x'",
+        ),
+        ("anatomy foot --out o", "KIND: takes one of bitewing, chest or abdomen, not 'foot'"),
+    ],
+)
+def test_a_value_of_another_type_is_one_plain_sentence(words: str, message: str) -> None:
+    command, *rest = words.split()
+    with pytest.raises(InputError) as error:
+        from_arguments(command, rest)
+    assert str(error.value) == f"{message}. See radiffuse {command} --help."
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"labels": 5.5}, "--labels: takes a whole number, not 5.5."),
+        (
+            {"size": [64, "big"]},
+            "--plan.size: takes whole numbers, separated by commas, not '64,big'.",
+        ),
+        ({"data": 3}, "DATA: takes a text, not 3."),
+    ],
+)
+def test_a_keyword_of_another_type_is_one_plain_sentence(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        from_values("fit", {"data": "d", "out": "o"} | values)
+
+
+@pytest.mark.parametrize(
     ("command", "name", "value"),
     [
         ("pretrain", "steps", 0),
@@ -395,6 +448,14 @@ def test_a_fit_without_a_method_says_which_one_it_is() -> None:
         ),
         ("pretrain", ["--objective", "ddep", "--regressor.crop", "0.5"], "--regressor.crop"),
         ("pretrain", ["--objective", "contrastive", "--coordinates", "r"], "--coordinates"),
+        (
+            "study",
+            ["--finetune.probe.heads", "linear"],
+            "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, pixel",
+        ),
+        ("study", ["--probing.finetune.timestep", "9"], "--probing.finetune.timestep"),
+        ("study", ["--regressor.sigma", "0.3"], "--regressor.sigma: is for --objective ddep"),
+        ("study", ["--pretrain.regressor.crop", "0.5"], "--pretrain.regressor.crop"),
     ],
 )
 def test_a_setting_of_another_method_is_refused(
@@ -402,6 +463,21 @@ def test_a_setting_of_another_method_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         from_arguments(command, ["d", "--out", "o", *words])
+
+
+def test_a_group_of_a_study_takes_what_its_methods_take() -> None:
+    words = [
+        "--pretrain.contrast.voxels",
+        "9",
+        "--probing.probe.width",
+        "8",
+        "--regressor.regressor.crop",
+        "0.5",
+    ]
+    found = from_arguments("study", ["d", "--out", "o", *words]).settings
+    assert found.pretrain.contrast.voxels == 9
+    assert found.probing.probe.width == 8
+    assert found.regressor.regressor.crop == 0.5
 
 
 def test_a_short_name_is_that_of_the_chosen_method() -> None:

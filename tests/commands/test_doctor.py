@@ -12,7 +12,7 @@ import torch
 
 import radiffuse.system.hardware as hardware
 from radiffuse.cli import main
-from radiffuse.system.requirements import PURPOSES, extras, needed, requirements
+from radiffuse.commands.doctor import PURPOSES, look_at, missing, requirements
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -109,23 +109,23 @@ def test_ranges_extras_and_markers_are_read_from_a_clone_or_from_the_installed_p
         'Requires-Dist: no-such; python_version < "3" and extra == "dev"\n'
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
-    for wanted in (requirements(project), requirements(tmp_path / "absent.toml")):
-        assert wanted.python == ">=3.11"
-        packages = {p.name: p for p in needed(wanted)}
-        assert {name: p.fits for name, p in packages.items()} == {
+    for python, wanted in (requirements(project), requirements(tmp_path / "absent.toml")):
+        assert python == ">=3.11"
+        packages = {requirement.name: look_at(requirement) for requirement in wanted[""]}
+        assert {name: p["fits"] for name, p in packages.items()} == {
             "numpy": False,
             "torch": True,
             "no-such-package": False,
         }
-        assert packages["numpy"].installed is not None
-        assert packages["no-such-package"].installed is None
-        missing = {e.name: e.missing for e in extras(wanted)}
-        assert missing == {"dev": ("no-such-thing",), "mine": ("no-such-thing",)}
+        assert packages["numpy"]["installed"] is not None
+        assert packages["no-such-package"]["installed"] is None
+        lacks = {extra: list(missing(wanted, extra)) for extra in wanted if extra}
+        assert lacks == {"dev": ["no-such-thing"], "mine": ["no-such-thing"]}
 
 
 def test_every_extra_has_a_purpose() -> None:
     known = set(tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"])
-    assert known <= set(PURPOSES), "say in requirements.PURPOSES what the extra is for"
+    assert known <= set(PURPOSES), "say in doctor.PURPOSES what the extra is for"
 
 
 def test_the_limit_of_a_container_is_seen(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_class_names_that_make_no_sense(tmp_path, content, problem):
 
 def test_damaged_json_is_named(tmp_path):
     (pairs(tmp_path) / "classes.json").write_text('{"1": ')
-    with pytest.raises(InputError, match=r"classes\.json: is no valid JSON"):
+    with pytest.raises(InputError, match=r"classes\.json: is not readable JSON"):
         open_dataset(tmp_path)
 
 

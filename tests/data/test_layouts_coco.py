@@ -117,7 +117,7 @@ def test_files_that_contradict_themselves(tmp_path, change, problem):
 def test_a_truncated_file_is_named(tmp_path):
     path = coco(tmp_path)
     path.write_text(path.read_text()[:-5])
-    with pytest.raises(InputError, match=r"annotations\.json: is no valid JSON"):
+    with pytest.raises(InputError, match=r"annotations\.json: is not readable JSON"):
         open_dataset(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from radiffuse.config import UNetConfig
-from radiffuse.nets import norm
+from radiffuse.nets import blocks, channels_last_norm
 from radiffuse.nets.unet import UNet
 
 STEPS = 50
@@ -17,8 +17,8 @@ STEPS = 50
 def test_fifty_losses_are_the_same_to_rounding(
     dims: int, size: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(norm, "MANY", {})
-    monkeypatch.setattr(norm, "KEPT", 0)
+    monkeypatch.setattr(channels_last_norm, "MANY", {})
+    monkeypatch.setattr(blocks, "RECOMPUTED", 0)
     config = UNetConfig(
         spatial_dims=dims, width=16, multipliers=(1, 2), blocks=1, attention_factors=(2,),
         head_channels=16, residual_updown=dims == 2, scale_shift_norm=dims == 2,

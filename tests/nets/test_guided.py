@@ -122,8 +122,9 @@ def test_guided_pretraining_end_to_end(films: Path, unlabelled: Path, tmp_path: 
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     }
     learning = {"steps": 2, "batch_size": 2, "log_every": 1, "warmup_steps": 0}
-    where = radiffuse.coordinates(
+    where = radiffuse.pretrain(
         data=unlabelled,
+        objective="coordinates",
         out=tmp_path / "where",
         plan={"size": (32, 32)},
         training=learning,
@@ -139,7 +140,7 @@ def test_guided_pretraining_end_to_end(films: Path, unlabelled: Path, tmp_path: 
     for name, value in network.regressor.state_dict().items():
         assert torch.equal(value, source[name]), name
     assert (run.folder / "samples.npy").exists()
-    tuned = radiffuse.finetune(
+    tuned = radiffuse.fit(
         data=films, out=tmp_path / "seg", from_=run.folder, labels=2, training=learning,
         **{k: v for k, v in shared.items() if k != "network"},
     )  # fmt: skip
@@ -148,7 +149,7 @@ def test_guided_pretraining_end_to_end(films: Path, unlabelled: Path, tmp_path: 
     )
     assert len(list(out.glob("*.png"))) == 12
     with pytest.raises(InputError, match="guided by body coordinates"):
-        radiffuse.sample(run=run.folder, out=tmp_path / "samples")
+        radiffuse.generate(run=run.folder, out=tmp_path / "samples", steps=2)
     with pytest.raises(InputError, match="gives no body coordinates"):
         radiffuse.pretrain(out=tmp_path / "x", coordinates=run.folder, **arguments)
     with pytest.raises(InputError, match="is not guided"):

@@ -6,18 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from radiffuse.nets import norm as norm_module
-from radiffuse.nets.blocks import convolution
-from radiffuse.nets.norm import Norm, prefers_channel_sums
+from radiffuse.nets import blocks, channels_last_norm
+from radiffuse.nets.blocks import convolution, convolved
+from radiffuse.nets.channels_last_norm import prefers_pieces
+from radiffuse.nets.norm import Norm
 
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @pytest.fixture
 def at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sums per channel are taken for small images as well."""
-    monkeypatch.setattr(norm_module, "MANY", {})
-    monkeypatch.setattr(norm_module, "KEPT", 0)
+    """Pieces are taken, and activations computed again, for small images as well."""
+    monkeypatch.setattr(channels_last_norm, "MANY", {})
+    monkeypatch.setattr(blocks, "RECOMPUTED", 0)
 
 
 @pytest.mark.usefixtures("at_any_size")
@@ -44,7 +45,7 @@ def test_equals_the_plain_operations(
     inputs = [x, norm.weight, norm.bias, *modulation]
     upstream = draw(*x.shape)
 
-    assert prefers_channel_sums(x)
+    assert prefers_pieces(x)
     fused = norm(x, *modulation)
     assert fused.dtype == dtype
     assert fused.is_contiguous(memory_format=LAYOUTS[dims])
@@ -98,7 +99,10 @@ def test_norm_into_a_convolution_equals_both(
     inputs = [x, *norm.parameters(), *convolve.parameters(), *modulation]
     upstream = draw(shape[0], 16, *shape[2:]).to(dtype)
 
-    found = [y := norm.into(convolve, x, *modulation), *torch.autograd.grad(y, inputs, upstream)]
+    found = [
+        y := convolved(norm, convolve, x, *modulation),
+        *torch.autograd.grad(y, inputs, upstream),
+    ]
     h = F.group_norm(x.float().contiguous(), 8, norm.weight, norm.bias)
     if modulated:
         scale, shift = (m.reshape(shape[0], channels, *[1] * dims) for m in modulation)
@@ -112,12 +116,15 @@ def test_norm_into_a_convolution_equals_both(
 
 
 @pytest.mark.usefixtures("at_any_size")
-def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
-    x = torch.randn(2, 32, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_norm_keeps_its_input_alone_and_a_volume_nothing_more(dims: int) -> None:
+    x = torch.randn(2, 32, *[8] * dims).to(memory_format=LAYOUTS[dims]).requires_grad_()
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
-        Norm(32, 8).into(convolution(2, 32, 32, 3), x)
-    assert [t.data_ptr() for t in kept if t.shape == x.shape] == [x.data_ptr()]
+        result = convolved(Norm(32, 8), convolution(dims, 32, 32, 3), x)
+    large = {t.data_ptr() for t in kept if t.shape == x.shape}
+    assert result.requires_grad
+    assert len(large - {x.data_ptr()}) == (1 if dims == 2 else 0)  # of films what the layer reads
 
 
 @pytest.mark.parametrize(
@@ -127,8 +134,8 @@ def test_norm_into_a_convolution_keeps_its_input_alone() -> None:
 def test_small_images_take_the_native_kernel(side: int, dtype: torch.dtype, summed: bool) -> None:
     x = torch.empty(1, 32, side, side, dtype=dtype).to(memory_format=torch.channels_last)
     x.requires_grad_()
-    assert prefers_channel_sums(x) is summed
-    assert not prefers_channel_sums(x.contiguous())
+    assert prefers_pieces(x) is summed
+    assert not prefers_pieces(x.contiguous())
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -131,7 +131,10 @@ def test_every_kind_of_run_segments_as_the_command_does(
         "pixel": radiffuse.fit(out=tmp_path / "pixel", method="pixel", **shared),
         "probe": radiffuse.fit(out=tmp_path / "probe", method="probe", **shared),
         "diffusion": radiffuse.fit(
-            out=tmp_path / "diffusion", method="diffusion", sampling={"steps": 2}, **shared
+            out=tmp_path / "diffusion",
+            method="diffusion",
+            diffusion={"sampling": {"steps": 2}},
+            **shared,
         ),
     }
     path = sorted((films / "images").iterdir())[3]

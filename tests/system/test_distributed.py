@@ -82,7 +82,7 @@ def every_method(films: Path, scans: Path, classes: Path, pretrained: Path, out:
     labelled = flat | {"split": split}
     source = {"from_run": str(pretrained)}
     few = {"num_train_timesteps": 4, "timestep_sampling": "loss-aware"}
-    probe = {k: v for k, v in labelled.items() if k not in ("network", "plan")} | source
+    frozen = {k: v for k, v in labelled.items() if k not in ("network", "plan")} | source
     jobs: dict[str, tuple[str, dict[str, Any]]] = {
         "aware": ("pretrain", flat | {"diffusion": few}),
         "micro": ("pretrain", flat | {"training": training | {"micro_batch": 1}}),
@@ -91,13 +91,19 @@ def every_method(films: Path, scans: Path, classes: Path, pretrained: Path, out:
         "restorative": ("pretrain", flat | {"objective": "restorative"}),
         "contrastive": ("pretrain", flat | {"objective": "contrastive"}),
         "volumes": ("pretrain", deep),
-        "where": ("coordinates", deep),
+        "where": ("pretrain", deep | {"objective": "coordinates"}),
         "guided": ("pretrain", common | {"data": str(scans), "coordinates": str(out / "where")}),
-        "finetune": ("finetune", labelled),
-        "pixel": ("finetune", probe | {"method": "pixel"}),
-        "probe": ("probe", probe | {"timesteps": (5, 10), "width": 8}),
-        "diffseg": ("diffseg", labelled | {"strategy": "recycle"}),
-        "sharded": ("diffseg", labelled | {"machine": machine | {"strategy": "fsdp"}}),
+        "finetune": ("fit", labelled),
+        "pixel": ("fit", frozen | {"method": "pixel"}),
+        "probe": (
+            "fit",
+            frozen | {"method": "probe", "probe": {"timesteps": (5, 10), "width": 8}},
+        ),
+        "diffusion": ("fit", labelled | {"method": "diffusion"}),
+        "sharded": (
+            "fit",
+            labelled | {"method": "diffusion", "machine": machine | {"strategy": "fsdp"}},
+        ),
         "classify": (
             "classify",
             {k: v for k, v in labelled.items() if k != "network"} | {"data": str(classes)},

@@ -259,10 +259,10 @@ def test_batch_norm_and_dropout_do_not_shrink_behind_the_users_back(tmp_path: Pa
     with pytest.raises(InputError, match="batch as a whole"):
         Passes(8, "run").shrink(network, whole, "no room")
     with pytest.raises(InputError, match="several devices"):
-        Passes(8, "run", world=2).shrink(network, None, "no room")
+        Passes(8, "run", world=2).shrink(network, Toy(), "no room")
     frozen = nn.Sequential(nn.BatchNorm2d(1).eval(), nn.Dropout(0.0))
     passes = Passes(8, "run")
-    passes.shrink(frozen, None, "no room")
+    passes.shrink(frozen, Toy(), "no room")
     assert passes.size == 4
 
 

@@ -13,18 +13,22 @@ from radiffuse.errors import InputError, RunError
 from radiffuse.train.run import WITHOUT_EFFECT, Run, start_run
 
 
-def values(**training: object) -> dict[str, object]:
+def settings_of(**training: object) -> Pretrain:
     chosen = Training(decay="cosine", **training)  # type: ignore[arg-type]
-    return to_dict(Pretrain(data="d", out="o", training=chosen))
+    return Pretrain(data="d", out="o", training=chosen)
 
 
-def begin(folder: Path, settings: dict[str, object], *, trained: bool = True) -> None:
+def values(**training: object) -> dict[str, object]:
+    return to_dict(settings_of(**training))
+
+
+def begin(folder: Path, settings: object, *, trained: bool = True) -> None:
     with start_run(folder, "pretrain", settings) as run:
         if trained:
             (run.state / "step-00000001").mkdir(parents=True)
 
 
-def refused(folder: Path, settings: dict[str, object], command: str = "pretrain") -> str:
+def refused(folder: Path, settings: object, command: str = "pretrain") -> str:
     before = (folder / "config.yaml").read_bytes()
     with pytest.raises(InputError) as error, start_run(folder, command, settings):
         pass
@@ -62,15 +66,17 @@ def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
         assert run.config["settings"]["training"]["log_every"] == 7
 
 
-def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_knew_fewer_settings_goes_on(tmp_path: Path) -> None:
     """Settings that it did not know yet had their defaults."""
     begin(tmp_path / "run", values())
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     del config["settings"]["objective"], config["settings"]["training"]["average_decay"]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    begin(tmp_path / "run", values(), trained=False)
+    begin(tmp_path / "run", settings_of(), trained=False)
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "average_decay = 0.9999, not 0.5" in refused(tmp_path / "run", values(average_decay=0.5))
+    assert "average_decay = 0.9999, not 0.5" in refused(
+        tmp_path / "run", settings_of(average_decay=0.5)
+    )
 
 
 def test_a_constant_rate_can_be_prolonged(tmp_path: Path) -> None:
@@ -87,7 +93,7 @@ def test_another_command_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_learned_nothing_gives_way(tmp_path: Path) -> None:
-    begin(tmp_path / "run", values(), trained=False)
+    begin(tmp_path / "run", settings_of(), trained=False)
     (tmp_path / "run" / "plan.json").write_text("{}")
     with start_run(tmp_path / "run", "pretrain", values(seed=5)) as run:
         assert run.config["settings"]["training"]["seed"] == 5
@@ -97,8 +103,8 @@ def test_a_run_that_learned_nothing_gives_way(tmp_path: Path) -> None:
 def test_another_version_is_refused(tmp_path: Path) -> None:
     begin(tmp_path / "run", values())
     path = tmp_path / "run" / "config.yaml"
-    path.write_text(path.read_text().replace("run_version: 1", "run_version: 0"))
-    assert "run version 0, this radiffuse reads 1" in refused(tmp_path / "run", values())
+    path.write_text(path.read_text().replace("run_version: 2", "run_version: 1"))
+    assert "run version 1, this radiffuse reads 2" in refused(tmp_path / "run", values())
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "settings: 3", "{", "\x00", "command: pretrain\n"])

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import typing
 from typing import Any
 
 from ..commands import COMMANDS
 from ..errors import InputError
 from . import recipes
-from .names import flags, kinds, members, positionals
+from .names import choices, flags, is_tuple, kinds, members, positionals
 
-SHELLS = ("bash", "zsh", "fish")
 CONFIG = "_radiffuse_recipes_and_files"
 """Name of the function of bash that completes ``--config``."""
 
 
 def script(shell: str) -> str:
-    """The script for a shell.
-
-    Args:
-        shell: One of ``SHELLS``.
+    """The script for bash, zsh or fish.
 
     Raises:
-        InputError: Another shell, or the package shtab is missing.
+        InputError: The package shtab is missing.
     """
-    if shell not in SHELLS:
-        raise InputError(shell, "is no shell that can be served", f"Choose {', '.join(SHELLS)}")
     try:
         import shtab
     except ImportError:
@@ -62,26 +55,13 @@ def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
             if kind is bool:
                 sub.add_argument(*names, action="store_true", dest=names[0])
                 continue
-            action = sub.add_argument(*names, dest=names[0], choices=_choices(kind))
-            if str in members(kind) and action.choices is None:
+            few = None if is_tuple(kind) else choices(kind) or None
+            action = sub.add_argument(*names, dest=names[0], choices=few)
+            if str in members(kind):
                 action.complete = file  # type: ignore[attr-defined]
         if positionals(name):
-            words = _words(name)
-            action = sub.add_argument("words", nargs="*", choices=words)
-            if words is None:
+            few = next((c for p in positionals(name) if (c := choices(kinds(name)[p]))), None)
+            action = sub.add_argument("words", nargs="*", choices=few)
+            if few is None:
                 action.complete = file  # type: ignore[attr-defined]
     return parser
-
-
-def _words(command: str) -> list[str] | None:
-    """Legal values of the words without a flag, where they have a few."""
-    found = (_choices(kinds(command)[name]) for name in positionals(command))
-    return next((values for values in found if values), None)
-
-
-def _choices(kind: Any) -> list[str] | None:
-    """The legal values of a setting that has a few."""
-    for member in members(kind):
-        if typing.get_origin(member) is typing.Literal:
-            return [str(value) for value in typing.get_args(member)]
-    return None

@@ -19,6 +19,8 @@ from ..commands import COMMANDS
 from ..config.values import walk
 from ..errors import InputError
 
+_ONE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 ALIASES = {"from": "from_run", "from_": "from_run", "with": "with_run", "with_": "with_run"}
 
 
@@ -124,6 +126,23 @@ def flags(command: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 def is_tuple(kind: Any) -> bool:
     """Whether a setting holds several values."""
     return any(typing.get_origin(member) is tuple for member in members(kind))
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The legal values of a setting that has a few, or of each of its members; empty where it has many."""
+    first = members(kind)[0]
+    if is_tuple(kind):
+        return choices(typing.get_args(first)[0])
+    return typing.get_args(first) if typing.get_origin(first) is typing.Literal else ()
+
+
+def legal(kind: Any) -> str:
+    """What a setting takes, in words such as ``a whole number``."""
+    first, words = members(kind)[0], " or ".join(", ".join(choices(kind)).rsplit(", ", 1))
+    if is_tuple(kind):
+        several = words and f"any of {words}"
+        return f"{several or _SEVERAL[typing.get_args(first)[0]]}, separated by commas"
+    return f"one of {words}" if words else _ONE[first]
 
 
 def members(kind: Any) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from ..commands import COMMANDS
 from ..config.values import completed, from_dict, plain, to_dict, verify_ranges
 from ..errors import InputError
-from .names import groups, is_tuple, kinds, nested, positionals
+from .names import groups, is_tuple, kinds, legal, nested, positionals
 from .recipes import read_recipe
 from .words import read_words
 
@@ -121,7 +121,7 @@ def _settings(command: str, given: dict[str, Any], chosen: str | None) -> Any:
     try:
         typed = _parser(command).parse_object(given, defaults=False).as_dict()
     except Exception as error:  # jsonargparse raises several types, all of them about values
-        raise _explained(command, error) from None
+        raise _explained(command, error, given) from None
     defaults = _defaults(command, chosen)
     settings = from_dict(cls, completed(to_dict(defaults), typed))
     for field in dataclasses.fields(cls):
@@ -131,23 +131,30 @@ def _settings(command: str, given: dict[str, Any], chosen: str | None) -> Any:
             flag = field.name.upper() if positional else f"--{field.name.removesuffix('_run')}"
             problem = f"{flag} is missing"
             raise InputError(f"radiffuse {command}", problem, f"See radiffuse {command} --help")
-    if variants:
-        _verify_foreign(variants.setting, chosen, settings, defaults)
+    _verify_foreign(settings, defaults, (chosen,))
     verify_ranges(settings)
     return settings
 
 
-def _verify_foreign(setting: str, chosen: str | None, settings: Any, defaults: Any) -> None:
-    """Refuse what was given for another method or objective."""
+def _verify_foreign(
+    settings: Any, defaults: Any, chosen: tuple[str | None, ...], prefix: str = ""
+) -> None:
+    """Refuse what was given for another method or objective than those chosen, in groups of a study as well."""
     for field in dataclasses.fields(settings):
-        only = field.metadata.get("only_for", ())
-        if not only or chosen in only:
+        value, default = getattr(settings, field.name), getattr(defaults, field.name)
+        if used_for := field.metadata.get("used_for"):
+            _verify_foreign(value, default, used_for, f"{prefix}{field.name}.")
+        only = field.metadata.get("only_for", chosen)
+        if set(only) & set(chosen):
             continue
-        name = _difference(field.name, getattr(settings, field.name), getattr(defaults, field.name))
+        name = _difference(f"{prefix}{field.name}", value, default)
         if name is not None:
-            values = " or ".join(f"--{setting} {value}" for value in only)
-            problem = f"is for {values}, not for {chosen}"
-            raise InputError(f"--{name}", problem, "Leave it out, or choose that one")
+            kind = next(c for c in COMMANDS.values() if c.settings is type(settings))
+            assert kind.variants
+            wanted = " or ".join(f"--{kind.variants.setting} {value}" for value in only)
+            problem = f"is for {wanted}, not for {', '.join(map(str, chosen))}"
+            remedy = "give it in another group" if prefix else "choose that one"
+            raise InputError(f"--{name}", problem, f"Leave it out, or {remedy}")
 
 
 def _difference(name: str, value: Any, default: Any) -> str | None:
@@ -180,10 +187,10 @@ def _parser(command: str) -> Any:
     )
     about = {p.arg_name: p.description or "" for p in parse_from_object(cls).params}
     for name in positionals(command):
-        many: dict[str, Any] = {"nargs": "*", "default": []}
-        one = {"nargs": "?"}
+        many: dict[str, Any] = {"type": str, "nargs": "*", "default": []}
+        one = {"type": kinds(command)[name], "nargs": "?"}
         several = is_tuple(kinds(command)[name])
-        parser.add_argument(name, type=str, help=about[name], **(many if several else one))
+        parser.add_argument(name, help=about[name], **(many if several else one))
     parser.add_argument("--config", help="YAML file with settings, or the name of a recipe.")
     parser.add_argument(
         "--dry-run", action="store_true", help="Print settings and plan; run nothing."
@@ -195,9 +202,16 @@ def _parser(command: str) -> Any:
     return parser
 
 
-def _explained(command: str, error: Exception) -> InputError:
-    """One line for what jsonargparse says of a value."""
-    text = " ".join(str(error).split()).rstrip(".")
-    found = re.match(r'.*?Parser key "([\w.]+)":\s*(.+)', text)
-    where, problem = (f"--{found[1]}", found[2]) if found else (f"radiffuse {command}", text)
-    return InputError(where, problem, f"See radiffuse {command} --help")
+def _explained(command: str, error: Exception, given: dict[str, Any]) -> InputError:
+    """One sentence for what jsonargparse says of a value."""
+    text, remedy = " ".join(str(error).split()).rstrip("."), f"See radiffuse {command} --help"
+    found = re.match(r'.*?Parser key "([\w.]+)"', text)
+    if not found or found[1] not in kinds(command):
+        return InputError(f"radiffuse {command}", text, remedy)
+    name = found[1]
+    value: Any = functools.reduce(dict.__getitem__, name.split("."), given)
+    if is_tuple(kinds(command)[name]):  # as it is written on the command line
+        several = value if isinstance(value, list) else [value]
+        value = ",".join(map(str, several)).strip("[]")
+    where = name.upper() if name in positionals(command) else f"--{name}"
+    return InputError(where, f"takes {legal(kinds(command)[name])}, not {value!r}", remedy)

@@ -20,13 +20,11 @@ class Words:
         values: What is given by the full names of settings, as YAML spells it.
         configs: Files and recipes, in order.
         dry_run: ``--dry-run`` is there.
-        help: ``--help`` is there.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     configs: list[str] = field(default_factory=list)
     dry_run: bool = False
-    help: bool = False
 
 
 def read_words(command: str, arguments: Sequence[str], chosen: str | None = None) -> Words:
@@ -50,8 +48,8 @@ def read_words(command: str, arguments: Sequence[str], chosen: str | None = None
             bare += queue
             break
         if word in ("-h", "--help"):
-            result.help = True
-        elif word == "--dry-run":
+            continue
+        if word == "--dry-run":
             result.dry_run = True
         elif not word.startswith("--"):
             bare.append(word)

@@ -1,4 +1,4 @@
-"""What this machine can do: packages, devices, memory, disk, cache; and what is in the way."""
+"""``radiffuse doctor``: packages, devices, memory, disk and cache of this machine, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,44 @@ import importlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import config
-from ..system.requirements import Extra, Package, extras, needed, requirements
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from .. import __version__, config
 
 LOW_DISK = 5e9
 LOW_MEMORY = 3e9
 WORTH = 1.1
-"""From how much faster bfloat16 has to be, before it is called faster."""
+"""bfloat16 is called faster from this ratio on."""
+PURPOSES = {
+    "jpeg": "JPEG-LS and lossless JPEG inside DICOM",
+    "view": "look at scans and masks in the browser",
+    "browser": "test the page of view in a real browser",
+    "export": "export trained networks to ONNX",
+    "dicom-seg": "write masks as DICOM-SEG",
+    "dask": "prepare data on many machines",
+    "zarr": "prepared arrays in zarr and on object stores",
+    "wandb": "mirror logs to Weights & Biases",
+    "mlflow": "mirror logs to MLflow",
+    "completion": "completion of commands in the shell",
+    "docs": "build the documents",
+    "dev": "tests, lint and types",
+}
+"""What each extra is for, in the order in which they are shown."""
+
+Requirements = Mapping[str, Sequence[Requirement]]
+"""Packages by the extra that asks for them; those that are always needed under the empty name."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something in the way.
-
-    Attributes:
-        where: What is at fault.
-        problem: What is wrong with it.
-        remedy: What to do.
-    """
+class Problem(NamedTuple):
+    """Something that keeps radiffuse from working, or is worth knowing."""
 
     where: str
     problem: str
@@ -43,7 +57,7 @@ class Problem:
 
 @dataclass
 class Diagnosis:
-    """What was found.
+    """The state of a machine.
 
     Attributes:
         facts: Plain values by name, as ``--json`` writes them.
@@ -60,18 +74,17 @@ def doctor(settings: config.Doctor) -> int:
     """Print what this machine can do.
 
     Returns:
-        Exit code: 0 if radiffuse can work here, 2 if something is in the way.
+        Exit code: 0 if radiffuse can work here, 2 if it cannot.
     """
-    found = diagnose(settings.cache)
+    state = diagnose(settings.cache)
     if settings.json:
         lists = {
-            name: [dataclasses.asdict(p) for p in getattr(found, name)]
-            for name in ("problems", "notes")
+            name: [p._asdict() for p in getattr(state, name)] for name in ("problems", "notes")
         }
-        print(json.dumps({"ok": not found.problems} | found.facts | lists, indent=2))
+        print(json.dumps({"ok": not state.problems} | state.facts | lists, indent=2))
     else:
-        print("\n".join(lines(found)))
-    return 2 if found.problems else 0
+        print("\n".join(lines(state)))
+    return 2 if state.problems else 0
 
 
 def diagnose(cache: str | None = None) -> Diagnosis:
@@ -80,47 +93,18 @@ def diagnose(cache: str | None = None) -> Diagnosis:
     Args:
         cache: Folder of the cache; None: the usual one.
     """
-    from .. import __version__
-
-    found = Diagnosis({"radiffuse": __version__})
-    _look_at_packages(found)
-    found.facts["torchvision"] = torchvision(found)
-    if metadata_version("torch"):
-        _look_at_devices(found)
-        _look_at_room(found, cache)
-    return found
+    state = Diagnosis({"radiffuse": __version__})
+    _look_at_packages(state)
+    _look_at_torchvision(state)
+    if installed_version("torch"):
+        _look_at_devices(state)
+        _look_at_room(state, cache)
+    return state
 
 
-def torchvision(found: Diagnosis) -> dict[str, Any]:
-    """Whether a torchvision is here that does not fit torch: libraries that look for one then fail on import."""
-    version = metadata_version("torchvision")
-    if version is None:
-        return {"installed": None, "loads": None}
-    try:
-        importlib.import_module("torchvision")
-    except Exception as error:  # whatever a foreign build raises
-        found.problems.append(
-            Problem(
-                f"torchvision {version}",
-                f"does not load beside this torch ({type(error).__name__})",
-                "radiffuse does not need it: pip uninstall torchvision",
-            )
-        )
-        return {"installed": version, "loads": False}
-    return {"installed": version, "loads": True}
-
-
-def metadata_version(name: str) -> str | None:
-    """The installed version of a package; None: it is not here."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def lines(found: Diagnosis) -> Iterator[str]:
+def lines(state: Diagnosis) -> Iterator[str]:
     """The diagnosis as text."""
-    facts = found.facts
+    facts = state.facts
     yield f"radiffuse    {facts['radiffuse']}"
     yield f"Python       {facts['python']['version']} (wanted {facts['python']['wanted'] or 'any'})"
     torch = next((p for p in facts["packages"] if p["name"] == "torch"), None)
@@ -129,138 +113,201 @@ def lines(found: Diagnosis) -> Iterator[str]:
     good = sum(p["fits"] for p in facts["packages"])
     yield f"packages     {good} of {len(facts['packages'])} that are needed are here and in range"
     vision = facts["torchvision"]
-    state = {None: "not installed, not needed", True: "loads, not needed", False: "does not load"}
-    yield f"torchvision  {vision['installed'] or ''} {state[vision['loads']]}".replace("   ", "  ")
+    words = {None: "not installed, not needed", True: "loads, not needed", False: "does not load"}
+    yield f"torchvision  {vision['installed'] or ''} {words[vision['loads']]}".replace("   ", "  ")
     for device in facts.get("devices", ()):
         yield f"{device['kind']:<12} {_device_line(device)}"
     if "precision" in facts:
         yield f"precision    --precision auto takes {facts['precision']}"
     if "memory" in facts:
-        yield f"memory       {_memory_line(facts['memory'])}"
-        yield f"disk         {_size(facts['disk']['free'])} free for runs in {facts['disk']['folder']}"
-        cache = facts["cache"]
-        parts = ", ".join(f"{name} {_size(size)}" for name, size in cache["parts"].items())
-        free = f"{_size(cache['free'])} free"
-        yield f"cache        {_size(cache['bytes'])} in {cache['folder']} ({', '.join(filter(None, [parts, free]))})"
+        memory, disk, cache = facts["memory"], facts["disk"], facts["cache"]
+        limit = memory["limit"]
+        limited = "" if limit is None else f", of which the container may use {_size(limit)}"
+        yield f"memory       {_size(memory['total'])}, {_size(memory['available'])} available{limited}"
+        yield f"disk         {_size(disk['free'])} free for runs in {disk['folder']}"
+        parts = [f"{name} {_size(size)}" for name, size in cache["parts"].items()]
+        parts.append(f"{_size(cache['free'])} free")
+        yield f"cache        {_size(cache['bytes'])} in {cache['folder']} ({', '.join(parts)})"
     yield "extras"
     width = max((len(e["name"]) for e in facts["extras"]), default=0)
     for extra in facts["extras"]:
         missing = ", ".join(extra["missing"])
         here = f'lacks {missing}: pip install "radiffuse[{extra["name"]}]"' if missing else "here"
         yield f"  {extra['name']:<{width}}  {extra['purpose']}{': ' if extra['purpose'] else ''}{here}"
-    for title, several in (("note", found.notes), ("PROBLEM", found.problems)):
+    for title, several in (("note", state.notes), ("PROBLEM", state.problems)):
         for problem in several:
             yield f"{title}: {problem}"
-    yield "something is in the way" if found.problems else "ready"
+    yield "something is in the way" if state.problems else "ready"
 
 
-# ------------------------------------------------------------------------------------------------ internal
+# ------------------------------------------------------------------------------------------------ packages
 
 
-def _look_at_packages(found: Diagnosis) -> None:
-    from packaging.specifiers import SpecifierSet
+def requirements(project: Path | None = None) -> tuple[str, Requirements]:
+    """The range of Python and the packages that this version needs.
 
-    wanted = requirements()
+    Args:
+        project: The ``pyproject.toml`` of a clone; None: where it would lie beside this file. Where it is missing, the
+            installed package says.
+    """
+    path = project or Path(__file__).parents[3] / "pyproject.toml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    table = tomllib.loads(text).get("project", {})
+    if table.get("name") == "radiffuse":
+        texts = {"": table["dependencies"]} | table.get("optional-dependencies", {})
+        return table["requires-python"], {k: [*map(Requirement, v)] for k, v in texts.items()}
+    try:
+        about = metadata.metadata("radiffuse")
+    except metadata.PackageNotFoundError:
+        return "", {"": []}
+    names = ("", *(about.get_all("Provides-Extra") or []))
+    wanted: dict[str, list[Requirement]] = {name: [] for name in names}
+    for requirement in map(Requirement, about.get_all("Requires-Dist") or []):
+        asking = [name for name in names if _applies(requirement, name)]
+        for name in [""] if "" in asking else asking:
+            wanted[name].append(requirement)
+    return str(about["Requires-Python"] or ""), wanted
+
+
+def look_at(requirement: Requirement) -> dict[str, Any]:
+    """A package: its name, the range that is wanted, the version that is installed, and whether it fits."""
+    installed = installed_version(requirement.name)
+    return {
+        "name": requirement.name,
+        "wanted": str(requirement.specifier),
+        "installed": installed,
+        "fits": installed is not None
+        and requirement.specifier.contains(installed, prereleases=True),
+    }
+
+
+def missing(wanted: Requirements, extra: str) -> Iterator[str]:
+    """Packages of an extra, and of the extras that it includes, that are not installed or not in their range."""
+    for requirement in wanted.get(extra, ()):
+        if requirement.name == "radiffuse":
+            for included in sorted(requirement.extras):
+                yield from missing(wanted, included)
+        elif _applies(requirement, extra) and not look_at(requirement)["fits"]:
+            yield requirement.name
+
+
+def installed_version(name: str) -> str | None:
+    """The installed version of a package; None: it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _look_at_packages(state: Diagnosis) -> None:
+    python, wanted = requirements()
     version = platform.python_version()
-    found.facts["python"] = {"version": version, "wanted": wanted.python}
-    if wanted.python and not SpecifierSet(wanted.python).contains(version, prereleases=True):
-        found.problems.append(
-            Problem(f"Python {version}", f"is outside of {wanted.python}", "Use one inside")
+    state.facts["python"] = {"version": version, "wanted": python}
+    if python and not SpecifierSet(python).contains(version, prereleases=True):
+        state.problems.append(
+            Problem(f"Python {version}", f"is outside of {python}", "Use one inside")
         )
-    packages = needed(wanted)
-    found.facts["packages"] = [dataclasses.asdict(p) for p in packages]
-    found.problems += [_package_problem(p) for p in packages if not p.fits]
-    found.facts["extras"] = [_extra(e) for e in extras(wanted)]
+    state.facts["packages"] = [look_at(requirement) for requirement in wanted[""]]
+    for package in state.facts["packages"]:
+        if not package["fits"]:
+            name, here, range_ = package["name"], package["installed"], package["wanted"]
+            problem = f"is outside of {range_}" if here else "is not installed"
+            remedy = f"pip install '{name}{range_}'"
+            state.problems.append(Problem(f"{name} {here or ''}".strip(), problem, remedy))
+    names = [name for name in PURPOSES if name in wanted]
+    names += sorted(set(wanted) - {"", *names})
+    state.facts["extras"] = []
+    for name in names:
+        lacks = list(missing(wanted, name))
+        extra = {"name": name, "purpose": PURPOSES.get(name, ""), "missing": lacks}
+        state.facts["extras"].append(extra | {"installed": not lacks})
 
 
-def _package_problem(package: Package) -> Problem:
-    problem = f"is outside of {package.wanted}" if package.installed else "is not installed"
-    name = f"{package.name} {package.installed or ''}".strip()
-    return Problem(name, problem, f"pip install '{package.name}{package.wanted}'")
+def _look_at_torchvision(state: Diagnosis) -> None:
+    """A torchvision that does not fit torch makes libraries that look for one fail on import."""
+    version = installed_version("torchvision")
+    loads = None if version is None else True
+    if version is not None:
+        try:
+            importlib.import_module("torchvision")
+        except Exception as error:  # whatever a foreign build raises
+            loads = False
+            problem = f"does not load beside this torch ({type(error).__name__})"
+            remedy = "radiffuse does not need it: pip uninstall torchvision"
+            state.problems.append(Problem(f"torchvision {version}", problem, remedy))
+    state.facts["torchvision"] = {"installed": version, "loads": loads}
 
 
-def _extra(extra: Extra) -> dict[str, Any]:
-    return dataclasses.asdict(extra) | {"installed": not extra.missing}
+# ------------------------------------------------------------------------------------------------ the machine
 
 
-def _look_at_devices(found: Diagnosis) -> None:
+def _look_at_devices(state: Diagnosis) -> None:
     import torch
 
-    from ..config import Machine
     from ..system.hardware import devices
     from ..train.device import resolve_precision
 
     everything = devices()
-    found.facts["devices"] = [dataclasses.asdict(d) | {"gain": d.gain} for d in everything]
-    found.facts["threads"] = torch.get_num_threads()
-    found.facts["precision"] = resolve_precision(Machine())
+    state.facts["devices"] = [dataclasses.asdict(d) | {"gain": d.gain} for d in everything]
+    state.facts["threads"] = threads = torch.get_num_threads()
+    state.facts["precision"] = resolve_precision(config.Machine())
     for device in everything:
         if "float32" not in device.milliseconds:
-            found.problems.append(
-                Problem(
-                    f"{device.kind} {device.name}",
-                    "is there, and cannot run a convolution",
-                    "Look at its driver and at the build of torch",
-                )
+            where, problem = (
+                f"{device.kind} {device.name}",
+                "is there, and cannot run a convolution",
             )
-    cores = everything[0].count
-    if torch.get_num_threads() < cores and "OMP_NUM_THREADS" in os.environ:
-        found.notes.append(
-            Problem(
-                f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}",
-                f"keeps torch from {cores} cores",
-                "Unset it, or give --machine.threads",
-            )
-        )
+            remedy = "Look at its driver and at the build of torch"
+            state.problems.append(Problem(where, problem, remedy))
+    cores, limit = everything[0].count, os.environ.get("OMP_NUM_THREADS")
+    if threads < cores and limit is not None:
+        where, problem = f"OMP_NUM_THREADS={limit}", f"keeps torch from {cores} cores"
+        state.notes.append(Problem(where, problem, "Unset it, or give --machine.threads"))
 
 
-def _look_at_room(found: Diagnosis, cache: str | None) -> None:
+def _look_at_room(state: Diagnosis, cache: str | None) -> None:
     from ..data.prepare import cache_folder
     from ..system.hardware import folder_size, free_disk, memory
 
     main = memory()
-    found.facts["memory"] = dataclasses.asdict(main)
+    state.facts["memory"] = dataclasses.asdict(main)
     usable = min(main.total, main.limit or main.total)
     if usable < LOW_MEMORY:
-        found.notes.append(
-            Problem("memory", f"{_size(usable)} is little", "Stay with the preset tiny and films")
-        )
+        little = f"{_size(usable)} is little"
+        state.notes.append(Problem("memory", little, "Stay with the preset tiny and films"))
     here = Path.cwd()
-    found.facts["disk"] = {"folder": str(here), "free": free_disk(here)}
+    state.facts["disk"] = {"folder": str(here), "free": free_disk(here)}
     folder = cache_folder(cache)
     parts = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     sizes = {part.name: folder_size(part) for part in parts}
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-    free = free_disk(folder)
-    found.facts["cache"] = {
+    state.facts["cache"] = {
         "folder": str(folder),
         "bytes": sum(sizes.values()),
         "parts": sizes,
-        "free": free,
+        "free": free_disk(folder),
         "writable": writable,
     }
     if not writable:
-        found.problems.append(
-            Problem(
-                str(folder),
-                "cannot be written to",
-                "Set RADIFFUSE_CACHE to a folder of yours, or give --cache",
-            )
-        )
-    for name, left in (("disk", found.facts["disk"]["free"]), ("cache", free)):
-        if left < LOW_DISK:
-            found.notes.append(
-                Problem(name, f"{_size(left)} free is little", "Make room before large sets")
-            )
+        remedy = "Set RADIFFUSE_CACHE to a folder of yours, or give --cache"
+        state.problems.append(Problem(str(folder), "cannot be written to", remedy))
+    for name in ("disk", "cache"):
+        if (free := state.facts[name]["free"]) < LOW_DISK:
+            little = f"{_size(free)} free is little"
+            state.notes.append(Problem(name, little, "Make room before large sets"))
 
 
 def _device_line(device: dict[str, Any]) -> str:
+    about = str(device["name"])
     if device["kind"] == "cpu":
-        about = f"{device['name']}, {device['count']} cores"
-    else:
-        memory = f", {_size(device['memory'])}" if device["memory"] else ""
-        about = f"{device['name']}{memory}"
+        about += f", {device['count']} cores"
+    elif device["memory"]:
+        about += f", {_size(device['memory'])}"
     times, gain = device["milliseconds"], device["gain"]
     if gain is None:
         return f"{about}; bfloat16 could not be measured"
@@ -269,13 +316,6 @@ def _device_line(device: dict[str, Any]) -> str:
         f"{about}; a small convolution in {times['float32']:.1f} ms, "
         f"with bfloat16 in {times['bfloat16']:.1f} ms: {faster}"
     )
-
-
-def _memory_line(memory: dict[str, Any]) -> str:
-    parts = [_size(memory["total"]), f"{_size(memory['available'])} available"]
-    if memory["limit"] is not None:
-        parts.append(f"of which the container may use {_size(memory['limit'])}")
-    return ", ".join(parts)
 
 
 def _size(count: float) -> str:

@@ -1,10 +1,10 @@
 """Every setting of every command: its unit, its legal values and where its default comes from.
 
-The dataclasses below *are* the command line, the YAML files and the keyword arguments of the Python functions
-(``settings.py`` reads them). Nothing heavy is imported here: no torch, no numpy.
+These dataclasses *are* the command line, the YAML files and the keyword arguments of the Python functions
+(``cli.settings`` reads them). Nothing heavy is imported here: no torch, no numpy.
 
-Sources are named in brackets: [paper] the published article, [code] its authors' code, [related] the nearest
-readable source, [ours] our choice.
+The source of a default stands in brackets: [paper] the published article, [code] its authors' code, [related] the
+closest source that can be read, [ours] our choice.
 """
 
 from .classification import Augment, Classify

@@ -1,4 +1,4 @@
-"""The settings of classification, and of the study of what synthetic images add to it."""
+"""Settings of classification, and of the study of what synthetic images add to it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 @dataclass(frozen=True, kw_only=True)
 class Classify:
-    """Train a standard network to tell the class of whole films, with synthetic images or without."""
+    """Train a standard network to classify whole films, with or without synthetic images."""
 
     data: str = field(default="", metadata=POSITIONAL)
-    """Real films with classes: class folders, or a table with a column class."""
+    """Real films with classes: one folder per class, or a table with a column ``class``."""
     out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
+    """Run folder. Repeat the command to resume an interrupted run."""
     network: Literal["resnet-small", "resnet18", "densenet121"] = "resnet-small"
-    """Networks of MONAI. resnet-small: 0.3 M parameters, for small films on a CPU; resnet18; densenet121."""
+    """A network of MONAI. resnet-small has 0.3 M parameters and suits small films on a CPU."""
     labels: PositiveInt | None = None
-    """How many real films to use; None: all of the training pool."""
+    """Number of real films to train on; None: the whole training pool."""
     draw: NonNegativeInt = 0
-    """Which random draw of the real films; also the seed of the training."""
+    """Number of the random draw of real films; also the seed of the training."""
     with_run: tuple[str, ...] = ()
-    """``--with``: folders of synthetic films with classes, such as those of radiffuse generate."""
+    """``--with``: folders of synthetic films with classes, such as radiffuse generate writes."""
     ratio: NonNegativeFloat = 0.0
-    """Synthetic films per real one, of each class."""
+    """Synthetic films per real film, in each class."""
     real: bool = True
-    """Train on the real films too; false: on the synthetic ones alone."""
+    """Train on the real films as well; false: on synthetic films alone."""
     split: Split = Split(test=0.3)
-    """How patients are divided into training pool, validation and test."""
+    """How patients are split into training pool, validation and test."""
     training: Training = Training(
         steps=600,
         batch_size=32,
@@ -45,9 +45,9 @@ class Classify:
         validate_every=200,
         checkpoint_every=200,
     )
-    """The optimization, the same number of steps with and without synthetic films. [ours]"""
+    """The optimization; the number of steps is the same with and without synthetic films. [ours]"""
     augmentation: Augmentation = FINETUNE_AUGMENTATION
-    """Random changes of the training films."""
+    """Augmentation of the training films."""
     plan: PlanSettings = PlanSettings()
     """Size and intensity."""
     reader: Data = Data()
@@ -58,24 +58,24 @@ class Classify:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Study what synthetic films add to classification: pools of real films x synthetic per real x draws."""
+    """Measure what synthetic films add to classification, for several pools of real films, ratios and draws."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """Real films with classes."""
     out: str = ""
-    """Study folder. The same command again goes on where it stopped."""
+    """Study folder. Repeat the command to continue an interrupted study."""
     with_run: tuple[str, ...] = ()
-    """``--with``: a run of radiffuse synthesize, which then draws from each pool's own films; or folders of synthetic
-    films with classes."""
+    """``--with``: a run of radiffuse synthesize, which draws from the films of each pool; or folders of synthetic films
+    with classes."""
     ratios: tuple[NonNegativeFloat, ...] = (0.0, 1.0, 5.0, 10.0)
-    """Synthetic films per real one; 0 is always done. The highest is also done without real films."""
+    """Synthetic films per real film. 0 is always included; the highest is also trained without real films."""
     pools: tuple[PositiveInt, ...] = (50, 200, 1000)
-    """Numbers of real films."""
+    """Sizes of the pools of real films."""
     draws: PositiveInt = 3
-    """Random draws of each pool; the draw is the seed of the training too."""
+    """Random draws of each pool; the number of the draw is also the seed of the training."""
     drawing: Drawing = Drawing(strategy=("interpolate",))
-    """How a run of synthesize draws, see radiffuse generate."""
+    """How a run of synthesize draws images; see radiffuse generate."""
     samples: PositiveInt = 500
-    """Bootstrap samples of the intervals."""
+    """Bootstrap samples behind each interval."""
     classify: Classify = Classify()
-    """Settings of every training; data, out, labels, draw, with, ratio and real are set by the study."""
+    """Settings of every training; the study sets data, out, labels, draw, with, ratio and real."""

@@ -1,4 +1,4 @@
-"""What is learned and how: the noising process, the optimization, the machine."""
+"""Settings of learning: the noising process, losses, the optimization, the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, With
 
 @dataclass(frozen=True, kw_only=True)
 class Diffusion:
-    """The noising process and what the network learns of it."""
+    """The noising process and what the network predicts."""
 
     schedule: Literal["linear", "cosine", "scaled-linear"] = "cosine"
     """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and
@@ -24,11 +24,11 @@ class Diffusion:
     """Variance of the reverse step; learned doubles the output channels and adds the variational bound to the loss
     (Nichol and Dhariwal 2021, hybrid objective)."""
     loss: Literal["mse", "smooth-l1"] = "mse"
-    """Distance between output and target."""
+    """Distance between prediction and target."""
     min_snr_gamma: NonNegativeFloat | None = None
-    """Clamp of the signal-to-noise loss weight (Hang et al. 2023, 5 is usual); None weighs timesteps equally."""
+    """Clamp of the min-SNR loss weight (Hang et al. 2023; 5 is usual); None: all timesteps weigh the same."""
     timestep_sampling: Literal["uniform", "loss-aware"] = "uniform"
-    """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, unbiased weights."""
+    """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, with unbiased weights."""
     zero_terminal_snr: bool = False
     """Rescale the schedule so that the last timestep is pure noise (Lin et al. 2024); needs x_start or v."""
 
@@ -49,33 +49,33 @@ class Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Contrastive pre-training: how voxels of two crops are compared."""
+    """Contrastive pre-training: how the voxels of two crops are compared."""
 
     crop: Annotated[float, Within(0.1, 1)] = 0.75
-    """2D: size of a crop, as a share of the film, rounded down to what the network can halve. 3D: the plan's patch."""
+    """2D: crop size as a fraction of the film, rounded down to what the network can halve. 3D: the plan's patch."""
     voxels: Annotated[int, Within(2)] = 512
-    """Voxels per pair of crops, each of which has to be told from the others [ours; related: 1000 over a batch]."""
+    """Voxels per pair of crops; each has all the others as negatives [ours; related: 1000 over a batch]."""
     temperature: Annotated[float, Within(0.001)] = 0.1
-    """Of the softmax over similarities [related]."""
+    """Temperature of the softmax over similarities [related]."""
     width: PositiveInt = 128
     """Length of an embedding [related]."""
     views: Augmentation = VIEWS_AUGMENTATION
-    """Changes of intensity, drawn for each crop on its own."""
+    """Intensity changes, drawn separately for each crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a mask is drawn from noise."""
+    """How a mask is sampled from noise."""
 
     sampler: Literal["ddpm", "ddim"] = "ddpm"
-    """Reverse process: ddpm draws, with the small fixed variance; ddim with ``eta`` 0 is deterministic."""
+    """Reverse process. ddpm: stochastic, with the small fixed variance; ddim: deterministic with ``eta`` 0."""
     steps: PositiveInt = 5
-    """Inference steps, spread evenly from the last training timestep to the first."""
+    """Inference steps, evenly spaced from the last training timestep to the first."""
     eta: Fraction = 0.0
-    """Noise of ddim, 0 to 1."""
+    """Noise of ddim, 0 (none) to 1."""
     legacy_timesteps: bool = False
-    """Tell the network (i + 1) / steps of T at step i, as the released code of Fu et al. does, instead of the training
-    timestep; only for measuring what that costs."""
+    """At step i, give the network the time (i + 1) / steps of T, as the released code of Fu et al. does, instead of the
+    training timestep. Only for measuring the effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,67 +87,67 @@ class Training:
     batch_size: PositiveInt = 16
     """Images or patches per step, over all devices."""
     micro_batch: PositiveInt | None = None
-    """Images per forward pass; a smaller number accumulates gradients over several passes. None: the whole batch, and
-    fewer where memory runs out and the result stays the same."""
+    """Images per forward pass; gradients are accumulated over the passes of a batch. None: the whole batch, or less
+    where memory runs out and the result stays the same."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """adamw decouples weight decay; adam adds it to the gradient."""
     learning_rate: NonNegativeFloat = 1e-4
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup_steps: NonNegativeInt = 0
-    """Steps of linear warm-up from ``start_learning_rate``."""
+    """Steps of the linear warm-up from ``start_learning_rate``."""
     start_learning_rate: NonNegativeFloat = 1e-5
-    """Learning rate at step 0, where there is a warm-up."""
+    """Learning rate at the start of the warm-up."""
     decay: Literal["constant", "cosine", "step"] = "constant"
-    """Course of the learning rate after the warm-up; step: highest, then ``final_learning_rate``."""
+    """Schedule of the learning rate after the warm-up; step: a single drop to ``final_learning_rate``."""
     final_learning_rate: NonNegativeFloat = 0.0
-    """Learning rate at the end of the cosine, or after the step."""
+    """Learning rate at the end of the cosine, or after the drop."""
     decay_steps: NonNegativeInt | None = None
-    """Step, counted from 0, at which the cosine ends or the rate drops; None: the last step."""
+    """Step, counted from 0, at which the cosine ends or the rate drops; None: the last one."""
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
     gradient_clip: NonNegativeFloat | None = 1.0
-    """Largest norm of the gradient; None does not clip."""
+    """Largest norm of the gradient; None: no clipping."""
     average_decay: Fraction = 0.9999
-    """Decay of the exponential moving average of the weights, warmed up as (1 + n) / (10 + n); 0 turns it off."""
+    """Decay of the exponential moving average of the weights, at most (1 + n) / (10 + n) at step n; 0 turns it off."""
     validate_every: NonNegativeInt = 500
     """Steps between validations; 0 turns them off."""
     checkpoint_every: PositiveInt = 500
     """Steps between checkpoints."""
     log_every: PositiveInt = 25
-    """Steps between lines of ``log.jsonl``."""
+    """Steps between two lines of ``log.jsonl``."""
     wandb: str | None = None
-    """Mirror the log to this project of Weights & Biases (``WANDB_MODE=offline`` keeps it here); None: not."""
+    """Project of Weights & Biases to mirror the log to (``WANDB_MODE=offline`` keeps it local); None: none."""
     mlflow: str | None = None
-    """Mirror the log to MLflow at this address or folder; None: not."""
+    """Address or folder of MLflow to mirror the log to; None: none."""
     seed: NonNegativeInt = 0
-    """Seed of weights, order of cases, augmentation and noise."""
+    """Seed of the initial weights, the order of cases, augmentation and noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine. None of these changes what is learned, beyond rounding."""
+    """How a run uses the machine. Beyond rounding, none of these changes what is learned."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
+    """Where to compute; auto: on a GPU if there is one."""
     devices: PositiveInt = 1
-    """Processes per node that train together, one device each. Started with torchrun or srun: leave it, they decide."""
+    """Processes per node that train together, one device each. Leave it out with torchrun or srun, which decide."""
     num_nodes: PositiveInt = 1
-    """Nodes of a distributed training; torchrun and srun decide."""
+    """Nodes of a distributed training. Leave it out with torchrun or srun, which decide."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How processes train together: ddp, and auto, keep the whole network in each; fsdp a share of its weights,
-    gradients, averages and optimizer state."""
+    """How processes train together. ddp (and auto): each holds the whole network; fsdp: weights, gradients, averages
+    and optimizer state are sharded over the processes."""
     scheduler: str | None = None
-    """Address of a dask scheduler, such as tcp://10.0.0.1:8786, whose workers prepare, segment and embed cases; they
-    see the same files at the same paths. None: this machine."""
+    """Address of a dask scheduler, such as tcp://10.0.0.1:8786, whose workers prepare, segment and embed cases. They
+    must see the same files at the same paths. None: this machine."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Arithmetic; auto takes bf16-mixed where the machine has fast bfloat16 (recent GPUs, CPUs with AMX)."""
+    """Arithmetic; auto: bf16-mixed where bfloat16 is fast (recent GPUs, CPUs with AMX)."""
     compile: bool = False
-    """Compile the network with torch.compile: about a minute at the start, then faster steps."""
+    """Compile the network with torch.compile: takes about a minute, then steps are faster."""
     channels_last: bool = True
-    """Keep activations in channels-last order, which is faster for 2D convolutions on CPUs and recent GPUs."""
+    """Keep activations in channels-last order; faster for 2D convolutions on CPUs and recent GPUs."""
     checkpoint_activations: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory for about a third more time."""
     workers: PositiveInt | None = None
     """Threads that read and prepare files; None: one per core."""
     threads: PositiveInt | None = None
-    """Threads for arithmetic; None: torch's default. Part of bit-exactness: keep it the same when resuming."""
+    """Threads for arithmetic; None: torch's default. Keep it when resuming, or results differ by rounding."""

@@ -10,10 +10,7 @@ from .types import Fraction, Ints, PositiveInt
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """A concrete U-Net of Dhariwal and Nichol 2021; what ``model/config.json`` of a run holds.
-
-    Every value is settled: no presets, no None.
-    """
+    """A fully specified U-Net of Dhariwal and Nichol 2021, as ``model/config.json`` of a run holds it."""
 
     spatial_dims: int = 2
     """2 for films, 3 for volumes."""
@@ -28,15 +25,15 @@ class UNetConfig:
     blocks: int = 2
     """Residual blocks per level on the way down (one more on the way up)."""
     attention_factors: Ints = (8, 16, 32)
-    """Down-sampling factors at which self-attention stands (8 is 32 px of a 256 px image)."""
+    """Down-sampling factors with self-attention (8: at 32 px of a 256 px image)."""
     head_channels: int = 64
     """Channels per attention head; levels narrower than this use one head."""
     dropout: float = 0.0
     """Dropout in the residual blocks, 0 to 1."""
     scale_shift_norm: bool = True
-    """Time enters as scale and shift of the second norm (else it is added)."""
+    """The time embedding scales and shifts the second norm (else it is added)."""
     residual_updown: bool = True
-    """Resolution changes inside residual blocks (else by a strided convolution and interpolation)."""
+    """Resolution changes happen inside residual blocks (else by strided convolution and interpolation)."""
     num_groups: int = 32
     """Groups of the group norms; the largest divisor of the channels up to this number is used."""
     norm_eps: float = 1e-5
@@ -94,25 +91,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head_channels": 64,
     },
 }
-"""[ours] but for ``paper``: tiny was chosen by speed, about 35 images/s at 64 px on two CPU cores."""
+"""[ours] except ``paper``; tiny was chosen for speed: about 35 images/s at 64 px on two CPU cores."""
 
 
 def resolve_network(
     network: Network, *, spatial_dims: int, in_channels: int, out_channels: int
 ) -> UNetConfig:
-    """The concrete network that a preset and its overrides name.
-
-    Args:
-        network: Preset and overrides.
-        spatial_dims: 2 or 3.
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-    """
+    """The network that a preset and its overrides specify."""
     values = dict(PRESETS[network.preset])
-    for name in ("width", "multipliers", "blocks", "attention_factors", "head_channels", "dropout"):
-        given = getattr(network, name)
-        if given is not None:
-            values[name] = given
+    overrides = {name: value for name, value in vars(network).items() if name != "preset"}
+    values |= {name: value for name, value in overrides.items() if value is not None}
     return UNetConfig(
         spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **values
     )

@@ -11,45 +11,46 @@ from .network import Network
 from .types import FULL_NAMES, POSITIONAL, NonNegativeFloat, PositiveInt, Within, only_for
 
 Objective = Literal["ddpm", "ddep", "restorative", "contrastive", "coordinates"]
-"""What ``pretrain`` learns by."""
+"""The tasks that ``pretrain`` can train on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regressor:
-    """What the objective coordinates has to itself."""
+    """Settings of the objective coordinates alone."""
 
     crop: Annotated[float, Within(0.1, 1)] = 0.75
-    """Size of a crop, as a share of the plan's size, rounded down to what the network can halve."""
+    """Size of a crop as a fraction of the plan's size, rounded down to what the network can halve."""
     voxels: PositiveInt = 1024
-    """Pairs of voxels per pair of crops and step."""
+    """Pairs of voxels per pair of crops, in each step."""
     agreement: NonNegativeFloat = 1.0
-    """Weight of the loss that a voxel has the same coordinates in both crops."""
+    """Weight of the loss term that gives a voxel the same coordinates in both crops."""
     landmarks: str | None = None
-    """Labelled scans: at the end the centers of their classes are carried from scan to scan, and the errors written to
-    landmarks.csv."""
+    """Labelled scans for a final test: the centers of their classes are carried from scan to scan by coordinates, and
+    the errors are written to landmarks.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
-    """Pre-train a network on unlabelled images: by denoising, or by another objective."""
+    """Pre-train a network on unlabelled images, by denoising or by another objective."""
 
     data: str = field(default="", metadata=POSITIONAL)
-    """Unlabelled images; labels, if any, are not read."""
+    """Unlabelled images; any labels are ignored."""
     out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
+    """Run folder. Repeat the command to resume an interrupted run."""
     objective: Objective = "ddpm"
-    """ddpm: denoising at all noise levels; ddep: at one, ``sigma`` (Brempong et al. 2022); restorative: undo shuffled
-    pixels, bent intensities and painted windows (Models Genesis); contrastive: find the same voxel in another crop
-    (vox2vec); coordinates: give every voxel its body coordinates, to guide ddpm with (Li et al. 2025)."""
+    """ddpm: denoise at all noise levels; ddep: denoise at the single level ``sigma`` (Brempong et al. 2022);
+    restorative: undo shuffled pixels, bent intensities and in- and out-painting (Models Genesis); contrastive: find the
+    same voxel in another crop (vox2vec); coordinates: predict the body coordinates of every voxel, which can then
+    guide ddpm (Li et al. 2025)."""
     network: Network = Network()
-    """The U-Net; the decoder of coordinates ends at a quarter of the resolution."""
+    """The U-Net; for coordinates, its decoder stops at a quarter of the resolution."""
     diffusion: Diffusion = Diffusion()
     """The noising process."""
     training: Training = Training(steps=10_000, average_decay=0.9999)
     """The optimization."""
     augmentation: Augmentation = Augmentation(flip=(1,))
-    """Random changes of the images. [related] random flips; here left to right only. coordinates: changes of intensity,
-    drawn for each crop on its own."""
+    """Augmentation of the images. [related] random flips; here left to right only. coordinates: intensity changes,
+    drawn separately for each crop."""
     plan: PlanSettings = PlanSettings()
     """Size, spacing and intensity."""
     reader: Data = Data()
@@ -59,19 +60,19 @@ class Pretrain:
     limit: PositiveInt | None = None
     """Use only this many images, drawn by seed; None: all."""
     sigma: NonNegativeFloat = field(default=0.22, metadata=only_for("ddep"))
-    """Standard deviation of the noise of ddep, in units of the [-1, 1] range [related]."""
+    """Standard deviation of the noise, in units of the [-1, 1] range [related]."""
     contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES | only_for("contrastive"))
     """Settings of the contrastive objective."""
     regressor: Regressor = field(default=Regressor(), metadata=FULL_NAMES | only_for("coordinates"))
     """Settings of the objective coordinates."""
     from_run: str | None = None
-    """``--from``: pre-trained run to start from; ddep takes its encoder, frozen, and trains a fresh decoder."""
+    """``--from``: pre-trained run to start from; ddep freezes its encoder and trains a new decoder."""
     with_run: tuple[str, ...] = ()
-    """``--with``: further folders of images to learn from, such as synthetic ones of radiffuse generate. ``--limit``
-    does not count them, and none is held out for validation."""
+    """``--with``: more folders of images to learn from, such as synthetic ones of radiffuse generate. They do not count
+    towards ``--limit``, and none is held out for validation."""
     coordinates: str | None = field(default=None, metadata=only_for("ddpm"))
-    """Run of the objective coordinates: the network sees body coordinates of the clean image beside the noised one (Li
-    et al. 2025); its plan is taken over. None: not guided."""
+    """Run of the objective coordinates that guides this one: the network also sees the body coordinates of the clean
+    image (Li et al. 2025). The plan of that run is used. None: no guidance."""
 
 
 PRETRAIN: dict[str, Pretrain] = {

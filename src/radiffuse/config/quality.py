@@ -1,4 +1,4 @@
-"""The settings of judging synthetic images."""
+"""Settings of the evaluation of synthetic images."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from .types import POSITIONAL, NonNegativeInt, PositiveInt, Within
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Judge synthetic images: how near they come to real ones, and whether they are copies of the training images."""
+    """Judge synthetic images: how close they come to real ones, and whether they copy the training images."""
 
     real: str = field(default="", metadata=POSITIONAL)
-    """Real images. For fidelity: some that the generator was neither trained on nor given as references; for
-    memorization: those that it was trained on, unless ``--trained`` names them."""
+    """Real images. For fidelity: images that the generator was neither trained on nor given as references; for
+    memorization: its training images, unless ``--trained`` names them."""
     fake: str = field(default="", metadata=POSITIONAL)
     """Synthetic images, such as a folder of radiffuse generate."""
     out: str | None = None
-    """Folder for the tables and report.html; None: print only."""
+    """Folder for the tables and report.html; None: only print."""
     only: tuple[Literal["fidelity", "memorization"], ...] = ("fidelity", "memorization")
     """fidelity: Fréchet and kernel distance, precision, recall, density, coverage; memorization: how similar each
-    synthetic image is to a real one, beside how similar real ones are to each other."""
+    synthetic image is to a training image, compared with how similar real images are to each other."""
     trained: str | None = None
-    """The real images that the generator was trained on, for memorization; None: ``real``."""
+    """memorization: the images that the generator was trained on; None: ``real``."""
     encoder: str = "films-64"
-    """Feature network: a run of radiffuse pretrain or the name of shipped weights (the mean of the bottleneck of the
-    denoiser), or a DINO of transformers by folder or public name (its global token). Numbers of different networks are
-    not comparable. For memorization take another one than the generator was conditioned on."""
+    """Feature network: a run of radiffuse pretrain or the name of shipped weights (features: the mean of the
+    denoiser's bottleneck), or the folder or public name of a DINO of transformers (features: its global token). Results
+    of different networks cannot be compared. For memorization, use another network than the generator's encoder."""
     draws: PositiveInt = 200
-    """fidelity: bootstrap samples of the intervals."""
+    """fidelity: bootstrap samples behind each interval."""
     seed: NonNegativeInt = 0
-    """fidelity: seed of the resampling and of the real halves."""
+    """fidelity: seed of the resampling and of the random halves of the real images."""
     held_out: str | None = None
-    """memorization: real images of patients that the generator did not see, whose similarities to the training images
-    give the threshold; None: those of each training image to the other patients'."""
+    """memorization: real images of patients that the generator has not seen; their distances to the training images set
+    the threshold. None: distances between training images of different patients set it."""
     percentile: Annotated[float, Within(50, 100)] = 95.0
-    """memorization: the threshold; so many percent of the real images are less similar to any image of another
-    patient."""
+    """memorization: the threshold. An image is suspected where it is closer to a training image than this percentage of
+    real images are to any image of another patient."""
     pairs: PositiveInt = 8
-    """memorization: closest pairs in the figure."""
+    """memorization: number of closest pairs in the figure."""
     reader: Data = Data()
     """How the paths become cases."""
     machine: Machine = Machine()

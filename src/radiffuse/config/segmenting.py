@@ -1,4 +1,4 @@
-"""Settings of learning to segment, of segmenting and of scoring."""
+"""Settings of training for segmentation, of prediction and of scoring."""
 
 from __future__ import annotations
 
@@ -19,47 +19,48 @@ from .types import (
 )
 
 Method = Literal["finetune", "scratch", "dynunet", "pixel", "probe", "diffusion"]
-"""How ``fit`` learns to segment."""
+"""The methods of ``fit``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning:
-    """What fine-tuning, and the same network from scratch, has to itself."""
+    """Settings of fine-tuning, and of training the same network from scratch."""
 
     timestep: NonNegativeInt = 0
-    """The fixed timestep, 0 to T - 1, at which the network sees the clean image. [related] the first."""
+    """The fixed timestep, 0 to T - 1, that goes with the clean image. [related] the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probing:
-    """What probing has to itself: which heads on which frozen features."""
+    """Settings of probing: which heads are trained on which frozen features."""
 
     heads: tuple[Literal["linear", "nonlinear"], ...] = ("nonlinear", "linear")
-    """Heads, trained side by side on the same features; the first is the one that segments unless told otherwise.
-    [related: vox2vec] linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
+    """Heads, trained side by side on the same features; the first one segments by default. [related: vox2vec]
+    linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
     timesteps: tuple[NonNegativeInt, ...] = (10,)
-    """Timesteps whose features are joined by channel. [paper] 10 of 300. A network that was not trained on noise
-    (restorative, contrastive) sees the clean image at timestep 0 instead."""
+    """Timesteps whose features are concatenated. [paper] 10 of 300. A network that was not trained on noise
+    (restorative, contrastive) gets the clean image at timestep 0 instead."""
     levels: tuple[str, ...] = ()
-    """Features of the pyramid: ``middle``, and decoder levels, 0 the finest. None given: all of them."""
+    """Levels that give features: ``middle`` and decoder levels, 0 being the finest. Empty: all."""
     sweep: tuple[NonNegativeInt, ...] = ()
-    """Further heads of each kind, in the same pass, on each of these timesteps alone."""
+    """Also train heads of each kind on each of these timesteps alone, in the same pass."""
     sweep_levels: bool = False
-    """Further heads of each kind, in the same pass, on each level alone."""
+    """Also train heads of each kind on each level alone, in the same pass."""
     noise_draws: PositiveInt = 1
-    """Draws of noise that features are averaged over."""
+    """Noise samples that features are averaged over."""
     width: PositiveInt = 32
-    """Channels of the nonlinear head."""
+    """Channels of the non-linear head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskDiffusion:
-    """What mask diffusion has to itself: how masks are noised in training, and how they are drawn."""
+    """Settings of mask diffusion: how masks are noised in training, and how they are sampled."""
 
     strategy: Strategy = "recycle"
-    """How training noises a mask (Fu et al. 2023): standard: the true mask; recycle: a mask predicted from noise;
-    recycle-next: one predicted from the true mask at t + 1; self-condition (Chen et al. 2022) and self-condition-next
-    (Watson et al. 2023): a prediction beside the noised mask; none: no diffusion, the same network supervised."""
+    """Which mask is noised in training (Fu et al. 2023). standard: the true mask; recycle: a mask predicted from noise;
+    recycle-next: a mask predicted from the true one at t + 1; self-condition (Chen et al. 2022) and self-condition-next
+    (Watson et al. 2023): the true mask, with a prediction as further input; none: no diffusion, the same network with
+    plain supervision."""
     process: Diffusion = Diffusion(
         schedule="linear",
         num_train_timesteps=1001,
@@ -68,29 +69,29 @@ class MaskDiffusion:
     )
     """[code] linear betas, T = 1001, loss-aware timesteps; the network always predicts the clean mask."""
     sampling: Sampling = Sampling()
-    """How masks are drawn, in validation and, unless told otherwise, at prediction. [code] 5 steps."""
+    """How masks are sampled in validation and, by default, at prediction. [code] 5 steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Learn to segment from labelled images, from a pre-trained run or from scratch."""
+    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """Labelled images."""
     out: str = ""
-    """Run folder. The same command again resumes an interrupted run."""
+    """Run folder. Repeat the command to resume an interrupted run."""
     method: Method | None = None
     """finetune: the whole pre-trained network (PTDR); scratch: the same network from random weights; dynunet: MONAI's
-    DynUNet from random weights, in the shape that nnU-Net would give it; pixel: voters on frozen features (Baranchuk et
-    al. 2022); probe: heads on frozen features (Li et al. 2025); diffusion: mask diffusion (Fu et al. 2023). None:
-    finetune where ``--from`` is given, else scratch. Settings below that have other defaults for a method say so."""
+    DynUNet from random weights, in the shape that nnU-Net would give it; pixel: an ensemble of pixel classifiers on
+    frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al. 2025); diffusion: mask diffusion
+    (Fu et al. 2023). None: finetune with ``--from``, else scratch. Some defaults below depend on the method."""
     from_run: str | None = None
-    """``--from``: pre-trained run, or the name of shipped weights (films-64). finetune, pixel and probe need one,
-    diffusion may have one."""
+    """``--from``: pre-trained run, or the name of shipped weights (films-64). Needed by finetune, pixel and probe,
+    optional for diffusion."""
     labels: PositiveInt | None = None
-    """How many labelled cases to use; None: all of the training pool."""
+    """Label budget: the number of labelled cases to use; None: the whole training pool."""
     draw: NonNegativeInt = 0
-    """Which random draw of the labelled cases."""
+    """Number of the random draw of labelled cases."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
     finetune: Finetuning = field(default=Finetuning(), metadata=only_for("finetune", "scratch"))
@@ -102,12 +103,12 @@ class Fit:
     loss: Losses = Losses()
     """Cross-entropy [related]; probe: with Dice [related]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""
     with_run: tuple[str, ...] = ()
-    """``--with``: further folders of labelled images to learn from, such as synthetic ones that a network has labelled.
-    They are no part of ``--labels``; images with a parent among validation or test patients are left out."""
+    """``--with``: more folders of labelled images to learn from, such as synthetic ones that a network has labelled.
+    They do not count towards ``--labels``; those made from images of validation or test patients are left out."""
     split: Split = Split()
-    """How cases are divided into training pool, validation and test."""
+    """How cases are split into training pool, validation and test."""
     network: Network = Network()
-    """The U-Net, when training from scratch; with ``--from`` the run's own network is used."""
+    """The U-Net, when training from scratch; with ``--from`` it is that of the run."""
     training: Training = Training(
         steps=300,
         batch_size=8,
@@ -123,9 +124,9 @@ class Fit:
     """The optimization. [related] Adam, weight decay 1e-4, cosine; [ours] 1e-3 for small networks, warm-up. probe and
     diffusion have their own: see ``config.FIT``."""
     augmentation: Augmentation = FINETUNE_AUGMENTATION
-    """Random changes of the training images; probe: none."""
+    """Augmentation of the training images; probe: none."""
     plan: PlanSettings = PlanSettings()
-    """Size, spacing and intensity, when training from scratch; with ``--from`` the run's plan is used."""
+    """Size, spacing and intensity, when training from scratch; with ``--from`` they are those of the run."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()
@@ -149,7 +150,7 @@ _PROBE = Fit(
     ),
 )
 """[related] Adam, cross-entropy and Dice; [ours] 3e-3 with cosine decay for few steps (vox2vec: 3e-4, long). Gradients
-are not clipped, so that heads do not touch each other."""
+are not clipped, because the norm of all heads together would couple them."""
 
 _DIFFUSION = Fit(
     method="diffusion",
@@ -185,38 +186,38 @@ FIT: dict[str | None, Fit] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Segment scans with one or several trained runs and write masks in each scan's own geometry."""
+    """Segment scans with one or several trained runs; each mask is on the grid of its scan."""
 
     runs: tuple[str, ...] = field(default=(), metadata=POSITIONAL)
-    """Run folders of segmentation networks of any kind; several vote as an ensemble."""
+    """Run folders of segmentation networks of any method; several form an ensemble."""
     data: str = field(default="", metadata=POSITIONAL)
     """A scan, or a data set."""
     out: str = ""
-    """Folder for the masks; finished masks are kept when the command is run again."""
+    """Folder for the masks; finished masks are kept when the command is repeated."""
     format: Literal["auto", "dicom-seg"] = "auto"
-    """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation, which refers to its DICOM images."""
+    """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation that refers to the DICOM images."""
     cases: Literal["all", "test", "validation", "train"] = "all"
-    """Which cases of the data set, by the splits file of the run."""
+    """Which cases to segment, by the splits file of the run."""
     overlap: Annotated[float, Within(0, 0.9)] = 0.5
-    """3D: share by which neighboring windows overlap, 0 to 0.9."""
+    """3D: overlap of neighboring windows as a fraction of their size."""
     sampler: Literal["ddpm", "ddim"] | None = None
-    """Mask diffusion: reverse process; None: as the run was trained to be used."""
+    """Mask diffusion: reverse process; None: that of the run's settings."""
     steps: PositiveInt | None = None
-    """Mask diffusion: inference steps; None: as the run was trained to be used."""
+    """Mask diffusion: inference steps; None: those of the run's settings."""
     legacy_timesteps: bool = False
-    """Mask diffusion: tell the network the time as the released code of Fu et al. does; only for measuring that."""
+    """Mask diffusion: give the network the time of the released code of Fu et al. Only for measuring the effect."""
     head: str | None = None
-    """Probing: which head segments, such as linear; None: the first."""
+    """Probing: the head to use, such as linear; None: the first."""
     samples: PositiveInt = 1
-    """Mask diffusion: masks drawn per scan, whose probabilities are averaged."""
+    """Mask diffusion: masks sampled per scan; their probabilities are averaged."""
     ensemble: Literal["probability", "vote"] = "probability"
-    """How samples and runs become one mask: mean probability, or majority vote. Every run weighs the same."""
+    """How samples and runs are combined: by mean probability or majority vote. Every run has the same weight."""
     seed: NonNegativeInt = 0
-    """Seed of the noise; the same seed and scan give the same mask."""
+    """Seed of the noise; the same seed gives the same mask of a scan."""
     confidence: bool = False
-    """Write the probability of the winning class beside the mask."""
+    """Also write the probability of the predicted class."""
     uncertainty: bool = False
-    """Write maps of the mean probability of each class, of its variance over samples and runs, and of the entropy."""
+    """Also write maps of each class's mean probability, of its variance over samples and runs, and of the entropy."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()
@@ -225,19 +226,19 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Score masks against the truth: Dice, IoU, HD95, surface Dice, per case and class, with intervals."""
+    """Score masks against the ground truth: Dice, IoU, HD95 and surface Dice per case and class, with intervals."""
 
     masks: str = field(default="", metadata=POSITIONAL)
-    """Folder of predicted masks, named as the cases."""
+    """Folder of predicted masks, named after the cases."""
     truth: str = field(default="", metadata=POSITIONAL)
-    """Labelled data set."""
+    """Labelled data set: the ground truth."""
     out: str = ""
     """Folder for cases.csv, summary.csv and report.html."""
     prediction_classes: str | None = None
     """What the values of the masks mean: btcv, flare22, amos22, totalsegmentator, totalsegmentator-v1, abdomen, a run,
-    or a JSON file that names the classes. Classes are then matched by name. None: the classes.json beside the masks."""
+    or a JSON file that names the classes. Classes are matched by name. None: classes.json in the folder of masks."""
     truth_classes: str | None = None
-    """The same of the truth. None: what the data set declares; where it declares nothing, values are compared."""
+    """The same for the ground truth. None: what the data set declares; if it declares nothing, values are compared."""
     tolerance: NonNegativeFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     reader: Data = Data()

@@ -1,4 +1,4 @@
-"""Types and marks that the settings share."""
+"""Types of settings, with the marks for legal values and metadata."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from typing import Annotated, Literal
 
 @dataclass(frozen=True)
 class Within:
-    """The legal range of a number, both ends included; infinity and NaN are never legal.
-
-    Attributes:
-        low: Lowest legal value.
-        high: Highest legal value.
-    """
+    """The legal range of a number, both ends included; infinity and NaN are never legal."""
 
     low: float
     high: float = math.inf
@@ -43,7 +38,7 @@ STEP = Spelled(
     "none, largest, fill, topmost:SHARE, or one of erode, dilate and open with :SIDE or :SIDE:CUT",
 )
 Step = Annotated[str, STEP]
-"""A step that predicted masks go through, see ``PlanSettings.postprocess``."""
+"""A step of ``PlanSettings.postprocess``."""
 Place = Annotated[
     str,
     Spelled(
@@ -51,25 +46,30 @@ Place = Annotated[
         "PART, PART:END, PART:END-LESS or PART:PERCENT%-LESS",
     ),
 ]
-"""A part of a site, and where it ends, see ``Split.places``."""
+"""A part of a site and where it ends; see ``Split.places``."""
 
 Floats = tuple[float, ...]
 Ints = tuple[int, ...]
 
 POSITIONAL = {"positional": True}
-"""Metadata of a setting that is given without a flag."""
+"""Metadata: the setting is given without a flag."""
 
 FULL_NAMES = {"full_names": True}
-"""Metadata of a group whose settings go by their full names, so that others keep the short ones."""
+"""Metadata: the settings of the group have no short names, so that others keep theirs."""
 
 
 def only_for(*values: str) -> dict[str, object]:
-    """Metadata of a setting that has an effect with some methods of ``fit``, or objectives of ``pretrain``, alone."""
+    """Metadata: the setting takes effect only with these methods of ``fit`` or objectives of ``pretrain``."""
     return {"only_for": values}
 
 
+def used_for(*values: str) -> dict[str, object]:
+    """Metadata: the methods of ``fit`` or objectives of ``pretrain`` that a study uses the group for."""
+    return {"used_for": values}
+
+
 IGNORE = 255
-"""Label of pixels that no loss and no score counts."""
+"""Label of pixels that losses and scores ignore."""
 
 Strategy = Literal[
     "recycle",

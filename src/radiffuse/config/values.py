@@ -1,4 +1,4 @@
-"""A settings dataclass from plain values and back: what YAML and JSON can hold."""
+"""Settings as the plain values that YAML and JSON can hold, and back; and the check of legal values."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 
 def from_dict(settings_type: type, values: Mapping[str, Any], *, strict: bool = False) -> Any:
-    """A dataclass from plain values that ``to_dict`` made; keys it lacks keep their defaults.
+    """A dataclass from the plain values of ``to_dict``; missing keys keep their defaults.
 
     Args:
-        settings_type: The dataclass; groups inside it are read likewise.
+        settings_type: The dataclass; its groups are read in the same way.
         values: Plain values; lists become tuples.
-        strict: Refuse keys that the dataclass does not have, instead of passing over them.
+        strict: Refuse unknown keys instead of ignoring them.
 
     Raises:
         ValueError: An unknown key, with ``strict``.
@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
 
 
 def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values laid over defaults, group by group; what they lack keeps its default."""
+    """Plain values over defaults, group by group."""
     result = dict(defaults)
     for key, value in values.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -82,7 +82,7 @@ def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 
 def verify_ranges(settings: Any, prefix: str = "") -> None:
-    """Refuse a number outside the range on its field, or a text of another form, in settings and groups inside them.
+    """Refuse numbers out of the range of their field, and texts of another form, in settings and their groups.
 
     Raises:
         InputError: Names the setting, its value and what is legal.
@@ -116,7 +116,7 @@ def _words(mark: Within | Spelled) -> str:
 
 
 def _mark(kind: Any) -> Within | Spelled | None:
-    """What a type says of legal values: on a value itself, on the members of a tuple, or in a union."""
+    """The mark of a type: on a value itself, on the members of a tuple, or in a union."""
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Within | Spelled):
             return mark

@@ -1,4 +1,4 @@
-"""The settings of the viewer."""
+"""Settings of the viewer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .types import POSITIONAL, PositiveInt, Within
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Look at scans, masks and runs in the browser; segment and generate there."""
+    """View scans, masks and runs in the browser; segment and generate there."""
 
     paths: tuple[str, ...] | None = field(default=None, metadata=POSITIONAL)
     """Runs, studies, evaluations, tables of results, scans and data sets, in any order; none: drop files there."""
     masks: str | None = None
-    """Masks of the scans, named as the cases: a folder of radiffuse predict, with its maps."""
+    """Masks of the scans, named after the cases: a folder of radiffuse predict, with its maps."""
     port: Annotated[int, Within(0, 65535)] = 0
-    """Port on 127.0.0.1, which other computers cannot reach; 0: one that is free."""
+    """Port on 127.0.0.1, which other computers cannot reach; 0: any free one."""
     browser: bool = True
-    """Open the page in the browser; the address is printed in any case."""
+    """Open the page in the browser; its address is printed in any case."""
     upload_limit: PositiveInt = 2000
-    """Largest file that can be dropped, in MB; of a zip file also the content. All together may have four times it."""
+    """Largest file that can be dropped, in MB, also after unzipping; all files together may have four times as much."""
     reader: Data = Data()
     """How a path becomes cases."""
     machine: Machine = Machine()
-    """Device and precision of what is computed from the page."""
+    """Device and precision for what is computed on the page."""

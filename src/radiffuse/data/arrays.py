@@ -1,14 +1,14 @@
-"""Array files: mapped to memory, claimed on the disk before they are filled, and filled so that a kill costs one row.
+"""Memory-mapped array files that are filled row by row, so that an interruption costs one row at most.
 
-A row counts as done when its line stands in ``rows.jsonl``, which is written after the row. So what was interrupted
-goes on, and each line carries a checksum, so a damaged row is made again. Checksums of a whole folder are compared only
-where a file of it has changed since they last agreed: that reads all of it.
+A row is done when its line with a checksum is in ``rows.jsonl``; a damaged one is made again. As that
+reads the whole folder, checksums are compared only if a file has changed since they last agreed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -28,7 +28,7 @@ from .workers import each
 ROWS = "rows.jsonl"
 """Log of finished rows."""
 CHECKED = "checked"
-"""File with the state in which all rows were whole."""
+"""File with the state of the folder in which all rows were intact."""
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 
 def open_array(path: Path) -> Array:
-    """An array file as a memory map: only the pages that are read take memory."""
+    """An array file as a memory map."""
     array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
@@ -47,11 +47,21 @@ def save_array(path: Path, array: Array) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def write_arrays(path: Path, arrays: Array | Mapping[str, Array]) -> None:
+    """Write an array as ``.npy``, or arrays by name as compressed ``.npz``, by ``write_atomic``."""
+    buffer = io.BytesIO()
+    if isinstance(arrays, Mapping):
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    else:
+        np.save(buffer, arrays, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
 def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
-    """An array file of that type and shape: the one that is there, else zeros whose room on the disk is claimed.
+    """Keep an array file of that type and shape, or make one of zeros with its disk space reserved.
 
     Raises:
-        InputError: There is not that much room.
+        InputError: The disk has too little space.
     """
     with contextlib.suppress(OSError, ValueError, EOFError):
         array = open_array(path)
@@ -65,10 +75,7 @@ def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
 
 
 def write_rows(path: Path, first: int, values: Array) -> None:
-    """Write rows ``first`` and following of an array file.
-
-    By offset, not through a map: two machines that share a page of it would overwrite each other.
-    """
+    """Write rows from ``first`` on, by offset: machines that map the same page overwrite each other."""
     with path.open("r+b", buffering=0) as file:
         offset, shape, dtype = _layout(path, os.fstat(file.fileno()).st_ino)
         data = np.ascontiguousarray(values, dtype)
@@ -79,7 +86,7 @@ def write_rows(path: Path, first: int, values: Array) -> None:
 
 
 def checksum(*arrays: Array) -> int:
-    """CRC-32 of the values of arrays, one after the other."""
+    """CRC-32 over the values of arrays."""
     crc = 0
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
@@ -87,17 +94,14 @@ def checksum(*arrays: Array) -> int:
 
 
 def logged_rows(folder: Path) -> dict[int, int]:
-    """Checksums by finished row, as the log of a folder has them."""
-    log = folder / ROWS
+    """Checksums by finished row, from the log of a folder."""
     rows = {}
-    if log.exists():
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    rows[int(entry["row"])] = int(entry["crc32"])
-                except (ValueError, KeyError, TypeError):
-                    continue  # a line cut short by a kill: its row is made again
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
+            # A line cut short by a kill is passed over: its row is made again.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                rows[int(entry["row"])] = int(entry["crc32"])
     return rows
 
 
@@ -111,16 +115,16 @@ def fill_rows(
     progress: Progress | None = None,
     **workers: Any,
 ) -> dict[int, InputError]:
-    """Make the rows of a folder that are not there yet, or are damaged.
+    """Make the rows of a folder that are missing or damaged; the caller holds its lock.
 
     Args:
-        folder: Of the array files; the caller holds its lock.
+        folder: Of the array files.
         items: What each row is made of.
-        make: Makes and writes the row of (row, item), and returns its checksum. It must be safe to apply it twice.
-        read: Arrays of a row as they lie on the disk.
+        make: Writes the row of (row, item) and returns its checksum; must be safe to repeat.
+        read: Arrays of a row on the disk.
         skip_bad: Go on where a row cannot be made.
         progress: Called after each row.
-        **workers: Who makes them, see ``workers.each``.
+        **workers: See ``workers.each``.
 
     Returns:
         Why rows cannot be made, by row.
@@ -129,7 +133,9 @@ def fill_rows(
         InputError: A row cannot be made and ``skip_bad`` is off. Finished rows are kept.
     """
     logged = logged_rows(folder)
-    untouched = _checked(folder) == _state(folder)
+    checked = folder / CHECKED
+    text = checked.read_text(encoding="utf-8", errors="replace") if checked.is_file() else ""
+    untouched = text == _state(folder)
     done = {row for row, crc in logged.items() if untouched or _is_whole(read, row, crc)}
     todo = [(row, item) for row, item in items.items() if row not in done]
     bad: dict[int, InputError] = {}
@@ -151,10 +157,10 @@ def fill_rows(
     changed = not untouched or len(bad) < len(todo)
     all_bad = len(bad) == len(items)
     if changed and not all_bad and not bad.keys() & logged.keys():
-        # Those that are logged and bad are damaged, and cannot be made again.
+        # Rows that are both logged and bad are damaged and cannot be made again.
         for path in _files(folder):
             to_disk(path)
-        write_atomic(folder / CHECKED, _state(folder))
+        write_atomic(checked, _state(folder))
     return bad
 
 
@@ -163,7 +169,7 @@ def fill_rows(
 
 @lru_cache(maxsize=16)
 def _layout(path: Path, inode: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
-    """First byte, shape and type of an array file; reading the header costs as much as writing a small film."""
+    """First byte, shape and type of an array file; cached, as reading it takes as long as a film."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array.offset, array.shape, array.dtype
 
@@ -176,20 +182,11 @@ def _is_whole(read: Callable[[int], Sequence[Array]], row: int, crc: int) -> boo
 
 
 def _files(folder: Path) -> list[Path]:
-    return [
-        folder / name
-        for name in sorted(os.listdir(folder))
-        if name.endswith(".npy") or name == ROWS
-    ]
-
-
-def _checked(folder: Path) -> str:
-    path = folder / CHECKED
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return [path for path in sorted(folder.iterdir()) if path.suffix == ".npy" or path.name == ROWS]
 
 
 def _state(folder: Path) -> str:
-    """What tells whether a file of the folder has been written since."""
+    """A hash that changes when a file of the folder is written."""
     digest = hashlib.sha256()
     for path in _files(folder):
         status = path.stat()

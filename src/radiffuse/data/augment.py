@@ -1,7 +1,4 @@
-"""Random changes of training images: one function draws, another applies, so that each can be replayed.
-
-What is drawn depends only on the generator, which is seeded from (seed, step, position in the batch).
-"""
+"""Random changes of training images: one function draws, another applies, so that each can be replayed."""
 
 from __future__ import annotations
 
@@ -22,13 +19,12 @@ class Change:
     """What happens to one image.
 
     Attributes:
-        matrix: ``(dims, dims + 1)`` map from output to input coordinates, each in [-1, 1], axes in the order of
-            the array; None where the grid stays.
+        matrix: ``(dims, dims + 1)`` map from output to input coordinates, each in [-1, 1], axes in
+            the order of the array; None: the identity.
         brightness: Added to the intensities.
         contrast: Multiplies the intensities.
         gamma: Exponent on the intensities in [0, 1].
-        noise: Standard deviation of added Gaussian noise.
-        seed: Seed of that noise.
+        noise: Standard deviation of added Gaussian noise, drawn with ``seed``.
     """
 
     matrix: Array | None
@@ -79,15 +75,12 @@ def draw(settings: Augmentation, dims: int, rng: np.random.Generator) -> Change:
 def apply(
     changes: Sequence[Change], images: Tensor, labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Apply one change to each image of a batch, and its geometric part to the label.
+    """Apply one change to each image of a batch, and its geometric part to the labels.
 
     Args:
         changes: One per image.
-        images: float32 ``(B, C, *S)`` in [-1, 1].
-        labels: int64 ``(B, *S)`` or None; taken from the nearest voxel.
-
-    Returns:
-        Images clipped to [-1, 1], and labels. Beyond the border both are mirrored.
+        images: float32 ``(B, C, *S)`` in [-1, 1], where the result is clipped to; mirrored outside.
+        labels: int64 ``(B, *S)`` or None; nearest voxel.
     """
     if any(change.matrix is not None for change in changes):
         grid = _grid(changes, images)
@@ -103,7 +96,7 @@ def apply(
 
 
 def augmented(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
-    """One image ``(C, *S)`` with a change of its own."""
+    """One image ``(C, *S)`` with a drawn change."""
     return apply([draw(settings, image.ndim - 1, rng)], image[None], None)[0][0]
 
 

@@ -1,6 +1,6 @@
-"""``batches(step)`` is a pure function of (seed, step, rank): which cases, which patches, which augmentation.
+"""``batches(step)`` is a pure function of (seed, step, rank): cases, patches, augmentation.
 
-So a run that is stopped anywhere goes on bit for bit, and any batch can be looked at again.
+So an interrupted run continues bit for bit, and any batch can be reproduced.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .scan import Array
 from .streams import Stream
 
 FOREGROUND_SHARE = 0.5
-"""3D: how often a patch is centered on a labelled voxel [related: vox2vec]."""
+"""3D: probability that a patch is centered on a labelled voxel [related: vox2vec]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What one training step sees. Every tensor and tuple of it has one entry per image, subclasses' too.
+    """What one training step sees. Every tensor and tuple, of subclasses too, has an entry per image.
 
     Attributes:
         images: float32 ``(B, C, *S)`` in [-1, 1].
         labels: int64 ``(B, *S)``, 255 is ignore; None for unlabelled data.
-        cases: Names of the cases, for error messages.
+        cases: Names of the cases.
     """
 
     images: Tensor
@@ -61,14 +61,10 @@ SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
 
 class BatchSource(ABC, Generic[Sample, SomeBatch]):
-    """Batches by step. Each epoch visits every case once, in an order of its own; a batch may span two epochs.
+    """Batches by step. Each epoch visits every case once, in a new order; a batch may span two epochs.
 
-    A subclass says what one sample is, and how samples become a batch.
-
-    Args:
-        indices: Which cases to use.
-        batch_size: Samples per step over all ranks.
-        seed: Seed of the order and of all that is random in a sample.
+    A subclass says what one sample is, and how samples become a batch. ``batch_size`` counts the
+    samples of all ranks.
     """
 
     streams: ClassVar[tuple[Stream, Stream]] = (Stream.ORDER, Stream.CASE)
@@ -89,12 +85,7 @@ class BatchSource(ABC, Generic[Sample, SomeBatch]):
 
     @abstractmethod
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """One sample of a case.
-
-        Args:
-            index: The case.
-            rng: Where every draw comes from.
-        """
+        """One sample of a case."""
 
     @abstractmethod
     def collate(self, samples: Sequence[Sample]) -> SomeBatch:
@@ -103,7 +94,7 @@ class BatchSource(ABC, Generic[Sample, SomeBatch]):
     def _sample_at(self, position: int) -> Sample:
         epoch, place = divmod(position, len(self.indices))
         order = _order(self.streams[0], self.seed, epoch, len(self.indices))
-        # Keyed by position, not by rank: two ranks see together what one rank would see.
+        # Keyed by position, not by rank: two ranks together see what one would see.
         rng = self.streams[1].rng(self.seed, position)
         return self.sample(self.indices[order[place]], rng)
 
@@ -114,19 +105,11 @@ def _order(stream: Stream, seed: int, epoch: int, count: int) -> Array:
 
 
 Patch = tuple[Tensor, Tensor | None, Change, str]
-"""Image ``(C, *S)``, label map ``(*S)`` or None, both unchanged; their change; name of the case."""
+"""Image ``(C, *S)``, label map ``(*S)`` or None, the change to apply, and name of the case."""
 
 
 class Batches(BatchSource[Patch, Batch]):
-    """Whole films, or patches of volumes, with their label maps where there are any.
-
-    Args:
-        prepared: The arrays.
-        batch_size: Images per step over all ranks.
-        seed: Seed of order, patches and augmentation.
-        augmentation: What may be changed.
-        indices: Which cases to use; None: all.
-    """
+    """Whole films, or patches of volumes, of all cases or of ``indices``, with label maps if there are any."""
 
     def __init__(
         self,
@@ -143,11 +126,9 @@ class Batches(BatchSource[Patch, Batch]):
         self.augmentation = augmentation
         dims = prepared.plan.spatial_dims
         if any(not 0 <= axis < dims for axis in augmentation.flip):
-            raise InputError(
-                f"--augmentation.flip {','.join(map(str, augmentation.flip))}",
-                f"the images have the axes 0 to {dims - 1}",
-                "Leave the other axes out",
-            )
+            where = f"--augmentation.flip {','.join(map(str, augmentation.flip))}"
+            problem = f"the images have the axes 0 to {dims - 1}"
+            raise InputError(where, problem, "Leave the other axes out")
 
     def sample(self, index: int, rng: np.random.Generator) -> Patch:
         """A film, or a random patch of a volume."""
@@ -172,7 +153,7 @@ class Batches(BatchSource[Patch, Batch]):
     def _window(
         self, index: int, shape: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, ...] | None:
-        """Where the patch starts, which may be before the volume, and its size; None for a whole film."""
+        """Start of the patch, which may be outside the volume, and its size; None for a whole film."""
         plan = self.prepared.plan
         if plan.spatial_dims == 2:
             return None
@@ -187,24 +168,13 @@ class Batches(BatchSource[Patch, Batch]):
                     for c, p, r in zip(center, plan.size, room, strict=True)
                 ]
         # A volume smaller than the patch is centered in it.
-        return (
-            tuple(
-                s if n >= p else -((p - n) // 2)
-                for s, n, p in zip(start, shape, plan.size, strict=True)
-            )
-            + plan.size
-        )
+        sides = zip(start, shape, plan.size, strict=True)
+        return (*(s if n >= p else -((p - n) // 2) for s, n, p in sides), *plan.size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A film and its class.
-
-    Attributes:
-        prepared: The set it is in.
-        row: Its place there.
-        target: Number of its class.
-    """
+    """A film, image ``row`` of a prepared set, and the number of its class."""
 
     prepared: Prepared
     row: int
@@ -212,14 +182,7 @@ class Item:
 
 
 class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
-    """Batches whose ``labels`` are the classes, int64 ``(B,)``.
-
-    Args:
-        items: The films.
-        batch_size: Films per step over all ranks.
-        seed: Seed of order and augmentation.
-        augmentation: What may be changed.
-    """
+    """Batches of films whose ``labels`` are classes, int64 ``(B,)``."""
 
     def __init__(
         self, items: Sequence[Item], *, batch_size: int, seed: int, augmentation: Augmentation
@@ -229,7 +192,7 @@ class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
         self.augmentation = augmentation
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, Item]:
-        """A film as it is, its change, and what it is."""
+        """A film, the change to apply, and its item."""
         item = self.items[index]
         film = torch.from_numpy(np.asarray(item.prepared.image(item.row), np.float32))
         return film, draw(self.augmentation, 2, rng), item
@@ -243,13 +206,13 @@ class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
 
 
 def center_cut(array: Array, size: Sequence[int]) -> Array:
-    """The middle of ``(C, *S)`` at the given size, filled with -1 where it is smaller."""
+    """The center of ``(C, *S)`` at the given size, padded with -1."""
     starts = tuple((n - p) // 2 for n, p in zip(array.shape[1:], size, strict=True))
     return cut(array, starts + tuple(size), -1.0)
 
 
 def cut(array: Array, window: tuple[int, ...] | None, fill: float) -> Array:
-    """Cut ``(C, *S)`` to a window given as (starts, sizes), filling what lies outside."""
+    """Cut ``(C, *S)`` to a window given as (starts, sizes), padded with ``fill``."""
     if window is None:
         return array
     dims = array.ndim - 1

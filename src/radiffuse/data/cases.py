@@ -1,4 +1,4 @@
-"""Image and label map of a case, whatever its layout: channels stacked, outlines drawn."""
+"""Image and label map of a case, whatever its layout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from .scan import Scan, geometry_difference
 
 
 def read_case_image(case: Case) -> Scan:
-    """All channels of a case.
-
-    Returns:
-        ``array`` is ``(C, *spatial)``, the files in order along C; geometry is that of the first.
+    """All channels of a case as ``(C, *spatial)``, with the geometry of the first.
 
     Raises:
         InputError: A file cannot be read, or channels differ in size or place.
@@ -44,11 +41,7 @@ def read_case_image(case: Case) -> Scan:
 
 
 def read_case_label(case: Case) -> Scan:
-    """The label map of a case.
-
-    Returns:
-        ``array`` is integer ``(1, *spatial)``. A map drawn from outlines has the geometry of the
-        image.
+    """The label map of a case, integer ``(1, *spatial)``; outlines are drawn in the image's geometry.
 
     Raises:
         InputError: The case has no label, or it cannot be read.
@@ -65,7 +58,7 @@ def read_case_label(case: Case) -> Scan:
 
 
 def _composed(case: Case) -> Scan:
-    """One label map out of masks of one class each; where two overlap, the later class wins."""
+    """One label map from a mask per class; where masks overlap, the later class wins."""
     first = read_label(case.label_parts[0])
     result = np.zeros(first.array.shape, np.uint8)
     for value, path in enumerate(case.label_parts, start=1):
@@ -82,7 +75,7 @@ def _composed(case: Case) -> Scan:
 
 
 def _by_class(scan: Scan, case: Case) -> Scan:
-    """The label map with its own values turned into 0, 1, 2, ... and 255."""
+    """The label map with its own values replaced by 0, 1, 2, ... and 255."""
     if not case.label_values and case.ignore_value is None:
         return scan
     numbers = {v: number for number, values in enumerate(case.label_values) for v in values}
@@ -91,10 +84,8 @@ def _by_class(scan: Scan, case: Case) -> Scan:
         if value == case.ignore_value or (value == IGNORE and value not in numbers):
             continue
         if case.label_values and value not in numbers:
-            raise InputError(
-                case.label or case.name,
-                f"holds the value {value}, which is none of {', '.join(map(str, numbers))}",
-                "Name all values with --reader.label-values, background first",
-            )
+            problem = f"holds the value {value}, which is none of {', '.join(map(str, numbers))}"
+            remedy = "Name all values with --reader.label-values, background first"
+            raise InputError(case.label or case.name, problem, remedy)
         result[scan.array == value] = numbers.get(value, value)
     return scan.with_array(result)

@@ -1,4 +1,4 @@
-"""Names of classes by label value: as files declare them, and as public sets of CT number organs (``organs.csv``)."""
+"""Names of classes by label value: declared by files, or those of public CT sets (``organs.csv``)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from pathlib import Path
 
 from ..config import IGNORE
 from ..errors import InputError
-from .documents import read_json
+from ..system.files import read_json
 from .issues import Issues
 
 TABLE = Path(__file__).with_name("organs.csv")
-"""The table; its first lines name the source of each column."""
-
+"""Its first lines name the source of each column."""
 FILES = ("classes.json", "labels.json", "dataset.json")
-"""Files of a data set that may name its classes, in this order."""
-
+"""Files that may name the classes of a data set, in this order."""
 Key = tuple[str, ...]
 
 
 @cache
 def _table() -> tuple[dict[str, dict[int, str]], dict[Key, str]]:
-    """Names by value for each set, and the name of the row by the key of every name of the organ."""
+    """Names by value for each set, and the name of an organ by the key of each of its aliases."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     sets = [column for column in rows[0] if column not in ("name", "aliases")]
@@ -42,12 +40,12 @@ def _table() -> tuple[dict[str, dict[int, str]], dict[Key, str]]:
 
 
 def name_key(name: str) -> Key:
-    """What two spellings of a name share: ``kidney_right`` and ``Right Kidney`` have the same words."""
+    """What spellings of a name share: ``kidney_right`` and ``Right Kidney`` have the same words."""
     return tuple(sorted(re.findall(r"\w+", name.lower().replace("_", " "))))
 
 
 def organ(name: str) -> str:
-    """The name of an organ in the table, whatever alias or spelling is given; other names stay as they are."""
+    """The table's name of an organ for any alias or spelling; other names are returned unchanged."""
     return _table()[1].get(name_key(name), name)
 
 
@@ -62,11 +60,9 @@ def classes_of_set(name: str) -> dict[int, str]:
 
 
 def read_classes(source: str) -> dict[int, str]:
-    """Names by label value, from a column of the table, a JSON file, or a folder that holds one.
+    """Names by label value, from a set of the table (``btcv``), a JSON file, or its folder.
 
-    Args:
-        source: A set of the table (``btcv``); a ``plan.json``, ``classes.json``, ``labels.json`` or
-            ``dataset.json``; or a folder with one of them, such as a run or its masks.
+    The file may be a ``plan.json`` or one of ``FILES``, the folder a run or its masks.
 
     Raises:
         InputError: It is none of these, or the file names no classes.
@@ -75,9 +71,8 @@ def read_classes(source: str) -> dict[int, str]:
         return classes_of_set(source)
     path = Path(source).expanduser()
     if path.is_dir():
-        path = next(
-            (path / name for name in ("plan.json", *FILES) if (path / name).is_file()), path
-        )
+        files = (path / name for name in ("plan.json", *FILES))
+        path = next((file for file in files if file.is_file()), path)
     if not path.is_file():
         remedy = f"Give one of {', '.join(known_sets())}, or a JSON file that names the classes"
         raise InputError(source, "names no classes", remedy)
@@ -91,19 +86,16 @@ def read_classes(source: str) -> dict[int, str]:
 
 
 def class_names(labels: object, where: Path) -> tuple[str, ...]:
-    """Names by label value from any usual notation.
+    """Names by label value, background first.
 
     Args:
         labels: ``["background", "lung"]``, ``{"0": "background", "1": "lung"}`` or
             ``{"background": 0, "lung": 1}``. Value 0 is the background and may be left out; 255 is
-            ignored; values between that have no name are called ``label 7``.
-        where: The file they stand in, for the message.
-
-    Returns:
-        Names, background first.
+            ignored; values between without a name are called ``label 7``.
+        where: The file, for the message.
 
     Raises:
-        InputError: The notation is another one, or a value is no whole number from 0 to 254.
+        InputError: The notation is another, or a value is no integer from 0 to 254.
     """
     named = _by_value(labels, where)
     if wrong := [value for value in named if not 0 <= value < IGNORE]:
@@ -121,13 +113,12 @@ def _by_value(labels: object, where: Path) -> dict[int, str]:
     if isinstance(labels, list):
         labels = dict(enumerate(labels))
     if not isinstance(labels, Mapping) or not labels:
-        raise InputError(where, "does not name the classes in a way that is known", remedy)
+        raise InputError(where, "does not name the classes in a known notation", remedy)
     named: dict[int, str] = {}
     for left, right in labels.items():
         if isinstance(right, list):
             problem = f"declares the region {left!r} made of several label values"
-            single = "Give each label value one name; overlapping regions are not supported"
-            raise InputError(where, problem, single)
+            raise InputError(where, problem, "Give each label value one name")
         value, name = (right, left) if _whole(right) else (left, right)
         if not _whole(value) or not isinstance(name, str):
             raise InputError(where, f"has the entry {left!r}: {right!r} among its classes", remedy)
@@ -145,13 +136,10 @@ def _whole(value: object) -> bool:
 
 
 def declared_classes(folder: Path, issues: Issues) -> tuple[str, ...]:
-    """Class names from ``classes.json``, ``labels.json`` or ``dataset.json`` in a folder, else ().
-
-    A file that holds several lists, one per source of labels, names no common classes: it gives ()
-    and a warning.
+    """Class names from one of ``FILES`` in a folder, else (); () and a warning for several lists.
 
     Raises:
-        InputError: The file is there and cannot be understood.
+        InputError: The file cannot be understood.
     """
     for path in (folder / name for name in FILES):
         if not path.is_file():

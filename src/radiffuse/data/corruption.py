@@ -1,7 +1,7 @@
-"""What a restoring network has to undo: Models Genesis (Zhou et al. 2021, arXiv 2004.07882, section 3).
+"""Corruption that a network learns to undo: Models Genesis (Zhou et al. 2021, arXiv 2004.07882, 3).
 
-Intensities are bent by a monotone curve, pixels are shuffled inside small windows, and windows are painted over: small
-ones inside the image (in-painting) or everything around a few large ones (out-painting).
+Intensities go through a monotone curve, pixels are shuffled inside small windows, and windows are
+painted over: small ones (in-painting), or everything around a few large ones (out-painting).
 """
 
 from __future__ import annotations
@@ -17,29 +17,21 @@ from .batches import Batch, Batches
 from .scan import Array
 from .streams import CORRUPTION, Stream
 
-BEND = 0.9
-"""How often intensities are bent [related]."""
+BEND, SHUFFLE, PAINT = 0.9, 0.5, 0.9
+"""Probability of each corruption [related]."""
 REVERSED = 0.5
-"""How often the curve falls instead of rising [related]."""
-SHUFFLE = 0.5
-"""How often pixels are shuffled [related]."""
+"""Probability that the curve falls instead of rising [related]."""
 WINDOWS_PER_PIXEL = 10_000 / (64 * 64 * 32)
 """Windows to shuffle in, per pixel [related: 10,000 in 64 x 64 x 32]."""
-PAINT = 0.9
-"""How often windows are painted over [related]."""
 OUTER = 0.8
-"""How often it is everything around them that is painted over [related]."""
+"""Probability that everything around the windows is painted over, not the windows [related]."""
 PAINTED = 5
 """Most windows; each further one comes with a probability of 0.95 [related]."""
 
 
 @dataclass(frozen=True)
 class Corrupted(Batch):
-    """A batch whose ``images`` are the originals.
-
-    Attributes:
-        corrupted: float32 ``(B, C, *S)`` in [-1, 1].
-    """
+    """Originals as ``images``, and corrupted copies, float32 ``(B, C, *S)`` in [-1, 1]."""
 
     corrupted: Tensor
 
@@ -48,7 +40,7 @@ class CorruptedBatches(Batches):
     """Whole films, or patches of volumes, with a corrupted copy of each."""
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Corrupted:
-        """The batch of a step; with several ranks, the part of it that is the rank's."""
+        """The batch of a step; with several ranks, the rank's part of it."""
         batch = super().__call__(step, rank, world)
         keys = torch.rand((self.batch_size, 1), generator=Stream.STEP.torch(self.seed, step))
         keys = keys[rank * len(batch) : (rank + 1) * len(batch)]
@@ -57,12 +49,7 @@ class CorruptedBatches(Batches):
 
 
 def corrupt_all(images: Tensor, keys: Tensor) -> Tensor:
-    """Corrupted copies, float32 ``(B, C, *S)``.
-
-    Args:
-        images: ``(B, C, *S)`` in [-1, 1], on the CPU.
-        keys: ``(B, 1)`` uniform numbers; each seeds the corruption of its image.
-    """
+    """Corrupted copies of ``(B, C, *S)`` on the CPU; ``keys`` are uniform seeds ``(B, 1)``."""
     seeds = (keys.flatten().double() * 2**24).long().tolist()
     pairs = zip(images.numpy(), seeds, strict=True)
     copies = [corrupt(image, CORRUPTION.rng(seed)) for image, seed in pairs]
@@ -70,15 +57,7 @@ def corrupt_all(images: Tensor, keys: Tensor) -> Tensor:
 
 
 def corrupt(image: Array, rng: np.random.Generator) -> Array:
-    """A corrupted copy.
-
-    Args:
-        image: ``(C, *S)`` in [-1, 1].
-        rng: Where every draw comes from.
-
-    Returns:
-        float32 of the same shape, in [-1, 1].
-    """
+    """A corrupted float32 copy of ``(C, *S)`` in [-1, 1]."""
     result = (image.astype(np.float32) + 1) / 2
     if rng.random() < BEND:
         result = bend(result, rng)
@@ -90,7 +69,7 @@ def corrupt(image: Array, rng: np.random.Generator) -> Array:
 
 
 def bend(image: Array, rng: np.random.Generator) -> Array:
-    """Intensities in [0, 1] through a monotone cubic Bezier curve between (0, 0) and (1, 1), or (0, 1) and (1, 0)."""
+    """Intensities in [0, 1] through a monotone cubic Bezier curve from 0 to 1, or from 1 to 0."""
     (x1, y1), (x2, y2) = rng.random((2, 2))
     t = np.linspace(0, 1, 1000)
     x = 3 * (1 - t) ** 2 * t * x1 + 3 * (1 - t) * t**2 * x2 + t**3
@@ -103,12 +82,12 @@ def bend(image: Array, rng: np.random.Generator) -> Array:
 
 
 def shuffle(image: Array, rng: np.random.Generator) -> Array:
-    """Pixels shuffled inside many small windows, up to a tenth of the image along each axis."""
+    """Pixels shuffled inside many windows, up to a tenth of the image along each axis."""
     result = image.copy()
     shape = image.shape[1:]
     for _ in range(max(1, round(WINDOWS_PER_PIXEL * float(np.prod(shape))))):
         window = _window(shape, [int(rng.integers(1, max(2, n // 10) + 1)) for n in shape], rng)
-        # From the image as it was, as published: windows may overlap.
+        # From the original image, as published: windows may overlap.
         part = image[(slice(None), *window)]
         order = rng.permutation(int(np.prod(part.shape[1:])))
         result[(slice(None), *window)] = part.reshape(len(part), -1)[:, order].reshape(part.shape)
@@ -116,7 +95,7 @@ def shuffle(image: Array, rng: np.random.Generator) -> Array:
 
 
 def paint_inside(image: Array, rng: np.random.Generator) -> Array:
-    """A few windows of a sixth to a third of the image along each axis become noise."""
+    """A few windows, a sixth to a third of the image along each axis, become noise."""
     result, shape = image.copy(), image.shape[1:]
     for _ in _times(rng):
         window = _window(shape, [_between(n / 6, n / 3, rng) for n in shape], rng)
@@ -126,7 +105,7 @@ def paint_inside(image: Array, rng: np.random.Generator) -> Array:
 
 
 def paint_outside(image: Array, rng: np.random.Generator) -> Array:
-    """Everything becomes noise but a few windows of three to four sevenths of the image along each axis."""
+    """All becomes noise but a few windows, 3/7 to 4/7 of the image along each axis."""
     result, shape = rng.random(image.shape).astype(np.float32), image.shape[1:]
     for _ in _times(rng):
         window = _window(shape, [n - _between(3 * n / 7, 4 * n / 7, rng) for n in shape], rng)
@@ -139,7 +118,7 @@ def paint_outside(image: Array, rng: np.random.Generator) -> Array:
 
 
 def _times(rng: np.random.Generator) -> Iterator[None]:
-    """One to ``PAINTED`` turns."""
+    """One to ``PAINTED`` times."""
     for turn in range(PAINTED):
         if turn and rng.random() >= 0.95:
             return

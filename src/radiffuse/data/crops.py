@@ -1,4 +1,4 @@
-"""Pairs of crops of the same scan, with the place of each: what the body-part regressor learns from."""
+"""Pairs of crops of the same scan with their places, from which the body-part regressor learns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CropPairs(Batch):
 
     Attributes:
         others: float32 ``(B, C, *S)``, a second crop of each scan, changed on its own.
-        places: float32 ``(B, 2, dims)``, first voxel of both crops in the scan, in voxels of the plan's grid.
-        body: Voxels above this, of [-1, 1], are taken for the body; air has no place in it. See ``Plan.body``.
+        places: float32 ``(B, 2, dims)``, first voxel of both crops in the plan's grid.
+        body: Voxels above this, of [-1, 1], count as the body, see ``Plan.body``.
     """
 
     others: Tensor
@@ -45,9 +45,9 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         size: Voxels of a crop along each axis.
         batch_size: Pairs per step over all ranks.
         seed: Seed of order, crops and changes.
-        augmentation: Changes of intensity; the grid stays, since places are what is learned.
+        augmentation: Changes of intensity alone, since places are learned.
         indices: Which cases to use.
-        nearby: The second crop begins within half a crop of the first, so that they share voxels.
+        nearby: The second crop starts within half a crop of the first, so that they overlap.
 
     Raises:
         InputError: The augmentation moves voxels.
@@ -68,11 +68,9 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
     ) -> None:
         for name in ("flip", "rotate", "scale", "shear", "translate"):
             if getattr(augmentation, name):
-                raise InputError(
-                    f"--augmentation.{name} {getattr(augmentation, name)}",
-                    "moves voxels, whose places are what is learned",
-                    "Use changes of intensity alone",
-                )
+                where = f"--augmentation.{name} {getattr(augmentation, name)}"
+                problem = "moves voxels, whose places are learned"
+                raise InputError(where, problem, "Use changes of intensity alone")
         super().__init__(indices, batch_size=batch_size, seed=seed)
         self.prepared = prepared
         self.size = tuple(size)
@@ -117,13 +115,9 @@ def crop_size(plan: Plan, fraction: float, multiple: int) -> tuple[int, ...]:
 
 
 def choose_voxels(images: Tensor, keys: Tensor, count: int, body: float) -> Tensor:
-    """Flat indices ``(B, P)`` of random voxels of the body, or of any where there is too little of it.
+    """Flat indices ``(B, count)`` of random voxels of the body, of others where it has too few.
 
-    Args:
-        images: ``(B, C, *S)``.
-        keys: ``(B, N)`` uniform numbers, one per voxel.
-        count: P, how many.
-        body: See ``CropPairs``.
+    ``images`` are ``(B, C, *S)``, ``keys`` uniform numbers ``(B, N)``, one per voxel.
     """
     inside = (images.amax(1) > body).flatten(1)
     return (keys + ~inside).topk(min(count, keys.shape[1]), dim=1, largest=False).indices
@@ -135,7 +129,7 @@ def unravel(indices: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def same_voxels(indices: Tensor, shift: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The same voxels in the other crop, as flat indices, and whether they lie in it."""
+    """Flat indices of the same voxels in the other crop, and whether they lie in it."""
     places = unravel(indices, grid).long() + shift[:, :, None]
     limits = torch.tensor(list(grid), device=indices.device)[None, :, None]
     inside = ((places >= 0) & (places < limits)).all(1)

@@ -1,4 +1,4 @@
-"""A data set is a list of cases. What a folder holds is found in ``layouts``; here is what it becomes."""
+"""A data set is a list of cases; ``layouts`` finds them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 
 PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
-"""What a data set says of a finding; what it does not tell is unknown, which is neither of these."""
+"""What a data set says of a finding; one that it does not mention has no value."""
 
 
 @dataclass(frozen=True)
@@ -18,24 +18,22 @@ class Case:
 
     Attributes:
         name: Unique in the data set and safe as a file name; masks are written under it.
-        images: One path per channel, in the order of ``Dataset.channels``. A DICOM series is its folder,
-            or the list of its files in ``series``.
-        label: Label map, or None. For COCO it is the JSON file, and ``label_item`` the image id in it; where each
-            class is a file of its own, it is the folder of ``label_parts``.
-        label_item: Which entry of ``label`` belongs to this case, for containers of many labels.
-        label_parts: Masks of one class each, class 1 first, or () where one file holds all classes.
-        group: Patient. A split never parts a group.
-        target: Name of the class of the whole image (class folders, tables), or None.
-        split: ``"train"``, ``"validation"`` or ``"test"`` where the data set says so, or None.
-        series: Files of a DICOM series in slice order, or () for every other format.
-        fold: Fold in which this case is validation, where the data set has folds, or None.
+        images: One path per channel, in the order of ``Dataset.channels``; of a DICOM series its folder.
+        label: Label map, or the COCO file, or the folder of ``label_parts``.
+        label_item: Image id in the COCO file.
+        label_parts: Masks of one class each, class 1 first; () where one file holds all classes.
+        group: Patient, which a split keeps whole.
+        target: Name of the class of the whole image.
+        split: ``"train"``, ``"validation"`` or ``"test"``, declared by the data set.
+        fold: Fold in which this case is validation.
+        series: Files of a DICOM series.
         file_channels: Channels that a single four-dimensional file holds.
-        site: Institution or scanner, where the data set says so, or ''.
-        place: Place in the file that lists the sites, or 0.
-        label_values: Values of the label map that each class has, background first; () where they are 0, 1, 2, ...
-        ignore_value: Value of the label map that is not to be counted, beside 255, or None.
-        view: Such as ``"pa"``, ``"ap"`` or ``"lateral"``, where the data set says so, or ''.
-        findings: Names of findings with ``PRESENT``, ``ABSENT`` or ``UNCERTAIN``; unknown ones are not in it.
+        site: Institution or scanner.
+        place: Place in the file that lists the sites.
+        label_values: Values in the label map of each class, background first; (): 0, 1, 2, ...
+        ignore_value: Value in the label map that is ignored, besides 255.
+        view: Such as ``"pa"``, ``"ap"`` or ``"lateral"``.
+        findings: Names with ``PRESENT``, ``ABSENT`` or ``UNCERTAIN``.
     """
 
     name: str
@@ -58,7 +56,7 @@ class Case:
 
     @property
     def label_files(self) -> tuple[Path, ...]:
-        """The files that the label is made of."""
+        """All files of the label."""
         return self.label_parts or ((self.label,) if self.label else ())
 
 
@@ -67,13 +65,12 @@ class Dataset:
     """Cases found under one path.
 
     Attributes:
-        root: The folder or table that was given.
-        layout: Name of the layout that was recognised, see ``layouts.LAYOUTS``.
+        root: The given folder or file.
+        layout: A key of ``layouts.LAYOUTS``.
         cases: Sorted by name.
-        classes: Names by label value, background first; () where there are no label maps, or where the
-            data set does not declare them (then they are found by the fingerprint).
+        classes: Names by label value, background first; () where not declared.
         channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
-        passed_over: Files of the cases that ``Data.only`` leaves out.
+        passed_over: Files known to belong to no case, such as those that ``Data.only`` leaves out.
     """
 
     root: Path
@@ -90,27 +87,24 @@ class Dataset:
         return iter(self.cases)
 
     def filter(self, keep: Callable[[Case], bool]) -> Dataset:
-        """The same data set with the cases for which ``keep`` is true."""
+        """The data set with those cases alone for which ``keep`` is true."""
         return replace(self, cases=tuple(case for case in self.cases if keep(case)))
 
     def joined(self, other: Dataset) -> Dataset:
-        """With the cases of another data set behind its own.
+        """The data set with the cases of another one behind its own.
 
         Raises:
-            InputError: A name is in both, or the channels are others.
+            InputError: A name is in both, or the channels differ.
         """
         if other.channels != self.channels:
-            raise InputError(
-                other.root,
-                f"has the channels {', '.join(other.channels)}, {self.root} has {', '.join(self.channels)}",
-                "Use images of the same channels",
-            )
+            own, others = ", ".join(self.channels), ", ".join(other.channels)
+            problem = f"has the channels {others}, {self.root} has {own}"
+            raise InputError(other.root, problem, "Use images of the same channels")
         names = {case.name for case in self}
         for case in other:
             if case.name in names:
-                raise InputError(
-                    other.root, f"has a case {case.name}, as {self.root} has", "Rename one of them"
-                )
+                problem = f"has a case {case.name}, as {self.root} has"
+                raise InputError(other.root, problem, "Rename one of them")
         return replace(self, cases=(*self.cases, *other.cases))
 
     @property

@@ -1,4 +1,4 @@
-"""The fingerprint of a data set: what a few decoded cases tell, and which classes its label maps hold."""
+"""The fingerprint of a data set: shapes and spacings of a few cases, and classes of its label maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..config import IGNORE
 from ..errors import InputError
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
-from .scan import Scan, canonical_shape, canonical_spacing
+from .scan import canonical_shape, canonical_spacing
 
 FINGERPRINT_CASES = 32
 """Cases that are decoded, evenly chosen from the data set."""
@@ -19,13 +19,13 @@ FINGERPRINT_CASES = 32
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is known of a data set without its labels.
+    """What a few decoded cases say.
 
     Attributes:
         spatial_dims: 2 or 3.
-        ct: All of the decoded cases are CT.
-        shapes: Voxels of each decoded case along (right, anterior, superior); of films (rows, columns).
-        spacings: Spacing of each in mm, along the same axes; 1 where it is not known.
+        ct: All of them are CT.
+        shapes: Voxels along (right, anterior, superior); of films (rows, columns).
+        spacings: In mm along the same axes; 1 where unknown.
     """
 
     spatial_dims: int
@@ -35,15 +35,13 @@ class Fingerprint:
 
 
 def take_fingerprint(dataset: Dataset) -> Fingerprint:
-    """Decode a few cases; one at a time is held in memory.
+    """Decode a few cases, one at a time.
 
     Raises:
         InputError: No case can be read, or 2D and 3D are mixed.
     """
     if not dataset.cases:
-        raise InputError(
-            dataset.root, "holds no images", "See docs/reference/layouts.md for what is read"
-        )
+        raise InputError(dataset.root, "holds no images", "See docs/reference/layouts.md")
     chosen = np.unique(np.linspace(0, len(dataset) - 1, FINGERPRINT_CASES).round().astype(int))
     shapes, spacings, ct = [], [], True
     for i in chosen:
@@ -53,25 +51,25 @@ def take_fingerprint(dataset: Dataset) -> Fingerprint:
             continue
         shapes.append(canonical_shape(scan))
         spacings.append(canonical_spacing(scan))
-        ct = ct and _is_ct(scan)
+        # NIfTI has no unit: a volume with at least 1 % of values like air is CT too.
+        ct = ct and (
+            scan.unit == "HU"
+            or (scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500))
+        )
     if not shapes:
         read_case_image(dataset.cases[0])  # raises, and names the file
-        raise InputError(
-            dataset.root, "none of its images can be read", "Run radiffuse check on it"
-        )
+        raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
     dims = {len(shape) for shape in shapes}
     if len(dims) > 1:
-        raise InputError(
-            dataset.root, "mixes films and volumes", "Put 2D and 3D images in folders of their own"
-        )
+        raise InputError(dataset.root, "mixes films and volumes", "Put each kind in its own folder")
     return Fingerprint(dims.pop(), ct, tuple(shapes), tuple(spacings))
 
 
 def find_classes(dataset: Dataset) -> tuple[str, ...]:
-    """Names by label value: declared by the data set, else found in every label map.
+    """Names by label value, declared by the data set or found in its label maps.
 
     Raises:
-        InputError: A label map has a value outside 0 to 254 and not 255 (ignore), or all hold nothing but 0 and 255.
+        InputError: A label map has a value outside 0 to 255, or all hold only 0 and 255 (ignore).
     """
     if dataset.classes:
         return dataset.classes
@@ -83,29 +81,15 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
             ignoring.add(case.name)
         values = values[values != IGNORE]
         if len(values) and (values[0] < 0 or values[-1] > IGNORE):
-            raise InputError(
-                case.label or case.name,
-                f"has label values from {values[0]} to {values[-1]}",
-                f"Use 0 to {IGNORE - 1}, and {IGNORE} for what is not to be counted",
-            )
+            problem = f"has label values from {values[0]} to {values[-1]}"
+            remedy = f"Use 0 to {IGNORE - 1}, and {IGNORE} for what is ignored"
+            raise InputError(case.label or case.name, problem, remedy)
         return int(values[-1]) if len(values) else 0
 
     with ThreadPoolExecutor() as pool:
         top = max(pool.map(highest, dataset.labelled.cases), default=0)
     if top == 0 and ignoring:
-        raise InputError(
-            dataset.root,
-            f"has label maps of nothing but 0 and {IGNORE}, which means ignore",
-            f"If {IGNORE} is the foreground, say so with --label-values 0,{IGNORE}",
-        )
+        problem = f"has label maps of nothing but 0 and {IGNORE}, which means ignore"
+        remedy = f"If {IGNORE} is the foreground, say so with --label-values 0,{IGNORE}"
+        raise InputError(dataset.root, problem, remedy)
     return ("background", *(f"class-{value}" for value in range(1, top + 1)))
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _is_ct(scan: Scan) -> bool:
-    """HU by its header, or (NIfTI has no unit) a volume with as much below -500 as air around a body gives."""
-    if scan.unit == "HU":
-        return True
-    return scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, one line each: the currency of layouts and of the check."""
+"""Faults of a data set, which layouts and the check collect instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing that is wrong.
-
-    Attributes:
-        severity: An ``"error"`` stops a run unless ``skip_bad`` leaves the case out; a
-            ``"warning"`` is for the user to judge.
-        where: File, folder, row or case.
-        problem: What is wrong with it, without a final period.
-        remedy: What the user can do about it, without a final period.
-    """
+    """One fault, worded as in ``InputError``; an error stops a run unless ``skip_bad`` is on."""
 
     severity: Literal["error", "warning"]
     where: str
@@ -30,14 +22,14 @@ class Issue:
 
 
 class Issues(list[Issue]):
-    """Everything that was found wrong, in the order in which it was found."""
+    """Faults in the order in which they were found."""
 
     def error(self, where: Path | str, problem: str, remedy: str) -> None:
-        """Add what stops a run."""
+        """Add a fault that stops a run."""
         self.append(Issue("error", str(where), problem, remedy))
 
     def warning(self, where: Path | str, problem: str, remedy: str) -> None:
-        """Add what the user should judge."""
+        """Add a fault that the user should judge."""
         self.append(Issue("warning", str(where), problem, remedy))
 
     @contextmanager
@@ -50,19 +42,14 @@ class Issues(list[Issue]):
 
 
 def raise_first(issues: Sequence[Issue]) -> None:
-    """Stop at the first error, and say how many more there are.
-
-    Raises:
-        InputError: Where ``issues`` holds at least one error.
-    """
+    """Raise the first error as ``InputError``, with the number of the others."""
     errors = [issue for issue in issues if issue.severity == "error"]
     if not errors:
         return
-    first, more = errors[0], len(errors) - 1
-    problem = first.problem
+    problem, more = errors[0].problem, len(errors) - 1
     if more:
         problem += f" (and {more} more error{'s' if more > 1 else ''}: `radiffuse check` lists all)"
-    raise InputError(first.where, problem, first.remedy)
+    raise InputError(errors[0].where, problem, errors[0].remedy)
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -16,16 +16,12 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def short_hash(text: str) -> str:
-    """Twelve hexadecimal digits of SHA-256: tells identifiers apart without showing them."""
+    """Twelve hexadecimal digits of SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def safe_name(text: str) -> str:
-    """A file name close to ``text``: folders are joined by ``__``, letters of all scripts are kept.
-
-    Characters that some file system forbids become ``_``, as do leading dots and final dots and
-    blanks.
-    """
+    """A file name close to ``text``: folders joined by ``__``, characters forbidden somewhere are ``_``."""
     name = unicodedata.normalize("NFC", text).strip("/").replace("/", "__")
     name = _FORBIDDEN.sub("_", name)
     name = "".join(c if c.isprintable() or c == "\u200d" else "_" for c in name).strip()
@@ -41,10 +37,7 @@ def safe_name(text: str) -> str:
 
 
 def unique_names(wanted: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Safe names for ``wanted``; where several coincide, each gets a short hash of its ``key``.
-
-    Case is ignored in the comparison, as some file systems do. ``keys`` must be unique.
-    """
+    """Safe names; those equal but for case get a short hash of their key. ``keys`` are unique."""
     names = [safe_name(text) for text in wanted]
     counts = Counter(name.casefold() for name in names)
     taken = [

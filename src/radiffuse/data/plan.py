@@ -1,7 +1,4 @@
-"""The plan: how every scan is treated, now and at prediction.
-
-It is a JSON file that a person can edit. It is saved with every model and is all that prediction needs.
-"""
+"""The plan: how scans are preprocessed in training and prediction; an editable JSON file of the model."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ from .scan import resampled
 
 PLAN_VERSION = 1
 BODY_HU = -500.0
-"""What is denser belongs to the body, the table or clothes [related: vox2vec]."""
+"""Denser voxels are body, table or clothes [related: vox2vec]."""
 NOT_DARK = -0.98
-"""Without HU, voxels above this, of [-1, 1], are taken for the body."""
+"""Without HU, voxels above this, of [-1, 1], count as the body."""
 
 Resize = Literal["stretch", "fit"]
 Intensity = Literal["percentiles", "window"]
@@ -46,17 +43,16 @@ class Plan:
 
     Attributes:
         spatial_dims: 2 or 3.
-        channels: Names of the input channels; every channel is one file, colors are turned to gray.
-        classes: Names by label value, background first; () where there are no labels.
-        size: 2D: size of the whole image in pixels (rows, columns). 3D: size of a patch in voxels.
+        channels: Names of the input channels; color becomes gray.
+        classes: Names by label value, background first; () without labels.
+        size: 2D: the image in pixels (rows, columns). 3D: a patch in voxels.
         spacing: 3D: mm per voxel after resampling, axes (right, anterior, superior). None in 2D.
         resize: 2D: ``stretch`` to ``size``, or ``fit`` inside and pad.
         intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
-        low: Lower percentile, or lower end of the window (HU for CT).
-        high: Upper percentile, or upper end of the window.
-        postprocess: Steps that predicted masks go through, see ``config.PlanSettings``.
-        crop: ``nonzero``: only the box of the pixels that are not 0 in all channels is looked at; ``body``: that of the
-            body, of CT; None: everything.
+        low, high: Percentiles, or ends of the window (HU for CT).
+        postprocess: Steps on predicted masks, see ``config.PlanSettings``.
+        crop: To the box of pixels that are not 0 in all channels (``nonzero``), of the body in CT
+            (``body``), or not at all (None).
         version: Version of this format.
     """
 
@@ -75,17 +71,17 @@ class Plan:
 
     @property
     def body(self) -> float:
-        """Prepared voxels above this are taken for the body: -500 HU; without HU, all that is not as dark as can be."""
+        """Prepared voxels above this count as the body: -500 HU, or without HU ``NOT_DARK``."""
         if self.intensity == "window" and self.low < BODY_HU < self.high:
             return 2 * (BODY_HU - self.low) / (self.high - self.low) - 1
         return NOT_DARK
 
     def with_classes(self, classes: Sequence[str]) -> Plan:
-        """The same treatment for other classes."""
+        """The plan with other classes."""
         return dataclasses.replace(self, classes=tuple(classes))
 
     def to_json(self) -> str:
-        """The plan as the text of ``plan.json``."""
+        """Text of ``plan.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
@@ -93,7 +89,7 @@ def read_plan(path: Path) -> Plan:
     """Read ``plan.json``, which a person may have edited.
 
     Raises:
-        InputError: Missing, not JSON, of another version, or with a value that is not legal.
+        InputError: It is missing, not JSON, of another version, or has a value that is not legal.
     """
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -103,26 +99,19 @@ def read_plan(path: Path) -> Plan:
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete run folder") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            path, f"is not a plan ({error})", "Restore the file or train again"
-        ) from None
+        problem = f"is not a plan ({error})"
+        raise InputError(path, problem, "Restore the file or train again") from None
     if plan.version != PLAN_VERSION:
-        raise InputError(
-            path,
-            f"has version {plan.version}, this radiffuse reads {PLAN_VERSION}",
-            "Use the radiffuse that wrote it, or train again",
-        )
+        problem = f"has version {plan.version}, this radiffuse reads {PLAN_VERSION}"
+        raise InputError(path, problem, "Use the radiffuse that wrote it, or train again")
     _verify(plan, str(path))
     return plan
 
 
 def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:
-    """Look at the data and decide; explicit settings win.
+    """Derive a plan from the data; explicit settings win.
 
-    Args:
-        dataset: The cases.
-        settings: Overrides.
-        labelled: Also find the classes, which reads every label map unless the data set declares them.
+    ``labelled`` also finds the classes, which reads all label maps unless the data set declares them.
 
     Raises:
         InputError: No case can be read, 2D and 3D are mixed, or a setting is not legal.
@@ -170,29 +159,29 @@ def _size(
         return (64, 64)
     pairs = zip(found.shapes, found.spacings, strict=True)
     shape = np.median([resampled(n, mm, spacing) for n, mm in pairs], axis=0)
-    # The largest multiple of 16 that most scans fill, and that a CPU can train.
+    # The largest multiple of 16 that half of the scans fill and a CPU can train with.
     return tuple(int(min(48, max(16, n // 16 * 16))) for n in shape)
 
 
 def _verify(plan: Plan, where: str) -> None:
-    for problem, remedy in _faults(plan):
-        raise InputError(where, problem, remedy)
+    if fault := next(_faults(plan), None):
+        raise InputError(where, *fault)
 
 
 def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What is wrong and what to do. Later ones are only looked for where there are no earlier ones."""
+    """Problems with remedies; each check assumes that those before it have passed."""
     if plan.spatial_dims not in (2, 3) or not _are(plan.size, int, plan.spatial_dims):
-        problem = f"size {_short(plan.size)} does not fit {_short(plan.spatial_dims)} spatial axes"
-        yield problem, "Give one number per axis"
+        axes = f"{_short(plan.spatial_dims)} spatial axes"
+        yield f"size {_short(plan.size)} does not fit {axes}", "Give one number per axis"
     if min(plan.size) < 8:
         yield f"size {plan.size} is too small", "Use at least 8 along each axis"
     if math.prod(plan.size) > MAX_PIXELS:
         yield f"size {plan.size} is too large", f"Use at most {MAX_PIXELS} pixels"
     if not _are((plan.low, plan.high), float) or not plan.low < plan.high:
-        problem = f"intensity {_short(plan.low)} to {_short(plan.high)} is empty"
-        yield problem, "Put the lower value first"
-    right_spacing = _are(plan.spacing, float, 3) and min(plan.spacing or ()) > 0
-    if plan.spatial_dims == 3 and not right_spacing:
+        values = f"{_short(plan.low)} to {_short(plan.high)}"
+        yield f"intensity {values} is empty", "Put the lower value first"
+    legal_spacing = _are(plan.spacing, float, 3) and min(plan.spacing or ()) > 0
+    if plan.spatial_dims == 3 and not legal_spacing:
         yield f"spacing {_short(plan.spacing)} is not legal", "Give three positive mm"
     if not _are(plan.channels, str) or not plan.channels or not _are(plan.classes, str):
         yield "channels or classes are no names", "Give a list of names"
@@ -201,12 +190,12 @@ def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
             yield f"postprocess {_short(step)} is not legal", f"Legal is {STEP.legal}"
     for name, legal in LEGAL.items():
         if getattr(plan, name) not in legal:
-            problem = f"{name} {_short(getattr(plan, name))} is not legal"
-            yield problem, f"Choose of {', '.join(map(str, legal))}"
+            value = _short(getattr(plan, name))
+            yield f"{name} {value} is not legal", f"Choose from {', '.join(map(str, legal))}"
 
 
 def _are(values: object, kind: type, count: int | None = None) -> bool:
-    """Whether something is a tuple of so many finite numbers, or names."""
+    """Whether ``values`` is a tuple of ``count`` finite numbers or strings."""
     if not isinstance(values, tuple) or (count is not None and len(values) != count):
         return False
     if kind is str:

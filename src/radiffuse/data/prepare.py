@@ -1,4 +1,4 @@
-"""Apply the plan to every case once and keep the arrays on disk; ``prepared.py`` reads them."""
+"""Apply the plan to every case once and keep the arrays on disk, where ``prepared.py`` reads them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ from .scan import Array
 from .transform import Undo, image_to_plan, label_to_plan
 
 FORMAT = 1
-"""Part of every key: a change of this file that changes the arrays must raise it."""
+"""Part of every key; raise it when the arrays change."""
 FOREGROUND_POINTS = 512
-"""Voxels of each class that are remembered per volume, so that patches can be centered on them."""
+"""Voxels of each class kept per volume, for patches to be centered on."""
 CHUNK = 64
-"""Films that a worker of a cluster prepares together: neighbors in the file."""
+"""Films, neighbors in the file, that a worker of a cluster prepares together."""
 
 
 def cache_folder(setting: str | None) -> Path:
     """Where prepared arrays and splits are kept."""
-    given = setting or os.environ.get("RADIFFUSE_CACHE")
-    if given:
+    if given := setting or os.environ.get("RADIFFUSE_CACHE"):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "radiffuse"
@@ -53,20 +52,21 @@ def prepare(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare every case of a data set, or take up what is already there.
+    """Prepare every case of a data set, or reuse what is already there.
 
     Args:
         dataset: The cases.
-        plan: The treatment.
+        plan: The plan to apply.
         labelled: Prepare label maps as well; every case must have one.
-        cache: Cache folder, see ``cache_folder``.
+        cache: See ``cache_folder``.
         skip_bad: Leave bad cases out and list them, instead of stopping at the first.
-        workers: Threads (decoding and resizing run outside the interpreter's lock); None: one per core.
+        workers: Threads; None: one per core.
         scheduler: Address of a dask scheduler whose workers prepare the cases; None: this machine.
         progress: Called with (done, total).
 
     Raises:
-        InputError: A case cannot be used and ``skip_bad`` is off, or all of them cannot. Finished rows are kept.
+        InputError: A case cannot be used and ``skip_bad`` is off, or no case can. Finished rows are
+            kept.
     """
     folder = cache / "prepared" / _set_key(dataset, plan, labelled)
     bad: dict[int, InputError] = {}
@@ -88,10 +88,10 @@ def prepare(
 def _fill(
     folder: Path, dataset: Dataset, plan: Plan, labelled: bool, **options: Any
 ) -> dict[int, InputError]:
-    """Make what is missing of the arrays; why cases are bad, by row."""
+    """Make missing arrays; returns why cases are bad, by row."""
     films = plan.spatial_dims == 2
     make_folder(folder)
-    # Runs that start together prepare the same set; one of them does it.
+    # Of runs that start together, one prepares the set.
     with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
         if films:
             shape = (len(dataset), len(plan.channels), *plan.size)
@@ -117,7 +117,7 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     treatment.pop("classes")
     treatment.pop("postprocess")
     if plan.crop is None:
-        treatment.pop("crop")  # plans from before there was a crop keep their arrays
+        treatment.pop("crop")  # keeps arrays of plans older than this field
     if plan.spatial_dims == 3:
         treatment.pop("size")  # patches are cut later
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
@@ -129,11 +129,10 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
         for file in files:
             try:
                 status = file.stat()
-                digest.update(
-                    repr((str(file.resolve()), status.st_size, status.st_mtime_ns)).encode()
-                )
+                state: tuple[Any, ...] = (str(file.resolve()), status.st_size, status.st_mtime_ns)
             except OSError:
-                digest.update(repr((str(file), "missing")).encode())
+                state = (str(file), "missing")
+            digest.update(repr(state).encode())
     return digest.hexdigest()[:20]
 
 
@@ -141,18 +140,12 @@ def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: 
     row, case = item
     scan = read_case_image(case)
     if scan.spatial_dims != plan.spatial_dims:
-        raise InputError(
-            case.images[0],
-            f"has {scan.spatial_dims} spatial axes, the plan has {plan.spatial_dims}",
-            "Put films and volumes in folders of their own",
-        )
+        problem = f"has {scan.spatial_dims} spatial axes, the plan has {plan.spatial_dims}"
+        raise InputError(case.images[0], problem, "Put films and volumes in folders of their own")
     image, undo = image_to_plan(scan, plan)
     if image.shape[0] != len(plan.channels):
-        raise InputError(
-            case.images[0],
-            f"has {image.shape[0]} channels, the plan has {len(plan.channels)}",
-            "Leave the file out or edit the plan",
-        )
+        problem = f"has {image.shape[0]} channels, the plan has {len(plan.channels)}"
+        raise InputError(case.images[0], problem, "Leave the file out or edit the plan")
     arrays = {"image": image.astype(np.float16)}
     if labelled:
         arrays["label"] = _prepare_label(case, undo, plan)
@@ -167,22 +160,16 @@ def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: 
 
 
 def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
-    scan = read_case_label(case)
+    scan, where = read_case_label(case), case.label or case.name
     if scan.spatial_shape != undo.shape:
-        raise InputError(
-            case.label or case.name,
-            f"has shape {scan.spatial_shape}, its image has {undo.shape}",
-            "Correct the label map or leave the case out with --skip-bad",
-        )
+        problem = f"has shape {scan.spatial_shape}, its image has {undo.shape}"
+        raise InputError(where, problem, "Correct the label map or leave it out with --skip-bad")
     values = np.unique(scan.array)
     legal = len(plan.classes)
     wrong = [int(v) for v in values if v != IGNORE and not 0 <= v < legal]
     if wrong:
-        raise InputError(
-            case.label or case.name,
-            f"has label values {wrong[:5]} outside the {legal} declared classes",
-            "Correct the label map or declare the classes",
-        )
+        problem = f"has label values {wrong[:5]} outside the {legal} declared classes"
+        raise InputError(where, problem, "Correct the label map or declare the classes")
     return label_to_plan(scan, plan, undo)
 
 

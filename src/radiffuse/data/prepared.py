@@ -1,6 +1,5 @@
-"""Prepared cases on disk, as everything that trains or embeds reads them.
+"""Prepared cases on disk: one memory-mapped array for all films, and one per volume.
 
-Films of one set lie in one memory-mapped array, one row a case; every volume is a memory-mapped array of its own.
 Reading a patch touches only the pages it needs, so memory does not grow with the number of cases.
 """
 
@@ -29,16 +28,7 @@ class Skipped:
 
 @dataclass(eq=False)
 class Prepared:
-    """Prepared cases, in the order of their data set, without those that were skipped.
-
-    Attributes:
-        folder: Of the arrays.
-        plan: The plan that was applied.
-        cases: The usable cases.
-        rows: Row of each of them in the folder.
-        skipped: What was left out.
-        labelled: Whether there are label maps.
-    """
+    """Prepared cases in the order of their data set, with the row of each in the folder."""
 
     folder: Path
     plan: Plan
@@ -55,27 +45,27 @@ class Prepared:
         return len(self.cases)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the open maps, which another process opens itself."""
+        """Without open maps, which other processes open themselves."""
         return self.__dict__ | {"_films": {}}
 
     def without_cases(self) -> Prepared:
-        """The arrays alone, which are little to send."""
+        """The arrays without descriptions of cases, small enough to send."""
         return replace(self, cases=(), skipped=())
 
     def image(self, index: int) -> Array:
-        """float16 ``(C, *spatial)`` in [-1, 1]; a view of the file."""
+        """float16 ``(C, *spatial)`` in [-1, 1], memory-mapped."""
         return self._array("image", index)
 
     def label(self, index: int) -> Array:
-        """uint8 ``(*spatial)``, 255 is ignore; a view of the file."""
+        """uint8 ``(*spatial)``, 255 is ignore, memory-mapped."""
         return self._array("label", index)
 
     def foreground(self, index: int) -> Array:
-        """3D: int32 ``(n, 3)`` voxels of the foreground, at most a few hundred of each class."""
+        """3D: int32 ``(n, 3)`` voxels of the foreground, at most 512 of each class."""
         return self._array("points", index)
 
     def arrays(self, index: int) -> list[Array]:
-        """All that is kept of a case, in the order of its checksum."""
+        """All arrays of a case, in the order of its checksum."""
         volume = self.plan.spatial_dims == 3
         kinds = ("image", *(("label", "points") if volume else ("label",)) * self.labelled)
         return [self._array(kind, index) for kind in kinds]
@@ -87,7 +77,7 @@ class Prepared:
                 self._films[kind] = open_array(self.folder / f"{kind}s.npy")
             film: Array = self._films[kind][row]
             return film
-        # Mapped anew each time, so that its pages can go; its header is parsed once.
+        # Mapped each time, so that its pages are released; the header is parsed once.
         path = f"{self.folder}/{kind}-{row:06d}.npy"
         if path not in self._layouts:
             array = open_array(Path(path))

@@ -1,4 +1,4 @@
-"""What a data folder says of where its images come from, and under which licence."""
+"""What a data folder says of the origin of its images, and of their license."""
 
 from __future__ import annotations
 
@@ -8,34 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..system.files import read_json
 from .dataset import Case, Dataset
-from .documents import read_json, read_table
+from .tables import read_table
 
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"
 LONGEST = 200
-"""Characters of a licence that are kept."""
+"""Characters of a license that are kept."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a synthetic image comes from.
-
-    Attributes:
-        strategy: How it was drawn, or '' where that is not told.
-        parents: Names of the real cases it was drawn from.
-    """
+    """How a synthetic image was drawn, '' where unknown, and from which real cases."""
 
     strategy: str = ""
     parents: tuple[str, ...] = ()
 
 
 def read_origins(dataset: Dataset) -> dict[str, Origin]:
-    """Origin by name of case; cases of which nothing is told have an empty one.
+    """Origin by name of case, from ``provenance.csv``; empty for cases that it lacks.
 
-    Args:
-        dataset: Synthetic images; their ``provenance.csv`` has the columns ``image`` (or ``file``), ``strategy`` and
-            ``parents``, the latter joined by ``+``.
+    Its columns are ``image`` (or ``file``), ``strategy``, and ``parents`` joined by ``+``.
 
     Raises:
         InputError: The table cannot be read.
@@ -51,7 +45,7 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
 
 
 def parents_of(case: Case) -> set[str]:
-    """Patients that an image was drawn from, as radiffuse generate writes them; of a real image its own."""
+    """Patients that a generated image was drawn from; of a real image its own."""
     return set(case.group.split("+"))
 
 
@@ -61,10 +55,10 @@ def descends(case: Case, patients: Set[str]) -> bool:
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:
-    """The settings that radiffuse generate left in the folder, empty where there are none.
+    """The settings that radiffuse generate wrote into the folder, or {}.
 
     Raises:
-        InputError: The file is there and is no JSON.
+        InputError: The file is no JSON.
     """
     path = _folder(dataset) / SETTINGS
     values = read_json(path) if path.is_file() else {}
@@ -72,7 +66,7 @@ def generation_settings(dataset: Dataset) -> Mapping[str, Any]:
 
 
 def stated_licence(root: Path) -> str | None:
-    """What ``dataset.json`` says under ``licence`` or ``license`` (nnU-Net, Decathlon), or None."""
+    """The ``licence`` or ``license`` in ``dataset.json`` (nnU-Net, Decathlon), or None."""
     try:
         content = read_json(root / "dataset.json")
     except InputError:

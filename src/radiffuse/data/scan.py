@@ -1,4 +1,4 @@
-"""What a reader returns and a writer needs: pixels with their geometry."""
+"""Pixels with their geometry."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ class Scan:
     """One image or volume in the order of its file.
 
     Attributes:
-        array: ``(C, *spatial)``, two or three spatial axes. Films are ``(C, rows, columns)``; volumes keep
-            the axis order of NIfTI, ``(C, i, j, k)``. Pixel values as stored, after rescale slope and
-            intercept (CT in HU, films in grey values). Label maps are integers with C = 1.
-        spacing: Millimetres per voxel along each spatial axis; None where the file does not say (PNG, JPEG).
-        affine: 4 x 4, voxel indices to RAS+ millimetres as in NIfTI; None for films without geometry.
-        value_range: Lowest and highest value the *format* can hold, such as (0, 255) for 8-bit PNG; None
-            where the unit is physical (HU) or the range is open (float files).
+        array: Films ``(C, rows, columns)``, volumes ``(C, i, j, k)`` in the axis order of NIfTI. Values
+            as stored, after rescale slope and intercept. Label maps are integers with C = 1.
+        spacing: Millimeters per voxel along each spatial axis; None where unknown (PNG, JPEG).
+        affine: ``(4, 4)``, voxel indices to RAS+ millimeters; None for films without geometry.
+        value_range: Lowest and highest value that the *format* can hold, such as (0, 255) for 8-bit
+            PNG; None where the unit is physical (HU) or the range is open (float files).
         unit: ``"HU"`` for CT, ``"gray"`` otherwise.
     """
 
@@ -46,12 +45,12 @@ class Scan:
         return self.array.ndim - 1
 
     def with_array(self, array: Array) -> Scan:
-        """The same geometry around other pixels."""
+        """Other pixels with the same geometry."""
         return replace(self, array=array)
 
 
 def orientation(scan: Scan) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """File axis behind each of the axes (right, anterior, superior), and whether it runs against it."""
+    """File axis of each of the axes (right, anterior, superior), and whether it is reversed."""
     if scan.affine is None or scan.spatial_dims == 2:
         return tuple(range(scan.spatial_dims)), (False,) * scan.spatial_dims
     import nibabel
@@ -85,10 +84,7 @@ def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
 
 
 def geometry_difference(one: Scan, other: Scan) -> str:
-    """How two scans differ in size or place, as the beginning of a sentence, or ''.
-
-    Places are compared where both files state them.
-    """
+    """How two scans differ in size, or in place where both state it: a predicate, or ''."""
     if one.spatial_shape != other.spatial_shape:
         return f"has another size ({_times(one.spatial_shape)}, not {_times(other.spatial_shape)})"
     if one.affine is not None and other.affine is not None:
@@ -104,6 +100,12 @@ def geometry_difference(one: Scan, other: Scan) -> str:
     if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
         return f"has another spacing ({_times(one.spacing)} mm, not {_times(other.spacing)} mm)"
     return ""
+
+
+def gray_values(images: Array) -> Array:
+    """uint8 gray values of images in [-1, 1]; values outside are clipped."""
+    values: Array = ((images.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return values
 
 
 def _times(numbers: tuple[float, ...]) -> str:

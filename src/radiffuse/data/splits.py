@@ -1,6 +1,6 @@
-"""Which patients train, validate and test, and which labelled cases a budget buys in a draw.
+"""Training, validation and test patients, and the labelled cases of each budget.
 
-Written once to a JSON file, then read; so every method and every later run sees the same cases.
+They are written once to a JSON file, so that all methods and runs use the same cases.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from .dataset import Dataset
 
 SPLITS_VERSION = 1
 DRAWS = 10
-"""Draws written from the start; a higher number is added when it is asked for."""
+"""Draws written from the start; further ones are added on demand."""
 PARTS = ("train", "validation", "test")
 PLACE = re.compile(r"(train|validation|test)(?::(\d+)(%?)(?:-(\d+))?)?")
-"""One of ``Split.places``: a part, and where it ends."""
+"""An entry of ``Split.places``: a part, and where it ends."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Splits:
     Attributes:
         train: The training pool.
         validation: For tuning.
-        test: For the final score; nothing is tuned on it.
-        draws: Orders of the pool. The first n cases of a draw are its budget of n labels, so a larger budget
-            contains the smaller one. Patients come before second images of a patient.
+        test: For the final score.
+        draws: Orders of the pool. The first n cases of a draw are its budget of n labels, so budgets
+            are nested. All patients come before second images of a patient.
     """
 
     train: tuple[str, ...]
@@ -59,7 +59,7 @@ class Splits:
         return self.draws[draw][:labels]
 
     def held_patients(self, dataset: Dataset) -> set[str]:
-        """Patients of validation and test, from whom nothing may be trained on."""
+        """Patients of validation and test, on whom nothing may be trained."""
         held = {*self.validation, *self.test}
         return {case.group for case in dataset if case.name in held}
 
@@ -69,16 +69,12 @@ class Splits:
 
 
 def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -> Splits:
-    """Read the splits of a labelled data set; make and write them the first time.
+    """Read the splits of a labelled data set with ``draw``; make and write them the first time.
 
-    Args:
-        dataset: Cases with labels.
-        settings: Shares and seed, and the file if it is not to lie in the cache.
-        cache: Cache folder.
-        draw: A draw that must be there.
+    They lie in the cache folder unless ``settings.file`` is given.
 
     Raises:
-        InputError: Too few patients, or the file belongs to other cases or parts a patient.
+        InputError: Too few patients, or the file belongs to other cases or splits a patient.
     """
     if draw < 0:
         raise InputError(f"--draw {draw}", "is not a draw", "Use 0 or more")
@@ -93,7 +89,7 @@ def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -
         if wanted <= len(splits.draws):
             return splits
     else:
-        rule = RULES[settings.order] if settings.places is None else _by_place
+        rule = _by_share if settings.places is None else _by_place
         rule = _declared if any(case.split for case in dataset) else rule
         splits, wanted = _of_parts(dataset, rule(dataset, settings)), max(DRAWS, draw + 1)
         _verify_patients(dataset.root, dataset, splits)
@@ -126,33 +122,31 @@ def _read(path: Path, dataset: Dataset) -> Splits:
     for number, order in enumerate(draws):
         if sorted(order) != sorted(splits.train):
             problem = f"draw {number} is not an order of the training cases"
-            remedy = "Put each training case into each draw once, or remove the file"
-            raise InputError(path, problem, remedy)
+            raise InputError(path, problem, "Put each training case once into each draw")
     return splits
 
 
 def _verify_known(path: Path, dataset: Dataset, names: Collection[str], remedy: str) -> None:
     if unknown := sorted(set(names) - {case.name for case in dataset}):
-        problem = f"names cases that the data set lacks, such as {unknown[0]}"
-        raise InputError(path, problem, remedy)
+        raise InputError(path, f"names cases that the data set lacks, such as {unknown[0]}", remedy)
 
 
 def _verify_patients(where: Path | str, dataset: Dataset, splits: Splits) -> None:
-    """Refuse a split, written by hand or brought along by the data set, that parts a patient."""
+    """Refuse a split, written by hand or declared by the data set, that divides a patient."""
     groups = {case.name: case.group for case in dataset}
     seen: dict[str, str] = {}
     for part in PARTS:
         for name in splits.part(part):
             if seen.setdefault(groups[name], part) != part:
-                remedy = "Put all cases of a patient into one part"
-                raise InputError(where, f"parts the patient of {name}", remedy)
+                problem = f"parts the patient of {name}"
+                raise InputError(where, problem, "Put all cases of a patient into one part")
 
 
 # ------------------------------------------------------------- rules: the part of each case, by its name
 
 
 def _declared(dataset: Dataset, settings: Split) -> dict[str, str]:
-    """As the data set says; of its validation, ``validation_kept`` cases, and the others are the test."""
+    """As declared; of validation only ``validation_kept`` cases, the others are the test."""
     parts = {case.name: case.split or "train" for case in dataset}
     if settings.validation_kept is not None:
         held = [case.name for case in dataset if case.split == "validation"]
@@ -161,7 +155,7 @@ def _declared(dataset: Dataset, settings: Split) -> dict[str, str]:
 
 
 def _by_fold(dataset: Dataset, settings: Split) -> dict[str, str]:
-    """One fold is validation, the others train; the test is what the data set declares as such."""
+    """One fold is validation, the others train; the test is as declared."""
     fold = settings.fold or 0
     path = Path(settings.file) if settings.file else dataset.root / "splits_final.json"
     parts = {case.name: "test" for case in dataset if case.split == "test"}
@@ -175,8 +169,7 @@ def _by_fold(dataset: Dataset, settings: Split) -> dict[str, str]:
             own |= {str(name): "validation" for name in listed["val"]}
         except (IndexError, KeyError, TypeError):
             problem = f"has no fold {fold} with train and val"
-            remedy = "Choose another --split.fold, or repair it"
-            raise InputError(path, problem, remedy) from None
+            raise InputError(path, problem, "Choose another --split.fold, or repair it") from None
         _verify_known(path, dataset, own, "Give the splits of this data set")
         parts |= own
     else:
@@ -188,18 +181,8 @@ def _by_fold(dataset: Dataset, settings: Split) -> dict[str, str]:
     return parts
 
 
-def _at_random(dataset: Dataset, settings: Split) -> dict[str, str]:
-    return _by_share(dataset, settings, np.random.default_rng((settings.seed, 2)).permutation)
-
-
-def _by_name(dataset: Dataset, settings: Split) -> dict[str, str]:
-    return _by_share(dataset, settings, lambda count: range(count)[::-1])
-
-
-def _by_share(
-    dataset: Dataset, settings: Split, order_of: Callable[[int], Iterable[int]]
-) -> dict[str, str]:
-    """Shares of the patients of each site: in the given order the first are the test, the next validation."""
+def _by_share(dataset: Dataset, settings: Split) -> dict[str, str]:
+    """Shares of the patients of each site, in ``settings.order``: test, then validation."""
     shares = (settings.test, settings.validation)
     if not min(shares) >= 0 or sum(share for share in shares if share < 1) >= 1:
         problem = f"test {settings.test} and validation {settings.validation} are not legal"
@@ -208,31 +191,31 @@ def _by_share(
     sites: dict[str, set[str]] = defaultdict(set)
     for case in dataset:
         sites[case.site].add(case.group)
+    rng = np.random.default_rng((settings.seed, 2))
     part_of: dict[str, str] = {}
     for site in sorted(sites):
         groups = sorted(sites[site] - part_of.keys())
-        tests, validation = (_number(share, len(groups)) for share in shares)
+        tests, validation = (int(s) if s >= 1 else round(len(groups) * s) for s in shares)
         if (settings.test > 0 and tests == 0) or tests + validation >= len(groups):
             where = f"{dataset.root}, site {site}" if site else dataset.root
             problem = f"has {len(groups)} patients, too few to part into training and test"
             raise InputError(where, problem, "Add labelled cases, or set --split.test 0")
         parts = ["test"] * tests + ["validation"] * validation + ["train"] * len(groups)
-        part_of |= {groups[g]: part for g, part in zip(order_of(len(groups)), parts, strict=False)}
+        last_first = range(len(groups))[::-1]
+        order = last_first if settings.order == "name" else rng.permutation(len(groups))
+        part_of |= {groups[g]: part for g, part in zip(order, parts, strict=False)}
     return {case.name: part_of[case.group] for case in dataset}
 
 
 def _by_place(dataset: Dataset, settings: Split) -> dict[str, str]:
-    """Parts of each site by the places of its cases in the file of sites, see ``Split.places``."""
+    """Parts of each site by the order of its cases in the file of sites, see ``Split.places``."""
     places = settings.places or ()
     ends = [found for text in places if (found := PLACE.fullmatch(text))]
     if len(ends) < max(len(places), 1) or any(
         (end[2] is None) != (end is ends[-1]) for end in ends
     ):
-        raise InputError(
-            f"--split.places {','.join(places)}",
-            "does not say where each part ends but the last",
-            "Write it as validation:2,train:75%-2,test",
-        )
+        where, remedy = f"--split.places {','.join(places)}", "Write validation:2,train:75%-2,test"
+        raise InputError(where, "does not say where each part ends but the last", remedy)
     sites: dict[str, list[str]] = defaultdict(list)
     for case in sorted(dataset, key=lambda case: case.place):
         sites[case.site].append(case.name)
@@ -254,10 +237,6 @@ def _by_place(dataset: Dataset, settings: Split) -> dict[str, str]:
     return parts
 
 
-RULES = {"random": _at_random, "name": _by_name}
-"""By ``Split.order``, where the data set declares no parts and ``Split.places`` says none."""
-
-
 def _of_parts(dataset: Dataset, parts: Mapping[str, str]) -> Splits:
     """Splits without draws, in the order of the data set."""
     train, validation, test = (
@@ -266,13 +245,8 @@ def _of_parts(dataset: Dataset, parts: Mapping[str, str]) -> Splits:
     return Splits(train, validation, test)
 
 
-def _number(share: float, patients: int) -> int:
-    """How many patients a share, or a number of 1 or more, means."""
-    return int(share) if share >= 1 else round(patients * share)
-
-
 def _with_draws(dataset: Dataset, splits: Splits, seed: int, count: int) -> Splits:
-    """With further draws, up to ``count`` of them."""
+    """Splits with ``count`` draws."""
     further = (_draw(dataset, splits.train, seed, i) for i in range(len(splits.draws), count))
     return replace(splits, draws=(*splits.draws, *further))
 
@@ -295,7 +269,7 @@ def _draw(dataset: Dataset, train: Collection[str], seed: int, draw: int) -> tup
 
 
 def _key(dataset: Dataset, settings: Split) -> str:
-    """Name of the file in the cache: everything that decides the splits."""
+    """Name of the file in the cache, from everything that decides the splits."""
     shares = (SPLITS_VERSION, settings.test, settings.validation, settings.seed)
     digest = hashlib.sha256(repr(shares).encode())
     if (settings.order, settings.validation_kept) != ("random", None):

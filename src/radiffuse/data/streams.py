@@ -1,7 +1,7 @@
-"""Every stream of random numbers, in one list. A draw names its stream, the seed, and its place in the stream.
+"""All streams of random numbers. A draw is given by its stream, the seed, and its place in the stream.
 
-A place is a step, an epoch, a position or a number: never a process, so that the draws of a run do not depend on how
-many share it, nor on where it was interrupted. The numbers are part of every result; they are never given out again.
+A place is a step, an epoch, a position or a number, never a process: draws depend neither on the number
+of processes nor on interruptions. Results depend on the numbers below; never reuse one.
 """
 
 from __future__ import annotations
@@ -46,13 +46,10 @@ class Stream(IntEnum):
         return torch.Generator(device).manual_seed(self.torch_seed(seed, *place))
 
     def torch_seed(self, seed: int, *place: int) -> int:
-        """A seed of 63 bits at a place of the stream.
-
-        Torch's generator on the CPU looks at the low 32 bits alone, so each bit depends on seed, stream and place.
-        """
+        """A seed of 63 bits, all of which vary: torch on the CPU uses the low 32 alone."""
         entropy = np.random.SeedSequence((seed, int(self), *place)).generate_state(2, np.uint32)
         return int(entropy[0]) << 31 ^ int(entropy[1])
 
 
 CORRUPTION = Stream.VIEW_ORDER
-"""The corruption of an image by its own seed has the number of DINO's order, by history; the two never meet."""
+"""The corruption of an image shares the number of DINO's order for historical reasons."""

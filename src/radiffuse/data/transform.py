@@ -1,7 +1,7 @@
-"""Apply a plan to a scan, and undo it on the network's output.
+"""Apply a plan to a scan, and bring the network's output back onto the scan's own grid.
 
-Films are stretched (or fitted) to the plan's size. Volumes are turned to RAS axes and resampled to the plan's
-spacing. The affine of the scan is never changed: masks go back onto the scan's own grid.
+Films are stretched or fitted to the plan's size. Volumes are turned to RAS axes and resampled to the
+plan's spacing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .scan import Array, Scan, canonical_spacing, orientation, resampled
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601."""
 BODY_GRID = 96
-"""The body is looked for on every n-th voxel, so that about so many remain along an axis."""
+"""The body is searched on a grid of about so many voxels along an axis."""
 PIECE = 0.05
 """Pieces of at least this share of the largest belong to the body: a second leg, an arm [ours]."""
 
@@ -29,15 +29,15 @@ Box = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Undo:
-    """What takes an array on the plan's grid back to the scan's own.
+    """How an array goes from the plan's grid back to the scan's own.
 
     Attributes:
         shape: The scan's spatial shape.
         inner: Shape of the content on the plan's grid, before padding.
         offset: Where the content starts on the plan's grid.
-        axes: 3D: file axis behind each canonical axis; None in 2D.
-        flips: 3D: whether each canonical axis runs against its file axis.
-        box: First and last + 1 pixel of the crop, along each axis after turning; None: everything.
+        axes: 3D: file axis of each canonical axis.
+        flips: 3D: whether it is reversed.
+        box: First and last + 1 pixel of the crop, along each canonical axis; None: everything.
     """
 
     shape: tuple[int, ...]
@@ -59,14 +59,9 @@ class Undo:
 
 
 def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
-    """A scan's pixels as the network sees them.
+    """A scan as the network's input, float32 ``(channels, *spatial)`` in [-1, 1], and how to go back.
 
-    Args:
-        scan: ``(C, *spatial)``; a film may hold three colors for its one channel.
-        plan: The treatment.
-
-    Returns:
-        float32 ``(channels, *spatial)`` in [-1, 1], and how to go back.
+    Color films become gray where the plan has one channel.
     """
     array = scan.array.astype(np.float32, copy=False)
     if scan.spatial_dims == 2 and array.shape[0] == 3 and len(plan.channels) == 1:
@@ -79,15 +74,11 @@ def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
 
 
 def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
-    """A label map on the plan's grid: uint8 ``(*spatial)``, 255 where it is not to be counted.
+    """A label map on the plan's grid: uint8 ``(*spatial)``, 255 is ignore.
 
-    Each class is resized on its own as an image and the largest fraction wins, which keeps thin structures better
-    than taking the nearest pixel. Where two are equal, the lower label wins.
-
-    Args:
-        scan: ``(1, *spatial)`` integers.
-        plan: The treatment.
-        undo: Of the image, whose crop the label map gets as well; only needed where the plan crops.
+    Each class is resized as an image and the largest fraction wins, which keeps thin structures better
+    than the nearest pixel does; of equal ones, the lower label. A plan that crops needs the image's
+    ``undo``.
     """
     assert plan.crop is None or undo is not None
     array, undo = _to_grid(scan.array, scan, plan, undo)
@@ -102,15 +93,10 @@ def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
 
 
 def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
-    """Class scores on the plan's grid as a mask on the scan's own grid.
+    """Mask, uint8, and winning score, float32, on the scan's own grid from scores ``(K, *spatial)``.
 
-    Args:
-        scores: ``(K, *spatial)`` logits or probabilities.
-        undo: From ``image_to_plan``.
-
-    Returns:
-        The mask, uint8 ``(*shape)``, and the winning score, float32 ``(*shape)``. One class at a time is resized, so
-        memory does not grow with K. What the plan crops away is background with a score of 1.
+    One class is resized at a time, so memory does not grow with K. Outside the crop, background has a
+    score of 1.
     """
     best = torch.full(undo.target, -torch.inf)
     mask = torch.zeros(undo.target, dtype=torch.uint8)
@@ -123,9 +109,9 @@ def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
 
 
 def scores_of_scan(scores: Tensor, undo: Undo) -> Array:
-    """Class scores on the plan's grid as float32 ``(K, *shape)`` on the scan's own grid, linearly.
+    """Scores ``(K, *spatial)`` as float32 on the scan's own grid; outside the crop, background has 1.
 
-    What the plan crops away is background with a score of 1. Their argmax over K is the mask of ``scores_to_scan``.
+    Their argmax over K is the mask of ``scores_to_scan``.
     """
     result = np.empty((len(scores), *undo.shape), np.float32)
     for value, score in enumerate(scores):
@@ -134,24 +120,12 @@ def scores_of_scan(scores: Tensor, undo: Undo) -> Array:
 
 
 def map_to_scan(values: Tensor, undo: Undo, outside: float = 0.0) -> Array:
-    """A map ``(*spatial)`` on the plan's grid as float32 ``(*shape)`` on the scan's own grid, linearly.
-
-    It is ``outside`` where the plan crops.
-    """
+    """A map ``(*spatial)`` as float32 on the scan's own grid; ``outside`` the crop as given."""
     return _to_file(_undo_resize(values, undo).numpy(), undo, outside)
 
 
 def content_box(array: Array, crop: str) -> Box | None:
-    """The box to which an image is cropped.
-
-    Args:
-        array: ``(C, *spatial)``, axes in the order of the plan.
-        crop: ``nonzero``: pixels that are not 0 in all channels; ``body``: what is denser than air, of a CT
-            in HU, but for small and thin pieces.
-
-    Returns:
-        First and last + 1 pixel along each axis; None where there is nothing to be found.
-    """
+    """The box to which ``(C, *spatial)`` is cropped, see ``Plan.crop``; None where nothing is found."""
     return _body(array[0]) if crop == "body" else _around((array != 0).any(0))
 
 
@@ -159,7 +133,7 @@ def content_box(array: Array, crop: str) -> Box | None:
 
 
 def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) -> tuple[Array, Undo]:
-    """Turn to the plan's axes and crop; ``image`` is the ``Undo`` of the image, for its label."""
+    """Turn to the plan's axes and crop; a label map is cropped like its ``image``."""
     axes, flips = None, None
     if plan.spatial_dims == 3:
         axes, flips = orientation(scan)
@@ -181,7 +155,7 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
 
 
 def _to_file(array: Array, undo: Undo, outside: float) -> Array:
-    """The crop put back into the scan's own grid."""
+    """Put the crop back onto the scan's own grid."""
     if undo.box is not None:
         full = np.full(undo.turned, outside, array.dtype)
         full[tuple(slice(first, last) for first, last in undo.box)] = array
@@ -203,7 +177,7 @@ def _rescale(channel: Tensor, plan: Plan) -> Tensor:
 
 
 def _resize_image(data: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Band-limited resize of ``(C, *spatial)``: smooth before going down, linear going up."""
+    """Resize ``(C, *spatial)``: smoothed before shrinking, linear."""
     if tuple(data.shape[1:]) == tuple(size):
         return data
     if len(size) == 2:
@@ -227,7 +201,7 @@ def _resize_linear(data: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _undo_resize(values: Tensor, undo: Undo) -> Tensor:
-    """A map on the plan's grid, without its padding, at the size of the crop."""
+    """A map without padding at the size of the crop."""
     window = tuple(slice(o, o + n) for o, n in zip(undo.offset, undo.inner, strict=True))
     return _resize_linear(values[window].float()[None], undo.target)[0]
 
@@ -235,15 +209,13 @@ def _undo_resize(values: Tensor, undo: Undo) -> Tensor:
 def _pad(data: Tensor, plan: Plan, undo: Undo, value: float) -> Tensor:
     if plan.spatial_dims == 3 or undo.inner == plan.size:
         return data
-    widths: list[int] = []
-    for axis in (1, 0):
-        after = plan.size[axis] - undo.inner[axis] - undo.offset[axis]
-        widths += [undo.offset[axis], after]
+    after = [p - n - o for p, n, o in zip(plan.size, undo.inner, undo.offset, strict=True)]
+    widths = [undo.offset[1], after[1], undo.offset[0], after[0]]
     return functional.pad(data, widths, value=value)
 
 
 def _body(array: Array) -> Box | None:
-    """The box of the large pieces above ``BODY_HU``, once what is thin in axial planes is gone: table, tubes."""
+    """The box of large pieces above ``BODY_HU``, without what is thin in axial planes: table, tubes."""
     from scipy import ndimage
 
     steps = [max(1, n // BODY_GRID) for n in array.shape]
@@ -251,7 +223,7 @@ def _body(array: Array) -> Box | None:
     plane = ndimage.generate_binary_structure(array.ndim, 1)
     if array.ndim == 3:
         plane[..., [0, 2]] = False
-    # Beyond the edge of the scan, which may cut the body, everything counts as body.
+    # Outside the scan, whose edge may cut the body, everything counts as body.
     eroded = ndimage.binary_erosion(dense, plane, border_value=1)
     pieces, count = ndimage.label(ndimage.binary_dilation(eroded, plane) & dense)
     if not count:
@@ -261,14 +233,14 @@ def _body(array: Array) -> Box | None:
     found = _around((sizes >= PIECE * sizes.max())[pieces])
     assert found is not None
     return tuple(
-        # Between the outermost voxels seen in it and the next ones seen outside, the body may end anywhere.
+        # The body ends anywhere between the outermost voxel of the grid in it and the next one.
         (max(0, (first - 1) * step + 1), min(n, last * step))
         for (first, last), step, n in zip(found, steps, array.shape, strict=True)
     )
 
 
 def _around(content: Array) -> Box | None:
-    """The box of what is true."""
+    """The box of true values."""
     from scipy import ndimage
 
     found = ndimage.find_objects(content.astype(np.int8))

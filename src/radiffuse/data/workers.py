@@ -1,7 +1,7 @@
-"""One function on many items: in this process, in threads of it, or on the workers of a dask cluster.
+"""One function on many items: in this thread, in several, or on the workers of a dask cluster.
 
-A worker that dies takes nothing with it: dask gives its items to another one. An item on which workers keep dying is
-tried alone, and is bad if it kills again. Workers of a cluster see the same files at the same paths.
+Dask gives the items of a worker that dies to another one. An item on which workers keep dying is tried
+alone, and is bad if it kills again. Workers of a cluster see the same files at the same paths.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING = 64
-"""Most results of threads that wait to be taken, which bounds memory."""
+"""Most results of threads held in memory."""
 TASKS_PER_THREAD = 4
-"""Tasks under way for each thread of a cluster, so that none has to wait for work."""
+"""Tasks submitted for each thread of a cluster, so that none waits for work."""
 CONNECT_SECONDS = 60
 
 
@@ -35,19 +35,16 @@ def each(
     chunk: int = 1,
     name: Callable[[Item], str] = str,
 ) -> Generator[tuple[Item, Result | InputError], None, None]:
-    """Apply a function to every item; outcomes come in the order of the items.
+    """Apply a function to every item; yields each in order with its result or ``InputError``.
 
     Args:
-        function: Raises ``InputError`` where an item is bad. With a scheduler it and the items are pickled, and it must
-            be safe to apply it twice to an item.
+        function: Raises ``InputError`` for a bad item. With a scheduler it is pickled with the items,
+            and must be safe to repeat.
         items: What to do.
         scheduler: Address of a dask scheduler, such as ``tcp://10.0.0.1:8786``; None: this machine.
         workers: Threads of this machine; None: one per core; 0: this thread.
         chunk: Items that go to a worker of a cluster together.
-        name: What an item is called in the error of one that kills every worker.
-
-    Yields:
-        Item and result, or item and the error that says why it is bad.
+        name: What to call an item that kills every worker.
 
     Raises:
         InputError: No scheduler answers, or it has no worker.
@@ -76,7 +73,7 @@ def _outcome(function: Callable[[Item], Result], item: Item) -> Result | InputEr
 
 
 def _ahead(submitted: Iterator[tuple[Item, Any]], most: int) -> Iterator[tuple[Item, Any]]:
-    """Items with their futures, in order; so many are under way at once, and cancelled where the rest is not wanted."""
+    """Items with their futures, in order, ``most`` at a time; those left are cancelled at the end."""
     waiting: deque[tuple[Item, Any]] = deque()
     try:
         for pair in submitted:
@@ -120,7 +117,7 @@ def _on_cluster(
     from distributed import KilledWorker, WorkerPlugin
 
     class Carrier(WorkerPlugin):  # type: ignore[misc, unused-ignore]
-        """Brings the function to every worker once, also to those that join later: it may hold a network."""
+        """Brings the function, which may hold a network, to every worker once, also to later ones."""
 
         def __init__(self) -> None:
             self.name = f"radiffuse-{uuid.uuid4().hex}"
@@ -139,7 +136,7 @@ def _on_cluster(
                 remedy = "Leave it out, or give workers more memory"
                 yield part[0], InputError(name(part[0]), "kills every worker that tries it", remedy)
                 return
-            for item in part:  # one of them kills; the others must not suffer for it
+            for item in part:  # only one of them may kill
                 yield from outcomes(*submit([item]))
 
     client.register_plugin(carrier)

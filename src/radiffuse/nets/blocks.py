@@ -12,13 +12,17 @@ from typing import Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from radiffuse.config import UNetConfig
 
+from .channels_last_norm import runs_channels_last
 from .convolution import Convolution2d, Convolution3d
-from .norm import Norm, runs_channels_last
+from .norm import Norm
 
 Direction = Literal["down", "up"]
+RECOMPUTED = 1 << 19
+"""Numbers of a volume above which what a convolution reads is computed again rather than kept."""
 
 
 def convolution(
@@ -123,7 +127,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, C_in, *S) to (B, C_out, *S), *S/2 or *2S; embedding (B, 4 width) has passed its SiLU."""
         if self.direction is None:
-            h = self.norm1.into(self.conv1, x)
+            h = convolved(self.norm1, self.conv1, x)
         else:
             resample = halve if self.direction == "down" else double
             h, x = self.conv1(resample(self.norm1(x))), resample(x)
@@ -134,7 +138,7 @@ class ResidualBlock(nn.Module):
             scale_shift = ()
             h = h + modulation.to(h.dtype).reshape(*modulation.shape, *(1,) * (x.ndim - 2))
         if isinstance(self.dropout, nn.Identity):
-            h = self.norm2.into(self.conv2, h, *scale_shift)
+            h = convolved(self.norm2, self.conv2, h, *scale_shift)
         else:
             h = self.conv2(self.dropout(self.norm2(h, *scale_shift)))
         return h + (x if isinstance(self.skip, nn.Identity) else pointwise(self.skip, x))
@@ -167,6 +171,22 @@ class AttentionBlock(nn.Module):
         result = self.out(attended.transpose(1, 2).flatten(2))
         mixed: Tensor = x + result.transpose(1, 2).reshape(x.shape)
         return mixed
+
+
+def convolved(norm: Norm, layer: nn.Conv2d | nn.Conv3d, x: Tensor, *modulation: Tensor) -> Tensor:
+    """``layer(norm(x, *modulation))``; of large volumes on the CPU both are computed again in the backward pass.
+
+    There activations are most of the memory of a training step, and a normalization is little work.
+    """
+    large = x.ndim == 5 and x.numel() > RECOMPUTED and runs_channels_last(x)
+    if not (large and torch.is_grad_enabled()):
+        return cast(Tensor, layer(norm(x, *modulation)))
+
+    def both(x: Tensor, *modulation: Tensor) -> Tensor:
+        return cast(Tensor, layer(norm(x, *modulation)))
+
+    result = checkpoint(both, x, *modulation, use_reentrant=False, preserve_rng_state=False)
+    return cast(Tensor, result)
 
 
 def attention_heads(channels: int, head_channels: int) -> int:

@@ -7,7 +7,6 @@ come one at a time, so the lower levels of a U-Net would run there. Here they ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -55,51 +54,6 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, paddin
     return function(x, weight, bias, stride, padding)
 
 
-def convolve_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias_size: list[int] | None, padding: Sequence[int],
-    wanted: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients of input, weight and bias of a convolution of stride 1.
-
-    Args:
-        grad: (B, C', *S), of the result.
-        x: (B, C, *S), of the type of ``grad``.
-        weight: (C', C, *K), of the type of ``grad``.
-        bias_size: Shape of the bias; None where there is none.
-        padding: One number per axis.
-        wanted: Which of the three to compute; the others are None.
-    """
-    ones, zeros = [1] * len(padding), [0] * len(padding)
-    axis = _halved_axis(x, weight, ones, padding) if is_small(x) else None
-    if axis is None:
-        result: tuple[Tensor | None, Tensor | None, Tensor | None] = (
-            torch.ops.aten.convolution_backward(
-                grad, x, weight, bias_size, ones, list(padding), ones, False, zeros, 1, wanted
-            )
-        )
-        return result
-    grad_x = grad_weight = grad_bias = None
-    axes = tuple(range(2, x.ndim))
-    if wanted[0]:  # a convolution of the gradient with the mirrored kernel
-        mirrored = weight.flip(axes).transpose(0, 1).contiguous(memory_format=_order(x))
-        grad_x = _onednn(grad, mirrored, None, ones, padding)
-    if wanted[1]:
-        # Both halves of the image as a batch of two, which torch leaves to oneDNN.
-        half, size, pad = x.shape[axis] // 2, weight.shape[axis], padding[axis - 2]
-        widths = [0, 0] * (x.ndim - 1 - axis) + [pad, pad]
-        padded = F.pad(x, widths)
-        inputs = torch.cat([padded.narrow(axis, start, half + size - 1) for start in (0, half)])
-        grads = torch.cat([grad.narrow(axis, start, half) for start in (0, half)])
-        rest = [0 if a == axis else p for a, p in enumerate(padding, start=2)]
-        grad_weight = torch.ops.aten.convolution_backward(
-            grads.contiguous(memory_format=_order(x)), inputs.contiguous(memory_format=_order(x)),
-            weight, None, ones, rest, ones, False, zeros, 1, [False, True, False],
-        )[1]  # fmt: skip
-    if wanted[2]:
-        grad_bias = grad.sum((0, *axes))
-    return grad_x, grad_weight, grad_bias
-
-
 def is_small(x: Tensor) -> bool:
     """Whether torch would take its own kernel for ``x`` although oneDNN is there: eager, one float32 image."""
     # Compilers first: a question about the batch would tie what they make to its size.
@@ -123,15 +77,41 @@ class _SmallConvolution(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, ...]
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.padding, ctx.bias_size = padding, None if bias is None else list(bias.shape)
+        ctx.padding, ctx.bias_size = padding, None if bias is None else len(bias)
         return _onednn(x, weight, bias, [1] * len(padding), padding)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
-        return *convolve_backward(grad, x, weight, ctx.bias_size, ctx.padding, wanted), None
+        padding, ones = ctx.padding, [1] * len(ctx.padding)
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:  # a convolution of the gradient with the mirrored kernel
+            mirrored = weight.flip(tuple(range(2, x.ndim))).transpose(0, 1)
+            mirrored = mirrored.contiguous(memory_format=_order(x))
+            grad_x = _onednn(grad, mirrored, None, ones, padding)
+        if ctx.needs_input_grad[1]:
+            grad_weight = _weight_gradient(grad, x, weight, padding)
+        if ctx.bias_size is not None and ctx.needs_input_grad[2]:
+            grad_bias = grad.sum((0, *range(2, x.ndim)))
+        return grad_x, grad_weight, grad_bias, None
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, ...]) -> Tensor:
+    """From both halves of the image as a batch of two, which torch leaves to oneDNN."""
+    ones, zeros = [1] * len(padding), [0] * len(padding)
+    axis = _halved_axis(x, weight, ones, padding)
+    assert axis is not None
+    half, size, pad = x.shape[axis] // 2, weight.shape[axis], padding[axis - 2]
+    padded = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [pad, pad])
+    inputs = torch.cat([padded.narrow(axis, start, half + size - 1) for start in (0, half)])
+    grads = torch.cat([grad.narrow(axis, start, half) for start in (0, half)])
+    rest = [0 if a == axis else p for a, p in enumerate(padding, start=2)]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grads.contiguous(memory_format=_order(x)), inputs.contiguous(memory_format=_order(x)),
+        weight, None, ones, rest, ones, False, zeros, 1, [False, True, False],
+    )[1]  # fmt: skip
+    return found
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any) -> Tensor:

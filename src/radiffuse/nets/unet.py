@@ -19,6 +19,7 @@ from .blocks import (
     Resample,
     ResidualBlock,
     convolution,
+    convolved,
     redraw,
     timestep_embedding,
     zero,
@@ -181,7 +182,7 @@ class UNet(nn.Module):
                 h = self._run(stage.resample, h, embedding)
             reached(f"up.{i}")
         if "output" in taps:
-            found["output"] = self.norm.into(self.head, h).to(x.dtype)
+            found["output"] = convolved(self.norm, self.head, h).to(x.dtype)
         return found
 
     def initialize(self, generator: torch.Generator) -> None:

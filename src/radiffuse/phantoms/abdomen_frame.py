@@ -10,25 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import Floats, smoothstep, spline, waves
+from .drawing import Floats, shapes, smoothstep, spline, waves
 from .solids import Canvas, Solid, ellipsoid, pipe, rotation
 
 PITCH = 33.0
 """Height of a lumbar vertebra with its disc, mm."""
-SPINE = np.array(
-    [
-        (-170, 8),
-        (-105, 20),
-        (-69, 18),
-        (-34, 10),
-        (0, 0),
-        (33, -11),
-        (66, -24),
-        (110, -42),
-        (190, -66),
-    ],
-    dtype=np.float64,
-)
+SPINE = shapes("abdomen")["spine"]
 """(z, y) of the middle of the vertebral bodies."""
 VERTEBRAE = {"T10": 3, "T11": 2, "T12": 1, "L1": 0, "L2": -1, "L3": -2, "L4": -3}
 """Vertebrae by how many levels they lie above the first lumbar one."""
@@ -188,18 +175,9 @@ def bowel(rng: np.random.Generator, canvas: Canvas, room: Floats, enhanced: floa
 
     sag, top = rng.uniform(15, 75), rng.normal(8, 10)
     right, left = rng.normal(104, 5), rng.normal(-112, 5)
-    course = [
-        (right - 4, 28, -150),
-        (right, 34, -90),
-        (right - 4, 50, top - 30),
-        (60, 98, top - sag * 0.6),
-        (0, 106, top - sag),
-        (-60, 98, top - sag * 0.3),
-        (left + 14, 62, top + 36),
-        (left + 4, 20, top),
-        (left, 14, -90),
-        (left + 6, 22, -150),
-    ]
+    course = shapes("abdomen")["colon"].copy()
+    course[:, 0] += [right] * 3 + [0] * 3 + [left] * 4
+    course[2:8, 2] += [top, top - sag * 0.6, top - sag, top - sag * 0.3, top, top]
     width = rng.uniform(13, 24) * rng.uniform(0.75, 1.2, 10)
     gas, phase = rng.uniform(-0.6, 1.2), rng.uniform(0, 6)
     mottle = waves(rng, 3, 30, (5, 14))

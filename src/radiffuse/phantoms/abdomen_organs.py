@@ -11,25 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .drawing import Floats, Waves, waves
+from .drawing import Floats, Waves, shapes, waves
 from .solids import Point, Solid, Vector, ellipsoid, pipe, rotation
 
 CLASSES = (
-    "background",
-    "spleen",
-    "right kidney",
-    "left kidney",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior vena cava",
-    "portal and splenic veins",
-    "pancreas",
-    "right adrenal",
-    "left adrenal",
-)
+    "background", "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver",
+    "stomach", "aorta", "inferior vena cava", "portal and splenic veins", "pancreas",
+    "right adrenal", "left adrenal",
+)  # fmt: skip
 
 
 def _near(rng: np.random.Generator, point: Vector, amount: float = 4.0) -> Point:
@@ -37,10 +26,10 @@ def _near(rng: np.random.Generator, point: Vector, amount: float = 4.0) -> Point
 
 
 def _course(
-    rng: np.random.Generator, points: Sequence[Sequence[float]], amount: float = 3.0
+    rng: np.random.Generator, organ: str, amount: float = 3.0, moved: Point | float = 0.0
 ) -> Point:
-    """A center line that is shifted as a whole and bent a little."""
-    table = np.asarray(points, dtype=np.float64)
+    """An organ's center line, ``moved`` and then shifted as a whole and bent a little."""
+    table = shapes("abdomen")[organ] + moved
     return table + rng.normal(0, amount, 3) + rng.normal(0, amount / 2, table.shape)
 
 
@@ -104,33 +93,22 @@ def kidney(rng: np.random.Generator, side: float) -> tuple[Solid, Solid]:
 def gallbladder(rng: np.random.Generator) -> Solid:
     """A pear under the liver, empty or full."""
     full = rng.uniform(0.6, 1.35)
-    points = _course(rng, [(50, 62, 8), (58, 76, -8), (66, 90, -26), (70, 96, -34)], 5)
+    points = _course(rng, "gallbladder", 5)
     return pipe(points, np.array([4.0, 11, 15, 12]) * full)
 
 
 def esophagus(rng: np.random.Generator) -> Solid:
     """From the chest, in front of the aorta, into the stomach."""
-    points = _course(
-        rng, [(-2, 8, 190), (-4, 16, 140), (-8, 28, 100), (-16, 40, 78), (-34, 46, 64)]
-    )
+    points = _course(rng, "esophagus")
     return pipe(points, np.array([8.5, 8, 8.5, 9, 10]) * rng.normal(1, 0.12), squash=(1.15, 0.9, 1))
 
 
 def stomach(rng: np.random.Generator) -> Solid:
     """A bent bag from the left dome across the midline, empty or full."""
     full, sag = rng.uniform(0.65, 1.2), rng.normal(0, 12)
-    points = _course(
-        rng,
-        [
-            (-72, 18, 74),
-            (-74, 46, 58),
-            (-70, 76, 28),
-            (-48, 94, 0 - sag),
-            (-12, 96, -10 - sag * 0.7),
-            (22, 84, -6),
-        ],
-        5,
-    )
+    moved = np.zeros((6, 3))
+    moved[3:5, 2] = -sag, -sag * 0.7
+    points = _course(rng, "stomach", 5, moved)
     bag = pipe(points, np.array([27, 36, 32, 25, 20, 9]) * np.array([1, *[full] * 4, 1]), 14)
     return rough(bag, waves(rng, 3, 5, (25, 60)), 2.0)
 
@@ -138,20 +116,9 @@ def stomach(rng: np.random.Generator) -> Solid:
 def aorta(rng: np.random.Generator) -> tuple[Solid, list[Solid]]:
     """The aorta down to where it forks, and its branches, which have no label."""
     drift, width = rng.normal(0, 3), np.exp(rng.normal(0, 0.1))
-    points = _course(
-        rng,
-        [
-            (-18, -32, 190),
-            (-17, -8, 110),
-            (-14, 6, 66),
-            (-11 + drift, 19, 33),
-            (-9 + drift, 29, 0),
-            (-8 + drift, 40, -34),
-            (-6 + drift, 48, -69),
-            (-5, 50, -98),
-        ],
-        1.5,
-    )
+    moved = np.zeros((8, 3))
+    moved[3:7, 0] = drift
+    points = _course(rng, "aorta", 1.5, moved)
     trunk = pipe(points, np.array([12.5, 12, 11.5, 11, 10.5, 10, 9.5, 9.5]) * width, 16)
     fork, root = points[-1], points[3]
     branches = [
@@ -167,40 +134,14 @@ def aorta(rng: np.random.Generator) -> tuple[Solid, list[Solid]]:
 def vena_cava(rng: np.random.Generator) -> Solid:
     """From the iliac veins, right of the aorta, through the back of the liver to the heart."""
     flat = rng.uniform(0.62, 1.0)
-    points = _course(
-        rng,
-        [
-            (13, 44, -104),
-            (16, 42, -69),
-            (18, 36, -34),
-            (20, 34, 0),
-            (22, 36, 33),
-            (22, 44, 66),
-            (18, 52, 95),
-            (14, 62, 125),
-        ],
-        2.0,
-    )
+    points = _course(rng, "vena cava", 2.0)
     width = rng.normal(1, 0.1) * np.array([11, 11, 11.5, 12, 12.5, 13, 13, 13])
     return pipe(points, width, 14, squash=(1.1, flat, 1))
 
 
 def portal(rng: np.random.Generator) -> tuple[Solid, list[Solid], Point]:
     """Splenic and portal vein, unlabelled veins that join them, and the points of junction."""
-    points = _course(
-        rng,
-        [
-            (-90, 6, 22),
-            (-66, 16, 20),
-            (-42, 36, 14),
-            (-16, 50, 4),
-            (8, 55, -2),
-            (24, 54, 16),
-            (40, 52, 32),
-            (54, 52, 42),
-        ],
-        2.0,
-    )
+    points = _course(rng, "portal", 2.0)
     width = rng.normal(1, 0.1) * np.array([3.5, 4, 4.3, 4.8, 6.8, 7.2, 6.6, 5])
     vein = pipe(points, width, 20)
     meet, hilum = points[4], points[7]
@@ -236,10 +177,7 @@ def pancreas(rng: np.random.Generator, meet: Point) -> Solid:
 
 def duodenum(rng: np.random.Generator) -> Solid:
     """The loop around the head of the pancreas. It has no label."""
-    points = _course(
-        rng,
-        [(26, 82, -8), (48, 66, -14), (52, 50, -42), (40, 44, -62), (8, 58, -66), (-24, 56, -52)],
-    )
+    points = _course(rng, "duodenum")
     return pipe(points, rng.uniform(9, 13) * np.array([0.9, 1, 1.05, 1, 1, 0.9]), 14)
 
 

@@ -14,11 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import teeth
-from .drawing import Bools, Drawing, Film, Floats, axes, film_landmarks, line, smoothstep, waves
+from .drawing import (
+    Bools,
+    Drawing,
+    Film,
+    Floats,
+    axes,
+    film_landmarks,
+    line,
+    shapes,
+    smoothstep,
+    waves,
+)
 
 CLASSES = ("background", "enamel", "dentine", "pulp", "bone", "caries")
-FIELD = 32.0
-"""Height of the field of view in millimeters where no spacing is given."""
+HEIGHT = 32.0
+"""Of the field of view in millimeters where no spacing is given."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +55,9 @@ def draw(
     rng: np.random.Generator,
     noise: np.random.Generator,
     size: Sequence[int],
-    spacing: Sequence[float] | None,
+    step: tuple[float, ...],
 ) -> Drawing:
-    """One bitewing.
-
-    Args:
-        rng: Source of everything that is in the picture.
-        noise: Source of detector noise, which depends on the size.
-        size: Rows and columns.
-        spacing: Millimeters per pixel; None fits 32 mm into the rows.
-    """
-    step = (FIELD / size[0],) * 2 if spacing is None else (float(spacing[0]), float(spacing[1]))
+    """One bitewing. See ``registry.Anatomy``."""
     rows, columns = axes(size, step)
     view = _view(rng, rows, columns, max(step))
     bend, middle = rng.normal(0, 0.004), rng.normal(0, 5)
@@ -67,7 +70,8 @@ def draw(
         lesions[int(rng.integers(2))] += 1
     rate = float(rng.choice([0.0, 0.15, 0.4]))
     jaws = []
-    for table, sign, count in ((teeth.UPPER, -1.0, lesions[0]), (teeth.LOWER, 1.0, lesions[1])):
+    for name, sign, count in (("upper", -1.0, lesions[0]), ("lower", 1.0, lesions[1])):
+        table = shapes("bitewing")[name]
         depth = np.float32(sign) * (view.y - plane) - np.float32(gap / 2)
         row = teeth.place(rng, table, view.x, depth, start + rng.normal(0, 1.0), lean * sign)
         jaws.append(_jaw(rng, view, row, depth, loss, int(count), rate))

@@ -8,11 +8,14 @@ of threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -42,6 +45,15 @@ class Drawing:
     spacing: tuple[float, ...]
     landmarks: dict[str, tuple[float, ...]] = field(default_factory=dict)
     affine: NDArray[np.float64] | None = None
+
+
+@functools.cache
+def shapes(anatomy: str) -> Mapping[str, NDArray[np.float64]]:
+    """Control points of an anatomy's ``shapes.yaml`` by name; each ``(K, dims)``."""
+    text = resources.files(__package__).joinpath("shapes.yaml").read_text(encoding="utf-8")
+    return {
+        name: np.array(points, np.float64) for name, points in yaml.safe_load(text)[anatomy].items()
+    }
 
 
 def axes(size: Sequence[int], spacing: Sequence[float]) -> list[Floats]:

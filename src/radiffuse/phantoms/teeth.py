@@ -19,25 +19,6 @@ REACH = 14.0
 # Attenuation per millimeter, in units where 8 mm of dentine are 1.
 MU_DENTINE, MU_ENAMEL, MU_PULP = 0.12, 0.3, 0.02
 
-Table = tuple[tuple[float, float, int, int], ...]
-# (width, crown height, cusps, roots seen from the side), from canine to third molar.
-UPPER: Table = (
-    (7.6, 8.5, 1, 1),
-    (7.1, 7.4, 1, 1),
-    (6.8, 6.9, 1, 1),
-    (10.3, 6.9, 2, 3),
-    (9.7, 6.7, 2, 3),
-    (8.8, 6.3, 2, 3),
-)
-LOWER: Table = (
-    (7.0, 9.0, 1, 1),
-    (7.1, 7.7, 1, 1),
-    (7.2, 7.3, 1, 1),
-    (11.2, 7.0, 2, 2),
-    (10.6, 6.8, 2, 2),
-    (10.0, 6.6, 2, 2),
-)
-
 
 @dataclass(frozen=True)
 class Row:
@@ -85,23 +66,27 @@ class Row:
 
 
 def place(
-    rng: np.random.Generator, table: Table, x: Floats, depth: Floats, start: float, lean: float
+    rng: np.random.Generator,
+    table: NDArray[np.float64],
+    x: Floats,
+    depth: Floats,
+    start: float,
+    lean: float,
 ) -> Row:
     """Set the teeth of a jaw side by side, each a little different from the textbook.
 
     Args:
         rng: Source of the variation.
-        table: The teeth, from the front to the back of the mouth.
+        table: Width, crown height, cusps and roots of the teeth, from the front to the back of the mouth.
         x: ``(rows, columns)`` position along the jaw, mm.
         depth: ``(rows, columns)`` distance from the chewing plane, positive toward the roots, mm.
         start: Where the first tooth begins, mm.
         lean: Mean tilt of the teeth, degrees.
     """
-    base = np.array(table)
-    count = len(base)
-    several = base[:, 2] > 1
-    width = base[:, 0] * rng.normal(1, 0.05) * rng.normal(1, 0.035, count)
-    crown = base[:, 1] * rng.normal(1, 0.05) * rng.normal(1, 0.04, count)
+    count = len(table)
+    several = table[:, 2] > 1
+    width = table[:, 0] * rng.normal(1, 0.05) * rng.normal(1, 0.035, count)
+    crown = table[:, 1] * rng.normal(1, 0.05) * rng.normal(1, 0.04, count)
     # Negative spaces: neighbors overlap because the beam did not pass between them.
     spaces = rng.normal(-0.2, 0.2, count)
     spaces += np.where(rng.random(count) < 0.06, rng.uniform(0.3, 1.8, count), 0)
@@ -111,8 +96,8 @@ def place(
     contact = crown * rng.uniform(0.3, 0.42, count)
     wear = rng.uniform(0.2, 1.0) * rng.uniform(0.7, 1.3, count) * np.where(several, 1.0, 1.3)
     neck = rng.uniform(0.72, 0.85, count)
-    fork = crown + np.where(base[:, 3] == 2, 2.8, 4.6) + rng.uniform(0, 1.5, count)
-    fork = np.where(base[:, 3] == 1, 99.0, fork)
+    fork = crown + np.where(table[:, 3] == 2, 2.8, 4.6) + rng.uniform(0, 1.5, count)
+    fork = np.where(table[:, 3] == 1, 99.0, fork)
     root = rng.uniform(11.5, 15, count)
     present = rng.random(count) > np.where(np.arange(count) == 5, 0.3, 0.045)
 

@@ -13,44 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import Floats, line, smoothstep, soft_min, spline
-
-# (y, x) of the lung's outer and inner border; (x, y) of the diaphragm from right to left.
-OUTER = (
-    (-132, 55),
-    (-127, 76),
-    (-112, 96),
-    (-80, 114),
-    (-30, 131),
-    (30, 142),
-    (90, 148),
-    (170, 150),
-)
-INNER = ((-132, 56), (-127, 40), (-112, 28), (-80, 24), (-30, 24), (30, 25), (90, 27), (170, 28))
-DIAPHRAGM = (
-    (-190, 190),
-    (-150, 138),
-    (-130, 108),
-    (-100, 90),
-    (-62, 84),
-    (-20, 98),
-    (20, 104),
-    (66, 95),
-    (104, 102),
-    (132, 120),
-    (150, 148),
-    (190, 200),
-)
-BODY = (
-    (-230, 58),
-    (-175, 60),
-    (-152, 92),
-    (-132, 158),
-    (-105, 190),
-    (-60, 196),
-    (60, 186),
-    (230, 186),
-)
+from .drawing import Floats, line, shapes, smoothstep, soft_min, spline
 
 
 @dataclass(frozen=True)
@@ -76,9 +39,10 @@ class Thorax:
 
 def outline(rng: np.random.Generator, x: Floats, y: Floats) -> Thorax:
     """The large shapes of one patient."""
+    points = shapes("chest")
 
-    def jitter(points: tuple[tuple[int, int], ...], amount: float) -> NDArray[np.float64]:
-        table = np.array(points, dtype=np.float64)
+    def jitter(name: str, amount: float) -> NDArray[np.float64]:
+        table = points[name].copy()
         table[:, 1] += rng.normal(0, amount, len(table))
         return table
 
@@ -87,19 +51,18 @@ def outline(rng: np.random.Generator, x: Floats, y: Floats) -> Thorax:
     breath = rng.normal(0, 14)  # how deeply the patient breathed in
     lift = np.where(left, rng.normal(0, 7), rng.normal(0, 7)).astype(np.float32)
     wide = rng.normal(1, 0.05)
-    outer = [spline(jitter(OUTER, 2.5), y) * np.float32(wide) for _ in range(2)]
-    bulge = np.array([[-132, 0], [-70, 0], [-20, 1], [20, 1], [70, 0], [170, 0]], dtype=np.float64)
-    hilum = bulge * [1, rng.uniform(-2, 8)]
-    inner = [spline(jitter(INNER, 2.0), y) + spline(hilum, y) for _ in range(2)]
+    outer = [spline(jitter("outer", 2.5), y) * np.float32(wide) for _ in range(2)]
+    hilum = points["hilum"] * [1, rng.uniform(-2, 8)]
+    inner = [spline(jitter("inner", 2.0), y) + spline(hilum, y) for _ in range(2)]
     wall = np.where(left, outer[0], outer[1])
     middle = np.where(left, inner[0], inner[1])
-    dome = jitter(DIAPHRAGM, 3.0)
+    dome = jitter("diaphragm", 3.0)
     dome[:, 1] += breath
     # A flat or a steep dome, about the level of the angles.
     dome[:, 1] = 120 + breath + (dome[:, 1] - 120 - breath) * rng.uniform(0.6, 1.2)
     below = y - spline(dome, x) - lift
     lungs = soft_min(soft_min(wall - side, side - middle, 12.0), -below, 5.0)
-    half = spline(jitter(BODY, 5.0), y) * np.float32(wide * rng.uniform(0.92, 1.12))
+    half = spline(jitter("body", 5.0), y) * np.float32(wide * rng.uniform(0.92, 1.12))
     return Thorax(half - side, lungs, _heart(rng, x, y, below, breath), below, side, wall)
 
 
@@ -192,17 +155,8 @@ def _clavicles(
     for sign in (-1.0, 1.0):
         along = np.float32(sign) * x
         lift = rise + rng.normal(0, 5)
-        points = np.array(
-            [
-                [0, 4],
-                [14, 0],
-                [45, -0.42 * lift],
-                [90, -0.66 * lift],
-                [130, -1.02 * lift],
-                [160, -0.98 * lift],
-                [200, -0.8 * lift],
-            ]
-        )
+        along_x, share, more = shapes("chest")["clavicle"].T
+        points = np.stack([along_x, share * lift + more], axis=1)
         points[:, 1] += level + rng.normal(0, 2)
         half = np.interp(along, [14, 30, 80, 150], np.array([8.5, 6.4, 5.4, 6.6]) * thick)
         off = (y - spline(points, along)) * 0.93

@@ -206,11 +206,11 @@ def read_json(path: Path) -> Any:
         InputError: Missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete folder") from None
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(path, f"is not readable JSON ({error})", "Restore the file") from None
+        raise InputError(path, f"is not readable JSON ({error})", "Correct or restore it") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

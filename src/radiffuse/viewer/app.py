@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
-from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..errors import RadiffuseError
-from . import display, exports, requests, runs
+from . import display, exports, runs
 from .guard import App, Guard
-from .refusal import Refused, unknown
+from .jobs import Job
+from .refusal import Refused, known, unknown
+from .requests import Generation, Segmentation, body_of, chunks
 from .scans import DIFFERENCE, MAP, Item, Layer, counts, overlap
 from .state import State
 
-MAX_BODY = 16 * 1024
-"""Longest JSON body, in bytes."""
 MEDIA = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -34,6 +31,7 @@ MEDIA = {
 }
 """Types of the page's own files; others are not handed out."""
 BINARY = "application/octet-stream"
+router = APIRouter()
 
 
 def make_app(state: State, token: str, port: int) -> App:
@@ -45,27 +43,230 @@ def make_app(state: State, token: str, port: int) -> App:
         port: That it is bound to.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    _scan_routes(app, state)
-    _layer_routes(app, state)
-    _work_routes(app, state)
-    _page_routes(app)
+    app.state.held = state
+    app.include_router(router)
     app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RadiffuseError, functools.partial(_refused, inside=str(state.folder)))
+    app.add_exception_handler(RadiffuseError, _refused)
     return Guard(app, token, port)
 
 
-def _page_routes(app: FastAPI) -> None:
-    files = page_files()
-
-    @app.get("/{path:path}.{suffix}")
-    def file(path: str, suffix: str) -> Response:
-        return _file(files, f"{path}.{suffix}")
-
-    @app.get("/")
-    def page() -> Response:
-        return _file(files, "index.html")
+# ------------------------------------------------------------------------------------------------ what routes depend on
 
 
+async def _held(request: Request) -> State:
+    state: State = request.app.state.held
+    return state
+
+
+Held = Annotated[State, Depends(_held)]
+
+
+async def _item(id: str, state: Held) -> Item:
+    return state.scans.get(id)
+
+
+OneItem = Annotated[Item, Depends(_item)]
+
+
+async def _layer(layer_id: str, item: OneItem) -> Layer:
+    return item.layer(layer_id)
+
+
+OneLayer = Annotated[Layer, Depends(_layer)]
+
+
+# ------------------------------------------------------------------------------------------------ scans
+
+
+@router.get("/api/state")
+def everything(state: Held) -> dict[str, Any]:
+    """What the page shows at first."""
+    return {
+        "version": __version__,
+        "scans": [_listed(item) for item in state.scans.all()],
+        "runs": [entry.view() for entry in state.runs.all()],
+        "upload_limit": state.intake.limit,
+        "dicom_seg": exports.dicom_seg_available(),
+    }
+
+
+@router.post("/api/scans")
+async def drop(state: Held, request: Request, name: str = "file") -> list[dict[str, Any]]:
+    """Take a dropped file."""
+    text = request.headers.get("content-length", "")
+    announced = int(text) if text.isdecimal() and text.isascii() else None
+    path = await state.intake.receive(name, chunks(request), announced)
+    try:
+        cases = await run_in_threadpool(state.intake.cases, path)
+        items = state.scans.add(cases, dropped=path)
+    except RadiffuseError as error:
+        state.intake.remove(path)
+        raise Refused(415, _about(error, path.name)) from None
+    except Refused:
+        state.intake.remove(path)
+        raise
+    return [_listed(item) for item in items]
+
+
+@router.delete("/api/scans/{id}")
+def remove(state: Held, item: OneItem) -> dict[str, bool]:
+    """Take a scan off the list, and its file off the disk where it was dropped."""
+    if state.scans.remove(item) and item.dropped is not None:
+        state.intake.remove(item.dropped)
+    return {"removed": True}
+
+
+@router.get("/api/scans/{id}")
+def describe_scan(state: Held, item: OneItem) -> dict[str, Any]:
+    """A scan and its layers."""
+    layers = [
+        {"id": layer.id, "name": layer.name, "kind": layer.kind, "parts": layer.parts}
+        for layer in item.layers.values()
+    ]
+    return _listed(item) | display.described(state.scans.scan(item)) | {"layers": layers}
+
+
+@router.get("/api/scans/{id}/image")
+def image(state: Held, item: OneItem, channel: int = 0) -> Response:
+    """Its pixels."""
+    scan = state.scans.scan(item)
+    if not 0 <= channel < len(scan.array):
+        raise unknown("channel")
+    return Response(display.image(scan, channel, display.stride(scan)), media_type=BINARY)
+
+
+def _listed(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "dropped": item.dropped is not None,
+        "labelled": "truth" in item.layers,
+        "dicom": exports.is_dicom_scan(item),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+@router.get("/api/scans/{id}/layers/{layer_id}")
+def describe_layer(state: Held, item: OneItem, layer: OneLayer) -> dict[str, Any]:
+    """Steps, classes, sizes and scores of a layer."""
+    scan, array = state.scans.scan(item), state.scans.array(item, layer)
+    shown = display.shown_steps(scan, len(array))
+    result: dict[str, Any] = {
+        "id": layer.id,
+        "name": layer.name,
+        "kind": layer.kind,
+        "steps": len(shown),
+        "timesteps": [layer.steps[i] if i < len(layer.steps) else None for i in shown],
+        "formats": exports.formats(item, scan, layer),
+    }
+    if layer.kind == MAP:
+        return result | {"span": display.span_of(array)}
+    found = counts(array[shown])
+    size, unit = display.unit(scan)
+    names = [layer.class_name(value) for value in range(max(len(layer.classes), len(found[0])))]
+    result |= {"classes": names, "counts": found, "voxel": size, "unit": unit}
+    if layer.kind == DIFFERENCE and layer.parts is not None:
+        mask, truth = (item.layer(part) for part in layer.parts)
+        named = mask if mask.classes else truth
+        scores = overlap(state.scans.array(item, mask)[-1], state.scans.array(item, truth)[-1])
+        result["scores"] = [
+            row | {"name": named.class_name(int(row["value"] or 0))} for row in scores
+        ]
+    return result
+
+
+@router.get("/api/scans/{id}/layers/{layer_id}/data")
+def layer_pixels(state: Held, item: OneItem, layer: OneLayer) -> Response:
+    """Its values."""
+    scan, array = state.scans.scan(item), state.scans.array(item, layer)
+    array = array[display.shown_steps(scan, len(array))]
+    span = display.span_of(array) if array.dtype.kind == "f" else (0.0, 255.0)
+    return Response(display.layer(array, scan, display.stride(scan), span), media_type=BINARY)
+
+
+@router.get("/api/scans/{id}/layers/{layer_id}/file")
+def layer_file(state: Held, item: OneItem, layer: OneLayer, format: str) -> Response:
+    """It as a file to keep."""
+    return _download(*exports.export(state, item, layer, format))
+
+
+# ------------------------------------------------------------------------------------------------ runs and jobs
+
+
+@router.get("/api/runs/{id}")
+def describe_run(state: Held, id: str) -> dict[str, Any]:
+    """Curves, tables and settings of a run."""
+    return runs.described(state.runs.get(id))
+
+
+@router.post("/api/segment")
+async def segment(
+    state: Held, asked: Annotated[Segmentation, Depends(body_of(Segmentation))]
+) -> dict[str, Any]:
+    """Queue the segmentation of a scan."""
+    item, entry = state.scans.get(asked.scan), state.runs.get(asked.run)
+    if entry.use != "segment":
+        raise Refused(400, "This run does not segment.")
+
+    def work(job: Job) -> dict[str, Any]:
+        from .segmenting import segment
+
+        return {"scan": item.id, "layers": segment(state, item, entry, asked, job)}
+
+    return state.jobs.add(f"{entry.name} on {item.name}", work).view()
+
+
+@router.post("/api/generate")
+async def generate(
+    state: Held, asked: Annotated[Generation, Depends(body_of(Generation))]
+) -> dict[str, Any]:
+    """Queue the drawing of films."""
+    entry = state.runs.get(asked.run)
+    if entry.use != "generate":
+        raise Refused(400, "This run does not draw films.")
+    needed = 2 if asked.kind == "interpolate" else 1
+    if len(asked.films) != needed:
+        raise Refused(400, f"films must name {needed}.")
+    items = [state.scans.get(film) for film in asked.films]
+
+    def work(job: Job) -> dict[str, Any]:
+        from .generating import generate
+
+        return {"images": generate(state, items, entry, asked, job)}
+
+    title = f"{entry.name}: {asked.kind} of {' and '.join(item.name for item in items)}"
+    return state.jobs.add(title, work).view()
+
+
+@router.get("/api/made/{id}")
+def made(state: Held, id: str, save: bool = False) -> Response:
+    """An image that was drawn here."""
+    path = state.made(id)
+    if path is None:
+        raise unknown("image")
+    if save:
+        return _download(f"synthetic-{id}", path.read_bytes())
+    return Response(path.read_bytes(), media_type="image/png")
+
+
+@router.get("/api/jobs/{id}")
+def job(state: Held, id: str) -> dict[str, Any]:
+    """How far a job is."""
+    return state.jobs.get(id).view()
+
+
+@router.delete("/api/jobs/{id}")
+def cancel(state: Held, id: str) -> dict[str, Any]:
+    """Stop a job."""
+    return state.jobs.cancel(id).view()
+
+
+# ------------------------------------------------------------------------------------------------ the page itself
+
+
+@functools.cache
 def page_files() -> dict[str, bytes]:
     """The page's own files by their path, from inside the package."""
     found: dict[str, bytes] = {}
@@ -81,190 +282,20 @@ def page_files() -> dict[str, bytes]:
     return found
 
 
-def _file(files: dict[str, bytes], path: str) -> Response:
-    if path not in files:
-        raise unknown("page")
-    return Response(files[path], media_type=MEDIA[PurePosixPath(path).suffix])
+@router.get("/")
+def page() -> Response:
+    """The page."""
+    return page_file("index.html")
 
 
-def _scan_routes(app: FastAPI, state: State) -> None:
-    scans = state.scans
-
-    @app.get("/api/state")
-    def everything() -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "scans": [_listed(item) for item in scans.all()],
-            "runs": [entry.view() for entry in state.runs.all()],
-            "upload_limit": state.intake.limit,
-            "dicom_seg": exports.dicom_seg_available(),
-        }
-
-    @app.post("/api/scans")
-    async def drop(request: Request, name: str = "file") -> list[dict[str, Any]]:
-        path = await state.intake.receive(name, _chunks(request), _length(request))
-        try:
-            cases = await run_in_threadpool(state.intake.cases, path)
-            items = scans.add(cases, dropped=path)
-        except RadiffuseError as error:
-            state.intake.remove(path)
-            raise Refused(415, _about(error, path.name)) from None
-        except Refused:
-            state.intake.remove(path)
-            raise
-        return [_listed(item) for item in items]
-
-    @app.delete("/api/scans/{id}")
-    def remove(id: str) -> dict[str, bool]:
-        item = scans.get(id)
-        if scans.remove(item) and item.dropped is not None:
-            state.intake.remove(item.dropped)
-        return {"removed": True}
-
-    @app.get("/api/scans/{id}")
-    def scan(id: str) -> dict[str, Any]:
-        item = scans.get(id)
-        layers = [
-            {"id": layer.id, "name": layer.name, "kind": layer.kind, "parts": layer.parts}
-            for layer in item.layers.values()
-        ]
-        return _listed(item) | display.described(scans.scan(item)) | {"layers": layers}
-
-    @app.get("/api/scans/{id}/image")
-    def image(id: str, channel: int = 0) -> Response:
-        scan = scans.scan(scans.get(id))
-        if not 0 <= channel < len(scan.array):
-            raise unknown("channel")
-        return Response(display.image(scan, channel, display.stride(scan)), media_type=BINARY)
+@router.get("/{path:path}")
+def page_file(path: str) -> Response:
+    """One of its files."""
+    content = known(page_files(), path, "page")
+    return Response(content, media_type=MEDIA[PurePosixPath(path).suffix])
 
 
-def _layer_routes(app: FastAPI, state: State) -> None:
-    scans = state.scans
-
-    @app.get("/api/scans/{id}/layers/{layer_id}")
-    def layer(id: str, layer_id: str) -> dict[str, Any]:
-        item = scans.get(id)
-        return _described(state, item, item.layer(layer_id))
-
-    @app.get("/api/scans/{id}/layers/{layer_id}/data")
-    def data(id: str, layer_id: str) -> Response:
-        item = scans.get(id)
-        scan, array = scans.scan(item), scans.array(item, item.layer(layer_id))
-        array = array[display.shown_steps(scan, len(array))]
-        span = display.span_of(array) if array.dtype.kind == "f" else (0.0, 255.0)
-        content = display.layer(array, scan, display.stride(scan), span)
-        return Response(content, media_type=BINARY)
-
-    @app.get("/api/scans/{id}/layers/{layer_id}/file")
-    def file(id: str, layer_id: str, format: str) -> Response:
-        item = scans.get(id)
-        name, content = exports.export(state, item, item.layer(layer_id), format)
-        return _download(name, content)
-
-
-def _work_routes(app: FastAPI, state: State) -> None:
-    @app.get("/api/runs/{id}")
-    def run(id: str) -> dict[str, Any]:
-        return runs.described(state.runs.get(id))
-
-    @app.post("/api/segment")
-    async def segment(request: Request) -> dict[str, Any]:
-        work, title = requests.segmenting(state, await _json(request))
-        return state.jobs.add(title, work).view()
-
-    @app.post("/api/generate")
-    async def generate(request: Request) -> dict[str, Any]:
-        work, title = requests.generating(state, await _json(request))
-        return state.jobs.add(title, work).view()
-
-    @app.get("/api/made/{id}")
-    def made(id: str, save: bool = False) -> Response:
-        path = state.made(id)
-        if path is None:
-            raise unknown("image")
-        if save:
-            return _download(f"synthetic-{id}", path.read_bytes())
-        return Response(path.read_bytes(), media_type="image/png")
-
-    @app.get("/api/jobs/{id}")
-    def job(id: str) -> dict[str, Any]:
-        return state.jobs.get(id).view()
-
-    @app.delete("/api/jobs/{id}")
-    def cancel(id: str) -> dict[str, Any]:
-        return state.jobs.cancel(id).view()
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _listed(item: Item) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "name": item.name,
-        "dropped": item.dropped is not None,
-        "labelled": "truth" in item.layers,
-        "dicom": exports.is_dicom_scan(item),
-    }
-
-
-def _described(state: State, item: Item, layer: Layer) -> dict[str, Any]:
-    scan, array = state.scans.scan(item), state.scans.array(item, layer)
-    shown = display.shown_steps(scan, len(array))
-    result: dict[str, Any] = {
-        "id": layer.id,
-        "name": layer.name,
-        "kind": layer.kind,
-        "steps": len(shown),
-        "timesteps": [layer.steps[i] if i < len(layer.steps) else None for i in shown],
-        "formats": exports.formats(item, scan, layer),
-    }
-    if layer.kind == MAP:
-        return result | {"span": display.span_of(array)}
-    found = counts(array[shown])
-    size, unit = display.unit(scan)
-    names = [*layer.classes, *(f"class-{i}" for i in range(len(layer.classes), len(found[0])))]
-    result |= {"classes": names, "counts": found, "voxel": size, "unit": unit}
-    if layer.kind == DIFFERENCE and layer.parts is not None:
-        mask, truth = (item.layer(part) for part in layer.parts)
-        scores = overlap(state.scans.array(item, mask)[-1], state.scans.array(item, truth)[-1])
-        known = mask.classes or truth.classes
-        for row in scores:
-            value = int(row["value"] or 0)
-            row["name"] = known[value] if value < len(known) else f"class-{value}"  # type: ignore[assignment]
-        result["scores"] = scores
-    return result
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect:
-        raise Refused(400, "The file did not arrive whole; drop it again.") from None
-
-
-def _length(request: Request) -> int | None:
-    text = request.headers.get("content-length", "")
-    return int(text) if text.isdecimal() and text.isascii() else None
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    """A small JSON object; only under the type that a plain form of another page cannot send."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refused(415, "Only JSON is read here.")
-    body = b""
-    async for chunk in _chunks(request):
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refused(413, "The request is too long.")
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise Refused(400, "The request is no JSON object.")
-    return content
+# ------------------------------------------------------------------------------------------------ answers
 
 
 def _download(name: str, content: bytes) -> Response:
@@ -280,11 +311,12 @@ def _about(error: RadiffuseError, name: str) -> str:
     return f"{name} {problem}. {remedy}." if remedy else f"{name}: {problem}"
 
 
-async def _refused(request: Request, error: Exception, inside: str = "") -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     status, message = 422, str(error)
     if isinstance(error, Refused):
         status, message = error.status, error.message
-    elif inside and message.startswith(inside):  # the name it was dropped with says enough
-        message = PurePosixPath(message.partition(": ")[0]).name + ": " + message.partition(": ")[2]
+    elif message.startswith(str(request.app.state.held.folder)):
+        place, _, problem = message.partition(": ")  # the name it was dropped with says enough
+        message = f"{PurePosixPath(place).name}: {problem}"
     headers = {"connection": "close"} if request.method == "POST" else None  # the rest is not read
     return JSONResponse({"error": message}, status, headers)

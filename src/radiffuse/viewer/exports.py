@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,7 @@ SUFFIXES = {"nifti": ".nii.gz", "png": ".png", "tiff": ".tif", "dicom-seg": ".dc
 
 def dicom_seg_available() -> bool:
     """Whether DICOM-SEG can be written here."""
-    here = importlib.util.find_spec("radiffuse.inference.dicom_seg")
-    return here is not None and importlib.util.find_spec("highdicom") is not None
+    return find_spec("highdicom") is not None
 
 
 def is_dicom_scan(item: Item) -> bool:
@@ -65,7 +63,8 @@ def export(state: State, item: Item, layer: Layer, format: str) -> tuple[str, by
 
 
 def _write_dicom_seg(path: Path, mask: Array, item: Item, layer: Layer) -> None:
-    write = importlib.import_module("radiffuse.inference.dicom_seg").write_dicom_seg
-    more = range(len(layer.classes), int(mask.max(initial=0)) + 1)
-    classes = [*layer.classes, *(f"class-{value}" for value in more)]
-    write(path, np.asarray(mask), classes, item.case.images[0], item.case.series)
+    from ..inference.dicom_seg import write_dicom_seg
+
+    count = max(len(layer.classes), int(mask.max(initial=0)) + 1)
+    classes = [layer.class_name(value) for value in range(count)]
+    write_dicom_seg(path, np.asarray(mask), classes, item.case.images[0], item.case.series)

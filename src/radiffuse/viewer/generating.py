@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,38 +19,17 @@ from ..synthesis.synthesizer import Synthesizer, load_synthesizer
 from ..train.device import make_fabric
 from ..train.run import Run
 from .jobs import Job
+from .requests import Generation
 from .runs import Entry
 from .scans import Item
 from .state import State
 
 BATCH = 4
 """Images drawn together."""
-Kind = Literal["variation", "from-image", "interpolate"]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to draw; the words are those of ``config.Generate``.
-
-    Attributes:
-        kind: ``variation``, ``from-image``, or ``interpolate``: the two films' embeddings in even shares, one noise.
-        count: Images.
-        steps: Inference steps.
-        guidance: Classifier-free guidance.
-        strength: Of ``from-image``.
-        seed: Of the noise.
-    """
-
-    kind: Kind
-    count: int
-    steps: int
-    guidance: float
-    strength: float
-    seed: int
 
 
 def generate(
-    state: State, items: list[Item], entry: Entry, wanted: Wanted, job: Job
+    state: State, items: list[Item], entry: Entry, asked: Generation, job: Job
 ) -> list[dict[str, str]]:
     """Draw the images; each is a PNG that names what it was drawn from.
 
@@ -67,42 +45,42 @@ def generate(
     plan = run.plan
     synthesizer = load_synthesizer(run.model, len(plan.channels))
     timesteps = synthesizer.diffusion.num_train_timesteps
-    if wanted.steps > timesteps:
+    if asked.steps > timesteps:
         problem = f"are more than the {timesteps} that were trained"
-        raise InputError(f"{wanted.steps} steps", problem, f"Use 1 to {timesteps}")
+        raise InputError(f"{asked.steps} steps", problem, f"Use 1 to {timesteps}")
     device = make_fabric(state.settings.machine).device
     synthesizer.to(device)
     films = torch.stack([_film(state, item, plan) for item in items]).to(device)
     job.begin("looking at the films")
     with torch.no_grad():
         embeddings = synthesizer.encoder.eval()(films)
-    shares = _shares(wanted)
-    drawn = embeddings[:1].repeat(wanted.count, 1)
-    if wanted.kind == "interpolate":
-        other = embeddings[1:].repeat(wanted.count, 1)
+    shares = _shares(asked)
+    drawn = embeddings[:1].repeat(asked.count, 1)
+    if asked.kind == "interpolate":
+        other = embeddings[1:].repeat(asked.count, 1)
         drawn = interpolate(drawn, other, torch.tensor(shares, device=device))
-    start = _latent(synthesizer, films[:1]) if wanted.kind == "from-image" else None
-    share = wanted.strength if start is not None else 1.0
-    batches = -(-wanted.count // BATCH)
-    job.begin("drawing", max(1, round(batches * wanted.steps * share)))
+    start = _latent(synthesizer, films[:1]) if asked.kind == "from-image" else None
+    share = asked.strength if start is not None else 1.0
+    batches = -(-asked.count // BATCH)
+    job.begin("drawing", max(1, round(batches * asked.steps * share)))
     synthesizer.denoiser.register_forward_pre_hook(lambda *_: job.advance())
     model = fingerprint(synthesizer.denoiser)[:16]
     made = []
-    for first in range(0, wanted.count, BATCH):
-        numbers = range(first, min(first + BATCH, wanted.count))
-        generators = [_generator(wanted, number) for number in numbers]
+    for first in range(0, asked.count, BATCH):
+        numbers = range(first, min(first + BATCH, asked.count))
+        generators = [_generator(asked, number) for number in numbers]
         latents = sample_latents(
             synthesizer,
             drawn[first : numbers.stop],
             latent_noise(synthesizer.autoencoder, plan.size, generators),
-            steps=wanted.steps,
-            guidance=wanted.guidance,
+            steps=asked.steps,
+            guidance=asked.guidance,
             start=None if start is None else start.repeat(len(numbers), 1, 1, 1),
             strength=share,
         )
         pixels = to_films(synthesizer.autoencoder, latents)
         for number, film in zip(numbers, pixels, strict=True):
-            made.append(_write(state, film, items, model, wanted, number, shares[number]))
+            made.append(_write(state, film, items, model, asked, number, shares[number]))
     return made
 
 
@@ -116,21 +94,21 @@ def _film(state: State, item: Item, plan: Plan) -> Tensor:
     return torch.from_numpy(image)
 
 
-def _shares(wanted: Wanted) -> list[float]:
+def _shares(asked: Generation) -> list[float]:
     """Of the second film in each image; 0 where there is none."""
-    if wanted.kind != "interpolate":
-        return [0.0] * wanted.count
-    return np.linspace(0, 1, wanted.count).tolist() if wanted.count > 1 else [0.5]
+    if asked.kind != "interpolate":
+        return [0.0] * asked.count
+    return np.linspace(0, 1, asked.count).tolist() if asked.count > 1 else [0.5]
 
 
-def _generator(wanted: Wanted, number: int) -> torch.Generator:
+def _generator(asked: Generation, number: int) -> torch.Generator:
     """Of an image's noise; on the way between two films it is one, so that the embedding alone changes."""
-    return torch.Generator().manual_seed(_seed(wanted, number))
+    return torch.Generator().manual_seed(_seed(asked, number))
 
 
-def _seed(wanted: Wanted, number: int) -> int:
-    number = 0 if wanted.kind == "interpolate" else number
-    return int(np.random.default_rng((wanted.seed, 31, number)).integers(2**53))
+def _seed(asked: Generation, number: int) -> int:
+    number = 0 if asked.kind == "interpolate" else number
+    return int(np.random.default_rng((asked.seed, 31, number)).integers(2**53))
 
 
 @torch.no_grad()
@@ -144,27 +122,27 @@ def _write(
     film: Any,
     items: list[Item],
     model: str,
-    wanted: Wanted,
+    asked: Generation,
     number: int,
     share: float,
 ) -> dict[str, str]:
     path = state.new_path(".png")
-    strength = {"interpolate": f"{share:.4f}", "from-image": f"{wanted.strength:g}"}
+    strength = {"interpolate": f"{share:.4f}", "from-image": f"{asked.strength:g}"}
     provenance = Provenance(
         image=path.name,
         class_="",
         patient="+".join(sorted({item.case.group for item in items})),
-        strategy=wanted.kind,
+        strategy=asked.kind,
         parents="+".join(item.name for item in items),
-        strength=strength.get(wanted.kind, ""),
-        seed=_seed(wanted, number),
-        guidance=wanted.guidance,
+        strength=strength.get(asked.kind, ""),
+        seed=_seed(asked, number),
+        guidance=asked.guidance,
         sampler="ddim",
-        steps=wanted.steps,
+        steps=asked.steps,
         model=model,
     )
     write_film(path, film, provenance)
-    text = f"seed {wanted.seed}, image {number + 1}"
-    if wanted.kind == "interpolate":
+    text = f"seed {asked.seed}, image {number + 1}"
+    if asked.kind == "interpolate":
         text = f"{round(100 * share)} % of {items[-1].name}"
     return {"id": path.name, "text": text}

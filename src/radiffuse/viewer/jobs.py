@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import RadiffuseError
-from .refusal import Refused, unknown
+from .refusal import Refused, known
 
 WAITING = 8
 """Most jobs that may wait."""
@@ -69,7 +69,7 @@ class Job:
             raise Cancelled
 
     def view(self) -> dict[str, Any]:
-        """What the page is told."""
+        """What the page shows of it."""
         names = ("id", "title", "state", "step", "done", "total", "error", "result")
         return {name: getattr(self, name) for name in names}
 
@@ -107,10 +107,7 @@ class Jobs:
         Raises:
             Refused: There is none (404).
         """
-        try:
-            return self._jobs[id]
-        except KeyError:
-            raise unknown("job") from None
+        return known(self._jobs, id, "job")
 
     def cancel(self, id: str) -> Job:
         """Stop a job: at once if it waits, else as soon as its present pass through a network is over."""

@@ -1,115 +1,120 @@
-"""What the page asks for in JSON: every field is checked, nothing unknown is taken."""
+"""What the page asks for in JSON: read up to a limit, every field checked, nothing unknown taken."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Literal, TypeVar
 
-from .jobs import Job
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
+
 from .refusal import Refused
-from .state import State
 
-MAX_SAMPLES, MAX_IMAGES, MAX_STEPS, MAX_SEED = 64, 32, 1000, 2**31 - 1
+MAX_BODY = 16 * 1024
+"""Longest JSON body, in bytes."""
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Name = Annotated[str, Field(min_length=1)]
 
 
-def segmenting(state: State, body: Mapping[str, Any]) -> tuple[Callable[[Job], Any], str]:
-    """The work of ``POST /api/segment``, and its title.
+class Asked(BaseModel):
+    """A JSON object with these fields alone, each of exactly its type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Segmentation(Asked):
+    """How to segment.
+
+    Attributes:
+        scan: Number of the scan.
+        run: Number of the run.
+        samples: Masks drawn, for a run of mask diffusion.
+        steps: Inference steps of mask diffusion; None: as the run was trained to be used.
+        sampler: None: as the run was trained to be used.
+        keep_steps: Keep what every step predicts, which takes a sampling of its own where several masks are drawn.
+        uncertainty: Make the maps of ``radiffuse predict --uncertainty``.
+        seed: Of the noise.
+    """
+
+    scan: Name
+    run: str = ""
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    steps: Steps | None = None
+    sampler: Literal["ddpm", "ddim"] | None = None
+    keep_steps: bool = True
+    uncertainty: bool = False
+    seed: Seed = 0
+
+
+class Generation(Asked):
+    """What to draw; the words are those of ``config.Generate``.
+
+    Attributes:
+        run: Number of the run.
+        films: Numbers of the films: two for ``interpolate``, else one.
+        kind: ``interpolate`` goes from one film's embedding to the other's in even steps, with one noise.
+        count: Images.
+        steps: Inference steps.
+        guidance: Classifier-free guidance.
+        strength: Of ``from-image``.
+        seed: Of the noise.
+    """
+
+    run: Name
+    films: list[Name]
+    kind: Literal["variation", "from-image", "interpolate"] = "variation"
+    count: Annotated[int, Field(ge=1, le=32)] = 8
+    steps: Steps = 50
+    guidance: Annotated[float, Field(ge=0, le=20)] = 1.5
+    strength: Annotated[float, Field(ge=0.01, le=1)] = 0.5
+    seed: Seed = 0
+
+
+Kind = TypeVar("Kind", bound=Asked)
+
+
+def body_of(kind: type[Kind]) -> Callable[[Request], Awaitable[Kind]]:
+    """A dependency that reads a request's body.
+
+    It refuses what is no small JSON object of this kind, sent under the type that a plain form of another page cannot
+    send.
+    """
+
+    async def read(request: Request) -> Kind:
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Refused(415, "Only JSON is read here.")
+        body = b""
+        async for chunk in chunks(request):
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Refused(413, "The request is too long.")
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise Refused(400, "The request is no JSON object.")
+        try:
+            return kind.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Refused(400, f"{place}: {first['msg']}."[:200]) from None
+
+    return read
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes in.
 
     Raises:
-        Refused: A field is wrong (400), or names what is not there (404).
+        Refused: The browser went away (400).
     """
-    _known(body, "scan", "run", "samples", "steps", "sampler", "keep_steps", "uncertainty", "seed")
-    item = state.scans.get(_text(body, "scan"))
-    entry = state.runs.get(_text(body, "run"))
-    if entry.use != "segment":
-        raise Refused(400, "This run does not segment.")
-    values = {
-        "samples": _whole(body, "samples", 1, 1, MAX_SAMPLES),
-        "steps": _whole(body, "steps", None, 1, MAX_STEPS),
-        "sampler": _choice(body, "sampler", ("ddpm", "ddim")),
-        "keep_steps": _flag(body, "keep_steps", True),
-        "uncertainty": _flag(body, "uncertainty", False),
-        "seed": _whole(body, "seed", 0, 0, MAX_SEED),
-    }
-
-    def work(job: Job) -> dict[str, Any]:
-        from .segmenting import Wanted, segment
-
-        return {"scan": item.id, "layers": segment(state, item, entry, Wanted(**values), job)}
-
-    return work, f"{entry.name} on {item.name}"
-
-
-def generating(state: State, body: Mapping[str, Any]) -> tuple[Callable[[Job], Any], str]:
-    """The work of ``POST /api/generate``, and its title.
-
-    Raises:
-        Refused: As ``segmenting``.
-    """
-    _known(body, "run", "kind", "films", "count", "steps", "guidance", "strength", "seed")
-    entry = state.runs.get(_text(body, "run"))
-    if entry.use != "generate":
-        raise Refused(400, "This run does not draw films.")
-    kind = _choice(body, "kind", ("variation", "from-image", "interpolate")) or "variation"
-    films = body.get("films")
-    needed = 2 if kind == "interpolate" else 1
-    if not isinstance(films, list) or len(films) != needed:
-        raise Refused(400, f"films must name {needed}.")
-    items = [state.scans.get(_text({"film": film}, "film")) for film in films]
-    values: dict[str, Any] = {
-        "kind": kind,
-        "count": _whole(body, "count", 8, 1, MAX_IMAGES),
-        "steps": _whole(body, "steps", 50, 1, MAX_STEPS),
-        "guidance": _real(body, "guidance", 1.5, 0, 20),
-        "strength": _real(body, "strength", 0.5, 0.01, 1),
-        "seed": _whole(body, "seed", 0, 0, MAX_SEED),
-    }
-
-    def work(job: Job) -> dict[str, Any]:
-        from .generating import Wanted, generate
-
-        return {"images": generate(state, items, entry, Wanted(**values), job)}
-
-    return work, f"{entry.name}: {kind} of {' and '.join(item.name for item in items)}"
-
-
-def _known(body: Mapping[str, Any], *names: str) -> None:
-    if strange := sorted(set(body) - set(names)):
-        raise Refused(400, f"{strange[0]!r} is not known here."[:120])
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise Refused(400, f"{name} is missing.")
-    return value
-
-
-def _whole(body: Mapping[str, Any], name: str, default: int | None, low: int, high: int) -> Any:
-    value = body.get(name, default)
-    if value is None and default is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise Refused(400, f"{name} must be a whole number from {low} to {high}.")
-    return value
-
-
-def _real(body: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
-    value = body.get(name, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise Refused(400, f"{name} must be a number from {low:g} to {high:g}.")
-    return float(value)
-
-
-def _flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
-    value = body.get(name, default)
-    if not isinstance(value, bool):
-        raise Refused(400, f"{name} must be true or false.")
-    return value
-
-
-def _choice(body: Mapping[str, Any], name: str, legal: tuple[str, ...]) -> str | None:
-    value = body.get(name)
-    if value is not None and value not in legal:
-        raise Refused(400, f"{name} must be one of {', '.join(legal)}.")
-    return cast("str | None", value)
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise Refused(400, "The file did not arrive whole; drop it again.") from None

@@ -6,15 +6,14 @@ import csv
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from ..errors import InputError, RadiffuseError
+from ..system.files import read_json, read_yaml
 from ..train.run import Run
-from .refusal import unknown
+from .refusal import known
 
 POINTS = 1500
 """Most points of a curve; a longer one is thinned evenly, its last point kept."""
@@ -52,9 +51,8 @@ class Entry:
     dims: int = 0
 
     def view(self) -> dict[str, Any]:
-        """What the page is told."""
-        names = ("id", "name", "kind", "command", "use", "draws", "dims")
-        return {name: getattr(self, name) for name in names}
+        """What the page shows of it."""
+        return {name: value for name, value in asdict(self).items() if name != "path"}
 
 
 class Runs:
@@ -81,42 +79,39 @@ class Runs:
         Raises:
             Refused: There is none (404).
         """
-        try:
-            return self._entries[id]
-        except KeyError:
-            raise unknown("run") from None
+        return known(self._entries, id, "run")
 
     def _found(self, path: Path) -> Iterator[Entry]:
+        name = path.resolve().name
         if path.is_file():
             if path.suffix == ".csv" and "image" not in _header(path):
                 yield self._entry(path, path.stem, "table")
             return
         if (path / "config.yaml").is_file():
-            yield self._run(path, path.resolve().name)
+            yield self._run(path, name)
             return
         if (path / "study.yaml").is_file():
-            yield self._entry(path, path.resolve().name, "study")
-        elif any((path / name).is_file() for name in ("summary.csv", "cases.csv")):
-            yield self._entry(path, path.resolve().name, "evaluation")
+            yield self._entry(path, name, "study")
+        elif any((path / file).is_file() for file in ("summary.csv", "cases.csv")):
+            yield self._entry(path, name, "evaluation")
         for home in (path, path / "runs"):
             for inner in sorted(home.iterdir()) if home.is_dir() else []:
                 if (inner / "config.yaml").is_file():
-                    yield self._run(inner, f"{path.resolve().name}/{inner.name}")
+                    yield self._run(inner, f"{name}/{inner.name}")
 
-    def _entry(self, path: Path, name: str, kind: str) -> Entry:
-        return Entry(str(next(self._numbers)), name, path, kind)
+    def _entry(self, path: Path, name: str, kind: str, **more: Any) -> Entry:
+        return Entry(str(next(self._numbers)), name, path, kind, **more)
 
     def _run(self, folder: Path, name: str) -> Entry:
         run = Run.open(folder)
-        command = str(run.config.get("command"))
-        use, dims = "", 0
-        if run.finished and command == "synthesize":
-            use, dims = "generate", 2
+        more: dict[str, Any] = {"command": str(run.config.get("command"))}
+        if run.finished and more["command"] == "synthesize":
+            more |= {"use": "generate", "dims": 2}
         elif run.finished and (folder / "plan.json").is_file() and run.plan.classes:
-            use, dims = "segment", run.plan.spatial_dims
-        return Entry(
-            str(next(self._numbers)), name, folder, "run", command, use, command == "diffseg", dims
-        )
+            network = read_json(run.model / "config.json")
+            draws = network.get("kind") == "mask-denoiser"
+            more |= {"use": "segment", "dims": run.plan.spatial_dims, "draws": draws}
+        return self._entry(folder, name, "run", **more)
 
 
 def described(entry: Entry) -> dict[str, Any]:
@@ -125,24 +120,29 @@ def described(entry: Entry) -> dict[str, Any]:
     A file of it that is damaged is named under ``problems`` and left out.
     """
     problems: list[str] = []
-    result: dict[str, Any] = {**entry.view(), "curves": {}, "tables": [], "settings": {}}
-    if entry.kind == "table":
-        _take(result["tables"], problems, entry.name, entry.path)
-    else:
-        for name in TABLES:
-            _take(result["tables"], problems, name, entry.path / name)
-        for name in SCORES:
-            if (entry.path / name).is_file() and not (entry.path / "summary.csv").is_file():
-                _take_scores(result["tables"], problems, name, entry.path / name)
+    files = {entry.name: entry.path}
+    if entry.kind != "table":
+        scores = () if (entry.path / "summary.csv").is_file() else SCORES
+        files = {name: entry.path / name for name in (*TABLES, *scores)}
+    tables = []
+    for name, path in files.items():
+        if path.is_file():
+            try:
+                tables.append({"name": name} | (_means if name in SCORES else read_table)(path))
+            except RadiffuseError as error:
+                problems.append(str(error))
+    result: dict[str, Any] = {**entry.view(), "curves": {}, "tables": tables, "settings": {}}
     if entry.kind == "run":
         run = Run.open(entry.path)
         result["curves"] = curves(run.log())
         result["settings"] = flat(run.config["settings"])
         result["finished"] = run.finished
     elif entry.kind == "study":
-        result["settings"] = flat(_yaml(entry.path / "study.yaml", problems))
-    result["problems"] = problems
-    return result
+        try:
+            result["settings"] = flat(read_yaml(entry.path / "study.yaml"))
+        except RadiffuseError as error:
+            problems.append(str(error))
+    return result | {"problems": problems}
 
 
 def curves(log: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -196,48 +196,30 @@ def read_table(path: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _take(tables: list[dict[str, Any]], problems: list[str], name: str, path: Path) -> None:
-    if not path.is_file():
-        return
-    try:
-        tables.append({"name": name, **read_table(path)})
-    except RadiffuseError as error:
-        problems.append(str(error))
+def _means(path: Path) -> dict[str, Any]:
+    """The means of a table of scores, with intervals, as ``evaluate`` gives them.
 
-
-def _take_scores(tables: list[dict[str, Any]], problems: list[str], name: str, path: Path) -> None:
-    """The means of a table of scores, with intervals, as ``evaluate`` gives them."""
-    import pandas as pd
-
-    from ..evaluation.tables import METRICS, summarize
+    Raises:
+        InputError: It is no such table.
+    """
+    from ..evaluation.tables import METRICS, read_scores, summarize
 
     try:
-        table = pd.read_csv(path, dtype={"case": str, "group": str, "class": str})
+        table = read_scores(path)
         metrics = [metric for metric in METRICS if metric in table]
         summary = summarize(table, metrics=metrics, samples=2000)
     except (ValueError, KeyError, OSError) as error:
-        problems.append(f"{path}: cannot be read ({error})")
-        return
-    rows = [
-        [str(row["class"]), str(row["metric"]), *(f"{row[k]:.4f}" for k in ("mean", "low", "high")),
-         str(row["n"])]
-        for row in summary.to_dict("records")
-    ]  # fmt: skip
+        raise InputError(path, f"cannot be read ({error})", "Restore the file") from None
     columns = ["class", "metric", "mean", "low", "high", "n"]
-    tables.append({"name": name, "columns": columns, "rows": rows[:ROWS], "cut": len(rows) > ROWS})
+    rows = [
+        [f"{row[k]:.4f}" if k in ("mean", "low", "high") else str(row[k]) for k in columns]
+        for row in summary.to_dict("records")
+    ]
+    return {"columns": columns, "rows": rows[:ROWS], "cut": len(rows) > ROWS}
 
 
 def _header(path: Path) -> list[str]:
     return [str(column).strip().lower() for column in read_table(path)["columns"]]
-
-
-def _yaml(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: cannot be read ({error})")
-        content = None
-    return content if isinstance(content, dict) else {}
 
 
 def _number(value: object) -> TypeGuard[float]:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..data.dataset import Case
 from ..data.readers import read_label, read_scan
 from ..data.scan import Array, Scan, geometry_difference
 from ..errors import InputError
-from .refusal import Refused, unknown
+from .refusal import Refused, known
 
 MASK, TRUTH, MAP, DIFFERENCE = "mask", "truth", "map", "difference"
 DIFFERENCES = ("", "agrees", "predicted alone", "missed", "another class")
@@ -27,6 +28,8 @@ CACHE = 3 * 2**30
 """Bytes of decoded scans and layers that stay in memory; what was used last always stays."""
 MOST = 500
 """Most scans in the list."""
+ENDINGS = (".png", ".nii.gz", ".nii", ".mha", ".nrrd", ".tif")
+"""Of masks, the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Layer:
     steps: tuple[int, ...] = ()
     parts: tuple[str, str] | None = None
     source: str = ""
+
+    def class_name(self, value: int) -> str:
+        """Name of a value, also of one beyond the known classes."""
+        return self.classes[value] if value < len(self.classes) else f"class-{value}"
 
 
 @dataclass
@@ -86,10 +93,7 @@ class Item:
         Raises:
             Refused: There is none (404).
         """
-        try:
-            return self.layers[id]
-        except KeyError:
-            raise unknown("layer") from None
+        return known(self.layers, id, "layer")
 
 
 class Scans:
@@ -116,7 +120,8 @@ class Scans:
             for case in cases:
                 item = Item(str(next(self._numbers)), case, dropped)
                 if case.label is not None:
-                    self.attach(item, Layer("truth", "truth", TRUTH, _truth(case), tuple(classes)))
+                    load = partial(_truth, case)
+                    self.attach(item, Layer("truth", "truth", TRUTH, load, tuple(classes)))
                 self._items[item.id] = item
                 added.append(item)
             return added
@@ -126,18 +131,19 @@ class Scans:
         with self._lock:
             item.layers[layer.id] = layer
             self._cache.pop((item.id, layer.id), None)
-            pairs = [
-                (mask, truth)
-                for mask in list(item.layers.values())
-                for truth in list(item.layers.values())
-                if mask.kind == MASK and truth.kind == TRUTH and layer.id in (mask.id, truth.id)
-            ]
-            for mask, truth in pairs:
+            masks, truths = (
+                [other for other in item.layers.values() if other.kind == kind]
+                for kind in (MASK, TRUTH)
+            )
+            for mask, truth in itertools.product(masks, truths):
+                if layer.id not in (mask.id, truth.id):
+                    continue
                 id = f"{mask.id}-against-{truth.id}"
                 self._cache.pop((item.id, id), None)
                 item.layers[id] = Layer(
                     id, f"{mask.name} against {truth.name}", DIFFERENCE,
-                    _difference(self, item, mask, truth), DIFFERENCES, parts=(mask.id, truth.id),
+                    partial(_difference, self, item, mask, truth), DIFFERENCES,
+                    parts=(mask.id, truth.id),
                 )  # fmt: skip
 
     def all(self) -> list[Item]:
@@ -151,10 +157,7 @@ class Scans:
         Raises:
             Refused: There is none (404).
         """
-        try:
-            return self._items[id]
-        except KeyError:
-            raise unknown("scan") from None
+        return known(self._items, id, "scan")
 
     def remove(self, item: Item) -> bool:
         """Take a scan off the list; whether its dropped file is of no more use."""
@@ -200,7 +203,7 @@ class Scans:
 def mask_layers(folder: Path, item: Item, scans: Scans) -> list[Layer]:
     """What a folder of masks holds for a scan: its mask, and maps named ``CASE-entropy.nii.gz`` and the like."""
     case = item.case
-    found = _file(folder, case.name, (".png", ".nii.gz", ".nii", ".mha", ".nrrd", ".tif"))
+    found = next((p for end in ENDINGS if (p := folder / f"{case.name}{end}").is_file()), None)
     if found is None:
         return []
     names = (
@@ -208,14 +211,21 @@ def mask_layers(folder: Path, item: Item, scans: Scans) -> list[Layer]:
     )
     classes = tuple(names.get(i, f"class-{i}") for i in range(max(names, default=-1) + 1))
     layers = [
-        Layer("given", "prediction", MASK, _label(found, item, scans), classes, source=folder.name)
+        Layer(
+            "given",
+            "prediction",
+            MASK,
+            partial(_label, found, item, scans),
+            classes,
+            source=folder.name,
+        )
     ]
     for i, path in enumerate(sorted(folder.iterdir())):
         kind = path.name.removeprefix(f"{case.name}-").partition(".")[0]
         if path.name.startswith(f"{case.name}-") and (
             kind in ("confidence", "entropy", "variance") or kind.startswith("mean-")
         ):
-            layers.append(Layer(f"given-map-{i}", kind, MAP, _map(path)))
+            layers.append(Layer(f"given-map-{i}", kind, MAP, partial(_map, path)))
     return layers
 
 
@@ -236,40 +246,31 @@ def overlap(predicted: Array, true: Array) -> list[dict[str, float | int | None]
     valid = true != IGNORE
     p, t = predicted[valid], true[valid]
     size = int(max(p.max(initial=0), t.max(initial=0))) + 1
-    both = np.bincount(p[p == t], minlength=size)
-    one, other = np.bincount(p, minlength=size), np.bincount(t, minlength=size)
+    both, one, other = (np.bincount(v, minlength=size) for v in (p[p == t], p, t))
     rows: list[dict[str, float | int | None]] = []
     for value in range(1, size):
         total, shared = int(one[value] + other[value]), int(both[value])
-        rows.append(
-            {
-                "value": value,
-                "dice": 2 * shared / total if total else None,
-                "iou": shared / (total - shared) if total else None,
-            }
-        )
+        dice, iou = (2 * shared / total, shared / (total - shared)) if total else (None, None)
+        rows.append({"value": value, "dice": dice, "iou": iou})
     return rows
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _truth(case: Case) -> Callable[[], Array]:
-    return lambda: _labels(read_case_label(case), case.name)
+def _truth(case: Case) -> Array:
+    return _labels(read_case_label(case), case.name)
 
 
-def _label(path: Path, item: Item, scans: Scans) -> Callable[[], Array]:
-    def load() -> Array:
-        mask = read_label(path)
-        if difference := geometry_difference(mask, scans.scan(item)):
-            raise InputError(path, f"{difference} than {item.name}", "Give the mask of this scan")
-        return _labels(mask, path)
-
-    return load
+def _label(path: Path, item: Item, scans: Scans) -> Array:
+    mask = read_label(path)
+    if difference := geometry_difference(mask, scans.scan(item)):
+        raise InputError(path, f"{difference} than {item.name}", "Give the mask of this scan")
+    return _labels(mask, path)
 
 
-def _map(path: Path) -> Callable[[], Array]:
-    return lambda: read_scan(path).array[:1].astype(np.float32)
+def _map(path: Path) -> Array:
+    return read_scan(path).array[:1].astype(np.float32)
 
 
 def _labels(scan: Scan, where: Path | str) -> Array:
@@ -280,18 +281,11 @@ def _labels(scan: Scan, where: Path | str) -> Array:
     return scan.array.astype(np.uint8)
 
 
-def _difference(scans: Scans, item: Item, mask: Layer, truth: Layer) -> Callable[[], Array]:
-    def load() -> Array:
-        p, t = scans.array(item, mask)[-1], scans.array(item, truth)[-1]
-        result = np.zeros(p.shape, np.uint8)
-        result[(p == t) & (p > 0)] = 1
-        result[(p > 0) & (t == 0)] = 2
-        result[(p == 0) & (t > 0)] = 3
-        result[(p > 0) & (t > 0) & (p != t)] = 4
-        result[t == IGNORE] = 0
-        return result[None]
-
-    return load
+def _difference(scans: Scans, item: Item, mask: Layer, truth: Layer) -> Array:
+    """Values by ``DIFFERENCES``."""
+    p, t = scans.array(item, mask)[-1], scans.array(item, truth)[-1]
+    cases = [t == IGNORE, (p == t) & (p > 0), (p > 0) & (t == 0), (p == 0) & (t > 0), p != t]
+    return np.select(cases, (0, 1, 2, 3, 4)).astype(np.uint8)[None]
 
 
 def _fitting(layer: Layer, scan: Scan) -> Array:
@@ -302,10 +296,6 @@ def _fitting(layer: Layer, scan: Scan) -> Array:
             layer.name, f"is {sizes[0]}, the scan {sizes[1]}", "Give the mask of this scan"
         )
     return array
-
-
-def _file(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
-    return next((p for s in suffixes if (p := folder / f"{name}{s}").is_file()), None)
 
 
 def _bytes(value: Scan | Array) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..inference.windows import starts
 from ..train.device import make_fabric
 from ..train.run import Run
 from .jobs import Job
+from .requests import Segmentation
 from .runs import Entry
 from .scans import MAP, MASK, Item, Layer
 from .state import State, kept
@@ -28,28 +29,7 @@ OVERLAP = 0.5
 """By which windows overlap, as in ``radiffuse predict``."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How to segment.
-
-    Attributes:
-        samples: Masks drawn, for a run of mask diffusion.
-        steps: Inference steps of mask diffusion; None: as the run was trained to be used.
-        sampler: ``ddpm``, ``ddim`` or None: as the run was trained to be used.
-        keep_steps: Keep what every step thought, which takes a sampling of its own where several masks are drawn.
-        uncertainty: Make the maps of ``radiffuse predict --uncertainty``.
-        seed: Of the noise.
-    """
-
-    samples: int = 1
-    steps: int | None = None
-    sampler: str | None = None
-    keep_steps: bool = True
-    uncertainty: bool = False
-    seed: int = 0
-
-
-def segment(state: State, item: Item, entry: Entry, wanted: Wanted, job: Job) -> list[str]:
+def segment(state: State, item: Item, entry: Entry, asked: Segmentation, job: Job) -> list[str]:
     """Segment, and put the result on the scan.
 
     Returns:
@@ -60,43 +40,33 @@ def segment(state: State, item: Item, entry: Entry, wanted: Wanted, job: Job) ->
         Cancelled: The user stopped the job.
     """
     job.begin("reading the run")
-    member = _watched(_open(state, entry, wanted), job)
+    machine = state.settings.machine
+    fabric = make_fabric(machine)
+    overrides = Overrides(asked.sampler, asked.steps)
+    member = _watched(open_member(Run.open(entry.path), machine, fabric.device, overrides), job)
     job.begin("reading the scan")
     scan = _scan(state, item, member)
-    fabric = make_fabric(state.settings.machine)
-    predictor = Predictor(
-        [member],
-        fabric.device,
-        fabric.autocast,
-        overlap=OVERLAP,
-        samples=wanted.samples if member.draws else 1,
-        uncertainty=wanted.uncertainty,
-        seed=wanted.seed,
+    open_with = partial(
+        Predictor, [member], fabric.device, fabric.autocast, overlap=OVERLAP, seed=asked.seed
     )
-    one = predictor if predictor.samples == 1 else replace_samples(predictor)
+    samples = asked.samples if member.draws else 1
+    predictor = open_with(samples=samples, uncertainty=asked.uncertainty)
+    one = predictor if samples == 1 else open_with(samples=1)  # draws the first of those averaged
     passes = windows(scan, member) * max(1, len(member.timesteps))
     steps: list[Segmented] = []
     result: Segmented | None = None
     try:
-        if wanted.keep_steps and member.draws:
+        if asked.keep_steps and member.draws:
             job.begin("drawing the mask, step by step", passes)
             steps = one.every_step(scan, item.name)
-            result = steps[-1] if one is predictor and not wanted.uncertainty else None
+            result = steps[-1] if one is predictor and not asked.uncertainty else None
         if result is None:
-            job.begin("segmenting", passes * predictor.samples)
+            job.begin("segmenting", passes * samples)
             result = predictor(scan, item.name)
     except InputError as error:
         raise InputError(item.name, error.problem, error.remedy) from None
     job.check()
     return _attach(state, item, entry, member, result, steps)
-
-
-def replace_samples(predictor: Predictor) -> Predictor:
-    """The same predictor drawing one mask: the first of those it averages."""
-    return Predictor(
-        predictor.members, predictor.device, predictor.autocast, overlap=predictor.overlap,
-        samples=1, seed=predictor.seed,
-    )  # fmt: skip
 
 
 def windows(scan: Scan, member: Member) -> int:
@@ -108,12 +78,6 @@ def windows(scan: Scan, member: Member) -> int:
     return math.prod(
         len(starts(max(n, p), p, OVERLAP)) for n, p in zip(shape, plan.size, strict=True)
     )
-
-
-def _open(state: State, entry: Entry, wanted: Wanted) -> Member:
-    machine = state.settings.machine
-    overrides = Overrides(wanted.sampler, wanted.steps)
-    return open_member(Run.open(entry.path), machine, make_fabric(machine).device, overrides)
 
 
 def _watched(member: Member, job: Job) -> Member:
@@ -171,4 +135,4 @@ def _attach(
 
 
 def _later(state: State, array: Array) -> Callable[[], Array]:
-    return functools.partial(kept, state.keep(array))
+    return partial(kept, state.keep(array))

@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong with it: all of it at once, file by file."""
+"""The contents of a data set and all of its faults at once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
-
-    Attributes:
-        cases: One record per case, in the order of the data set.
-        issues: Everything that is wrong, errors first.
-        summary: What the data set is, in plain values that JSON can hold, see ``summarize``.
-    """
+    """A record per case in the order of the data set, issues with errors first, see ``summarize``."""
 
     cases: tuple[CaseRecord, ...]
     issues: tuple[Issue, ...]
@@ -37,7 +31,7 @@ class CheckResult:
 
     @property
     def errors(self) -> tuple[Issue, ...]:
-        """The issues that stop a run. The command exits with code 2 if there are any."""
+        """The issues that stop a run."""
         return tuple(issue for issue in self.issues if issue.severity == "error")
 
 
@@ -49,7 +43,7 @@ def check_path(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
-    """Open a path and check it, with what is wrong in its organization among the issues.
+    """Open a path and check it, with the faults of its organization among the issues.
 
     Raises:
         InputError: The path does not exist or no layout fits it.
@@ -69,11 +63,10 @@ def check(
     """Look at every case, then at the cases together.
 
     Args:
-        dataset: What ``survey`` or ``open_dataset`` returned.
-        decode: Read pixels; else headers alone, where damage inside files goes unseen.
-        workers: Processes; None: one per core; 0: this process, which a broken decoder may then
-            take down.
-        found: Issues that are known already, from ``survey``.
+        dataset: The cases.
+        decode: Read pixels; else headers alone, without seeing damage inside files.
+        workers: Processes; None: one per core; 0: this process, which a broken decoder may kill.
+        found: Issues from ``survey``.
         progress: Called with (cases done, all cases).
     """
     records = examine_all(dataset, decode=decode, workers=workers, progress=progress)
@@ -86,11 +79,8 @@ def check(
     return CheckResult(tuple(records), tuple(ordered), summarize(dataset, records))
 
 
-# -------------------------------------------------------------------------------- cases together
-
-
 def _look_for_copies(cases: Sequence[Case], records: Sequence[CaseRecord], issues: Issues) -> None:
-    """Images equal in every pixel; under two patients they leak from training into test."""
+    """Report images equal in every pixel; under two patients they leak from training into test."""
     alike: dict[str, list[Case]] = defaultdict(list)
     for case, record in zip(cases, records, strict=True):
         if record.digest:
@@ -140,7 +130,7 @@ def _look_at_patients(dataset: Dataset, issues: Issues) -> None:
 
 
 def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> None:
-    """Files below the folder that no case uses, without those that were ``named`` already."""
+    """Report files that no case uses, but those ``named`` by an issue already."""
     listing = walk(dataset.root)
     used = {path for case in dataset for path in (*case.images, *case.series, *case.label_files)}
     used |= dataset.passed_over
@@ -157,18 +147,12 @@ def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> No
         issues.warning(dataset.root, problem, f"Convert them if they are images: {names}")
 
 
-# ------------------------------------------------------------------------------------------ summary
-
-
 def summarize(dataset: Dataset, records: Sequence[CaseRecord]) -> dict[str, Any]:
-    """What a data set is.
+    """A data set in values that JSON can hold.
 
-    Returns:
-        ``layout``, ``cases``, ``readable``, ``patients``, ``labelled``, ``channels``; ``splits``
-        and ``targets`` (cases by name); ``spatial_dims`` (cases by 2 and 3); ``size`` and
-        ``spacing`` (smallest, median and largest along each axis, for the more frequent number of
-        axes; None if unknown); ``intensity`` (lowest, mean and highest value; unit); ``classes``
-        (name: share of the counted voxels, cases with it).
+    ``splits``, ``targets`` and ``spatial_dims`` count cases. ``size`` and ``spacing`` (smallest,
+    median, largest along each axis) are those of the usual number of axes, None if unknown;
+    ``classes`` have their share of the voxels that are not ignored, and the cases with them.
     """
     readable = [record for record in records if record.spatial_shape]
     dims = Counter(len(record.spatial_shape) for record in readable)
@@ -196,9 +180,8 @@ def _range(rows: Sequence[Sequence[float]]) -> dict[str, list[float]] | None:
     if not rows:
         return None
     table = np.asarray(rows, np.float64)
-    middle = np.median(table, axis=0)
-    ends = (table.min(axis=0), middle, table.max(axis=0))
-    return {n: e.tolist() for n, e in zip(("smallest", "median", "largest"), ends, strict=True)}
+    reductions: dict[str, Any] = {"smallest": np.min, "median": np.median, "largest": np.max}
+    return {name: reduce(table, axis=0).tolist() for name, reduce in reductions.items()}
 
 
 def _intensity(records: Sequence[CaseRecord]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Everything that can be said about one case by itself. Runs in worker processes, without torch."""
+"""The check of one case by itself. Runs in worker processes, without torch."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from ..readers import Header, count_non_finite, inspect
 from ..scan import Scan, geometry_difference
 
 SKEW_TOLERANCE = 1.0
-"""Angle between axes, in degrees off a right one, from which a volume is called skewed."""
-
+"""Degrees off a right angle from which the axes of a volume are reported as skewed."""
 _LEAVE_OUT = "Replace it or leave it out (--skip-bad)"
 
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """What one case is.
+    """What the check finds about one case.
 
     Attributes:
         name: Of the case.
-        issues: What is wrong with it.
+        issues: Its faults.
         spatial_shape: Voxels along each axis; () where the image cannot be read.
-        channels: Channels as read (as stored, where pixels were not decoded).
+        channels: As read; as stored where pixels were not decoded.
         spacing: Millimeters per voxel, or None.
         unit: ``"HU"`` or ``"gray"``.
-        intensity: Lowest, mean and highest value, or None where pixels were not decoded.
-        digest: Hash of the pixels and their shape (of the files' bytes, where pixels were not
-            decoded), or '' for images that cannot be told apart: unreadable and constant ones.
+        intensity: Lowest, mean and highest value; None where pixels were not decoded.
+        digest: Hash of pixels and shape (of the files' bytes where pixels were not decoded), '' for
+            unreadable and constant images.
         label_counts: Voxels by label value; {} without a label or where it was not decoded.
     """
 
@@ -54,21 +53,18 @@ class CaseRecord:
 
 
 def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
-    """Look at one case; whatever happens, the answer is a record.
+    """Look at one case; never raises.
 
-    Args:
-        case: The case.
-        classes: Declared class names by label value, or () where none are declared.
-        decode: Read pixels and label maps; else headers alone.
+    ``classes`` are the declared names by label value; without ``decode`` only headers are read.
     """
     issues = Issues()
     where = f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
     try:
         scan, record = _decoded(case, issues) if decode else _header_only(case)
-    except Exception as error:  # one bad file must not hide the other ones
+    except Exception as error:  # one bad file must not hide others
         _add(issues, error, (case.series or case.images)[0])
         if case.label is not None and case.label_item is None:
-            try:  # what can still be said about the label of an image that cannot be read
+            try:  # the label of an unreadable image
                 inspect(case.label_files[0])
             except Exception as label_error:
                 _add(issues, label_error, case.label_files[0])
@@ -88,12 +84,12 @@ def _add(issues: Issues, error: Exception, where: Path | str) -> None:
         issues.error(error.where, error.problem, error.remedy)
     elif isinstance(error, MemoryError):
         issues.error(where, "does not fit into memory", "Crop or resample it")
-    else:  # the text of a decoder's error may quote the header, and with it the patient
+    else:  # the text of a decoder's error may quote the patient
         issues.error(where, f"cannot be read ({type(error).__name__})", _LEAVE_OUT)
 
 
 def _look_at_axes(scan: Scan, where: Path, issues: Issues) -> None:
-    """Warn where the axes of a volume are not at right angles, as in NIfTI files of a tilted gantry."""
+    """Warn if axes of a volume are not at right angles, as in NIfTI files from a tilted gantry."""
     if scan.affine is None or scan.spatial_dims != 3:
         return
     axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
@@ -125,7 +121,7 @@ def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
 
 
 def _sized(header: Header) -> Scan:
-    """A scan that has a geometry and takes no memory."""
+    """A scan with the header's geometry that takes no memory."""
     empty = np.broadcast_to(np.uint8(0), (1, *header.spatial_shape))
     return Scan(empty, header.spacing, header.affine)
 
@@ -152,11 +148,7 @@ def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
 
 
 def problems(scan: Scan) -> list[str]:
-    """Reasons why an image teaches nothing, without a final period; [] for a usual one.
-
-    Args:
-        scan: Any scan; label maps may well be constant, so ask this of images only.
-    """
+    """Reasons why an image is useless for training; not for label maps, which may be constant."""
     found = []
     count = count_non_finite(scan.array)
     if count:
@@ -174,7 +166,7 @@ def problems(scan: Scan) -> list[str]:
 def _look_at_label(
     case: Case, scan: Scan, classes: Sequence[str], decode: bool, issues: Issues, where: str
 ) -> dict[int, int]:
-    """Compare a label map with its image and with the declared classes; voxels by value."""
+    """Compare a label map with its image and the declared classes; returns voxels by value."""
     if not decode and case.label_item is not None:
         return {}
     label = read_case_label(case) if decode else _sized(inspect(case.label_files[0]))
@@ -205,7 +197,7 @@ def _look_at_values(
 
 
 def died(case: Case) -> CaseRecord:
-    """The record of a case whose reading ended the process."""
+    """The record of a case whose reading killed the process."""
     path = (case.series or case.images)[0]
     size = os.path.getsize(path) if path.exists() else 0
     problem = f"ended the process that read it ({size:,} bytes on disk)"

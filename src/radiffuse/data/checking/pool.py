@@ -1,4 +1,4 @@
-"""Examining many cases in processes, of which any may die without taking the rest with it."""
+"""Examining many cases in processes, any of which may die."""
 
 from __future__ import annotations
 
@@ -15,22 +15,14 @@ from .examine import CaseRecord, died, examine
 Progress = Callable[[int, int], None]
 Job = tuple[int, ...]
 """Positions of cases that go to a worker together."""
-
 CHUNK = 16
-"""Most cases per job; fewer where there are few cases, so that every worker has several jobs."""
+"""Most cases per job; fewer if every worker would not have several jobs."""
 
 
 def examine_all(
     dataset: Dataset, *, decode: bool, workers: int | None = None, progress: Progress | None = None
 ) -> list[CaseRecord]:
-    """A record for every case, in order.
-
-    Args:
-        dataset: The cases.
-        decode: Read pixels.
-        workers: Processes; None: one per core; 0: this process.
-        progress: Called with (cases done, all cases).
-    """
+    """A record for every case, in order, with the arguments of ``check``."""
     number = (os.cpu_count() or 1) if workers is None else workers
     size = max(1, min(CHUNK, len(dataset) // (4 * max(number, 1))))
     everything = range(len(dataset))
@@ -49,7 +41,7 @@ def examine_all(
         while jobs:
             suspects = _until_death(min(number, len(jobs)), jobs, work, keep)
             alone: deque[Job] = deque((i,) for job in suspects for i in job)
-            while alone:  # each case by itself, so that a death has one suspect
+            while alone:  # one case at a time, so that a death has one suspect
                 for job in _until_death(1, alone, work, keep, ahead=0):
                     keep(job, [died(dataset.cases[job[0]])])
     while jobs:
@@ -63,7 +55,7 @@ def _examine_job(cases: Sequence[Case], classes: tuple[str, ...], decode: bool) 
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork would copy the locks of threads that torch may have started.
+    # Spawned: a fork would copy the locks of torch's threads.
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
@@ -86,9 +78,9 @@ def _until_death(
     *,
     ahead: int = 1,
 ) -> list[Job]:
-    """Work until nothing is left or a worker dies; the jobs that were in flight then.
+    """Work until nothing is left or a worker dies; returns the jobs that were in flight then.
 
-    Only few are in flight at a time, ``workers + ahead``, so that a death has few suspects.
+    At most ``workers + ahead`` are in flight, so that a death has few suspects.
     """
     flying: dict[Future[list[CaseRecord]], Job] = {}
     suspects: list[Job] = []
@@ -107,7 +99,7 @@ def _until_death(
                     flying[pool.submit(_examine_job, *work(jobs[0]))] = jobs[0]
                     jobs.popleft()
             except BrokenProcessPool:
-                if not flying:  # else the futures in flight tell the same
+                if not flying:  # else the futures in flight raise the same
                     return [jobs.popleft()]
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
                 land(future)

@@ -1,4 +1,4 @@
-"""A check as people read it."""
+"""A check as text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
 def format_check(result: CheckResult, root: Path | str | None = None) -> RenderableType:
-    """A table of what there is, the classes, and the issues, grouped by what is wrong.
-
-    Args:
-        result: What ``check`` returned.
-        root: Paths below it are shown relative to it.
-    """
+    """Tables of contents and classes, and the issues grouped by remedy; paths relative to ``root``."""
     overview = Table(show_header=False, box=None, pad_edge=False)
     for name, value in _lines(result.summary):
         overview.add_row(Text(name, style="bold"), Text(_plain(value)))
@@ -95,5 +90,5 @@ def _classes(classes: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _plain(text: str) -> str:
-    """Control characters in hostile names are escaped."""
+    """Escape control characters in hostile names."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

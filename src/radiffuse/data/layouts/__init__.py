@@ -1,15 +1,15 @@
-"""From a path to cases: how the folder is organized is recognized, or named by ``data.layout``.
+"""From a path to cases: the organization of the folder is recognized, or named by ``data.layout``.
 
-One module per layout, each with ``EXPECTED``, what the layout looks like, and a function
-``read(root, data, issues)`` that returns a ``Dataset``, or None where the path is not organized in
-its way. What is wrong with single files goes into ``issues``, so that ``check`` can list everything
-at once and ``skip_bad`` can go on without them.
+One module per layout, with a description ``EXPECTED`` for messages, and ``read(root, data, issues)``
+that returns a ``Dataset``, or None where the path is organized in another way. Faults of single files
+go into ``issues``, so that ``check`` lists all of them and ``skip_bad`` goes on without the files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from ...config import Data
@@ -17,43 +17,26 @@ from ...errors import InputError
 from ..dataset import Dataset
 from ..issues import Issue, Issues, raise_first, some
 from ..readers import SUFFIXES
-from . import (
-    chest,
-    classes,
-    coco,
-    datalist,
-    dicom,
-    images,
-    msd,
-    nnunet,
-    pairs,
-    suffixes,
-    table,
-    totalsegmentator,
-)
 from .listing import own_folder, walk, walked_once
 
 Layout = Callable[[Path, Data, Issues], Dataset | None]
 
 _IN_ORDER = (
-    *(nnunet, msd, datalist, coco, pairs, totalsegmentator, suffixes, chest, table, dicom, classes),
-    images,
+    *("nnunet", "msd", "datalist", "coco", "pairs", "totalsegmentator", "suffixes", "chest"),
+    *("table", "dicom", "classes", "images"),
 )
 """As they are tried: those that declare themselves first, plain images last."""
-
-LAYOUTS: dict[str, Layout] = {m.__name__.rpartition(".")[2]: m.read for m in _IN_ORDER}
-EXPECTED = {module.__name__.rpartition(".")[2]: module.EXPECTED for module in _IN_ORDER}
+_MODULES = {name: import_module(f"{__name__}.{name}") for name in _IN_ORDER}
+LAYOUTS: dict[str, Layout] = {name: module.read for name, module in _MODULES.items()}
+EXPECTED: dict[str, str] = {name: module.EXPECTED for name, module in _MODULES.items()}
 """What each layout looks like, for messages."""
 
 
 def register(name: str, read: Layout, expected: str) -> None:
-    """Make a layout of one's own known in this process; with ``auto`` it is tried before all others.
+    """Add a layout in this process; ``auto`` tries it before all others.
 
-    Args:
-        name: What ``Dataset.layout`` will be.
-        read: ``read(root, data, issues)``: a ``Dataset``, best made by ``layouts.build.build``, or
-            None where the path is not organized in this way.
-        expected: What the layout looks like, for messages.
+    ``read`` returns a ``Dataset`` (see ``build.build``), or None where the path is organized in
+    another way. ``expected`` says what the layout looks like, for messages.
     """
     before = {key: value for key, value in LAYOUTS.items() if key != name}
     LAYOUTS.clear()
@@ -62,18 +45,14 @@ def register(name: str, read: Layout, expected: str) -> None:
 
 
 def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
-    """The cases under a path. No pixel is read.
+    """The cases under a path, at least one, sorted by name. No pixel is read.
 
     Args:
         path: A folder, a table, a COCO JSON file, or a single image.
         data: Layout, patients, and whether unusable files are left out (``skip_bad``).
 
-    Returns:
-        At least one case, sorted by name.
-
     Raises:
-        InputError: Nothing fits, or something is wrong and ``skip_bad`` is off; names the first
-            fault.
+        InputError: No layout fits, or there is a fault and ``skip_bad`` is off.
     """
     dataset, issues = survey(path, data)
     if data is None or not data.skip_bad:
@@ -82,10 +61,7 @@ def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
 
 
 def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[Issue, ...]]:
-    """Like ``open_dataset``, but returns what is wrong instead of stopping at it.
-
-    Returns:
-        The usable cases, at least one, and everything that was found wrong on the way.
+    """Like ``open_dataset``, but returns the usable cases and all faults instead of raising.
 
     Raises:
         InputError: The path does not exist, or no layout fits it.
@@ -95,13 +71,12 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
     if not root.exists():
         raise InputError(root, "does not exist", "Check the spelling of the path")
     if own := own_folder(root):
-        problem = f"is {own}, not a data set"
-        raise InputError(root, problem, "Give the folder of the scans themselves")
-    names = LAYOUTS if settings.layout == "auto" else {settings.layout: LAYOUTS[settings.layout]}
+        raise InputError(root, f"is {own}, not a data set", "Give the folder of the scans")
+    names = LAYOUTS if settings.layout == "auto" else (settings.layout,)
     with walked_once():
-        for read in names.values():
+        for name in names:
             issues = Issues()
-            dataset = read(root, settings, issues)
+            dataset = LAYOUTS[name](root, settings, issues)
             if dataset is not None:
                 if dataset.cases:
                     return dataset, tuple(issues)

@@ -1,4 +1,4 @@
-"""What every layout does at the end: names, patients, classes, sites, order."""
+"""What all layouts share: entries of JSON files, and names, patients, classes, sites of cases."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from ..issues import Issues
 from ..names import unique_names
 from .patients import patients_of
 
+KEEP_ONE = "Keep one of the two"
+NO_IMAGE = "names no image", 'Write {"image": ..., "label": ...}'
+
 
 def build(
     root: Path,
@@ -29,18 +32,16 @@ def build(
     classes: tuple[str, ...] = (),
     channels: tuple[str, ...] = ("image",),
 ) -> Dataset:
-    """Give cases unique names and patients and sort them.
+    """Give cases unique names and patients, and sort them.
 
     Args:
-        root: What the user gave, a folder or a file.
+        root: The folder or file that the user gave.
         layout: Name of the layout.
-        cases: Their ``name`` is what they would like to be called; ``group`` is what the layout
-            knows of the patient, or ''.
-        data: Holds the expression for patients.
-        issues: Receives what is wrong with patients.
+        cases: With the name they would like, and the patient in ``group``, '' where unknown.
+        data: The settings.
+        issues: Receives faults of patients.
         home: The folder that paths are relative to; None: ``root``.
-        places: A path for each case that tells it apart and may tell its patient; (): the first
-            image.
+        places: A unique path of each case that may contain its patient; (): the first image.
         classes: Names by label value.
         channels: Names of the channels.
     """
@@ -53,12 +54,12 @@ def build(
         raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
-    names = unique_names([case.name for _, case in kept], identities)
-    known = [(place, name, case.group) for (place, case), name in zip(kept, names, strict=True)]
-    patients = patients_of(home, known, data, issues)
+    named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
+    kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
+    patients = patients_of(home, kept, data, issues)
     ready = [
-        replace(case, name=name, group=patient, label_values=values)
-        for (_, case), name, patient in zip(kept, names, patients, strict=True)
+        replace(case, group=patient, label_values=values)
+        for (_, case), patient in zip(kept, patients, strict=True)
     ]
     ready.sort(key=lambda case: case.name)
     if data.sites is not None:
@@ -74,12 +75,12 @@ def build(
 
 
 def place_of(path: Path, home: Path) -> PurePosixPath:
-    """A path relative to the data folder, with ``/`` on every system."""
+    """A path relative to the data folder, with slashes on every system."""
     return PurePosixPath(path.relative_to(home).as_posix())
 
 
 def once(cases: Iterable[tuple[str, Case]], home: Path, issues: Issues) -> list[Case]:
-    """The first case of every image; a second one is an issue. Each comes with the entry that names it."""
+    """The first case of every image; a second one is an issue at the entry that names it."""
     seen: dict[Path, Case] = {}
     for where, case in cases:
         image = case.images[0]
@@ -94,16 +95,12 @@ def listed(
     parts: Mapping[str, str | None],
     path: Path,
     issues: Issues,
-    case_of: Callable[[Any, str | None, str], Case],
+    case_of: Callable[[dict[str, Any], str | None, str], Case],
 ) -> list[Case]:
-    """Cases that a JSON file lists under the names of parts.
+    """Cases that a JSON file lists under the names of parts, each with its split.
 
-    Args:
-        content: Of the file.
-        parts: The split that each name stands for.
-        path: The file; images are relative to its folder.
-        issues: Receives what is wrong with an entry.
-        case_of: Makes a case of an entry, its split, and its place for messages.
+    ``case_of`` makes a case of an entry, its split, and its place for messages. An entry that is text
+    is taken for ``{"image": text}``.
     """
     found: list[tuple[str, Case]] = []
     for part, split in parts.items():
@@ -113,6 +110,9 @@ def listed(
         for number, entry in enumerate(entries):
             where = f"{path}, {part}[{number}]"
             with issues.collected():
+                entry = {"image": entry} if isinstance(entry, str) else entry
+                if not isinstance(entry, dict):
+                    raise InputError(where, *NO_IMAGE)
                 found.append((where, case_of(entry, split, where)))
     return once(found, path.parent, issues)
 
@@ -122,12 +122,8 @@ def in_order(modality: Mapping[Any, Any]) -> tuple[str, ...]:
     return tuple(str(name) for _, name in sorted(modality.items(), key=lambda item: str(item[0])))
 
 
-def read_sites(path: Path) -> dict[str, str]:
-    """Site by name of case, from a file of two columns.
-
-    Raises:
-        InputError: It cannot be read, a line has not two words, or a case stands there twice.
-    """
+def _read_sites(path: Path) -> dict[str, str]:
+    """Site by name of case, from a file of two columns."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -138,16 +134,16 @@ def read_sites(path: Path) -> dict[str, str]:
         if not words:
             continue
         if len(words) != 2:
-            problem = f"line {number} holds {len(words)} words"
-            raise InputError(path, problem, "Write the name of a case and its site in each line")
+            remedy = "Write the name of a case and its site in each line"
+            raise InputError(path, f"line {number} holds {len(words)} words", remedy)
         if words[0] in sites:
-            raise InputError(path, f"line {number} names {words[0]} again", "Keep one of the two")
+            raise InputError(path, f"line {number} names {words[0]} again", KEEP_ONE)
         sites[words[0]] = words[1]
     return sites
 
 
 def _with_sites(cases: list[Case], path: Path) -> list[Case]:
-    sites = read_sites(path)
+    sites = _read_sites(path)
     places = {name: place for place, name in enumerate(sites)}
     for case in cases:
         if case.name not in sites:
@@ -166,7 +162,7 @@ def _wanted(place: PurePosixPath, only: str) -> bool:
 def _classes(
     declared: tuple[str, ...], data: Data
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """Names of the classes, and the values that label maps use for each, () where those are 0, 1, 2, ..."""
+    """Names of the classes, and the label values of each; () where those are 0, 1, 2, ..."""
     values, names = data.label_values, named(data)
     if values is None:
         if names is None or len(set(names)) == len(names):
@@ -174,8 +170,7 @@ def _classes(
         values = tuple(range(len(names)))
     if len(set(values)) < len(values):
         where = f"--reader.label-values {','.join(map(str, values))}"
-        remedy = "Give each value once, background first"
-        raise InputError(where, "names a value twice", remedy)
+        raise InputError(where, "names a value twice", "Give each value once, background first")
     if names is not None and len(names) != len(values):
         where = f"--reader.class-names {','.join(names)}"
         problem = f"are {len(names)} names for {len(values)} label values"
@@ -190,7 +185,7 @@ def _classes(
 
 
 def named(data: Data) -> tuple[str, ...] | None:
-    """The names that the settings give the classes; the name of a public set stands for its organs."""
+    """Class names of the settings; the name of a public set stands for its organs."""
     names = data.class_names
     if names is not None and len(names) == 1 and names[0] in known_sets():
         return tuple(name for _, name in sorted(classes_of_set(names[0]).items()))

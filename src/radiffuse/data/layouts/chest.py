@@ -1,8 +1,8 @@
-"""The public chest sets as they are downloaded: their own tables, with patient, view and findings.
+"""Public chest sets as downloaded, recognized by their tables, which give patient, view and findings.
 
-NIH ChestX-ray14 (Wang et al. 2017), CheXpert (Irvin et al. 2019), MIMIC-CXR-JPG (Johnson et al. 2019), PadChest (Bustos
-et al. 2020) and VinDr-CXR (Nguyen et al. 2022). A set is recognized by the name of its table. Films that a table names
-and the folder lacks are left out with one warning, because these sets are often downloaded in part.
+NIH ChestX-ray14 (Wang et al. 2017), CheXpert (Irvin et al. 2019), MIMIC-CXR-JPG (Johnson et al. 2019),
+PadChest (Bustos et al. 2020), VinDr-CXR (Nguyen et al. 2022). As they are often downloaded in part,
+films that are missing are left out with one warning.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import NamedTuple
 from ...config import Data
 from ...errors import InputError
 from ..dataset import ABSENT, PRESENT, UNCERTAIN, Case, Dataset
-from ..documents import read_table
 from ..issues import Issues, some
+from ..tables import read_table
 from .build import build
 from .listing import key, walk
 
 EXPECTED = "the table of NIH ChestX-ray14, CheXpert, MIMIC-CXR-JPG, PadChest or VinDr-CXR"
 VIEWS = {"frontal": "", "lateral": "lateral", "l": "lateral", "ll": "lateral", "lat": "lateral"}
-"""Words for views that are written in several ways; all others are kept, in small letters (pa, ap, ...)."""
+"""Views that are written in several ways; all others are kept in lower case (pa, ap, ...)."""
 NIH_FINDINGS = (
     *("atelectasis", "cardiomegaly", "consolidation", "edema", "effusion", "emphysema", "fibrosis"),
     *("hernia", "infiltration", "mass", "nodule", "pleural_thickening", "pneumonia"),
@@ -37,25 +37,16 @@ CHEXPERT_FINDINGS = (
 """Also those of MIMIC-CXR-JPG."""
 MIMIC_SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 SHARE_PRESENT = 2 / 3
-"""VinDr-CXR: a finding is present where so many of the readers saw it, uncertain where fewer did. [ours]"""
+"""VinDr-CXR: a finding is present if at least so many readers saw it, uncertain if fewer did [ours]."""
 
-
+RESTORE = "Restore the table as it was downloaded"
 Row = dict[str, str]
 Rows = list[tuple[str, Row]]
 """Rows of a table, each with its place for messages."""
 
 
 class Film(NamedTuple):
-    """What a table says of a film.
-
-    Attributes:
-        where: File and row, for messages.
-        path: Below the data folder; or the file name alone.
-        patient: '' where the set does not tell.
-        view: As written in the table, '' where it is not told.
-        findings: By name: present, absent or uncertain; what is not told is not in it.
-        split: Declared by the set, or None.
-    """
+    """What a table says of a film; ``path`` may be the file name alone, '' is unknown."""
 
     where: str
     path: str
@@ -69,7 +60,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """One of the five sets, by its table.
 
     Raises:
-        InputError: A table cannot be read, lacks a column, or holds a value that is none of the set's.
+        InputError: A table cannot be read, lacks a column, or holds an unknown value.
     """
     films = next((films for set_ in SETS if (films := list(set_(root)))), None)
     if films is None:
@@ -79,6 +70,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if finding is not None and finding not in known:
         where = f"--reader.finding {data.finding}"
         raise InputError(where, f"is no finding of {root}", f"Choose from {some(known, 40)}")
+    targets = {PRESENT: finding, ABSENT: f"no {finding}"} if finding is not None else {}
     listing = walk(root)
     issues += listing.issues
     find = _finder(listing.images)
@@ -101,7 +93,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
                 (root / places[0],),
                 group=film.patient,
                 split=film.split,
-                target=_target(film.findings, finding),
+                target=targets.get(film.findings.get(finding or "", UNCERTAIN)),
                 view=view,
                 findings=tuple(sorted(film.findings.items())),
             )
@@ -113,7 +105,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 
 
 def _finder(images: Sequence[PurePosixPath]) -> Callable[[str], Sequence[PurePosixPath]]:
-    """A function that finds the images that the path in a table may mean."""
+    """A function that finds the images that a path in a table may refer to."""
     known = set(images)
     by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
     for image in images:
@@ -126,13 +118,6 @@ def _finder(images: Sequence[PurePosixPath]) -> Callable[[str], Sequence[PurePos
         return [p for p in by_name.get(path.name, ()) if p.as_posix().endswith(text)]
 
     return find
-
-
-def _target(findings: Mapping[str, int], finding: str | None) -> str | None:
-    if finding is None:
-        return None
-    names = {PRESENT: finding, ABSENT: f"no {finding}"}
-    return names.get(findings.get(finding, UNCERTAIN))
 
 
 # ------------------------------------------------------------------------------------------------ the sets
@@ -209,7 +194,7 @@ def _vindr(root: Path) -> Iterator[Film]:
 
 
 SETS = (_nih, _chexpert, _mimic, _padchest, _vindr)
-"""Each gives the films of its table, or none where there is no such table."""
+"""Each yields the films of its table, none where there is no such table."""
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -220,7 +205,7 @@ def _present(words: set[str], names: Iterable[str]) -> dict[str, int]:
 
 
 def _labeler(where: str, row: Row) -> dict[str, int]:
-    """Findings of CheXpert's labeler: 1, 0, -1 uncertain, empty where the report does not say."""
+    """Findings of CheXpert's labeler: 1, 0, -1 uncertain, empty where not mentioned."""
     legal = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
     findings = {}
     for name in CHEXPERT_FINDINGS:
@@ -262,20 +247,18 @@ def _view(text: str) -> str:
 
 
 def _strange(where: str, column: str, value: str) -> InputError:
-    problem = f"has {value!r} in the column {column}"
-    return InputError(where, problem, "Restore the table as it was downloaded")
+    return InputError(where, f"has {value!r} in the column {column}", RESTORE)
 
 
 def _rows(folder: Path, pattern: str, *columns: str) -> Rows:
-    """The rows of the table of that name, which must have the columns; none where there is none."""
+    """The rows of a table, which must have the columns; none where there is no such table."""
     table = next(iter(sorted(folder.glob(pattern))), None) if folder.is_dir() else None
     if table is None:
         return []
     rows = read_table(table)
     for column in columns:
         if column not in rows[0]:
-            problem = f"lacks the column {column!r}"
-            raise InputError(table, problem, "Restore the table as it was downloaded")
+            raise InputError(table, f"lacks the column {column!r}", RESTORE)
     return [(f"{table}, row {number}", row) for number, row in enumerate(rows, start=2)]
 
 

@@ -14,7 +14,7 @@ EXPECTED = "two or more folders of images, one per class"
 RESERVED = {
     *("images", "labels", "masks", "imagestr", "labelstr", "imagests", "labelsts", "annotations")
 }
-"""Folders that hold parts of other layouts and are never classes."""
+"""Folders of other layouts, which are never classes."""
 MOST_CLASSES = 50
 FEWEST_IMAGES = 2
 """On average per folder; folders of one image each are patients rather than classes."""
@@ -23,9 +23,7 @@ FEWEST_IMAGES = 2
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """``CLASS/image`` or ``SPLIT/CLASS/image``; at least two classes.
 
-    Recognized by itself only where every image lies directly in its class folder, and there are at
-    most 50 folders of two images or more on average; ``layout="classes"`` takes deeper trees and
-    more classes.
+    ``layout="classes"`` allows deeper trees and more or smaller classes than are recognized.
     """
     listing = walk(root)
     images = listing.images
@@ -41,13 +39,9 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if data.layout == "auto" and not obvious:
         return None
     issues += listing.issues
+    splits = [SPLITS[path.parts[0].lower()] if depth else None for path in images]
     cases = [
-        Case(
-            key(path),
-            (root / path,),
-            target=path.parts[depth],
-            split=SPLITS[path.parts[0].lower()] if depth else None,
-        )
-        for path in images
+        Case(key(path), (root / path,), target=path.parts[depth], split=split)
+        for path, split in zip(images, splits, strict=True)
     ]
     return build(root, "classes", cases, data, issues)

@@ -1,4 +1,4 @@
-"""COCO JSON: how most public dental and film sets with outlines come."""
+"""COCO JSON, the usual format of public dental and film data sets with outlines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
-from ..readers.coco import Coco, load_coco
+from ..readers.coco import NEEDS_OUTLINES, Coco, load_coco
 from .build import build, once
 from .listing import SPLITS, inside
 
@@ -21,14 +21,13 @@ KEYS = ("images", "annotations", "categories")
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Each entry of ``images`` is a case whose label is drawn from its annotations.
 
-    Given is the JSON file, or a folder that holds one or several: itself, in ``annotations/``, or
-    in folders called train, validation, test (as Roboflow exports them), which then are the split.
-    All files must declare the same categories. Images lie beside the JSON file, in ``images/``, or
-    in a folder named after the split. An image without annotations is all background.
+    ``root`` is the JSON file, or a folder with JSON files in it, in ``annotations/``, or in folders
+    named after splits (as Roboflow exports them). All must declare the same categories. Images lie
+    beside the JSON file, in ``images/``, or in a folder named after the split. An image without
+    annotations is all background.
 
     Raises:
-        InputError: The JSON is damaged, its categories differ, or it has boxes without outlines
-            only.
+        InputError: The JSON is damaged, or categories differ between files.
     """
     if root.is_file():
         if root.suffix.lower() != ".json" or not _looks_like_coco(root):
@@ -59,7 +58,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
-    """By its keys; a damaged file counts where its text has them, so that its damage is told."""
+    """By its keys; a damaged file counts if its text has them, so that the damage is reported."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
@@ -86,8 +85,8 @@ def _cases(home: Path, path: Path, document: Coco, issues: Issues) -> Iterator[t
     for item, image in document.images.items():
         where = f"{path}, image {item}"
         if faults := document.faults(item):
-            remedy = "Export outlines (polygons or RLE) for every object"
-            issues.error(f"{where} ({image.file_name})", some(faults, most=2), remedy)
+            where = f"{where} ({image.file_name})"
+            issues.error(where, some(faults, most=2), NEEDS_OUTLINES)
             continue
         with issues.collected():
             file = _image_file(folders, image.file_name, where)
@@ -109,5 +108,5 @@ def _image_file(folders: list[Path], name: str, where: str) -> Path:
             return inside(folder, name, where)
         except InputError as error:
             errors.append(error)
-    # A link or a name that leads out says more than "does not exist" in the last folder tried.
+    # That a link or a name leads out says more than "does not exist".
     raise next((e for e in errors if "does not exist" not in e.problem), errors[0])

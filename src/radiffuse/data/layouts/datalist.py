@@ -1,4 +1,4 @@
-"""Data lists of MONAI: a JSON file that lists images and labels by part, with folds or without."""
+"""Data lists of MONAI: a JSON file that lists images and labels by part, with or without folds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from ...config import Data
 from ...errors import InputError
+from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
-from ..documents import read_json
 from ..issues import Issues
-from .build import build, in_order, listed
+from .build import NO_IMAGE, build, in_order, listed
 from .listing import inside, stem
 
 EXPECTED = "a JSON data list of MONAI with 'training', or a folder with datalist.json"
@@ -24,16 +24,15 @@ PARTS: dict[str, str | None] = {
 }
 """Keys of the file, with the split they stand for."""
 NAMES = ("datalist.json", "data_list.json")
-"""What the file is called where a folder is given."""
+"""Names of the file in a folder."""
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """``{"training": [{"image": ..., "label": ..., "fold": 0}], "validation": [...], "testing": [...]}``.
 
-    Given is the file, or a folder with ``datalist.json``. Paths are relative to the file's folder. ``image`` is a path,
-    or a list of one file per channel; entries without a label are unlabelled. Where entries of ``training`` have a
-    ``fold``, those of ``--split.fold`` are validation. ``labels`` and ``modality``, where there are any, name classes
-    and channels as in the Decathlon.
+    ``root`` is the file or its folder, which paths are relative to. ``image`` is a path, or a list of
+    one file per channel. Where entries of ``training`` have a ``fold``, those of ``--split.fold`` are
+    validation. ``labels`` and ``modality`` name classes and channels as in the Decathlon.
 
     Raises:
         InputError: The file cannot be understood.
@@ -59,25 +58,20 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     )
 
 
-def _case(home: Path, entry: Any, split: str | None, where: str) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
-    images = entry.get("image") if isinstance(entry, dict) else None
+def _case(home: Path, entry: dict[str, Any], split: str | None, where: str) -> Case:
+    images = entry.get("image")
     names: list[Any] = images if isinstance(images, list) else [images]
     if not names or not all(isinstance(name, str) for name in names):
-        raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
+        raise InputError(where, *NO_IMAGE)
     label, fold = entry.get("label"), entry.get("fold")
     if label is not None and not isinstance(label, str):
         raise InputError(where, "has a label that is no path", "Give the file of a label map")
     if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
         raise InputError(where, f"has the fold {fold!r}", "Use 0, 1, 2, ...")
     paths = tuple(inside(home, name, where) for name in names)
-    return Case(
-        stem(paths[0]),
-        paths,
-        label=inside(home, label, where) if label else None,
-        split=split,
-        fold=fold if split in (None, "train") else None,
-    )
+    label_file = inside(home, label, where) if label else None
+    fold = fold if split in (None, "train") else None
+    return Case(stem(paths[0]), paths, label_file, split=split, fold=fold)
 
 
 def _channels(modality: Any, count: int) -> tuple[str, ...]:

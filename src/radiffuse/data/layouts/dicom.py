@@ -1,4 +1,4 @@
-"""A tree of DICOM files. Series are found by headers; who the patients are stays in the files."""
+"""A tree of DICOM files. Series are found by headers; the identity of patients stays in the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPECTED = "a tree of DICOM files and nothing else"
 SLICES = {"CT", "MR", "PT", "NM"}
 """Modalities (0008,0060) whose files are slices of one volume."""
 NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "SEG", "DOC", "PLAN"}
-"""Modalities that go with images and are not one: reports, contours, plans, segmentations."""
+"""Modalities without images: reports, contours, plans, segmentations."""
 
 _TAGS = (
     *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
@@ -37,12 +37,10 @@ class _Header:
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Slices are gathered into one case per series; a film or a multi-frame file is a case.
+    """A series of slices is a case, as is a film or a multi-frame file.
 
-    Recognized by itself where every image below the folder is DICOM. Cases are named by short hashes
-    of their UIDs. A patient is named after the first of his cases: PatientID decides what belongs
-    together and goes into no name, so that a name cannot be computed from it. Folder and file names,
-    which may hold names, are not used.
+    Recognized where every image is DICOM. Cases are named by hashes of their UIDs, patients after
+    their first case. Folder and file names, which may contain a patient's name, are not used.
     """
     listing = walk(root)
     scans = [path for path in listing.images if is_dicom(root / path)]
@@ -53,7 +51,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     instances: dict[str, _Header] = {}
     for header in headers:
         first = instances.setdefault(header.instance, header)
-        if first is not header:  # a copied slice would stand twice in its volume
+        if first is not header:  # a copied slice would be in its volume twice
             problem = f"is the same image as {first.path.relative_to(root)} (SOPInstanceUID)"
             issues.error(header.path, problem, "Remove one of the two")
     series: dict[str, list[_Header]] = defaultdict(list)
@@ -74,7 +72,7 @@ def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | No
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the patient's values
+            warnings.simplefilter("ignore")  # they quote the patient
             found = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
             values = {tag: str(found.get(tag) or "") for tag in _TAGS}
     except Exception as error:  # pydicom raises many kinds; their text may quote the patient
@@ -110,9 +108,8 @@ def _case(identity: str, members: list[_Header]) -> Case:
 def _named_patients(dataset: Dataset) -> Dataset:
     """Patients named after the first of their cases.
 
-    The few digits of a PatientID can be tried out; a hash of them, even a salted one whose salt lies beside the data,
-    would give them away. UIDs are long and known to the archive alone. No key has to be kept, so resumed runs and other
-    machines find the same names in the same files.
+    A hash of the few digits of a PatientID, even a salted one whose salt is stored, could be reversed
+    by trying all of them. UIDs are long, and give the same names on every machine.
     """
     first: dict[str, str] = {}
     for case in dataset:  # sorted by name

@@ -14,11 +14,7 @@ EXPECTED = "a folder of images"
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Every image below ``root`` is a case, named after its path.
-
-    If all of them lie in folders called train, validation, test (or usual variants), that is their
-    split.
-    """
+    """Every image below ``root`` is a case; top folders that are all named after splits declare them."""
     if root.is_file():
         if not image_suffix(root.name) and not is_dicom(root):
             return None
@@ -36,7 +32,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         for path, split in zip(images, splits, strict=True)
     ]
     if data.layout == "auto":
-        # slices of a DICOM series must not become cases because a picture lies beside them
+        # a picture beside a DICOM series must not turn its slices into cases
         scans = sum(is_dicom(root / path) for path in images)
         if 0 < scans < len(images):
             problem = f"holds {scans} DICOM files among {len(images) - scans} other images"

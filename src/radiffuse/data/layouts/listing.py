@@ -1,4 +1,4 @@
-"""Walking through a folder: which files are images, which are passed over, which are refused."""
+"""Walking through a folder: which files are images, passed over, or refused."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SIDECARS = {
     *(".md", ".rst", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html"),
     *(".pdf", ".parquet", ".xlsx", ".py", ".sh", ".log", ".toml", ".cff", ".bib", ".raw", ".zraw"),
 }
-"""Files beside images that say something about them; ``.raw`` belongs to its ``.mhd``."""
+"""Companions of images; ``.raw`` belongs to an ``.mhd``."""
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Words for a split, in folder names and tables, and what they are here."""
+"""Split by its usual names in folders and tables."""
 
 _KNOWN: ContextVar[dict[Path, Listing] | None] = ContextVar("walked folders", default=None)
 _LONGEST_FIRST = sorted({*SUFFIXES, *DICOM_SUFFIXES}, key=len, reverse=True)
@@ -37,14 +37,7 @@ _LINK_REMEDY = "Copy the file in its place, or give the folder that holds both"
 
 @dataclass
 class Listing:
-    """The files below a folder, by their paths relative to it, sorted.
-
-    Attributes:
-        images: Files of a format the readers know, by suffix (or by content, for DICOM without
-            one).
-        others: Files that are neither an image nor a usual companion of images.
-        issues: Links and files that were refused.
-    """
+    """The files below a folder by relative path, sorted: images, others but companions, and faults."""
 
     images: list[PurePosixPath] = field(default_factory=list)
     others: list[PurePosixPath] = field(default_factory=list)
@@ -52,20 +45,20 @@ class Listing:
 
 
 def image_suffix(name: str) -> str:
-    """The suffix of a format the readers know, such as ``.nii.gz``, or ''."""
+    """The suffix of a readable format, such as ``.nii.gz``, or ''."""
     lowered = name.lower()
     return next((s for s in _LONGEST_FIRST if lowered.endswith(s) and len(name) > len(s)), "")
 
 
 def stem(path: PurePosixPath | Path | str) -> str:
-    """File name without the suffix of its format (``a.nii.gz`` becomes ``a``, ``1.2.3`` stays)."""
+    """File name without the suffix of a readable format: ``a`` for ``a.nii.gz``, but ``1.2.3``."""
     name = PurePosixPath(path).name
     suffix = image_suffix(name)
     return name[: -len(suffix)] if suffix else name
 
 
 def key(path: PurePosixPath) -> str:
-    """Path without the suffix of its format: what matches an image with its label."""
+    """Path without the suffix of its format, which matches an image with its label."""
     return (path.parent / stem(path)).as_posix()
 
 
@@ -80,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def own_folder(path: Path) -> str:
-    """What a folder that radiffuse itself wrote is, such as "a run of radiffuse", or ''."""
+    """What kind of folder of radiffuse this is, such as "a run of radiffuse", or ''."""
     if not path.is_dir():
         return ""
     names = set(os.listdir(path))
@@ -92,27 +85,25 @@ def own_folder(path: Path) -> str:
 
 
 def walk(root: Path) -> Listing:
-    """List a folder and everything below it; nothing where it is no folder.
+    """List a folder and everything below it; an empty listing where ``root`` is no folder.
 
-    Hidden files, system litter and companions of images are passed over, as are run folders. Links
-    that lead out of the folder are refused: what is checked, split and hashed must be what lies
-    there.
+    Hidden files, system files, companions of images and run folders are passed over. Links that lead
+    out of the folder are refused: what is checked and hashed must lie inside.
 
     Raises:
         InputError: The folder itself cannot be listed.
     """
     known = _KNOWN.get()
-    listing = known.get(root) if known is not None else None
-    if listing is None:
-        listing = _walk(root)
-        if known is not None:
-            known[root] = listing
-    return listing
+    if known is None:
+        return _walk(root)
+    if root not in known:
+        known[root] = _walk(root)
+    return known[root]
 
 
 @contextmanager
 def walked_once() -> Iterator[None]:
-    """Within it a folder is walked once, however many layouts look at it."""
+    """Within the block each folder is walked once, for all layouts."""
     token = _KNOWN.set({})
     try:
         yield
@@ -181,30 +172,28 @@ def _link_problem(path: Path, home: Path) -> str:
 
 
 def inside(root: Path, reference: str, where: str) -> Path:
-    """The file that a table or JSON file refers to, which must lie below ``root``.
+    """The file below ``root`` that a table or JSON file (``where``, for messages) refers to.
 
-    ``reference`` is a relative path with / (or, from Windows, with backslashes); ``where`` says who
-    refers to it, for the message.
+    ``reference`` is a relative path with slashes, or backslashes of Windows.
 
     Raises:
-        InputError: The reference is empty, leads out of ``root``, or no such file is there.
+        InputError: It is empty, leads out of ``root``, or no such file is there.
     """
     text = reference.strip()
     if not text or not text.isprintable():
         raise InputError(where, f"names no file ({text!r})", "Give a path relative to the folder")
     path = root / text
-    if "\\" in text and not os.path.exists(path):  # which takes a name of any length
+    if "\\" in text and not os.path.exists(path):  # os.path takes names of any length
         path = root / text.replace("\\", "/")
     if not path.is_relative_to(root) or ".." in path.relative_to(root).parts:
-        remedy = "Give paths below the data folder only, without .."
-        raise InputError(where, f"{text!r} leads out of {root}", remedy)
+        problem = f"{text!r} leads out of {root}"
+        raise InputError(where, problem, "Give paths below the data folder only, without ..")
     try:
         exists = path.is_file() or path.is_symlink()
     except OSError:  # a name longer than the file system allows
         exists = False
     if not exists:
-        problem = f"{text!r} does not exist below {root}"
-        raise InputError(where, problem, "Correct the path or drop it")
+        raise InputError(where, f"{text!r} does not exist below {root}", "Correct or drop the path")
     if problem := _link_problem(path, root.resolve()):
         raise InputError(path, problem, _LINK_REMEDY)
     return path

@@ -9,21 +9,20 @@ from typing import Any
 
 from ...config import Data
 from ...errors import InputError
+from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
-from ..documents import read_json
 from ..issues import Issues
-from .build import build, in_order, listed
+from .build import NO_IMAGE, build, in_order, listed
 from .listing import inside, stem
 
 EXPECTED = "dataset.json with a list 'training'"
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """``dataset.json`` lists pairs under ``training``, images alone under ``test``, and in AMOS ``validation`` too.
+    """``dataset.json`` lists pairs under ``training`` (AMOS: and ``validation``), images under ``test``.
 
-    The names under ``modality`` become the channels; a four-dimensional image is one file that
-    holds all of them.
+    The names under ``modality`` become the channels, all of them in one four-dimensional file.
 
     Raises:
         InputError: ``dataset.json`` cannot be understood.
@@ -45,17 +44,14 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     return build(root, "msd", cases, data, issues, classes=classes, channels=channels)
 
 
-def _case(root: Path, entry: Any, split: str | None, where: str) -> Case:
-    if isinstance(entry, str):
-        entry = {"image": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
-        raise InputError(where, "names no image", 'Write {"image": ..., "label": ...}')
+def _case(root: Path, entry: dict[str, Any], split: str | None, where: str) -> Case:
+    if not isinstance(entry.get("image"), str):
+        raise InputError(where, *NO_IMAGE)
     image = inside(root, entry["image"], where)
     label = str(entry.get("label") or "")
     if split != "test" and not label:
         raise InputError(where, "names no label", "Add the label, or move the entry to 'test'")
     if split == "test" and label and not (root / label).exists():
-        label = ""  # named, and never released
-    return Case(
-        stem(image), (image,), label=inside(root, label, where) if label else None, split=split
-    )
+        label = ""  # named, but never released
+    label_file = inside(root, label, where) if label else None
+    return Case(stem(image), (image,), label_file, split=split)

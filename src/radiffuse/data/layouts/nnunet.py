@@ -9,9 +9,9 @@ from typing import Any
 
 from ...config import IGNORE, Data
 from ...errors import InputError
+from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
-from ..documents import read_json
 from ..issues import Issues
 from .build import build
 from .listing import inside, walk
@@ -22,8 +22,8 @@ EXPECTED = "dataset.json with channel_names, imagesTr/ and labelsTr/"
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``, ``imagesTs/`` and ``dataset.json``.
 
-    Cases of ``imagesTs`` have the split test. Where ``splits_final.json`` lies beside it, its fold
-    0 parts the others into train and validation. A single file may hold all channels (RGB).
+    Cases of ``imagesTs`` are the test; fold 0 of ``splits_final.json``, if there, divides the others
+    into train and validation. A single file may hold all channels (RGB).
 
     Raises:
         InputError: ``dataset.json`` or ``splits_final.json`` cannot be understood.
@@ -34,8 +34,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         return None
     ending, names = content["file_ending"], content["channel_names"]
     if not isinstance(ending, str) or not isinstance(names, dict) or not names:
-        problem = "has no usable channel_names or file_ending"
-        raise InputError(path, problem, "Follow nnU-Net's format")
+        raise InputError(path, "lacks channel_names or file_ending", "Follow nnU-Net's format")
     channels = tuple(str(names[number]) for number in sorted(names, key=lambda n: int(n)))
     labels, ignored = _labels(content.get("labels"))
     classes = class_names(labels, path)
@@ -73,12 +72,9 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
         if path.name.endswith(ending) and name and len(number) == 4 and number.isdecimal():
             files[name][int(number)] = path
         else:
-            remedy = f"Call it CASE_0000{ending}, as dataset.json says"
-            issues.error(path, "is no channel of a case", remedy)
+            issues.error(path, "is no channel of a case", f"Call it CASE_0000{ending}")
     maps = {
-        path.name.removesuffix(ending): path
-        for path in _images(labels, issues)
-        if path.name.endswith(ending)
+        p.name.removesuffix(ending): p for p in _images(labels, issues) if p.name.endswith(ending)
     }
     cases = []
     for name, by_number in sorted(files.items()):
@@ -88,8 +84,7 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
             remedy = f"Add {labels / (name + ending)}, or move the case to imagesTs"
             issues.error(by_number[min(by_number)], "has no label", remedy)
         if images:
-            split = "test" if part == "Ts" else None
-            cases.append(Case(name, images, label=label, split=split))
+            cases.append(Case(name, images, label, split="test" if part == "Ts" else None))
     for label in maps.values():
         remedy = f"Add its image to {folder}, or remove the label"
         issues.error(label, "is a label without an image", remedy)
@@ -105,7 +100,7 @@ def _images(folder: Path, issues: Issues) -> list[Path]:
 def _all_channels(
     where: Path, by_number: dict[int, Path], channels: int, issues: Issues
 ) -> tuple[Path, ...]:
-    """The files in order of channels, or () and a line where some are missing."""
+    """The files in order of channels, or () and an issue where some are missing."""
     numbers = sorted(by_number)
     one = numbers == [0] and by_number[0].name.lower().endswith((".png", ".tif", ".tiff"))
     if one or numbers == list(range(channels)):
@@ -126,8 +121,7 @@ def _listed(root: Path, entries: dict[str, Any], path: Path, issues: Issues) -> 
                 images = tuple(inside(root, str(file), where) for file in entry["images"])
                 if not images:
                     raise KeyError("images")
-                label = inside(root, str(entry["label"]), where)
-                cases.append(Case(name, images, label=label))
+                cases.append(Case(name, images, inside(root, str(entry["label"]), where)))
             except (KeyError, TypeError):
                 remedy = 'Write {"images": [...], "label": ...}'
                 issues.error(where, "lacks images or label", remedy)
@@ -143,5 +137,6 @@ def _first_fold(path: Path) -> dict[str, str]:
         fold = {str(name): "train" for name in folds[0]["train"]}
         return fold | {str(name): "validation" for name in folds[0]["val"]}
     except (IndexError, KeyError, TypeError):
-        problem = "is no list of folds with train and val"
-        raise InputError(path, problem, "Remove or repair it") from None
+        raise InputError(
+            path, "has no first fold with train and val", "Remove or repair it"
+        ) from None

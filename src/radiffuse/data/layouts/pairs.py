@@ -1,7 +1,7 @@
 """``images/`` and ``labels/`` (or ``masks/``), matched by file name without suffix.
 
-BTCV comes like this (``img/img0001.nii.gz``, ``label/label0001.nii.gz``), and FLARE22 (``images/CASE_0000.nii.gz``,
-``labels/CASE.nii.gz``).
+So are BTCV (``img/img0001.nii.gz``, ``label/label0001.nii.gz``) and FLARE22
+(``images/CASE_0000.nii.gz``, ``labels/CASE.nii.gz``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from .build import build
+from .build import KEEP_ONE, build
 from .listing import SPLITS, is_dicom, key, walk
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
@@ -28,19 +28,18 @@ CHANNEL = re.compile(r"_0000$")
 ROLE = re.compile(r"(?:(?<=/)|^)(?:img|image|label|mask|seg)[_-]?(?=\d+$)", re.IGNORECASE)
 """What a file is, before its number."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
-"""Endings of folders of labels beside folders called train, val and test."""
+"""Endings of folders of labels beside folders named after splits, as in ``train``, ``trainannot``."""
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Images with label maps; also inside folders called train, validation and test, or as train and trainannot.
+    """Images with label maps, at the top or inside folders named after splits.
 
     An image without a label and a label without an image are errors; under ``skip_bad`` the former
     stays as an unlabelled case. A folder of DICOM slices in ``images/`` is one image, named after
     the folder.
 
     Raises:
-        InputError: There is ``labels/`` without ``images/`` beside it, or several candidates for
-            either.
+        InputError: ``labels/`` has no ``images/`` beside it, or either has several candidates.
     """
     if root.is_file():
         return None
@@ -60,7 +59,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if not found:
         return None
     if tests is not None and {case.split for case in cases} <= {None, "train"}:
-        # The labels of the test were never released: the others are parted as any data set.
+        # The test labels were never released: the other cases are split as in any data set.
         cases = [replace(case, split=None) for case in cases]
         unlabelled = sorted(_by_key(tests, issues).items())
         cases += [Case(f"test/{name}", (path,), split="test") for name, path in unlabelled]
@@ -68,7 +67,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path | None, Path | None, str | None]]:
-    """Candidates for folders of images and of labels, with their split."""
+    """Folders of images and of labels, None where missing, with their split."""
     inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()]
     for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
         split = None if base == root else SPLITS[base.name.lower()]
@@ -102,9 +101,7 @@ def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> lis
     for name, path in sorted(pictures.items()):
         label = maps.pop(name, None)
         if label is None:
-            remedy = (
-                f"Add {labels / name} with its suffix, or move the image to an unlabelled folder"
-            )
+            remedy = f"Add {labels / name} with its suffix, or move the image elsewhere"
             issues.error(path, "has no label", remedy)
         wanted = f"{split}/{name}" if split else name
         cases.append(Case(wanted, (path,), label, split=split, series=series.get(name, ())))
@@ -117,10 +114,7 @@ def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> lis
 def _loosely(
     images: Iterable[str], labels: Iterable[str], pattern: re.Pattern[str]
 ) -> dict[str, str]:
-    """Name of the label by name of the image, where they agree once ``pattern`` is taken out of both.
-
-    Names that several images, or several labels, would come to are left alone.
-    """
+    """Name of the label by name of the image, where they are equal without ``pattern``, and unique."""
     cores: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
     for names, found in zip((images, labels), cores, strict=True):
         for name in names:
@@ -142,8 +136,7 @@ def _by_key(
     for relative in listing.images:
         name, path = key(relative), folder / relative
         if relative.parent not in without and found.setdefault(name, path) != path:
-            problem = f"has the same name as {found[name].name}"
-            issues.error(path, problem, "Keep one of the two")
+            issues.error(path, f"has the same name as {found[name].name}", KEEP_ONE)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which patient a case belongs to. No split parts a patient: a wrong answer leaks test data."""
+"""Which patient a case belongs to. Splits keep patients whole: a wrong answer leaks test data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from ...config import Data
 from ...errors import InputError
-from ..documents import read_table
+from ..dataset import Case
 from ..issues import Issues, some
+from ..tables import read_table
 from .listing import key, stem
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
@@ -17,12 +18,11 @@ _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
 
 
 def known_patient(name: str) -> str:
-    """The patient in a well-known file name, else ''.
+    """The patient in a file name of Kermany, Zhang, Goldbaum 2018 (pediatric chest X-rays), or ''.
 
-    Kermany, Zhang, Goldbaum 2018 (paediatric chest X-rays): ``person7_virus_15`` is person 7,
-    ``IM-0115-0001`` and ``NORMAL2-IM-0115-0001`` are normal 115. The same number in both series of
-    normal films, or with bacteria and with virus, may be two children; taking them for one cannot
-    leak.
+    ``person7_virus_15`` is person 7, ``IM-0115-0001`` and ``NORMAL2-IM-0115-0001`` are normal 115.
+    A number in both series of normal films, or with bacteria and virus, may be two children; taking
+    them for one cannot leak.
     """
     for word, pattern in (("person", _PNEUMONIA), ("normal", _NORMAL)):
         if match := pattern.fullmatch(name):
@@ -31,18 +31,15 @@ def known_patient(name: str) -> str:
 
 
 def patients_of(
-    home: Path, cases: Iterable[tuple[PurePosixPath, str, str]], data: Data, issues: Issues
+    home: Path, cases: Iterable[tuple[PurePosixPath, Case]], data: Data, issues: Issues
 ) -> list[str]:
     """The patient of each case; a case of which nothing is known is its own patient.
 
     Args:
-        home: The data folder; its ``patients.csv`` (columns ``image`` and ``patient``) is read if
-            there.
-        cases: Path of the first image relative to the data folder, name of the case, and what the
-            layout says of the patient, such as the column ``patient`` of a table, or ''.
-        data: ``group`` is the user's regular expression, which goes before everything else.
-        issues: Receives what is wrong with ``patients.csv``, and in one line each the images for
-            which the expression or the table finds no patient.
+        home: The data folder, with or without ``patients.csv`` (columns ``image``, ``patient``).
+        cases: Each with its path below ``home``; ``group`` is the patient by the layout, or ''.
+        data: ``group`` is a regular expression that overrides everything else.
+        issues: Receives faults of ``patients.csv``, and the images without a patient.
 
     Raises:
         InputError: The expression is not valid or has no group; ``patients.csv`` lacks a column.
@@ -52,24 +49,22 @@ def patients_of(
     unmatched: list[str] = []
     unlisted: list[str] = []
 
-    def patient(image: PurePosixPath, name: str, given: str) -> str:
+    def patient(image: PurePosixPath, case: Case) -> str:
         if pattern is not None:
             match = pattern.search(image.as_posix())
             if match is None or not match[1]:
                 unmatched.append(image.as_posix())
-                return name
+                return case.name
             return match[1]
-        listed = [table[k] for k in (key(image), stem(image), name) if k in table]
-        if table and not listed and not given:
+        listed = [table[k] for k in (key(image), stem(image), case.name) if k in table]
+        if table and not listed and not case.group:
             unlisted.append(image.as_posix())
-        return given or next(iter(listed), known_patient(stem(image)) or name)
+        return case.group or next(iter(listed), known_patient(stem(image)) or case.name)
 
     patients = [patient(*case) for case in cases]
     if unmatched:
-        problem = (
-            f"the group expression {data.group!r} finds no patient in "
-            f"{len(unmatched)} paths: {some(unmatched)}"
-        )
+        count = f"{len(unmatched)} paths: {some(unmatched)}"
+        problem = f"the group expression {data.group!r} finds no patient in {count}"
         remedy = "Correct --group; it is searched in each path below the data folder"
         issues.error(home, problem, remedy)
     if unlisted:
@@ -88,8 +83,8 @@ def _patients_csv(path: Path, issues: Issues) -> dict[str, str]:
     for number, row in enumerate(rows, start=2):
         name, patient = key(PurePosixPath(row["image"])), row["patient"]
         if patient and table.setdefault(name, patient) != patient:
-            problem = f"gives {name} a second patient"
-            issues.error(f"{path}, row {number}", problem, "Keep one row per image")
+            where = f"{path}, row {number}"
+            issues.error(where, f"gives {name} a second patient", "Keep one row per image")
     return table
 
 

@@ -1,6 +1,6 @@
-"""One folder, or one folder per case, where the end of a file's name says what it is: ``CASE_t1``, ``CASE_seg``.
+"""Files whose last word says what they are, ``CASE_t1``, ``CASE_seg``, in one folder or one per case.
 
-BraTS comes like this (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``), and many sets that lie in
+So are BraTS (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``) and many sets in
 one folder (``001_img.nii``, ``001_mask.nii``).
 """
 
@@ -15,14 +15,14 @@ from ...config import Data
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from .build import build
+from .build import KEEP_ONE, build
 from .listing import stem, walk
 
 EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
 LABEL_WORDS = ("seg", "mask", "label", "labels", "segmentation", "annotation")
 """Last words of the names of label maps."""
 IMAGE_WORDS = ("img", "image")
-"""Last words that say no more than that a file is an image."""
+"""Last words that only say that a file is an image."""
 SEQUENCES = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t2", "t2w", "t2f", "flair", "pd", "adc", "dwi"),
     *("swi", "ct", "pet"),
@@ -34,11 +34,11 @@ Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Files that share all but the last word of their name, split off by ``_`` or ``-``, are one case.
+    """Files that share all but the last word of their name, after ``_`` or ``-``, are one case.
 
-    A last word such as ``seg`` or ``mask`` is the label, each other one a channel, in alphabetical order. Every case
-    needs the same channels; one without a label is an error, and an unlabelled case under ``skip_bad``. Where there is
-    no label at all, files are cases by themselves, unless their words are MR sequences or the layout was named.
+    A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. All cases
+    need the same channels; one without a label is an error, and unlabelled under ``skip_bad``. Files
+    without any label fit only if their words are in ``SEQUENCES`` or the layout was named.
     """
     listing = walk(root)
     faults = Issues(listing.issues)
@@ -57,9 +57,9 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         label = _label(words)
         if _channels(words) != usual:
             own, others = (", ".join(names) or "none" for names in (_channels(words), usual))
+            where = root / next(iter(words.values()))
             problem = f"has the images {own} where other cases have {others}"
-            remedy = "Add the missing files, or remove the case"
-            issues.error(root / next(iter(words.values())), problem, remedy)
+            issues.error(where, problem, "Add the missing files, or remove the case")
             continue
         if label is None and labelled:
             remedy = f"Add {place.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
@@ -80,12 +80,12 @@ def _by_case(root: Path, images: list[PurePosixPath], issues: Issues) -> Files:
         words, word = files[path.parent / match[1]], match[2].lower()
         if words.setdefault(word, path) != path:
             problem = f"is the same part of the case as {words[word].name}"
-            issues.error(root / path, problem, "Keep one of the two")
+            issues.error(root / path, problem, KEEP_ONE)
     return files
 
 
 def _obvious(files: Files, labelled: int, images: int) -> bool:
-    """Whether most of the images fit the layout, which is not taken by itself otherwise."""
+    """Whether enough of the images fit for the layout to be recognized."""
     if labelled:
         return 2 * labelled >= images
     words = {word for case in files.values() for word in case}

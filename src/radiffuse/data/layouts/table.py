@@ -8,8 +8,8 @@ from ...config import Data
 from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..documents import TABLE_SUFFIXES, read_table
 from ..issues import Issues
+from ..tables import TABLE_SUFFIXES, read_table
 from .build import build, once, place_of
 from .listing import SPLITS, inside, key
 
@@ -21,11 +21,11 @@ Rows = list[dict[str, str]]
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Column ``image``; optionally ``label``, ``patient``, ``class`` (or ``target``), ``split``.
 
-    Paths are relative to the table's folder and stay below it. A folder is taken for a table where
-    it holds exactly one table with a column ``image`` of which at least one entry is a file.
+    Paths are relative to the table's folder. A folder fits if it holds exactly one table with a
+    column ``image`` of which at least one entry is a file.
 
     Raises:
-        InputError: A table was given that cannot be read or lacks the column ``image``.
+        InputError: The given table cannot be read or lacks the column ``image``.
     """
     if root.is_dir():
         found = _in_folder(root)
@@ -36,7 +36,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         path, rows = root, read_table(root)
         if "image" not in rows[0]:
             problem = f"has no column 'image' (but {', '.join(rows[0])})"
-            raise InputError(root, problem, "Rename the column")
+            raise InputError(root, problem, "Rename a column")
     else:
         return None
     home = path.parent
@@ -48,8 +48,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     cases = once(listed, home, issues)
     blank = sum(not case.group for case in cases)
     if blank and "patient" in rows[0] and data.group is None:
-        problem = f"has {blank} rows without a patient"
-        issues.warning(path, problem, "Fill them in, or each is its own patient")
+        remedy = "Fill them in, or each is its own patient"
+        issues.warning(path, f"has {blank} rows without a patient", remedy)
     classes = declared_classes(home, issues)
     return build(root, "table", cases, data, issues, home=home, classes=classes)
 
@@ -64,7 +64,7 @@ def _in_folder(folder: Path) -> tuple[Path, Rows] | None:
         try:
             rows = read_table(path)
         except InputError:
-            continue  # some other table that happens to lie beside images
+            continue  # another kind of table beside images
         if any(_is_file(folder, row.get("image", "")) for row in rows):
             usable.append((path, rows))
     if len(usable) > 1:

@@ -1,7 +1,7 @@
-"""A folder per case with the scan, and a folder in it with a mask per structure.
+"""A folder per case with the scan and a mask per structure, as TotalSegmentator has and writes them.
 
-The data sets of TotalSegmentator (Wasserthal et al. 2023, doi 10.1148/ryai.230024) come like this, as does what the
-program writes: ``s0001/ct.nii.gz``, ``s0001/segmentations/liver.nii.gz``. AbdomenAtlas does too.
+``s0001/ct.nii.gz``, ``s0001/segmentations/liver.nii.gz`` (Wasserthal et al. 2023,
+doi 10.1148/ryai.230024); AbdomenAtlas too.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ...config import Data
 from ...errors import InputError
 from ..class_names import Key, classes_of_set, name_key, organ
 from ..dataset import Case, Dataset
-from ..documents import read_table
 from ..issues import Issues, some
+from ..tables import read_table
 from .build import build, named
 from .listing import SPLITS, stem, walk
 
@@ -24,11 +24,11 @@ MASKS = "segmentations"
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """``CASE/`` with one image file and ``segmentations/``, a binary mask per structure, named after it.
+    """``CASE/`` with one image file and ``segmentations/``, a binary mask per structure.
 
-    The classes are the structures that most cases have, in the order of TotalSegmentator 2, others behind them by name;
-    or those that ``class_names`` lists, in that order, whatever the spelling. A case without one of them is an error.
-    ``meta.csv``, with the columns image_id and split, declares the splits.
+    The classes are those of ``class_names`` in that order, whatever the spelling; else the structures
+    that most cases have, in the order of TotalSegmentator 2, then by name. A case without one of them
+    is an error. ``meta.csv``, with the columns image_id and split, declares the splits.
 
     Raises:
         InputError: ``class_names`` names a structure that no case has, or ``label_values`` is given.
@@ -50,13 +50,10 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     splits = _splits(root / "meta.csv")
     cases = []
     for folder, image in images.items():
-        lacking = [
-            name for key, name in zip(chosen, classes[1:], strict=True) if key not in masks[folder]
-        ]
+        named_keys = zip(chosen, classes[1:], strict=True)
+        lacking = [name for key, name in named_keys if key not in masks[folder]]
         if lacking:
-            remedy = (
-                f"Add them to {MASKS}/, empty if the structure is absent, or leave the case out"
-            )
+            remedy = f"Add them to {MASKS}/, empty if a structure is absent, or leave the case out"
             issues.error(folder, f"lacks the masks of {some(lacking)}", remedy)
         parts = () if lacking else tuple(masks[folder][key] for key in chosen)
         label, split = folder / MASKS if parts else None, splits.get(folder.name)

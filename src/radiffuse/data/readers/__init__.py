@@ -39,34 +39,25 @@ __all__ = [
 
 
 def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> Scan:
-    """Read one image.
+    """Read one image as ``(C, *spatial)``, float32 or the file's integer type.
+
+    Films are ``(C, rows, columns)``, C = 1 or 3; a gray film stored as RGB has C = 1. Volumes are
+    ``(C, i, j, k)`` as in NIfTI. Only DICOM states HU; a CT in another format has the unit "gray".
 
     Args:
-        path: The file; for a DICOM series the folder or file that errors of the whole series name.
-        series: All files of a DICOM series, in any order, or () for every other file.
-        channels: How many channels a four-dimensional NIfTI file is said to hold; with 1 such a
-            file is refused, since its fourth axis may as well be time.
-
-    Returns:
-        ``(C, *spatial)`` as float32 or in the file's integer type. Films are ``(C, rows,
-        columns)``, C = 1 or 3; a gray film stored as RGB has C = 1. Volumes are ``(channels, i, j,
-        k)`` as in NIfTI. Only DICOM says that its values are HU; a CT in another format has the unit
-        ``"gray"`` and ``value_range`` None.
+        path: The file; for a DICOM series what errors of the whole series name.
+        series: All files of a DICOM series, in any order; () for any other file.
+        channels: Channels of a four-dimensional NIfTI file. With 1 such a file is refused, since
+            its fourth axis may be time.
 
     Raises:
-        InputError: For whatever cannot be read as an image, or should not be.
+        InputError: The file cannot be read as an image.
     """
     return _finite(path, _call("read", path, series, channels))
 
 
 def read_label(path: Path) -> Scan:
-    """Read one label map.
-
-    Palette pictures give their indices, gray ones their values, floats their value where it is
-    whole.
-
-    Returns:
-        ``(1, *spatial)`` of integers.
+    """Read one label map as integers ``(1, *spatial)``; palette pictures give their indices.
 
     Raises:
         InputError: As ``read_scan``, and for JPEG, DICOM, colors, and values that are not whole.
@@ -74,29 +65,22 @@ def read_label(path: Path) -> Scan:
     scan = _finite(path, _call("read", path, label=True))
     if len(scan.array) != 1:
         problem = "is in color, and a label map has one value per pixel"
-        remedy = "Export it as gray or palette PNG whose values are the labels"
-        raise InputError(path, problem, remedy)
+        raise InputError(path, problem, "Export it as gray or palette PNG whose values are labels")
     return scan if scan.array.dtype.kind in "iu" else scan.with_array(_whole(path, scan.array))
 
 
 def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Header:
-    """Read what a file says about its image, without its pixels: thousands of files in seconds.
-
-    The arguments are those of ``read_scan``. Every file of a series is opened, and its geometry
-    checked.
+    """Read the header alone, with the arguments of ``read_scan``; checks a series' geometry.
 
     Raises:
-        InputError: For every fault that the header and the length of the file betray.
+        InputError: The header or the length of a file shows a fault.
     """
     header: Header = _call("read_header", path, series, channels)
     return header
 
 
 def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
-    """File, and number of the frame in it, behind every slice of what ``read_scan`` makes of DICOM.
-
-    Returns:
-        One entry per plane along the last axis of the volume; one for a film.
+    """File and frame number behind each slice of a DICOM volume, in order; one entry for a film.
 
     Raises:
         InputError: As ``read_scan``.
@@ -121,15 +105,13 @@ def _call(
 
 def _finite(path: Path, scan: Scan) -> Scan:
     if count := count_non_finite(scan.array):
-        size = scan.array.size
-        problem = f"has {count:,} of {size:,} values that are not finite numbers in float32"
-        remedy = "Replace NaN and infinity by the value of air or background"
-        raise InputError(path, problem, remedy)
+        problem = f"has {count:,} of {scan.array.size:,} values that are not finite in float32"
+        raise InputError(path, problem, "Replace NaN and infinity by the value of the background")
     return scan
 
 
 def _whole(path: Path, array: Array) -> Array:
-    """int32 from whole floats."""
+    """Whole floats as int32."""
     labels = np.zeros_like(array, np.int32)
     if np.abs(array).max() < 2**31:
         labels = array.astype(np.int32)

@@ -1,7 +1,7 @@
 """Label maps from polygons and run lengths of COCO JSON (https://cocodataset.org/#format-data).
 
-Drawn here rather than by pycocotools, whose polygons differ along the outline from the pixels whose
-center lies inside, and which reads memory that is not its own where run lengths are damaged.
+Drawn here, not by pycocotools: it differs from the even-odd rule along outlines, and reads out of
+bounds where run lengths are damaged.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import numpy as np
 
 from ...config import IGNORE
 from ...errors import InputError
-from ..documents import read_json
+from ...system.files import read_json
 from ..scan import Array
+
+NEEDS_OUTLINES = "Export outlines (polygons or RLE) for every object"
+_EXPORT = "Export the file again"
 
 
 class CocoImage(NamedTuple):
-    """One entry of ``images``; ``height`` and ``width`` are None where the file does not say."""
+    """One entry of ``images``; ``height`` and ``width`` are None where not given."""
 
     file_name: str
     height: int | None
@@ -34,30 +37,28 @@ class Coco:
     """A parsed COCO file.
 
     Attributes:
-        path: The file.
         images: By image id, as text.
         annotations: By image id, in the order of the file.
         values: Label value by category id: 1, 2, ... in ascending order of ids.
         classes: Names by label value, background first.
     """
 
-    path: Path
     images: dict[str, CocoImage]
     annotations: dict[str, list[dict[str, Any]]]
     values: dict[str, int]
     classes: tuple[str, ...]
 
     def faults(self, item: str) -> list[str]:
-        """What keeps the annotations of one image from being drawn."""
-        found = (_fault(annotation, self.values) for annotation in self.annotations.get(item, []))
-        return [fault for fault in found if fault]
+        """Why annotations of an image cannot be drawn."""
+        faults = (_fault(annotation, self.values) for annotation in self.annotations.get(item, []))
+        return [fault for fault in faults if fault]
 
 
 def load_coco(path: Path) -> Coco:
-    """Parse a COCO file, or take it from the cache while it is unchanged on disk.
+    """Parse a COCO file; cached while it is unchanged on disk.
 
     Raises:
-        InputError: The file is missing, is no JSON, or is not COCO.
+        InputError: The file is missing, or is not COCO JSON.
     """
     try:
         status = path.stat()
@@ -72,13 +73,16 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
         names = [str(category["name"]) for category in categories]
-        images = {str(entry["id"]): _image(entry) for entry in content["images"]}
+        images = {}
+        for entry in content["images"]:
+            sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
+            images[str(entry["id"])] = CocoImage(str(entry["file_name"]), *sides)
         annotations: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[str(annotation["image_id"])].append(annotation)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"is not COCO ({type(error).__name__}: {error})"
-        raise InputError(path, problem, "Export it again") from None
+        raise InputError(path, problem, _EXPORT) from None
     values = {str(category["id"]): value for value, category in enumerate(categories, start=1)}
     for holds, problem in (
         (len(images) == len(content["images"]), "gives two images the same id"),
@@ -89,31 +93,18 @@ def _parse(path: Path, modified: int, size: int) -> Coco:
         if not holds:
             raise InputError(path, problem, "Correct the file or export it again")
     classes = ("background", *("background (category)" if n == "background" else n for n in names))
-    return Coco(path, images, dict(annotations), values, classes)
-
-
-def _image(entry: dict[str, Any]) -> CocoImage:
-    sides = (None if entry.get(s) is None else int(entry[s]) for s in ("height", "width"))
-    return CocoImage(str(entry["file_name"]), *sides)
+    return Coco(images, dict(annotations), values, classes)
 
 
 def rasterize_coco(path: Path, item: str, shape: tuple[int, ...]) -> Array:
-    """Draw the annotations of one image.
+    """Label map of one image: uint8 ``(rows, columns)`` of ``Coco.values``, 255 is ignore.
 
     A pixel belongs to a polygon if its center lies inside (even-odd rule; the polygons of one
     annotation are united). Where objects overlap, the later annotation wins. Crowds (``iscrowd``)
-    are no single objects: they become ``IGNORE`` wherever no object lies on them.
-
-    Args:
-        path: The COCO file.
-        item: Image id, as text.
-        shape: Rows and columns of the image as it was read.
-
-    Returns:
-        uint8 ``(rows, columns)``, values of ``Coco.values``, 0 is background, 255 ignore.
+    become ``IGNORE`` wherever no object covers them.
 
     Raises:
-        InputError: The image is unknown, has another size than the file says, or cannot be drawn.
+        InputError: The image is unknown, has another size than declared, or cannot be drawn.
     """
     document = load_coco(path)
     where = f"{path}, image {item}"
@@ -122,12 +113,11 @@ def rasterize_coco(path: Path, item: str, shape: tuple[int, ...]) -> Array:
     image = document.images[item]
     declared = (image.height, image.width)
     if len(shape) != 2 or (None not in declared and declared != tuple(shape)):
-        actual = " x ".join(map(str, shape))
+        where, actual = f"{where} ({image.file_name})", " x ".join(map(str, shape))
         problem = f"is declared as {image.height} x {image.width} pixels but has {actual}"
-        remedy = "Draw the outlines on the image in its own size"
-        raise InputError(f"{where} ({image.file_name})", problem, remedy)
+        raise InputError(where, problem, "Draw the outlines on the image in its own size")
     if faults := document.faults(item):
-        raise InputError(where, faults[0], "Export outlines (polygons or RLE) for every object")
+        raise InputError(where, faults[0], NEEDS_OUTLINES)
     label = np.zeros(shape, np.uint8)
     annotations = document.annotations.get(item, [])
     for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):  # crowds first
@@ -169,17 +159,10 @@ def _mask(outline: Any, shape: tuple[int, int], where: str) -> Array:
 
 
 def fill_polygon(points: Array, shape: tuple[int, int]) -> Array:
-    """Pixels whose center lies in a polygon, by the even-odd rule.
+    """Pixels whose center lies in a polygon, by the even-odd rule: bool ``(rows, columns)``.
 
-    Each edge flips the pixels to the right of where it crosses a row of centers; the parity of
-    flips is the inside.
-
-    Args:
-        points: ``(n, 2)`` x (columns) and y (rows), where the first pixel reaches from 0 to 1.
-        shape: Rows and columns.
-
-    Returns:
-        bool ``(rows, columns)``.
+    Each edge flips the pixels to the right of where it crosses a row of centers. ``points`` are
+    ``(n, 2)``, x (columns) and y (rows); the first pixel spans 0 to 1.
     """
     rows, columns = shape
     flips = np.zeros((rows, columns + 1), np.int32)
@@ -198,16 +181,14 @@ def fill_polygon(points: Array, shape: tuple[int, int]) -> Array:
 
 def _run_lengths(outline: dict[str, Any], shape: tuple[int, int], where: str) -> Array:
     """Runs of 0 and 1 in turn, down the columns."""
-    remedy = "Export the file again"
     if tuple(outline["size"]) != shape:
         problem = f"has run lengths for {outline['size']}, not {list(shape)}"
-        raise InputError(where, problem, remedy)
+        raise InputError(where, problem, _EXPORT)
     counts = outline["counts"]
     runs = decode_counts(counts, where) if isinstance(counts, str) else counts
     if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != shape[0] * shape[1]:
-        raise InputError(where, "has run lengths that do not fill the image", remedy)
-    values = np.arange(len(runs)) % 2 == 1
-    mask: Array = np.repeat(values, runs).reshape(shape, order="F")
+        raise InputError(where, "has run lengths that do not fill the image", _EXPORT)
+    mask: Array = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape, order="F")
     return mask
 
 
@@ -215,13 +196,13 @@ def decode_counts(text: str, where: str = "RLE") -> list[int]:
     """Run lengths from COCO's compressed text.
 
     Each number is written in groups of five bits, lowest first, as characters from ``0``; bit 6
-    says that more follow, the highest bit of the last group is the sign. From the fourth run on,
-    what is written is the difference to the run before last.
+    says that more follow, and the highest bit of the last group is the sign. From the fourth run
+    on, the difference to the run before the previous one is written.
 
     Raises:
         InputError: The text ends within a number or has other characters.
     """
-    damaged = InputError(where, "has damaged run lengths", "Export the file again")
+    damaged = InputError(where, "has damaged run lengths", _EXPORT)
     runs: list[int] = []
     value = shift = 0
     for character in text:

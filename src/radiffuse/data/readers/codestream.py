@@ -1,7 +1,6 @@
-"""The size that a compressed frame of DICOM, or a tile of TIFF, claims for itself.
+"""The size that a compressed DICOM frame or TIFF tile states in its own codestream.
 
-Decoders believe the frame, not the header around it: a small file can make them take any
-amount of memory.
+Decoders trust it, not the header around it: a small file can make them allocate any amount.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ _MARKERS_OF_SIZE = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 
 
 
 def check_frames(path: Path, data: bytes, count: int, shape: tuple[int, int]) -> None:
-    """Refuse frames of encapsulated pixel data that claim another (rows, columns) than the header."""
+    """Refuse encapsulated frames whose (rows, columns) differ from the header's."""
     from pydicom.encaps import generate_frames
 
     for frame in generate_frames(data, number_of_frames=count):
         claimed = frame_shape(frame) or shape
         if claimed != shape:
-            sizes = f"{claimed[0]} x {claimed[1]}, not {shape[0]} x {shape[1]}"
-            problem = f"has a compressed frame of {sizes}"
+            problem = f"has a compressed frame of {claimed[0]} x {claimed[1]}, not {shape[0]} x {shape[1]}"
             raise InputError(path, problem, "Export the file again, or leave it out")
 
 

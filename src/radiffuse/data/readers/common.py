@@ -1,4 +1,4 @@
-"""What every reader shares: header, limits on size, the guard that makes failures clear lines."""
+"""What all readers share: the header, limits on size, and errors of decoders as ``InputError``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .formats import FORMATS
+from .formats import FORMATS, UNREADABLE
 
 MAX_PIXELS = 2**28
 """Most pixels of a film: 35 x 43 cm at 25 um. More is a decompression bomb or a damaged header."""
@@ -28,6 +28,7 @@ JPEG_TOLERANCE = 8
 
 DAMAGED = "Copy or export the file again, or leave it out"
 CONVERT = "Convert it to NIfTI or PNG"
+ONE_EACH = "Save each time point or channel as a file of its own"
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ class Header:
     Attributes:
         format: A key of ``FORMATS``.
         spatial_shape: Extent of the spatial axes in the order of ``Scan.array``.
-        channels: Channels as stored. A gray film that is stored as RGB counts 3 here and becomes 1
-            when it is read, since only its pixels can tell.
-        dtype: Name of the stored type of one value, such as ``"uint8"``; the array read may be
-            wider.
+        channels: As stored: 3 for a gray film stored as RGB, which has 1 once it is read.
+        dtype: Name of the stored type, such as ``"uint8"``; the array read may be wider.
         spacing, affine, value_range, unit: As in ``Scan``.
     """
 
@@ -59,18 +58,15 @@ class Header:
         return len(self.spatial_shape)
 
     def scan(self, array: Array) -> Scan:
-        """The decoded ``array``, ``(C, *spatial)``, with the geometry of this header."""
+        """The decoded ``(C, *spatial)`` with the geometry of this header."""
         return Scan(array, self.spacing, self.affine, self.value_range, self.unit)
 
 
 @contextmanager
 def guard(path: Path, format: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into an ``InputError``; silence warnings.
+    """Turn every ``Exception`` of the block into an ``InputError``, and silence warnings.
 
-    What a decoder of DICOM says is left out, because it may quote the patient.
-
-    Raises:
-        InputError: For every ``Exception`` of the body.
+    The text of a DICOM decoder is left out: it may quote the patient.
     """
     private = format == "dicom"
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -83,8 +79,7 @@ def guard(path: Path, format: str) -> Iterator[None]:
             remedy = "Resample or crop it, or use a larger machine"
             raise InputError(path, "needs more memory than is free", remedy) from None
         except PermissionError:
-            problem = "may not be read by this user"
-            raise InputError(path, problem, "Change its permissions") from None
+            raise InputError(path, *UNREADABLE) from None
         except EOFError:
             raise truncated(path) from None
         except Exception as error:  # decoders raise whatever they like on damaged files
@@ -100,7 +95,7 @@ def truncated(path: Path) -> InputError:
 
 
 def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) -> None:
-    """Refuse an image without pixels or beyond ``MAX_PIXELS`` or ``MAX_VOXELS``, undecoded.
+    """Refuse an image without pixels, or above ``MAX_PIXELS`` or ``MAX_VOXELS``.
 
     Channels beyond three count towards the limit.
     """
@@ -110,17 +105,16 @@ def check_extent(path: Path, spatial_shape: tuple[int, ...], channels: int = 1) 
     limit = MAX_PIXELS if len(spatial_shape) == 2 else MAX_VOXELS
     if math.prod(spatial_shape) * max(1, channels // 3) > limit:
         problem = f"is too large: {text} is more than {limit:,} pixels"
-        remedy = "Crop or resample it, or check that its header is not damaged"
-        raise InputError(path, problem, remedy)
+        raise InputError(path, problem, "Crop or resample it, or check its header for damage")
 
 
 def check_length(
     path: Path, needed: int, *, compressed: bool = False, available: int | None = None
 ) -> None:
-    """Refuse a file too short for the image its header announces, before memory is taken.
+    """Refuse a file too short for its image before memory is allocated.
 
-    ``needed`` are the bytes of the decoded image with what stands before it, ``available`` those to
-    compare with (None: the whole file). Deflating shrinks data by at most 1032 to 1 (zlib's manual).
+    ``needed`` counts the bytes of the decoded image and what precedes it, ``available`` those there
+    are (None: the whole file). Deflate shrinks data by at most 1032 to 1 (zlib's manual).
     """
     length = os.stat(path).st_size if available is None else available
     if needed > (length * 1040 + 1024 if compressed else length):
@@ -138,17 +132,16 @@ def native(array: Array) -> Array:
 
 
 def count_non_finite(array: Array) -> int:
-    """How many values are NaN or infinite. One pass and no copy for a sound array."""
+    """How many values are NaN or infinite; one pass without a copy where all are finite."""
     if array.dtype.kind != "f" or math.isfinite(float(np.sum(array, dtype=np.float64))):
         return 0
     return int(array.size - np.count_nonzero(np.isfinite(array)))
 
 
 def collapse_gray(array: Array, *, tolerance: int = 0) -> Array:
-    """Make one channel of a gray film stored as RGB, ``(C, rows, columns)``; leave others as they are.
+    """One channel of a gray film stored as RGB ``(3, rows, columns)``; other films unchanged.
 
-    Channels that differ by no more than ``tolerance``, as JPEG's chroma rounding leaves them, become
-    ITU-R BT.601 luma.
+    Channels that differ by up to ``tolerance`` (JPEG rounds chroma) become ITU-R BT.601 luma.
     """
     if len(array) != 3:
         return array

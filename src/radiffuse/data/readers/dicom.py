@@ -1,7 +1,4 @@
-"""DICOM: one film or slice, a multi-frame volume, or the files of a series.
-
-Frames that have a position in space become a volume (``stack``); a single frame is a film.
-"""
+"""DICOM: a single frame is a film, several frames or the files of a series are a volume."""
 
 from __future__ import annotations
 
@@ -27,8 +24,8 @@ def read_header(path: Path, series: Sequence[Path] = ()) -> Header:
 def read(path: Path, series: Sequence[Path] = (), *, label: bool = False) -> Scan:
     """See ``readers.read_scan``; label objects are not read."""
     if label:
-        problem = "is DICOM, which is not read as a label map"
-        raise InputError(path, problem, "Convert the segmentation to NIfTI, or a film's to PNG")
+        remedy = "Convert the segmentation to NIfTI, or a film's to PNG"
+        raise InputError(path, "is DICOM, which is not read as a label map", remedy)
     files = _parse_all(path, series)
     header, order = _header(path, files)
     return header.scan(_film(files[0]) if len(order) == 1 else _volume(files, header, order))
@@ -66,15 +63,12 @@ def _header(path: Path, files: Sequence[File]) -> tuple[Header, list[int]]:
         geometry = (first.film_spacing, None)
         return Header("dicom", shape, channels, dtype, *geometry, value_range, first.unit), [0]
     for file in files:
-        if (file.rows, file.columns) != (first.rows, first.columns):
-            problem = "differs in size from the rest of its series"
-            raise InputError(file.path, problem, "Leave it out")
-        if (file.photometric, file.unit) != (first.photometric, first.unit):
-            problem = "differs in kind from the rest of its series"
-            raise InputError(file.path, problem, "Leave it out")
+        for what, names in (("size", ("rows", "columns")), ("kind", ("photometric", "unit"))):
+            if any(getattr(file, name) != getattr(first, name) for name in names):
+                problem = f"differs in {what} from the rest of its series"
+                raise InputError(file.path, problem, "Leave it out")
     if channels == 3:
-        remedy = "Save each frame as a film of its own"
-        raise InputError(path, "has several color frames", remedy)
+        raise InputError(path, "has several color frames", "Save each frame as a film")
     shape = (first.columns, first.rows, len(frames))
     check_extent(path, shape)
     order, affine, spacing = order_and_affine(path, frames)
@@ -129,8 +123,7 @@ def _rescale(file: File, frame: Frame, pixels: Array, dtype: np.dtype[Any]) -> A
     """Stored values to output values.
 
     Bits above ``BitsStored`` may hold old overlays and are dropped. MONOCHROME1 shows low values
-    white: films are turned over within the range of their bits, but Hounsfield units mean the same
-    under either.
+    as white: films are inverted within the range of their bits, HU are not.
     """
     spare = pixels.dtype.itemsize * 8 - file.stored
     if spare and pixels.dtype.kind in "iu":

@@ -1,4 +1,4 @@
-"""What a DICOM file says about its pixels.
+"""The header and pixels of a DICOM file.
 
 Only the elements listed here are ever read, so nothing that names a patient enters this process.
 """
@@ -21,7 +21,7 @@ from .codestream import check_frames
 from .common import check_extent, check_length
 from .stack import Frame
 
-# It quotes values of elements on the terminal; what matters is refused here, in our words.
+# It prints values of elements; what matters is refused here.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 _IMAGE_TAGS = (
@@ -41,11 +41,12 @@ _PIXEL_TAGS = (
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO")
+_NO_DECODER = "cannot be decompressed (damaged, or no decoder for {})"
 
 
 @dataclass(frozen=True)
 class File:
-    """What one file says about its pixels; ``frames`` hold the geometry of each."""
+    """What one file says about its pixels; ``frames`` hold the geometry of each plane."""
 
     path: Path
     rows: int
@@ -60,7 +61,7 @@ class File:
 
     @property
     def gray(self) -> bool:
-        """Whether it has one value per pixel, and not the index of a color."""
+        """Whether it has one gray value per pixel."""
         return self.photometric in _GRAY
 
     @property
@@ -75,7 +76,7 @@ class File:
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
 
     def decode(self) -> Array:
-        """``(frames, rows, columns)`` of stored values, or ``(frames, rows, columns, 3)`` in RGB."""
+        """Stored values ``(frames, rows, columns)``, or RGB ``(frames, rows, columns, 3)``."""
         data = _load(self.path, _IMAGE_TAGS + _PIXEL_TAGS)
         if "PixelData" not in data:
             raise InputError(self.path, "holds no pixels", "Export the file again")
@@ -86,10 +87,8 @@ class File:
         except (RuntimeError, NotImplementedError) as error:
             if "plugin" not in str(error) and "decod" not in str(error):
                 raise
-            name = data.file_meta.TransferSyntaxUID.name[:80]
-            problem = f"cannot be decompressed (damaged, or no decoder for {name})"
-            remedy = "Rewrite it uncompressed (gdcmconv --raw)"
-            raise InputError(self.path, problem, remedy) from None
+            problem = _NO_DECODER.format(data.file_meta.TransferSyntaxUID.name[:80])
+            raise InputError(self.path, problem, "Uncompress it (gdcmconv --raw)") from None
         if self.photometric == "PALETTE COLOR":
             pixels = np.asarray(apply_color_lut(pixels, data))
             pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
@@ -98,13 +97,12 @@ class File:
 
 
 def _load(path: Path, tags: tuple[str, ...]) -> Any:
-    """The listed elements of a file and no others."""
+    """The listed elements of a file alone."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if UID(str(meta.get("TransferSyntaxUID", ""))) == DeflatedExplicitVRLittleEndian:
-        # pydicom inflates such a file whole and without limit
-        remedy = "Rewrite it uncompressed (dcmconv +te)"
-        raise InputError(path, "is a deflated DICOM file", remedy)
-    stop: bool = "PixelData" not in tags
+        # pydicom inflates such a file as a whole, without limit
+        raise InputError(path, "is a deflated DICOM file", "Uncompress it (dcmconv +te)")
+    stop = "PixelData" not in tags
     return pydicom.dcmread(path, stop_before_pixels=stop, specific_tags=list(tags))
 
 
@@ -112,7 +110,7 @@ def parse(path: Path) -> File:
     """The header of one file.
 
     Raises:
-        InputError: For objects that are no image, and color models and depths that are not read.
+        InputError: It is no image, or its color model or bit depth is not read.
     """
     data = _load(path, _IMAGE_TAGS)
     modality = str(data.get("Modality", ""))
@@ -148,7 +146,7 @@ def parse(path: Path) -> File:
 
 
 def _film_spacing(data: Any) -> tuple[float, float] | None:
-    """Millimeters per row and per column: calibrated, else at the detector, else of the scanner."""
+    """Millimeters per row and column: calibrated, else at the detector, else of the scanner."""
     spacing = _element(data, 0, "PixelMeasuresSequence", "PixelSpacing")
     others = (data.get("ImagerPixelSpacing"), data.get("NominalScannedPixelSpacing"))
     for value in (spacing, *others):
@@ -179,7 +177,7 @@ def _frame(path: Path, data: Any, index: int) -> Frame:
 
 
 def _element(data: Any, index: int, sequence: str, keyword: str) -> Any:
-    """A value from the frame's own functional group, the shared one, or the file's top level."""
+    """A value from the frame's functional group, else the shared one, else the top level."""
     groups = data.get("PerFrameFunctionalGroupsSequence") or []
     shared = data.get("SharedFunctionalGroupsSequence") or []
     for group in (*groups[index : index + 1], *shared[:1]):

@@ -20,9 +20,9 @@ class Format:
     """A format that is read.
 
     Attributes:
-        title: What people call it.
-        reader: The module here that has ``read_header(path)`` and ``read(path, label=...)``.
-        family: Files of one family may bear each other's suffixes.
+        title: For messages.
+        reader: Module of this package with ``read_header(path)`` and ``read(path, label=...)``.
+        family: Formats of one family may have each other's suffixes.
         suffixes: In lower case.
         holds: Whether a file that begins with these bytes is of this format.
     """
@@ -44,7 +44,7 @@ def _is_nifti(head: bytes) -> bool:
             head = zlib.decompressobj(31).decompress(head, 1024)
         except zlib.error:
             return False
-    # "ni1" is the two-file form (.hdr and .img), which the reader refuses in clear words
+    # "ni1" is the two-file form (.hdr and .img), which the reader refuses
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
@@ -67,12 +67,13 @@ FORMATS = {
         "MetaImage (MHA, MHD)", "metaimage", "volume", (".mha", ".mhd"), _is_metaimage
     ),
 }
-"""By the name used in ``Header.format``; the first one that recognizes a file reads it."""
+"""By ``Header.format``; the first one that recognizes a file reads it."""
 
 _FAMILIES = {suffix: row.family for row in FORMATS.values() for suffix in row.suffixes}
 
 SUFFIXES = tuple(_FAMILIES)
-"""Suffixes of files that can be read, in lower case. DICOM needs none, see ``is_dicom``."""
+"""Suffixes that are read, in lower case; DICOM needs none."""
+UNREADABLE = "may not be read by this user", "Change its permissions"
 
 
 def suffix_of(path: Path) -> str:
@@ -82,7 +83,7 @@ def suffix_of(path: Path) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether an ordinary file carries DICOM's mark, whatever its name. Never raises."""
+    """Whether a file has DICOM's magic bytes, whatever its name. Never raises."""
     try:
         return FORMATS["dicom"].holds(first_bytes(path))
     except InputError:
@@ -90,11 +91,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The beginning of a readable, ordinary, non-empty file.
+    """The first 4 KiB of a file.
 
     Raises:
-        InputError: For a missing file, broken link, folder, device, empty file, or one without
-            permission.
+        InputError: It is missing, empty, a broken link, a folder or device, or may not be read.
     """
     try:
         mode = os.stat(path).st_mode
@@ -110,13 +110,12 @@ def first_bytes(path: Path) -> bytes:
             raise InputError(path, problem, "Mend or remove the link") from None
         raise InputError(path, "does not exist", "Check the path") from None
     except PermissionError:
-        raise InputError(path, "may not be read by this user", "Change its permissions") from None
+        raise InputError(path, *UNREADABLE) from None
     except (OSError, ValueError) as error:
         problem = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
         raise InputError(path, problem, "Check path, permissions and disk") from None
     if not head:
-        remedy = "Copy or export the file again, or leave it out"
-        raise InputError(path, "is empty (0 bytes)", remedy)
+        raise InputError(path, "is empty (0 bytes)", "Export the file again, or leave it out")
     return head
 
 
@@ -124,7 +123,7 @@ def detect(path: Path) -> str:
     """The format of a file, a key of ``FORMATS``.
 
     Raises:
-        InputError: Where the file cannot be used, holds no known format, or lies about its kind.
+        InputError: The file is unreadable, of no known format, or has another family's suffix.
     """
     head, suffix = first_bytes(path), suffix_of(path)
     family = _FAMILIES.get(suffix)
@@ -136,5 +135,5 @@ def detect(path: Path) -> str:
         raise InputError(path, problem, "Convert it, or leave it out")
     if family not in (None, FORMATS[format].family):
         problem = f"is named {suffix} but holds {FORMATS[format].title}"
-        raise InputError(path, problem, "Rename it to what it is")
+        raise InputError(path, problem, "Give it the suffix of its format")
     return format

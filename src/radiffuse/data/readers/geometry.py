@@ -13,17 +13,17 @@ from ..scan import Array, Scan
 from .common import DAMAGED
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-"""DICOM, ITK and MetaImage count left and posterior as positive, NIfTI right and anterior."""
+"""In DICOM, ITK and MetaImage left and posterior are positive, in NIfTI right and anterior."""
+
+
+TO_MILLIMETERS = "Convert it to millimeters"
 
 
 @dataclass(frozen=True)
 class NiftiScan(Scan):
-    """A scan that remembers how its NIfTI file spoke of space, so that a mask can say the same.
+    """A scan with sform and qform of its NIfTI file, for masks to be written with.
 
-    Attributes:
-        sform: ``(4, 4)`` and its code, in the file's axis order; the matrix is None where the code
-            is 0.
-        qform: The same for the quaternion.
+    Each is a ``(4, 4)`` matrix in the file's axis order and its code; None where the code is 0.
     """
 
     sform: tuple[Array | None, int] = (None, 0)
@@ -31,16 +31,13 @@ class NiftiScan(Scan):
 
 
 def affine_from_axes(axes: Array, origin: Array, to_ras: Array = LPS_TO_RAS) -> NDArray[np.float64]:
-    """Voxel indices to RAS+ millimeters.
+    """The ``(4, 4)`` affine from voxel indices to RAS+ millimeters.
 
     Args:
-        axes: ``(3, n)``, n = 2 or 3: the step of each array axis, in mm in the file's own system. A
-            film's third axis is made up: one millimeter along its normal.
+        axes: ``(3, n)``, n = 2 or 3: the step of each array axis, in mm in the file's own system.
+            A film's third axis is set to one millimeter along its normal.
         origin: ``(3,)``, the center of the first voxel, in the same system.
         to_ras: ``(3, 3)``, from that system to RAS+.
-
-    Returns:
-        ``(4, 4)``.
     """
     if axes.shape[1] == 2:
         normal = np.cross(axes[:, 0], axes[:, 1])
@@ -61,7 +58,7 @@ def spacing_of(path: Path, affine: Array, dims: int) -> tuple[float, ...]:
     """Length of each voxel axis, in mm.
 
     Raises:
-        InputError: For an affine that is not finite, or that flattens space.
+        InputError: The affine is not finite, or is singular.
     """
     matrix = np.asarray(affine, np.float64)
     sizes = np.linalg.norm(matrix[:3, :3], axis=0)

@@ -1,4 +1,4 @@
-"""JPEG: films as pictures, without geometry. Never label maps."""
+"""JPEG: films as pictures, without geometry; never label maps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def _header(path: Path, image: Any) -> Header:
     shape = (int(image.size[1]), int(image.size[0]))
     channels = _CHANNELS.get(image.mode)
     if channels is None:
-        problem = f"has the color model {image.mode}"
-        raise InputError(path, problem, "Save it as gray or RGB")
+        raise InputError(path, f"has the color model {image.mode}", "Save it as gray or RGB")
     check_extent(path, shape, channels)
     return Header("jpeg", shape, channels, "uint8", value_range=(0.0, 255.0))

@@ -1,7 +1,6 @@
 """MetaImage, .mha and .mhd: lines of ``Key = Value``, then the voxels or the name of their file.
 
-The format: https://itk.org/Wiki/MetaIO/Documentation. ``TransformMatrix`` lists the direction of
-each axis in turn.
+https://itk.org/Wiki/MetaIO/Documentation. ``TransformMatrix`` lists the directions of the axes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import CONVERT, DAMAGED, Header
+from .common import DAMAGED, Header
 from .geometry import affine_from_axes
 from .voxels import HEADER_BYTES, Fields, Voxels
 
@@ -21,20 +20,16 @@ _TYPES = {
     "MET_CHAR": "i1",
     "MET_USHORT": "u2",
     "MET_SHORT": "i2",
-    "MET_UINT": "u4",
-    "MET_INT": "i4",
-    "MET_ULONG": "u4",
-    "MET_LONG": "i4",
+    **dict.fromkeys(("MET_UINT", "MET_ULONG"), "u4"),
+    **dict.fromkeys(("MET_INT", "MET_LONG"), "i4"),
     "MET_ULONG_LONG": "u8",
     "MET_LONG_LONG": "i8",
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
 _SYNONYMS = {
-    "Position": "Offset",
-    "Origin": "Offset",
-    "Orientation": "TransformMatrix",
-    "Rotation": "TransformMatrix",
+    **dict.fromkeys(("Position", "Origin"), "Offset"),
+    **dict.fromkeys(("Orientation", "Rotation"), "TransformMatrix"),
     "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
 }
 
@@ -50,7 +45,7 @@ def read(path: Path, *, label: bool = False) -> Scan:
 
 
 def _fields(path: Path) -> Fields:
-    """The header's fields under their first names."""
+    """The header's fields, synonyms under one name."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while file.tell() < HEADER_BYTES:
@@ -66,16 +61,10 @@ def _fields(path: Path) -> Fields:
 
 def _parse(path: Path) -> Voxels:
     fields = _fields(path)
-    (dims,) = fields.integers("NDims", 1)
-    if dims not in (2, 3):
-        problem = f"has {dims} dimensions, not two or three"
-        raise InputError(path, problem, "Save each time point apart")
-    shape = fields.integers("DimSize", dims)
+    shape = fields.shape("NDims", "DimSize", most=3)
     (channels,) = fields.integers("ElementNumberOfChannels", 1, "1")
-    kind = _TYPES.get(fields.text("ElementType").removesuffix("_ARRAY"))
-    if kind is None:
-        problem = f"has the element type {fields.text('ElementType')!r}"
-        raise InputError(path, problem, CONVERT)
+    big = _true(fields.text("BinaryDataByteOrderMSB"))
+    dtype = fields.dtype(fields.text("ElementType").removesuffix("_ARRAY"), _TYPES, big=big)
     if not _true(fields.text("BinaryData", "True")):
         raise InputError(path, "stores its voxels as text", "Save it in binary form")
     (skip,) = fields.integers("HeaderSize", 1, "0")
@@ -85,8 +74,8 @@ def _parse(path: Path) -> Voxels:
         format="metaimage",
         shape=(channels, *shape) if channels != 1 else shape,
         channel_axis=0 if channels != 1 else None,
-        dtype=np.dtype((">" if _true(fields.text("BinaryDataByteOrderMSB")) else "<") + kind),
-        affine=_affine(fields, dims),
+        dtype=dtype,
+        affine=_affine(fields, len(shape)),
         data=path if local else fields.data_file(name),
         offset=fields.end if local else max(-1, skip),
         compressed=_true(fields.text("CompressedData")),

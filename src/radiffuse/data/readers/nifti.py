@@ -11,12 +11,12 @@ import nibabel as nib
 import numpy as np
 
 from ...errors import InputError
-from ..scan import Array, Scan
-from .common import DAMAGED, Header
-from .geometry import NiftiScan
+from ..scan import Scan
+from .common import DAMAGED, ONE_EACH, Header
+from .geometry import TO_MILLIMETERS, NiftiScan
 from .voxels import Inflater, Voxels
 
-# It reports repaired headers on the terminal; what matters is refused here, in our words.
+# It prints repaired headers; what matters is refused here.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
@@ -28,17 +28,21 @@ def read_header(path: Path, *, channels: int = 1) -> Header:
 def read(path: Path, *, label: bool = False, channels: int = 1) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
     header, voxels, raw = _parse(path, channels)
-    array = _rescaled(voxels.array(), *_slope_and_intercept(raw))
+    array, (slope, intercept) = voxels.array(), _slope_and_intercept(raw)
+    if (slope, intercept) != (1.0, 0.0):
+        array = array.astype(np.float32)
+        array *= slope
+        array += intercept
     if header.channels > 1:
         array = np.ascontiguousarray(array)
-    scan = header.scan(array)
     sform, sform_code = raw.get_sform(coded=True)
     qform, qform_code = raw.get_qform(coded=True)
-    return NiftiScan(**vars(scan), sform=(sform, int(sform_code)), qform=(qform, int(qform_code)))
+    forms: dict[str, Any] = {"sform": (sform, int(sform_code)), "qform": (qform, int(qform_code))}
+    return NiftiScan(**vars(header.scan(array)), **forms)
 
 
 def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any]:
-    """The header in our words, where the voxels lie, and the header in nibabel's words."""
+    """Our header, where the voxels lie, and nibabel's header."""
     raw, compressed = _load(path)
     shape = tuple(int(n) for n in raw.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
@@ -49,17 +53,15 @@ def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any]:
         raise InputError(path, problem, "Correct the file, or what dataset.json declares")
     if len(shape) - several not in (2, 3):
         text = " x ".join(str(n) for n in shape)
-        problem = f"has {len(shape)} dimensions ({text}), not two or three"
-        raise InputError(path, problem, "Save each time point or channel as a file of its own")
+        raise InputError(path, f"has {len(shape)} dimensions ({text}), not two or three", ONE_EACH)
     dtype = raw.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        problem = "holds colors or complex numbers"
-        raise InputError(path, problem, "Save it as one gray volume")
+        raise InputError(path, "holds colors or complex numbers", "Save it as one gray volume")
     offset = int(raw.get_data_offset())
     if not 0 < offset < 2**31:
         raise InputError(path, f"announces its voxels at byte {offset}", DAMAGED)
     if unit := {1: "meters", 3: "micrometers"}.get(int(raw["xyzt_units"]) & 7):
-        raise InputError(path, f"gives its geometry in {unit}", "Convert it to millimeters")
+        raise InputError(path, f"gives its geometry in {unit}", TO_MILLIMETERS)
     voxels = Voxels(
         format="nifti",
         shape=shape,
@@ -79,7 +81,7 @@ def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any]:
 
 
 def _load(path: Path) -> tuple[Any, bool]:
-    """The header in nibabel's words, and whether the file is gzipped."""
+    """Header of nibabel, and whether the file is gzipped."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -88,22 +90,12 @@ def _load(path: Path) -> tuple[Any, bool]:
         while len(head) < 540 and (piece := stream.read(540 - len(head))):
             head += piece
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        problem = "is the header of a two-file image"
-        raise InputError(path, problem, "Convert the pair to .nii.gz")
+        raise InputError(path, "is the header of a two-file image", "Convert the pair to .nii.gz")
     kind = nib.Nifti2Header if head[4:8] == b"n+2\0" else nib.Nifti1Header
     return kind(head[: kind.sizeof_hdr], check=True), compressed
 
 
 def _slope_and_intercept(raw: Any) -> tuple[float, float]:
-    """(1, 0) where the header asks for no scaling; NIfTI marks that by a slope of 0 or NaN."""
+    """(1, 0) where the header asks for no scaling, by a slope of 0 or NaN."""
     slope, intercept = raw.get_slope_inter()
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
-
-
-def _rescaled(data: Array, slope: float, intercept: float) -> Array:
-    if (slope, intercept) == (1.0, 0.0):
-        return data
-    scaled = data.astype(np.float32)
-    scaled *= slope
-    scaled += intercept
-    return scaled

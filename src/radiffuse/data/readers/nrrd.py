@@ -1,7 +1,6 @@
 """NRRD, attached and detached: lines of ``field: value``, an empty line, then the voxels.
 
-The format: https://teem.sourceforge.net/nrrd/format.html. As in ITK, a file that names no space is
-in LPS.
+https://teem.sourceforge.net/nrrd/format.html. As in ITK, a file that names no space is in LPS.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import CONVERT, DAMAGED, Header
-from .geometry import LPS_TO_RAS, affine_from_axes
+from .common import DAMAGED, ONE_EACH, Header
+from .geometry import LPS_TO_RAS, TO_MILLIMETERS, affine_from_axes
 from .voxels import HEADER_BYTES, Fields, Voxels
 
 _TYPES = {
@@ -33,12 +32,9 @@ _TYPES = {
 }
 _TYPE_OF_NAME = {name: kind for kind, names in _TYPES.items() for name in names}
 _SPACES: dict[str, NDArray[Any]] = {
-    "left-posterior-superior": LPS_TO_RAS,
-    "lps": LPS_TO_RAS,
-    "right-anterior-superior": np.eye(3),
-    "ras": np.eye(3),
-    "left-anterior-superior": np.diag([-1.0, 1.0, 1.0]),
-    "las": np.diag([-1.0, 1.0, 1.0]),
+    **dict.fromkeys(("left-posterior-superior", "lps"), LPS_TO_RAS),
+    **dict.fromkeys(("right-anterior-superior", "ras"), np.eye(3)),
+    **dict.fromkeys(("left-anterior-superior", "las"), np.diag([-1.0, 1.0, 1.0])),
 }
 _COLORS = ("RGB-color", "3-color", "vector", "3-vector", "list", "stub", "scalar", "???")
 
@@ -76,25 +72,20 @@ def _fields(path: Path) -> Fields:
 
 def _parse(path: Path) -> Voxels:
     fields = _fields(path)
-    (dims,) = fields.integers("dimension", 1)
-    if not 2 <= dims <= 4:
-        problem = f"has {dims} dimensions, not two or three"
-        raise InputError(path, problem, "Save each time point apart")
-    shape = fields.integers("sizes", dims)
-    kind = _TYPE_OF_NAME.get(fields.text("type").lower())
-    if kind is None:
-        raise InputError(path, f"has the voxel type {fields.text('type')!r}", CONVERT)
+    shape = fields.shape("dimension", "sizes", most=4)
+    dims = len(shape)
+    big = fields.text("endian").lower() == "big"
+    dtype = fields.dtype(fields.text("type").lower(), _TYPE_OF_NAME, big=big)
     encoding = fields.text("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        remedy = "Save it with raw or gzip encoding"
-        raise InputError(path, f"has the encoding {encoding!r}", remedy)
+        raise InputError(path, f"has the encoding {encoding!r}", "Save it as raw or gzip")
     channel_axis = _channel_axis(fields, dims)
     data, offset = _place(fields)
     return Voxels(
         format="nrrd",
         shape=shape,
         channel_axis=channel_axis,
-        dtype=np.dtype((">" if fields.text("endian").lower() == "big" else "<") + kind),
+        dtype=dtype,
         affine=_affine(fields, [axis for axis in range(dims) if axis != channel_axis], dims),
         data=data,
         offset=offset,
@@ -115,9 +106,7 @@ def _channel_axis(fields: Fields, dims: int) -> int | None:
         return None
     if len(odd) != 1 or (kinds and kinds[odd[0]] not in _COLORS):
         problem = f"has {dims} dimensions of the kinds {fields.text('kinds', 'unknown')!r}"
-        raise InputError(
-            fields.path, problem, "Save each time point or channel as a file of its own"
-        )
+        raise InputError(fields.path, problem, ONE_EACH)
     return odd[0]
 
 
@@ -148,8 +137,7 @@ def _place(fields: Fields) -> tuple[Path, int]:
 def _affine(fields: Fields, spatial: list[int], dims: int) -> Array | None:
     units = set(re.findall(r'"([^"]*)"', fields.text("space units")))
     if units - {"mm", "", "none", "???", "millimeter", "millimeters"}:
-        problem = f"gives its geometry in {sorted(units)}"
-        raise InputError(fields.path, problem, "Convert it to millimeters")
+        raise InputError(fields.path, f"gives its geometry in {sorted(units)}", TO_MILLIMETERS)
     name = next((n for n in ("space directions", "spacings") if n in fields), None)
     if name is None:
         return None

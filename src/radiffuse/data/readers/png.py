@@ -25,11 +25,10 @@ def read_header(path: Path) -> Header:
 def read(path: Path, *, label: bool = False) -> Scan:
     """See ``readers.read_scan`` and ``readers.read_label``.
 
-    The orientation tag of photographs (EXIF) is not applied: pixels keep the order of the file, as
-    masks do. Of a label, palette indices and gray values below 8 bit are given as they are stored.
+    EXIF orientation is not applied: pixels keep the order of the file, as masks do.
     """
     header, depth, color = _parse(path)
-    # The plugin's own class, not Image.open: the content is known, and so is our limit on size.
+    # The plugin's own class, not Image.open: format and size have been checked.
     with PngImagePlugin.PngImageFile(path) as image:
         image.verify()  # all checksums, which decoding skips
     if depth == 16 and color != 0:
@@ -37,8 +36,7 @@ def read(path: Path, *, label: bool = False) -> Scan:
     else:
         with PngImagePlugin.PngImageFile(path) as image:
             if getattr(image, "is_animated", False):
-                remedy = "Save each frame as a picture of its own"
-                raise InputError(path, "is animated", remedy)
+                raise InputError(path, "is animated", "Save each frame as a picture of its own")
             if image.size != header.spatial_shape[::-1]:
                 raise InputError(path, "has a damaged image header", DAMAGED)
             array = _pixels(image, label=label)
@@ -59,16 +57,16 @@ def _parse(path: Path) -> tuple[Header, int, int]:
     check_extent(path, (height, width), _CHANNELS[color])
     top = 65535.0 if depth == 16 else 1.0 if (depth, color) == (1, 0) else 255.0
     dtype = "uint16" if depth == 16 else "uint8"
-    shape, channels = (height, width), _CHANNELS[color]
-    return Header("png", shape, channels, dtype, value_range=(0.0, top)), depth, color
+    header = Header("png", (height, width), _CHANNELS[color], dtype, value_range=(0.0, top))
+    return header, depth, color
 
 
 def _pixels(image: Any, *, label: bool) -> Array:
-    """``(C, rows, columns)`` of an open picture, alpha dropped."""
+    """``(C, rows, columns)`` without alpha."""
     if image.mode == "P":
         pixels = np.array(image if label else image.convert("RGB"))
     else:
-        pixels = np.array(image)  # a copy: Pillow's own memory is read-only, which torch dislikes
+        pixels = np.array(image)  # a copy: Pillow's memory is read-only, of which torch warns
         if image.mode in ("LA", "RGBA"):
             pixels = pixels[..., :-1]
     if pixels.dtype != np.uint8:

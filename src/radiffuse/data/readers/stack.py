@@ -1,4 +1,4 @@
-"""Where frames lie in space: their order along the slice normal, and their volume's affine.
+"""DICOM frames in space: their order along the slice normal, and the affine of their volume.
 
 DICOM PS3.3, C.7.6.2.1.1: the position of a frame is the center of its first pixel, its orientation
 the direction of rows and columns, in LPS millimeters.
@@ -18,23 +18,19 @@ from .geometry import affine_from_axes
 
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of direction cosines within a series: 0.06 degrees; headers round."""
-
 TILT_TOLERANCE = 0.005
 """Largest sideways drift per slice, as a fraction of the gap: 0.3 degrees of gantry tilt."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One plane: its geometry (None where the file does not say) and the meaning of its values.
+    """One plane: its geometry, None where not given, and the rescale of its values.
 
     Attributes:
-        path: The file it comes from.
         position: Center of the first pixel, LPS, mm.
         orientation: Direction along a row, then along a column.
         spacing: Millimeters between rows, then between columns.
-        slope: Of the rescale.
-        intercept: Of the rescale.
-        rescaled: Whether the file states a rescale.
+        rescaled: Whether the file states slope and intercept.
     """
 
     path: Path
@@ -49,19 +45,15 @@ class Frame:
 def order_and_affine(
     where: Path, frames: Sequence[Frame]
 ) -> tuple[list[int], NDArray[np.float64], tuple[float, ...]]:
-    """Sort frames along the slice normal.
-
-    Args:
-        where: What errors of the whole series name.
-        frames: At least two.
+    """Sort two or more frames along the slice normal; errors of the whole series name ``where``.
 
     Returns:
-        Indices of the frames from first to last, the affine of ``(columns, rows, slices)`` to RAS+,
-        its spacing.
+        Indices of the frames from first to last, the affine from ``(columns, rows, slices)`` to
+        RAS+, and its spacing.
 
     Raises:
-        InputError: For frames without geometry, of mixed orientation or spacing, for two frames in
-            one place, missing or unevenly spaced slices, and a tilted gantry.
+        InputError: Frames lack geometry, differ in orientation or spacing, or share a place; slices
+            are missing or unevenly spaced; the gantry is tilted.
     """
     row, column, spacing = _common_plane(where, frames)
     normal = np.cross(row, column)
@@ -106,8 +98,9 @@ def _common_plane(
         raise InputError(where, "has a damaged pixel spacing or orientation", "Export it again")
     row, column = axes / lengths[:, None]
     if abs(float(row @ column)) > 1e-3:
-        problem = "has rows and columns that are not at right angles"
-        raise InputError(where, problem, "Export it again")
+        raise InputError(
+            where, "has rows that are not at right angles to columns", "Export it again"
+        )
     return row, column, spacing
 
 
@@ -121,7 +114,7 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
 
 
 def _even_gap(paths: Sequence[Path], where: Path, heights: NDArray[np.float64]) -> float:
-    """The distance between slices, in mm. ``heights`` are sorted, ``paths`` in the same order."""
+    """The distance between slices, in mm; ``heights`` are sorted, ``paths`` in the same order."""
     gaps = np.diff(heights)
     lowest = int(np.argmin(gaps))
     if gaps[lowest] < 1e-3:
@@ -137,8 +130,7 @@ def _even_gap(paths: Sequence[Path], where: Path, heights: NDArray[np.float64]) 
     if gaps[widest] > 1.5 * usual:
         missing = max(1, round(gaps[widest] / usual) - 1)
         slices = f"{missing} slice{'s' if missing > 1 else ''}"
-        ends = f"{paths[widest].name} and {paths[widest + 1].name}"
-        problem = f"lacks about {slices} between {ends}"
+        problem = f"lacks about {slices} between {paths[widest].name} and {paths[widest + 1].name}"
         raise InputError(where, problem, "Copy the missing files, or leave the series out")
     problem = f"has uneven slices, {gaps.min():.3g} to {gaps.max():.3g} mm apart"
     raise InputError(where, problem, "Split the series, or resample it to even slices")

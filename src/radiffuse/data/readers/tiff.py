@@ -1,7 +1,6 @@
 """TIFF: films of 8, 16 or 32 bit, gray, RGB or with a palette.
 
-A file of several pages is refused, since nothing in it says whether they are slices, times or
-channels; smaller copies of the first page (previews) are ignored.
+Several pages are refused, since they may be slices, times or channels; previews are ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from .common import (
     truncated,
 )
 
-# It reports every odd tag on the terminal; what matters is refused here, in our words.
+# It prints every odd tag; what matters is refused here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 _GRAY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
@@ -50,10 +49,7 @@ def read_header(path: Path) -> Header:
 
 
 def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan`` and ``readers.read_label``.
-
-    Of a label, palette indices are given as they are stored; loss and white-is-zero are refused.
-    """
+    """See ``readers.read_scan`` and ``readers.read_label``."""
     with tifffile.TiffFile(path) as file:
         header, page = _header(path, file), file.pages.first
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
@@ -69,8 +65,7 @@ def read(path: Path, *, label: bool = False) -> Scan:
         array = native(array)
         if inverted:
             if header.value_range is None:
-                problem = "is white-is-zero without a known range"
-                raise InputError(path, problem, "Save it black-is-zero")
+                raise InputError(path, "is white-is-zero without a range", "Save it black-is-zero")
             array = (sum(header.value_range) - array).astype(array.dtype)
         lossy = page.compression in _LOSSY and array.dtype == np.uint8
         array = collapse_gray(array, tolerance=JPEG_TOLERANCE if lossy else 0)
@@ -86,8 +81,8 @@ def _header(path: Path, file: tifffile.TiffFile) -> Header:
     if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth != 1:
         raise InputError(path, "has a pixel type that is not read", "Save it with 8 or 16 bit")
     if page.compression not in _COMPRESSIONS:
-        problem = f"has the compression {_name(page.compression)}"
-        raise InputError(path, problem, "Save it with deflate or LZW")
+        compression = _name(page.compression)
+        raise InputError(path, f"has the compression {compression}", "Save it with deflate or LZW")
     _check_segments(path, page)
     dtype = np.dtype(np.uint8) if page.dtype.kind == "b" else page.dtype
     value_range = None
@@ -105,7 +100,7 @@ def _name(value: Any) -> str:
 
 
 def _check_single(path: Path, file: tifffile.TiffFile) -> None:
-    """Refuse several pages; ImageJ may hide them behind a single one."""
+    """Refuse several pages; ImageJ may store them as a single one."""
     several = file.is_imagej and int((file.imagej_metadata or {}).get("images", 1)) > 1
     for index in range(1, 1000):
         try:
@@ -116,8 +111,7 @@ def _check_single(path: Path, file: tifffile.TiffFile) -> None:
         if several:
             break
     if several:
-        remedy = "Save each page as a film of its own, or a volume as NIfTI with its spacing"
-        raise InputError(path, "has several pages", remedy)
+        raise InputError(path, "has several pages", "Save each as a film, or a volume as NIfTI")
 
 
 def _channels(path: Path, page: Any) -> int:
@@ -134,7 +128,7 @@ def _channels(path: Path, page: Any) -> int:
 
 
 def _check_segments(path: Path, page: Any) -> None:
-    """Every strip or tile must lie in the file: missing ones would silently become zeros."""
+    """Refuse a file that lacks a strip or tile, which would silently become zeros."""
     length = os.stat(path).st_size
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     if not segments or any(o <= 0 or n <= 0 or o + n > length for o, n in segments):
@@ -153,7 +147,7 @@ def _check_segments(path: Path, page: Any) -> None:
 
 
 def _check_codestreams(path: Path, page: Any) -> None:
-    """Refuse a strip or tile that claims far more pixels than its place: see ``codestream``."""
+    """Refuse a strip or tile that states far more pixels than its place has."""
     width, height = page.imagewidth, page.rowsperstrip
     if page.is_tiled:
         width, height = page.tilewidth, page.tilelength
@@ -162,8 +156,9 @@ def _check_codestreams(path: Path, page: Any) -> None:
             file.seek(offset)
             claimed = frame_shape(file.read(min(count, 2**16)))
             if claimed is not None and claimed[0] * claimed[1] > 4 * width * height + 2**16:
-                problem = f"has a compressed piece of {claimed[0]} x {claimed[1]}"
-                raise InputError(path, problem, DAMAGED)
+                raise InputError(
+                    path, f"has a compressed piece of {claimed[0]} x {claimed[1]}", DAMAGED
+                )
 
 
 def _channels_first(data: Array, page: Any) -> Array:
@@ -178,6 +173,5 @@ def _channels_first(data: Array, page: Any) -> Array:
 
 
 def _through_palette(indices: Array, colormap: Array) -> Array:
-    """``(3, rows, columns)`` of 8 bit; TIFF keeps the colors in 16 (TIFF 6.0, section 5)."""
-    colors = np.asarray(colormap) >> 8
-    return np.asarray(colors[:, indices], np.uint8)
+    """``(3, rows, columns)`` of 8 bits; TIFF keeps colors in 16 (TIFF 6.0, section 5)."""
+    return np.asarray((np.asarray(colormap) >> 8)[:, indices], np.uint8)

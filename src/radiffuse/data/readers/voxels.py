@@ -1,8 +1,7 @@
 """Voxels behind a header, raw or deflated: the common half of NIfTI, MetaImage and NRRD.
 
-MetaImage and NRRD are read here rather than through ITK, which verifies no checksum of deflated
-voxels, opens whatever file a header names, takes the memory that a header asks for, and prints to
-the terminal on damaged files.
+ITK is not used: it verifies no checksum of deflated voxels, opens whatever file a header names,
+allocates what a header asks for, and prints to the terminal on damaged files.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import io
 import math
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
@@ -19,7 +19,16 @@ import numpy as np
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import CONVERT, Header, check_extent, check_length, native, truncated
+from .common import (
+    CONVERT,
+    DAMAGED,
+    ONE_EACH,
+    Header,
+    check_extent,
+    check_length,
+    native,
+    truncated,
+)
 from .formats import first_bytes
 from .geometry import spacing_of, swap_film_axes, to_scan_order
 
@@ -32,19 +41,17 @@ _SLICE = 2**24
 
 @dataclass(frozen=True)
 class Voxels:
-    """Where the voxels lie and how.
+    """Where the voxels lie, and how they are stored.
 
     Attributes:
         format: A key of ``FORMATS``.
         shape: Extents, the fastest axis first, with the channel axis where there is one.
         channel_axis: Position of the channel axis in ``shape``, or None.
-        dtype: Stored type.
-        affine: ``(4, 4)`` RAS+ for the spatial axes in file order, or None where the file does not
-            say.
+        affine: ``(4, 4)`` RAS+ for the spatial axes in file order; None where not given.
         data: The file that holds the voxels.
         offset: Their first byte; -1: they are the last bytes of the file.
         compressed: Whether they are deflated.
-        whole: Whether the header is deflated with them, so that ``offset`` counts inflated bytes.
+        whole: The header is deflated with them, so ``offset`` counts inflated bytes.
         declared: Channels that the data set declares; 1 and 3 are read in any case.
     """
 
@@ -65,19 +72,13 @@ class Voxels:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def header(self, path: Path) -> Header:
-        """Check against the limits and the file's length, and put in the order of ``Scan``.
-
-        Args:
-            path: The file of the header, for errors.
-        """
+        """The header, checked against limits and the file's length; ``path`` is for errors."""
         shape = tuple(n for axis, n in enumerate(self.shape) if axis != self.channel_axis)
         if len(shape) not in (2, 3):
-            problem = f"has {len(shape)} spatial dimensions, not two or three"
-            raise InputError(path, problem, CONVERT)
+            raise InputError(path, f"has {len(shape)} spatial axes, not two or three", CONVERT)
         channels = 1 if self.channel_axis is None else self.shape[self.channel_axis]
         if channels not in (1, 3, self.declared):
-            remedy = "Save each channel as a file of its own"
-            raise InputError(path, f"has {channels} values per voxel", remedy)
+            raise InputError(path, f"has {channels} values per voxel", ONE_EACH)
         check_extent(path, shape, channels)
         check_length(self.data, self.size + max(0, self.offset), compressed=self.compressed)
         affine, spacing = self.affine, None
@@ -96,13 +97,11 @@ class Voxels:
         )
 
     def array(self) -> Array:
-        """``(C, rows, columns)`` or ``(C, i, j, k)``; ``header`` must have checked it before.
-
-        Memory is one copy of the array: bytes go straight into it.
+        """``(C, rows, columns)`` or ``(C, i, j, k)``, read without a second copy; call ``header`` first.
 
         Raises:
-            InputError: Where the file is too short for the array.
-            EOFError, zlib.error: Where the deflated stream is damaged.
+            InputError: The file is too short for the array.
+            EOFError, zlib.error: The deflated stream is damaged.
         """
         flat = np.empty(self.size, np.uint8)
         start = self.offset if self.offset >= 0 else os.stat(self.data).st_size - self.size
@@ -110,25 +109,19 @@ class Voxels:
         with self.data.open("rb") as file:
             file.seek(0 if within else start)
             stream: Any = Inflater(file) if self.compressed else file
-            self._skip(stream, start if within else 0)
+            for skipped in range(0, start if within else 0, _CHUNK):
+                self._fill(stream, memoryview(bytearray(min(start - skipped, _CHUNK))))
             self._fill(stream, flat.data)
             if self.compressed:
-                stream.read(1)  # meets the end of the stream, where the checksum is verified
+                stream.read(1)  # reaches the end of the stream, where the checksum is verified
         data = flat.view(self.dtype).reshape(self.shape, order="F")
         if self.channel_axis is not None:
             data = np.moveaxis(data, self.channel_axis, 0)
         return to_scan_order(native(data), len(self.shape) - (self.channel_axis is not None))
 
     def scan(self, path: Path) -> Scan:
-        """Read the voxels. ``path`` is the file of the header, for errors."""
+        """Header and voxels together; ``path`` is for errors."""
         return self.header(path).scan(self.array())
-
-    def _skip(self, stream: Any, count: int) -> None:
-        while count > 0:
-            passed = len(stream.read(min(count, _CHUNK)) or b"")
-            if not passed:
-                raise truncated(self.data)
-            count -= passed
 
     def _fill(self, stream: Any, view: memoryview) -> None:
         filled = 0
@@ -140,7 +133,7 @@ class Voxels:
 
 
 class Inflater(io.RawIOBase):
-    """A zlib stream or gzip members; never inflates more than it is asked for."""
+    """A zlib stream or gzip members; never inflates more than is asked for."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
@@ -151,11 +144,11 @@ class Inflater(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as one step goes; 0 at the end of the stream.
+        """Fill part of the buffer; 0 at the end of the stream.
 
         Raises:
-            EOFError: Where the stream breaks off.
-            zlib.error: Where it is damaged, including a wrong checksum.
+            EOFError: The stream breaks off.
+            zlib.error: It is damaged, or its checksum is wrong.
         """
         view = memoryview(buffer).cast("B")
         while len(view):
@@ -177,13 +170,7 @@ class Inflater(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of a text header.
-
-    Attributes:
-        path: The file of the header.
-        values: Text by name of the field, blanks taken out of the name.
-        end: The first byte behind the header.
-    """
+    """Fields of a text header by name, without blanks in it; ``end`` is the first byte behind."""
 
     path: Path
     values: dict[str, str]
@@ -193,16 +180,16 @@ class Fields:
         return name.replace(" ", "") in self.values
 
     def text(self, name: str, default: str = "") -> str:
-        """What stands in a field."""
+        """The text of a field."""
         return self.values.get(name.replace(" ", ""), default)
 
     def numbers(
         self, name: str, count: int | None = None, default: str = "", *, text: str | None = None
     ) -> list[float]:
-        """Finite numbers from a field, or from the part of it that is given as ``text``.
+        """Finite numbers from a field, or from the part of it given as ``text``.
 
         Raises:
-            InputError: Where it holds something else, or another count of them.
+            InputError: It holds something else, or not ``count`` numbers.
         """
         try:
             words = (self.text(name, default) if text is None else text).split()
@@ -214,22 +201,31 @@ class Fields:
         return values
 
     def integers(self, name: str, count: int, default: str = "") -> tuple[int, ...]:
-        """Like ``numbers``, for whole numbers."""
+        """Like ``numbers``, for integers."""
         values = self.numbers(name, count, default)
         if any(value != int(value) or abs(value) > 2**53 for value in values):
             raise self.damaged(name)
         return tuple(int(value) for value in values)
 
+    def shape(self, dimensions: str, sizes: str, most: int) -> tuple[int, ...]:
+        """The extents in field ``sizes``, as many as field ``dimensions`` says: 2 to ``most``."""
+        (dims,) = self.integers(dimensions, 1)
+        if not 2 <= dims <= most:
+            raise InputError(self.path, f"has {dims} dimensions, not two or three", ONE_EACH)
+        return self.integers(sizes, dims)
+
+    def dtype(self, name: str, types: Mapping[str, str], *, big: bool) -> np.dtype[Any]:
+        """The voxel type that the format calls ``name``; ``big`` is the byte order."""
+        if name not in types:
+            raise InputError(self.path, f"has the voxel type {name!r}", CONVERT)
+        return np.dtype((">" if big else "<") + types[name])
+
     def damaged(self, name: str) -> InputError:
         """The error for a field that makes no sense."""
-        problem = f"has a damaged header field, {name!r}"
-        return InputError(self.path, problem, "Export the file again")
+        return InputError(self.path, f"has a damaged header field, {name!r}", DAMAGED)
 
     def data_file(self, name: str) -> Path:
-        """The voxel file that a detached header names, which must lie beside it or below.
-
-        A header that could name any file would be a way to read whatever this user may read.
-        """
+        """The voxel file that a detached header names, beside it or below: no other may be read."""
         if name.split()[:1] == ["LIST"] or "%" in name:
             problem = "spreads its voxels over several files"
             raise InputError(self.path, problem, "Save it as one .mha or .nrrd file")

@@ -1,4 +1,4 @@
-"""Masks and maps, written back in the geometry of the scan they belong to, whole or not at all."""
+"""Masks and maps, written atomically in the geometry of their scan."""
 
 from __future__ import annotations
 
@@ -18,28 +18,26 @@ from .geometry import NiftiScan, swap_film_axes
 
 
 def label_suffix(scan: Scan) -> str:
-    """The suffix of a scan's mask: ``.png`` for films, ``.nii.gz`` where there is an affine."""
+    """The suffix of a scan's mask: ``.png`` for films without an affine, else ``.nii.gz``."""
     return ".png" if scan.spatial_dims == 2 and scan.affine is None else ".nii.gz"
 
 
 def write_label(path: Path, mask: Array, like: Scan) -> None:
-    """Write a label map.
+    """Write a label map in the geometry of ``like``, with sform and qform if that was NIfTI.
 
     Args:
-        path: ``.png`` (8-bit gray whose values are the labels, films only), ``.nii`` or
-            ``.nii.gz``.
+        path: ``.png`` (8-bit gray whose values are the labels, films only), ``.nii``, ``.nii.gz``.
         mask: ``(*spatial)`` of integers, in the order of ``like.array``.
-        like: The scan whose geometry the mask takes over, with sform and qform if it was NIfTI.
+        like: The scan of the mask.
 
     Raises:
-        InputError: For another suffix, labels above 255 in a PNG, and a disk that refuses.
-        ValueError: Where mask and scan differ in shape, or the mask is not of integers.
+        InputError: The suffix is another, a PNG would hold labels above 255, or the disk refuses.
+        ValueError: Mask and scan differ in shape, or the mask is not of integers.
     """
     if mask.dtype.kind not in "biu":
         raise ValueError(f"A label map is of integers, not {mask.dtype}.")
     low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-    film = suffix_of(path) == ".png"
-    if film and (low < 0 or high > 255):
+    if suffix_of(path) == ".png" and (low < 0 or high > 255):
         problem = f"would hold label {high}, and 8-bit PNG ends at 255"
         raise InputError(path, problem, "Write .nii.gz instead")
     for kind in (np.uint8, np.int16, np.int32):  # what all viewers read
@@ -53,14 +51,13 @@ def write_image(path: Path, array: Array, like: Scan) -> None:
     """Write a map of real numbers (a probability, an uncertainty) or an image of one channel.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``; ``.tif`` or ``.tiff`` for films; ``.png`` for films of uint8
-            or uint16.
+        path: ``.nii``, ``.nii.gz``; films: ``.tif``, ``.tiff``, or ``.png`` if uint8 or uint16.
         array: ``(*spatial)``, in the order of ``like.array``. float64 is written as float32.
         like: The scan whose geometry the map takes over.
 
     Raises:
-        InputError: For another suffix, and a disk that refuses.
-        ValueError: Where array and scan differ in shape.
+        InputError: The suffix is another, or the disk refuses.
+        ValueError: Array and scan differ in shape.
     """
     png = (".png",) if array.dtype in (np.uint8, np.uint16) else ()
     values = array.astype(np.float32) if array.dtype.kind == "f" else array
@@ -68,10 +65,9 @@ def write_image(path: Path, array: Array, like: Scan) -> None:
 
 
 def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, ...]) -> None:
-    """Write in the format of the suffix; of those for films only the ones listed are used."""
+    """Write in the format of the suffix; ``films`` are the picture formats that are legal."""
     if values.shape != like.spatial_shape:
-        shapes = f"{values.shape} does not fit a scan of shape {like.spatial_shape}"
-        raise ValueError(f"Shape {shapes}.")
+        raise ValueError(f"Shape {values.shape} does not fit a scan of {like.spatial_shape}.")
     suffix = suffix_of(path)
     if suffix in (".nii", ".nii.gz"):
         _write_nifti(path, values.astype(np.uint8) if values.dtype == np.bool_ else values, like)
@@ -88,15 +84,12 @@ def _write(path: Path, values: Array, like: Scan, what: str, films: tuple[str, .
 
 
 def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> None:
-    """Write a gray PNG with text in its metadata.
+    """Write a gray PNG, uint8 or uint16 ``(rows, columns)``, with text in its metadata.
 
-    Args:
-        path: ``.png``.
-        pixels: uint8 or uint16 ``(rows, columns)``.
-        marks: Texts by keyword, Latin-1, each keyword up to 79 characters.
+    ``marks`` are texts by keyword, Latin-1, each keyword up to 79 characters.
 
     Raises:
-        InputError: A disk that refuses.
+        InputError: The disk refuses.
     """
     from PIL import Image, PngImagePlugin
 
@@ -109,13 +102,13 @@ def write_marked_film(path: Path, pixels: Array, marks: Mapping[str, str]) -> No
 
 
 def _write_nifti(path: Path, data: Array, like: Scan) -> None:
-    """NIfTI-1 in the file order of axes: films are turned back to (columns, rows)."""
+    """NIfTI-1 in the file order of axes: films are transposed back to (columns, rows)."""
     image = _nifti_image(data.T if data.ndim == 2 else data, _file_affine(like), like)
     with whole(path) as file:
         if suffix_of(path) == ".nii":
             image.to_stream(file)
             return
-        # Neither name nor time in the gzip header: the same mask is the same file.
+        # Without name and time in the gzip header the same mask gives the same file.
         with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as packed:
             image.to_stream(packed)
 

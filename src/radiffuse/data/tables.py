@@ -1,39 +1,23 @@
-"""JSON files and tables that describe a data set."""
+"""Tables that describe a data set: CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MOST_TEXT = 2**30
-"""Bytes that a compressed table may unfold to."""
+"""Bytes that a compressed table may inflate to."""
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, csv.Error)
 """What readers of tables raise; pyarrow's errors are ValueErrors."""
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        InputError: It cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror})", "Grant read access") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, f"is no valid JSON ({error})", "Correct or re-export it") from None
-
-
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV (also ``.csv.gz``), TSV or Parquet file as text, by lower-case column name; empty cells are ''.
+    """Rows of a CSV (also ``.csv.gz``), TSV or Parquet file as text by lower-case column; '' if empty.
 
     Raises:
         InputError: It cannot be read, has no rows, or repeats a column.
@@ -48,7 +32,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def _delimited(path: Path) -> list[dict[str, str]]:
-    text = _unfolded(path) if path.suffix == ".gz" else path.read_text(encoding="utf-8-sig")
+    text = _inflated(path) if path.suffix == ".gz" else path.read_text(encoding="utf-8-sig")
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     lines = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row]
@@ -59,18 +43,18 @@ def _delimited(path: Path) -> list[dict[str, str]]:
         raise InputError(path, "has two columns of the same name", "Rename one of them")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) > len(columns):
+            where = f"{path}, row {number}"
             problem = f"has {len(line)} fields where the header has {len(columns)}"
-            remedy = "Put quotes around text that holds the delimiter"
-            raise InputError(f"{path}, row {number}", problem, remedy)
+            raise InputError(where, problem, "Put quotes around text that holds the delimiter")
     padded = [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
     return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in padded]
 
 
-def _unfolded(path: Path) -> str:
+def _inflated(path: Path) -> str:
     with gzip.open(path) as file:
         content = file.read(MOST_TEXT + 1)
     if len(content) > MOST_TEXT:
-        raise InputError(path, f"unfolds to more than {MOST_TEXT} bytes", "Give a smaller table")
+        raise InputError(path, f"inflates to more than {MOST_TEXT} bytes", "Give a smaller table")
     return content.decode("utf-8-sig")
 
 

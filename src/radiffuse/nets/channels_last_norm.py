@@ -1,0 +1,146 @@
+"""Group normalization and SiLU of channels-last activations on the CPU, a piece at a time.
+
+torch's own channels-last kernels are slow in bfloat16, keep three tensors for the backward pass where one is enough,
+and end the process where the input needs no gradient (torch 2.13). What this saves: docs/explanation/performance.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from .norm import Norm
+
+PIECE = 1 << 17
+"""Numbers that are worked on together: a few float32 copies of them stay in the cache of a core (1 to 2 MiB)."""
+LANE = 512
+"""Numbers of a row in the inner loops: several positions of few channels are taken for one."""
+MANY = {torch.float32: 1 << 17, torch.bfloat16: 1 << 16}
+"""Numbers above which pieces beat the native kernel, measured; below, the calls cost more than the work."""
+
+
+def prefers_pieces(x: Tensor) -> bool:
+    """Whether the native kernels are slow for ``x`` or fail: eager, on the CPU, in channels-last order, not small."""
+    fails = torch.is_grad_enabled() and not x.requires_grad
+    return runs_channels_last(x) and (fails or x.numel() > MANY.get(x.dtype, 0))
+
+
+def runs_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is worked on eagerly, on the CPU, in channels-last order alone."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    return x.is_contiguous(memory_format=_order(x)) and not x.is_contiguous()
+
+
+def silu_of_norm(norm: Norm, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """What ``norm`` gives for ``x``, ``scale`` and ``shift``, where ``prefers_pieces`` holds."""
+    gain, offset = norm.weight[None].float(), norm.bias[None].float()
+    if scale is not None and shift is not None:
+        factor = 1 + scale.float()
+        gain, offset = gain * factor, offset * factor + shift.float()
+    gain, offset = gain.expand(len(x), -1), offset.expand(len(x), -1)
+    result = _Pieces.apply(x, gain, offset, norm.num_groups, norm.eps, norm.silu)  # type: ignore[no-untyped-call]
+    return cast(Tensor, result)
+
+
+class _Pieces(torch.autograd.Function):
+    """``silu(normalized x * gain + offset)`` with gain and offset (B, C); keeps ``x`` alone for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float, silu: bool
+    ) -> Tensor:
+        rows = _rows(x)
+        total = torch.zeros(2, len(x), rows.shape[2])
+        for (part,) in _pieces(rows):
+            values = part.float()
+            total[0] += values.sum(1)
+            total[1] += (values * values).sum(1)
+        mean, square = _over_groups(_by_channel(total, x), groups) / x[0, 0].numel()
+        inverse_std = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
+        ctx.save_for_backward(x, gain, offset, mean, inverse_std)
+        ctx.groups, ctx.silu = groups, silu
+        slope = gain * inverse_std
+        wide_slope, intercept = _wide(slope, rows), _wide(offset - slope * mean, rows)
+        result = torch.empty_like(x)
+        for part, out in _pieces(rows, _rows(result)):
+            h = torch.addcmul(intercept, part.float(), wide_slope)
+            out.copy_(F.silu(h, inplace=True) if silu else h)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, offset, mean, inverse_std = ctx.saved_tensors
+        rows, grads = _rows(x), _rows(grad.contiguous(memory_format=_order(x)))
+        slope = gain * inverse_std
+        wide_slope, intercept = _wide(slope, rows), _wide(offset - slope * mean, rows)
+
+        def before_silu(values: Tensor, upstream: Tensor) -> Tensor:
+            if not ctx.silu:
+                return upstream.float()
+            h = torch.addcmul(intercept, values, wide_slope)
+            return torch.ops.aten.silu_backward(upstream.float(), h)  # type: ignore[no-any-return]
+
+        # Sums over positions of the gradient, and of the gradient times x.
+        total = torch.zeros(2, len(x), rows.shape[2])
+        for part, upstream in _pieces(rows, grads):
+            values = part.float()
+            inner = before_silu(values, upstream)
+            total[0] += inner.sum(1)
+            total[1] += (inner * values).sum(1)
+        grad_offset, product = _by_channel(total, x)
+        grad_gain = inverse_std * (product - mean * grad_offset)
+        # The mean and the variance depend on x as well.
+        along = torch.stack([gain * grad_offset, gain * grad_gain])
+        by_mean, by_variance = _over_groups(along, ctx.groups) / x[0, 0].numel()
+        slant = -(inverse_std**2) * by_variance
+        wide_slant, rest = _wide(slant, rows), _wide(-slant * mean - inverse_std * by_mean, rows)
+        result = torch.empty_like(x)
+        for part, upstream, out in _pieces(rows, grads, _rows(result)):
+            values = part.float()
+            through_moments = torch.addcmul(rest, values, wide_slant)
+            out.copy_(through_moments.addcmul_(before_silu(values, upstream), wide_slope))
+        return result, grad_gain, grad_offset, None, None, None
+
+
+def _order(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A channels-last (B, C, *S) as a view (B, R, W), with W some positions of all channels."""
+    positions, channels = x[0, 0].numel(), x.shape[1]
+    together = 1 << max(0, (LANE // channels).bit_length() - 1)
+    return x.movedim(1, -1).view(len(x), -1, channels * math.gcd(positions, together))
+
+
+def _pieces(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of (B, R, W), some rows of all images at a time."""
+    step = max(1, PIECE // rows[0][:, 0].numel())
+    return zip(*(each.split(step, 1) for each in rows), strict=True)
+
+
+def _by_channel(sums: Tensor, x: Tensor) -> Tensor:
+    """Sums (2, B, W) as sums (2, B, C)."""
+    result: Tensor = sums.unflatten(2, (-1, x.shape[1])).sum(2)
+    return result
+
+
+def _over_groups(channels: Tensor, groups: int) -> Tensor:
+    """The mean over each group of channels, at every channel of it: (2, B, C) to (2, B, C)."""
+    grouped = channels.unflatten(2, (groups, -1))
+    result: Tensor = grouped.mean(3, keepdim=True).expand_as(grouped).flatten(2)
+    return result
+
+
+def _wide(channels: Tensor, rows: Tensor) -> Tensor:
+    """(B, C) repeated to fit rows (B, R, W): (B, 1, W)."""
+    return channels.repeat(1, rows.shape[2] // channels.shape[1])[:, None]
