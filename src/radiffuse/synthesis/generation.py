@@ -132,7 +132,7 @@ class SynthesizerGeneration:
             raise InputError(where, "is out of range for from-image", "Use above 0, up to 1")
 
     def prepare(self) -> dict[str, Any]:
-        """Embed the references; returns what else the images depend on."""
+        """Embed the references; returns their hash, since the images depend on them."""
         self.references = references = self._references()
         synthesizer, settings = self.synthesizer, self.settings
         self.densities, self.counts = dict(synthesizer.densities), dict(synthesizer.counts)
