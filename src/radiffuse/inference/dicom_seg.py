@@ -63,9 +63,6 @@ def write_dicom_seg(
     require_highdicom()
     import highdicom
 
-    if not (series or (source.is_file() and is_dicom(source))):
-        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
-        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
     if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < len(classes):
         raise ValueError(f"labels up to {mask.max()} for {len(classes)} classes")
     images, pixels = _images(source, series, mask)
@@ -132,6 +129,9 @@ def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any
     """Headers of the source, completed where anonymizers removed what must be there, and the planes in their order."""
     from pydicom import dcmread
 
+    if not (series or (source.is_file() and is_dicom(source))):
+        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
+        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
     places = source_frames(source, series)
     planes = (mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)).astype(np.uint8)
     if len(places) != len(planes):
