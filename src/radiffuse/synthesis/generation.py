@@ -1,7 +1,7 @@
 """Synthetic films of a synthesizer, each with its provenance.
 
 The strategies carry the names of Jimenez-Perez et al. 2024; their formulas are in ``strategies.py``. What an image is
-sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation goes on.
+sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation resumes.
 """
 
 from __future__ import annotations
