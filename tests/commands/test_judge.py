@@ -110,9 +110,9 @@ def test_images_drawn_from_the_real_ones_are_pointed_out(
     parent = open_dataset(real).cases[0].name
     children = with_parents(fake, [parent], tmp_path / "children")
     fidelity(real=real, fake=children, encoder=str(pretrained))
-    assert "20 of 20 synthetic images were drawn" in capsys.readouterr().err
+    assert "20 of 20 synthetic images were made" in capsys.readouterr().err
     fidelity(real=real, fake=fake, encoder=str(pretrained))
-    assert "were drawn" not in capsys.readouterr().err
+    assert "were made" not in capsys.readouterr().err
 
 
 def test_a_generator_that_learned_from_the_real_ones_is_pointed_out(
@@ -220,7 +220,7 @@ def test_the_conditioning_encoder_is_refused(
     arguments = ["--encoder", own, "--accelerator", "cpu"]
     line = line_of(["judge", str(classes), str(drawn), *arguments], capsys)
     assert "was conditioned on" in line
-    # Images that tell nothing of their origin: it is said that this could not be checked.
+    # Images whose run is not known: it is said that this could not be checked.
     (drawn / "generation.json").unlink()
     judge_copies(classes, drawn, encoder=own)
     assert "could not be checked" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from radiffuse.data.readers import read_label, read_scan
 from radiffuse.nets.dynunet import DynUNet, new_dynunet, topology
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.phantoms import write_dataset
-from radiffuse.studies.nnunet_raw import write_raw
+from radiffuse.studies.nnunet import write_raw
 from radiffuse.train.run import Run
 
 FAKE = """#!{python}

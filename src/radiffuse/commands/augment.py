@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..config import Augment
 from ..reports.augment import write_augment_report
-from ..studies.augment import Acts, run_augment
+from ..studies.augment import run_augment
 from .classify import classify
 from .generate import generate
 
@@ -23,6 +23,6 @@ def augment(settings: Augment) -> Path:
     Raises:
         InputError: Data or settings that cannot be used; what was finished is kept.
     """
-    out = run_augment(settings, Acts(classify, generate))
+    out = run_augment(settings, classify, generate)
     print(f"report: {write_augment_report(out)}")
     return out

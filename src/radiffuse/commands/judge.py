@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from ..config import Judge
+from ..data.arrays import write_arrays
 from ..reports.judge import write_judge_report
 from ..synthesis.judging import Judgment, judge_images
 from ..system.files import sweep, write_atomic, write_json
@@ -43,9 +41,7 @@ def _write(judgment: Judgment, out: Path) -> None:
     for name, rows in judgment.tables.items():
         write_atomic(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
     if judgment.pairs:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **judgment.pairs)  # type: ignore[arg-type]
-        write_atomic(out / "pairs.npz", buffer.getvalue())
+        write_arrays(out / "pairs.npz", judgment.pairs)
     facts = {
         "network": judgment.network,
         "warnings": judgment.warnings,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ..config import Study
 from ..reports.study import write_study_report
-from ..studies.runs import Acts
 from ..studies.study import run_study
 from .fit import fit
 from .pretrain import pretrain
@@ -24,4 +23,4 @@ def study(settings: Study) -> Path:
     Raises:
         InputError: Data or settings that cannot be used; what was finished is kept.
     """
-    return write_study_report(run_study(settings, Acts(pretrain, fit)))
+    return write_study_report(run_study(settings, pretrain, fit))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -44,6 +45,16 @@ def save_array(path: Path, array: Array) -> None:
     """Write an array file whole or not at all."""
     with whole(path, sync=False) as file:
         np.save(file, array, allow_pickle=False)
+
+
+def write_arrays(path: Path, arrays: Array | Mapping[str, Array]) -> None:
+    """Write an array as ``.npy``, or arrays by name as compressed ``.npz``, by ``write_atomic``."""
+    buffer = io.BytesIO()
+    if isinstance(arrays, Mapping):
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    else:
+        np.save(buffer, arrays, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
 
 
 def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:

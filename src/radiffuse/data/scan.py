@@ -102,5 +102,11 @@ def geometry_difference(one: Scan, other: Scan) -> str:
     return ""
 
 
+def gray_values(images: Array) -> Array:
+    """uint8 gray values of images in [-1, 1]; values outside are clipped."""
+    values: Array = ((images.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return values
+
+
 def _times(numbers: tuple[float, ...]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)

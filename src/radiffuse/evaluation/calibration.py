@@ -1,6 +1,6 @@
-"""Calibration: how often a segmenter is right where it says that it is sure (Guo et al. 2017).
+"""Calibration: how often a segmenter is right, by its confidence (Guo et al. 2017).
 
-Counted are pixels that the truth or the mask calls foreground; the rest of an image is easy and would drown them.
+Only pixels that are foreground in the truth or the mask count; the background is easy and would dominate.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ BINS = 15
 
 
 class Calibration:
-    """Collects cases one by one; a table by confidence at the end."""
+    """Adds up cases one by one, in bins of confidence."""
 
     def __init__(self, bins: int = BINS) -> None:
         self.bins = bins
-        self.pixels = np.zeros(bins)
-        self.confidence = np.zeros(bins)
-        self.right = np.zeros(bins)
+        self.pixels, self.confidence, self.right = np.zeros((3, bins))
 
     def add(self, confidence: Array, mask: Array, truth: Array) -> None:
         """Count a case.
@@ -38,9 +36,9 @@ class Calibration:
         counted = (truth != IGNORE) & ((truth > 0) | (mask > 0))
         sure = np.clip(confidence[counted], 0, 1)
         place = np.minimum((sure * self.bins).astype(np.int64), self.bins - 1)
+        right = (mask[counted] == truth[counted]).astype(np.float64)
         self.pixels += np.bincount(place, minlength=self.bins)
         self.confidence += np.bincount(place, weights=sure, minlength=self.bins)
-        right = (mask[counted] == truth[counted]).astype(np.float64)
         self.right += np.bincount(place, weights=right, minlength=self.bins)
 
     def table(self) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """AUROC of classifiers of whole images, per class and on average, with intervals over draws and patients.
 
 A class is scored against all others. Training draws and test patients are crossed, as in ``statistics``: every draw is
-tested on the same patients, so draws and patients are resampled independently of each other, and a difference of two
-methods is resampled with the same draws and patients on both sides.
+tested on the same patients, so draws and patients are resampled independently of each other, and both methods of a
+difference are resampled with the same draws and patients.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def auroc_by_class(
 
 
 class CrossedBootstrap:
-    """Intervals of AUROC over draws and patients.
+    """Intervals of AUROC over training draws and patients.
 
     Args:
         truth: ``(n,)`` classes of the test images.
@@ -85,11 +85,7 @@ class CrossedBootstrap:
         self.by_draw = np.stack([np.bincount(row, minlength=draws) for row in picks]) / draws
 
     def areas(self, probabilities: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """Mean over draws, ``(K + 1,)``, and its bootstrap distribution, ``(samples, K + 1)``.
-
-        Args:
-            probabilities: ``(n, K)`` for each draw.
-        """
+        """Mean over draws, ``(K + 1,)``, and its bootstrap distribution, ``(samples, K + 1)``, from ``(n, K)`` each."""
         points = np.mean([auroc_by_class(p, self.truth)[0] for p in probabilities], axis=0)
         resampled = np.stack([auroc_by_class(p, self.truth, self.weights) for p in probabilities])
         return points, np.einsum("bd,dbk->bk", self.by_draw, resampled)

@@ -1,7 +1,7 @@
 """Score label maps of one numbering against truth of another, organ by organ, by name.
 
-The scores of an organ compare two sets of voxels, those of the organ and all others. It makes no difference to them
-what the others are called, so an organ that one side does not label takes no part, and need not be mapped to anything.
+The scores of an organ compare two sets of voxels, the organ and everything else. The names of the others do not matter,
+so an organ that only one side labels is left out and needs no counterpart.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SIDES = ("prediction", "truth")
 
 @dataclass(frozen=True)
 class Matching:
-    """Which values of two numberings mean the same organ. Where there are two of a kind, the prediction is the first.
+    """Which values of two numberings mean the same organ. Of two of a kind, the prediction comes first.
 
     Attributes:
         classes: Background, then the shared organs in the order of the truth's values.
-        names: Name by value, as it was given.
+        names: Name by value, as given.
         numbers: Place in ``classes`` by value, of the shared organs.
     """
 
@@ -40,7 +40,7 @@ class Matching:
     numbers: tuple[Mapping[int, int], Mapping[int, int]]
 
     def unshared(self, side: int) -> dict[int, str]:
-        """Organ by value, of those that the other side does not label; they are not scored."""
+        """Organ by value, of those that the other side does not label, which are not scored."""
         numbers = self.numbers[side]
         return {
             value: organ(name)
@@ -68,7 +68,7 @@ class Matching:
         return rows
 
     def lines(self) -> list[str]:
-        """What was matched and what was not, for a person."""
+        """What was matched and what was not, to print."""
         lines = [f"scored by name: {', '.join(self.classes[1:])}"]
         for side, title in enumerate(SIDES):
             if names := list(self.unshared(side).values()):
@@ -76,15 +76,10 @@ class Matching:
         return lines
 
     def translate(self, scan: Scan, where: str, side: int) -> Scan:
-        """A label map with the values of ``classes``.
-
-        Args:
-            scan: ``(1, *S)`` integers.
-            where: What an error names.
-            side: 0 for a prediction; 1 for a truth, whose 255 stays 255.
+        """A label map ``(1, *S)`` of the prediction (side 0) or truth (1, whose 255 stays) with values of ``classes``.
 
         Raises:
-            InputError: The map holds a value that its numbering does not name.
+            InputError: The map, named by ``where``, holds a value that its numbering does not name.
         """
         result = np.zeros(scan.array.shape, np.int64)
         for value in (int(v) for v in np.unique(scan.array)):
@@ -101,11 +96,7 @@ class Matching:
 
 
 def match(prediction: Mapping[int, str], truth: Mapping[int, str]) -> Matching:
-    """Match two numberings by the names of their classes.
-
-    Args:
-        prediction: Name by value; value 0 is the background.
-        truth: The same.
+    """Match two numberings, name by value, by the names of their classes; value 0 is the background.
 
     Raises:
         InputError: They share no class, or one of them gives two values the same name.
@@ -125,13 +116,13 @@ def match(prediction: Mapping[int, str], truth: Mapping[int, str]) -> Matching:
 def match_folder(
     masks: Path, truth: Dataset, prediction_classes: str | None, truth_classes: str | None
 ) -> Matching | None:
-    """How the classes of a folder of masks and of a data set belong together.
+    """Match the classes of a folder of masks, named in its ``classes.json`` if at all, with those of a data set.
 
     Args:
-        masks: The folder; its ``classes.json`` names the classes, if there is one.
+        masks: The folder.
         truth: The data set, with the classes that it declares.
-        prediction_classes: What the classes of the masks are instead, see ``data.class_names.read_classes``.
-        truth_classes: What the classes of the data set are instead.
+        prediction_classes: Replaces the classes of the masks, see ``data.class_names.read_classes``.
+        truth_classes: Replaces the classes of the data set.
 
     Returns:
         None where values are compared: the numberings are the same, or not both have names.
@@ -142,10 +133,8 @@ def match_folder(
     file = masks / "classes.json"
     predicted = read_classes(str(file)) if file.is_file() else {}
     if all(re.fullmatch(r"class-\d+", name) for value, name in predicted.items() if value):
-        predicted = {}  # names that were never given
-    true = dict(enumerate(truth.classes))
-    if truth_classes is not None:
-        true = read_classes(truth_classes)
+        predicted = {}  # placeholders, not names
+    true = dict(enumerate(truth.classes)) if truth_classes is None else read_classes(truth_classes)
     if prediction_classes is not None:
         predicted = read_classes(prediction_classes)
     if predicted and true:

@@ -1,14 +1,7 @@
-"""Score the masks of cases and leave what a report needs.
-
-cases.csv         scores of each case and class; written last
-overlays.npz      small pictures of some cases with both masks
-calibration.csv   how often the segmenter was right, by how sure it was
-steps.csv         Dice by case and step of the sampling, for a sampler
-"""
+"""Score the masks of cases and write what a report needs: ``cases.csv``, and pictures of some in ``overlays.npz``."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.scan import Array, Scan
@@ -31,10 +25,10 @@ OVERLAY_CASES = 64
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of cases, and pictures of some.
+    """The table of ``tables.evaluate_cases``, with the patient as ``group``, and pictures of some cases.
 
     Attributes:
-        table: See ``tables.evaluate_cases``, with the patient as ``group``.
+        table: Scores.
         overlays: Name, image, prediction and truth, see ``thumbnails``.
     """
 
@@ -62,7 +56,7 @@ def score_masks(
         cases: The cases.
         mask_of: The mask for a case, its image and its truth.
         classes: Names by label value, background first.
-        tolerance: Of the surface Dice, in mm (in pixels where the spacing is unknown).
+        tolerance: Of the surface Dice, in mm (in pixels if the spacing is unknown).
         truth_of: The true label map of a case.
 
     Raises:
@@ -95,16 +89,14 @@ def write_overlays(path: Path, overlays: Sequence[tuple[str, Array, Array, Array
             result[i, : part.shape[0], : part.shape[1]] = part
         return result
 
-    buffer = io.BytesIO()
-    names = np.array([name for name, *_ in overlays])
-    np.savez_compressed(buffer, names=names, image=stack(1), prediction=stack(2), truth=stack(3))
-    write_atomic(path, buffer.getvalue())
+    arrays = {"names": np.array([name for name, *_ in overlays]), "image": stack(1)}
+    write_arrays(path, arrays | {"prediction": stack(2), "truth": stack(3)})
 
 
 def thumbnails(image: Scan, prediction: Scan, truth: Scan) -> tuple[Array, Array, Array]:
     """Small uint8 pictures ``(rows, columns)`` of image, predicted and true labels.
 
-    Of a volume it is the axial slice with the most labelled voxels, right side of the body on the left.
+    Of a volume, it is the axial slice with the most labelled voxels, the patient's right on the left.
     """
     arrays = [image.array.astype(np.float32).mean(0), prediction.array[0], truth.array[0]]
     if image.spatial_dims == 3:

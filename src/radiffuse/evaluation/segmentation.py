@@ -1,8 +1,7 @@
 """Scores of one predicted label map against the truth: overlap, and distance between surfaces.
 
-The surface of a mask is the set of its voxels with a neighbor across a face that is not in the
-mask; the border of the image counts as outside. Distances run between voxel centers and honor
-anisotropic spacing.
+The surface of a mask is the set of its voxels with a face neighbor outside the mask; the border of the image counts as
+outside. Distances run between voxel centers and honor anisotropic spacing.
 """
 
 from __future__ import annotations
@@ -30,17 +29,14 @@ class ClassScore:
         class_name: Name of the class.
         dice: 2 |P and T| / (|P| + |T|), 0 to 1.
         iou: |P and T| / |P or T|, 0 to 1.
-        hd95: 95% Hausdorff distance: the larger of the 95th percentiles of the two directed
-            surface distances, in ``unit`` (Huttenlocher et al. 1993, with a percentile for the
-            maximum).
-        nsd: Normalized surface Dice, 0 to 1: the fraction of both surfaces that lies within the
-            tolerance of the other one (Nikolov et al. 2018, arXiv 1809.04430; surfaces counted in
-            voxels).
+        hd95: 95% Hausdorff distance: the larger of the 95th percentiles of the two directed surface distances, in
+            ``unit`` (Huttenlocher et al. 1993, with a percentile for the maximum).
+        nsd: Normalized surface Dice, 0 to 1: the fraction of both surfaces that lies within the tolerance of the other
+            one (Nikolov et al. 2018, arXiv 1809.04430; surfaces counted in voxels).
         truth_voxels: Voxels of the class in the truth.
         predicted_voxels: Voxels of the class in the prediction, outside ignored ones.
-        counted: False where truth and prediction are both empty; then all four scores are NaN.
-        unit: Unit of ``hd95`` and of the tolerance: ``"mm"``, or ``"px"`` where the spacing is
-            unknown.
+        counted: False if truth and prediction are both empty; then all four scores are NaN.
+        unit: Of ``hd95`` and of the tolerance: ``"mm"``, or ``"px"`` if the spacing is unknown.
     """
 
     class_name: str
@@ -61,31 +57,25 @@ def score(
     spacing: Sequence[float] | None,
     tolerance: float = 2.0,
 ) -> list[ClassScore]:
-    """Scores of every foreground class of one case.
+    """Scores of every foreground class of one case: K - 1 of them, in the order of ``classes``.
 
-    Voxels whose truth is 255 belong to no mask, in the truth or in the prediction. The empty-mask
-    rule: both masks empty, the class is not counted; one empty, Dice, IoU and surface Dice are 0
-    and the distance is the diagonal of the image.
+    Voxels whose truth is 255 belong to no mask, in the truth or in the prediction. The empty-mask rule: if both masks
+    are empty, the class is not counted; if one is, Dice, IoU and surface Dice are 0 and the distance is the diagonal of
+    the image.
 
     Args:
         prediction: ``(*S)``, label values 0 to K - 1.
         truth: ``(*S)``, label values 0 to K - 1, or 255 for "ignore".
         classes: K names by label value, background first; the background is not scored.
-        spacing: Millimeters per voxel along each axis, or None where unknown (distances in pixels).
-        tolerance: Distance up to which surfaces agree, in mm (in pixels where the spacing is
-            unknown).
-
-    Returns:
-        K - 1 scores, in the order of ``classes``.
+        spacing: Millimeters per voxel along each axis, or None if unknown (distances in pixels).
+        tolerance: Distance up to which surfaces agree, in mm (in pixels if the spacing is unknown).
 
     Raises:
-        ValueError: Shapes or the length of ``spacing`` differ, or spacing or tolerance is not
-            positive.
+        ValueError: Shapes or the length of ``spacing`` differ, or spacing or tolerance is not positive.
     """
     if prediction.shape != truth.shape:
-        raise ValueError(
-            f"prediction is {prediction.shape}, truth is {truth.shape}; equal shapes needed"
-        )
+        shapes = f"prediction is {prediction.shape}, truth is {truth.shape}"
+        raise ValueError(f"{shapes}; equal shapes needed")
     if spacing is not None and (len(spacing) != truth.ndim or min(spacing) <= 0):
         raise ValueError(f"spacing needs {truth.ndim} positive numbers, got {tuple(spacing)}")
     if tolerance <= 0:
@@ -138,20 +128,12 @@ def _score_class(
 
 
 def surface_distances(predicted: Mask, true: Mask, step: Floats) -> tuple[Floats, Floats]:
-    """Distances from each surface voxel of one mask to the nearest surface voxel of the other.
+    """Distances from each surface voxel of one mask to the nearest of the other: of the prediction, then of the truth.
 
-    Args:
-        predicted: ``(*S)``, not empty.
-        true: ``(*S)``, not empty.
-        step: Extent of a voxel along each axis; the distances have its unit.
-
-    Returns:
-        Distances from the prediction's surface to the truth's, and from the truth's to the
-        prediction's.
+    Both masks ``(*S)`` have voxels; ``step`` is the extent of a voxel along each axis, whose unit the distances have.
     """
-    # Every voxel that matters lies in the box around both masks, so the rest is cut away. The crop
-    # has no margin: outside of the array counts as outside of the mask, and outside of the box
-    # truly is.
+    # Every voxel that matters lies in the box around both masks, so the rest is cut away. The crop needs no margin:
+    # outside of the array counts as outside of the mask, which is true outside of the box.
     box = ndimage.find_objects((predicted | true).astype(np.uint8))[0]
     edge_predicted, edge_true = _surface(predicted[box]), _surface(true[box])
     to_true = ndimage.distance_transform_edt(~edge_true, sampling=step)

@@ -1,11 +1,14 @@
-"""Intervals of means, paired comparisons, and the correction for comparing many times.
+"""Intervals of means, paired comparisons, and the correction for multiple comparisons.
 
-Test cases and draws of labeled images are *crossed*: every draw is tested on the same patients.
-Resampling cases within each draw would treat a hard patient, met in every draw, as independent bad
-luck, and give intervals that are too narrow. So draws and patients are resampled independently of
-each other, the pigeonhole bootstrap of Owen 2007 (The Annals of Applied Statistics 1(2), 386-411),
-which errs on the wide side. Intervals are percentiles of the bootstrap distribution (Efron and
-Tibshirani 1993, chapter 13).
+Test cases and draws of labeled images are *crossed*: every draw is tested on the same patients. Resampling cases in
+each draw would treat a hard patient, met in every draw, as independent bad luck, and give too narrow intervals. So
+draws and patients are resampled independently of each other, the pigeonhole bootstrap of Owen 2007 (The Annals of
+Applied Statistics 1(2), 386-411), which errs on the wide side. Intervals are percentiles of the bootstrap distribution
+(Efron and Tibshirani 1993, chapter 13).
+
+Throughout, ``draw`` and ``group`` are ``(n,)``: the draw of labeled images and the patient that each value comes from.
+Without them, all values come from one draw and each from a patient of its own. ``samples`` is the number of bootstrap
+samples, ``seed`` that of the resampling.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ class Interval:
     """A mean and its bootstrap interval.
 
     Attributes:
-        mean: Mean of the values that are not NaN; NaN where there is none.
+        mean: Of the values that are not NaN; NaN if there is none.
         low: Lower end; NaN with fewer than two independent values.
-        high: Upper end; NaN with fewer than two independent values.
+        high: Upper end; likewise.
         n: Number of values that are not NaN.
     """
 
@@ -51,9 +54,8 @@ class PairedTest:
     Attributes:
         difference: Mean of a - b over the pairs.
         low: Lower end of its bootstrap interval; NaN with fewer than two independent pairs.
-        high: Upper end.
-        p_value: Two-sided p of Wilcoxon's signed-rank test; NaN where the test cannot decide (see
-            ``note``).
+        high: Upper end; likewise.
+        p_value: Two-sided p of Wilcoxon's signed-rank test; NaN if the test cannot decide, see ``note``.
         n: Number of independent pairs: pairs, or patients where pairs are clustered.
         note: Why ``p_value`` is NaN or exactly 1; else empty.
     """
@@ -74,14 +76,7 @@ def clustered_mean(
     samples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Mean of values that share draws and patients, with its pigeonhole bootstrap interval.
-
-    Args:
-        values: ``(n,)``; NaN are dropped.
-        draw: ``(n,)``, which draw of labeled images each value comes from; None: all from one.
-        group: ``(n,)``, which patient each value comes from; None: each from its own.
-        samples: Bootstrap samples.
-        seed: Seed of the resampling.
+    """Mean of values ``(n,)`` that share draws and patients, with its pigeonhole bootstrap interval; NaN are dropped.
 
     Raises:
         ValueError: Lengths differ.
@@ -114,19 +109,11 @@ def clustered_difference(
     samples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
-    """Mean of a - b over pairs that share draws and patients.
+    """Mean of a - b over pairs ``(n,)`` that share draws and patients; a pair with a NaN is dropped.
 
-    The interval resamples draws and patients (see the module). The p-value is that of Wilcoxon's
-    signed-rank test on one number per patient, the mean difference over its pairs: it speaks of new
-    patients given these draws, the interval of new patients and new draws.
-
-    Args:
-        a: ``(n,)``; a pair with a NaN is dropped.
-        b: ``(n,)``, paired with ``a``.
-        draw: ``(n,)``, which draw of labeled images each pair comes from; None: all from one.
-        group: ``(n,)``, which patient each pair comes from; None: each from its own.
-        samples: Bootstrap samples.
-        seed: Seed of the resampling.
+    The interval resamples draws and patients. The p-value is that of Wilcoxon's signed-rank test on one number per
+    patient, the mean difference over its pairs: it speaks of new patients given these draws, the interval of new
+    patients and new draws.
 
     Raises:
         ValueError: Lengths differ.
@@ -145,13 +132,10 @@ def clustered_difference(
 
 
 def signed_rank(differences: Floats) -> tuple[float, str]:
-    """Two-sided p of Wilcoxon's signed-rank test, and a note where there is no proper p.
+    """Two-sided p of Wilcoxon's signed-rank test on independent differences ``(n,)`` without NaN, and a note.
 
-    Zeros are dropped first, as Wilcoxon did, so that the choice between the exact distribution and
-    the normal approximation sees the number of differences that bear on it.
-
-    Args:
-        differences: ``(n,)``, independent, without NaN.
+    The note says why p is NaN or exactly 1; else it is empty. Zeros are dropped first, as Wilcoxon did, so that the
+    choice between the exact distribution and the normal approximation depends on the remaining differences.
     """
     from scipy import stats
 
@@ -164,14 +148,7 @@ def signed_rank(differences: Floats) -> tuple[float, str]:
 
 
 def holm(p_values: Iterable[float]) -> Floats:
-    """p-values adjusted for their number by the step-down method of Holm 1979.
-
-    Args:
-        p_values: Any number of p-values; NaN stay NaN and do not count as comparisons.
-
-    Returns:
-        Adjusted p-values in the same order, 0 to 1.
-    """
+    """p-values adjusted for their number by the step-down method of Holm 1979; NaN stay NaN and do not count."""
     values = np.asarray(list(p_values), dtype=np.float64)
     adjusted = np.full(values.shape, math.nan)
     known = np.flatnonzero(~np.isnan(values))
@@ -182,12 +159,7 @@ def holm(p_values: Iterable[float]) -> Floats:
 
 
 def verdict(low: float, high: float, p_value: float) -> str:
-    """Whether "a is above b" holds: both the interval and the (adjusted) test must say so.
-
-    Args:
-        low: Lower end of the interval of a - b.
-        high: Upper end of it.
-        p_value: p of the paired test, adjusted where there were several.
+    """Whether "a is above b" holds, by the interval of a - b and the adjusted p of the paired test, which must agree.
 
     Returns:
         ``"holds"``, ``"does not hold"`` (the reverse is shown) or ``"not decided"``.
@@ -202,14 +174,7 @@ def verdict(low: float, high: float, p_value: float) -> str:
 def group_weights(
     groups: Sequence[Hashable] | None, size: int, samples: int, generator: np.random.Generator
 ) -> Floats:
-    """How often each value stands in each bootstrap sample of whole patients, ``(samples, size)``.
-
-    Args:
-        groups: ``(size,)``, patient of each value; None: each its own.
-        size: Number of values.
-        samples: Bootstrap samples.
-        generator: Source of the resampling.
-    """
+    """How often each of ``size`` values is in each bootstrap sample of whole patients, ``(samples, size)``."""
     codes = _codes(groups, size, one=False)
     weights: Floats = _weights(int(codes.max(initial=-1)) + 1, samples, generator)[:, codes]
     return weights
@@ -218,14 +183,7 @@ def group_weights(
 def _pigeonhole(
     sums: Floats, counts: Floats, samples: int, generator: np.random.Generator
 ) -> Floats:
-    """Bootstrap means of a table of cells; NaN where a resample met only empty cells.
-
-    Args:
-        sums: ``(R, C)``, sum of the values in each cell.
-        counts: ``(R, C)``, number of values in each cell.
-        samples: Bootstrap samples.
-        generator: Source of the resampling.
-    """
+    """Bootstrap means of a table of cells ``(R, C)``, given by sums and counts of values; NaN for an empty resample."""
     n_rows, n_columns = sums.shape
     block = max(1, 2_000_000 // n_columns)  # keeps the weights below 16 MB
     means = []

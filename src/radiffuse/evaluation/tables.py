@@ -23,7 +23,7 @@ METRICS = ("dice", "iou", "hd95", "nsd")
 """Columns of the table that are scores."""
 
 ALL_CLASSES = "all"
-"""Name under which the mean over a case's counted classes stands."""
+"""Name of the mean over a case's counted classes."""
 
 COLUMNS = (
     "case", "class", *METRICS, "counted", "truth_voxels", "predicted_voxels", "unit",
@@ -37,17 +37,12 @@ SIZES = ("small", "medium", "big")
 def evaluate_cases(
     pairs: Iterable[tuple[str, Scan, Scan]], classes: Sequence[str], tolerance: float = 2.0
 ) -> pd.DataFrame:
-    """Scores of every case and foreground class, one row each.
+    """Scores of every case and foreground class, one row each, in the columns ``COLUMNS``; ``hd95`` is in ``unit``.
 
     Args:
         pairs: (name of the case, predicted label map, true label map); read one at a time.
         classes: Names by label value, background first.
-        tolerance: Distance up to which surfaces agree, in mm (in pixels where the spacing is
-            unknown).
-
-    Returns:
-        Columns ``COLUMNS``: case, class, dice, iou, hd95 (in ``unit``), nsd, counted, truth_voxels,
-        predicted_voxels, unit.
+        tolerance: Distance up to which surfaces agree, in mm (in pixels if the spacing is unknown).
 
     Raises:
         InputError: A pair differs in size or place, or holds values outside the classes.
@@ -82,13 +77,13 @@ def summarize(
 ) -> pd.DataFrame:
     """Mean and bootstrap interval of each metric, per class and over all classes.
 
-    The overall row (class ``"all"``) averages a case's counted classes first, then the cases, so
-    that every case weighs the same. Where the table has a column ``group`` (patient) or ``draw``,
-    the interval resamples these, see ``statistics.clustered_mean``.
+    The overall row (class ``"all"``) averages a case's counted classes first, then the cases, so that every case
+    has the same weight. If the table has a column ``group`` (patient) or ``draw``, the interval resamples these, see
+    ``statistics.clustered_mean``.
 
     Args:
         table: One row per case and class (and method, budget, draw).
-        by: Columns whose combinations are summarized apart, such as method and labels.
+        by: Columns whose combinations are summarized separately, such as method and labels.
         metrics: Columns to summarize.
         samples: Bootstrap samples.
 
@@ -115,24 +110,14 @@ def summarize(
 
 
 def over_classes(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """One row per case (and method, budget, draw): the mean over its counted classes.
-
-    Args:
-        table: One row per case and class; a class that is not counted holds NaN.
-        metrics: Columns to average.
-    """
+    """One row per case (and method, budget, draw): the mean over its counted classes; the others hold NaN."""
     known = ("method", "labels", "draw", "group", "case")
     keys = [column for column in known if column in table]
     return table.groupby(keys, sort=False, dropna=False)[list(metrics)].mean().reset_index()
 
 
 def class_sizes(maps: Iterable[Array], classes: Sequence[str]) -> dict[str, float]:
-    """Mean number of voxels of each foreground class, over the maps that have it; 0 where none has.
-
-    Args:
-        maps: Label maps, values by ``classes``.
-        classes: Names, the background first.
-    """
+    """Mean number of voxels of each foreground class, over the label maps that have it; 0 if none has."""
     total, present = np.zeros(len(classes)), np.zeros(len(classes))
     for label in maps:
         values = np.asarray(label).ravel()
@@ -144,11 +129,7 @@ def class_sizes(maps: Iterable[Array], classes: Sequence[str]) -> dict[str, floa
 
 
 def size_groups(sizes: Mapping[str, float]) -> dict[str, str]:
-    """Divide classes into small, medium and big thirds by size; fewer than three classes are all ``big``.
-
-    Args:
-        sizes: Voxels by class.
-    """
+    """Divide classes into small, medium and big thirds by voxels; fewer than three classes are all ``big``."""
     ordered = sorted(sizes, key=lambda name: (sizes[name], name))
     if len(ordered) < 3:
         return dict.fromkeys(ordered, "big")
@@ -163,8 +144,7 @@ def _label_map(scan: Scan, name: str, role: str, n_classes: int, *, ignore: bool
         raise InputError(name, problem, "Give a label map with one channel")
     array = array[0]
     if not np.issubdtype(array.dtype, np.integer):
-        whole = np.isfinite(array).all() and np.array_equal(np.rint(array), array)
-        if not whole:
+        if not (np.isfinite(array).all() and np.array_equal(np.rint(array), array)):
             problem = f"the {role} holds values that are not whole numbers"
             raise InputError(name, problem, "Give a label map, not probabilities or an image")
         array = np.asarray(array, dtype=np.int64)

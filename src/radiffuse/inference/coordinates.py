@@ -1,8 +1,7 @@
-"""Body coordinates of whole scans, and points carried from one scan to another by them."""
+"""Body coordinates of whole scans, and points mapped from one scan to another by them."""
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import IGNORE
+from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
@@ -20,7 +20,6 @@ from ..data.plan import Plan
 from ..data.scan import Array
 from ..data.transform import image_to_plan, label_to_plan
 from ..nets.coordinates import CoordinateRegressor
-from ..system.files import write_atomic
 from .windows import slide
 
 
@@ -33,8 +32,8 @@ def coordinate_map(
     Args:
         regressor: Trained, in evaluation mode.
         image: ``(C, *S)`` in [-1, 1].
-        size: Of a film, or of a patch of a volume, whose overlapping answers are averaged.
-        overlap: Share by which windows overlap.
+        size: Of a film, or of a patch of a volume; overlapping patches are averaged.
+        overlap: Fraction by which patches overlap.
 
     Returns:
         ``(dims, *S)`` float32 on the CPU, in units of ``regressor.scale``.
@@ -63,7 +62,7 @@ def carry(point: Sequence[int], source: Tensor, target: Tensor, scale: Tensor) -
 def carried_landmarks(
     regressor: CoordinateRegressor, plan: Plan, dataset: Dataset
 ) -> Iterator[dict[str, Any]]:
-    """Carry the center of every class from each labelled scan to the next, the last to the first.
+    """Map the center of every class from each labelled scan to the next, and from the last to the first.
 
     Args:
         regressor: Trained, in evaluation mode.
@@ -71,10 +70,9 @@ def carried_landmarks(
         dataset: Labelled scans, two or more.
 
     Yields:
-        ``source``, ``target``, ``class``; ``error``, the distance from where the point landed to the center of the
-        class in the target; and ``same_place``, that of the point at the same fraction of the extent, which knows
-        nothing of the body. In millimeters (2D: pixels of the plan's grid). A class that either scan lacks is left
-        out.
+        ``source``, ``target``, ``class``; ``error``, the distance from the mapped point to the center of the class in
+        the target; and ``same_place``, that of the point at the same fraction of the extent, which ignores the image.
+        In millimeters (2D: pixels of the plan's grid). A class that either scan lacks is left out.
     """
     known = plan.with_classes(find_classes(dataset))
     spacing = np.asarray(plan.spacing or (1.0,) * plan.spatial_dims)
@@ -97,11 +95,8 @@ def _scan(regressor: CoordinateRegressor, plan: Plan, case: Case) -> _Located:
 
 def centers(label: Array) -> dict[int, Array]:
     """Mean place of the voxels of each class but the background, in voxels."""
-    found = {}
-    for value in np.unique(label):
-        if value not in (0, IGNORE):
-            found[int(value)] = np.argwhere(label == value).mean(0)
-    return found
+    values = [int(value) for value in np.unique(label) if value not in (0, IGNORE)]
+    return {value: np.argwhere(label == value).mean(0) for value in values}
 
 
 def _between(
@@ -125,22 +120,13 @@ def _between(
 def write_coordinate_maps(
     path: Path, names: Sequence[str], images: Sequence[Array], maps: Sequence[Array]
 ) -> None:
-    """Keep what the report shows: the middle planes of scans and of their coordinates.
-
-    Args:
-        path: A ``.npz`` file.
-        names: Of the scans.
-        images: ``(C, *S)`` each.
-        maps: ``(dims, *S)`` each.
-    """
+    """Write what the report shows: the middle planes of scans ``(C, *S)`` and of their coordinates ``(dims, *S)``."""
     arrays: dict[str, Array] = {"names": np.array(list(names))}
     for i, (image, coordinates) in enumerate(zip(images, maps, strict=True)):
         planes = middle_planes(np.concatenate([image[:1], coordinates]))
         for plane, values in planes.items():
             arrays[f"{i}-{plane}"] = values.astype(np.float32)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, arrays)
 
 
 def middle_planes(array: Array) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """A mask as a DICOM Segmentation object (PS3.3, A.51) that refers to the images it was made from.
 
-A segmentation in DICOM belongs to a patient: the file repeats who that is, from the images, because archives demand it.
-Nothing of it goes anywhere else.
+A segmentation in DICOM belongs to a patient: the file repeats the patient's data from the images, because archives
+demand it. They are written nowhere else.
 """
 
 from __future__ import annotations
@@ -30,16 +30,9 @@ SYNONYMS = {
 }  # fmt: skip
 """Concepts of SNOMED CT, as pydicom names them, whose names differ from those of data sets."""
 MAY_BE_EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "StudyID",
-    "ReferringPhysicianName",
-)
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "AccessionNumber", "StudyID", "ReferringPhysicianName",
+)  # fmt: skip
 """Attributes of type 2: must be there, may be empty (DICOM PS3.3, C.7.1.1 and C.7.2.1)."""
 
 
@@ -67,7 +60,7 @@ def write_dicom_seg(
 
     Raises:
         InputError: highdicom is not installed, the source is not DICOM or lacks what a reference needs, or the disk
-            refuses.
+            is full or read-only.
         ValueError: The mask does not fit the source or has values without a class.
     """
     require_highdicom()
@@ -89,9 +82,9 @@ def write_dicom_seg(
             if name not in image:
                 setattr(
                     image, name, None
-                )  # anonymizers cut them off; the standard lets them be empty
+                )  # anonymizers remove them; the standard allows empty ones
         if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
-            image.SliceThickness = round(spacing[2], 6)  # anonymizers cut it off
+            image.SliceThickness = round(spacing[2], 6)  # anonymizers remove it
     from .. import __version__
 
     with warnings.catch_warnings():
@@ -114,7 +107,7 @@ def write_dicom_seg(
                 series_description=description or "radiffuse segmentation, not for clinical use",
             )
         except (AttributeError, ValueError, KeyError, TypeError) as error:
-            # Their words may quote the patient; the first of them names the attribute at fault.
+            # The message may quote the patient; only the attribute at fault is repeated.
             problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
             remedy = "Use the files as the scanner exported them, or write NIfTI"
             raise InputError(source, problem, remedy) from None
@@ -130,13 +123,9 @@ def require_highdicom() -> None:
 
 
 def property_of(name: str) -> tuple[str, str, str | None]:
-    """What a class is, in keywords of SNOMED CT that pydicom knows.
+    """Category, type, and side or None of a class such as ``left kidney``, in pydicom's keywords of SNOMED CT.
 
-    Args:
-        name: Of the class, such as ``left kidney`` or ``kidney_left``.
-
-    Returns:
-        Category, type, and side or None; ``Tissue`` where nothing is known.
+    The type is ``Tissue`` if nothing is known.
     """
     from pydicom.sr.codedict import codes
 

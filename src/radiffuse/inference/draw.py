@@ -1,8 +1,7 @@
-"""Draw images from a denoiser."""
+"""Sample images from a denoiser of images."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +13,14 @@ from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
 from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
+from ..data.arrays import write_arrays
 from ..data.plan import Plan
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError
 from ..nets.guided import GuidedUNet
-from ..system.files import write_atomic
 
 SAMPLES = 16
-"""Images that are drawn for the report."""
+"""Images that are sampled for the report."""
 SAMPLE_STEPS = 50
 
 
@@ -37,59 +36,53 @@ def draw_images(
     batch: int = 16,
     references: Tensor | None = None,
 ) -> Array:
-    """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1].
+    """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1], which depend on seed and count alone.
 
-    They depend on seed and count alone. A guided denoiser draws them at the coordinates of ``references``, clean
-    images ``(count or more, C, *size)``.
+    A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more, C, *size)``.
 
     Raises:
         InputError: A guided denoiser, and no references.
     """
     guided = isinstance(network, GuidedUNet)
     if guided and references is None:
-        raise InputError(
-            "the denoiser",
-            "is guided by body coordinates, which noise does not have",
-            "Draw images with a run that was pre-trained without --coordinates",
-        )
-    process = GaussianDiffusion(diffusion)
+        problem = "is guided by body coordinates, which noise does not have"
+        remedy = "Draw images with a run that was pre-trained without --coordinates"
+        raise InputError("the denoiser", problem, remedy)
     device = next(network.parameters()).device
-    process.to(device)
+    process = GaussianDiffusion(diffusion).to(device)
     # At the last timestep a predicted noise says next to nothing about the image, and its error grows by
     # 1 / sqrt(alphas_cumprod); leading spacing starts below it. The other predictions can start at the end.
     spacing: Spacing = "leading" if diffusion.prediction_type == "epsilon" else "trailing"
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
+
+    def noise(number: int) -> Tensor:
+        shape = (len(plan.channels), *plan.size)
+        return torch.randn(shape, generator=_generator(seed, number))
+
     images = []
     for first in range(0, count, batch):
-        numbers = range(first, min(first + batch, count))
-        start = torch.stack(
-            [
-                torch.randn(
-                    (len(plan.channels), *plan.size),
-                    generator=torch.Generator().manual_seed(seed * 1_000_003 + i),
-                )
-                for i in numbers
-            ]
-        )
-        denoiser = (
-            _at_coordinates(network, references[first : first + len(start)])
-            if (guided and references is not None)
-            else network
-        )
+        start = torch.stack([noise(i) for i in range(first, min(first + batch, count))])
+        denoiser: Denoiser = network
+        if guided and references is not None:
+            denoiser = _at_coordinates(network, references[first : first + len(start)])
         output = reverse(
             process,
             denoiser,
             start.to(device),
             timesteps,
             sampler=sampler,
-            generator=torch.Generator().manual_seed(seed * 1_000_003 + first),
+            generator=_generator(seed, first),
         )
         images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
     return np.concatenate(images)
 
 
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
 def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
-    """A guided network that takes coordinates from these clean images."""
+    """A guided network, with the coordinates of these clean images."""
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         output: Tensor = network(x_t, t, clean.to(x_t.device))
@@ -103,7 +96,7 @@ def write_samples(
 ) -> None:
     """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
 
-    A guided network draws them at the coordinates of the reference images; without any there are no samples.
+    A guided network samples them at the coordinates of the references; without references there are no samples.
     """
     count = SAMPLES
     if isinstance(network, GuidedUNet):
@@ -115,6 +108,4 @@ def write_samples(
     images = drawn[:, 0]
     if plan.spatial_dims == 3:
         images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
-    buffer = io.BytesIO()
-    np.save(buffer, ((images + 1) * 127.5).round().astype(np.uint8), allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, gray_values(images))

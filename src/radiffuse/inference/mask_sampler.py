@@ -1,4 +1,4 @@
-"""Draw masks for images from a mask denoiser, and keep what every step thought of the clean mask."""
+"""Sample masks for images from a mask denoiser, and keep every step's estimate of the clean mask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from ..nets.mask_denoiser import MaskDenoiser
 
 
 class MaskSampler:
-    """From noise to a mask in few steps, with DDPM or DDIM of ``core``.
-
-    Args:
-        network: The denoiser.
-        diffusion: The process it was trained on.
-        sampling: How to draw.
+    """From noise to a mask in few steps, with DDPM or DDIM of ``core``, by the process of the training.
 
     Raises:
         InputError: More steps than the process has timesteps.
@@ -31,20 +26,17 @@ class MaskSampler:
         self.sampling = sampling
         total = diffusion.num_train_timesteps
         if sampling.steps > total:
-            raise InputError(
-                f"--steps {sampling.steps}",
-                f"the run was trained on {total} timesteps",
-                f"Use 1 to {total}",
-            )
+            problem = f"the run was trained on {total} timesteps"
+            raise InputError(f"--steps {sampling.steps}", problem, f"Use 1 to {total}")
         n = sampling.steps
-        # One step has to start at the noise, not at the clean end.
+        # A single step has to start at the noise, not at the clean end.
         self.timesteps = inference_timesteps(n, total, "linspace" if n > 1 else "trailing")
-        told = (
+        shown = (
             [total * (n - i) / n - 1 for i in range(n)]
             if sampling.legacy_timesteps
             else self.timesteps
         )
-        self.told = dict(zip(self.timesteps, told, strict=True))
+        self.shown = dict(zip(self.timesteps, shown, strict=True))
 
     @torch.no_grad()
     def __call__(
@@ -55,7 +47,7 @@ class MaskSampler:
         Args:
             images: ``(B, C, *S)`` in [-1, 1].
             generator: Source of the noise.
-            every_step: Keep what every step thought; else the result alone, which needs less memory.
+            every_step: Keep the estimate of every step; else the result alone, which needs less memory.
 
         Returns:
             ``(steps, B, K, *S)`` float32, the result last; one step unless ``every_step``.
@@ -64,11 +56,11 @@ class MaskSampler:
         logits: list[Tensor] = []
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            told = torch.full(t.shape, float(self.told[int(t[0])]), device=t.device)
+            shown = torch.full(t.shape, float(self.shown[int(t[0])]), device=t.device)
             guess = logits_to_x_start(logits[-1]) if logits else None
             if not every_step:
                 logits.clear()
-            logits.append(self.network(images, x_t, told, guess).float())
+            logits.append(self.network(images, x_t, shown, guess).float())
             return logits_to_x_start(logits[-1])
 
         sample(

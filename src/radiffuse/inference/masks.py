@@ -19,11 +19,7 @@ from .predictor import Predictor
 
 
 class MaskWriter:
-    """Segments a case and writes its mask, unless it is there; on a cluster each worker opens the runs itself.
-
-    Args:
-        settings: Runs, folder, format, and how the runs segment.
-    """
+    """Segments a case and writes its mask, unless it exists; on a cluster each worker opens the runs itself."""
 
     def __init__(self, settings: Predict) -> None:
         self.settings = settings
@@ -47,10 +43,10 @@ class MaskWriter:
         )
 
     def __call__(self, case: Case) -> None:
-        """Write the mask of a case, named as the case, and the maps that were asked for.
+        """Write the mask of a case, named as the case, and the requested maps.
 
         Raises:
-            InputError: The scan cannot be read, or has other axes or channels than the plan.
+            InputError: The scan cannot be read, or does not have the axes and channels of the plan.
         """
         plan, out = self.predictor.plan, Path(self.settings.out)
         image_suffix, map_suffix = (
@@ -73,7 +69,7 @@ class MaskWriter:
             maps["confidence"] = segmented.confidence
         for kind, values in maps.items():
             write_image(out / f"{case.name}-{kind}{map_suffix}", values, scan)
-        # The mask last: it marks the case as done.
+        # The mask comes last: it marks the case as done.
         if dicom:
             write_dicom_seg(path, segmented.mask, plan.classes, case.images[0], case.series)
         else:

@@ -1,12 +1,13 @@
-"""What votes in a prediction: one trained run, seen as a function from images to logits."""
+"""The members of an ensemble: each a trained run, as a function from images to logits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
@@ -30,13 +31,9 @@ class Segment(Protocol):
 
 @dataclass(frozen=True)
 class Overrides:
-    """How the user wants masks to be drawn; None leaves it to the run.
+    """What the user sets instead of the run: how masks are sampled, and by which ``head`` of a probing run.
 
-    Attributes:
-        sampler: ``ddpm`` or ``ddim``.
-        steps: Inference steps.
-        legacy_timesteps: See ``config.Sampling``.
-        head: Head of a probing run, by name.
+    ``legacy_timesteps`` are those of ``config.Sampling``.
     """
 
     sampler: str | None = None
@@ -45,10 +42,9 @@ class Overrides:
     head: str | None = None
 
     def apply(self, sampling: Sampling) -> Sampling:
-        """The run's settings with what was asked for."""
-        given = {
-            k: v for k, v in (("sampler", self.sampler), ("steps", self.steps)) if v is not None
-        }
+        """The run's settings with the overrides."""
+        asked = {"sampler": self.sampler, "steps": self.steps}
+        given = {name: value for name, value in asked.items() if value is not None}
         legacy = sampling.legacy_timesteps or self.legacy_timesteps
         return replace(sampling, **given, legacy_timesteps=legacy)  # type: ignore[arg-type]
 
@@ -60,9 +56,9 @@ class Member:
     Attributes:
         name: The run's folder.
         segment: Images to logits.
-        plan: How it wants to see scans.
+        plan: How it prepares scans.
         draws: Whether its result is random, so that several samples differ.
-        timesteps: Training timesteps of its steps; () where there is one pass.
+        timesteps: Training timesteps of its sampling steps; () for a single pass.
     """
 
     name: str
@@ -103,12 +99,11 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
 
 
-def one_pass(network: nn.Module) -> Segment:
-    """A network that needs no sampling."""
+def one_pass(network: Callable[[Tensor], Tensor]) -> Segment:
+    """A network that needs no sampling, from images to logits ``(B, K, *S)``."""
 
     def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
-        logits: Tensor = network(images)
-        return logits.float()[None]
+        return network(images).float()[None]
 
     return segment
 
@@ -121,24 +116,17 @@ def probed(run: Run, network: ProbedNetwork, head: str | None) -> Segment:
     """
     name = head or network.names[0]
     if name not in network.names:
-        raise InputError(
-            f"--head {head}",
-            f"{run.folder} has no head of that name",
-            f"Heads are: {', '.join(network.names)}",
-        )
+        problem = f"{run.folder} has no head of that name"
+        raise InputError(f"--head {head}", problem, f"Heads are: {', '.join(network.names)}")
 
-    def segment(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
-        logits: Tensor = network(images, (name,))[0]
-        return logits.float()[None]
-
-    return segment
+    return one_pass(lambda images: network(images, (name,))[0])
 
 
 def verify_agreement(members: list[Member]) -> None:
-    """Refuse an ensemble whose members see scans differently or mean other classes.
+    """Refuse an ensemble whose members prepare scans differently or have other classes.
 
     Raises:
-        InputError: Names the two runs and what differs.
+        InputError: Names the two runs and the difference.
     """
     first = members[0]
     for other in members[1:]:
@@ -146,11 +134,9 @@ def verify_agreement(members: list[Member]) -> None:
                      "intensity", "low", "high", "crop", "postprocess"):  # fmt: skip
             one, two = getattr(first.plan, name), getattr(other.plan, name)
             if one != two:
-                raise InputError(
-                    other.name,
-                    f"has {name} {_brief(two)} in its plan, {first.name} has {_brief(one)}",
-                    "Train the runs of an ensemble on the same data with the same plan",
-                )
+                problem = f"has {name} {_brief(two)} in its plan, {first.name} has {_brief(one)}"
+                remedy = "Train the runs of an ensemble on the same data with the same plan"
+                raise InputError(other.name, problem, remedy)
 
 
 def _brief(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What is done to a mask after the network: the steps that the plan names, each class for itself."""
+"""Postprocessing of masks: the steps that the plan names, applied to each class separately."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from ..data.scan import Array
 
 
 def postprocess(mask: Array, steps: Sequence[str]) -> Array:
-    """Apply the steps to each class; where classes then overlap, the higher label wins.
-
-    Args:
-        mask: ``(*spatial)`` labels.
-        steps: See ``config.PlanSettings.postprocess``.
-    """
+    """Apply the steps to each class of ``(*spatial)`` labels; where classes then overlap, the higher label wins."""
     todo = [step.split(":") for step in steps if step != "none"]
     if not todo:
         return mask

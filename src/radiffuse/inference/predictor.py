@@ -1,4 +1,4 @@
-"""Trained segmentation runs, ready to segment scans: plan, votes, way back to the scan's own grid."""
+"""Trained segmentation runs, ready to segment scans: to the plan's grid, votes, back to the scan's own grid."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Segmented:
     Attributes:
         mask: uint8 ``(*spatial)``, values by ``Plan.classes``.
         confidence: float32 ``(*spatial)``, probability of the winning class, 0 to 1.
-        maps: float32 ``(*spatial)`` maps of uncertainty by name, where they were asked for: ``mean-CLASS``, the mean
-            probability of each foreground class; ``entropy`` of the mean, as a share of the largest possible, 0 to 1;
-            ``variance`` of the probability over samples and runs, mean over classes, where there are at least two.
+        maps: float32 ``(*spatial)`` maps of uncertainty by name, if requested: ``mean-CLASS``, the mean probability of
+            each foreground class; ``entropy`` of the mean, as a fraction of the largest possible, 0 to 1; ``variance``
+            of the probability over samples and runs, mean over classes, if there are at least two.
     """
 
     mask: Array
@@ -51,11 +51,11 @@ class Predictor:
         members: The runs; they must agree, see ``verify_agreement``.
         device: Where to compute.
         autocast: Context manager for the arithmetic.
-        overlap: 3D: share by which windows overlap.
-        samples: Masks drawn per scan from each member that draws.
-        ensemble: ``probability``: mean probability; ``vote``: majority. Every member weighs the same.
+        overlap: 3D: fraction by which windows overlap.
+        samples: Masks sampled per scan from each member that draws.
+        ensemble: ``probability``: mean probability; ``vote``: majority. Every member has the same weight.
         uncertainty: Make the maps of ``Segmented``.
-        seed: Seed of the noise, beside the name of the scan.
+        seed: Seed of the noise, together with the name of the scan.
 
     Raises:
         InputError: The members do not agree.
@@ -75,13 +75,9 @@ class Predictor:
     ) -> None:
         verify_agreement(list(members))
         self.members = tuple(members)
-        self.device = device
-        self.autocast = autocast
-        self.overlap = overlap
-        self.samples = samples
-        self.ensemble = ensemble
-        self.uncertainty = uncertainty
-        self.seed = seed
+        self.device, self.autocast, self.overlap = device, autocast, overlap
+        self.samples, self.ensemble = samples, ensemble
+        self.uncertainty, self.seed = uncertainty, seed
 
     @classmethod
     def open(
@@ -103,19 +99,15 @@ class Predictor:
 
     @property
     def plan(self) -> Plan:
-        """How scans are treated."""
+        """How scans are prepared, and the classes."""
         return self.members[0].plan
 
     @torch.no_grad()
     def __call__(self, scan: Scan, name: str = "") -> Segmented:
-        """Segment one scan.
-
-        Args:
-            scan: ``(C, *spatial)``.
-            name: Of the scan; with the seed it names the noise, so that other scans do not change the result.
+        """Segment one scan ``(C, *spatial)``, whose name and the seed determine the noise, whatever else is segmented.
 
         Raises:
-            InputError: The scan has other axes or channels than the plan.
+            InputError: The scan does not have the axes and channels of the plan.
         """
         votes, undo = self._vote(scan, name)
         return votes.result(undo, self.plan)
@@ -124,15 +116,11 @@ class Predictor:
     def probabilities(self, scan: Scan, name: str = "") -> Array:
         """Mean probability of every class on the scan's own grid, before any postprocessing.
 
-        Args:
-            scan: ``(C, *spatial)``.
-            name: As in a call.
-
         Returns:
-            float32 ``(K, *spatial)``; over K they sum to 1. With ``ensemble="vote"``, shares of the votes.
+            float32 ``(K, *spatial)``; over K they sum to 1. With ``ensemble="vote"``, fractions of the votes.
 
         Raises:
-            InputError: The scan has other axes or channels than the plan.
+            InputError: The scan does not have the axes and channels of the plan.
         """
         votes, undo = self._vote(scan, name)
         return scores_of_scan(torch.from_numpy(votes.mean), undo)
@@ -151,13 +139,13 @@ class Predictor:
 
     @property
     def timesteps(self) -> tuple[int, ...]:
-        """Of the steps of ``every_step``; () where several masks vote, or the run takes no steps."""
+        """Timesteps of the steps of ``every_step``; () if several masks vote, or the run takes no steps."""
         alone = len(self.members) == 1 and self.samples == 1
         return self.members[0].timesteps if alone else ()
 
     @torch.no_grad()
     def every_step(self, scan: Scan, name: str = "") -> list[Segmented]:
-        """What each step of the run's sampling thought of the scan; the last is what a call returns."""
+        """The scan as segmented after each step of the run's sampling; the last is what a call returns."""
         image, undo = self._image(scan)
         steps: list[_Votes] = []
         generator = self._generator(name, 0, 0)
@@ -170,18 +158,12 @@ class Predictor:
     def _image(self, scan: Scan) -> tuple[Tensor, Undo]:
         plan = self.plan
         if scan.spatial_dims != plan.spatial_dims:
-            raise InputError(
-                "scan",
-                f"has {scan.spatial_dims} spatial axes, the run has {plan.spatial_dims}",
-                "Give films to a 2D run and volumes to a 3D run",
-            )
+            problem = f"has {scan.spatial_dims} spatial axes, the run has {plan.spatial_dims}"
+            raise InputError("scan", problem, "Give films to a 2D run and volumes to a 3D run")
         image, undo = image_to_plan(scan, plan)
         if image.shape[0] != len(plan.channels):
-            raise InputError(
-                "scan",
-                f"has {image.shape[0]} channels, the run has {len(plan.channels)}",
-                "Give the channels that the run was trained on",
-            )
+            problem = f"has {image.shape[0]} channels, the run has {len(plan.channels)}"
+            raise InputError("scan", problem, "Give the channels that the run was trained on")
         return torch.from_numpy(image), undo
 
     def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
@@ -196,11 +178,8 @@ class Predictor:
 
         def window(images: Tensor) -> Tensor:
             with self.autocast():
-                return (
-                    member.segment(images.to(self.device), generator, every_step)
-                    .transpose(0, 1)
-                    .flatten(1, 2)
-                )
+                logits = member.segment(images.to(self.device), generator, every_step)
+                return logits.transpose(0, 1).flatten(1, 2)
 
         classes = len(self.plan.classes)
         if self.plan.spatial_dims == 2:
@@ -211,7 +190,7 @@ class Predictor:
 
 
 class _Votes:
-    """Mean probability on the plan's grid, and its spread. Those of a volume lie on disk, not in memory."""
+    """Mean probability on the plan's grid, and of its square. Those of a volume lie on disk, not in memory."""
 
     def __init__(
         self,
@@ -227,15 +206,14 @@ class _Votes:
 
     def add(self, first: int, probability: Tensor, weight: float) -> None:
         """Count a slab ``(K, planes, ...)`` that begins at plane ``first``."""
-        share = probability.numpy()
+        vote = probability.numpy()
         if self.ensemble == "vote":
-            share = (
-                np.arange(len(share)).reshape(-1, *[1] * (share.ndim - 1)) == share.argmax(0)
-            ).astype(np.float32)
-        rows = slice(first, first + share.shape[1])
-        self.mean[:, rows] += weight * share
+            classes = np.arange(len(vote)).reshape(-1, *[1] * (vote.ndim - 1))
+            vote = (classes == vote.argmax(0)).astype(np.float32)
+        rows = slice(first, first + vote.shape[1])
+        self.mean[:, rows] += weight * vote
         if self.square is not None:
-            self.square[:, rows] += weight * share**2
+            self.square[:, rows] += weight * vote**2
 
     def result(self, undo: Undo, plan: Plan) -> Segmented:
         mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
@@ -253,10 +231,10 @@ class _Votes:
         return Segmented(mask, confidence, maps)
 
     def _entropy(self) -> Array:
-        """A class at a time, so that memory does not grow with their number."""
+        """Of the mean, as a fraction of the largest; one class at a time, so that memory does not grow with them."""
         total = np.zeros(self.mean.shape[1:], np.float32)
-        for share in self.mean:
-            total -= share * np.log(np.maximum(share, 1e-12))
+        for mean in self.mean:
+            total -= mean * np.log(np.maximum(mean, 1e-12))
         return total / np.float32(np.log(len(self.mean)))
 
     def _variance(self) -> Array:
@@ -268,7 +246,7 @@ class _Votes:
 
 
 def _store(shape: Sequence[int]) -> Array:
-    """Zeros: in memory for a film, in a file that nobody else sees for a volume."""
+    """Zeros: in memory for a film, in an unnamed file for a volume."""
     if len(shape) == 3:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:

@@ -2,7 +2,7 @@
 
 cases.csv         scores of each case and class; written last
 overlays.npz      small pictures of some cases with both masks
-calibration.csv   how often the segmenter was right, by how sure it was
+calibration.csv   accuracy of the segmenter by its confidence
 steps.csv         Dice by case and step of the sampling, for a sampler
 """
 
@@ -37,17 +37,9 @@ def score_validation(run: Run, labelled: Labelled, settings: Fit) -> None:
 def score_cases(
     predictor: Predictor, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
 ) -> Path:
-    """Segment the named cases and score them.
+    """Segment the named cases, score them, and write the files of this module; returns the path of ``cases.csv``.
 
-    Args:
-        predictor: What segments.
-        dataset: Where the cases are.
-        names: Which cases.
-        out: Folder for the files of this module.
-        tolerance: Of the surface Dice, in mm.
-
-    Returns:
-        The path of ``cases.csv``.
+    ``tolerance`` is that of the surface Dice, in mm.
     """
     import pandas as pd
 

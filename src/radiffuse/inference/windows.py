@@ -1,7 +1,7 @@
-"""Slide a window over a volume and hand out finished slabs, so that memory does not grow with the volume.
+"""Slide a window over a volume and yield finished slabs, so that memory does not grow with the volume.
 
-Overlapping windows are blended with a Gaussian weight, as nnU-Net and MONAI do. Windows run along the first axis;
-as soon as no window to come reaches a plane, it is finished and leaves.
+Overlapping windows are blended with a Gaussian weight, as nnU-Net and MONAI do. Windows run along the first axis; a
+plane is finished as soon as no further window reaches it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 SIGMA = 0.125
-"""Standard deviation of the blending weight, as a share of the window [related: nnU-Net]."""
+"""Standard deviation of the blending weight, as a fraction of the window [related: nnU-Net]."""
 SMALLEST = 1e-3
-"""Lowest blending weight, so that a corner that one window alone sees is not divided by almost nothing."""
+"""Lowest blending weight, so that a corner covered by a single window is not divided by almost zero."""
 
 Window = Callable[[Tensor], Tensor]
 """``(B, C, *window)`` to ``(B, C', *window)``."""
@@ -24,13 +24,13 @@ Window = Callable[[Tensor], Tensor]
 def slide(
     volume: Tensor, size: Sequence[int], function: Window, *, overlap: float, fill: float = -1.0
 ) -> Iterator[tuple[int, Tensor]]:
-    """Apply a function to every window and blend.
+    """Apply a function to every window and blend the results.
 
     Args:
-        volume: ``(C, *S)``; where it is smaller than the window it is padded on both sides with ``fill``.
+        volume: ``(C, *S)``; if it is smaller than the window it is padded on both sides with ``fill``.
         size: The window.
-        function: What is blended, given one window at a time on ``volume``'s device.
-        overlap: Share by which neighboring windows overlap, 0 to below 1.
+        function: Called with one window at a time, on ``volume``'s device.
+        overlap: Fraction by which neighboring windows overlap, 0 to below 1.
         fill: Value outside the volume.
 
     Yields:
@@ -65,14 +65,14 @@ def slide(
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin along an axis: evenly, the last one flush with the end."""
+    """First voxels of the windows along an axis: evenly spaced, the last window flush with the end."""
     step = max(1, int(window * (1 - overlap)))
     count = -(-(length - window) // step) + 1
     return [min(i * step, length - window) for i in range(count)]
 
 
 def blending(size: Sequence[int]) -> Tensor:
-    """The weight of each place in a window, 1 in the middle of an odd one: ``(*size)`` float32."""
+    """The weight of each voxel of a window, 1 in the middle of an odd one: ``(*size)`` float32."""
     weight = torch.ones(())
     for n in size:
         x = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
@@ -90,7 +90,7 @@ def _padded(volume: Tensor, size: Sequence[int], before: Sequence[int], fill: fl
 def _inside(
     slab: Tensor, row: int, before: int, planes: int, inner: tuple[slice, ...]
 ) -> Iterator[tuple[int, Tensor]]:
-    """The part of a slab that is no padding, with its place in the volume."""
+    """The part of a slab that is not padding, with its first plane in the volume."""
     first, last = max(row - before, 0), min(row - before + slab.shape[1], planes)
     if first < last:
         start = first + before - row

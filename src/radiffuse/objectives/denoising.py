@@ -89,54 +89,57 @@ class DDPM(Objective):
         write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
 
 
-class Denoising(Task):
-    """The task: predict the noise in x_t.
+class DenoisingTask(Task):
+    """Algorithm 1 of Ho et al. 2020. A subclass says what is clean, and what the network sees beside x_t and t."""
 
-    Args:
-        network: The denoiser at its start.
-        diffusion: The noising process.
-        held_out: Images ``(N, C, *S)`` for validation, never trained on.
-    """
-
-    def __init__(self, network: UNet, diffusion: Diffusion, held_out: Tensor | None = None) -> None:
-        super().__init__(network)
-        self.guided = isinstance(network, GuidedUNet)
+    def __init__(self, diffusion: Diffusion) -> None:
         self.diffusion = GaussianDiffusion(diffusion)
         self.timesteps = timestep_sampler(diffusion)
-        self.held_out = held_out
+
+    def clean(self, batch: Batch, random: StepRandom) -> Tensor:
+        """``x_start``: the images."""
+        return batch.images
+
+    def context(self, batch: Batch, random: StepRandom) -> tuple[Tensor, ...]:
+        """What the network takes after x_t and t: nothing."""
+        return ()
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Algorithm 1 of Ho et al. 2020."""
-        x_start = batch.images
-        self.diffusion.to(x_start.device)
+        """Weighted error of the prediction at random timesteps; the log has it by quarter of the timesteps."""
+        self.diffusion.to(batch.images.device)
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
+        x_start = self.clean(batch, random)
         noise = random.normal(x_start.shape[1:])
         x_t = self.diffusion.add_noise(x_start, noise, t)
-        output = network(x_t, t, x_start) if self.guided else network(x_t, t)
+        output = network(x_t, t, *self.context(batch, random))
         losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
         self.timesteps.update(gather(t), gather(losses.detach()))
-        return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
+        quarter = t * QUARTERS // self.diffusion.num_train_timesteps
+        by_quarter = {
+            f"loss_q{q}": float(losses.detach()[quarter == q].mean())
+            for q in range(QUARTERS)
+            if bool((quarter == q).any())
+        }
+        return Loss((losses * weights).mean(), by_quarter)
 
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Denoising error on held-out images, at fixed noise and evenly spread timesteps."""
-        if self.held_out is None or not len(self.held_out):
-            return {}
-        images = self.held_out.to(device)
-        self.diffusion.to(device)
+    def held_out_error(
+        self, network: nn.Module, x_start: Tensor, *context: Tensor, at_once: int = 16
+    ) -> float:
+        """Mean error on ``(N, C, *S)`` at fixed noise and evenly spaced timesteps, ``at_once`` of them per pass."""
+        self.diffusion.to(x_start.device)
         total = self.diffusion.num_train_timesteps
-        t = (torch.linspace(0, 1, len(images)) * (total - 1)).round().long().to(device)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(images.shape, generator=generator).to(device)
-        x_t = self.diffusion.add_noise(images, noise, t)
+        t = (torch.linspace(0, 1, len(x_start)) * (total - 1)).round().long().to(x_start.device)
+        noise = torch.randn(x_start.shape, generator=torch.Generator().manual_seed(0))
+        noise = noise.to(x_start.device)
+        x_t = self.diffusion.add_noise(x_start, noise, t)
         losses = []
-        for i in range(0, len(images), 16):
-            part = slice(i, i + 16)
-            guide = (images[part],) if self.guided else ()
-            output = network(x_t[part], t[part], *guide)
-            losses.append(
-                self.diffusion.training_loss(output, images[part], noise[part], x_t[part], t[part])
+        for i in range(0, len(x_start), at_once):
+            x, e, noised, at, *more = (
+                v[i : i + at_once] for v in (x_start, noise, x_t, t, *context)
             )
-        return {"loss": float(torch.cat(losses).mean())}
+            output = network(noised, at, *more)
+            losses.append(self.diffusion.training_loss(output, x, e, noised, at))
+        return float(torch.cat(losses).mean())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The history of loss-aware timestep sampling."""
@@ -146,13 +149,33 @@ class Denoising(Task):
         """Restore the history."""
         self.timesteps.load_state_dict(dict(state))
 
-    def _by_quarter(self, t: Tensor, losses: Tensor) -> dict[str, float]:
-        quarter = t * QUARTERS // self.diffusion.num_train_timesteps
-        return {
-            f"loss_q{q}": float(losses[quarter == q].mean())
-            for q in range(QUARTERS)
-            if bool((quarter == q).any())
-        }
+
+class Denoising(DenoisingTask):
+    """The task of DDPM: predict the noise in x_t.
+
+    Args:
+        network: The denoiser at its start.
+        diffusion: The noising process.
+        held_out: Images ``(N, C, *S)`` for validation, never trained on.
+    """
+
+    def __init__(self, network: UNet, diffusion: Diffusion, held_out: Tensor | None = None) -> None:
+        super().__init__(diffusion)
+        self.network = network
+        self.guided = isinstance(network, GuidedUNet)
+        self.held_out = held_out
+
+    def context(self, batch: Batch, random: StepRandom) -> tuple[Tensor, ...]:
+        """The clean images, which a guided network takes coordinates from."""
+        return (batch.images,) if self.guided else ()
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Denoising error on held-out images."""
+        if self.held_out is None or not len(self.held_out):
+            return {}
+        images = self.held_out.to(device)
+        context = (images,) if self.guided else ()
+        return {"loss": self.held_out_error(network, images, *context)}
 
 
 def _regressor(run: Run) -> CoordinateRegressor:

@@ -1,12 +1,12 @@
 """The study of augmentation: pools of real films x synthetic films per real one x draws, paired by draw.
 
     OUT/augment.yaml    settings
-    OUT/drawn/...       synthetic films drawn from the films of each pool, where --with names a run
+    OUT/drawn/...       synthetic films generated from the films of each pool, if --with names a run
     OUT/runs/...        one classifier per pool, arm and draw
     OUT/results.csv     probabilities of every test film, by pool, arm and draw
-    OUT/summary.csv     AUROC per class and mean, with intervals, and what synthetic films add to them
+    OUT/summary.csv     AUROC per class and mean, with intervals, and the gain from synthetic films
 
-Every part is a run that resumes, so the same command goes on where it stopped.
+Every part is a run that resumes, so the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -39,50 +39,27 @@ MEAN = "mean"
 
 
 @dataclass(frozen=True)
-class Acts:
-    """The commands that a study of augmentation runs.
-
-    Attributes:
-        classify: Trains and tests a classifier.
-        generate: Draws synthetic films into a folder.
-    """
-
-    classify: Callable[[Classify], Run]
-    generate: Callable[[Generate], Path]
-
-
-@dataclass(frozen=True)
 class Arm:
-    """What a classifier is trained on.
-
-    Attributes:
-        ratio: Synthetic films per real one.
-        real: Whether the real ones are there too.
-    """
+    """What a classifier is trained on: ``ratio`` synthetic films per real one, and the real ones if ``real``."""
 
     ratio: float
     real: bool = True
 
     @property
     def name(self) -> str:
-        """As the results call it."""
+        """Its name in the results."""
         if not self.ratio:
             return REAL
         return f"real+{self.ratio:g}" if self.real else f"synthetic-{self.ratio:g}"
 
 
-def run_augment(settings: Augment, acts: Acts) -> Path:
-    """Train and test classifiers with and without synthetic films.
-
-    Args:
-        settings: See ``radiffuse.config.Augment``.
-        acts: The commands that train and draw.
-
-    Returns:
-        The study folder.
+def run_augment(
+    settings: Augment, classify: Callable[[Classify], Run], generate: Callable[[Generate], Path]
+) -> Path:
+    """Train and test classifiers with and without synthetic films, by the commands given; returns the study folder.
 
     Raises:
-        InputError: Data or settings that cannot be used; what was finished is kept.
+        InputError: Data or settings that cannot be used; finished parts are kept.
     """
     if not settings.with_run:
         raise InputError("--with", "is missing", "Give synthetic films or a run of synthesize")
@@ -101,19 +78,11 @@ def run_augment(settings: Augment, acts: Acts) -> Path:
             films = settings.with_run
             if arm.ratio and generator is not None:
                 drawn = _drawing(settings, generator, dataset, splits, pool, draw)
-                films = (str(acts.generate(drawn)),)
+                films = (str(generate(drawn)),)
             if not Run(folder).ended:
-                acts.classify(
-                    replace(
-                        base,
-                        with_run=films if arm.ratio else (),
-                        ratio=arm.ratio,
-                        real=arm.real,
-                        out=str(folder),
-                        labels=pool,
-                        draw=draw,
-                    )
-                )
+                films = films if arm.ratio else ()
+                trained = replace(base, out=str(folder), labels=pool, draw=draw, with_run=films)
+                classify(replace(trained, ratio=arm.ratio, real=arm.real))
             parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
         results = gather(parts, out / "results.csv")
         assert results is not None
@@ -126,10 +95,7 @@ def run_augment(settings: Augment, acts: Acts) -> Path:
 def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) -> pd.DataFrame:
     """AUROC by pool, arm and class, and its difference to the same pool without synthetic films.
 
-    Args:
-        results: Columns pool, arm, draw, case, group, class and one of probabilities for each class.
-        classes: Their names.
-        samples: Bootstrap samples.
+    The columns of ``results`` are pool, arm, draw, case, group, class and a probability for each of ``classes``.
     """
     import pandas as pd
 
@@ -181,18 +147,16 @@ def _generator(settings: Augment) -> Run | None:
         return None
     run = Run.open(folder)
     if len(settings.with_run) > 1 or run.config.get("command") != "synthesize":
-        raise InputError(
-            f"--with {','.join(settings.with_run)}",
-            "is neither one run of synthesize nor folders of films",
-            "Give one run of radiffuse synthesize, or folders",
-        )
+        where = f"--with {','.join(settings.with_run)}"
+        problem = "is neither one run of synthesize nor folders of films"
+        raise InputError(where, problem, "Give one run of radiffuse synthesize, or folders")
     return run
 
 
 def _drawing(
     settings: Augment, generator: Run, dataset: Dataset, splits: Splits, pool: int, draw: int
 ) -> Generate:
-    """Films whose parents are the films of a pool, so that they cost no further label."""
+    """Settings of films whose parents are the films of a pool, so that they need no further label."""
     names = set(splits.budget(pool, draw))
     home = dataset.root if dataset.root.is_dir() else dataset.root.parent
     paths = sorted(
@@ -216,7 +180,7 @@ def _drawing(
 
 
 def _seen_by_generator(generator: Run | None, dataset: Dataset, splits: Splits) -> list[str]:
-    """A warning where the synthesizer was trained on test films."""
+    """A warning if the synthesizer was trained on test films."""
     if generator is None:
         return []
     if Path(generator.data.get("root", "")).resolve() != dataset.root.resolve():

@@ -1,4 +1,4 @@
-"""What every study folder has: settings that do not change, a lock, and tables gathered from its parts."""
+"""What every study folder has: fixed settings, a lock, and tables gathered from its parts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FREE = ("machine", "reader")
-"""Groups inside a group of settings that may change: no result depends on them."""
+"""Subgroups of settings that may change, since no result depends on them."""
 
 
 @contextmanager
 def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Path]:
-    """Hold a study folder alone, with the settings written into it.
+    """Lock a study folder, with the settings written into it.
 
     Args:
-        settings: Of the study; ``out`` is the folder, and everything else is what it was before or an addition.
+        settings: Of the study; ``out`` is the folder.
         name: Of the file of settings.
-        fixed: Settings that may not change once it was begun.
+        fixed: Settings that may not change after the first call; the others may.
 
     Raises:
         InputError: The folder holds a study of other settings, cannot be written, or is in use.
@@ -46,9 +46,8 @@ def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.
     """Write the tables of all parts as one.
 
     Args:
-        parts: What tells a part from the others, which becomes its first columns, and its table; one that is not there
-            yet is left out.
-        target: The whole table; not written where no part has one.
+        parts: The columns that identify a part, which come first, and the path of its table, if it exists yet.
+        target: The whole table; not written if no part has one.
     """
     import pandas as pd
 

@@ -24,9 +24,9 @@ class Start:
         objective: Of the pre-training; None: the one of the study's settings.
         group: Group of the study's settings that it is trained with.
         given: The run that the user may name instead.
-        from_run: Row of ``STARTS`` that it goes on from.
+        from_run: Row of ``STARTS`` that it starts from.
         coordinates: Row of ``STARTS`` whose body coordinates guide it.
-        synthetic: It sees the synthetic images as well, in as many steps.
+        synthetic: It sees the synthetic images as well, in the same number of steps.
     """
 
     folder: str
@@ -55,7 +55,7 @@ STARTS: dict[str, Start] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A method as it stands in the results: the method itself, or with one thing changed.
+    """A row of the results: a method, or a method with one thing changed.
 
     Attributes:
         method: Name in ``METHODS``.
@@ -82,7 +82,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As the results call it."""
+        """Its name in the results."""
         return self.method + self.suffix
 
     @property
@@ -97,7 +97,7 @@ Vary = Callable[[Variant, Study], Iterator[Variant]]
 
 
 def alone(plain: Variant, settings: Study) -> Iterator[Variant]:
-    """The method, and no variant of it."""
+    """The method without variants."""
     yield plain
 
 
@@ -121,7 +121,7 @@ def by_sampler(plain: Variant, settings: Study) -> Iterator[Variant]:
 
 
 def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
-    """Probed or fine-tuned; where noise was learned, also non-linear probes on single timesteps."""
+    """Probed or fine-tuned; if pre-training was denoising, also non-linear probes on single timesteps."""
     wanted = settings.transfer or ("finetune",)
     for transfer in wanted:
         suffix = f"@{transfer}" if len(wanted) > 1 else ""
@@ -129,13 +129,9 @@ def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
             yield dataclasses.replace(plain, suffix=suffix)
             continue
         yield dataclasses.replace(plain, head=transfer, suffix=suffix)
-        for t in settings.probing.probe.sweep if _swept(plain, transfer) else ():
+        denoising = STARTS[plain.row.start or DENOISER].objective is None
+        for t in settings.probing.probe.sweep if denoising and transfer == "nonlinear" else ():
             yield dataclasses.replace(plain, head=f"{transfer}@t={t}", suffix=f"{suffix}@t={t}")
-
-
-def _swept(variant: Variant, transfer: str) -> bool:
-    start = STARTS[variant.row.start or DENOISER]
-    return transfer == "nonlinear" and start.objective is None
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class Method:
 
     @property
     def pretraining(self) -> bool:
-        """Whether it stands for a way of pre-training, which is put to use as the study's ``transfer`` says."""
+        """Whether it compares ways of pre-training, each transferred by the study's ``transfer``."""
         return self.vary is by_transfer
 
     @property
@@ -194,7 +190,7 @@ METHODS: dict[str, Method] = {
     **{f"{strategy}+pretrained": _diffusion(strategy, DENOISER) for strategy in get_args(Strategy)},
     "ensemble": Method(fit=None, segments="ensemble"),
 }
-"""What can be compared, by the name that ``--methods`` and the results use."""
+"""All methods, by the name in ``--methods`` and in the results."""
 
 
 def variants(settings: Study) -> Iterator[Variant]:
@@ -210,6 +206,6 @@ def variants_of(name: str, settings: Study) -> Iterator[Variant]:
 
 
 def trained_alike(name: str, settings: Study) -> Variant:
-    """The first variant of a method, fine-tuned rather than probed: what votes in an ensemble, or labels images."""
+    """The first variant of a method, fine-tuned rather than probed: a member of an ensemble, or a labeller."""
     first = next(variants_of(name, settings))
     return dataclasses.replace(first, head=None, suffix="")

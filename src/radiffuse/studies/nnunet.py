@@ -1,8 +1,8 @@
-"""nnU-Net 2 as an outside program: raw data written, its three commands called, its masks taken.
+"""nnU-Net 2 as an external program: raw data is written, its three commands are called, its masks are scored.
 
-It has an interpreter of its own, since it asks for packages that must not come near this one. Nothing it writes is
-loaded here but masks. What it learns from is the budget of labels alone: its training and its validation fold are the
-same cases, and the weights of the last epoch segment, so that its validation chooses nothing.
+It has its own interpreter, since its dependencies conflict with those here; only its masks are loaded. It learns from
+the budget of labels alone: its training and its validation fold are the same cases, and the weights of the last epoch
+segment, so that its validation chooses nothing. Raw data: github.com/MIC-DKFZ/nnUNet, documentation/dataset_format.md.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Machine
+import numpy as np
+
+from ..config import IGNORE, Machine
 from ..config import NNUNet as Settings
+from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.readers import read_label
+from ..data.readers.write import write_image, write_label
 from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.scoring import score_masks
 from ..system.files import read_json, write_atomic, write_json
-from .nnunet_raw import write_raw
 
 DATASET = "Dataset001_radiffuse"
 ENTRIES = {
@@ -40,7 +43,7 @@ PROBE = (
     "print(json.dumps([importlib.metadata.version('nnunetv2'), torch.cuda.is_available()]))"
 )
 PROCESSES = 2
-"""That read and write files."""
+"""Processes that read and write files."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,12 @@ class NNUNet:
 
     Attributes:
         python: Its interpreter.
-        version: Of nnunetv2.
         trainer: Name of its trainer class, such as ``nnUNetTrainer_50epochs``.
         configuration: ``2d``, ``3d_fullres``, or ``auto``, by the images.
         device: ``cuda``, ``cpu`` or ``mps``.
     """
 
     python: str
-    version: str
     trainer: str
     configuration: str
     device: str
@@ -69,17 +70,17 @@ class NNUNet:
         training: Sequence[str],
         testing: Sequence[str],
     ) -> tuple[Path, str]:
-        """Train on some cases and segment others; what was finished before is not done again.
+        """Train on the cases named ``training`` and segment ``testing``; finished steps are not repeated.
 
         Args:
             folder: For raw data, preprocessed data, results, masks and ``log.txt``.
-            dataset: Where the cases are.
+            dataset: Holds the cases.
             classes: Names by label value, background first.
             training: Names of the cases to learn from.
             testing: Names of the cases to segment.
 
         Returns:
-            The folder of the masks, and the ending of their names.
+            The folder of the masks, and their file name extension.
 
         Raises:
             InputError: A case cannot be read, or nnU-Net fails; names its log.
@@ -98,7 +99,7 @@ class NNUNet:
             folder / "preprocessed" / DATASET / "splits_final.json",
             [{"train": list(training), "val": list(training)}],
         )
-        # --c goes on from a checkpoint where there is one, and starts from the beginning where there is none.
+        # --c continues from a checkpoint if there is one, and else starts from the beginning.
         self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, "--c")
         masks = folder / "masks"
         self._call(
@@ -142,10 +143,7 @@ class NNUNet:
 def find_nnunet(settings: Settings, machine: Machine, out: Path) -> NNUNet:
     """Ask the interpreter for its nnU-Net, and record it in ``OUT/nnunet/nnunet.json``.
 
-    Args:
-        settings: Interpreter, trainer and configuration.
-        machine: Its accelerator ``auto`` takes a GPU if nnU-Net's torch sees one.
-        out: The study folder.
+    Accelerator ``auto`` of the machine takes a GPU if nnU-Net's torch sees one.
 
     Raises:
         InputError: There is no such interpreter, it has no nnU-Net, or the study used another one.
@@ -168,23 +166,16 @@ def find_nnunet(settings: Settings, machine: Machine, out: Path) -> NNUNet:
     except (ValueError, TypeError):
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise InputError(where, f"cannot import nnunetv2 ({reason})", remedy) from None
-    about = {
-        "nnunetv2": str(version),
-        "trainer": settings.trainer,
-        "configuration": settings.configuration,
-    }
+    about = {"nnunetv2": str(version)}
+    about |= {"trainer": settings.trainer, "configuration": settings.configuration}
     path = out / "nnunet" / "nnunet.json"
     if path.exists() and (before := read_json(path)) != about:
-        raise InputError(
-            path,
-            f"was written with another {', '.join(k for k in about if before.get(k) != about[k])}",
-            f"Use the same, or remove {out / 'nnunet'} and {out / 'scores' / 'nnunet-*'}",
-        )
+        changed = ", ".join(key for key in about if before.get(key) != about[key])
+        remedy = f"Use the same, or remove {out / 'nnunet'} and {out / 'scores' / 'nnunet-*'}"
+        raise InputError(path, f"was written with another {changed}", remedy)
     write_json(path, about)
     device = machine.accelerator if machine.accelerator != "auto" else "cuda" if cuda else "cpu"
-    return NNUNet(
-        str(settings.python), str(version), settings.trainer, settings.configuration, device
-    )
+    return NNUNet(str(settings.python), settings.trainer, settings.configuration, device)
 
 
 def score_nnunet(
@@ -196,12 +187,12 @@ def score_nnunet(
     out: Path,
     tolerance: float,
 ) -> Path:
-    """Train nnU-Net on some cases and score its masks of others, as the study scores its own.
+    """Train nnU-Net on the cases named ``training`` and score its masks of ``testing``, as the study scores its own.
 
     Args:
-        program: What segments.
+        program: The installed nnU-Net.
         folder: Of its files.
-        dataset: Where the cases are.
+        dataset: Holds the cases.
         training: Names of the cases to learn from.
         testing: Names of the cases to segment.
         out: Folder for ``cases.csv`` and ``overlays.npz``.
@@ -224,12 +215,77 @@ def score_nnunet(
     return score_masks(cases, mask_of, classes, tolerance).write(out)
 
 
+def write_raw(
+    folder: Path,
+    dataset: Dataset,
+    classes: Sequence[str],
+    training: Sequence[str],
+    testing: Sequence[str],
+) -> str:
+    """Write ``imagesTr``, ``labelsTr``, ``imagesTs`` and, last, ``dataset.json`` into ``nnUNet_raw/Dataset001_name``.
+
+    Films are written as TIFF with their gray values, volumes as NIfTI in their own geometry. Ignored pixels become
+    nnU-Net's class ``ignore``. The labels of ``testing`` are not written.
+
+    Returns:
+        The extension of the files: ``.tif`` or ``.nii.gz``.
+
+    Raises:
+        InputError: A case cannot be read, or the disk is full or read-only.
+    """
+    cases = {case.name: case for case in dataset}
+    first = read_case_image(cases[training[0]])
+    ending = ".tif" if first.spatial_dims == 2 else ".nii.gz"
+    for part in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    ignored = False
+    for name in training:
+        _write_image(folder / "imagesTr", cases[name], ending)
+        ignored |= _write_label(folder / "labelsTr", cases[name], ending, len(classes))
+    for name in testing:
+        _write_image(folder / "imagesTs", cases[name], ending)
+    channels = ["CT"] if first.unit == "HU" else list(dataset.channels)
+    labels = {"background": 0} | {name: i for i, name in enumerate(classes) if i}
+    if ignored:
+        labels["ignore"] = len(classes)
+    write_json(
+        folder / "dataset.json",
+        {
+            "channel_names": {str(i): name for i, name in enumerate(channels)},
+            "labels": labels,
+            "numTraining": len(training),
+            "file_ending": ending,
+        },
+    )
+    return ending
+
+
+def _write_image(folder: Path, case: Case, ending: str) -> None:
+    scan = read_case_image(case)
+    for number, channel in enumerate(scan.array):
+        write_image(folder / f"{case.name}_{number:04d}{ending}", channel, scan)
+
+
+def _write_label(folder: Path, case: Case, ending: str, classes: int) -> bool:
+    """Write a label map, and return whether it has ignored pixels."""
+    scan = read_case_label(case)
+    mask = scan.array[0]
+    ignored = mask == IGNORE
+    plain = np.where(ignored, classes, mask).astype(np.uint8)
+    path = folder / f"{case.name}{ending}"
+    if ending == ".tif":
+        write_image(path, plain, scan)
+    else:
+        write_label(path, plain, scan)
+    return bool(ignored.any())
+
+
 def _done(folder: Path, step: str) -> bool:
     return (folder / f"{step}.done").is_file()
 
 
 def _environment(folder: Path | None) -> dict[str, str]:
-    """The caller's environment without its Python, and where nnU-Net finds and leaves its files."""
+    """The caller's environment without its Python, and with nnU-Net's folders."""
     values = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     if folder is not None:
         for name in ("raw", "preprocessed", "results"):

@@ -1,6 +1,6 @@
-"""Pseudo-labelling: a segmenter labels images that have no labels, and its surest masks become training data.
+"""Pseudo-labelling: a segmenter labels images without labels, and its most certain masks become training data.
 
-The idea is DatasetGAN's (Zhang et al. 2021), and so is the fraction that is dropped, 10 %. There a generator draws the
+The idea and the fraction that is dropped, 10 %, are DatasetGAN's (Zhang et al. 2021). There a generator draws the
 images; here the pre-trained denoiser does (``label_drawn``), or they are synthetic images of any origin
 (``label_images``).
 """
@@ -17,7 +17,7 @@ from ..config import Data, Diffusion, Machine
 from ..config.values import from_dict
 from ..data.dataset import Dataset
 from ..data.readers import write_image, write_label
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import draw_images
 from ..nets.registry import load_network
@@ -35,7 +35,7 @@ AT_ONCE = 16
 def label_drawn(
     denoiser: Run, segmenter: Run, out: Path, *, count: int, seed: int, machine: Machine
 ) -> Path:
-    """Draw images, label them, and write the surest as a data set of pairs (2D).
+    """Draw ``count`` images, label them, and write the most certain as a data set of pairs (2D).
 
     Args:
         denoiser: Pre-trained run that draws the images.
@@ -61,13 +61,13 @@ def label_drawn(
 def label_images(
     dataset: Dataset, segmenter: Run, out: Path, *, reader: Data, machine: Machine
 ) -> Path:
-    """Label images and write the surest as a data set of pairs (2D), at the size of the segmenter's plan.
+    """Label images and write the most certain as a data set of pairs (2D), at the size of the segmenter's plan.
 
     Args:
-        dataset: The images, such as synthetic ones; labels, if any, are not read.
+        dataset: The images, such as synthetic ones; their own labels are not read.
         segmenter: Segmentation run that labels them.
         out: Folder for ``images/``, ``labels/`` and ``classes.json``.
-        reader: Where prepared arrays are kept.
+        reader: Names the cache of prepared arrays.
         machine: Device and precision.
 
     Raises:
@@ -111,10 +111,9 @@ def _label(
         make_folder(out / part)
     kept = len(images) - round(len(images) * DROPPED)
     for i in np.sort(np.argsort(entropies, kind="stable")[:kept]):
-        film = ((images[i, 0] + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        film = gray_values(images[i, 0])
         scan = Scan(film[None])
         write_image(out / "images" / f"{names[i]}.png", film, scan)
         write_label(out / "labels" / f"{names[i]}.png", label[i], scan)
-    classes = {str(i): name for i, name in enumerate(plan.classes)}
-    write_json(out / "classes.json", classes)
+    write_json(out / "classes.json", {str(i): name for i, name in enumerate(plan.classes)})
     return out

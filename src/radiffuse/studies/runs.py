@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,25 @@ from .methods import DENOISER, METHODS, STARTS, Variant, trained_alike
 from .pseudo_labels import label_drawn, label_images
 
 
-@dataclass(frozen=True)
-class Acts:
-    """The commands that a study runs.
+class StudyRuns:
+    """Trains what a study needs, by the commands ``pretrain`` and ``fit``.
 
-    Attributes:
+    Args:
+        settings: The study.
+        held: Patients whose images are not trained on, nor images that descend from them.
         pretrain: Trains what methods start from.
         fit: Trains what segments.
     """
 
-    pretrain: Callable[[Pretrain], Run]
-    fit: Callable[[Fit], Run]
-
-
-class StudyRuns:
-    """Trains what a study needs.
-
-    Args:
-        settings: The study.
-        acts: What trains.
-        held: Patients from whom nothing may be trained on.
-    """
-
-    def __init__(self, settings: Study, acts: Acts, held: Set[str]) -> None:
-        self.settings = settings
-        self.acts = acts
-        self.out = Path(settings.out)
-        self.held = held
+    def __init__(
+        self,
+        settings: Study,
+        held: Set[str],
+        pretrain: Callable[[Pretrain], Run],
+        fit: Callable[[Fit], Run],
+    ) -> None:
+        self.settings, self.held, self.out = settings, held, Path(settings.out)
+        self.pretrain, self.fit = pretrain, fit
         self.start = functools.cache(self._start)
 
     def shared(self) -> Run | None:
@@ -75,17 +67,19 @@ class StudyRuns:
         if Run(folder).ended:
             return Run.open(folder)
         settings = self._fit(variant, folder, labels, draw)
-        if variant.row.pseudo_labels == "drawn":
-            pairs, whole = self._drawn(labels, draw), Split(test=0.0, validation=0.0)
-            settings = replace(settings, data=str(pairs), labels=None, draw=0, split=whole)
-        elif variant.row.pseudo_labels == "synthetic":
-            settings = replace(settings, with_run=(str(self._synthetic(labels, draw)),))
-        return self.acts.fit(settings)
+        if kind := variant.row.pseudo_labels:
+            pairs = str(self._pseudo_labels(kind, labels, draw))
+            if kind == "drawn":
+                whole = Split(test=0.0, validation=0.0)
+                settings = replace(settings, data=pairs, labels=None, draw=0, split=whole)
+            else:
+                settings = replace(settings, with_run=(pairs,))
+        return self.fit(settings)
 
     # -------------------------------------------------------------------------------------------- internal
 
     def _fit(self, variant: Variant, folder: Path, labels: int, draw: int) -> Fit:
-        """Settings of the training of a variant."""
+        """Settings with which a variant is trained."""
         given, row = self.settings, variant.row
         base = given.finetune
         changes: dict[str, Any] = {"method": row.fit}
@@ -104,8 +98,9 @@ class StudyRuns:
             changes |= {"finetune": replace(base.finetune, timestep=variant.timestep)}
             changes |= {"weights": variant.weights}
         if not variant.head and (shared := self.shared()):
-            # A network from scratch sees and is what the pre-trained one saw and is.
-            changes |= {"plan": plan_settings(shared.plan), "network": network_settings(shared)}
+            # A network from scratch has the plan and the architecture of the pre-trained one.
+            network = from_dict(Network, shared.config["settings"]["network"])
+            changes |= {"plan": plan_settings(shared.plan), "network": network}
         if row.start:
             changes["from_run"] = str(self.start(row.start, variant.pool).folder)
         training = replace(base.training, seed=draw, validate_every=0)
@@ -144,34 +139,20 @@ class StudyRuns:
         if pool:
             changes["limit"] = pool
         base: Pretrain = getattr(given, row.group)
-        return self.acts.pretrain(replace(base, data=given.unlabelled, out=str(folder), **changes))
+        return self.pretrain(replace(base, data=given.unlabelled, out=str(folder), **changes))
 
-    def _labeller(self, labels: int, draw: int) -> Run:
-        """The fine-tuned network that labels images."""
-        return self.run(trained_alike("finetune", self.settings), labels, draw)
-
-    def _drawn(self, labels: int, draw: int) -> Path:
-        """Images of the denoiser, labelled."""
-        return label_drawn(
-            self.start(DENOISER),
-            self._labeller(labels, draw),
-            self.out / "pseudo-labels" / f"drawn-{labels}-{draw}",
-            count=self.settings.pseudo_labels,
-            seed=draw,
-            machine=self.settings.finetune.machine,
-        )
-
-    def _synthetic(self, labels: int, draw: int) -> Path:
-        """The synthetic images, labelled, without descendants of held-out patients."""
-        folders, reader = self.settings.synthetic, self.settings.finetune.reader
-        images = with_more(read_dataset(folders[0], reader), folders[1:], reader)
-        return label_images(
-            images.filter(lambda case: not descends(case, self.held)),
-            self._labeller(labels, draw),
-            self.out / "pseudo-labels" / f"synthetic-{labels}-{draw}",
-            reader=reader,
-            machine=self.settings.finetune.machine,
-        )
+    def _pseudo_labels(self, kind: str, labels: int, draw: int) -> Path:
+        """Images of the denoiser, or the synthetic ones but for descendants of held-out patients, labelled."""
+        given, reader = self.settings, self.settings.finetune.reader
+        machine = given.finetune.machine
+        segmenter = self.run(trained_alike("finetune", given), labels, draw)
+        out = self.out / "pseudo-labels" / f"{kind}-{labels}-{draw}"
+        if kind == "drawn":
+            denoiser, count = self.start(DENOISER), given.pseudo_labels
+            return label_drawn(denoiser, segmenter, out, count=count, seed=draw, machine=machine)
+        images = with_more(read_dataset(given.synthetic[0], reader), given.synthetic[1:], reader)
+        images = images.filter(lambda case: not descends(case, self.held))
+        return label_images(images, segmenter, out, reader=reader, machine=machine)
 
 
 def plan_settings(plan: Plan) -> PlanSettings:
@@ -184,9 +165,3 @@ def plan_settings(plan: Plan) -> PlanSettings:
         window=window if plan.intensity == "window" else None,
         percentiles=window if plan.intensity == "percentiles" else None,
     )
-
-
-def network_settings(run: Run) -> Network:
-    """The network of a run as settings."""
-    network: Network = from_dict(Network, run.config["settings"]["network"])
-    return network

@@ -4,18 +4,18 @@
     OUT/pretrain        the pre-trained run, unless --from names one
     OUT/runs/...        one run per method, budget and draw
     OUT/scores/...      its scores, one folder per method, budget and draw
-    OUT/results.csv     every score of every case; further tables and the report are made from it
+    OUT/results.csv     every score of every case, the source of further tables and the report
 
-Every part is a run that resumes, so the same command goes on where it stopped, and with more methods adds them.
+Every part is a run that resumes, so the same command continues where it stopped, and adds methods named later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import Study
+from ..config import Fit, Pretrain, Study
 from ..data.dataset import Dataset
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits
@@ -27,27 +27,25 @@ from ..train.run import Run
 from .folder import gather, study_folder
 from .methods import DENOISER, METHODS, Variant, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
-from .runs import Acts, StudyRuns
+from .runs import StudyRuns
 
 FIXED = (
     "data", "unlabelled", "synthetic", "from_run", "parts", "tolerance", "ensemble",
     "pretrain", "regressor", "finetune", "probing", "diffusion",
 )  # fmt: skip
-"""Settings of a study that stand once it was begun; methods, budgets and draws may be added."""
+"""Settings of a study that cannot change after its first call; methods, budgets and draws may be added."""
 
 
-def run_study(settings: Study, acts: Acts) -> Path:
-    """Train and score every method with every label budget, in every draw.
-
-    Args:
-        settings: See ``radiffuse.config.Study``.
-        acts: The commands that train.
+def run_study(
+    settings: Study, pretrain: Callable[[Pretrain], Run], fit: Callable[[Fit], Run]
+) -> Path:
+    """Train and score every method with every label budget, in every draw, by the commands given.
 
     Returns:
         The study folder with ``results.csv`` and, where masks were sampled in steps, ``steps.csv``.
 
     Raises:
-        InputError: Data or settings that cannot be used; what was finished is kept.
+        InputError: Data or settings that cannot be used; finished parts are kept.
     """
     verify(settings)
     dataset = read_dataset(settings.data, settings.finetune.reader).labelled
@@ -58,7 +56,7 @@ def run_study(settings: Study, acts: Acts) -> Path:
     names = [name for part in settings.parts for name in splits.part(part)]
     with study_folder(settings, "study.yaml", FIXED) as out:
         nnunet = _nnunet(settings)
-        runs = StudyRuns(settings, acts, splits.held_patients(dataset))
+        runs = StudyRuns(settings, splits.held_patients(dataset), pretrain, fit)
         shared = runs.shared()
         for variant, labels, draw, folder in _parts(settings):
             if (folder / "cases.csv").exists():
@@ -77,11 +75,7 @@ def run_study(settings: Study, acts: Acts) -> Path:
 
 
 def verify(settings: Study) -> None:
-    """Refuse what cannot be compared.
-
-    Raises:
-        InputError: Names the setting.
-    """
+    """Raise InputError for settings that cannot be compared; it names the setting."""
     known = ", ".join(METHODS)
     for name in settings.methods:
         if name not in METHODS:
@@ -89,22 +83,20 @@ def verify(settings: Study) -> None:
     if "ensemble" in settings.methods:
         legal = [name for name, row in METHODS.items() if row.fit]
         if len(settings.ensemble) < 2 or not set(settings.ensemble) <= set(legal):
-            raise InputError(
+            where, problem = (
                 f"--ensemble {','.join(settings.ensemble)}",
                 "does not name two or more methods",
-                "Give some such as none,recycle",
             )
+            raise InputError(where, problem, "Give some such as none,recycle")
     for name in settings.methods:
         for member in settings.ensemble if name == "ensemble" else (name,):
             _verify_needs(settings, member)
     if settings.pools and (settings.from_run or not settings.unlabelled):
-        raise InputError(
-            "--pools", "are pre-trained on here", "Give images with --unlabelled, and no --from"
-        )
+        remedy = "Give images with --unlabelled, and no --from"
+        raise InputError("--pools", "are pre-trained on here", remedy)
     if settings.reference not in [variant.name for variant in variants(settings)]:
-        raise InputError(
-            f"--reference {settings.reference}", "is not among the methods", "Add it to --methods"
-        )
+        where = f"--reference {settings.reference}"
+        raise InputError(where, "is not among the methods", "Add it to --methods")
     if settings.draws < 1 or not settings.labels:
         raise InputError("--draws", "leaves nothing to do", "Give at least one draw and one budget")
 
@@ -151,12 +143,12 @@ def _parts(settings: Study) -> Iterator[tuple[Variant, int, int, Path]]:
 
 
 def _write_results(settings: Study) -> None:
-    """All scores that are there in one table, and those of single sampling steps in another."""
+    """All scores so far in one table, and those of single sampling steps in another."""
     for source, target in (("cases.csv", "results.csv"), ("steps.csv", "steps.csv")):
         parts = (
             ({"method": variant.name, "labels": labels, "draw": draw}, folder / source)
             for variant, labels, draw, folder in _parts(settings)
-            if (folder / "cases.csv").exists()  # which is the last that is written
+            if (folder / "cases.csv").exists()  # which is written last
         )
         gather(parts, Path(settings.out) / target)
 

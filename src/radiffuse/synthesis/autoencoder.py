@@ -1,7 +1,7 @@
 """The KL autoencoder between images and latents: ``AutoencoderKL`` of diffusers, loaded or trained on the images.
 
-Kingma and Welling 2014; Rombach et al. 2022 for the shape of it. In place of their perceptual and adversarial terms,
-which need networks that were trained on photographs, stands the error of differences between neighboring pixels. [ours]
+Kingma and Welling 2014; Rombach et al. 2022 for the architecture. Their perceptual and adversarial terms need networks
+trained on photographs; here the error of differences between neighboring pixels takes their place. [ours]
 """
 
 from __future__ import annotations
@@ -19,17 +19,13 @@ from ..train.task import Loss, Task
 from .hub import OWN, load_diffusers, most_groups
 
 SCALE_IMAGES = 512
-"""Most images that the standard deviation of the latents is estimated from."""
+"""The standard deviation of the latents is estimated from at most this many images."""
 
 
 class Autoencoder(nn.Module):
     """``AutoencoderKL`` for images in [-1, 1] of any number of channels, and latents of standard deviation 1.
 
-    Gray images are shown to an autoencoder of colors as three equal channels, and its answer is averaged.
-
-    Args:
-        vae: ``AutoencoderKL`` of diffusers.
-        channels: Channels of the images.
+    An autoencoder of color images gets a gray image as three equal channels, and its output is averaged over them.
 
     Raises:
         InputError: The autoencoder takes another number of channels, and the images are not gray.
@@ -48,7 +44,7 @@ class Autoencoder(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What latents are multiplied by, so that their standard deviation is 1."""
+        """Latents are multiplied by this, so that their standard deviation is 1."""
         return float(self.vae.config.scaling_factor)
 
     @property
@@ -62,11 +58,7 @@ class Autoencoder(nn.Module):
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass of training.
-
-        Args:
-            images: ``(B, C, rows, columns)`` in [-1, 1].
-            noise: Standard normal, shaped like the latents.
+        """One pass of training on images ``(B, C, rows, columns)`` in [-1, 1], with normal noise of the latents' shape.
 
         Returns:
             The reconstruction, and mean and log variance of the latents before scaling.
@@ -117,37 +109,28 @@ def build_autoencoder(settings: AutoencoderSettings, channels: int, size: int) -
 
 
 def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -> Autoencoder:
-    """An autoencoder by folder or public name; a folder in the layout of Stable Diffusion gives its ``vae``.
+    """An autoencoder by folder or public name; ``setting`` is the flag that named it, for messages.
 
-    Args:
-        name: Folder or public name.
-        channels: Channels of the images.
-        setting: The flag that named it, for messages.
+    A folder in the layout of Stable Diffusion gives its ``vae``.
 
     Raises:
-        InputError: There is none, or it is not one that can be read.
+        InputError: There is none, or it cannot be read.
     """
     parts = ("", "vae") if setting == "--autoencoder" else ("vae",)
     return Autoencoder(load_diffusers("AutoencoderKL", name, parts, setting, OWN), channels)
 
 
 class Autoencoding(Task):
-    """The task: read the image again from its latents.
+    """The task: reconstruct images whose longer axis has ``size`` pixels from their latents.
 
-    Args:
-        settings: Sizes and weights of the terms.
-        size: Pixels along the longer axis.
-        channels: Channels of the images.
-        held_out: Images ``(N, C, rows, columns)`` never trained on, or None.
+    ``held_out`` are images ``(N, C, rows, columns)`` for validation, or None.
     """
 
     def __init__(
         self, settings: AutoencoderSettings, size: int, channels: int, held_out: Tensor | None
     ) -> None:
-        self.settings = settings
-        self.size = size
-        self.channels = channels
-        self.held_out = held_out
+        self.settings, self.size = settings, size
+        self.channels, self.held_out = channels, held_out
 
     def build(self) -> nn.Module:
         """The autoencoder at its start."""
@@ -171,7 +154,7 @@ class Autoencoding(Task):
         return Loss(pixels + self.settings.gradient * edges + self.settings.kl * kl, terms)
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Mean absolute error of unseen images, in gray values of 255."""
+        """Mean absolute error of held-out images, in gray values of 255."""
         if self.held_out is None or not len(self.held_out):
             return {}
         assert isinstance(network, Autoencoder)
@@ -190,9 +173,9 @@ def gradient_error(output: Tensor, images: Tensor) -> Tensor:
 
 
 def estimate_scale(network: Autoencoder, images: Tensor) -> float:
-    """One over the standard deviation of the latents of these images, which diffusers calls ``scaling_factor``.
+    """1 / standard deviation of the latents of these images, the ``scaling_factor`` of diffusers.
 
-    Rombach et al. 2022, section 4.3.2: over all channels and places together.
+    Over all channels and places together (Rombach et al. 2022, section 4.3.2).
     """
     network.vae.register_to_config(scaling_factor=1.0)
     moments = torch.cat([network.encode(part) for part in images[:SCALE_IMAGES].split(16)])

@@ -1,4 +1,4 @@
-"""Whether synthetic images are copies: distances to the nearest real image, held against those between real patients.
+"""Whether synthetic images are copies: their distance to the nearest real image, against that between real patients.
 
 A synthetic image is suspected where it is nearer to a real one than (by default) 95 % of real images are to any image
 of another patient. So 5 % of new, real patients would be suspected too; only clearly more than that speaks of copying.
@@ -8,7 +8,6 @@ The threshold by held-out images follows Dar et al. 2024 (arXiv 2402.01054).
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,28 +17,15 @@ from .fidelity import pairwise_distances
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest reference of every query.
-
-    Attributes:
-        distance: ``(n,)``, in units of the references' standard deviation, by feature.
-        index: ``(n,)``, row of the reference.
-    """
-
-    distance: Floats
-    index: NDArray[np.intp]
+Nearest = tuple[Floats, NDArray[np.intp]]
+"""Distance of every query to its nearest reference, ``(n,)``, and the row of that reference, ``(n,)``."""
 
 
 class Ruler:
-    """Distances in features that are scaled to mean 0 and standard deviation 1 over the references.
-
-    Args:
-        reference: ``(m, d)`` features.
-        groups: Patient of every reference.
+    """Distances in features that are scaled to mean 0 and standard deviation 1 over the references ``(m, d)``.
 
     Raises:
-        ValueError: There are fewer than two patients.
+        ValueError: The groups, a patient for each reference, hold fewer than two patients.
     """
 
     def __init__(self, reference: Floats, groups: Sequence[Hashable]) -> None:
@@ -52,12 +38,7 @@ class Ruler:
         self.groups = np.array([hash(group) for group in groups])
 
     def nearest(self, queries: Floats, groups: Sequence[Hashable] | None = None) -> Nearest:
-        """Nearest reference of each query, of another patient where the queries' patients are given.
-
-        Args:
-            queries: ``(n, d)`` features.
-            groups: Patient of every query; their own references are passed over. None: synthetic images, of nobody.
-        """
+        """Nearest reference of each query ``(n, d)``; not of the query's own patient, where ``groups`` names it."""
         distance, index = np.empty(len(queries)), np.empty(len(queries), np.intp)
         own = None if groups is None else np.array([hash(group) for group in groups])
         for start, block in pairwise_distances(self._scaled(queries), self.reference):
@@ -66,7 +47,7 @@ class Ruler:
                 block = np.where(own[rows, None] == self.groups[None], np.inf, block)
             index[rows] = block.argmin(1)
             distance[rows] = block.min(1)
-        return Nearest(distance, index)
+        return distance, index
 
     def _scaled(self, features: Floats) -> Floats:
         scaled: Floats = (features - self.mean) / self.std
@@ -74,12 +55,7 @@ class Ruler:
 
 
 def threshold_of(real: Floats, percentile: float = 95.0) -> float:
-    """The distance below which ``100 - percentile`` percent of the real-to-real distances lie.
-
-    Args:
-        real: ``(n,)`` distances to the nearest image of another patient.
-        percentile: 50 to 100; at 100 the smallest of the distances.
-    """
+    """The distance below which ``100 - percentile`` percent of the real-to-real distances ``(n,)`` lie."""
     return float(np.quantile(real, 1 - percentile / 100))
 
 

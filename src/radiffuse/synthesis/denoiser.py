@@ -7,7 +7,7 @@ condition is left out now and then, so that guidance can weigh it (Ho and Salima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,27 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from ..config import LATENT_PRESETS, Diffusion, LatentNetwork
-from ..core.diffusion import GaussianDiffusion
-from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch, BatchSource
 from ..data.scan import Array
 from ..errors import InputError
-from ..system.distributed import gather
+from ..objectives.denoising import DenoisingTask
 from ..train.random import StepRandom
-from ..train.task import Loss, Task
 from .hub import load_diffusers, most_groups
-
-QUARTERS = 4
-"""The log has the loss by quarter of the timesteps."""
 
 
 class ConditionalDenoiser(nn.Module):
-    """``UNet2DConditionModel`` whose context is one token: a linear map of the embedding.
+    """``UNet2DConditionModel`` whose context is one token: a linear map of the embedding (``encoder_hid_proj``).
 
     The null token is the embedding 0, so it is the bias of that map and is learned.
-
-    Args:
-        unet: With ``encoder_hid_dim_type`` ``text_proj``.
     """
 
     def __init__(self, unet: Any) -> None:
@@ -49,27 +40,24 @@ class ConditionalDenoiser(nn.Module):
         return int(self.unet.config.encoder_hid_dim)
 
     def forward(self, x_t: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
-        """The network's answer, shaped like ``x_t``.
+        """The prediction, shaped like ``x_t``.
 
         Args:
             x_t: ``(B, c, h, w)``.
             t: ``(B,)`` int64 training timesteps.
             embedding: ``(B, width)`` of length 1; all 0 is the null token.
         """
-        answer: Tensor = self.unet(x_t, t, encoder_hidden_states=embedding[:, None]).sample
-        return answer
+        output: Tensor = self.unet(x_t, t, encoder_hidden_states=embedding[:, None]).sample
+        return output
 
 
 def build_denoiser(
     network: LatentNetwork, *, latent_channels: int, size: int, width: int
 ) -> ConditionalDenoiser:
-    """A fresh denoiser.
+    """A fresh denoiser of latents whose longer axis has ``size``; ``width`` is that of the embeddings.
 
-    Args:
-        network: Preset and overrides.
-        latent_channels: Channels of the latents.
-        size: Of the latents, along the longer axis.
-        width: Of the embeddings.
+    Raises:
+        InputError: The number of heads does not divide the channels of every level.
     """
     from diffusers import UNet2DConditionModel
 
@@ -83,7 +71,7 @@ def build_denoiser(
         raise InputError(
             f"--denoiser.heads {values['heads']}", f"does not divide {channels}", "Choose another"
         )
-    # Stable Diffusion has no attention at its coarsest level; the small grids of small ones can afford it at each.
+    # Stable Diffusion has no attention at its coarsest level; small networks have small grids and can afford it.
     attended = len(channels) - (network.preset == "sd")
     unet = UNet2DConditionModel(
         sample_size=size,
@@ -114,12 +102,9 @@ def start_denoiser(name: str, *, latent_channels: int, width: int) -> Conditiona
         "UNet2DConditionModel", name, ("unet", ""), "--from", "training then starts anew"
     )
     if source.config.in_channels != latent_channels:
-        raise InputError(
-            f"--from {name}",
-            f"has a unet for {source.config.in_channels} latent channels, the autoencoder has "
-            f"{latent_channels}",
-            "Take the autoencoder of the same folder",
-        )
+        has = f"has a unet for {source.config.in_channels} latent channels"
+        problem = f"{has}, the autoencoder has {latent_channels}"
+        raise InputError(f"--from {name}", problem, "Take the autoencoder of the same folder")
     config = dict(source.config) | {"encoder_hid_dim": width, "encoder_hid_dim_type": "text_proj"}
     unet = UNet2DConditionModel.from_config(config)
     kept = {k: v for k, v in source.state_dict().items() if not k.startswith("encoder_hid_proj")}
@@ -128,13 +113,9 @@ def start_denoiser(name: str, *, latent_channels: int, width: int) -> Conditiona
 
 
 def center_context(denoiser: ConditionalDenoiser, embeddings: Tensor) -> None:
-    """Initialize the map of the embedding: context tokens start with mean 0 and standard deviation 1 over these.
+    """Initialize the map of the embedding: context tokens of ``embeddings`` start with mean 0 and standard deviation 1.
 
     Embeddings of images of one kind lie close together; without this the first context tokens would hardly differ.
-
-    Args:
-        denoiser: Its map is overwritten.
-        embeddings: ``(N, width)``, of length 1.
     """
     linear = denoiser.unet.encoder_hid_proj
     mean = embeddings.mean(0)
@@ -154,24 +135,14 @@ def _blocks(way: str, attended: int, levels: int) -> tuple[str, ...]:
 class LatentBatch(Batch):
     """A batch whose ``images`` are mean and standard deviation of latents, float32 ``(B, 2 c, h, w)``.
 
-    Attributes:
-        embeddings: float32 ``(B, width)``.
+    ``embeddings`` are float32 ``(B, width)``.
     """
 
     embeddings: Tensor
 
 
 class LatentBatches(BatchSource[int, LatentBatch]):
-    """Batches of latents with their embeddings.
-
-    Args:
-        latents: ``(N, 2 c, h, w)``.
-        embeddings: ``(N, width)``.
-        names: Of the cases.
-        batch_size: Films per step over all ranks.
-        seed: Seed of the order.
-        indices: Which rows to use.
-    """
+    """Batches of latents ``(N, 2 c, h, w)`` with their embeddings ``(N, width)``; ``names`` are the cases."""
 
     def __init__(
         self,
@@ -200,13 +171,13 @@ class LatentBatches(BatchSource[int, LatentBatch]):
         return LatentBatch(latents, None, tuple(self.names[row] for row in samples), embeddings)
 
 
-class LatentDenoising(Task):
+class LatentDenoising(DenoisingTask):
     """The task: predict the noise, the latent or v from a noised latent, as the diffusion settings say.
 
     Args:
         build: Makes the denoiser at its start.
         diffusion: The noising process.
-        null: Share of the samples that get the null token.
+        null: Fraction of the samples that get the null token.
         held_out: Latents and embeddings never trained on, or None.
     """
 
@@ -218,65 +189,31 @@ class LatentDenoising(Task):
         null: float,
         held_out: LatentBatch | None = None,
     ) -> None:
-        self.start = build
-        self.diffusion = GaussianDiffusion(diffusion)
-        self.timesteps = timestep_sampler(diffusion)
-        self.null = null
-        self.held_out = held_out
+        super().__init__(diffusion)
+        self.start, self.null, self.held_out = build, null, held_out
 
     def build(self) -> nn.Module:
         """The denoiser at its start."""
         return self.start()
 
-    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Algorithm 1 of Ho et al. 2020 on latents drawn from their posterior."""
-        assert isinstance(batch, LatentBatch)
+    def clean(self, batch: Batch, random: StepRandom) -> Tensor:
+        """Latents drawn from their posterior."""
         mean, std = batch.images.chunk(2, dim=1)
-        self.diffusion.to(mean.device)
-        t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))
-        x_start = mean + std * random.normal(mean.shape[1:])
-        noise = random.normal(mean.shape[1:])
-        conditional = (random.uniform(()) >= self.null)[:, None]
-        x_t = self.diffusion.add_noise(x_start, noise, t)
-        output = network(x_t, t, batch.embeddings * conditional)
-        losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
-        self.timesteps.update(gather(t), gather(losses.detach()))
-        return Loss((losses * weights).mean(), self._by_quarter(t, losses.detach()))
+        return mean + std * random.normal(mean.shape[1:])
+
+    def context(self, batch: Batch, random: StepRandom) -> tuple[Tensor, ...]:
+        """The embeddings, some of them replaced by the null token."""
+        assert isinstance(batch, LatentBatch)
+        return (batch.embeddings * (random.uniform(()) >= self.null)[:, None],)
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Denoising error on unseen latents with their own embeddings, and with the null token."""
+        """Denoising error on held-out latents with their own embeddings, and with the null token."""
         if self.held_out is None or not len(self.held_out):
             return {}
         held = self.held_out.to(device)
-        self.diffusion.to(device)
         x_start = held.images.chunk(2, dim=1)[0]
-        total = self.diffusion.num_train_timesteps
-        t = (torch.linspace(0, 1, len(held)) * (total - 1)).round().long().to(device)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(x_start.shape, generator=generator).to(device)
-        x_t = self.diffusion.add_noise(x_start, noise, t)
-
-        def error(embeddings: Tensor) -> float:
-            output = network(x_t, t, embeddings)
-            return float(self.diffusion.training_loss(output, x_start, noise, x_t, t).mean())
-
+        contexts = {"loss": held.embeddings, "loss_null": torch.zeros_like(held.embeddings)}
         return {
-            "loss": error(held.embeddings),
-            "loss_null": error(torch.zeros_like(held.embeddings)),
-        }
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The history of loss-aware timestep sampling."""
-        return dict(self.timesteps.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the history back."""
-        self.timesteps.load_state_dict(dict(state))
-
-    def _by_quarter(self, t: Tensor, losses: Tensor) -> dict[str, float]:
-        quarter = t * QUARTERS // self.diffusion.num_train_timesteps
-        return {
-            f"loss_q{q}": float(losses[quarter == q].mean())
-            for q in range(QUARTERS)
-            if bool((quarter == q).any())
+            name: self.held_out_error(network, x_start, context, at_once=len(held))
+            for name, context in contexts.items()
         }

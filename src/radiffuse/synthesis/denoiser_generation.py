@@ -1,4 +1,4 @@
-"""Synthetic images of a pre-trained denoiser, which works on the pixels or voxels themselves."""
+"""Synthetic images of a pre-trained denoiser, which works on pixels or voxels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..config import Diffusion, Generate
 from ..config.values import from_dict
 from ..data.readers import write_image
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import draw_images
 from ..train.device import local_fabric
@@ -20,15 +20,11 @@ from .embedding import fingerprint
 from .generation import Provenance
 
 SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
-"""Settings without a meaning for a denoiser."""
+"""Settings that mean nothing to a denoiser."""
 
 
 class DenoiserGeneration:
-    """Generation from a run of radiffuse pretrain, of films or volumes.
-
-    Args:
-        settings: Of the command; the sampler is resolved.
-        run: The run.
+    """Generation from a run of radiffuse pretrain, of films or volumes; the sampler of the settings is resolved.
 
     Raises:
         InputError: The run is no denoiser, or a setting is one of synthesizers.
@@ -57,7 +53,18 @@ class DenoiserGeneration:
     def write(self, out: Path) -> list[Provenance]:
         """Write the images unless all are there, since their noise depends on the count; returns their provenance."""
         settings = self.settings
-        rows = [self._provenance(number) for number in range(self.count)]
+        names = [f"sample-{number:05d}" for number in range(self.count)]
+        rows = [
+            Provenance(
+                image=f"{name}{self.suffix}",
+                patient=name,
+                seed=settings.seed,
+                sampler=str(settings.sampler),
+                steps=settings.steps,
+                model=self.model,
+            )
+            for name in names
+        ]
         if all((out / row.image).is_file() for row in rows):
             return rows
         images = draw_images(
@@ -75,26 +82,10 @@ class DenoiserGeneration:
 
     def _write_image(self, path: Path, image: Array) -> None:
         if self.plan.spatial_dims == 2:
-            film = ((image + 1) * 127.5).round().astype(np.uint8)
+            film = gray_values(image)
             write_image(path, film, Scan(film[None]))
         else:
             spacing = self.plan.spacing or (1.0, 1.0, 1.0)
             low, high = self.plan.low, self.plan.high
             volume = ((image + 1) / 2 * (high - low) + low).astype(np.float32)
             write_image(path, volume, Scan(volume[None], spacing, np.diag([*spacing, 1.0])))
-
-    def _provenance(self, number: int) -> Provenance:
-        name = f"sample-{number:05d}"
-        return Provenance(
-            image=f"{name}{self.suffix}",
-            class_="",
-            patient=name,
-            strategy="",
-            parents="",
-            strength="",
-            seed=self.settings.seed,
-            guidance=None,
-            sampler=str(self.settings.sampler),
-            steps=self.settings.steps,
-            model=self.model,
-        )

@@ -1,8 +1,8 @@
-"""Training a small DINO encoder on the user's images: both branches give a film's views the same answer.
+"""Training a small DINO encoder on the user's images: student and teacher give a film's views the same output.
 
 Caron et al. 2021, arXiv 2104.14294. The teacher, whose weights are the average of the student's, sees the two large
 views; the student sees all; each pair of different views is a term of the loss. Centering and a low temperature keep
-the teacher from one answer for all. The backbone is ``Dinov2Model`` of transformers, so the encoder is saved as a
+the teacher from one output for all. The backbone is ``Dinov2Model`` of transformers, so the encoder is saved as a
 folder that transformers loads.
 """
 
@@ -32,30 +32,24 @@ HIDDEN, BOTTLENECK = 512, 128
 
 
 class DinoLearning(Task):
-    """The task: the student's answer to a view is to match the teacher's answer to another view of the same film.
+    """The task: the student's output for a view is to match the teacher's for another view of the same film.
 
-    Args:
-        settings: Sizes, temperatures and momenta.
-        size: Pixels of a large crop along each axis.
-        channels: Channels of the images.
-        held_out: Views of films never trained on, or None.
+    A large crop has ``size`` pixels along each axis; ``held_out`` are views of films for validation, or None.
     """
 
     def __init__(
         self, settings: DinoSettings, size: int, channels: int, held_out: Views | None = None
     ) -> None:
-        self.settings = settings
-        self.size = size
-        self.channels = channels
-        self.held_out = held_out
-        self.whole_batch = settings.spread > 0  # how crowded a batch is
+        self.settings, self.size = settings, size
+        self.channels, self.held_out = channels, held_out
+        self.whole_batch = settings.spread > 0  # crowding is a matter of the batch as a whole
 
     def build(self) -> nn.Module:
         """Student and teacher at their start, equal."""
         return DinoNetwork(self.settings, self.size, self.channels)
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """Cross-entropy of the student's answers from the teacher's, over pairs of different views."""
+        """Cross-entropy of the student's outputs from the teacher's, over pairs of different views."""
         assert isinstance(batch, Views)
         student, teacher, tokens = network(batch.images, batch.small, random.total)
         target = (teacher / self.settings.teacher_temperature).softmax(-1)
@@ -79,7 +73,7 @@ class DinoLearning(Task):
         return Loss(torch.stack(terms).mean() + self.settings.spread * crowding, values)
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Share of unseen films whose one large view finds the other among all; and how alike all embeddings are."""
+        """Fraction of held-out films whose one large view finds the other; and how alike all embeddings are."""
         if self.held_out is None or len(self.held_out) < 2:
             return {}
         assert isinstance(network, DinoNetwork)
@@ -95,12 +89,7 @@ class DinoNetwork(nn.Module):
     """Student and averaged teacher, each a backbone with a head.
 
     The teacher's weights, and the center that is subtracted from its outputs, move at the beginning of the step after
-    the one they have seen: both are then part of every checkpoint, and neither micro-batches nor processes change them.
-
-    Args:
-        settings: Sizes, temperatures and momenta.
-        size: Pixels of a large crop along each axis.
-        channels: Channels of the images.
+    the one they have seen. So both are part of every checkpoint, and micro-batches and processes change neither.
     """
 
     center: Tensor
@@ -151,7 +140,7 @@ class DinoNetwork(nn.Module):
         return student, teacher, tokens
 
     def forget_step(self) -> None:
-        """Forget what the step under way has seen, so that it can be done once more; ``_follow`` is not undone."""
+        """Forget what the current step has seen, so that it can be repeated; ``_follow`` is not undone."""
         self.pending.zero_()
         self.seen.zero_()
 
@@ -178,15 +167,12 @@ class _Branch(nn.Module):
         super().__init__()
         hush()
         if settings.width % HEAD_WIDTH:
-            raise InputError(
-                f"--dino.width {settings.width}", f"is no multiple of {HEAD_WIDTH}", "Use one"
-            )
+            where = f"--dino.width {settings.width}"
+            raise InputError(where, f"is no multiple of {HEAD_WIDTH}", "Use one")
         if (size // 2) % settings.patch:
-            raise InputError(
-                f"--dino.patch {settings.patch}",
-                f"does not divide half the size, {size // 2}",
-                "Choose a patch that does, such as 4 or 8",
-            )
+            problem = f"does not divide half the size, {size // 2}"
+            remedy = "Choose a patch that does, such as 4 or 8"
+            raise InputError(f"--dino.patch {settings.patch}", problem, remedy)
         self.backbone = Dinov2Model(
             Dinov2Config(
                 hidden_size=settings.width,
@@ -196,7 +182,7 @@ class _Branch(nn.Module):
                 patch_size=settings.patch,
                 num_channels=channels,
                 # The usual 0.02 fits a width of 768 and more; a narrow network would start with tokens that hardly
-                # depend on the image, and attention that does not tell places apart. [ours]
+                # depend on the image, and attention that does not distinguish places. [ours]
                 initializer_range=settings.width**-0.5,
             )
         )
@@ -233,12 +219,9 @@ def trained_encoder(network: DinoNetwork) -> Encoder:
 
 
 def koleo(tokens: Tensor) -> Tensor:
-    """How crowded the directions of tokens are: minus the mean log distance to the nearest other film of the batch.
+    """Crowding of the tokens ``(B, V, W)`` of all ranks: minus the mean log distance to the nearest other film.
 
-    The regularizer of DINOv2 (Sablayrolles et al. 2019), each view on its own.
-
-    Args:
-        tokens: ``(B, V, W)``, of which all ranks' are compared; where there is no other film the loss is 0.
+    The regularizer of DINOv2 (Sablayrolles et al. 2019), each view on its own; 0 where there is no other film.
     """
     tokens = gather(tokens)
     if len(tokens) < 2:

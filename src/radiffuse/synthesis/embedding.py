@@ -1,4 +1,4 @@
-"""What frozen networks make of a data set: embeddings, latents and features, computed once and kept on disk.
+"""Outputs of frozen networks for a data set: embeddings, latents and features, computed once and kept on disk.
 
 A set is one memory-mapped array under a key made of the network's weights and of the content of the films. It is
 computed in blocks of rows, see ``data.arrays``.
@@ -41,9 +41,8 @@ def embed(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -
 
 def encode(prepared: Prepared, autoencoder: Autoencoder, machine: Machine, cache: Path) -> Array:
     """Mean and standard deviation of the scaled latents ``(N, 2 c, h, w)``, float16."""
-    return features_with(
-        autoencoder, prepared, machine, cache, "encoding", np.float16, function="encode"
-    )
+    what, dtype = "encoding", np.float16
+    return features_with(autoencoder, prepared, machine, cache, what, dtype, function="encode")
 
 
 def by_class(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[int]]:
@@ -78,17 +77,9 @@ def features_with(
     kind: str = "",
     function: str = "forward",
 ) -> Array:
-    """What a frozen network makes of prepared films, ``(N, ...)``, on this machine or on a cluster.
+    """The ``features`` of a method of a frozen network, computed on this machine or on a cluster.
 
-    Args:
-        network: On the CPU, where it also is afterwards.
-        prepared: The films.
-        machine: Device, and the scheduler of the cluster.
-        cache: Cache folder.
-        what: Name on the progress line.
-        dtype: Stored type.
-        kind: Part of the key, where the same weights are used in several ways.
-        function: Name of the network's method that takes films ``(B, C, rows, columns)``.
+    The network is on the CPU before and after. ``kind`` is part of the key, for weights that are used in several ways.
     """
     weights = f"{kind}{fingerprint(network)}"
     apply = _Applied(network.eval(), function, machine)
@@ -110,14 +101,14 @@ def features(
 
     Args:
         prepared: The films.
-        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``; goes to workers with the network behind it.
+        compute: Films ``(B, C, rows, columns)`` to features ``(B, ...)``; can be sent to a worker.
         weights: Hash of the network behind ``compute``, and of how it is used.
         cache: Cache folder, see ``prepare.cache_folder``.
         what: Name on the progress line.
         dtype: Stored type.
         scheduler: Address of a dask scheduler whose workers compute the features; None: this process.
     """
-    # From content: the checksums that the preparation left, in the order of the cases.
+    # The content of the films: the checksums that the preparation left, in the order of the cases.
     sums, count = logged_rows(prepared.folder), len(prepared)
     key = [FORMAT, weights, np.dtype(dtype).name, [sums[row] for row in prepared.rows]]
     folder = cache / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]

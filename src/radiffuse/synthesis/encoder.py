@@ -24,9 +24,9 @@ class Encoder(nn.Module):
 
     Args:
         backbone: ``Dinov2Model``, or another that returns ``last_hidden_state`` with the global token first.
-        size: Pixels along each axis that it is shown.
-        mean: Of its normalization, for images in [0, 1].
-        std: Of its normalization.
+        size: Pixels along each axis to which images are resized.
+        mean: Subtracted from images in [0, 1], by channel.
+        std: They are then divided by it.
     """
 
     mean: Tensor
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of an embedding."""
+        """Numbers in an embedding."""
         return int(self.backbone.config.hidden_size)
 
     @property
@@ -59,11 +59,9 @@ class Encoder(nn.Module):
             InputError: The backbone takes another number of channels, and the images are not gray.
         """
         if images.shape[1] != self.channels and images.shape[1] != 1:
-            raise InputError(
-                "the encoder",
-                f"takes {self.channels} channels, the images have {images.shape[1]}",
-                "Train one on the images: leave --encoder out",
-            )
+            problem = f"takes {self.channels} channels, the images have {images.shape[1]}"
+            remedy = "Train one on the images: leave --encoder out"
+            raise InputError("the encoder", problem, remedy)
         shape = (self.size, self.size)
         if tuple(images.shape[2:]) != shape:
             images = F.interpolate(
@@ -98,19 +96,13 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 def load_encoder(name: str) -> Encoder:
     """A DINO encoder by folder or public name, on the CPU.
 
-    Its preprocessor_config.json names the size at which images are shown, and mean and standard deviation of the
-    normalization; without one, the size is its config's and the rest ImageNet's.
+    ``preprocessor_config.json`` names the size that images are resized to, and mean and standard deviation of the
+    normalization; without that file, the size is the one in ``config.json`` and the rest is ImageNet's.
 
     Raises:
-        InputError: There is none, or it is not one that can be read.
+        InputError: There is none, or it cannot be read.
     """
-    folder = component_folder(
-        name,
-        FILES,
-        setting="--encoder",
-        default=OWN,
-        extra=[PREPROCESSOR],
-    )
+    folder = component_folder(name, FILES, "--encoder", OWN, [PREPROCESSOR])
     from transformers import AutoConfig, AutoModel
 
     hush()

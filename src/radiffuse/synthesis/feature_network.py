@@ -1,4 +1,4 @@
-"""The feature network in which images are judged, by name, and sets of images in its features."""
+"""The network in whose features images are judged, and sets of images with their features."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ from .encoder import load_encoder
 
 
 class PooledDenoiser(nn.Module):
-    """The bottleneck of a denoiser at t = 0, averaged over the image.
-
-    Args:
-        unet: A denoiser of films; it sees the clean image at the lowest noise level.
-    """
+    """The bottleneck of a denoiser of films at t = 0, where the image is clean, averaged over the image."""
 
     def __init__(self, unet: UNet) -> None:
         super().__init__()
@@ -48,12 +44,9 @@ class PooledDenoiser(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network that turns an image into a row of features.
+    """A network that turns films in [-1, 1] into features ``(B, width)``.
 
-    Attributes:
-        name: What it is, for every number that is made with it.
-        network: Films in [-1, 1] to ``(B, width)``.
-        plan: How a film is treated before.
+    ``name`` says what it is, beside every number that is made with it; ``plan`` is how a film is prepared.
     """
 
     name: str
@@ -63,13 +56,7 @@ class FeatureNetwork:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of images and its features.
-
-    Attributes:
-        dataset: The cases.
-        prepared: The usable ones, as the network sees them.
-        features: ``(N, width)``, in the order of ``prepared.cases``.
-    """
+    """The cases of a data set, the usable ones as the network sees them, and their features ``(N, width)``."""
 
     dataset: Dataset
     prepared: Prepared
@@ -87,7 +74,7 @@ class ImageSet:
 
     @cached_property
     def origins(self) -> list[Origin]:
-        """What is known of the origin of each row, a synthetic image."""
+        """Where each row, a synthetic image, comes from, as far as it is known."""
         known = read_origins(self.dataset)
         return [known[name] for name in self.names]
 
@@ -100,9 +87,7 @@ class ImageSet:
 def open_network(name: str, real: Dataset) -> FeatureNetwork:
     """A feature network by the name of shipped weights, folder of a run, folder or public name of a DINO.
 
-    Args:
-        name: As the user gives it.
-        real: Real images; for a DINO they decide how intensities are treated.
+    The real images decide how intensities are prepared for a DINO.
 
     Raises:
         InputError: There is none under that name, or it does not take films.
@@ -113,9 +98,8 @@ def open_network(name: str, real: Dataset) -> FeatureNetwork:
         run = find_pretrained(name)
         unet, plan = load_network(run.model), run.plan
         if not isinstance(unet, UNet) or plan.spatial_dims != 2:
-            raise InputError(
-                run.folder, "is no denoiser of films", "Give a run of radiffuse pretrain on films"
-            )
+            remedy = "Give a run of radiffuse pretrain on films"
+            raise InputError(run.folder, "is no denoiser of films", remedy)
         network, width = PooledDenoiser(unet), unet.config.width * unet.config.multipliers[-1]
         kind = "denoiser, bottleneck at t = 0, mean"
     else:
@@ -131,10 +115,10 @@ def open_network(name: str, real: Dataset) -> FeatureNetwork:
 def open_images(
     network: FeatureNetwork, dataset: Dataset, reader: Data, machine: Machine, least: int
 ) -> ImageSet:
-    """A data set with the features of every usable image, from the cache where they are there.
+    """A data set with the features of every usable image, from the cache where possible.
 
     Raises:
-        InputError: It has fewer than ``least`` usable images, or images that cannot be used.
+        InputError: It has fewer than ``least`` usable images, or an image cannot be read.
     """
     _verify_number(dataset.root, len(dataset), least)
     prepared = prepare_dataset(dataset, network.plan, reader, machine, labelled=False)

@@ -1,15 +1,15 @@
 """Fidelity: how near a set of synthetic images comes to a set of real ones, in the features of a named network.
 
-Every number belongs to its network and its sample sizes, and is compared with no other network's. The Fréchet distance
-(Heusel et al. 2017) compares means and covariances, and is biased upwards in small samples; the kernel distance
-(Bińkowski et al. 2018) is not biased. Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et
-al. 2020) ask whether images lie in the manifold of the other set, as balls around its images outline it.
+A number holds for its network and its sample sizes; those of different networks cannot be compared. The Fréchet
+distance (Heusel et al. 2017) compares means and covariances, and is biased upwards in small samples; the kernel
+distance (Bińkowski et al. 2018) is unbiased. Precision and recall (Kynkäänniemi et al. 2019), density and coverage
+(Naeem et al. 2020) ask whether images lie in the manifold of the other set: in the union of balls around its images.
 
 Intervals are bootstrap intervals over images, or over patients where they are known. Those of the Fréchet distance are
 *basic* ones (Davison and Hinkley 1997, section 5.2): resampling adds about as much bias as the sample itself has, and
-reflecting the bootstrap distribution at the estimate takes it away again. So where a sample is small for the number of
-features, the interval lies below the value, which holds that bias. In the measures of manifolds the balls stay
-as they are and only what falls into them is resampled, because copies of an image would shrink its ball to nothing.
+reflecting the bootstrap distribution at the estimate removes it. Where a sample is small for the number of features,
+the interval lies below the value, which is biased. In the measures of manifolds the balls are kept and only what falls
+into them is resampled, because copies of an image would shrink its ball to nothing.
 
 Here ``real``, ``fake``, ``a`` and ``b`` are features, one row per image, float64 ``(images, d)``; ``groups`` are the
 patients of the rows, None where each image is its own.
@@ -36,7 +36,7 @@ COVERAGE_NEIGHBORS = 5
 IMAGES_PER_FEATURE = 5
 """Fewer images per feature are called few: the usual 10,000 images for 2048 features [related: Heusel et al. 2017]."""
 BLOCK = 2048
-"""Rows of a matrix of distances that are held at a time."""
+"""Rows of a matrix of distances that are in memory at a time."""
 
 
 def frechet_distance(a: Floats, b: Floats) -> float:
@@ -86,7 +86,7 @@ def _discrepancy(
 ) -> Floats:
     """Unbiased discrepancies ``(draws,)`` for weights ``(draws, n)`` and ``(draws, m)``.
 
-    A pair of copies of one image counts as little as an image with itself.
+    Pairs of an image with itself, or with its copy in a resample, are left out.
     """
 
     def within(matrix: Floats, weights: Floats) -> Floats:
@@ -124,7 +124,7 @@ def neighbor_radii(features: Floats, k: int) -> Floats:
 
 
 def inside_manifold(features: Floats, reference: Floats, k: int) -> NDArray[np.bool_]:
-    """Whether each row lies in the ball of any reference row, ``(n,)``; balls reach to the k-th neighbor."""
+    """Whether each row lies in the ball of any reference row, ``(n,)``; a ball reaches to the k-th neighbor."""
     radii = neighbor_radii(reference, k)
     return np.concatenate([(d <= radii).any(1) for _, d in pairwise_distances(features, reference)])
 
@@ -146,15 +146,12 @@ def covered(fake: Floats, real: Floats, k: int) -> NDArray[np.bool_]:
 
 def measure(real: Floats, fake: Floats) -> dict[str, float]:
     """All measures of two samples, by name (``MEASURES``)."""
-    distances = {
-        "frechet": frechet_distance(real, fake),
-        "kernel": kernel_distance(real, fake),
-    }
+    distances = {"frechet": frechet_distance(real, fake), "kernel": kernel_distance(real, fake)}
     return distances | {name: float(v.mean()) for name, v in in_manifolds(real, fake).items()}
 
 
 def in_manifolds(real: Floats, fake: Floats) -> dict[str, Floats]:
-    """What each image contributes to the measures of manifolds, whose value is the mean.
+    """The contribution of each image to the measures of manifolds, each of which is the mean of its contributions.
 
     Returns:
         ``precision`` and ``density`` ``(m,)``, of fake images; ``recall`` and ``coverage`` ``(n,)``, of real ones.
@@ -206,7 +203,7 @@ def measure_with_intervals(
 def split_halves(
     groups: Sequence[Hashable], number: int, seed: int = 0
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Rows of so many random pairs of halves of one size that share no patient.
+    """Rows of ``number`` random pairs of halves of equal size that share no patient.
 
     Raises:
         ValueError: There are fewer than two patients.
@@ -221,7 +218,7 @@ def split_halves(
         rng = Stream.HALVES.rng(seed, i)
         order = rng.permutation(len(names))
         counts = np.cumsum(np.bincount(rows, minlength=len(names))[order])
-        # Never an empty half, also where one patient has most of the images.
+        # No half is empty, even if one patient has most of the images.
         cut = 1 + int(np.abs(counts[:-1] - len(rows) / 2).argmin())
         chosen = np.isin(rows, order[:cut])
         first, second = (rng.permutation(np.flatnonzero(x)) for x in (chosen, ~chosen))
@@ -232,12 +229,11 @@ def split_halves(
 
 @dataclass(frozen=True)
 class Floor:
-    """A measure between halves of the real set, and between synthetic images and a half, at one size.
+    """Values of each measure by halving, with ``size`` images on each side.
 
     Attributes:
-        real: Values by halving: one real half against the other.
-        fake: Values by halving: as many synthetic images against the same half.
-        size: Images on each side.
+        real: One half of the real set against the other.
+        fake: Synthetic images against the same half.
     """
 
     real: dict[str, Floats]
@@ -248,7 +244,7 @@ class Floor:
 def real_floor(
     real: Floats, fake: Floats, groups: Sequence[Hashable], *, halvings: int = 5, seed: int = 0
 ) -> Floor:
-    """What real images reach against real ones, beside what synthetic images reach at the same size.
+    """The measures between halves of the real images, beside those of synthetic images at the same size.
 
     Raises:
         ValueError: Fewer than two patients, or halves too small for the neighbors.
@@ -276,6 +272,6 @@ def few_images(images: int, width: int) -> str:
     problem = "so the covariance is singular and" if images <= width else "and"
     return (
         f"{images} images are few for {width} features ({IMAGES_PER_FEATURE} per feature are usual), {problem} "
-        "the Fréchet distance comes out too high: read it beside the real-to-real floor at the same size, "
-        "or read the kernel distance"
+        "the Fréchet distance is biased upwards: compare it with the real-to-real floor at the same size, "
+        "or use the kernel distance"
     )

@@ -1,4 +1,4 @@
-"""Synthetic films of a synthesizer, each with its provenance: what it is sampled from follows from its number.
+"""Synthetic films of a synthesizer, each with its provenance.
 
 The strategies carry the names of Jimenez-Perez et al. 2024; their formulas are in ``strategies.py``. What an image is
 sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation goes on.
@@ -40,18 +40,18 @@ STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
 MARK = "This image is synthetic. It was drawn by a model and shows no patient."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where an image comes from: a row of ``provenance.csv``, and the metadata of its file.
 
     Attributes:
         image: Path below the folder.
-        class_: Class of its parents, or ''.
+        class_: Class of its parents.
         patient: Patients of its parents, joined by ``+``; the image's own name where it has none. So a split by
             patient keeps images of the same parents together.
-        strategy: How its embedding was made; '' for an image of a denoiser, which has none.
+        strategy: How its embedding was made; empty for an image of a denoiser, which has none.
         parents: Names of the real cases it comes from, joined by ``+``.
-        strength: Of perturb and from-image; of interpolate the weight of the second parent; else empty.
+        strength: Of perturb and from-image; of interpolate the weight of the second parent.
         seed: Of its noise.
         guidance: Of classifier-free guidance; None without.
         sampler: Solver.
@@ -61,13 +61,13 @@ class Provenance:
     """
 
     image: str
-    class_: str
+    class_: str = ""
     patient: str
-    strategy: str
-    parents: str
-    strength: str
+    strategy: str = ""
+    parents: str = ""
+    strength: str = ""
     seed: int
-    guidance: float | None
+    guidance: float | None = None
     sampler: str
     steps: int
     model: str
@@ -79,7 +79,7 @@ class Provenance:
 
 
 def write_film(path: Path, film: Array, provenance: Provenance) -> None:
-    """Write a PNG that says that it is synthetic, and where it comes from."""
+    """Write a PNG whose metadata say that it is synthetic, and where it comes from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(provenance.row())
     write_marked_film(path, film, {"Synthetic": MARK, "radiffuse": text})
@@ -87,14 +87,7 @@ def write_film(path: Path, film: Array, provenance: Provenance) -> None:
 
 @dataclass(frozen=True)
 class References:
-    """Real images, as a synthesizer sees them.
-
-    Attributes:
-        prepared: The films.
-        embeddings: ``(N, W)``.
-        latents: ``(N, 2 c, h, w)``; None where no strategy starts from them.
-        classes: Indices by class.
-    """
+    """Real images: embeddings ``(N, W)``, latents ``(N, 2 c, h, w)`` if a strategy needs them, and rows by class."""
 
     prepared: Prepared
     embeddings: Tensor
@@ -104,14 +97,7 @@ class References:
 
 @dataclass(frozen=True)
 class _Start:
-    """What one image is sampled from.
-
-    Attributes:
-        provenance: For table and file.
-        embedding: ``(W,)``.
-        parent: Row of the first parent, or -1.
-        generator: Of its noise.
-    """
+    """What one image is sampled from; ``parent`` is the row of the first parent, or -1."""
 
     provenance: Provenance
     embedding: Tensor
@@ -120,14 +106,10 @@ class _Start:
 
 
 class SynthesizerGeneration:
-    """Generation from a run of radiffuse synthesize.
-
-    Args:
-        settings: Of the command; the sampler is resolved.
-        run: The run.
+    """Generation from a run of radiffuse synthesize; the sampler of the settings is resolved.
 
     Raises:
-        InputError: Settings that it cannot obey.
+        InputError: Settings that cannot be followed.
     """
 
     suffix = ".png"
@@ -146,11 +128,8 @@ class SynthesizerGeneration:
         if not self.strategies:
             raise InputError("--strategy", "names none", f"Choose of {', '.join(STRATEGIES)}")
         if "from-image" in self.strategies and not 0 < settings.strength <= 1:
-            raise InputError(
-                f"--strength {settings.strength}",
-                "is out of range for from-image",
-                "Legal is above 0, up to 1",
-            )
+            where = f"--strength {settings.strength}"
+            raise InputError(where, "is out of range for from-image", "Use above 0, up to 1")
 
     def prepare(self) -> dict[str, Any]:
         """Embed the references; returns what else the images depend on."""
@@ -168,11 +147,9 @@ class SynthesizerGeneration:
     def write(self, out: Path) -> list[Provenance]:
         """Write the images that are missing; returns the provenance of all."""
         if "manifold" in self.strategies and not self.densities:
-            raise InputError(
-                self.settings.references or self.settings.run,
-                "has no class of two images or more, to which manifold could fit a density",
-                "Give more references, or choose another strategy",
-            )
+            problem = "has no class of two images or more, to which manifold could fit a density"
+            remedy = "Give more references, or choose another strategy"
+            raise InputError(self.settings.references or self.settings.run, problem, remedy)
         self.synthesizer.to(local_fabric(self.settings.machine).device)
         line, count, batch = ProgressLine("sampling"), self.settings.count, self.settings.batch
         done: list[Provenance] = []
@@ -184,7 +161,7 @@ class SynthesizerGeneration:
         return done
 
     def _write_batch(self, out: Path, strategy: str, numbers: range) -> list[Provenance]:
-        """All images of a batch are sampled if one is missing, so that each is rounded as it was."""
+        """If one image of a batch is missing, all are sampled, so that each is rounded as it was."""
         starts = [self._start(strategy, number) for number in numbers]
         missing = [not (out / start.provenance.image).is_file() for start in starts]
         if any(missing):
@@ -271,11 +248,10 @@ class SynthesizerGeneration:
         paired = [s for s in self.strategies if s in ("interpolate", "perturb")]
         for name, rows in classes.items() if paired else ():
             if len(rows) < 2:
-                raise InputError(
-                    f"{dataset.root}, class {name}" if name else dataset.root,
-                    f"has {len(rows)} usable image, {paired[0]} needs two of a class",
-                    "Give more references, or choose variation or from-image",
-                )
+                where = f"{dataset.root}, class {name}" if name else dataset.root
+                problem = f"has {len(rows)} usable image, {paired[0]} needs two of a class"
+                remedy = "Give more references, or choose variation or from-image"
+                raise InputError(where, problem, remedy)
         cache = cache_folder(settings.reader.cache)
         embeddings = embed(prepared, self.synthesizer.encoder, settings.machine, cache)
         latents = None
@@ -288,11 +264,9 @@ class SynthesizerGeneration:
         if settings.references is not None:
             dataset = read_dataset(settings.references, settings.reader)
             if len(dataset.channels) != len(run.plan.channels):
-                raise InputError(
-                    dataset.root,
-                    f"has {len(dataset.channels)} channels, the run {len(run.plan.channels)}",
-                    "Give images of the kind that the run was trained on",
-                )
+                problem = f"has {len(dataset.channels)} channels, the run {len(run.plan.channels)}"
+                remedy = "Give images of the kind that the run was trained on"
+                raise InputError(dataset.root, problem, remedy)
             return dataset, settings.reader
         trained = run.config["settings"]
         reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)

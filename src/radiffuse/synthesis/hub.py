@@ -10,12 +10,12 @@ from ..errors import InputError
 from ..system.files import read_json, write_json
 
 OWN = "radiffuse then trains its own on the images"
-"""What happens where no component is named."""
+"""What happens if no component is named."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def hush() -> None:
-    """Keep progress bars, and advice about packages that are not needed, off the screen."""
+    """Silence progress bars and advice about optional packages."""
     import diffusers
     import transformers
 
@@ -25,14 +25,14 @@ def hush() -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception of these libraries says, in a few words for a message."""
+    """The first line of an exception of these libraries, for a message."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def forget_paths(folder: Path) -> None:
-    """Take the path that a component was loaded from out of the JSON files that libraries wrote below a folder.
+    """Remove the path that a component was loaded from, as libraries write it, from the JSON files below a folder.
 
-    It says where things lie on this machine, and equal models would differ by it.
+    It names folders of this machine, and equal models would differ by it.
     """
     for path in sorted(folder.rglob("*.json")):
         values = read_json(path)
@@ -41,19 +41,19 @@ def forget_paths(folder: Path) -> None:
 
 
 def component_folder(
-    name: str, files: Sequence[str], *, setting: str, default: str, extra: Sequence[str] = ()
+    name: str, files: Sequence[str], setting: str, default: str, optional: Sequence[str] = ()
 ) -> Path:
-    """The folder of a component, fetched first if a public name was given.
+    """The folder of a component, downloaded first if a public name was given.
 
     Args:
         name: A folder, or a name such as ``facebook/dinov2-base`` on the Hugging Face hub.
         files: What must lie in it, relative to it.
         setting: The flag that named it, for messages.
         default: What happens without the flag, for messages.
-        extra: What is fetched as well where it exists.
+        optional: What is downloaded as well if it exists.
 
     Raises:
-        InputError: The folder lacks a file; or there is no such folder and nothing can be fetched.
+        InputError: The folder lacks a file; or there is no such folder and nothing can be downloaded.
     """
     path = Path(name).expanduser()
     expected = f"Expected is a folder with {' and '.join(files)}; or leave {setting} out: {default}"
@@ -68,11 +68,10 @@ def component_folder(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        fetched = Path(snapshot_download(name, allow_patterns=[*files, *extra]))
+        fetched = Path(snapshot_download(name, allow_patterns=[*files, *optional]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
-        raise InputError(
-            f"{setting} {name}", "is no folder here and cannot be fetched by that name", expected
-        ) from None
+        problem = "is no folder here and cannot be fetched by that name"
+        raise InputError(f"{setting} {name}", problem, expected) from None
     for file in files:
         if not (fetched / file).is_file():
             raise InputError(f"{setting} {name}", f"has no {file}", expected)
@@ -86,11 +85,11 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
         kind: Its class, such as ``AutoencoderKL``.
         name: Folder or public name.
         parts: Folders below the named one that may hold it ('' is itself); the first that does is taken.
-        setting: As of ``component_folder``.
-        default: As of ``component_folder``.
+        setting: The flag that named it, for messages.
+        default: What happens without the flag, for messages.
 
     Raises:
-        InputError: There is none, or it is not one that can be read.
+        InputError: There is none, or it cannot be read.
     """
     import diffusers
 
@@ -101,7 +100,7 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
     for part in parts:
         files = [str(Path(part) / file) for file in ("config.json", WEIGHTS)]
         try:
-            folder = component_folder(name, files, setting=setting, default=default) / part
+            folder = component_folder(name, files, setting, default) / part
             break
         except InputError:
             if part == parts[-1]:
@@ -118,5 +117,5 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
 
 
 def most_groups(channels: Sequence[int]) -> int:
-    """Most groups of a normalization, up to 32, that divide the channels of every level."""
+    """Groups of a normalization: the largest number up to 32 that divides the channels of every level."""
     return next(n for n in range(32, 0, -1) if all(c % n == 0 for c in channels))

@@ -12,18 +12,17 @@ import numpy as np
 from ..config import Judge
 from ..data.dataset import Dataset
 from ..data.provenance import Origin, generation_settings
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_mean
 from ..train.cases import read_dataset
 from ..train.run import Run
-from .copies import Nearest, Ruler, correlation, threshold_of
+from .copies import Floats, Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
 from .encoder import Encoder, load_encoder
 from .feature_network import FeatureNetwork, ImageSet, open_images, open_network
 from .fidelity import (
     COVERAGE_NEIGHBORS,
-    MEASURES,
     Floor,
     few_images,
     measure_with_intervals,
@@ -44,11 +43,11 @@ class Judgment:
 
     Attributes:
         network: Name of the feature network.
-        warnings: What speaks against the numbers.
+        warnings: Reasons to doubt the numbers.
         tables: Rows by table. ``fidelity``: a measure each, of all images and of each strategy where there are
             several. ``nearest``: a synthetic image each; ``real``: a real one each; ``summary``: a strategy each.
-        copies: Facts of the search for copies, with the threshold; empty without it.
-        pairs: Closest pairs as pictures, uint8 ``(n, rows, columns)``, with names and distances; empty without them.
+        copies: The threshold of the search for copies, and the numbers of images; empty without the search.
+        pairs: Closest pairs as pictures, uint8 ``(n, rows, columns)``, with names and distances; empty likewise.
     """
 
     network: str
@@ -61,16 +60,13 @@ class Judgment:
 def judge_images(settings: Judge) -> Judgment:
     """Measure and compare the images; every set is read and embedded once.
 
-    Args:
-        settings: See ``radiffuse.config.Judge``.
-
     Raises:
-        InputError: Images or a network that cannot be used, or too few images; or the network is the one that the
-            generator was conditioned on, and copies are looked for.
+        InputError: Images or a network that cannot be used, or too few images; or copies are to be found with the
+            encoder that the generator was conditioned on.
     """
-    with_fidelity, with_copies = ("fidelity" in settings.only), ("memorization" in settings.only)
+    with_fidelity, with_copies = "fidelity" in settings.only, "memorization" in settings.only
     if not settings.only:
-        raise InputError("--only", "names none", "Choose of fidelity, memorization")
+        raise InputError("--only", "names none", "Choose fidelity, memorization or both")
     least = dict.fromkeys((settings.real, settings.fake), LEAST_FOR_COPIES)
     if with_fidelity:
         least = dict.fromkeys(least, COVERAGE_NEIGHBORS + 1)
@@ -97,13 +93,13 @@ def judge_images(settings: Judge) -> Judgment:
 
 
 def parts_of(origins: Sequence[Origin], least: int = 1) -> dict[str, list[int]]:
-    """Rows of all images, and of each strategy that has enough of them where there are several."""
+    """Rows of all images, and of each strategy with at least ``least`` images, if there are several strategies."""
     parts = {ALL: list(range(len(origins)))}
     names = sorted({origin.strategy for origin in origins})
     for name in names if len(names) > 1 else ():
         rows = [i for i, origin in enumerate(origins) if origin.strategy == name]
         if len(rows) >= least:
-            parts[name or "not told"] = rows
+            parts[name or "unknown"] = rows
     return parts
 
 
@@ -132,7 +128,7 @@ def _fidelity_rows(
     chosen: list[int],
     floor: Floor | None,
 ) -> Rows:
-    groups = fake.groups
+    groups, rows = fake.groups, []
     intervals = measure_with_intervals(
         real.features,
         fake.features[chosen],
@@ -141,9 +137,7 @@ def _fidelity_rows(
         draws=settings.draws,
         seed=settings.seed,
     )
-    rows = []
-    for name in MEASURES:
-        interval = intervals[name]
+    for name, interval in intervals.items():
         row: dict[str, Any] = {
             "part": part,
             "measure": name,
@@ -173,12 +167,12 @@ def _doubts_about_fidelity(real: ImageSet, fake: ImageSet) -> list[str]:
     if number := sum(film in known for film in fake.hashes()):
         warnings.append(
             f"{number} of {total} images of {fake.dataset.root} are images of the real set: "
-            "a set that is measured against itself proves nothing"
+            "measuring a set against itself proves nothing"
         )
     names = set(real.names)
     if number := sum(bool(names & set(origin.parents)) for origin in fake.origins):
         warnings.append(
-            f"{number} of {total} synthetic images were drawn from images of the real set (their parents): "
+            f"{number} of {total} synthetic images were made from images of the real set (their parents): "
             "measure against real images that were no references"
         )
     if number := _trained_on(real, fake):
@@ -201,9 +195,9 @@ def _find_copies(
         ruler = Ruler(trained.features, trained.groups)
     except ValueError as error:
         raise InputError(trained.dataset.root, str(error), "Give images of more patients") from None
-    between = ruler.nearest(others.features, others.groups)
-    nearest = ruler.nearest(fake.features)
-    threshold = threshold_of(between.distance, settings.percentile)
+    between, _ = ruler.nearest(others.features, others.groups)
+    nearest = distances, places = ruler.nearest(fake.features)
+    threshold = threshold_of(between, settings.percentile)
     held_out = others if settings.held_out else None
     judgment.warnings += _doubts_about_copies(trained, fake, held_out)
     judgment.tables["nearest"] = [
@@ -217,14 +211,14 @@ def _find_copies(
             "suspected": bool(distance < threshold),
         }
         for i, (origin, near, distance) in enumerate(
-            zip(fake.origins, nearest.index.tolist(), nearest.distance, strict=True)
+            zip(fake.origins, places.tolist(), distances, strict=True)
         )
     ]
     judgment.tables["real"] = [
         {"image": name, "distance": float(distance)}
-        for name, distance in zip(others.names, between.distance, strict=True)
+        for name, distance in zip(others.names, between, strict=True)
     ]
-    judgment.tables["summary"] = _summary(fake, nearest, threshold)
+    judgment.tables["summary"] = _summary(fake, distances, threshold)
     judgment.pairs = _closest_pairs(trained, fake, nearest, settings.pairs)
     judgment.copies = {
         "threshold": threshold,
@@ -235,11 +229,11 @@ def _find_copies(
     }
 
 
-def _summary(fake: ImageSet, nearest: Nearest, threshold: float) -> Rows:
+def _summary(fake: ImageSet, distances: Floats, threshold: float) -> Rows:
     rows, groups = [], fake.groups
     for part, chosen in parts_of(fake.origins).items():
-        distances = nearest.distance[chosen]
-        near = (distances < threshold).astype(np.float64)
+        own = distances[chosen]
+        near = (own < threshold).astype(np.float64)
         suspected = clustered_mean(near, group=[groups[i] for i in chosen])
         rows.append(
             {
@@ -248,8 +242,8 @@ def _summary(fake: ImageSet, nearest: Nearest, threshold: float) -> Rows:
                 "suspected": suspected.mean,
                 "low": suspected.low,
                 "high": suspected.high,
-                "smallest": float(distances.min()),
-                "median": float(np.median(distances)),
+                "smallest": float(own.min()),
+                "median": float(np.median(own)),
             }
         )
     return rows
@@ -258,22 +252,22 @@ def _summary(fake: ImageSet, nearest: Nearest, threshold: float) -> Rows:
 def _closest_pairs(
     trained: ImageSet, fake: ImageSet, nearest: Nearest, number: int
 ) -> dict[str, Array]:
-    order = np.argsort(nearest.distance, kind="stable")[:number].tolist()
-    near = nearest.index[order].tolist()
+    distances, places = nearest
+    order = np.argsort(distances, kind="stable")[:number].tolist()
+    near = places[order].tolist()
     return {
         "fake": np.stack([_picture(fake.prepared.image(i)) for i in order]),
         "real": np.stack([_picture(trained.prepared.image(i)) for i in near]),
         "fake_names": np.array([fake.names[i] for i in order]),
         "real_names": np.array([trained.names[i] for i in near]),
-        "distance": nearest.distance[order],
+        "distance": distances[order],
     }
 
 
 def _picture(image: Array) -> Array:
     gray = np.asarray(image, np.float32).mean(0)
     step = max(1, -(-max(gray.shape) // SIDE))
-    picture: Array = ((gray[::step, ::step].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    return picture
+    return gray_values(gray[::step, ::step])
 
 
 def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet | None) -> list[str]:
@@ -286,7 +280,7 @@ def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet |
         )
     if held_out and (common := set(trained.groups) & set(held_out.groups)):
         warnings.append(
-            f"{len(common)} of the held-out patients are among the real ones; their own images were passed over"
+            f"{len(common)} of the held-out patients are among the real ones; their own images were left out"
         )
     if all(case.group == case.name for case in trained.prepared.cases):
         warnings.append(
@@ -320,19 +314,17 @@ def _trained_on(real: ImageSet, fake: ImageSet) -> int:
 
 
 def _verify_encoder(settings: Judge, network: FeatureNetwork, fake: Dataset) -> list[str]:
-    """Refuse the generator's own encoder: in its features, what it was conditioned on is near by design."""
+    """Refuse the generator's own encoder: in its features, an image is near its parents by design."""
     if not isinstance(network.network, Encoder):
         return []
     run = _generator_of(fake)
     if run is None or not (own := run.model / "encoder").is_dir():
         return [
-            "it could not be checked that this encoder is another than the generator was conditioned on: "
-            f"{fake.root} does not lead to its run"
+            "it could not be checked whether the generator was conditioned on this encoder: "
+            f"the run that made {fake.root} was not found"
         ]
     if fingerprint(load_encoder(str(own))) == fingerprint(network.network):
-        raise InputError(
-            f"--encoder {settings.encoder}",
-            "is the encoder that the generator was conditioned on, which calls near what it was conditioned on",
-            "Choose another one, such as the default films-64, or --only fidelity",
-        )
+        problem = "is the encoder that the generator was conditioned on, so every image lies near its parents"
+        remedy = "Choose another one, such as the default films-64, or --only fidelity"
+        raise InputError(f"--encoder {settings.encoder}", problem, remedy)
     return []

@@ -1,7 +1,7 @@
-"""The rule that names segments lungs, [ours], fixed before any label was looked at.
+"""The rule that finds the lungs among segments, [ours], fixed before any label was looked at.
 
-Lungs are two large regions, darker than the rest of the body, beside each other and roughly mirror images of each
-other, that neither reach around the film's border.
+Lungs are two large regions, darker than the rest of the body, side by side and roughly mirror images of each other;
+neither covers much of the film's border.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ MOST_BORDER = 0.25
 
 
 def name_lungs(regions: Array, film: Array) -> Array:
-    """The two regions that look most like lungs.
+    """The two regions that look most like lungs: bool ``(rows, columns)``, all false where no two regions fit.
 
     Args:
         regions: ``(rows, columns)`` integers, one value per segment.
         film: ``(rows, columns)``, dark is low.
-
-    Returns:
-        bool ``(rows, columns)``; all false where no two regions fit.
     """
     candidates = [region for region in _pieces(regions) if _possible(region)]
     middle = float(film.mean())
@@ -63,9 +60,9 @@ def _possible(region: Array) -> bool:
 
 
 def _mirrored(first: Array, second: Array) -> float:
-    """Overlap (intersection over union) of a region with the mirror image of the other; 0 if they are not beside.
+    """Intersection over union of a region and the mirror image of the other; 0 if they are not side by side.
 
-    The mirror stands in the middle between both centers.
+    The mirror axis lies midway between both centers.
     """
     centers = [np.array(ndimage.center_of_mass(r)) for r in (first, second)]
     width = first.shape[1]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
 from ..core.sampling import Denoiser, Spacing, inference_timesteps
 from ..core.sampling import sample as reverse
-from ..data.scan import Array
+from ..data.scan import Array, gray_values
 from ..errors import InputError
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
@@ -20,12 +19,9 @@ from .synthesizer import Synthesizer, scheduler_settings
 
 
 def guided(network: ConditionalDenoiser, embeddings: Tensor, guidance: float) -> Denoiser:
-    """The denoiser for these embeddings with classifier-free guidance (Ho and Salimans 2022, eq. 6).
+    """The denoiser for embeddings ``(B, W)`` with classifier-free guidance w (Ho and Salimans 2022, eq. 6).
 
-    Args:
-        network: The conditional denoiser.
-        embeddings: ``(B, W)``.
-        guidance: w; the output is unconditional + w (conditional - unconditional), so 1 is none and 0 is unconditional.
+    The output is unconditional + w (conditional - unconditional): 1 is no guidance, 0 is unconditional.
     """
     null = torch.zeros_like(embeddings)
 
@@ -67,9 +63,9 @@ def sample_latents(
         noise: ``(B, c, h, w)``, standard normal.
         sampler: DDIM with eta 0, or DPM-Solver++ of diffusers (Lu et al. 2022), second order.
         steps: Inference steps over all timesteps.
-        guidance: See ``guided``.
+        guidance: Weight of classifier-free guidance, see ``guided``.
         start: Latents ``(B, c, h, w)`` of real images to start from; None starts from noise.
-        strength: With ``start``: the part of the timesteps they are noised by, and that are walked back, 0 to 1.
+        strength: Of ``start``: the fraction of the timesteps by which they are noised and then denoised, 0 to 1.
 
     Raises:
         InputError: More steps than training timesteps, or a strength that leaves no step.
@@ -85,9 +81,8 @@ def sample_latents(
     if start is not None:
         timesteps = tuple(t for t in timesteps if t < strength * total)
         if not timesteps:
-            raise InputError(
-                f"--strength {strength}", f"leaves none of {steps} steps", "Use more of either"
-            )
+            problem = f"leaves none of {steps} steps"
+            raise InputError(f"--strength {strength}", problem, "Use more of either")
         first = torch.full((len(start),), timesteps[0], device=device)
         x = diffusion.add_noise(start.to(device), x, first)
     denoise = guided(synthesizer.denoiser.eval(), embeddings, guidance)
@@ -98,9 +93,7 @@ def sample_latents(
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:
     """The first channel of decoded latents, uint8 ``(B, rows, columns)``."""
-    images = autoencoder.decode(latents)[:, 0].cpu().numpy()
-    films: Array = ((images + 1) * 127.5).round().astype(np.uint8)
-    return films
+    return gray_values(autoencoder.decode(latents)[:, 0].cpu().numpy())
 
 
 def _dpm_solver(

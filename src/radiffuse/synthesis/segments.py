@@ -1,7 +1,7 @@
 """Segments from self-attention: DiffSeg (Tian et al., CVPR 2024, arXiv 2308.12469).
 
-A self-attention map says of each place how it attends to all places. Maps of several resolutions, averaged over passes,
-become one; places whose maps are alike become a segment. No label and no text is needed.
+A self-attention map says how each place attends to all places. Maps of several resolutions, averaged over passes,
+become one; places with similar maps become a segment. No label and no text is needed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,24 @@ from .denoiser import ConditionalDenoiser
 from .synthesizer import Synthesizer
 
 TIMESTEPS = (50, 150, 300)
-"""Of the passes; shares of T where T is not 1000. [related] one pass at 300; [ours] several, for less noise."""
+"""Of the passes, for T = 1000; scaled to T. [related] one pass at 300; [ours] several, for less noise."""
 PASSES = 4
 """Passes at each timestep, each with its own noise. [ours]"""
 ANCHORS = 16
 """Anchors along each axis, at most one per place [related]."""
-SHARE = 0.5
-"""Two maps are one segment where their symmetric KL divergence is below this share of the median between all maps.
+MEDIAN_FRACTION = 0.5
+"""Two maps are one segment if their symmetric KL divergence is below this fraction of the median between all maps.
 [ours], chosen on films without labels; [related] an absolute 0.9, which suits the sharp maps of Stable Diffusion. The
 maps of a small network are nearly uniform: all divergences are a thousandth of that, and all would be one segment."""
 ROUNDING = 1e-5
-"""Divergences below this are rounding, and the maps equal."""
+"""Divergences below this are rounding errors between equal maps."""
 ROUNDS = 3
 """Rounds of merging, the first with the anchors [related]."""
 
 
 @torch.no_grad()
 def segment_film(synthesizer: Synthesizer, plan: Plan, scan: Scan, *, seed: int = 0) -> Array:
-    """Segments of a film on its own grid, ``(rows, columns)`` of 0, 1, 2, ...
-
-    The denoiser is conditioned on the film's own embedding.
-    """
+    """Segments of a film on its own grid, ``(rows, columns)`` of 0, 1, 2, ..., conditioned on its own embedding."""
     image, undo = image_to_plan(scan, plan)
     device = next(synthesizer.autoencoder.parameters()).device
     images = torch.from_numpy(image)[None].to(device)
@@ -71,9 +68,7 @@ def recorded(
 ) -> Iterator[list[Tensor]]:
     """Attention of every layer during the next passes, heads averaged, ``(B, queries, keys)`` each.
 
-    Args:
-        denoiser: Its attention layers are as before afterwards.
-        kind: ``self``: between places; ``cross``: from places to the context.
+    ``self`` attention is between places, ``cross`` attention from places to the context.
     """
     name = {"self": "attn1.processor", "cross": "attn2.processor"}[kind]
     before = dict(denoiser.unet.attn_processors)
@@ -87,14 +82,14 @@ def recorded(
 
 
 class _Recorder:
-    """A processor that keeps the attention and leaves the computing to another one."""
+    """An attention processor that records the attention and leaves the computation to another one."""
 
     def __init__(self, processor: Any, maps: list[Tensor]) -> None:
         self.processor = processor
         self.maps = maps
 
     @torch.no_grad()
-    def _look(self, layer: Any, states: Tensor, context: Tensor | None) -> None:
+    def _record(self, layer: Any, states: Tensor, context: Tensor | None) -> None:
         query = layer.to_q(states)
         key = layer.to_k(states if context is None else context)
         parts = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for x in (query, key))
@@ -112,11 +107,11 @@ class _Recorder:
         **options: Any,
     ) -> Tensor:
         """As diffusers calls a processor."""
-        self._look(attn, hidden_states, encoder_hidden_states)
-        answer: Tensor = self.processor(
+        self._record(attn, hidden_states, encoder_hidden_states)
+        output: Tensor = self.processor(
             attn, hidden_states, encoder_hidden_states, attention_mask, *rest, **options
         )
-        return answer
+        return output
 
 
 def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
@@ -136,7 +131,7 @@ def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         keys = attention.float().cpu().reshape(-1, 1, *grid)
         keys = functional.interpolate(keys, size, mode="bilinear", align_corners=False)
         keys = keys / keys.sum((2, 3), keepdim=True)
-        # A place of the finest grid has the queries of the coarse place that it lies in.
+        # A place of the finest grid takes the queries of the coarse place that contains it.
         queries = keys.reshape(*grid, *size)
         for axis in (0, 1):
             queries = queries.repeat_interleave(size[axis] // grid[axis], dim=axis)
@@ -147,12 +142,12 @@ def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 def segments(attention: Tensor, *, threshold: float | None = None) -> Tensor:
     """Soft segments from the map of each place (DiffSeg, section 3.3).
 
-    Anchors, spread evenly, are merged with all maps that are like theirs; then proposals with each other, until the
-    rounds are over.
+    Evenly spaced anchors are merged with all similar maps; then the proposals are merged with each other, for several
+    rounds.
 
     Args:
-        attention: As of ``aggregate``.
-        threshold: Symmetric KL divergence below which two maps are one segment; None: ``SHARE`` of the median.
+        attention: From ``aggregate``.
+        threshold: Symmetric KL divergence below which two maps are one segment; None: ``MEDIAN_FRACTION``.
 
     Returns:
         ``(S, rows, columns)``: a map for each segment; a place belongs to the one that is largest there.
@@ -161,7 +156,9 @@ def segments(attention: Tensor, *, threshold: float | None = None) -> Tensor:
     flat = attention.reshape(rows * columns, -1)
     if threshold is None:
         between = symmetric_kl(flat, flat)[~torch.eye(len(flat), dtype=torch.bool)]
-        threshold = max(ROUNDING, SHARE * float(between.median())) if len(between) else 0.0
+        threshold = (
+            max(ROUNDING, MEDIAN_FRACTION * float(between.median())) if len(between) else 0.0
+        )
     y = torch.linspace(0, rows - 1, min(ANCHORS, rows)).round().long()
     x = torch.linspace(0, columns - 1, min(ANCHORS, columns)).round().long()
     seeds = flat[(y[:, None] * columns + x[None]).flatten()]
@@ -182,7 +179,7 @@ def segments(attention: Tensor, *, threshold: float | None = None) -> Tensor:
 
 
 def symmetric_kl(first: Tensor, second: Tensor) -> Tensor:
-    """Half the KL divergence both ways between each two distributions: ``(N, Q)``, ``(M, Q)`` to ``(N, M)``."""
+    """Mean of the KL divergences both ways between all pairs of distributions ``(N, Q)``, ``(M, Q)``: ``(N, M)``."""
     p, q = first.clamp(min=1e-12), second.clamp(min=1e-12)
     cross = p @ q.log().T + p.log() @ q.T
     own = (p * p.log()).sum(1)[:, None] + (q * q.log()).sum(1)[None]

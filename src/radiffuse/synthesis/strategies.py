@@ -20,17 +20,14 @@ MOST_COMPONENTS = 8
 ROWS_PER_COMPONENT = 100
 ROWS_PER_DIMENSION = 8
 SHRINKAGE = 0.1
-"""Share of the whole's covariance in that of each component."""
+"""Weight of the whole's covariance in that of each component."""
 ITERATIONS = 50
 
 
 def interpolate(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """Points between rows, along the great circle of their directions, the lengths interpolated linearly.
+    """Points between rows ``(B, W)``, along the great circle of their directions; lengths are interpolated linearly.
 
-    Args:
-        first: ``(B, W)``.
-        second: ``(B, W)``.
-        weight: ``(B,)`` of the second row, 0 to 1.
+    ``weight`` ``(B,)``, 0 to 1, is that of the second row.
     """
     weight = weight[:, None].to(first)
     lengths = [x.norm(dim=1, keepdim=True) for x in (first, second)]
@@ -47,7 +44,7 @@ def interpolate(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
 def perturb(
     rows: Tensor, population: Tensor, strength: float, generator: torch.Generator
 ) -> Tensor:
-    """Rows moved by a normal draw with the covariance of a population, then brought back to their lengths.
+    """Rows ``(B, W)`` moved by a normal draw with the covariance of a population, then brought back to their lengths.
 
     Args:
         rows: ``(B, W)``.
@@ -105,21 +102,14 @@ class Density:
 
 
 def fit_densities(rows: Tensor, classes: Mapping[str, list[int]]) -> dict[str, Density]:
-    """A density for each class of two rows or more.
-
-    Args:
-        rows: ``(N, W)``.
-        classes: Rows by class.
-    """
+    """A density for each class of two rows or more, from embeddings ``(N, W)`` and their rows by class."""
     return {name: fit_density(rows[own]) for name, own in classes.items() if len(own) > 1}
 
 
 def fit_density(rows: Tensor, seed: int = 0) -> Density:
-    """Fit a density by expectation maximization, in as many directions and components as the rows can carry.
+    """Fit a density to rows ``(N, W)``, N at least 2, by expectation maximization.
 
-    Args:
-        rows: ``(N, W)``, N at least 2.
-        seed: Of the clusters that the components start as.
+    It has as many directions and components as the number of rows allows; ``seed`` chooses their starting clusters.
     """
     x = rows.double()
     n, width = x.shape

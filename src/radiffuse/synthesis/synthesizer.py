@@ -1,7 +1,7 @@
 """A synthesizer on disk: a folder that ``DiffusionPipeline.from_pretrained`` of diffusers loads, and a little more.
 
 unet/, vae/, scheduler/          the layout of Stable Diffusion
-tokenizer/, text_encoder/        answer the null token to any text, since Stable Diffusion's pipeline needs both
+tokenizer/, text_encoder/        map any text to the null token, since Stable Diffusion's pipeline needs both
 encoder/                         the DINO encoder, for transformers
 density.safetensors, .json       densities of the training embeddings, by class
 config.json                      written last
@@ -37,15 +37,9 @@ PREDICTIONS = {"epsilon": "epsilon", "x_start": "sample", "v": "v_prediction"}
 
 @dataclass(frozen=True)
 class Synthesizer:
-    """All that sampling needs.
+    """The networks, with averaged weights, and what else sampling needs.
 
-    Attributes:
-        denoiser: The conditional U-Net, with averaged weights.
-        autoencoder: Between images and latents.
-        encoder: From images to embeddings.
-        diffusion: The noising process.
-        densities: Of the training embeddings by class; one named '' where there are no classes.
-        counts: Training images behind each density.
+    Densities of the training embeddings, and numbers of training images, are by class; '' where there are no classes.
     """
 
     denoiser: ConditionalDenoiser
@@ -63,7 +57,7 @@ class Synthesizer:
 
 
 def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
-    """The noising process in the words of the schedulers of diffusers."""
+    """The noising process as settings of the schedulers of diffusers."""
     schedule, first, last = SCHEDULES[diffusion.schedule]
     return {
         "num_train_timesteps": diffusion.num_train_timesteps,
@@ -121,14 +115,10 @@ def is_synthesizer(folder: Path) -> bool:
 
 
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
-    """Read a synthesizer, on the CPU and in evaluation mode.
-
-    Args:
-        folder: ``model/`` of a run.
-        channels: Channels of its images.
+    """Read a synthesizer of images of so many channels, on the CPU and in evaluation mode.
 
     Raises:
-        RunError: A part is missing or damaged, or the model is another.
+        RunError: A part is missing or damaged, or the model is of another kind.
     """
     hush()
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -168,10 +158,7 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
 
 
 def _null_text(width: int, folder: Path) -> tuple[Any, Any]:
-    """A tokenizer and a text encoder whose answer to any text is the null token, exactly 0.
-
-    All weights of the text encoder are 0. It learns nothing and holds two tokens.
-    """
+    """A tokenizer and a text encoder of zeros, which maps any text to the null token, exactly 0."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}

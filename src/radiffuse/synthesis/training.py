@@ -1,13 +1,11 @@
 """The stages of a synthesizer: a DINO encoder, an autoencoder, then the denoiser of latents with embeddings.
 
-The first two are runs inside the run folder that resume on their own, and are left out where a network is given.
+The first two are runs of their own inside the run folder, resumed like any other, and skipped if a network is given.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Synthesize, Training
+from ..data.arrays import write_arrays
 from ..data.batches import Batches
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
-from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..errors import InputError
 from ..system.distributed import wait_for_main
-from ..system.files import whole_folder, write_atomic
+from ..system.files import whole_folder
 from ..train.act import Act
 from ..train.cases import (
     VALIDATION_IMAGES,
@@ -37,6 +35,7 @@ from ..train.cases import (
 )
 from ..train.device import local_fabric
 from ..train.loop import Trained, train
+from ..train.pretraining import Pool
 from ..train.run import Run
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
@@ -63,50 +62,19 @@ SAMPLE_GUIDANCE = 1.5
 Reporter = Callable[[Path], Any]
 
 
-@dataclass(frozen=True)
-class Films:
-    """What a synthesizer is trained on.
-
-    Attributes:
-        prepared: All films.
-        training: Those that are trained on.
-        validation: Those held out that are looked at.
-    """
-
-    prepared: Prepared
-    training: list[int]
-    validation: list[int]
-
-    @property
-    def plan(self) -> Plan:
-        """How the films were prepared."""
-        return self.prepared.plan
-
-    def images(self, indices: Sequence[int]) -> Tensor | None:
-        """float32 ``(N, C, rows, columns)``; None of none."""
-        films = [np.asarray(self.prepared.image(i), np.float32) for i in indices]
-        return torch.from_numpy(np.stack(films)) if films else None
-
-
 def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
-    """Read the films, train encoder and autoencoder, and say how the denoiser is trained.
-
-    Args:
-        settings: Of the command.
-        report: Writes the report of a run folder.
-        run: The run, which the first two stages lie in.
-    """
+    """Read the films, train encoder and autoencoder, and say how the denoiser is trained."""
     films = read_films(settings, run)
     encoder = train_encoder(settings, run, films, report)
     autoencoder = train_autoencoder(settings, run, films, report)
     multiple = max(8, autoencoder.factor)
-    why = "latents are cut to it, and diffusers draws multiples of 8"
+    why = "latents are cut to it, and pipelines of diffusers sample multiples of 8"
     _verify_multiple(films.plan, multiple, why, "Set --size accordingly")
     cache, prepared = cache_folder(settings.reader.cache), films.prepared
     embeddings = embed(prepared, encoder, settings.machine, cache)
     latents = encode(prepared, autoencoder, settings.machine, cache)
     names, held_out = [case.name for case in prepared.cases], None
-    if rows := films.validation:
+    if rows := films.held_out:
         held_names = tuple(names[i] for i in rows)
         held_out = LatentBatch(_rows(latents, rows), None, held_names, _rows(embeddings, rows))
     task = LatentDenoising(
@@ -135,15 +103,15 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
             fit_densities(torch.from_numpy(np.array(embeddings, np.float32)), classes),
             {name: len(rows) for name, rows in classes.items()},
         )
-        shown = _rows(embeddings, (films.validation or films.training)[:SAMPLES])
+        shown = _rows(embeddings, (films.held_out or films.training)[:SAMPLES])
         _write_samples(settings, synthesizer, films.plan, shown, run.folder / "samples.npy")
         save_synthesizer(synthesizer, run.model)
 
     return Act(task, batches, finish)
 
 
-def read_films(settings: Synthesize, run: Run) -> Films:
-    """Read and prepare the films and hold some patients out.
+def read_films(settings: Synthesize, run: Run) -> Pool:
+    """Read and prepare the films, and hold some patients out.
 
     Raises:
         InputError: They are volumes, or of several channels.
@@ -154,39 +122,35 @@ def read_films(settings: Synthesize, run: Run) -> Films:
     if plan.spatial_dims != 2:
         raise InputError(dataset.root, "holds volumes", "Synthesis works on films")
     if len(plan.channels) != 1:
-        raise InputError(
-            dataset.root,
-            f"has {len(plan.channels)} channels",
-            "Synthesis works on films of one channel; colors in one file are turned to gray",
-        )
+        problem = f"has {len(plan.channels)} channels"
+        remedy = "Synthesis works on films of one channel; colors in one file are turned to gray"
+        raise InputError(dataset.root, problem, remedy)
     prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
     training, held = hold_out(prepared, seed)
     run.write_data(describe_data(dataset, prepared, {"validation": held}))
     wanted = set(held[:VALIDATION_IMAGES])
     validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
-    return Films(prepared, training, validation)
+    return Pool(prepared, training, validation)
 
 
-def train_encoder(settings: Synthesize, run: Run, films: Films, report: Reporter) -> Encoder:
+def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter) -> Encoder:
     """The given encoder, or a small DINO trained on the films."""
     if settings.encoder is not None:
         return load_encoder(settings.encoder)
     stage, dino = Run(run.folder / "encoder"), settings.dino
     if not stage.finished:
-        if len(films.training) < dino.training.batch_size:
-            raise InputError(
-                settings.data,
-                f"leaves {len(films.training)} images to train on, fewer than the encoder's batch of "
-                f"{dino.training.batch_size}",
-                "Give more images, or lower --dino.training.batch_size",
-            )
-        size = max(films.plan.size)
+        batch_size, size = dino.training.batch_size, max(films.plan.size)
+        if len(films.training) < batch_size:
+            few = f"leaves {len(films.training)} images to train on"
+            problem = f"{few}, fewer than the encoder's batch of {batch_size}"
+            remedy = "Give more images, or lower --dino.training.batch_size"
+            raise InputError(settings.data, problem, remedy)
         views = partial(ViewBatches, films.prepared, size, dino)
-        seed, shown, held_out = dino.training.seed, films.validation, None
+        seed, shown, held_out = dino.training.seed, films.held_out, None
         if shown:
             held_out = views(indices=shown, batch_size=len(shown), seed=seed + 1)(0)
         task = DinoLearning(dino, size, len(films.plan.channels), held_out)
-        batches = views(indices=films.training, batch_size=dino.training.batch_size, seed=seed)
+        batches = views(indices=films.training, batch_size=batch_size, seed=seed)
 
         def save(trained: Trained) -> None:
             assert isinstance(trained.raw, DinoNetwork)
@@ -196,9 +160,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Films, report: Reporter
     return load_encoder(str(stage.model))
 
 
-def train_autoencoder(
-    settings: Synthesize, run: Run, films: Films, report: Reporter
-) -> Autoencoder:
+def train_autoencoder(settings: Synthesize, run: Run, films: Pool, report: Reporter) -> Autoencoder:
     """The given autoencoder, that of ``--from``, or a small one trained on the films."""
     channels = len(films.plan.channels)
     if settings.autoencoder is not None:
@@ -210,7 +172,7 @@ def train_autoencoder(
         factor = 2 ** (len(vae.channels) - 1)
         remedy = "Set --size accordingly, or fewer --vae.channels"
         _verify_multiple(films.plan, factor, "the autoencoder halves it as often", remedy)
-        held_out = films.images(films.validation)
+        held_out = films.validation_images()
         task = Autoencoding(vae, max(films.plan.size), channels, held_out)
         batches = Batches(
             films.prepared,
@@ -221,10 +183,11 @@ def train_autoencoder(
         )
 
         def save(trained: Trained) -> None:
-            network, images = trained.average, films.images(films.training[:SCALE_IMAGES])
+            network, rows = trained.average, films.training[:SCALE_IMAGES]
             assert isinstance(network, Autoencoder)
-            assert images is not None
-            network.vae.register_to_config(scaling_factor=estimate_scale(network, images))
+            images = np.stack([np.asarray(films.prepared.image(i), np.float32) for i in rows])
+            scale = estimate_scale(network, torch.from_numpy(images))
+            network.vae.register_to_config(scaling_factor=scale)
             with whole_folder(stage.model) as folder:
                 network.vae.save_pretrained(folder)
                 forget_paths(folder)
@@ -239,7 +202,7 @@ def train_autoencoder(
 def _train_stage(
     stage: Run, act: Act, training: Training, settings: Synthesize, report: Reporter
 ) -> None:
-    """Train one of the stages inside the run folder, save its network and write its report."""
+    """Train a stage inside the run folder, save its network and write its report."""
     trained = train(act.task, act.batches, stage, training, settings.machine)
     if stage.main:
         act.finish(trained)
@@ -248,7 +211,7 @@ def _train_stage(
 
 
 def _start_of_denoiser(
-    settings: Synthesize, films: Films, autoencoder: Autoencoder, embeddings: Array
+    settings: Synthesize, films: Pool, autoencoder: Autoencoder, embeddings: Array
 ) -> nn.Module:
     channels, width = autoencoder.latent_channels, embeddings.shape[1]
     if settings.from_run is not None:
@@ -280,16 +243,13 @@ def _write_samples(
     )
     films = to_films(autoencoder, latents)
     synthesizer.to(torch.device("cpu"))
-    buffer = io.BytesIO()
-    np.save(buffer, films, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+    write_arrays(path, films)
 
 
 def _verify_multiple(plan: Plan, multiple: int, why: str, remedy: str) -> None:
     if any(n % multiple for n in plan.size):
-        raise InputError(
-            f"size {'x'.join(map(str, plan.size))}", f"is no multiple of {multiple}: {why}", remedy
-        )
+        size = "x".join(map(str, plan.size))
+        raise InputError(f"size {size}", f"is no multiple of {multiple}: {why}", remedy)
 
 
 def _rows(array: Array, rows: Sequence[int]) -> Tensor:

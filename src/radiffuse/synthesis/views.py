@@ -1,4 +1,4 @@
-"""Multi-crop: several views of each film, two large and some small (Caron et al. 2020), pure functions of the step."""
+"""Multi-crop: several views of each film, two large and some small (Caron et al. 2020)."""
 
 from __future__ import annotations
 
@@ -24,26 +24,13 @@ LARGE = 2
 
 @dataclass(frozen=True)
 class Views(Batch):
-    """A batch whose ``images`` are the large crops, float32 ``(B, 2, C, S, S)``.
-
-    Attributes:
-        small: float32 ``(B, L, C, S / 2, S / 2)``.
-    """
+    """A batch of large crops ``(B, 2, C, S, S)`` and ``small`` ones ``(B, L, C, S / 2, S / 2)``, float32."""
 
     small: Tensor
 
 
 class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
-    """Batches of views.
-
-    Args:
-        prepared: The arrays, of films.
-        size: Pixels of a large crop along each axis; a small one has half.
-        dino: Number and scales of the views, and changes of intensity, drawn for each on its own.
-        batch_size: Films per step over all ranks.
-        seed: Seed of order, crops and changes.
-        indices: Which cases to use.
-    """
+    """Batches of views; a small crop has half the ``size``, in pixels along each axis, of a large one."""
 
     streams = (Stream.VIEW_ORDER, Stream.VIEW)
 
