@@ -22,7 +22,7 @@ from radiffuse.reports.figures import (
     validation_scores,
 )
 from radiffuse.reports.pictures import OverlayCase, overlays, sample_grid, to_uint8
-from radiffuse.reports.style import spread
+from radiffuse.reports.style import moved_apart
 
 
 def texts(figure: Figure) -> list[str]:
@@ -109,15 +109,15 @@ def test_running_mean_skips_nan() -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.floats(0.01, 2))
-def test_spread_labels_keep_their_gap_and_order(positions: list[float], gap: float) -> None:
-    moved = np.array(spread(positions, gap))
+def test_labels_moved_apart_keep_their_gap_and_order(positions: list[float], gap: float) -> None:
+    moved = np.array(moved_apart(positions, gap))
     order = np.argsort(positions, kind="stable")
     assert (np.diff(moved[order]) >= gap * (1 - 1e-6) - 1e-9).all()
     assert moved.mean() == pytest.approx(np.mean(positions), abs=1e-6)
 
 
 def test_spread_leaves_distant_labels_alone() -> None:
-    assert spread([3.0, 1.0, 2.0], 0.5) == [3.0, 1.0, 2.0]
+    assert moved_apart([3.0, 1.0, 2.0], 0.5) == [3.0, 1.0, 2.0]
 
 
 def test_paired_dots_say_how_many_gain() -> None:

@@ -46,18 +46,9 @@ def draw(
     rng: np.random.Generator,
     noise: np.random.Generator,
     size: Sequence[int],
-    spacing: Sequence[float] | None,
+    step: tuple[float, ...],
 ) -> Drawing:
-    """One CT volume.
-
-    Args:
-        rng: Source of everything that is in the picture.
-        noise: Source of the scanner's noise, which depends on the size.
-        size: Voxels along the axes right, anterior and superior.
-        spacing: Millimeters per voxel; None spreads 380 x 380 x 240 mm over the size.
-    """
-    given = [f / n for f, n in zip(FIELD, size, strict=True)] if spacing is None else spacing
-    step = (float(given[0]), float(given[1]), float(given[2]))
+    """One CT volume. See ``registry.Anatomy``."""
     r, a, s = axes(size, step)
     middle = np.array([rng.normal(0, 5), 26 + rng.normal(0, 6), rng.uniform(-14, 24)])
     pose = Pose.random(rng, middle, 3.0)

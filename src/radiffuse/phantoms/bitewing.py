@@ -28,8 +28,8 @@ from .drawing import (
 )
 
 CLASSES = ("background", "enamel", "dentine", "pulp", "bone", "caries")
-FIELD = 32.0
-"""Height of the field of view in millimeters where no spacing is given."""
+HEIGHT = 32.0
+"""Of the field of view in millimeters where no spacing is given."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,9 @@ def draw(
     rng: np.random.Generator,
     noise: np.random.Generator,
     size: Sequence[int],
-    spacing: Sequence[float] | None,
+    step: tuple[float, ...],
 ) -> Drawing:
-    """One bitewing.
-
-    Args:
-        rng: Source of everything that is in the picture.
-        noise: Source of detector noise, which depends on the size.
-        size: Rows and columns.
-        spacing: Millimeters per pixel; None fits 32 mm into the rows.
-    """
-    step = (FIELD / size[0],) * 2 if spacing is None else (float(spacing[0]), float(spacing[1]))
+    """One bitewing. See ``registry.Anatomy``."""
     rows, columns = axes(size, step)
     view = _view(rng, rows, columns, max(step))
     bend, middle = rng.normal(0, 0.004), rng.normal(0, 5)

@@ -19,25 +19,17 @@ from .chest_marks import collimate, mark
 from .drawing import Drawing, Film, Floats, axes, blur, film_landmarks, smoothstep, waves
 
 CLASSES = ("background", "lungs", "heart", "clavicles", "ribs")
-FIELD = 370.0
-"""Height of the field of view in millimeters where no spacing is given."""
+HEIGHT = 370.0
+"""Of the field of view in millimeters where no spacing is given."""
 
 
 def draw(
     rng: np.random.Generator,
     noise: np.random.Generator,
     size: Sequence[int],
-    spacing: Sequence[float] | None,
+    step: tuple[float, ...],
 ) -> Drawing:
-    """One chest film.
-
-    Args:
-        rng: Source of everything that is in the picture.
-        noise: Source of detector noise, which depends on the size.
-        size: Rows and columns.
-        spacing: Millimeters per pixel; None fits 370 mm into the rows.
-    """
-    step = (FIELD / size[0],) * 2 if spacing is None else (float(spacing[0]), float(spacing[1]))
+    """One chest film. See ``registry.Anatomy``."""
     rows, columns = axes(size, step)
     pixel = max(step)
     x, y = _pose(rng, rows, columns)

@@ -22,23 +22,39 @@ class Anatomy:
 
     Attributes:
         name: As given to ``draw``.
-        spatial_dims: 2 for films, 3 for CT.
         classes: Names by label value, background first.
-        render: Draws one case from (generator of the scene, generator of noise, size, spacing).
+        field: Field of view in millimeters along each axis where no spacing is given; None: as far as it takes.
+        render: Draws one case from: generator of all that is in the picture, generator of the detector's noise, which
+            depends on the size; pixels along each axis; millimeters per pixel.
     """
 
     name: str
-    spatial_dims: int
     classes: tuple[str, ...]
+    field: tuple[float | None, ...]
     render: Callable[
-        [np.random.Generator, np.random.Generator, Sequence[int], Sequence[float] | None], Drawing
+        [np.random.Generator, np.random.Generator, Sequence[int], tuple[float, ...]], Drawing
     ]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for films, 3 for CT."""
+        return len(self.field)
+
+    def spacing(self, size: Sequence[int]) -> tuple[float, ...]:
+        """Of the usual field of view; where an axis has none, pixels are square."""
+        first = (self.field[0] or 0.0) / size[0]
+        return tuple(
+            first if mm is None else mm / n for mm, n in zip(self.field, size, strict=True)
+        )
 
 
 ANATOMIES: dict[str, Anatomy] = {
-    "bitewing": Anatomy("bitewing", 2, bitewing.CLASSES, bitewing.draw),
-    "chest": Anatomy("chest", 2, chest.CLASSES, chest.draw),
-    "abdomen": Anatomy("abdomen", 3, abdomen.CLASSES, abdomen.draw),
+    one.name: one
+    for one in (
+        Anatomy("bitewing", bitewing.CLASSES, (bitewing.HEIGHT, None), bitewing.draw),
+        Anatomy("chest", chest.CLASSES, (chest.HEIGHT, None), chest.draw),
+        Anatomy("abdomen", abdomen.CLASSES, abdomen.FIELD, abdomen.draw),
+    )
 }
 
 
@@ -49,9 +65,8 @@ def find(anatomy: str) -> Anatomy:
         InputError: There is none.
     """
     if anatomy not in ANATOMIES:
-        raise InputError(
-            "anatomy", f"unknown anatomy {anatomy!r}", f"choose from {', '.join(ANATOMIES)}"
-        )
+        known = ", ".join(ANATOMIES)
+        raise InputError("anatomy", f"unknown anatomy {anatomy!r}", f"choose from {known}")
     return ANATOMIES[anatomy]
 
 
@@ -80,32 +95,27 @@ def draw(
     """
     chosen = find(anatomy)
     _check(chosen, seed, index, size, spacing)
-    scene, noise = np.random.SeedSequence((seed, index)).spawn(2)
-    return chosen.render(np.random.default_rng(scene), np.random.default_rng(noise), size, spacing)
+    step = chosen.spacing(size) if spacing is None else tuple(float(mm) for mm in spacing)
+    scene, noise = map(np.random.default_rng, np.random.SeedSequence((seed, index)).spawn(2))
+    return chosen.render(scene, noise, size, step)
 
 
 def _check(
     anatomy: Anatomy, seed: int, index: int, size: Sequence[int], spacing: Sequence[float] | None
 ) -> None:
+    def whole(value: object) -> bool:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
     for name, value in (("seed", seed), ("index", index)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-            raise InputError(
-                name, f"{value!r} is not a whole number from 0", f"give a {name} such as 0"
-            )
+        if not whole(value) or value < 0:
+            problem = f"{value!r} is not a whole number from 0"
+            raise InputError(name, problem, f"give a {name} such as 0")
     dims = anatomy.spatial_dims
-    if len(size) != dims or not all(
-        isinstance(n, (int, np.integer)) and SMALLEST <= n <= LARGEST for n in size
-    ):
-        raise InputError(
-            "size",
-            f"{tuple(size)!r} is not legal for {anatomy.name}",
-            f"give {dims} whole numbers from {SMALLEST} to {LARGEST}",
-        )
-    if spacing is not None and (
-        len(spacing) != dims or not all(np.isfinite(s) and s > 0 for s in spacing)
-    ):
-        raise InputError(
-            "spacing",
-            f"{tuple(spacing)!r} is not legal for {anatomy.name}",
-            f"give {dims} positive numbers, in millimeters",
-        )
+    if len(size) != dims or not all(whole(n) and SMALLEST <= n <= LARGEST for n in size):
+        problem = f"{tuple(size)!r} is not legal for {anatomy.name}"
+        remedy = f"give {dims} whole numbers from {SMALLEST} to {LARGEST}"
+        raise InputError("size", problem, remedy)
+    legal = spacing is None or all(np.isfinite(s) and s > 0 for s in spacing)
+    if spacing is not None and (len(spacing) != dims or not legal):
+        problem = f"{tuple(spacing)!r} is not legal for {anatomy.name}"
+        raise InputError("spacing", problem, f"give {dims} positive numbers, in millimeters")

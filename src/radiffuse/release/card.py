@@ -5,7 +5,6 @@ The words are in ``templates/card.md``. Whatever comes from a file is written as
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import yaml
 from ..errors import InputError, RunError
 from ..system.files import count_parameters, read_json, write_atomic
 from ..train.run import Run, find_run
+from .documents import plain, render
 
 NOT_STATED = "not stated"
 WHAT = {
@@ -30,7 +30,6 @@ WHAT = {
     "classifier": "A classifier of films",
 }
 """First words of the card, by the kind of the network."""
-UNSAFE = re.compile(r"[<>\[\]|`\x00-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
     """
     config, data = run.config, run.data
     split = data.get("split")
-    text: str = _template().render(
+    return render(
+        "card.md",
         front=_front_matter(run, licences),
         name=name or run.folder.resolve().name,
         what=_what(run),
@@ -100,7 +100,6 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
         licence=licences.weights,
         not_stated=NOT_STATED,
     )
-    return text
 
 
 def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
@@ -108,13 +107,13 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
     settings, data = run.config["settings"], run.data
     stated = licences.data or data.get("licence") or NOT_STATED
     purpose = "training" if run.plan.classes else "pre-training, no labels"
-    found = [Source(_plain(Path(str(data.get("root") or "data")).name), purpose, _plain(stated))]
+    found = [Source(plain(Path(str(data.get("root") or "data")).name), purpose, plain(stated))]
     for name in data.get("with", ()):
-        found.append(Source(_plain(name), f"further images for {purpose}", NOT_STATED))
+        found.append(Source(plain(name), f"further images for {purpose}", NOT_STATED))
     for key, purpose in (("from_run", "start of the weights"), ("coordinates", "guide")):
         if not (name := settings.get(key)):
             continue
-        label = _plain(Path(str(name)).name)
+        label = plain(Path(str(name)).name)
         try:
             parent = find_run(str(name))
         except (InputError, RunError):
@@ -127,24 +126,6 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-@functools.cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, Undefined
-
-    return Environment(
-        loader=PackageLoader("radiffuse.release"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: "not known" if value in (None, Undefined()) else _plain(value),
-    ).get_template("card.md")
-
-
-def _plain(value: object) -> str:
-    """A value from a file as harmless words of Markdown."""
-    return UNSAFE.sub(" ", str(value)).strip()[:300]
 
 
 def _what(run: Run) -> str:
@@ -186,7 +167,7 @@ def _metrics(run: Run) -> Iterator[str]:
         return
     rows = [row for row in run.log() if isinstance(row.get("validation"), dict)]
     for key, value in rows[-1]["validation"].items() if rows else ():
-        yield f"validation {_plain(key)}: {value:.4g} at step {rows[-1].get('step')}"
+        yield f"validation {plain(key)}: {value:.4g} at step {rows[-1].get('step')}"
 
 
 def _stated(path: Path) -> str | None:
@@ -196,5 +177,5 @@ def _stated(path: Path) -> str | None:
     text = path.read_text(encoding="utf-8", errors="replace")
     for pattern in (r"(?m)^license: *(\S.*)$", r"\*\*Licence of the weights\*\*: *(.+)"):
         if (found := re.search(pattern, text)) and found[1].strip() != "other":
-            return _plain(found[1].strip().rstrip("."))
+            return plain(found[1].strip().rstrip("."))
     return None

@@ -22,37 +22,19 @@ from ..nets.segmenter import Segmenter
 from ..nets.unet import UNet
 from ..system.files import write_atomic, write_json
 from ..train.run import Run
+from .documents import render
 from .nnunet_network import NNUNetUNet, reversed_axes, strides_of
 
 CLASS = f"{NNUNetUNet.__module__}.{NNUNetUNet.__qualname__}"
 NAME = "radiffuse"
 """Of the configuration."""
 
-USAGE = """
-## Use with nnU-Net
-
-1. Install this package beside nnU-Net: its plans name the class `{network}`.
-2. Plan as usual: `nnUNetv2_plan_and_preprocess -d DATASET`. Copy `nnUNetPlans.json`, in the folder of preprocessed
-   data, to `radiffusePlans.json`, set its `plans_name` to `radiffusePlans`, and merge `plans.json` of this folder into
-   it: the configuration `{name}` under `configurations`{intensities}. `transpose_forward` has to be 0, 1, 2.
-3. `nnUNetv2_preprocess -d DATASET -plans_name radiffusePlans -c {name}`
-4. `nnUNetv2_train DATASET {name} FOLD -p radiffusePlans -pretrained_weights pretrained.pth`
-
-`pretrained.pth` holds tensors alone, in the container that nnU-Net reads; this package never reads it. The last layers
-start at random, as nnU-Net does with all pre-trained weights. nnU-Net does not turn scans: those stored in another
-orientation than right, anterior, superior are seen mirrored or turned, which the weights have not learned from.
-{note}
-"""
-ROUGH = """The run scales each image between percentiles. nnU-Net has no such scheme; the configuration scales between
-the lowest and the highest value, which is not the same.
-"""
-
 
 def export_nnunet(run: Run, out: Path) -> Path:
     """Write ``plans.json``, a configuration to merge into nnU-Net's plans, and ``pretrained.pth``.
 
     Args:
-        run: A finished run of pretrain, or of finetune.
+        run: A finished run of pretrain, or of fit.
         out: The folder.
 
     Raises:
@@ -69,7 +51,7 @@ def export_nnunet(run: Run, out: Path) -> Path:
         problem = "is guided by body coordinates, which depend on the orientation"
         raise InputError(run.folder, problem, "Export a run that was trained without --coordinates")
     if not isinstance(unet, UNet):
-        raise RunError(run.folder, "holds no U-Net", "Give a run of radiffuse pretrain or finetune")
+        raise RunError(run.folder, "holds no U-Net", "Give a run of radiffuse pretrain or fit")
     state = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith("unet.head.")}
     if run.plan.spatial_dims == 3:
@@ -89,7 +71,7 @@ def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
     Args:
         plan: How images are treated.
         unet: The network.
-        timestep: What it is told.
+        timestep: At which it is evaluated.
     """
     films, window = plan.spatial_dims == 2, plan.intensity == "window"
     channels = range(len(plan.channels))
@@ -134,5 +116,4 @@ def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
 def usage(plan: Plan) -> str:
     """How to train with the folder, for its README."""
     window = plan.intensity == "window"
-    more = ", and `foreground_intensity_properties_per_channel`" if window else ""
-    return USAGE.format(network=CLASS, name=NAME, intensities=more, note="" if window else ROUGH)
+    return render("nnunet_usage.md", network=CLASS, name=NAME, window=window)

@@ -44,7 +44,7 @@ class NNUNetUNet(nn.Module):
         num_classes: K.
         unet: Values of ``UNetConfig``.
         strides: Down-sampling of each level along each axis: 1, then 2; nnU-Net reads its scales here.
-        timestep: What the U-Net is told.
+        timestep: At which the U-Net is evaluated.
         rescale: Whether images come in [0, 1] and are brought to [-1, 1] here.
         deep_supervision: Return the logits of all levels but the lowest, the finest first; else of the finest alone.
 

@@ -68,7 +68,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     """The network of a run that labels an image in one pass.
 
     Args:
-        run: A finished run of finetune or probe.
+        run: A finished run of fit.
         head: Of a probing run; None: the main one.
 
     Raises:
@@ -80,10 +80,10 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     network = load_network(run.model)
     if isinstance(network, MaskDenoiser):
         problem = "draws masks from noise in several steps, which one program does not do"
-        remedy = "Export a run of finetune or probe, or use radiffuse.Segmenter"
+        remedy = "Export a run of another method, or use radiffuse.Segmenter"
         raise InputError(run.folder, problem, remedy)
     if not run.plan.classes:
-        remedy = "Give a run of radiffuse finetune or probe"
+        remedy = "Give a run of radiffuse fit"
         raise RunError(run.folder, "is no segmentation run", remedy)
     if isinstance(network, ProbedNetwork):
         name = head or network.names[0]

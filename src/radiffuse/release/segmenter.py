@@ -60,7 +60,7 @@ class Segmenter:
         ensemble: Literal["probability", "vote"] = "probability",
         seed: int = 0,
     ) -> Self:
-        """The segmenter of a finished run of ``finetune``, ``probe`` or ``diffseg``, or of several that vote.
+        """The segmenter of a finished run of ``fit``, or of several that vote.
 
         Args:
             runs: A run folder or a published folder (``save_pretrained``); a list makes an ensemble.

@@ -102,7 +102,7 @@ def styled(function: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
+def moved_apart(positions: Sequence[float], gap: float) -> list[float]:
     """Positions moved apart as little as needed so that neighbors keep ``gap``; the order is kept.
 
     Args:
@@ -145,7 +145,7 @@ def label_ends(
     heights = [float(to_axes.transform((axes.get_xlim()[1], y))[1]) for y, _, _ in ends]
     inches = axes.get_window_extent().height / axes.figure.dpi
     gap = 1.35 * size / 72 / inches
-    for height, (_, name, color) in zip(spread(heights, gap), ends, strict=True):
+    for height, (_, name, color) in zip(moved_apart(heights, gap), ends, strict=True):
         axes.text(
             x, height, name, color=color, fontsize=size, weight="bold", va="center",
             transform=axes.transAxes,

@@ -1,4 +1,4 @@
-"""The skeleton that every training act shares: start the run, prepare, train, save, report."""
+"""What all commands that train have in common: start the run, prepare, train, save, report."""
 
 from __future__ import annotations
 
@@ -14,29 +14,24 @@ from .task import BatchesByStep, Task
 
 
 class TrainingSettings(Protocol):
-    """The settings of a command that trains."""
+    """The settings of a command that trains: its run folder, the optimization, and the use of the machine."""
 
     @property
-    def out(self) -> str:
-        """Run folder."""
-
+    def out(self) -> str: ...  # noqa: D102
     @property
-    def training(self) -> Training:
-        """The optimization."""
-
+    def training(self) -> Training: ...  # noqa: D102
     @property
-    def machine(self) -> Machine:
-        """Device, precision and processes."""
+    def machine(self) -> Machine: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Act:
-    """What an act is about to train.
+    """A training that is ready to start.
 
     Attributes:
         task: What is learned.
         batches: What it is learned from.
-        finish: Saves the trained network and whatever else the act leaves in its run; called by rank 0 alone.
+        finish: Saves the trained network and all other results in the run; only rank 0 calls it.
     """
 
     task: Task
@@ -56,9 +51,9 @@ def run_training(
     Args:
         command: Name of the command.
         settings: Its settings.
-        prepare: Reads and prepares the data, and says what is trained on them.
+        prepare: Reads and prepares the data, and returns what to train.
         report: Writes the report of a run folder.
-        recorded: Entries of ``config.yaml`` beside the settings; a run is resumed with the same ones only.
+        recorded: Further entries of ``config.yaml``, which must be the same to resume a run.
 
     Returns:
         The run; on all ranks but 0 it may not be finished yet.

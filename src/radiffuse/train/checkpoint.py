@@ -1,8 +1,7 @@
 """Checkpoints of safetensors and JSON; written whole or not at all, and verified before they are used.
 
 ``state/step-00000500/`` holds one file of tensors per part (network, average, optimizer, task) and ``state.json``
-with the step and the hash of every file. The folder is renamed into place when complete, so a kill at any moment
-leaves the older checkpoints as they were.
+with the step and the hash of every file. The folder is renamed into place when complete: a kill never harms older ones.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to go on.
+    """Everything that a run needs to resume.
 
     Attributes:
         step: Optimizer steps done.
         tensors: Flat tensors by part: ``network``, ``average``, ``optimizer``, ``task``.
-        info: Small values: those of the optimizer and whatever must be the same on resuming.
+        info: JSON-able values of the optimizer, and others that must be the same on resuming.
     """
 
     step: int
@@ -56,21 +55,12 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
                 contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
                 save_file(contiguous, path)
                 hashes[path.name] = sha256(path)
-            write_json(
-                partial / "state.json",
-                {
-                    "version": CHECKPOINT_VERSION,
-                    "step": checkpoint.step,
-                    "files": hashes,
-                    "info": dict(checkpoint.info),
-                },
-            )
+            state_json = {"version": CHECKPOINT_VERSION, "step": checkpoint.step, "files": hashes}
+            write_json(partial / "state.json", state_json | {"info": dict(checkpoint.info)})
     except InputError as error:
-        raise InputError(
-            state,
-            f"the checkpoint of step {checkpoint.step} {error.problem}",
-            "Free the disk; the same command goes on from the checkpoint before",
-        ) from None
+        problem = f"the checkpoint of step {checkpoint.step} {error.problem}"
+        remedy = "Free the disk; the same command goes on from the checkpoint before"
+        raise InputError(state, problem, remedy) from None
     drop_old(state)
     return final
 
@@ -82,20 +72,17 @@ def drop_old(state: Path) -> None:
 
 
 def load_newest(state: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; damaged ones are named on stderr and passed over."""
+    """The newest checkpoint that is whole; damaged ones are named on stderr and skipped."""
     from safetensors import SafetensorError
 
+    damage = (InputError, OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError)
     for folder in _checkpoints(state):
         try:
             return _load(folder)
-        except (
-            *(InputError, OSError, SafetensorError),
-            *(AttributeError, KeyError, TypeError, ValueError),
-        ) as error:
+        except damage as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            print(
-                f"radiffuse: {folder}: is damaged ({reason}); using the one before", file=sys.stderr
-            )
+            line = f"radiffuse: {folder}: is damaged ({reason}); using the one before"
+            print(line, file=sys.stderr)
     return None
 
 
@@ -143,7 +130,7 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) 
 def in_order_of_weights(
     optimizer: torch.optim.Optimizer, content: dict[str, Any]
 ) -> dict[str, Any]:
-    """A state dictionary whose moments lie in memory as their weights do: fused optimizers read both in that order."""
+    """The state dictionary with moments in the memory layout of their weights, which fused optimizers require."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, entry in content["state"].items():
         for key, value in entry.items():

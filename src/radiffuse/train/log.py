@@ -1,10 +1,10 @@
-"""What a training run writes down as it goes."""
+"""The log of a training run."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import Training
@@ -16,14 +16,14 @@ from .run import Run
 
 
 class Log:
-    """``log.jsonl`` is the truth; TensorBoard, the progress line and trackers mirror it.
+    """``log.jsonl`` is the record; TensorBoard, the progress line and trackers mirror it.
 
     Args:
-        run: The run; rows of steps after ``start`` are dropped, since they are done again.
+        run: The run; rows of steps after ``start`` are dropped, since those steps are repeated.
         start: Steps that are done.
         training: Number of steps, and which trackers.
         main: Whether this process writes.
-        unwritten: What ``unwritten`` gave at the checkpoint from which the run goes on.
+        unwritten: The property ``unwritten`` at the checkpoint that the run resumes from.
     """
 
     def __init__(
@@ -35,62 +35,62 @@ class Log:
         main: bool,
         unwritten: Mapping[str, Any] | None = None,
     ) -> None:
-        self.main = main
-        self.total = training.steps
+        self.main, self.start, self.total = main, start, training.steps
         self.path = run.folder / "log.jsonl"
         self.line = ProgressLine("step")
         self.began = time.monotonic()
-        self.start = start
         self.images = 0
         before = unwritten or {}
         self.values: list[float] = list(before.get("values", ()))
-        self.terms: dict[str, list[float]] = {
-            k: list(v) for k, v in before.get("terms", {}).items()
-        }
+        self.terms = {name: list(values) for name, values in before.get("terms", {}).items()}
         self.mirrors: list[Mirror] = []
         if main:
             run.folder.mkdir(parents=True, exist_ok=True)
-            self._forget_after(run, start)
+            rows = [row for row in run.log() if row.get("step", 0) <= start]
+            write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
             self.mirrors = open_mirrors(run, training, start)
 
-    def add(self, value: float, terms: Mapping[str, float], images: int) -> None:
-        """A step's loss and terms, and how many images it saw."""
+    def add(self, loss: float, terms: Mapping[str, float], images: int) -> None:
+        """Record a step's loss and terms, and how many images it saw."""
         self.images += images
-        self.values.append(value)
+        self.values.append(loss)
         for name, term in terms.items():
             self.terms.setdefault(name, []).append(term)
 
     def write(self, step: int, rate: float) -> None:
-        """A row of means since the last one; every process takes part."""
+        """Write a row of means since the last row, over steps and ranks; every process must call it."""
         seconds = time.monotonic() - self.began
         speed = self.images / max(seconds, 1e-9)
         loss = sum(self.values) / len(self.values)
-        means = _means(gather_objects(self.terms))
+        terms: dict[str, list[float]] = {}
+        for part in gather_objects(self.terms):
+            for name, values in part.items():
+                terms.setdefault(name, []).extend(values)
         self.values, self.terms = [], {}
         if not self.main:
             return
         row = {
             "step": step,
             "loss": loss,
-            **means,
+            **{name: sum(values) / len(values) for name, values in terms.items()},
             "learning_rate": rate,
             "images_per_second": round(speed, 2),
             "seconds": round(seconds, 2),
         }
-        self._append(row)
-        left = (self.total - step) * seconds / max(1, step - self.start)
-        self.line.update(
-            step, self.total, f"loss {loss:.4f}  {speed:.1f} images/s  {duration(left)} left"
-        )
+        self._append(row, {name: float(value) for name, value in row.items() if name != "step"})
+        left = duration((self.total - step) * seconds / max(1, step - self.start))
+        detail = f"loss {loss:.4f}  {speed:.1f} images/s  {left} left"
+        self.line.update(step, self.total, detail)
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        """A row of scores."""
+        """Write a row of scores."""
         if self.main:
-            self._append({"step": step, "validation": dict(scores)})
+            numbers = {f"validation/{name}": float(value) for name, value in scores.items()}
+            self._append({"step": step, "validation": dict(scores)}, numbers)
 
     @property
     def unwritten(self) -> dict[str, Any]:
-        """Steps since the last row, as JSON: a run that goes on from here writes the same next row."""
+        """Steps since the last row, as JSON: a run resumed with it writes the same next row."""
         return {"values": self.values, "terms": self.terms}
 
     def close(self) -> None:
@@ -98,27 +98,8 @@ class Log:
         for mirror in self.mirrors:
             mirror.close()
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _append(self, row: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        numbers = {
-            name: float(value)
-            for name, value in row.items()
-            if isinstance(value, int | float) and name != "step"
-        }
-        for name, value in row.get("validation", {}).items():
-            numbers[f"validation/{name}"] = float(value)
         for mirror in self.mirrors:
             mirror.log(row["step"], numbers)
-
-    def _forget_after(self, run: Run, start: int) -> None:
-        """Steps that are done again are logged again."""
-        rows = [row for row in run.log() if row.get("step", 0) <= start]
-        write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _means(terms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    """Mean of each term over steps and ranks; a term may be missing on some."""
-    names = dict.fromkeys(name for part in terms for name in part)
-    found = {name: [v for part in terms for v in part.get(name, ())] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}

@@ -1,8 +1,7 @@
-"""Where the log of a run is shown as well: TensorBoard, and on request Weights & Biases and MLflow.
+"""Trackers that mirror the log of a run: TensorBoard, and on request Weights & Biases and MLflow.
 
-``log.jsonl`` stays the truth. A tracker that fails on the way is dropped with a line; training goes on. Paths and names
-of cases are not sent anywhere. TensorBoard is Fabric's logger; for the other two Fabric has none, and what is here
-speaks the same two methods.
+``log.jsonl`` stays the record. A tracker that fails during training is dropped with a message. Paths and names of cases
+are never sent. TensorBoard is Fabric's logger; Fabric has none for the other two, so they are written here.
 """
 
 from __future__ import annotations
@@ -15,42 +14,37 @@ from typing import Any, Protocol
 from ..config import Training
 from ..errors import InputError
 from ..system.files import read_json, write_json
-from .run import Run
+from .run import Run, flatten
 
 PATHS = {"data", "out", "from_run", "with_run", "coordinates", "landmarks", "file", "cache", "unlabelled"}  # fmt: skip
-"""Settings that are paths, which may hold names."""
+"""Settings that are paths, which may contain names."""
 LONGEST = 250
-"""Characters of a setting that a tracker gets."""
+"""Most characters of a setting that are sent."""
 
 
 class Logger(Protocol):
     """The part of ``lightning_fabric.loggers.Logger`` that is used here."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Numbers of a step, by name."""
+        """Log numbers of a step, by name."""
 
     def finalize(self, status: str) -> None:
-        """No more will come."""
+        """End the log."""
 
 
 class Mirror:
-    """A tracker that cannot stop the training.
-
-    Args:
-        name: Of the tracker, for the message.
-        logger: The tracker.
-    """
+    """A tracker whose failure does not stop the training; ``name`` is for the message."""
 
     def __init__(self, name: str, logger: Logger) -> None:
         self.name = name
         self.logger: Logger | None = logger
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Show numbers of a step."""
+        """Log numbers of a step."""
         self._try(lambda logger: logger.log_metrics(dict(numbers), step))
 
     def close(self) -> None:
-        """No more will come."""
+        """End the log."""
         self._try(lambda logger: logger.finalize("success"))
 
     def _try(self, call: Callable[[Logger], None]) -> None:
@@ -65,15 +59,10 @@ class Mirror:
 
 
 def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
-    """The mirrors of a run.
-
-    Args:
-        run: The run.
-        training: Names the trackers.
-        start: Step that the run goes on from; TensorBoard drops what it has of later ones.
+    """The trackers of a run that starts after step ``start``; TensorBoard drops later steps that it already has.
 
     Raises:
-        InputError: A tracker was asked for and is not installed, or refuses.
+        InputError: A tracker of the settings is not installed, or refuses.
     """
     from lightning_fabric.loggers import TensorBoardLogger
 
@@ -101,22 +90,20 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
     return mirrors
 
 
-def shown_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as trackers get them: flat, as text, without paths."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= shown_settings(value, f"{prefix}{key}.")
-        elif key not in PATHS and value is not None:
-            flat[f"{prefix}{key}"] = str(value)[:LONGEST]
-    return flat
+def shown_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as they are sent to trackers: flat, as text, without paths."""
+    return {
+        name: str(value)[:LONGEST]
+        for name, value in flatten(settings).items()
+        if name.rpartition(".")[2] not in PATHS and value is not None
+    }
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
 class _WandB:
-    """A resumed run goes on under the same id; steps that it already has are not sent again."""
+    """A resumed run keeps its id; W&B ignores steps that it already has."""
 
     def __init__(self, run: Run, project: str) -> None:
         import wandb
@@ -142,7 +129,7 @@ class _WandB:
 
 
 class _MLflow:
-    """A resumed run goes on under the same id."""
+    """A resumed run keeps its id."""
 
     def __init__(self, run: Run, address: str) -> None:
         from mlflow.tracking import MlflowClient

@@ -1,8 +1,8 @@
 """How many images go through the network at once: fewer where memory runs out, with the same result.
 
 Noise is drawn for the whole step (``StepRandom``) and losses are means over images, so a step in smaller passes has the
-same gradient up to rounding. What a step changes before its optimizer step is put back first: buffers of the network,
-and what the task has learned.
+same gradient up to rounding. What the failed pass changed is restored first: buffers of the network, and state of the
+task.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .task import Task
 
 
 class Passes:
     """The size of a pass, which may only shrink.
 
     Args:
-        size: Images at once.
-        where: Named in messages: the run folder.
+        size: Images per pass.
+        where: The run folder, for messages.
         world: Processes that train together.
 
     Attributes:
-        size: Images at once.
         shrunk: Whether memory ran out before.
     """
 
@@ -36,57 +36,48 @@ class Passes:
         self.world = world
         self.shrunk = False
 
-    def shrink(self, network: nn.Module, task: Any, reason: str) -> None:
-        """Halve the size; says so once.
+    def shrink(self, network: nn.Module, task: Task, reason: str) -> None:
+        """Halve the size, with a message the first time.
 
         Args:
             network: In training mode.
-            task: One with a true ``whole_batch`` learns from a batch as a whole.
+            task: The task of the step.
             reason: Why memory ran out, for the message.
 
         Raises:
             InputError: A pass is one image already, or smaller passes would learn something else.
         """
         if self.size == 1:
-            raise InputError(
-                self.where,
-                f"one image at a time does not fit into memory ({reason})",
-                "Lower --size or --network.width, or set --machine.precision bf16-mixed or "
-                "--machine.checkpoint_activations",
-            )
+            problem = f"one image at a time does not fit into memory ({reason})"
+            remedy = "Lower --size or --network.width, or set --machine.precision bf16-mixed or "
+            raise InputError(self.where, problem, remedy + "--machine.checkpoint_activations")
+        problem, half = f"{self.size} images at a time do not fit into memory", self.size // 2
+        remedy = f"Set --training.micro_batch {half}"
         if self.world > 1:
-            raise InputError(
-                self.where,
-                f"{self.size} images at a time do not fit into memory ({reason})",
-                f"Set --training.micro_batch {self.size // 2}; with several devices it does not shrink by itself",
-            )
+            remedy += "; with several devices it does not shrink by itself"
+            raise InputError(self.where, f"{problem} ({reason})", remedy)
         if task.whole_batch or _sees_the_batch(network):
-            raise InputError(
-                self.where,
-                f"{self.size} images at a time do not fit into memory ({reason}), and this network "
-                "learns from a batch as a whole",
-                f"Set --training.micro_batch {self.size // 2}, which changes what is learned a little, or "
-                "lower --size or --training.batch_size",
+            remedy += (
+                ", which changes what is learned a little, or lower --size or --training.batch_size"
             )
+            whole = f"{problem} ({reason}), and this network learns from a batch as a whole"
+            raise InputError(self.where, whole, remedy)
         if not self.shrunk:
-            print(
-                f"radiffuse: {self.where}: {self.size} images at a time do not fit into memory; going on "
-                f"with {self.size // 2} or fewer, with the same result (--training.micro_batch)",
-                file=sys.stderr,
-            )
+            line = f"radiffuse: {self.where}: {problem}; going on with {half} or fewer"
+            print(f"{line}, with the same result (--training.micro_batch)", file=sys.stderr)
         self.shrunk = True
         self.size //= 2
 
 
 class Undo:
-    """What a step changes before its optimizer step, kept so that it can be done once more.
+    """Keeps what a step changes before its optimizer step, so that the step can be repeated.
 
     Args:
-        network: Its buffers are kept, unless it forgets by itself (``forget_step``).
+        network: Its buffers are kept, unless it has a method ``forget_step`` that restores them.
         task: Its state is kept.
     """
 
-    def __init__(self, network: nn.Module, task: Any) -> None:
+    def __init__(self, network: nn.Module, task: Task) -> None:
         self.network, self.task = network, task
         self.forget: Any = getattr(network, "forget_step", None)
         buffers = {} if self.forget else dict(network.named_buffers())
@@ -95,7 +86,7 @@ class Undo:
 
     @torch.no_grad()
     def __call__(self) -> None:
-        """Put everything back, drop the gradients, and free what the failed pass held."""
+        """Restore everything, drop the gradients, and free the memory of the failed pass."""
         if self.forget is not None:
             self.forget()
         for name, buffer in self.network.named_buffers():
@@ -109,7 +100,7 @@ class Undo:
 
 
 def _sees_the_batch(network: nn.Module) -> bool:
-    """Whether a pass depends on which images it holds: batch norm does, and masks of dropout are drawn by pass."""
+    """Whether an image's gradient depends on its pass: by batch normalization, or dropout, whose mask is per pass."""
     return any(
         module.training
         and (

@@ -1,8 +1,8 @@
-"""A run is a folder: what was asked, how scans are treated, the model, the state to resume from, the log.
+"""A run is a folder: settings, plan, data, model, the state to resume from, and the log.
 
 config.yaml   everything needed to repeat it
 plan.json     how a scan becomes the network's input
-data.json     what the data was
+data.json     the data set, and how it was split
 model/        config.json + model.safetensors (averaged weights), raw.safetensors (the last step's)
 state/        checkpoints; the newest valid one wins
 log.jsonl     one line per logged step
@@ -49,11 +49,7 @@ WITHOUT_EFFECT = {
 
 
 class Run:
-    """A run folder that exists.
-
-    Attributes:
-        folder: Where it is.
-    """
+    """A run folder that exists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,17 +66,13 @@ class Run:
         if not folder.is_dir():
             raise RunError(folder, "does not exist", "Give the folder of a run")
         if not path.is_file():
-            raise RunError(
-                folder, "is not a run: config.yaml is missing", "Give the folder of a run"
-            )
+            problem = "is not a run: config.yaml is missing"
+            raise RunError(folder, problem, "Give the folder of a run")
         run = cls(folder)
         version = run.config.get("run_version")
         if version != RUN_VERSION:
-            raise RunError(
-                path,
-                f"was written as run version {version}, this radiffuse reads {RUN_VERSION}",
-                "Use the radiffuse that wrote it, or train again",
-            )
+            problem = f"was written as run version {version}, this radiffuse reads {RUN_VERSION}"
+            raise RunError(path, problem, "Use the radiffuse that wrote it, or train again")
         return run
 
     @property
@@ -107,7 +99,7 @@ class Run:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the data was, from data.json; empty if that was not written."""
+        """Content of data.json; empty if that was not written."""
         path = self.folder / "data.json"
         return dict(read_json(path)) if path.exists() else {}
 
@@ -128,12 +120,12 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether its act came to its end: the report is the last that it writes."""
+        """Whether its command came to its end: the report is written last."""
         return self.finished and (self.folder / "report.html").is_file()
 
     @property
     def main(self) -> bool:
-        """Whether this process writes: the only one, or rank 0 of those that train together."""
+        """Whether this process writes: rank 0 of those that train together, or the only one."""
         return rank() == 0
 
     def log(self) -> list[dict[str, Any]]:
@@ -165,9 +157,8 @@ def find_run(name: str) -> Run:
         path = WEIGHTS / name
     if not path.exists():
         known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*") if p.is_dir())) or "none"
-        raise InputError(
-            name, "is neither a run nor shipped weights", f"Shipped weights are: {known}"
-        )
+        problem = "is neither a run nor shipped weights"
+        raise InputError(name, problem, f"Shipped weights are: {known}")
     return Run.open(path)
 
 
@@ -175,7 +166,7 @@ def find_run(name: str) -> Run:
 def start_run(
     folder: str | Path, command: str, settings: Any, more: Mapping[str, Any] | None = None
 ) -> Iterator[Run]:
-    """Create a run folder, or take up the one that the same command began; locked while in use.
+    """Create a run folder, or resume the one that the same command began; locked while in use.
 
     Processes that train together are joined first. Rank 0 goes ahead; the others begin when it has prepared everything
     and starts to train, and end with it.
@@ -188,7 +179,7 @@ def start_run(
 
     Raises:
         InputError: The folder holds something else, a run of other settings, or is in use.
-        SystemExit: Rank 0 has failed, and this is another one.
+        SystemExit: This is not rank 0, and rank 0 has failed.
     """
     from .device import make_fabric
 
@@ -198,7 +189,7 @@ def start_run(
         yield Run(Path(folder))
         wait_for_main()
         return
-    # What settings are that an older version of the command did not know.
+    # Of settings that an older version of the command did not have.
     defaults = plain(type(settings)())
     with leading(), _locked(Path(folder), command, plain(settings) | (more or {}), defaults) as run:
         yield run
@@ -213,12 +204,8 @@ def _locked(
     path = folder / "config.yaml"
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "is a file", "Choose another --out")
-    if (
-        folder.is_dir()
-        and any(folder.iterdir())
-        and not path.exists()
-        and not (folder / ".lock").exists()
-    ):
+    ours = path.exists() or (folder / ".lock").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise InputError(folder, "is not empty and not a run", "Choose another --out")
     make_folder(folder)
     with locked(folder):
@@ -238,38 +225,33 @@ def _refuse_other(
     run: Run, command: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> None:
     """Refuse another command or other settings, unless nothing was trained yet: then they take over."""
-    before = run.config
-    # A run of several stages holds their runs in folders of its own.
+    former, before = run.config.get("command"), run.config["settings"]
+    # A run of several stages has their runs in subfolders.
     trained = any(run.state.glob("step-*")) or any(run.folder.glob("*/state/step-*"))
     if not run.finished and not trained:
-        if before.get("command") != command or _flatten(before["settings"]) != _flatten(settings):
+        if former != command or flatten(before) != flatten(settings):
             (run.folder / "plan.json").unlink(missing_ok=True)
         return
-    if before.get("command") != command:
-        raise InputError(
-            run.folder,
-            f"holds a run of 'radiffuse {before.get('command')}'",
-            "Choose another --out",
-        )
-    old, new = _flatten(completed(defaults, before["settings"])), _flatten(settings)
-    # A constant learning rate lets a run be prolonged: its earlier steps stay what they were.
+    if former != command:
+        raise InputError(run.folder, f"holds a run of 'radiffuse {former}'", "Choose another --out")
+    old, new = flatten(completed(defaults, before)), flatten(settings)
+    # With a constant learning rate a run may be extended: its earlier steps stay the same.
     free = set(WITHOUT_EFFECT)
     if new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None:
         free.add("training.steps")
     for key in (*new, *(key for key in old if key.startswith("custom."))):
         if key not in free and old.get(key) != new.get(key):
-            raise InputError(
-                run.folder,
-                f"holds a run with {key} = {old.get(key)}, not {new.get(key)}",
-                "Choose another --out, or give the same settings to resume",
-            )
+            problem = f"holds a run with {key} = {old.get(key)}, not {new.get(key)}"
+            remedy = "Choose another --out, or give the same settings to resume"
+            raise InputError(run.folder, problem, remedy)
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by full name (``training.steps``), tuples as lists."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat

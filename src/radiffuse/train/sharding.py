@@ -1,7 +1,7 @@
-"""Fully sharded data parallelism: each process keeps a share of weights, gradients, averages and optimizer state.
+"""Fully sharded data parallelism: each process keeps a part of weights, gradients, averages and optimizer state.
 
 [related] Rajbhandari et al. 2020, ZeRO stage 3; ``torch.distributed.fsdp.fully_shard`` does the work. Checkpoints hold
-whole tensors, so that a run goes on with any number of processes.
+whole tensors, so a run can resume with any number of processes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from ..nets.blocks import AttentionBlock, ResidualBlock
 
 
 def shard(module: nn.Module, mesh: Any) -> nn.Module:
-    """Spread a network over the processes of the mesh; the blocks of a U-Net are gathered one at a time.
+    """Divide a network, used through ``forward`` alone, among the processes of a mesh with the axis ``data_parallel``.
 
-    Args:
-        module: A network whose every use goes through ``forward``.
-        mesh: Device mesh with the axis ``data_parallel``.
+    The blocks of a U-Net are gathered one at a time.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -34,14 +32,14 @@ def shard(module: nn.Module, mesh: Any) -> nn.Module:
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sharded tensors put together; every process calls it."""
+    """Sharded tensors as whole ones; every process must call it."""
     from torch.distributed.tensor import DTensor
 
     return {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in tensors.items()}
 
 
-def spread_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dictionary of an optimizer with whole tensors, cut as the optimizer's parameters are."""
+def shard_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's state dictionary of whole tensors, sharded as its parameters are."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -61,7 +59,7 @@ def spread_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any])
 
 
 def gathered(network: nn.Module, template: nn.Module) -> nn.Module:
-    """A copy of the template with the whole weights of a sharded network, on the CPU; every process calls it."""
-    found = copy.deepcopy(template)
-    found.load_state_dict({k: v.cpu() for k, v in whole(network.state_dict()).items()})
-    return found
+    """A copy of the template with the whole weights of a sharded network, on the CPU; every process must call it."""
+    result = copy.deepcopy(template)
+    result.load_state_dict({k: v.cpu() for k, v in whole(network.state_dict()).items()})
+    return result

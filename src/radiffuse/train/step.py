@@ -21,16 +21,16 @@ from .task import Task
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a step works on.
+    """One optimizer step, ready to be taken.
 
     Attributes:
-        fabric: Of lightning, with the device, the precision and the processes.
+        fabric: Lightning's, with the device, the precision and the processes.
         task: What is learned.
         network: The network itself.
-        model: The same as ``fabric`` set it up, and compiled where asked for.
+        model: The network as ``fabric`` set it up, possibly compiled.
         optimizer: As ``fabric`` set it up.
-        training: Seed, batch size and clipping.
-        passes: Images at once.
+        training: Seed and clipping.
+        passes: Images per pass.
     """
 
     fabric: Any
@@ -42,9 +42,9 @@ class Step:
     passes: Passes
 
     def __call__(self, batch: Batch, number: int) -> tuple[float, dict[str, float]]:
-        """Take step ``number`` on a batch: its loss and terms. Weights stay as they are where the loss is not finite.
+        """Take step ``number`` on a batch: its loss and terms. A loss that is not finite leaves the weights unchanged.
 
-        Where memory runs out, the passes are done once more, with fewer images each.
+        Where memory runs out, the passes are repeated with fewer images each.
         """
         undo = Undo(self.network, self.task)
         while True:
@@ -54,20 +54,24 @@ class Step:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = (
-                    (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
-                )
-            # Not in the handler: the error holds the frames, and with them the tensors, of the pass that failed.
+                words = str(error).strip() or type(error).__name__
+                reason = words.splitlines()[0].rstrip(".")[:120]
+            # Not in the handler: the error keeps the frames, and so the tensors, of the failed pass alive.
             undo()
             self.passes.shrink(self.network, self.task, reason)
         if self.fabric.world_size > 1:
             loss = float(mean_over_ranks(torch.tensor(loss, device=self.fabric.device)))
         if math.isfinite(loss):
-            self._descend()
+            if (clip := self.training.gradient_clip) is not None:
+                self.fabric.clip_gradients(
+                    self.model, self.optimizer, max_norm=clip, error_if_nonfinite=False
+                )
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         return loss, terms
 
     def gradient(self, batch: Batch, number: int) -> tuple[float, dict[str, float]]:
-        """Add the gradient of a step to the weights', pass by pass; its loss and terms."""
+        """Accumulate the gradient of a step, pass by pass; its loss and terms."""
         fabric, seed, size = self.fabric, self.training.seed, len(batch)
         first = fabric.global_rank * size
         torch.manual_seed(Stream.DROPOUT.torch_seed(seed, number, fabric.global_rank))
@@ -82,28 +86,19 @@ class Step:
                 stop=first + stop,
                 device=fabric.device,
             )
-            share = (stop - start) / size
+            weight = (stop - start) / size
             waits = stop < size and fabric.world_size > 1
             with fabric.no_backward_sync(self.model, enabled=waits):
                 loss = self.task.loss(self.model, batch.part(start, stop), random)
-                fabric.backward(loss.value * share)
-            total += float(loss.value.detach()) * share
+                fabric.backward(loss.value * weight)
+            total += float(loss.value.detach()) * weight
             for name, term in loss.terms.items():
-                terms[name] = terms.get(name, 0.0) + term * share
+                terms[name] = terms.get(name, 0.0) + term * weight
         return total, terms
-
-    def _descend(self) -> None:
-        clip = self.training.gradient_clip
-        if clip is not None:
-            self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=clip, error_if_nonfinite=False
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
 
 
 def new_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The optimizer that the settings name, over all weights that learn."""
+    """The optimizer of the settings, over all weights that learn."""
     cls = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
     parameters = [p for p in network.parameters() if p.requires_grad]
     rate, decay = training.learning_rate, training.weight_decay

@@ -1,4 +1,4 @@
-"""A training that is asked to stop, as a cluster does when time is up, ends with a checkpoint."""
+"""SIGTERM, which a cluster sends when time is up, ends a training with a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from ..errors import RadiffuseError
 
 
 class Stopped(RadiffuseError):
-    """A training stopped because it was asked to; its checkpoint is there.
-
-    Args:
-        run: Its folder.
-        step: Steps that are done.
-    """
+    """SIGTERM stopped a training, which left a checkpoint of ``step`` in its folder ``run``."""
 
     exit_code = 128 + signal.SIGTERM
 
@@ -29,29 +24,29 @@ class Stopped(RadiffuseError):
 
 
 class Stop:
-    """Notes SIGTERM while it is entered, instead of dying of it. A second one ends the process.
+    """Catches the first SIGTERM inside the block; a second one ends the process.
 
-    Signals reach the main thread alone; in another one, such as the viewer's, nothing changes.
+    Only the main thread can catch signals; in another one, such as the viewer's, nothing changes.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: Any = None
         self._main = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Self:
-        """Take the signal."""
+        """Install the handler."""
         if self._main:
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signal back."""
+        """Restore the handler that was there before."""
         if self._main:
             self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
         self._restore()
 
     def _restore(self) -> None:
