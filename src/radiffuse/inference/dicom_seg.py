@@ -42,8 +42,6 @@ def write_dicom_seg(
     classes: Sequence[str],
     source: Path,
     series: Sequence[Path] = (),
-    *,
-    description: str = "",
 ) -> None:
     """Write a mask as DICOM-SEG.
 
@@ -56,7 +54,6 @@ def write_dicom_seg(
         classes: Names by label value, background first.
         source: The DICOM file, or the folder of a series.
         series: The files of the series, in any order; () for a single file.
-        description: Series description; '' for one that names this package.
 
     Raises:
         InputError: highdicom is not installed, the source is not DICOM or lacks what a reference needs, or the disk
@@ -64,21 +61,37 @@ def write_dicom_seg(
         ValueError: The mask does not fit the source or has values without a class.
     """
     require_highdicom()
+    import highdicom
 
-    if not (series or (source.is_file() and is_dicom(source))):
-        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
-        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
     if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < len(classes):
         raise ValueError(f"labels up to {mask.max()} for {len(classes)} classes")
-    places = source_frames(source, series)
-    planes = mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)
-    if len(places) != len(planes):
-        raise ValueError(f"{len(planes)} slices for {len(places)} images")
-    images, pixels = _images(places, planes.astype(np.uint8))
-    _complete(images, inspect(source, series).spacing)
+    images, pixels = _images(source, series, mask)
+    from .. import __version__
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the patient's values
-        result = _segmentation(images, pixels, classes, source, description)
+        try:
+            result = highdicom.seg.Segmentation(
+                source_images=images,
+                pixel_array=pixels,
+                segmentation_type="BINARY",
+                segment_descriptions=_segments(classes),
+                series_instance_uid=highdicom.UID(),
+                series_number=1000 + int(images[0].get("SeriesNumber") or 0),
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="radiffuse",
+                manufacturer_model_name="radiffuse",
+                software_versions=__version__,
+                device_serial_number="0",
+                content_label="SEGMENTATION",
+                series_description="radiffuse segmentation, not for clinical use",
+            )
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
+            # The message may quote the patient; only the attribute at fault is repeated.
+            problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
+            remedy = "Use the files as the scanner exported them, or write NIfTI"
+            raise InputError(source, problem, remedy) from None
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             result.save_as(file, enforce_file_format=True)
@@ -112,64 +125,34 @@ def property_of(name: str) -> tuple[str, str, str | None]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _images(places: Sequence[tuple[Path, int]], planes: Array) -> tuple[list[Any], Array]:
-    """Headers of the source, and the planes in their order."""
+def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any], Array]:
+    """Headers of the source, completed where anonymizers removed what must be there, and the planes in their order."""
     from pydicom import dcmread
 
+    if not (series or (source.is_file() and is_dicom(source))):
+        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
+        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
+    places = source_frames(source, series)
+    planes = (mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)).astype(np.uint8)
+    if len(places) != len(planes):
+        raise ValueError(f"{len(planes)} slices for {len(places)} images")
     files = list(dict.fromkeys(file for file, _ in places))
     images = [dcmread(file, stop_before_pixels=True) for file in files]
-    frames = int(images[0].get("NumberOfFrames") or 1)
-    if len(files) == 1 and frames > 1:
-        ordered = np.empty_like(planes)
-        for (_, frame), plane in zip(places, planes, strict=True):
-            ordered[frame] = plane
-        return images, ordered
-    if len(files) < len(places):
+    if len(files) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1:
+        in_space, planes = planes, np.empty_like(planes)
+        for (_, frame), plane in zip(places, in_space, strict=True):
+            planes[frame] = plane
+    elif len(files) < len(places):
         problem = "is one of several multi-frame files, which DICOM-SEG cannot refer to together"
         raise InputError(files[0], problem, "Give the files one at a time, or write NIfTI")
-    return images, planes
-
-
-def _complete(images: Sequence[Any], spacing: Sequence[float] | None) -> None:
-    """Add what anonymizers remove and the standard demands: empty attributes, and the thickness of a slice."""
+    spacing = inspect(source, series).spacing
     for image in images:
         for name in MAY_BE_EMPTY:
             if name not in image:
                 setattr(image, name, None)
         if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
             image.SliceThickness = round(spacing[2], 6)
-
-
-def _segmentation(
-    images: Sequence[Any], pixels: Array, classes: Sequence[str], source: Path, description: str
-) -> Any:
-    """The DICOM object; InputError where the headers of the images lack something."""
-    import highdicom
-
-    from .. import __version__
-
-    try:
-        return highdicom.seg.Segmentation(
-            source_images=images,
-            pixel_array=pixels,
-            segmentation_type="BINARY",
-            segment_descriptions=_segments(classes),
-            series_instance_uid=highdicom.UID(),
-            series_number=1000 + int(images[0].get("SeriesNumber") or 0),
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="radiffuse",
-            manufacturer_model_name="radiffuse",
-            software_versions=__version__,
-            device_serial_number="0",
-            content_label="SEGMENTATION",
-            series_description=description or "radiffuse segmentation, not for clinical use",
-        )
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
-        # The message may quote the patient; only the attribute at fault is repeated.
-        problem = f"lacks what DICOM-SEG refers to ({type(error).__name__}{_attribute(error)})"
-        remedy = "Use the files as the scanner exported them, or write NIfTI"
-        raise InputError(source, problem, remedy) from None
+    return images, planes
 
 
 def _segments(classes: Sequence[str]) -> list[Any]:
