@@ -45,6 +45,16 @@ class SampleOutput:
     """The estimates of the clean image, one per step, if they were asked for; else empty."""
 
 
+def image_spacing(prediction_type: str) -> Spacing:
+    """How a sampler of images spaces its timesteps.
+
+    At the last timestep a predicted noise says almost nothing about the image, and its error grows
+    by 1 / sqrt(alphas_cumprod); leading spacing starts below it. Predictions of x_start or v can
+    start at the end.
+    """
+    return "leading" if prediction_type == "epsilon" else "trailing"
+
+
 def inference_timesteps(
     num_inference_steps: int, num_train_timesteps: int, spacing: Spacing = "trailing"
 ) -> tuple[int, ...]:
