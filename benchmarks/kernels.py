@@ -22,7 +22,7 @@ STEPS = {
     "2D, 128 x 128, batch 2, small": (2, 128, 2, "small"),
     "3D, 48 x 48 x 48, batch 1, tiny": (3, 48, 1, "tiny"),
 }
-SIDES = ("shipped", "torch's norm", "torch's convolution", "torch's both")
+SIDES = ("shipped", "torch's norm", "torch's convolution")
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -75,10 +75,10 @@ def one_turn(step: str, precision: str, side: str) -> dict[str, float]:
     from radiffuse.nets.unet import UNet
 
     torch.set_num_threads(1)
-    if side in ("torch's norm", "torch's both"):
+    if side == "torch's norm":
         channels_last_norm.MANY = dict.fromkeys(channels_last_norm.MANY, sys.maxsize)
         blocks.RECOMPUTED = sys.maxsize
-    if side in ("torch's convolution", "torch's both"):
+    if side == "torch's convolution":
         convolution.FEW = 0
     dims, size, batch, preset = STEPS[step]
     config = resolve_network(

@@ -64,7 +64,9 @@ def leaks(
     network: MaskDenoiser, run: Run, images: torch.Tensor, labels: torch.Tensor
 ) -> list[tuple[int, list[float], list[float]]]:
     """By timestep, Dice of the answers to the true mask, and to the network's own, noised alike."""
-    process = GaussianDiffusion(from_dict(Diffusion, run.config["settings"]["diffusion"]))
+    process = GaussianDiffusion(
+        from_dict(Diffusion, run.config["settings"]["diffusion"]["process"])
+    )
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((len(images), network.classes, *images.shape[2:]), generator=generator)
 

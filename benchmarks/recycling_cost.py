@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from results import origin, write_table
 
-from radiffuse.config import DiffSeg, Losses, Network, Sampling, Strategy, resolve_network
+from radiffuse.config import FIT, Network, Sampling, Strategy, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
@@ -23,7 +23,7 @@ from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDenoising
 from radiffuse.train.random import StepRandom
 
 SIZE, BATCH, CLASSES, REPEATS, STEPS = 64, 16, 2, 7, 5
-DIFFUSION = DiffSeg(data="d", out="o").diffusion
+DIFFUSION = FIT["diffusion"].diffusion.process
 
 
 def main() -> None:
@@ -68,8 +68,7 @@ def _network(strategy: Strategy) -> MaskDenoiser:
 
 def _training(strategy: Strategy, batch: Batch) -> Callable[[], object]:
     network = _network(strategy)
-    losses = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
-    task = MaskDenoising(network, strategy, DIFFUSION, losses, Sampling())
+    task = MaskDenoising(network, strategy, DIFFUSION, FIT["diffusion"].loss, Sampling())
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def step() -> None:

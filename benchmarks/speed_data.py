@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contest import Action, Comparison, Contest, in_a_child, timed
 from PIL import Image
-from speed import Action, Comparison, Contest, in_a_child, timed
 
 from radiffuse.config import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings
 from radiffuse.data.batches import Batches

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from speed import Action, Comparison, Contest, timed
+from contest import Action, Comparison, Contest, timed
 
 WEIGHTS = Path(__file__).parents[1] / "src/radiffuse/weights/films-64"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed import Action, Comparison, Contest, in_a_child, timed
+from contest import Action, Comparison, Contest, in_a_child, timed
 from torch import Tensor, nn
 
 from radiffuse.config import Training, UNetConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,6 +12,9 @@ from ..config import Fit, Pretrain, Synthesize, UNetConfig, resolve_network
 from ..config.values import to_dict
 from ..data.plan import Plan, make_plan
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def describe(name: str, settings: Any) -> str:
@@ -107,8 +110,7 @@ def _stages(settings: Synthesize, plan: Plan | None) -> str:
     )
     lines = []
     for name, given, network, training in stages:
-        millions = sum(p.numel() for p in network.parameters()) / 1e6
-        what = f"{millions:.1f} M parameters" if given is None else f"from {given}"
+        what = _millions(network) if given is None else f"from {given}"
         if given is None or name == "denoiser":
             what += f", {training.steps} steps of {training.batch_size} images"
         lines.append(f"{name:<12} {what}")
@@ -124,7 +126,12 @@ def _network(settings: Pretrain | Fit, plan: Plan | None) -> str:
     channels = len(plan.channels) if plan else 1
     at = " x ".join(map(str, size))
     if isinstance(settings, Fit) and settings.method == "dynunet":
-        return f"DynUNet at {at}: {_dynunet(plan, size, channels)}"
+        from ..nets.dynunet import new_dynunet
+
+        classes = len(plan.classes) if plan else 2
+        network = new_dynunet(channels, classes, size, plan.spacing if plan else None)
+        levels = ", ".join(map(str, network.filters))
+        return f"DynUNet at {at}: {_millions(network)}, levels of {levels} channels"
     unet = _unet(settings, plan, len(size), channels)
     batch = settings.training.micro_batch or settings.training.batch_size
     try:
@@ -159,10 +166,5 @@ def _unet(settings: Pretrain | Fit, plan: Plan | None, dims: int, channels: int)
     return unet
 
 
-def _dynunet(plan: Plan | None, size: tuple[int, ...], channels: int) -> str:
-    from ..nets.dynunet import new_dynunet
-
-    classes = len(plan.classes) if plan else 2
-    network = new_dynunet(channels, classes, size, plan.spacing if plan else None)
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
-    return f"{millions:.1f} M parameters, levels of {', '.join(map(str, network.filters))} channels"
+def _millions(network: nn.Module) -> str:
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters"

@@ -9,27 +9,25 @@ closest source that can be read, [ours] our choice.
 
 from .classification import Augment, Classify
 from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
-from .files import Anatomy, Check, Convert, Export, Info
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
 from .network import PRESETS, Network, UNetConfig, resolve_network
 from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
-from .quality import Judge
 from .segmenting import FIT, Evaluate, Finetuning, Fit, MaskDiffusion, Method, Predict, Probing
-from .studying import Study
+from .studying import NNUNet, Study
 from .synthesis import (
     LATENT_PRESETS,
     AutoencoderSettings,
     DinoSettings,
     Drawing,
     Generate,
+    Judge,
     LatentNetwork,
     SynthesisStrategy,
     Synthesize,
     ZeroShot,
 )
-from .tools import Doctor, NNUNet
+from .tools import Anatomy, Check, Convert, Doctor, Export, Info, View
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy, Within
-from .viewing import View
 
 __all__ = [
     "FINETUNE_AUGMENTATION",

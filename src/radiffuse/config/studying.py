@@ -7,8 +7,19 @@ from typing import Literal
 
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
-from .tools import NNUNet
 from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, used_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class NNUNet:
+    """nnU-Net 2 as an external program."""
+
+    python: str | None = None
+    """Python interpreter of an environment with nnunetv2, such as NN/bin/python; needed by the method nnunet."""
+    trainer: str = "nnUNetTrainer"
+    """Trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs gives a quick look."""
+    configuration: Literal["auto", "2d", "3d_fullres"] = "auto"
+    """Configuration; auto: 2d for films, 3d_fullres for volumes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,118 @@
-"""Settings of ``doctor``, and of nnU-Net as an external program."""
+"""Settings of the tools around data sets, runs and the machine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from .data import Data, PlanSettings
+from .learning import Diffusion, Machine
+from .types import POSITIONAL, NonNegativeInt, PositiveInt, Within
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Report what is in a data set and what is wrong with it, file by file."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """Data set: a folder of images, pairs or classes, nnU-Net or MSD data, a DICOM tree, a table or COCO JSON."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    header_only: bool = False
+    """Read only headers: faster, but damage inside the files goes unnoticed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """Write procedural images with exact labels: bitewings, chest films or abdominal CT."""
+
+    kind: Literal["bitewing", "chest", "abdomen"] = field(default="bitewing", metadata=POSITIONAL)
+    """What to draw."""
+    out: str = ""
+    """Folder for the data set."""
+    count: PositiveInt = 100
+    """Number of cases."""
+    labelled: bool = True
+    """Write label maps as well."""
+    size: tuple[PositiveInt, ...] = (64, 64)
+    """Pixels or voxels along each axis."""
+    seed: NonNegativeInt = 0
+    """Seed; the same seed, count and size give the same files."""
+    start: NonNegativeInt = 0
+    """Number of the first case; each number is a patient of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Summarize a run, a folder of weights or a plan on one screen: data, network, steps, scores, license."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run folder, folder of weights (``config.json`` with safetensors), plan file, study or evaluation."""
+    report: bool = False
+    """Write report.html of the run, study or evaluation once more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn a denoiser of diffusers, MONAI or guided-diffusion into a pre-trained run, if its network can be built."""
+
+    weights: str = field(default="", metadata=POSITIONAL)
+    """Folder with config.json and safetensors (a UNet2DModel or its pipeline, or the arguments and weights of a
+    DiffusionModelUNet), or a safetensors file of guided-diffusion. Pickled weights are refused."""
+    out: str = ""
+    """Run folder; give it to other commands as ``--from``."""
+    kind: Literal["auto", "diffusers", "monai", "guided-diffusion"] = "auto"
+    """Library that the network comes from; auto: as config.json says; guided-diffusion has none."""
+    head_channels: PositiveInt = 64
+    """guided-diffusion: channels per attention head, which cannot be read from the weights."""
+    diffusion: Diffusion = Diffusion(schedule="linear")
+    """The noising process that it was trained with; the scheduler of a pipeline takes precedence."""
+    plan: PlanSettings = PlanSettings()
+    """Size, spacing and intensity of the images it was trained on; volumes need a spacing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run in a form that other programs read: a folder to publish, ONNX, torch.export, MONAI or nnU-Net."""
+
+    run: str = field(default="", metadata=POSITIONAL)
+    """Run folder, or the name of shipped weights."""
+    out: str = ""
+    """Folder for the result."""
+    format: Literal["pretrained", "onnx", "torch-export", "monai-bundle", "nnunet-encoder"] = (
+        "pretrained"
+    )
+    """pretrained: the run without log, state and case names, ready to share; onnx and torch-export: the network of a
+    segmenter as a program; monai-bundle: a segmenter with its pre- and post-processing, for monai.bundle;
+    nnunet-encoder: the network and its weights as an nnU-Net architecture."""
+    head: str | None = None
+    """Probing: which head to export; None: the first."""
+    licence: str | None = None
+    """License of the weights for the model card, as the hub spells it, such as apache-2.0."""
+    data_licence: str | None = None
+    """License of the training data for the model card; None: what the data set states."""
+    push: str | None = None
+    """pretrained: also upload the folder to this repository of the Hugging Face hub, OWNER/NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """View scans, masks and runs in the browser; segment and generate there."""
+
+    paths: tuple[str, ...] | None = field(default=None, metadata=POSITIONAL)
+    """Runs, studies, evaluations, tables of results, scans and data sets, in any order; none: drop files there."""
+    masks: str | None = None
+    """Masks of the scans, named after the cases: a folder of radiffuse predict, with its maps."""
+    port: Annotated[int, Within(0, 65535)] = 0
+    """Port on 127.0.0.1, which other computers cannot reach; 0: any free one."""
+    browser: bool = True
+    """Open the page in the browser; its address is printed in any case."""
+    upload_limit: PositiveInt = 2000
+    """Largest file that can be dropped, in MB, also after unzipping; all files together may have four times as much."""
+    reader: Data = Data()
+    """How a path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision for what is computed on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +125,3 @@ class Doctor:
     """Cache folder to inspect; None: ``$RADIFFUSE_CACHE``, else ``~/.cache/radiffuse``."""
     completion: Literal["bash", "zsh", "fish"] | None = None
     """Print only a script that completes commands, flags and values in this shell."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NNUNet:
-    """nnU-Net 2 as an external program."""
-
-    python: str | None = None
-    """Python interpreter of an environment with nnunetv2, such as NN/bin/python; needed by the method nnunet."""
-    trainer: str = "nnUNetTrainer"
-    """Trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs gives a quick look."""
-    configuration: Literal["auto", "2d", "3d_fullres"] = "auto"
-    """Configuration; auto: 2d for films, 3d_fullres for volumes."""

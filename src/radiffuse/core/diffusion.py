@@ -24,7 +24,7 @@ VARIATIONAL_WEIGHT = 0.001
 
 @dataclass(frozen=True)
 class Prediction:
-    """One belief about x_t in its three equivalent forms, each shaped like x_t."""
+    """A prediction from x_t in its three equivalent forms, each shaped like x_t."""
 
     x_start: Tensor
     """The clean image."""
@@ -47,26 +47,24 @@ class Posterior:
     variance: float
     """Variance of the posterior; 0 where the previous image is the clean one."""
     x_start_coefficient: float
-    """Share of x_start in the mean."""
+    """Weight of x_start in the mean."""
     x_t_coefficient: float
-    """Share of x_t in the mean."""
+    """Weight of x_t in the mean."""
 
 
 class GaussianDiffusion(nn.Module):
-    """A noising process and the meaning of its network's output.
+    """A noising process, and the meaning of its network's output.
 
-    Tables are computed in float64 from ``schedules`` and kept as constant, non-persistent buffers:
-    they follow ``.to(device)``, are never written to, and are no part of a checkpoint. Build with
-    ``dtype=torch.float64`` for float64 tables; ``.double()`` afterwards cannot bring back the
-    digits.
+    Tables are computed in float64 and kept as constant, non-persistent buffers: they follow ``.to(device)`` and are not
+    part of a checkpoint. ``.double()`` does not restore the digits that another ``dtype`` lost.
 
     Args:
         config: Schedule, T, prediction type, variance and loss.
         dtype: Precision of the tables.
 
     Raises:
-        InputError: A schedule that ends in pure noise, with prediction type ``epsilon``, from
-            which the image could not be recovered there; or an illegal schedule.
+        InputError: An illegal schedule, or one that ends in pure noise with prediction type ``epsilon``, from which the
+            image cannot be recovered at the last timestep.
     """
 
     alphas_cumprod: Tensor
@@ -92,12 +90,11 @@ class GaussianDiffusion(nn.Module):
         if config.zero_terminal_snr:
             betas = schedules.rescale_zero_terminal_snr(betas)
         a = schedules.alphas_cumprod(betas)
-        # Python floats are float64 wherever the buffers go: few-step samplers need 1 - a_t /
-        # a_previous exactly.
+        # Python floats stay float64 wherever the buffers go: few-step samplers need exact values.
         self._signal: tuple[float, ...] = tuple(a.tolist())
         steps = [self.posterior(t, t - 1) for t in range(self.num_train_timesteps)]
         variance = torch.tensor([step.variance for step in steps], dtype=torch.float64)
-        # The last step's posterior has no width; the paper's code gives it that of the step before.
+        # The posterior of the last step has variance 0; the paper's code takes that of the step before.
         variance[0] = variance[1]
         tables = {
             "alphas_cumprod": a,
@@ -154,13 +151,13 @@ class GaussianDiffusion(nn.Module):
             noise: Standard normal, shaped like ``x_start``.
             t: (B,) int64, 0 to T - 1.
         """
-        signal, spread = self._scales(t, x_start)
-        return signal * x_start + spread * noise
+        signal, sigma = self._scales(t, x_start)
+        return signal * x_start + sigma * noise
 
     def velocity(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Velocity, sqrt(a) noise - sqrt(1 - a) x_start. Arguments as of ``add_noise``."""
-        signal, spread = self._scales(t, x_start)
-        return signal * noise - spread * x_start
+        signal, sigma = self._scales(t, x_start)
+        return signal * noise - sigma * x_start
 
     def reverse(self, x_start: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """A draw of the posterior q(x_{t-1} | x_t, x_start), each image at its own t (Ho et al. 2020, eq. 6).
@@ -178,7 +175,7 @@ class GaussianDiffusion(nn.Module):
     # ---------------------------------------------------------------------------------- the network
 
     def target(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should answer, by prediction type. Arguments as of ``add_noise``."""
+        """The target of the network, by prediction type. Arguments as of ``add_noise``."""
         if self.config.prediction_type == "epsilon":
             return noise
         if self.config.prediction_type == "x_start":
@@ -207,40 +204,37 @@ class GaussianDiffusion(nn.Module):
         return output, None
 
     def predict(self, output: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
-        """All forms of a network's output.
-
-        Finite at alphas_cumprod = 0, where epsilon is not allowed.
+        """All forms of a network's output; finite at alphas_cumprod = 0, where epsilon is not allowed.
 
         Args:
-            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
             x_t: (B, C, *spatial).
             t: (B,) int64, 0 to T - 1.
         """
         answer = self.split(output, x_t.shape[1])[0].to(x_t.dtype)
-        signal, spread = self._scales(t, x_t)
+        signal, sigma = self._scales(t, x_t)
         if self.config.prediction_type == "v":
-            x_start = signal * x_t - spread * answer
-            epsilon = spread * x_t + signal * answer
+            x_start = signal * x_t - sigma * answer
+            epsilon = sigma * x_t + signal * answer
             return Prediction(x_start=x_start, epsilon=epsilon, v=answer)
         if self.config.prediction_type == "x_start":
-            x_start, epsilon = answer, (x_t - signal * answer) / spread
+            x_start, epsilon = answer, (x_t - signal * answer) / sigma
         else:
-            x_start, epsilon = (x_t - spread * answer) / signal, answer
-        return Prediction(x_start=x_start, epsilon=epsilon, v=signal * epsilon - spread * x_start)
+            x_start, epsilon = (x_t - sigma * answer) / signal, answer
+        return Prediction(x_start=x_start, epsilon=epsilon, v=signal * epsilon - sigma * x_start)
 
     # ------------------------------------------------------------------------------------- the loss
 
     def training_loss(
         self, output: Tensor, x_start: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
     ) -> Tensor:
-        """Loss of each image: L_simple, min-SNR weighted; with learned variance plus 0.001 L_vlb.
+        """Loss of each image: L_simple with min-SNR weights; plus 0.001 L_vlb if the variance is learned.
 
-        L_vlb is estimated as T times the term at t, in bits per dimension, and teaches the
-        variance alone: its gradient does not reach the predicted mean (Nichol and Dhariwal 2021,
-        section 3.1).
+        L_vlb is estimated as T times the term at t, in bits per dimension. Its gradient reaches the
+        variance but not the predicted mean (Nichol and Dhariwal 2021, section 3.1).
 
         Args:
-            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
             x_start: (B, C, *spatial), in [-1, 1].
             noise: The noise in ``x_t``.
             x_t: ``add_noise(x_start, noise, t)``.
@@ -263,12 +257,12 @@ class GaussianDiffusion(nn.Module):
     def variational_term(
         self, output: Tensor, x_start: Tensor, x_t: Tensor, t: Tensor, *, clip: bool = False
     ) -> Tensor:
-        """The bound's term at t (Ho et al. 2020, eq. 5 and 13).
+        """The term of the bound at t: KL divergence of the reverse step; at t = 0 the decoder's NLL.
 
-        The KL divergence of the reverse step; at t = 0 the decoder's negative log likelihood.
+        Source: Ho et al. 2020, eq. 5 and 13.
 
         Args:
-            output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+            output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
             x_start: (B, C, *spatial), 8-bit gray values in [-1, 1].
             x_t: The noised images.
             t: (B,) int64, 0 to T - 1.
@@ -290,14 +284,7 @@ class GaussianDiffusion(nn.Module):
         return torch.where(t == 0, _mean(decoder), _mean(kl)) / math.log(2)
 
     def prior_term(self, x_start: Tensor) -> Tensor:
-        """The bound's constant term: KL of q(x_T | x_start) from the standard normal.
-
-        Args:
-            x_start: (B, C, *spatial), in [-1, 1].
-
-        Returns:
-            (B,), bits per dimension; no network can change it.
-        """
+        """The constant term of the bound: KL of q(x_T | x_start) from the standard normal, (B,), bits per dimension."""
         a = self.signal(self.num_train_timesteps - 1)
         zero = torch.zeros_like(x_start)
         kl = normal_kl(math.sqrt(a) * x_start, zero + math.log1p(-a), zero, zero)
@@ -311,7 +298,7 @@ class GaussianDiffusion(nn.Module):
             return small
         large = _expand(self.log_beta[t], x_t)
         if raw is None:
-            # The decoder's variance stays that of the step before, as in the papers' code.
+            # At t = 0 the small variance is kept, as in the papers' code.
             return torch.where(_expand(t, x_t) == 0, small, large)
         return interpolate_log_variance(raw.to(x_t.dtype), small, large)
 

@@ -1,4 +1,4 @@
-"""Facts about Gaussians that the variational bound needs, element by element, in nats."""
+"""Gaussian terms of the variational bound, element by element, in nats."""
 
 from __future__ import annotations
 
@@ -12,17 +12,7 @@ HALF_BIN = 1 / 255
 def normal_kl(
     mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor
 ) -> Tensor:
-    """KL divergence of N(mean_1, variance_1) from N(mean_2, variance_2), in nats.
-
-    Args:
-        mean_1: Any shape; all four broadcast.
-        log_variance_1: Natural logarithm of the first variance.
-        mean_2: Mean of the second.
-        log_variance_2: Natural logarithm of the second variance.
-
-    Returns:
-        The broadcast shape, 0 or more.
-    """
+    """KL divergence of N(mean_1, variance_1) from N(mean_2, variance_2), in nats, 0 or more; all four broadcast."""
     difference = log_variance_1 - log_variance_2
     distance = (mean_1 - mean_2) ** 2 * torch.exp(-log_variance_2)
     # expm1: exp(difference) - 1 - difference cancels badly where the variances are nearly equal.
@@ -30,19 +20,15 @@ def normal_kl(
 
 
 def discretized_log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log probability, in nats, of 8-bit gray values under a Gaussian.
+    """Log probability, in nats, of 8-bit gray values under a Gaussian, 0 or less; all three broadcast.
 
-    The Gaussian is integrated over the bin of each value. The outermost bins reach to infinity (Ho
-    et al. 2020, eq. 13). Computed from log CDFs on the side of the tail, so that improbable values
-    keep a finite value and gradient.
+    The Gaussian is integrated over the bin of each value; the outermost bins are unbounded (Ho et al. 2020, eq. 13).
+    Log CDFs are taken on the side of the tail, so that improbable values have a finite result and gradient.
 
     Args:
-        x: 8-bit gray values mapped to [-1, 1]; others are taken as centers of a bin as wide.
-        mean: Mean, broadcast with ``x``.
-        log_std: Natural logarithm of the standard deviation, broadcast with ``x``.
-
-    Returns:
-        The broadcast shape, 0 or less.
+        x: 8-bit gray values mapped to [-1, 1]; other values are centers of bins of the same width.
+        mean: Mean.
+        log_std: Natural logarithm of the standard deviation.
     """
     scale = torch.exp(-log_std)
     upper, lower = (x - mean + HALF_BIN) * scale, (x - mean - HALF_BIN) * scale
@@ -63,5 +49,5 @@ def interpolate_log_variance(raw: Tensor, small: Tensor | float, large: Tensor |
         small: Log of the posterior variance.
         large: Log of beta.
     """
-    share = (raw + 1) / 2
-    return share * large + (1 - share) * small
+    weight = (raw + 1) / 2
+    return weight * large + (1 - weight) * small

@@ -1,4 +1,4 @@
-"""The whole variational bound of images under a model: how many bits a dimension costs."""
+"""The complete variational bound of images under a model, in bits per dimension."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VariationalBound:
     total: Tensor
     """(B,), prior and all terms together."""
     prior: Tensor
-    """(B,), the part no network can change."""
+    """(B,), the part that does not depend on the network."""
     terms: Tensor
     """(B, T), the term of each timestep; column 0 is the decoder's."""
 
@@ -32,7 +32,7 @@ def variational_bound(
     *,
     clip: bool = True,
 ) -> VariationalBound:
-    """The bound with one noise draw per timestep; T calls of the network.
+    """The bound with one noise sample per timestep; calls the network T times.
 
     Args:
         diffusion: The process.

@@ -1,7 +1,7 @@
-"""Segmentation losses, each a value per image, so that images can be weighted and batches be taken in parts.
+"""Segmentation losses, one value per image, so that images can be weighted and batches split.
 
-Logits are ``(B, K, *spatial)``, labels ``(B, *spatial)`` int64 with 255 where nothing is to be learned. Every loss is
-finite on an image without foreground and on one without any label; there it is 0 where nothing was asked.
+Logits are ``(B, K, *spatial)``, labels ``(B, *spatial)`` int64, with 255 for pixels to ignore. Every loss is finite on
+an image without foreground, and 0 on an image without any label.
 """
 
 from __future__ import annotations
@@ -19,16 +19,7 @@ DICE_SMOOTHING = 1e-5
 def segmentation_loss(
     logits: Tensor, labels: Tensor, weights: Losses
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the terms that count.
-
-    Args:
-        logits: ``(B, K, *spatial)``.
-        labels: ``(B, *spatial)`` int64.
-        weights: What each term weighs; a term of weight 0 is not computed.
-
-    Returns:
-        The loss of each image, ``(B,)``, and the terms by name, ``(B,)`` each, before their weights.
-    """
+    """The weighted sum of the terms, ``(B,)``, and the unweighted terms by name; terms of weight 0 are not computed."""
     terms = {}
     if weights.cross_entropy:
         terms["cross_entropy"] = cross_entropy(logits, labels)
@@ -58,20 +49,20 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 - soft Dice, mean over the foreground classes present in each image, ``(B,)``; 0 where none is."""
     counted = labels != IGNORE
     truth = one_hot(labels, logits.shape[1]) * counted[:, None]
-    share = logits.softmax(1) * counted[:, None]
-    overlap = (truth * share).flatten(2).sum(2)[:, 1:]
-    volume = (truth + share).flatten(2).sum(2)[:, 1:]
+    probabilities = logits.softmax(1) * counted[:, None]
+    overlap = (truth * probabilities).flatten(2).sum(2)[:, 1:]
+    volume = (truth + probabilities).flatten(2).sum(2)[:, 1:]
     present = truth.flatten(2).sum(2)[:, 1:] > 0
     dice = (2 * overlap + DICE_SMOOTHING) / (volume + DICE_SMOOTHING)
     return ((1 - dice) * present).sum(1) / present.sum(1).clamp(min=1)
 
 
 def dice_scores(prediction: Tensor, labels: Tensor, classes: int) -> list[float]:
-    """Dice of each image, mean over the foreground classes in truth or prediction; NaN where there is none.
+    """Dice of each image, mean over the foreground classes in either; NaN where there is none.
 
     Args:
         prediction: ``(B, *spatial)`` label values.
-        labels: ``(B, *spatial)``; 255 is left out.
+        labels: ``(B, *spatial)``; 255 is ignored.
         classes: K.
     """
     scores = []

@@ -1,4 +1,4 @@
-"""The space in which masks are diffused: one-hot with background, 2 m - 1 (Fu et al. 2023, released code)."""
+"""Masks as x_start of a diffusion: one-hot with background, 2 m - 1 (Fu et al. 2023, released code)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From noise to image in any number of steps: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021).
 
 A few-step sampler visits some of the training timesteps and steps between them with the exact
-respaced posterior. The network is always told the training timestep, never the number of the step.
+respaced posterior. The network always gets the training timestep, never the number of the step.
 """
 
 from __future__ import annotations
@@ -43,6 +43,16 @@ class SampleOutput:
     """(B, C, *spatial), the clean image."""
     estimates: tuple[Tensor, ...]
     """The estimates of the clean image, one per step, if they were asked for; else empty."""
+
+
+def image_spacing(prediction_type: str) -> Spacing:
+    """How a sampler of images spaces its timesteps.
+
+    At the last timestep a predicted noise says almost nothing about the image, and its error grows
+    by 1 / sqrt(alphas_cumprod); leading spacing starts below it. Predictions of x_start or v can
+    start at the end.
+    """
+    return "leading" if prediction_type == "epsilon" else "trailing"
 
 
 def inference_timesteps(
@@ -99,11 +109,11 @@ def ddpm_step(
 
     Args:
         diffusion: The process; its ``variance`` setting applies.
-        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+        output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
         x_t: (B, C, *spatial).
         t: Training timestep of ``x_t``.
         t_previous: Training timestep to go to; -1 is the clean image, which gets no noise.
-        noise: Standard normal, shaped like ``x_t``; only the step to -1 does without.
+        noise: Standard normal, shaped like ``x_t``; not needed for the step to -1.
         clip: Clip the estimated x_start to [-1, 1].
 
     Raises:
@@ -120,8 +130,8 @@ def ddpm_step(
         raw = diffusion.split(output, x_t.shape[1])[1]
         assert raw is not None
         small, large = math.log(posterior.variance), math.log(posterior.beta)
-        spread = torch.exp(0.5 * interpolate_log_variance(raw.to(x_t.dtype), small, large))
-        return StepOutput(sample=mean + spread * noise, x_start=x_start)
+        sigma = torch.exp(0.5 * interpolate_log_variance(raw.to(x_t.dtype), small, large))
+        return StepOutput(sample=mean + sigma * noise, x_start=x_start)
     fixed_large = diffusion.config.variance == "fixed_large"
     variance = posterior.beta if fixed_large else posterior.variance
     return StepOutput(sample=mean + math.sqrt(variance) * noise, x_start=x_start)
@@ -142,16 +152,13 @@ def ddim_step(
 
     Args:
         diffusion: The process.
-        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t); a learned variance is
-            not used.
+        output: (B, C or 2 C, *spatial), the network's output at (x_t, t); a learned variance is not used.
         x_t: (B, C, *spatial).
         t: Training timestep of ``x_t``.
         t_previous: Training timestep to go to; -1 is the clean image.
         eta: 0 is deterministic, 1 is DDPM with ``fixed_small`` variance; in between a mixture.
-        noise: Standard normal, shaped like ``x_t``; needed where eta is above 0, but for the step
-            to -1.
-        clip: Clip the estimated x_start to [-1, 1]; the direction then follows the clipped
-            estimate.
+        noise: Standard normal, shaped like ``x_t``; needed if eta is above 0, except for the step to -1.
+        clip: Clip the estimated x_start to [-1, 1]; the direction then follows the clipped estimate.
 
     Raises:
         ValueError: Timesteps out of order, or no noise where it is needed.
@@ -171,12 +178,11 @@ def ddim_inverse_step(
 ) -> StepOutput:
     """One deterministic DDIM step towards noise (Song et al. 2021, section 4.3).
 
-    Undoes ``ddim_step`` from ``t_next`` to ``t`` exactly where the network gives the same estimate
-    at both.
+    Inverts ``ddim_step`` from ``t_next`` to ``t``, exactly if the network gives the same estimate at both.
 
     Args:
         diffusion: The process.
-        output: (B, C or 2 C, *spatial), the network's answer to (x_t, t).
+        output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
         x_t: (B, C, *spatial).
         t: Training timestep of ``x_t``.
         t_next: Training timestep to go to, above ``t``.
@@ -203,21 +209,18 @@ def sample(
     clip: bool = True,
     keep_estimates: bool = False,
 ) -> SampleOutput:
-    """Walk from noise to a clean image over the given training timesteps.
+    """Sample a clean image from noise, over the given training timesteps.
 
-    Noise is drawn on the generator's device and moved, so a CPU generator gives the same draws on
-    any machine.
+    Noise is drawn on the generator's device and moved, so a CPU generator gives the same noise on any machine.
 
     Args:
         diffusion: The process.
         network: Called as ``network(x_t, t)``, t a (B,) int64 tensor of training timesteps.
         start: x at the first timestep, (B, C, *spatial), or the shape of the noise to start from.
-        timesteps: Descending, as of ``inference_timesteps``; the step after the last goes to the
-            clean image.
+        timesteps: Descending, as of ``inference_timesteps``; the last step leads to the clean image.
         sampler: ``ddpm``, with the variance of ``diffusion.config``, or ``ddim``.
         eta: Noise of DDIM, 0 to 1.
-        generator: Source of randomness; may be None only for DDIM with eta 0 from a given
-            ``start``.
+        generator: Source of randomness; None only for DDIM with eta 0 from a given ``start``.
         clip: Clip each estimate of x_start to [-1, 1].
         keep_estimates: Return each step's estimate of x_start.
 
@@ -261,7 +264,7 @@ def _predict(
 def _at(
     diffusion: GaussianDiffusion, x_start: Tensor, epsilon: Tensor, t: int, sigma: float
 ) -> Tensor:
-    """The point at t that x_start and epsilon name, with room for fresh noise of spread sigma."""
+    """The point at t by x_start and epsilon, with room for new noise of standard deviation sigma."""
     a = diffusion.signal(t)
     # Rounding may leave a tiny negative number under the root at eta = 1.
     return math.sqrt(a) * x_start + math.sqrt(max(1 - a - sigma**2, 0.0)) * epsilon

@@ -1,7 +1,7 @@
 """Noise schedules: the betas of the forward process, computed in float64.
 
 A schedule is a vector of T betas, each in (0, 1]; timestep t multiplies the signal by sqrt(1 -
-beta_t) and adds noise of variance beta_t. ``alphas_cumprod[t]`` is the share of the signal's
+beta_t) and adds noise of variance beta_t. ``alphas_cumprod[t]`` is the fraction of the signal's
 variance left after step t.
 """
 
@@ -85,14 +85,7 @@ _SCHEDULES: dict[str, Callable[[int], Tensor]] = {
 
 
 def betas(schedule: str, num_train_timesteps: int) -> Tensor:
-    """The betas of a named schedule with its published constants.
-
-    Args:
-        schedule: ``linear``, ``cosine`` or ``scaled-linear``.
-        num_train_timesteps: T, at least 2.
-
-    Returns:
-        (T,) float64, on the CPU.
+    """The betas, (T,) float64 on the CPU, of the schedule linear, cosine or scaled-linear, with published constants.
 
     Raises:
         InputError: Unknown schedule, or T below 2.
@@ -111,28 +104,14 @@ def betas(schedule: str, num_train_timesteps: int) -> Tensor:
 
 
 def alphas_cumprod(betas: Tensor) -> Tensor:
-    """Share of signal variance left after each timestep: cumulative product of 1 - beta.
-
-    Args:
-        betas: (T,) float64.
-
-    Returns:
-        (T,) float64, decreasing, in [0, 1).
-    """
+    """Fraction of the signal variance left after each timestep, (T,), decreasing, in [0, 1)."""
     return torch.cumprod(1 - betas, dim=0)
 
 
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """The same schedule, stretched so that the last timestep holds no signal.
+    """The betas (T,) of a schedule, rescaled so that the last one is exactly 1: no signal is left.
 
-    Lin et al. 2024, algorithm 1: sqrt(alphas_cumprod) is shifted to end at exactly 0 and scaled to
-    keep its first value.
-
-    Args:
-        betas: (T,) float64.
-
-    Returns:
-        (T,) float64; the last beta is exactly 1.
+    Lin et al. 2024, algorithm 1: sqrt(alphas_cumprod) is shifted to end at exactly 0, then scaled to keep its start.
     """
     roots = alphas_cumprod(betas).sqrt()
     first, last = roots[0], roots[-1]

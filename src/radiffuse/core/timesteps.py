@@ -1,4 +1,4 @@
-"""Which timesteps to train on: uniformly drawn, or more often where the loss is large."""
+"""Sampling of training timesteps: uniformly, or more often where the loss is large."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from radiffuse.config import Diffusion
 
 
 class TimestepSampler(nn.Module, ABC):
-    """Draws training timesteps, each with the weight that keeps the mean loss unbiased."""
+    """Draws training timesteps, with the loss weights that keep the mean loss unbiased."""
 
     def __init__(self, num_train_timesteps: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TimestepSampler(nn.Module, ABC):
 
 
 class UniformTimesteps(TimestepSampler):
-    """Each timestep alike; learns nothing, has no state."""
+    """All timesteps are equally likely."""
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Uniform timesteps, all of weight 1. See the base class."""
@@ -52,14 +52,13 @@ class LossAwareTimesteps(TimestepSampler):
     """Timesteps in proportion to the root mean square of their last losses.
 
     Nichol and Dhariwal 2021, eq. 18. Uniform until every timestep has ``history_per_timestep``
-    losses. The history is in ``state_dict``, so a resumed run draws the same. With several
-    processes, ``update`` wants the losses gathered from all of them, else the processes' histories
-    (not their unbiasedness) differ.
+    losses. The history is in ``state_dict``, so a resumed run draws the same. With several processes, call ``update``
+    with the losses of all of them, so that their histories are equal.
 
     Args:
         num_train_timesteps: T.
         history_per_timestep: Losses remembered for each timestep; the paper's 10.
-        uniform_share: Probability that is spread evenly, so that no timestep is forgotten; 0.01.
+        uniform_share: Part of the probability that is uniform, so that every timestep keeps being drawn.
     """
 
     history: Tensor
@@ -94,8 +93,8 @@ class LossAwareTimesteps(TimestepSampler):
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Timesteps by importance, with weights 1 / (T p). See the base class.
 
-        Generators of the same seed draw from the same probabilities, whatever was learned in between: the passes of
-        one step together see what a single pass would see.
+        Generators of the same seed draw from the same probabilities, even after an ``update``: the passes of one step
+        together draw what a single pass would.
         """
         if self._drawn is None or self._drawn[0] != generator.initial_seed():
             self._drawn = (generator.initial_seed(), self.probabilities())

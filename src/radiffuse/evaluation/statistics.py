@@ -112,7 +112,7 @@ def clustered_difference(
     """Mean of a - b over pairs ``(n,)`` that share draws and patients; a pair with a NaN is dropped.
 
     The interval resamples draws and patients. The p-value is that of Wilcoxon's signed-rank test on one number per
-    patient, the mean difference over its pairs: it speaks of new patients given these draws, the interval of new
+    patient, the mean difference over its pairs: it holds for new patients given these draws, the interval for new
     patients and new draws.
 
     Raises:

@@ -160,7 +160,7 @@ def _label_map(scan: Scan, name: str, role: str, n_classes: int, *, ignore: bool
 
 
 def _same_place(name: str, prediction: Scan, truth: Scan) -> None:
-    """Raise where two label maps do not lie on the same voxels."""
+    """Raise InputError unless two label maps lie on the same voxels."""
     if prediction.spatial_shape != truth.spatial_shape:
         sizes = [" x ".join(map(str, scan.spatial_shape)) for scan in (prediction, truth)]
         problem = f"the prediction is {sizes[0]} voxels, the truth {sizes[1]}"

@@ -77,10 +77,9 @@ def carried_landmarks(
     known = plan.with_classes(find_classes(dataset))
     spacing = np.asarray(plan.spacing or (1.0,) * plan.spatial_dims)
     scans = (_scan(regressor, known, case) for case in dataset)
-    first = before = next(scans)
-    for target in itertools.chain(scans, [first]):
-        yield from _between(before, target, known, spacing, regressor)
-        before = target
+    first = next(scans)
+    for source, target in itertools.pairwise(itertools.chain([first], scans, [first])):
+        yield from _between(source, target, known, spacing, regressor)
 
 
 _Located = tuple[str, torch.Tensor, dict[int, Array]]

@@ -42,8 +42,6 @@ def write_dicom_seg(
     classes: Sequence[str],
     source: Path,
     series: Sequence[Path] = (),
-    *,
-    description: str = "",
 ) -> None:
     """Write a mask as DICOM-SEG.
 
@@ -56,7 +54,6 @@ def write_dicom_seg(
         classes: Names by label value, background first.
         source: The DICOM file, or the folder of a series.
         series: The files of the series, in any order; () for a single file.
-        description: Series description; '' for one that names this package.
 
     Raises:
         InputError: highdicom is not installed, the source is not DICOM or lacks what a reference needs, or the disk
@@ -66,25 +63,9 @@ def write_dicom_seg(
     require_highdicom()
     import highdicom
 
-    if not (series or (source.is_file() and is_dicom(source))):
-        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
-        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
     if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < len(classes):
         raise ValueError(f"labels up to {mask.max()} for {len(classes)} classes")
-    places = source_frames(source, series)
-    planes = mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)
-    if len(places) != len(planes):
-        raise ValueError(f"{len(planes)} slices for {len(places)} images")
-    images, pixels = _images(places, planes.astype(np.uint8))
-    spacing = inspect(source, series).spacing
-    for image in images:
-        for name in MAY_BE_EMPTY:
-            if name not in image:
-                setattr(
-                    image, name, None
-                )  # anonymizers remove them; the standard allows empty ones
-        if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
-            image.SliceThickness = round(spacing[2], 6)  # anonymizers remove it
+    images, pixels = _images(source, series, mask)
     from .. import __version__
 
     with warnings.catch_warnings():
@@ -104,7 +85,7 @@ def write_dicom_seg(
                 software_versions=__version__,
                 device_serial_number="0",
                 content_label="SEGMENTATION",
-                series_description=description or "radiffuse segmentation, not for clinical use",
+                series_description="radiffuse segmentation, not for clinical use",
             )
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             # The message may quote the patient; only the attribute at fault is repeated.
@@ -144,21 +125,33 @@ def property_of(name: str) -> tuple[str, str, str | None]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _images(places: Sequence[tuple[Path, int]], planes: Array) -> tuple[list[Any], Array]:
-    """Headers of the source, and the planes in their order."""
+def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any], Array]:
+    """Headers of the source, completed where anonymizers removed what must be there, and the planes in their order."""
     from pydicom import dcmread
 
+    if not (series or (source.is_file() and is_dicom(source))):
+        remedy = "Give the DICOM files that the scan came from, or write NIfTI"
+        raise InputError(source, "is not DICOM, which DICOM-SEG refers to", remedy)
+    places = source_frames(source, series)
+    planes = (mask[None] if mask.ndim == 2 else mask.transpose(2, 1, 0)).astype(np.uint8)
+    if len(places) != len(planes):
+        raise ValueError(f"{len(planes)} slices for {len(places)} images")
     files = list(dict.fromkeys(file for file, _ in places))
     images = [dcmread(file, stop_before_pixels=True) for file in files]
-    frames = int(images[0].get("NumberOfFrames") or 1)
-    if len(files) == 1 and frames > 1:
-        ordered = np.empty_like(planes)
-        for (_, frame), plane in zip(places, planes, strict=True):
-            ordered[frame] = plane
-        return images, ordered
-    if len(files) < len(places):
+    if len(files) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1:
+        in_space, planes = planes, np.empty_like(planes)
+        for (_, frame), plane in zip(places, in_space, strict=True):
+            planes[frame] = plane
+    elif len(files) < len(places):
         problem = "is one of several multi-frame files, which DICOM-SEG cannot refer to together"
         raise InputError(files[0], problem, "Give the files one at a time, or write NIfTI")
+    spacing = inspect(source, series).spacing
+    for image in images:
+        for name in MAY_BE_EMPTY:
+            if name not in image:
+                setattr(image, name, None)
+        if spacing and len(spacing) == 3 and not image.get("SliceThickness"):
+            image.SliceThickness = round(spacing[2], 6)
     return images, planes
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from ..core.sampling import Denoiser, Spacing, inference_timesteps
+from ..core.sampling import Denoiser, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.arrays import write_arrays
 from ..data.plan import Plan
@@ -50,9 +50,7 @@ def draw_images(
         raise InputError("the denoiser", problem, remedy)
     device = next(network.parameters()).device
     process = GaussianDiffusion(diffusion).to(device)
-    # At the last timestep a predicted noise says next to nothing about the image, and its error grows by
-    # 1 / sqrt(alphas_cumprod); leading spacing starts below it. The other predictions can start at the end.
-    spacing: Spacing = "leading" if diffusion.prediction_type == "epsilon" else "trailing"
+    spacing = image_spacing(diffusion.prediction_type)
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
 
     def noise(number: int) -> Tensor:

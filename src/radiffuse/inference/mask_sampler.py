@@ -31,12 +31,12 @@ class MaskSampler:
         n = sampling.steps
         # A single step has to start at the noise, not at the clean end.
         self.timesteps = inference_timesteps(n, total, "linspace" if n > 1 else "trailing")
-        shown = (
+        given = (
             [total * (n - i) / n - 1 for i in range(n)]
             if sampling.legacy_timesteps
             else self.timesteps
         )
-        self.shown = dict(zip(self.timesteps, shown, strict=True))
+        self.network_timesteps = dict(zip(self.timesteps, given, strict=True))
 
     @torch.no_grad()
     def __call__(
@@ -56,11 +56,12 @@ class MaskSampler:
         logits: list[Tensor] = []
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            shown = torch.full(t.shape, float(self.shown[int(t[0])]), device=t.device)
+            step = self.network_timesteps[int(t[0])]
+            network_t = torch.full(t.shape, float(step), device=t.device)
             guess = logits_to_x_start(logits[-1]) if logits else None
             if not every_step:
                 logits.clear()
-            logits.append(self.network(images, x_t, shown, guess).float())
+            logits.append(self.network(images, x_t, network_t, guess).float())
             return logits_to_x_start(logits[-1])
 
         sample(

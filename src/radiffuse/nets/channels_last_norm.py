@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-if TYPE_CHECKING:
-    from .norm import Norm
 
 PIECE = 1 << 17
 """Numbers that are worked on together: a few float32 copies of them stay in the cache of a core (1 to 2 MiB)."""
@@ -39,19 +36,24 @@ def runs_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=_order(x)) and not x.is_contiguous()
 
 
-def silu_of_norm(norm: Norm, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """What ``norm`` gives for ``x``, ``scale`` and ``shift``, where ``prefers_pieces`` holds."""
-    gain, offset = norm.weight[None].float(), norm.bias[None].float()
-    if scale is not None and shift is not None:
-        factor = 1 + scale.float()
-        gain, offset = gain * factor, offset * factor + shift.float()
-    gain, offset = gain.expand(len(x), -1), offset.expand(len(x), -1)
-    result = _Pieces.apply(x, gain, offset, norm.num_groups, norm.eps, norm.silu)  # type: ignore[no-untyped-call]
-    return cast(Tensor, result)
+def silu_of_norm(
+    x: Tensor, gain: Tensor, offset: Tensor, *, groups: int, eps: float, silu: bool
+) -> Tensor:
+    """``silu(normalized x * gain + offset)``, where ``prefers_pieces`` holds.
+
+    Args:
+        x: (B, C, *S).
+        gain: (B, C), float32.
+        offset: (B, C), float32.
+        groups: Of channels that share mean and variance.
+        eps: Added to the variance.
+        silu: Whether the SiLU follows.
+    """
+    return cast(Tensor, _Pieces.apply(x, gain, offset, groups, eps, silu))  # type: ignore[no-untyped-call]
 
 
 class _Pieces(torch.autograd.Function):
-    """``silu(normalized x * gain + offset)`` with gain and offset (B, C); keeps ``x`` alone for the backward pass."""
+    """See ``silu_of_norm``; keeps ``x`` alone for the backward pass."""
 
     @staticmethod
     def forward(

@@ -40,7 +40,10 @@ class Norm(nn.GroupNorm):
             shift: (B, C), given with ``scale``.
         """
         if prefers_pieces(x):
-            return silu_of_norm(self, x, scale, shift)
+            gain, offset = self._gain_and_offset(len(x), scale, shift)
+            return silu_of_norm(
+                x, gain, offset, groups=self.num_groups, eps=self.eps, silu=self.silu
+            )
         h = self._normalize(x)
         if scale is not None and shift is not None:
             shape = (*scale.shape, *(1,) * (x.ndim - 2))
@@ -48,6 +51,16 @@ class Norm(nn.GroupNorm):
                 shift.to(h.dtype).reshape(shape), h, 1 + scale.to(h.dtype).reshape(shape)
             )
         return F.silu(h) if self.silu else h
+
+    def _gain_and_offset(
+        self, images: int, scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What multiplies and what is added after normalizing: float32 (B, C) each."""
+        gain, offset = self.weight[None].float(), self.bias[None].float()
+        if scale is not None and shift is not None:
+            factor = 1 + scale.float()
+            gain, offset = gain * factor, offset * factor + shift.float()
+        return gain.expand(images, -1), offset.expand(images, -1)
 
     def _normalize(self, x: Tensor) -> Tensor:
         if x.is_cuda and x.dtype != self.weight.dtype:

@@ -8,6 +8,7 @@ rim, as in a film.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,6 @@ class Row:
         down: Position from the cusp tips toward the root.
         half: Half-width of the outline at that height.
         top: Height of the chewing surface there.
-        forked: Whether this height is below the furcation of the roots.
         inside: Signed distance to the outline, positive inside.
     """
 
@@ -61,7 +61,6 @@ class Row:
     down: Floats
     half: Floats
     top: Floats
-    forked: Bools
     inside: Floats
 
 
@@ -83,6 +82,43 @@ def place(
         start: Where the first tooth begins, mm.
         lean: Mean tilt of the teeth, degrees.
     """
+    drawn = _vary(rng, table, start, lean)
+    center, width = drawn["center"], drawn["width"]
+    # Teeth beyond the film are drawn from the generator all the same, but not computed.
+    near = (center > x.min() - width / 2 - 4) & (center < x.max() + width / 2 + 4)
+    near |= np.abs(center) < REACH
+    each = {
+        name: np.asarray(values[near], dtype=np.float32).reshape(-1, 1, 1)
+        for name, values in (
+            drawn | {"width": width / 2, "end": drawn["crown"] + drawn["root"]}
+        ).items()
+    }
+    present, multi = each["present"] > 0, each["multi"] > 0
+    v = depth - each["sink"]
+    u = x - each["center"] - each["tilt"] * (v - each["contact"])
+    shaping = ("width", "crown", "contact", "neck", "root", "fork", "wear")
+    half, notch, top = _profile(u, v, multi, *(each[name] for name in shaping))
+    size = np.abs(u)
+    side = np.minimum(half - size, np.where(v > each["fork"], size - notch, 9))
+    inside = np.minimum(soft_min(side, v - top, 1.5), each["end"] - v)
+    kept = ("center", "width", "crown", "enamel", "contact", "depth", "root", "pulp")
+    return Row(
+        number=tuple(int(i) for i in np.flatnonzero(near)),
+        present=present,
+        multi=multi,
+        across=u,
+        down=v,
+        half=half,
+        top=top,
+        inside=np.where(present, inside, np.float32(-9)),
+        **{name: each[name] for name in kept},
+    )
+
+
+def _vary(
+    rng: np.random.Generator, table: NDArray[np.float64], start: float, lean: float
+) -> dict[str, NDArray[Any]]:
+    """What is drawn of each tooth of a jaw ``(count)``; see ``Row``."""
     count = len(table)
     several = table[:, 2] > 1
     width = table[:, 0] * rng.normal(1, 0.05) * rng.normal(1, 0.035, count)
@@ -90,56 +126,24 @@ def place(
     # Negative spaces: neighbors overlap because the beam did not pass between them.
     spaces = rng.normal(-0.2, 0.2, count)
     spaces += np.where(rng.random(count) < 0.06, rng.uniform(0.3, 1.8, count), 0)
-    center = start + np.cumsum(width + spaces) - width / 2
-    tilt = np.tan(np.radians(rng.normal(0, 3, count) + lean + np.linspace(-1, 4, count)))
-    sink = np.clip(rng.normal(0.25, 0.3, count), -0.4, 1.2)
-    contact = crown * rng.uniform(0.3, 0.42, count)
-    wear = rng.uniform(0.2, 1.0) * rng.uniform(0.7, 1.3, count) * np.where(several, 1.0, 1.3)
-    neck = rng.uniform(0.72, 0.85, count)
-    fork = crown + np.where(table[:, 3] == 2, 2.8, 4.6) + rng.uniform(0, 1.5, count)
-    fork = np.where(table[:, 3] == 1, 99.0, fork)
-    root = rng.uniform(11.5, 15, count)
-    present = rng.random(count) > np.where(np.arange(count) == 5, 0.3, 0.045)
-
-    # Teeth beyond the film are drawn from the generator all the same, but not computed.
-    near = (center > x.min() - width / 2 - 4) & (center < x.max() + width / 2 + 4)
-    near |= np.abs(center) < REACH
-
-    def column(values: object) -> Floats:
-        return np.asarray(np.asarray(values)[near], dtype=np.float32).reshape(-1, 1, 1)
-
-    v = depth - column(sink)
-    u = x - column(center) - column(tilt) * (v - column(contact))
-    half, notch, top = _profile(
-        u,
-        v,
-        column(several) > 0,
-        *map(column, (width / 2, crown, contact, neck, root, fork, wear)),
-    )
-    size = np.abs(u)
-    forked = v > column(fork)
-    side = np.minimum(half - size, np.where(forked, size - notch, 9))
-    end = column(crown + root) - v
-    inside = np.minimum(soft_min(side, v - top, 1.5), end)
-    return Row(
-        number=tuple(int(i) for i in np.flatnonzero(near)),
-        present=column(present) > 0,
-        center=column(center),
-        width=column(width / 2),
-        crown=column(crown),
-        multi=column(several) > 0,
-        enamel=column(rng.uniform(1.05, 1.5) * rng.normal(1, 0.06, count)),
-        contact=column(contact),
-        depth=column(np.where(several, 10.4, 8.6) * rng.normal(1, 0.05, count)),
-        root=column(root),
-        pulp=column(rng.uniform(0.55, 1.25) * rng.uniform(0.8, 1.2, count)),
-        across=u,
-        down=v,
-        half=half,
-        top=top,
-        forked=forked,
-        inside=np.where(column(present) > 0, inside, np.float32(-9)),
-    )
+    forking = np.where(table[:, 3] == 2, 2.8, 4.6)
+    return {  # the order is that of the draws
+        "width": width,
+        "crown": crown,
+        "multi": several,
+        "center": start + np.cumsum(width + spaces) - width / 2,
+        "tilt": np.tan(np.radians(rng.normal(0, 3, count) + lean + np.linspace(-1, 4, count))),
+        "sink": np.clip(rng.normal(0.25, 0.3, count), -0.4, 1.2),
+        "contact": crown * rng.uniform(0.3, 0.42, count),
+        "wear": rng.uniform(0.2, 1.0) * rng.uniform(0.7, 1.3, count) * np.where(several, 1.0, 1.3),
+        "neck": rng.uniform(0.72, 0.85, count),
+        "fork": np.where(table[:, 3] == 1, 99.0, crown + forking + rng.uniform(0, 1.5, count)),
+        "root": rng.uniform(11.5, 15, count),
+        "present": rng.random(count) > np.where(np.arange(count) == 5, 0.3, 0.045),
+        "enamel": rng.uniform(1.05, 1.5) * rng.normal(1, 0.06, count),
+        "depth": np.where(several, 10.4, 8.6) * rng.normal(1, 0.05, count),
+        "pulp": rng.uniform(0.55, 1.25) * rng.uniform(0.8, 1.2, count),
+    }
 
 
 def _profile(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from radiffuse.errors import InputError
-from radiffuse.system.files import write_atomic
+from radiffuse.system.files import write_atomic, write_json
 
 from .drawing import Drawing
 from .registry import draw, find
@@ -31,9 +30,8 @@ def write_dataset(
 ) -> int:
     """Draw ``count`` cases into a folder; running it again completes what is missing.
 
-    Films become 8-bit PNG, CT becomes int16 NIfTI (``.nii.gz``) in HU. With labels the layout is
-    ``images/``, ``labels/`` and ``classes.json``, without it is a folder of images. Each file
-    appears complete or not at all.
+    Films become 8-bit PNG, CT becomes int16 NIfTI (``.nii.gz``) in HU. With labels the layout is ``images/``,
+    ``labels/`` and ``classes.json``, without it is a folder of images. Each file appears complete or not at all.
 
     Args:
         anatomy: Name in ``ANATOMIES``.
@@ -50,8 +48,7 @@ def write_dataset(
         How many cases were drawn, not counting those already there.
 
     Raises:
-        InputError: An argument is not legal, the folder cannot be written, or it holds cases of
-            other settings.
+        InputError: An argument is not legal, the folder cannot be written, or it holds cases of other settings.
     """
     chosen = find(anatomy)
     if count < 1:
@@ -64,33 +61,32 @@ def write_dataset(
         if labelled:
             (out / "labels").mkdir(exist_ok=True)
             names = {str(value): name for value, name in enumerate(chosen.classes)}
-            write_atomic(out / "classes.json", (json.dumps(names, indent=2) + "\n").encode())
+            write_json(out / "classes.json", names)
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
-            image, label = images / name, out / "labels" / name
-            kept = image.exists() and (label.exists() or not labelled)
-            if not kept or not compared:
+            label = out / "labels" / name if labelled else None
+            kept = (images / name).exists() and (label is None or label.exists())
+            if not kept or not compared:  # of those that are there, the first stands for all
                 drawing = draw(anatomy, seed, index, size, spacing)
-                data = _image_bytes(drawing)
-                if kept and image.read_bytes() != data:
-                    raise InputError(
-                        image,
-                        "already there, and drawn with other settings",
-                        "write into another folder, or delete this one",
-                    )
-                compared = compared or kept
-                if not kept:
-                    if labelled:
-                        write_atomic(label, _label_bytes(drawing))
-                    write_atomic(image, data)
-                    drawn += 1
+                _write_or_compare(drawing, images / name, label, kept)
+                compared, drawn = compared or kept, drawn + (not kept)
             if progress is not None:
                 progress(done + 1, count)
     except OSError as error:
-        raise InputError(
-            out, f"cannot be written ({error.strerror})", "choose another folder"
-        ) from error
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(out, problem, "choose another folder") from error
     return drawn
+
+
+def _write_or_compare(drawing: Drawing, image: Path, label: Path | None, kept: bool) -> None:
+    data = _image_bytes(drawing)
+    if not kept:
+        if label is not None:
+            write_atomic(label, _label_bytes(drawing))
+        write_atomic(image, data)
+    elif image.read_bytes() != data:
+        problem = "already there, and drawn with other settings"
+        raise InputError(image, problem, "write into another folder, or delete this one")
 
 
 def _image_bytes(drawing: Drawing) -> bytes:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DASH = "\N{EN DASH}"
+"""In place of a number that is missing."""
+
+
 class Report:
     """A page that is filled from top to bottom and then saved.
 
@@ -151,13 +155,13 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None:
-        return "–"  # noqa: RUF001
+        return DASH
     if isinstance(value, int | np.integer):
         return f"{int(value):,}" if abs(int(value)) >= 10_000 else str(int(value))
     if isinstance(value, float | np.floating):
         number = float(value)
         if math.isnan(number):
-            return "–"  # noqa: RUF001
+            return DASH
         if number == 0 or 1e-3 <= abs(number) < 1e4:
             return f"{number:.3f}" if abs(number) < 100 else f"{number:.1f}"
         return f"{number:.2e}" if abs(number) < 1e-3 else f"{number:,.0f}"
@@ -167,21 +171,21 @@ def format_value(value: Any) -> str:
 def format_p(p_value: float) -> str:
     """A p-value as journals print it."""
     if math.isnan(p_value):
-        return "–"  # noqa: RUF001
+        return DASH
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def format_interval(low: float, high: float, digits: int = 3) -> str:
     """``low to high``, or a dash where there is none."""
     if math.isnan(low) or math.isnan(high):
-        return "–"  # noqa: RUF001
+        return DASH
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def format_mean(mean: float, low: float, high: float, digits: int = 3) -> str:
     """``mean [low, high]``, the interval left out where there is none, a dash without a mean."""
     if math.isnan(mean):
-        return "–"  # noqa: RUF001
+        return DASH
     if math.isnan(low) or math.isnan(high):
         return f"{mean:.{digits}f}"
     # A narrow cell breaks before the bracket, never inside it.

@@ -136,7 +136,7 @@ class NNUNet:
             )
         if done.returncode:
             problem = f"nnU-Net's {step} ended with exit code {done.returncode}"
-            raise InputError(log, problem, "Read its last lines; the same command goes on")
+            raise InputError(log, problem, "Read its last lines; the same command continues")
         write_atomic(folder / f"{step}.done", "")
 
 

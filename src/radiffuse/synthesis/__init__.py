@@ -4,7 +4,7 @@ networks    encoder (DINO, frozen), dino and views (training a small one), autoe
 synthesizer the networks together on disk, a pipeline that diffusers loads; training: the stages that make one
 sampling    noise and embeddings to latents to films; strategies: new embeddings from those of real images
 generation  films with their provenance, from a synthesizer; denoiser_generation: images of a denoiser of pixels
-embedding   what frozen networks make of a data set, kept on disk
+embedding   outputs of frozen networks for a data set, kept on disk
 judging     fidelity and copies, in the features of a feature_network
 zero-shot   segments (of self-attention), lungs (the rule that names them)
 

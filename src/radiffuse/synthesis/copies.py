@@ -1,7 +1,7 @@
 """Whether synthetic images are copies: their distance to the nearest real image, against that between real patients.
 
 A synthetic image is suspected where it is nearer to a real one than (by default) 95 % of real images are to any image
-of another patient. So 5 % of new, real patients would be suspected too; only clearly more than that speaks of copying.
+of another patient. So 5 % of new, real patients would be suspected too; only clearly more than that indicates copying.
 The threshold by held-out images follows Dar et al. 2024 (arXiv 2402.01054).
 """
 

@@ -51,7 +51,7 @@ class DenoiserGeneration:
         return {}
 
     def write(self, out: Path) -> list[Provenance]:
-        """Write the images unless all are there, since their noise depends on the count; returns their provenance."""
+        """Write all images unless all exist, since their noise depends on the count; returns their provenance."""
         settings = self.settings
         names = [f"sample-{number:05d}" for number in range(self.count)]
         rows = [

@@ -53,11 +53,11 @@ class DinoLearning(Task):
         assert isinstance(batch, Views)
         student, teacher, tokens = network(batch.images, batch.small, random.total)
         target = (teacher / self.settings.teacher_temperature).softmax(-1)
-        answer = (student / self.settings.temperature).log_softmax(-1)
+        log_student = (student / self.settings.temperature).log_softmax(-1)
         terms = [
-            -(target[:, i] * answer[:, j]).sum(-1)
+            -(target[:, i] * log_student[:, j]).sum(-1)
             for i in range(target.shape[1])
-            for j in range(answer.shape[1])
+            for j in range(log_student.shape[1])
             if i != j
         ]
         entropy = -(target * target.clamp(min=1e-12).log()).sum(-1).mean()

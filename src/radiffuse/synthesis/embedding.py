@@ -46,7 +46,7 @@ def encode(prepared: Prepared, autoencoder: Autoencoder, machine: Machine, cache
 
 
 def by_class(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[int]]:
-    """Cases by their class, sorted; all under '' where there are no classes."""
+    """Rows by class, sorted; all under '' where there are no classes."""
     rows: dict[str, list[int]] = {}
     for i in indices:
         rows.setdefault(prepared.cases[i].target or "", []).append(i)
@@ -136,7 +136,7 @@ def features(
 
 
 class _Applied:
-    """A method of a network as a function of films; moves the network to the device of whoever calls it."""
+    """A method of a network as a function of films, computed on the device of the calling process."""
 
     def __init__(self, network: nn.Module, function: str, machine: Machine) -> None:
         self.network, self.function, self.machine = network, function, machine

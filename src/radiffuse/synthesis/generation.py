@@ -1,7 +1,7 @@
 """Synthetic films of a synthesizer, each with its provenance.
 
 The strategies carry the names of Jimenez-Perez et al. 2024; their formulas are in ``strategies.py``. What an image is
-sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation goes on.
+sampled from depends on (seed, strategy, number) and the references alone, so an interrupted generation resumes.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class SynthesizerGeneration:
             raise InputError(where, "is out of range for from-image", "Use above 0, up to 1")
 
     def prepare(self) -> dict[str, Any]:
-        """Embed the references; returns what else the images depend on."""
+        """Embed the references; returns their hash, since the images depend on them."""
         self.references = references = self._references()
         synthesizer, settings = self.synthesizer, self.settings
         self.densities, self.counts = dict(synthesizer.densities), dict(synthesizer.counts)

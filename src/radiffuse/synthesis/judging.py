@@ -294,7 +294,7 @@ def _doubts_about_copies(trained: ImageSet, fake: ImageSet, held_out: ImageSet |
 
 
 def _generator_of(fake: Dataset) -> Run | None:
-    """The run that drew the images, where it can be found."""
+    """The run that generated the images, if it can be found."""
     run = str(generation_settings(fake).get("run") or "")
     try:
         return Run.open(run) if os.path.isdir(run) else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
-from ..core.sampling import Denoiser, Spacing, inference_timesteps
+from ..core.sampling import Denoiser, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.scan import Array, gray_values
 from ..errors import InputError
@@ -74,9 +74,7 @@ def sample_latents(
     embeddings, x = embeddings.to(device), noise.to(device)
     diffusion = GaussianDiffusion(synthesizer.diffusion).to(device)
     total = diffusion.num_train_timesteps
-    # At the last timestep a predicted noise says next to nothing about the image; leading spacing starts below it.
-    epsilon = synthesizer.diffusion.prediction_type == "epsilon"
-    spacing: Spacing = "leading" if epsilon else "trailing"
+    spacing = image_spacing(synthesizer.diffusion.prediction_type)
     timesteps = inference_timesteps(steps, total, spacing)
     if start is not None:
         timesteps = tuple(t for t in timesteps if t < strength * total)

@@ -97,7 +97,7 @@ class Density:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Density:
-        """From what ``tensors`` gave."""
+        """The inverse of ``tensors``."""
         return cls(**{f.name: tensors[f.name].double() for f in fields(cls)})
 
 

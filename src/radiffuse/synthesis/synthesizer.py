@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ..config import Diffusion
+from ..core.sampling import image_spacing
 from ..errors import InputError, RunError
 from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
 from .autoencoder import Autoencoder
@@ -66,7 +67,7 @@ def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
         "beta_end": last,
         "prediction_type": PREDICTIONS[diffusion.prediction_type],
         "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
-        "timestep_spacing": "leading" if diffusion.prediction_type == "epsilon" else "trailing",
+        "timestep_spacing": image_spacing(diffusion.prediction_type),
         "steps_offset": 1,
     }
 

@@ -1,7 +1,7 @@
-"""Several processes that train together: who writes, who waits, and what they tell each other.
+"""Several processes that train together: who writes, who waits, and what they exchange.
 
-Rank 0 reads and prepares the data, writes and reports. The other ranks wait for it, read what it left, train along and
-write nothing: ``files.write_atomic`` does nothing there. Nothing of torch is imported before processes are joined.
+Rank 0 reads and prepares the data, writes and reports. The other ranks wait for it, read what it prepared, train along
+and write nothing: there ``files.write_atomic`` does nothing. torch is not imported before processes are joined.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PATIENCE = datetime.timedelta(days=14)
 
 class _State:
     control: Any = None
-    """Group of all processes that talks over the CPU, whatever computes."""
+    """Group of all processes that communicates over the CPU, whatever device computes."""
     unannounced = False
     """Rank 0: the others still wait for the run to begin."""
 
@@ -41,11 +41,7 @@ def world_size() -> int:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """Processes per node and nodes, as torchrun or ``srun`` started them; None where neither did.
-
-    Args:
-        environment: Variables of the process.
-    """
+    """Processes per node and number of nodes, as torchrun or ``srun`` started them; None where neither did."""
     torchrun = all(name in environment for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if torchrun:
         devices = int(environment["LOCAL_WORLD_SIZE"])
@@ -64,10 +60,10 @@ def connect() -> None:
 
 
 def wait_for_main() -> None:
-    """Wait until rank 0 is here as well; rank 0 does not wait.
+    """Wait until rank 0 gets here; rank 0 does not wait.
 
     Raises:
-        SystemExit: Rank 0 has failed; it says why.
+        SystemExit: Rank 0 has failed; it prints the reason.
     """
     if world_size() == 1:
         return
@@ -82,7 +78,7 @@ def wait_for_main() -> None:
 
 @contextlib.contextmanager
 def leading() -> Iterator[None]:
-    """The work of rank 0, to which the other ranks come at its first ``wait_for_main``, and which they end with it."""
+    """The work of rank 0. The other ranks start at its first ``wait_for_main`` and end with it, even if it fails."""
     _State.unannounced = world_size() > 1
     try:
         yield
@@ -109,7 +105,7 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether a flag is set on any rank; every rank asks, on the device that it computes on."""
+    """Whether a flag is set on any rank; all ranks must call it, with the device that they compute on."""
     if world_size() == 1:
         return flag
     import torch

@@ -1,4 +1,4 @@
-"""Writing files so that no half-written one is ever taken for a whole one."""
+"""Files and folders that are complete or absent, locks, JSON and YAML, hashes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MOST_YAML = 2**20
 SUMS = "SHA256SUMS"
 """Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-"""What file systems without locks answer; there folders are used without."""
+"""Errors of file systems without locks; there, folders are used unlocked."""
 PARTIAL = ".part"
-"""How the name of a file or folder ends that is not complete yet; it also begins with a dot."""
+"""Suffix of files and folders that are not complete yet; their names also begin with a dot."""
 
 
 @contextlib.contextmanager
 def whole(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is complete: written as a neighbor first, then renamed.
+    """A file that appears under its name only when it is complete: it is written beside it, then renamed.
 
     Args:
         path: The file; its folder is there.
@@ -78,7 +78,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there.
+    """Make a folder and its parents, if they do not exist.
 
     Raises:
         InputError: It cannot be made.
@@ -145,11 +145,11 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold a folder alone, cleared of what killed writers left. The lock ends with the process, however it ends.
+    """Lock a folder, and clear it of what killed writers left. The lock ends with the process, however it ends.
 
     Args:
-        folder: It is there.
-        waiting: Printed where another process has it, which is then waited for; None: it is not waited for.
+        folder: An existing folder.
+        waiting: If another process has the lock: print this and wait for it; None: do not wait.
 
     Raises:
         InputError: The folder cannot be written, or another process has it.
@@ -193,7 +193,7 @@ def json_text(value: Any) -> str:
 
 
 def end_last_line(path: Path) -> None:
-    """End a line that a kill cut short, so that it does not swallow the one that is written next."""
+    """End a line that a kill cut short, so that the next line starts afresh."""
     if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")
@@ -297,7 +297,7 @@ def verify_sums(folder: Path, *names: str) -> None:
 
 
 def reserve(file: IO[bytes], path: Path, size: int) -> None:
-    """Claim room on the disk now, so that a full one is an error here and not a crash when memory is mapped.
+    """Allocate disk space now, so that a full disk is an error here and not a crash of the memory map.
 
     Args:
         file: Open for writing.

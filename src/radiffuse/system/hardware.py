@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 CHANNELS, SIDE = 32, 32
-"""Of the convolution that is timed: that of a small U-Net on a small patch, so that it takes milliseconds."""
+"""Size of the convolution that is timed: that of a small U-Net on a small patch, which takes milliseconds."""
 ROUNDS = 3
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -83,10 +83,9 @@ def cores() -> int:
 
 
 def measure(device: torch.device) -> dict[str, float]:
-    """Milliseconds of a 3x3 convolution forward and back, in float32 and under bfloat16 autocast.
+    """Milliseconds of a 3x3 convolution forward and back, in float32 and under bfloat16 autocast, where supported.
 
-    The two take turns, and the fastest of each counts, so that other work on the machine weighs on both alike.
-    Arithmetic that the device does not have is left out.
+    The two take turns, and the fastest of each counts, so that other work on the machine affects both alike.
     """
     import torch
 
