@@ -1,4 +1,4 @@
-"""Probing a pre-trained run: the act, its sweep, prediction by head, resume, refusals."""
+"""Probing a pre-trained run: the training, its sweep, prediction by head, resume, refusals."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from radiffuse.errors import InputError, RunError
 from radiffuse.nets import registry
 from radiffuse.train.run import Run
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "use-as-library.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-as-library.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
