@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import Diffusion, Pretrain, UNetConfig
+from ..config import Diffusion, Fit, Pretrain, UNetConfig, resolve_network
 from ..config.values import from_dict
 from ..data.plan import Plan
 from ..errors import InputError
@@ -68,6 +68,26 @@ def load_start(settings: Pretrain, unet: UNetConfig) -> UNet | None:
         remedy = "Give a pre-trained run of the same --network settings"
         raise InputError(settings.from_run, problem, remedy)
     return start
+
+
+def unet_for(settings: Fit, plan: Plan, start: Start | None = None) -> UNetConfig:
+    """The U-Net to train: that of the pre-trained network, else that of the settings with an output per class.
+
+    Raises:
+        InputError: It cannot be built, or the plan's size does not fit it.
+    """
+    unet = (
+        start.denoiser.config
+        if start
+        else resolve_network(
+            settings.network,
+            spatial_dims=plan.spatial_dims,
+            in_channels=len(plan.channels),
+            out_channels=len(plan.classes),
+        )
+    )
+    verify_size(plan, unet)
+    return unet
 
 
 def verify_size(plan: Plan, unet: UNetConfig) -> None:
