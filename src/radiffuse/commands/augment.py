@@ -14,9 +14,6 @@ from .generate import generate
 def augment(settings: Augment) -> Path:
     """Train and test classifiers with and without synthetic films.
 
-    Args:
-        settings: See ``radiffuse.config.Augment``.
-
     Returns:
         The study folder with ``results.csv``, ``summary.csv`` and ``report.html``.
 

@@ -22,7 +22,7 @@ from ..reports.run import write_evaluation_report
 from ..system.files import sweep, write_atomic
 
 ENDINGS = (".png", ".nii.gz", ".nii")
-"""Of masks, the first that is there."""
+"""Of masks, in order of preference."""
 
 
 def evaluate(settings: Evaluate) -> Path:
@@ -44,11 +44,8 @@ def evaluate(settings: Evaluate) -> Path:
         if file := next((path for path in named if path.is_file()), None):
             files[case.name] = file
     if not files:
-        raise InputError(
-            masks,
-            "holds no mask named like a case of the truth",
-            "Give the folder of radiffuse predict",
-        )
+        problem = "holds no mask named like a case of the truth"
+        raise InputError(masks, problem, "Give the folder of radiffuse predict")
     cases = truth.filter(lambda case: case.name in files)
     matching = match_folder(masks, cases, settings.prediction_classes, settings.truth_classes)
 

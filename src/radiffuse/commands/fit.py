@@ -1,4 +1,4 @@
-"""Learn to segment from labelled images, by any of ``objectives.METHODS``."""
+"""``radiffuse fit``: train a segmenter on labelled images, by any of ``objectives.METHODS``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from ._documents import leave_documents
 
 
 def fit(settings: Fit) -> Run:
-    """Learn to segment.
-
-    Args:
-        settings: See ``radiffuse.config.Fit``.
+    """Train a segmenter.
 
     Returns:
         The run: its model is the segmenter with averaged weights. With the method probe ``sweep.csv`` has the
@@ -47,12 +44,12 @@ def fit_custom(
     network: Callable[[Plan], nn.Module] | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Run:
-    """As ``fit`` with the methods finetune and scratch, with a network or a loss of one's own.
+    """Train a segmenter with the methods finetune and scratch, and your own network or loss.
 
     Args:
-        settings: Those of the U-Net have no effect on a network of one's own.
+        settings: Those of the U-Net have no effect on your own network.
         network: Makes the network for a plan: images ``(B, C, *S)`` in [-1, 1] to logits ``(B, K, *S)``. It has a
-            ``to_config()`` with a ``kind`` that ``nets.registry.register`` was told. None: the U-Net of the settings.
+            ``to_config()`` with a ``kind`` known to ``nets.registry.register``. None: the U-Net of the settings.
         loss: See ``CustomSegmentation``. None: the loss of the settings.
 
     Raises:

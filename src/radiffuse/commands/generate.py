@@ -23,15 +23,12 @@ from ..system.files import locked, read_json, write_atomic, write_json
 from ..train.start import find_pretrained
 
 FREE = ("out", "batch", "machine", "reader")
-"""Settings that may differ when a generation goes on: what they change is rounding at most, or the references, whose
+"""Settings that may differ when a generation is resumed: they change rounding at most, or the references, whose
 embeddings are compared themselves."""
 
 
 def generate(settings: Generate) -> Path:
     """Generate images and write them as a data set: the files, and ``provenance.csv`` that names them all.
-
-    Args:
-        settings: See ``radiffuse.config.Generate``.
 
     Returns:
         The folder.
@@ -46,11 +43,8 @@ def generate(settings: Generate) -> Path:
     settings = replace(settings, sampler=settings.sampler or default)  # type: ignore[arg-type]
     source = (SynthesizerGeneration if synthesizer else DenoiserGeneration)(settings, run)
     if settings.steps > source.timesteps:
-        raise InputError(
-            f"--steps {settings.steps}",
-            f"are more than the {source.timesteps} that were trained",
-            f"Use 1 to {source.timesteps}",
-        )
+        problem = f"are more than the {source.timesteps} that were trained"
+        raise InputError(f"--steps {settings.steps}", problem, f"Use 1 to {source.timesteps}")
     left_out = FREE if synthesizer else (*FREE, *SYNTHESIZER_ONLY)
     wanted = {k: v for k, v in to_dict(settings).items() if k not in left_out}
     wanted["model"] = source.model
@@ -66,7 +60,7 @@ def generate(settings: Generate) -> Path:
 
 
 def _begin(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Make the folder, or refuse one that holds anything but the same generation."""
+    """Make the folder, or refuse one with anything but the same generation in it."""
     held = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
     if held and not (out / SETTINGS).is_file():
         raise InputError(out, "is not empty and no generation", "Choose another --out")
@@ -79,28 +73,23 @@ def _begin(out: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def _verify_space(out: Path, images: int, size: int, suffix: str) -> None:
-    """Refuse what the disk cannot hold: so many images of so many bytes, but for those that are there."""
+    """Refuse to generate more than the disk can hold: images of ``size`` bytes, less the existing ones."""
     needed = images * (size + 4096)
     needed -= sum(file.stat().st_size for file in out.rglob(f"*{suffix}"))
     free = shutil.disk_usage(out).free
     if needed > free:
-        raise InputError(
-            out,
-            f"would take {needed / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB left",
-            "Lower --count, or choose another disk",
-        )
+        problem = f"would take {needed / 1e9:.3g} GB, and the disk has {free / 1e9:.3g} GB left"
+        raise InputError(out, problem, "Lower --count, or choose another disk")
 
 
 def _agree(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on with a generation of other settings or references."""
+    """Refuse to resume a generation with other settings or references."""
     before = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else wanted
     for key, value in wanted.items():
         if before.get(key) != value:
-            raise InputError(
-                out,
-                f"holds a generation with {key} = {before.get(key)}, not {value}",
-                "Choose another --out, or give the same settings and references to go on",
-            )
+            problem = f"holds a generation with {key} = {before.get(key)}, not {value}"
+            remedy = "Choose another --out, or give the same settings and references to go on"
+            raise InputError(out, problem, remedy)
 
 
 def _write_table(path: Path, rows: Sequence[Provenance]) -> None:

@@ -18,9 +18,6 @@ def judge(settings: Judge) -> Judgment:
     With ``out``: ``fidelity.csv``; ``nearest.csv``, ``real.csv``, ``summary.csv`` and ``pairs.npz`` of the search for
     copies; ``judge.json`` and ``report.html``.
 
-    Args:
-        settings: See ``radiffuse.config.Judge``.
-
     Raises:
         InputError: Images or a network that cannot be used, or too few images; or the network is the one that the
             generator was conditioned on, and copies are looked for.

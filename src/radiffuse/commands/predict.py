@@ -1,4 +1,4 @@
-"""Segment scans with trained runs and write masks in each scan's own geometry."""
+"""``radiffuse predict``: masks of scans by trained runs, in each scan's own geometry."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from ..train.run import Run
 def predict(settings: Predict) -> Path:
     """Write a mask for every case: PNG for films, NIfTI for volumes, or DICOM-SEG, on the scan's own grid.
 
-    Masks that are already there are kept, so an interrupted prediction goes on.
-
-    Args:
-        settings: See ``radiffuse.config.Predict``.
+    Existing masks are kept, so an interrupted prediction is resumed.
 
     Returns:
         The folder of the masks, which also holds ``classes.json``.
@@ -34,7 +31,7 @@ def predict(settings: Predict) -> Path:
     if settings.format == "dicom-seg":
         require_highdicom()
     write = MaskWriter(settings)
-    plan = write.predictor.plan  # runs that cannot be used are named before the data are looked at
+    plan = write.predictor.plan  # runs that cannot be used are reported before the data are read
     dataset = open_dataset(Path(settings.data), settings.reader)
     if settings.cases != "all":
         dataset = _part(dataset, Run.open(settings.runs[0]), settings.cases)
@@ -52,14 +49,13 @@ def _part(dataset: Dataset, run: Run, part: str) -> Dataset:
     names = set(read_json(run.folder / "splits.json")[part])
     chosen = dataset.filter(lambda case: case.name in names)
     if not len(chosen):
-        raise InputError(
-            dataset.root, f"holds none of the run's {part} cases", "Give the data set of the run"
-        )
+        problem = f"holds none of the run's {part} cases"
+        raise InputError(dataset.root, problem, "Give the data set of the run")
     return chosen
 
 
 def _write_all(write: MaskWriter, dataset: Dataset, settings: Predict) -> list[dict[str, str]]:
-    """Write every mask; the cases that were left out, and why."""
+    """Write every mask; returns the skipped cases with reasons."""
     line, skipped = ProgressLine("segmenting"), []
     scheduler = settings.machine.scheduler
     outcomes = each(write, dataset, scheduler=scheduler, workers=0, name=lambda case: case.name)

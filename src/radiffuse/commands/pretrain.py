@@ -1,4 +1,4 @@
-"""Pre-train a network on unlabelled images, by any of ``objectives.OBJECTIVES``."""
+"""``radiffuse pretrain``: train a network on unlabelled images, by any of ``objectives.OBJECTIVES``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ from ._documents import leave_documents
 
 def pretrain(settings: Pretrain) -> Run:
     """Pre-train a network on unlabelled images.
-
-    Args:
-        settings: See ``radiffuse.config.Pretrain``.
 
     Returns:
         The run: its model has the averaged weights, ``model/raw.safetensors`` those of the last step.

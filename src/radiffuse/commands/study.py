@@ -14,9 +14,6 @@ from .pretrain import pretrain
 def study(settings: Study) -> Path:
     """Compare methods at several label budgets.
 
-    Args:
-        settings: See ``radiffuse.config.Study``.
-
     Returns:
         The report, in the study folder with ``results.csv``, ``summary.csv`` and ``comparisons.csv``.
 

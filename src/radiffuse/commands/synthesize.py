@@ -18,9 +18,6 @@ from ._documents import leave_documents
 def synthesize(settings: Synthesize) -> Run:
     """Train a synthesizer on images without annotations.
 
-    Args:
-        settings: See ``radiffuse.config.Synthesize``.
-
     Returns:
         The run: its model is a pipeline of diffusers with averaged weights, and the encoder.
 
@@ -29,10 +26,9 @@ def synthesize(settings: Synthesize) -> Run:
         TrainingDiverged: The loss of a stage is not finite.
     """
     if settings.machine.strategy == "fsdp":
-        raise InputError(
-            "--machine.strategy fsdp",
-            "does not fit a synthesizer, whose stages use their networks in more ways than one pass",
-            "Use ddp",
+        problem = (
+            "does not fit a synthesizer, whose stages use their networks in more ways than one pass"
         )
+        raise InputError("--machine.strategy fsdp", problem, "Use ddp")
     stages = partial(prepare_stages, settings, leave_documents)
     return run_training("synthesize", settings, stages, leave_documents)

@@ -1,7 +1,7 @@
-"""What is learned: one loss per file, to be read beside its paper. Here are the two tables that give them names.
+"""What is learned: one loss per file, to be read beside its paper, and the tables of their names.
 
-A new way of pre-training is a file with an ``Objective`` and a line in ``OBJECTIVES``; a new way of learning to segment
-is a file with a function ``build`` and a line in ``METHODS``.
+A new pre-training objective is a file with an ``Objective`` and a line in ``OBJECTIVES``; a new segmentation method is
+a file with a function ``build`` and a line in ``METHODS``.
 """
 
 from __future__ import annotations
@@ -34,25 +34,23 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "coordinates": Coordinates,
 }
 """Ways of pre-training, by ``--objective``."""
-
-
 Build = Callable[[Fit, Plan, Start | None, HeldOut | None], Task]
-"""From the settings, the plan, the pre-trained network, if any, and the held-out images to what is trained."""
+"""From the settings, the plan, the pre-trained network, if any, and the held-out images to the task."""
 Finish = Callable[[Run, nn.Module, Labelled, Fit], None]
 """Adds results to a run whose network is trained and saved."""
 
 
 def nothing(*_: object) -> None:
-    """What a method verifies or adds that has nothing of its own to verify or add."""
+    """The default of ``Method.verify`` and ``Method.finish``."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of learning to segment.
+    """A segmentation method.
 
     Attributes:
-        build: What is trained.
-        pretrained: Whether it needs ``--from`` (True), refuses it (False), or can do with and without (None).
+        build: Makes the task.
+        pretrained: Whether ``--from`` is required (True), refused (False) or optional (None).
         verify: Refuses settings before anything is read.
         finish: Adds results to the run.
     """
@@ -72,14 +70,14 @@ METHODS: Mapping[str, Method] = {
     "diffusion": Method(mask_diffusion.build, verify=mask_diffusion.verify),
     "supervised": Method(segmentation.build, verify=mask_diffusion.verify),
 }
-"""Ways of learning to segment, by ``--method``; supervised is diffusion with the strategy none."""
+"""Segmentation methods, by ``--method``; supervised is diffusion with the strategy none."""
 
 
 def method_of(settings: Fit) -> Method:
-    """The method that the settings ask for.
+    """The method of the settings.
 
     Raises:
-        InputError: It does not go with the other settings.
+        InputError: It conflicts with other settings.
     """
     name: str = settings.method or ("finetune" if settings.from_run else "scratch")
     if name == "diffusion" and settings.diffusion.strategy == "none":

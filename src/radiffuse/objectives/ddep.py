@@ -14,7 +14,7 @@ from ..train.pretraining import Pool
 from ..train.random import StepRandom
 from ..train.start import load_start
 from ..train.task import Loss, Task
-from .denoising import DenoisingObjective
+from ._samples import DenoisingObjective
 
 DECODER = ("up.", "norm.", "head.")
 """Prefixes of the names of the decoder's weights."""

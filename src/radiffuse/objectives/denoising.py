@@ -20,31 +20,20 @@ from ..data.batches import Batch
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..errors import InputError
-from ..inference.draw import write_samples
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..system.distributed import gather
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Pool
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.start import find_pretrained
 from ..train.task import Loss, Task
+from ._samples import DenoisingObjective
 
 QUARTERS = 4
 """Parts of the timesteps whose loss is logged."""
-
-
-class DenoisingObjective(Objective):
-    """A way of pre-training that denoises; leaves samples for the report."""
-
-    noised = True
-
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """``samples.npy``."""
-        path = run.folder / "samples.npy"
-        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
 
 
 class DDPM(DenoisingObjective):

@@ -1,8 +1,8 @@
 """Segmentation by mask diffusion, and the ways to train it (Fu et al. 2023, arXiv 2308.16355).
 
-A mask is noised; the network sees the image and the noised mask and says what the clean mask is. Noising the *true*
-mask leaks it: its coarse shape survives all but the last timesteps, which it does not when sampling starts from pure
-noise. Recycling noises a mask that the network predicted from noise instead.
+The network predicts the clean mask from the image and a noised mask. Noising the *true* mask leaks it: its coarse shape
+survives at all but the last timesteps, whereas sampling starts from pure noise. Recycling noises a mask that the
+network predicted from noise instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, Fit, Losses, Sampling, Strategy, resolve_network
+from ..config import Diffusion, Fit, Losses, Sampling, Strategy
 from ..core.diffusion import GaussianDiffusion
 from ..core.losses import segmentation_loss
 from ..core.masks import logits_to_x_start, mask_to_x_start
@@ -27,15 +27,15 @@ from ..system.distributed import gather
 from ..train.labelled import HeldOut
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged, mean_dice
-from ..train.start import Start, verify_size
+from ..train.start import Start, unet_for
 from ..train.task import Loss
 
 SELF_CONDITIONED = ("self-condition", "self-condition-next")
-"""Strategies whose network also sees an earlier estimate."""
+"""Strategies whose network has an earlier estimate as a further input."""
 BELOW_LAST = ("recycle", "recycle-next", "self-condition-next")
-"""Strategies whose second pass is below the last timestep, since a first pass stands above it."""
+"""Strategies whose second pass is never at the last timestep, since the first pass is at a later one."""
 SHOWN = 0.5
-"""How often an earlier estimate is shown to a self-conditioned network (Chen et al. 2022)."""
+"""Probability that a self-conditioned network gets the earlier estimate in training (Chen et al. 2022)."""
 
 
 class MaskDenoising(SegmentationTask):
@@ -60,15 +60,12 @@ class MaskDenoising(SegmentationTask):
         held_out: HeldOut | None = None,
     ) -> None:
         super().__init__(network, held_out)
-        self.classes = network.classes
-        self.strategy = strategy
-        self.config = diffusion
+        self.classes, self.strategy, self.config = network.classes, strategy, diffusion
+        self.losses, self.sampling = losses, sampling
         self.process = GaussianDiffusion(diffusion)
         self.last = diffusion.num_train_timesteps - 1
         drawn = diffusion.num_train_timesteps - (strategy in BELOW_LAST)
         self.timesteps = timestep_sampler(dataclasses.replace(diffusion, num_train_timesteps=drawn))
-        self.losses = losses
-        self.sampling = sampling
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """One training step: draw t, predict the mask by the strategy, compare with the truth."""
@@ -84,7 +81,7 @@ class MaskDenoising(SegmentationTask):
     def predict(
         self, network: nn.Module, images: Tensor, x_true: Tensor, t: Tensor, random: StepRandom
     ) -> Tensor:
-        """Logits of the pass that learns. The strategies differ here and nowhere else.
+        """Logits of the pass that has a gradient. The strategies differ only here.
 
         Args:
             network: Called as ``network(images, x_t, t, guess)``.
@@ -110,7 +107,9 @@ class MaskDenoising(SegmentationTask):
             case "standard":
                 logits = network(images, noised(x_true, t), t)
             case "recycle":
-                end = torch.full_like(t, self.last)  # the true mask weighs next to nothing there
+                end = torch.full_like(
+                    t, self.last
+                )  # where next to nothing of the true mask is left
                 guess = first_pass(noised(x_true, end), end)
                 logits = network(images, noised(guess, t), t)
             case "recycle-next":
@@ -155,18 +154,12 @@ def build(
     """
     wanted = settings.diffusion
     generator = torch.Generator().manual_seed(settings.training.seed)
-    classes, conditioned = len(plan.classes), wanted.strategy in SELF_CONDITIONED
+    conditioned = wanted.strategy in SELF_CONDITIONED
+    unet = unet_for(settings, plan, start)
     if start is None:
-        unet = resolve_network(
-            settings.network,
-            spatial_dims=plan.spatial_dims,
-            in_channels=len(plan.channels),
-            out_channels=classes,
-        )
-        verify_size(plan, unet)
         network = MaskDenoiser.from_scratch(unet, self_condition=conditioned, generator=generator)
     else:
-        verify_size(plan, start.denoiser.config)
+        classes = len(plan.classes)
         network = MaskDenoiser.from_denoiser(
             start.denoiser, classes=classes, self_condition=conditioned, generator=generator
         )
@@ -176,16 +169,12 @@ def build(
 
 
 def verify(settings: Fit) -> None:
-    """Refuse settings that mask diffusion has no use for.
+    """Refuse settings that do not apply to mask diffusion.
 
     Raises:
         InputError: Names the first of them.
     """
-    process, sampling, losses = (
-        settings.diffusion.process,
-        settings.diffusion.sampling,
-        settings.loss,
-    )
+    process, sampling = settings.diffusion.process, settings.diffusion.sampling
     wanted = {
         "prediction_type": ("x_start", "the network gives logits of the clean mask"),
         "variance": ("fixed_small", "no variance is learned"),
@@ -197,12 +186,10 @@ def verify(settings: Fit) -> None:
             where = f"--diffusion.process.{name} {value}"
             raise InputError(where, f"does not apply: {reason}", "Leave it")
     if process.num_train_timesteps < 2 or sampling.steps > process.num_train_timesteps:
-        raise InputError(
-            f"--diffusion.sampling.steps {sampling.steps}",
-            f"the process has {process.num_train_timesteps} timesteps",
-            "Use at least two timesteps, and no more steps than timesteps",
-        )
-    if not (losses.cross_entropy or losses.dice or losses.focal):
-        raise InputError(
-            "--loss", "has no term", "Give one a weight above 0, such as --loss.dice 1"
-        )
+        where = f"--diffusion.sampling.steps {sampling.steps}"
+        problem = f"the process has {process.num_train_timesteps} timesteps"
+        remedy = "Use at least two timesteps, and no more steps than timesteps"
+        raise InputError(where, problem, remedy)
+    if not (settings.loss.cross_entropy or settings.loss.dice or settings.loss.focal):
+        remedy = "Give one a weight above 0, such as --loss.dice 1"
+        raise InputError("--loss", "has no term", remedy)

@@ -1,6 +1,6 @@
 """Pixel classifiers on the features of a frozen denoiser (Baranchuk et al. 2022, arXiv 2112.03126).
 
-A few small networks vote on each pixel. Features are computed anew in every step, never stored.
+A few small networks vote on each pixel. Features are computed in every step and never stored.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ from ..train.task import Loss
 
 
 class PixelClassification(SegmentationTask):
-    """The task: classify random pixels from frozen features.
-
-    Args:
-        network: The pixel classifier at its start.
-        held_out: Labelled images for validation.
-        pixels: Labelled pixels of each image that a step uses.
-    """
+    """The task: classify random labelled pixels from frozen features, ``pixels`` of each image in a step."""
 
     def __init__(
         self, network: nn.Module, held_out: HeldOut | None = None, pixels: int = 1024

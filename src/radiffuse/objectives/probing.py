@@ -1,7 +1,7 @@
 """Probing of frozen features (Li et al. 2025, arXiv 2501.19265; heads after vox2vec, arXiv 2307.14725).
 
-The pre-trained network is frozen and sees the image noised to a few timesteps. Linear and non-linear heads turn its
-feature pyramid into a segmentation; all of them learn in one pass. Features are made anew for every batch and never
+The input of the frozen pre-trained network is the image noised to a few timesteps. Linear and non-linear heads turn its
+feature pyramid into a segmentation; all of them learn in one pass. Features are computed for every batch and never
 stored. A sweep trains further heads on single timesteps or levels, in the same pass.
 """
 
@@ -35,13 +35,7 @@ from ..train.task import Loss
 
 
 class HeadLearning(SegmentationTask):
-    """The task: heads on frozen features, side by side; none touches another's gradient.
-
-    Args:
-        network: The network with its heads at their start.
-        losses: The loss of each head.
-        held_out: Labelled images for validation.
-    """
+    """The task: independent heads on frozen features, each with the loss ``losses``."""
 
     def __init__(
         self, network: ProbedNetwork, losses: Losses, held_out: HeldOut | None = None
@@ -91,12 +85,12 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
 
 
 def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadConfig]:
-    """The heads that the settings ask for, the main one first.
+    """The heads of the settings, the main one first.
 
     Args:
-        settings: What is asked for.
-        denoiser: Whose features they see.
-        clean: The network was not trained on noise: timestep 0 alone, nothing to sweep over.
+        settings: Kinds, timesteps, levels and sweeps.
+        denoiser: The network that they probe.
+        clean: Whether it was trained without noise: then there is only timestep 0, and no sweep over timesteps.
 
     Raises:
         ValueError: The network has no such level.
@@ -117,7 +111,7 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
 
 
 def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
-    """``sweep.csv``: validation Dice of every head, by class and by how large the class is, if there are several."""
+    """Write ``sweep.csv``, if there are several heads: validation Dice of each, with the size group of each class."""
     import pandas as pd
 
     configs = cast(ProbedNetwork, network).configs
@@ -133,10 +127,10 @@ def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit)
         out = run.folder / "heads" / head.name
         scores = read_scores(score_cases(predictor, labelled.dataset, names, out))
         frame = scores[["case", "group", "class", "dice"]]
-        frame.insert(0, "levels", " ".join(head.taps))
-        frame.insert(0, "timesteps", " ".join(map(str, head.timesteps)))
-        frame.insert(0, "kind", head.kind)
-        frame.insert(0, "head", head.name)
+        timesteps, levels = " ".join(map(str, head.timesteps)), " ".join(head.taps)
+        columns = {"head": head.name, "kind": head.kind, "timesteps": timesteps, "levels": levels}
+        for place, (column, value) in enumerate(columns.items()):
+            frame.insert(place, column, value)
         frame["size"] = frame["class"].map(groups)
         frames.append(frame)
     table = pd.concat(frames).replace({np.nan: None})

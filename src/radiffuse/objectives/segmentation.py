@@ -1,7 +1,7 @@
 """Supervised segmentation: fine-tuning (Rousseau et al. 2023, arXiv 2307.14066), and training from scratch.
 
-The denoiser becomes a segmenter by replacing its last convolution; it sees the clean image at a fixed timestep and
-everything stays trainable. Without a pre-trained run the same network, or DynUNet, starts from random weights.
+The denoiser becomes a segmenter by replacing its last convolution; its input is the clean image at a fixed timestep,
+and all weights are trained. Without a pre-trained run the same network, or DynUNet, starts from random weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..config import Fit, Losses, resolve_network
+from ..config import Fit, Losses
 from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
@@ -21,25 +21,19 @@ from ..nets.segmenter import Segmenter
 from ..train.labelled import HeldOut
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged
-from ..train.start import Start, verify_size
+from ..train.start import Start, unet_for, verify_size
 from ..train.task import Loss
 
 
 class Segmentation(SegmentationTask):
-    """The task: label every pixel of a clean image.
-
-    Args:
-        network: The segmenter at its start.
-        losses: The loss.
-        held_out: Labelled images for validation.
-    """
+    """The task: segment clean images."""
 
     def __init__(self, network: nn.Module, losses: Losses, held_out: HeldOut | None = None) -> None:
         super().__init__(network, held_out)
         self.losses = losses
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """The segmentation loss of the clean image's logits."""
+        """The segmentation loss of the settings."""
         assert batch.labels is not None
         logits = network(batch.images).float()
         losses, terms = segmentation_loss(logits, batch.labels, self.losses)
@@ -47,11 +41,11 @@ class Segmentation(SegmentationTask):
 
 
 class CustomSegmentation(SegmentationTask):
-    """The same with a loss of one's own.
+    """The same with a loss of the user.
 
     Args:
         network: The segmenter at its start.
-        function: Logits ``(B, K, *S)`` float32 and labels ``(B, *S)`` int64, 255 where nothing counts, to a loss: a
+        function: Logits ``(B, K, *S)`` float32 and labels ``(B, *S)`` int64, 255 where they are ignored, to a loss: a
             scalar, or ``(B,)``.
         held_out: Labelled images for validation.
     """
@@ -66,7 +60,7 @@ class CustomSegmentation(SegmentationTask):
         self.function = function
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """The function of the clean image's logits."""
+        """The mean of the function."""
         assert batch.labels is not None
         return Loss(self.function(network(batch.images).float(), batch.labels).mean())
 
@@ -83,33 +77,24 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
 def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> Segmenter:
     """The U-Net at its start; see ``build``."""
     generator = torch.Generator().manual_seed(settings.training.seed)
-    timestep, classes = settings.finetune.timestep, len(plan.classes)
+    timestep = settings.finetune.timestep
     if start is None:
-        unet = resolve_network(
-            settings.network,
-            spatial_dims=plan.spatial_dims,
-            in_channels=len(plan.channels),
-            out_channels=classes,
-        )
-        verify_size(plan, unet)
+        unet = unet_for(settings, plan)
         return Segmenter.from_scratch(unet, timestep=timestep, generator=generator)
     last = start.diffusion.num_train_timesteps - 1
     if not 0 <= timestep <= last:
-        raise InputError(
-            f"--timestep {timestep}",
-            f"the pre-trained network knows timesteps 0 to {last}",
-            "Choose one of them",
-        )
+        problem = f"the pre-trained network knows timesteps 0 to {last}"
+        raise InputError(f"--timestep {timestep}", problem, "Choose one of them")
     verify_size(plan, start.denoiser.config)
     return Segmenter.from_denoiser(
-        start.denoiser, classes=classes, timestep=timestep, generator=generator
+        start.denoiser, classes=len(plan.classes), timestep=timestep, generator=generator
     )
 
 
 def build_dynunet(
     settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
 ) -> Segmentation:
-    """MONAI's DynUNet, in the shape that nnU-Net would give it, from random weights.
+    """MONAI's DynUNet, shaped by nnU-Net's rules, from random weights.
 
     Raises:
         InputError: The plan's size is too small.

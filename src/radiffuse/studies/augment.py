@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..evaluation.classification import CrossedBootstrap
 from ..evaluation.statistics import Interval
 from ..system.files import write_atomic, write_json
-from ..train.classes import class_names, class_splits, classified_films
+from ..train.classes import classified_films
 from ..train.run import Run
 from .folder import gather, study_folder
 
@@ -66,8 +66,7 @@ def run_augment(
     if not settings.pools:
         raise InputError("--pools", "is empty", "Give one number of real films or more")
     base = replace(settings.classify, data=settings.data, draw=settings.draws - 1)
-    dataset = classified_films(base)
-    splits = class_splits(dataset, base)
+    dataset, classes, splits = classified_films(base)
     for pool in settings.pools:
         splits.budget(pool, 0)
     with study_folder(settings, "augment.yaml", ("data", "with_run", "drawing", "classify")) as out:
@@ -86,7 +85,7 @@ def run_augment(
             parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
         results = gather(parts, out / "results.csv")
         assert results is not None
-        summary = summarize(results, class_names(dataset), samples=settings.samples)
+        summary = summarize(results, classes, samples=settings.samples)
         write_atomic(out / "summary.csv", summary.to_csv(index=False))
         write_json(out / "warnings.json", _seen_by_generator(generator, dataset, splits))
     return out

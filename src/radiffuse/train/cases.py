@@ -23,9 +23,8 @@ from .run import Run
 
 VALIDATION_IMAGES = 64
 """Most unlabelled images that are held out for validation."""
-
-VALIDATION_SHARE = 0.05
-"""Share of the unlabelled images that is held out, where that is fewer."""
+VALIDATION_FRACTION = 0.05
+"""Fraction of the unlabelled images that is held out, where that is fewer."""
 
 
 def read_dataset(path: str, reader: Data) -> Dataset:
@@ -34,7 +33,7 @@ def read_dataset(path: str, reader: Data) -> Dataset:
 
 
 def plan_of(run: Run, dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:
-    """The run's plan: the one it already has, which may have been edited, else a new one."""
+    """The run's plan: the existing one, which may have been edited, else a new one."""
     path = run.folder / "plan.json"
     if path.exists():
         return run.plan
@@ -47,7 +46,6 @@ def prepare_dataset(
     dataset: Dataset, plan: Plan, reader: Data, machine: Machine, *, labelled: bool
 ) -> Prepared:
     """Prepare a data set with a progress line."""
-    line = ProgressLine("preparing")
     return prepare(
         dataset,
         plan,
@@ -56,14 +54,14 @@ def prepare_dataset(
         skip_bad=reader.skip_bad,
         workers=machine.workers,
         scheduler=machine.scheduler,
-        progress=line,
+        progress=ProgressLine("preparing"),
     )
 
 
 def describe_data(
     dataset: Dataset, prepared: Prepared, parts: Mapping[str, list[str] | tuple[str, ...]]
 ) -> dict[str, Any]:
-    """What the data was, for data.json; names of files and cases, nothing from headers."""
+    """Content of data.json: names of files and cases, nothing from headers."""
     licence = stated_licence(dataset.root)
     return ({"licence": licence} if licence else {}) | {
         "root": str(dataset.root),
@@ -79,7 +77,7 @@ def describe_data(
 def described_more(
     folders: Sequence[str], prepared: Prepared, own: Collection[str]
 ) -> dict[str, Any]:
-    """What ``with_more`` added, for data.json; empty where it added nothing."""
+    """Entries of data.json for the images that ``with_more`` added."""
     if not folders:
         return {}
     count = sum(case.name not in own for case in prepared.cases)
@@ -87,7 +85,7 @@ def described_more(
 
 
 def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """A random part of the data set; a larger limit contains the smaller one."""
+    """A random subset of ``limit`` cases; a larger limit includes the smaller one."""
     if limit is None or limit >= len(dataset):
         return dataset
     if limit < 1:
@@ -105,14 +103,14 @@ def with_more(
     held: AbstractSet[str] = frozenset(),
     labelled: bool = False,
 ) -> Dataset:
-    """The data set with further images behind its own.
+    """The data set with further images appended.
 
     Args:
         dataset: The data set.
         folders: Of the further images.
         reader: How folders become cases.
-        held: Patients of which none of them may descend.
-        labelled: Take those with a label map alone.
+        held: Patients whose images, and synthetic images made from them, are left out.
+        labelled: Take only images with a label map.
 
     Raises:
         InputError: A folder holds none, repeats a name, or has other channels or classes.
@@ -122,11 +120,10 @@ def with_more(
         if labelled:
             more = more.labelled
             if dataset.classes and more.classes and more.classes != dataset.classes:
-                raise InputError(
-                    f"--with {folder}",
-                    f"has the classes {', '.join(more.classes)}, {dataset.root} has {', '.join(dataset.classes)}",
-                    "Use labels of the same classes, in the same order",
-                )
+                theirs, ours = ", ".join(more.classes), ", ".join(dataset.classes)
+                problem = f"has the classes {theirs}, {dataset.root} has {ours}"
+                remedy = "Use labels of the same classes, in the same order"
+                raise InputError(f"--with {folder}", problem, remedy)
         if not len(more):
             problem = "holds no labelled image" if labelled else "holds no image"
             raise InputError(f"--with {folder}", problem, "See radiffuse check")
@@ -137,16 +134,16 @@ def with_more(
 def hold_out(
     prepared: Prepared, seed: int, among: AbstractSet[str] | None = None
 ) -> tuple[list[int], list[str]]:
-    """Training cases, and names of those held out: whole patients, a small share.
+    """Indices of the training cases, and names of a few held-out cases: all those of randomly chosen patients.
 
     Args:
         prepared: The cases.
         seed: Of the choice.
-        among: Names of cases that may be held out; None: all. No other case descends from a patient held out.
+        among: Names of cases that may be held out; None: all. No training case descends from a held-out patient.
     """
     sizes = Counter(case.group for case in prepared.cases if among is None or case.name in among)
     groups = sorted(sizes)
-    wanted = min(VALIDATION_IMAGES, round(sizes.total() * VALIDATION_SHARE))
+    wanted = min(VALIDATION_IMAGES, round(sizes.total() * VALIDATION_FRACTION))
     held: set[str] = set()
     count = 0
     for i in Stream.HELD_OUT.rng(seed).permutation(len(groups)):

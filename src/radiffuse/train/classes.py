@@ -1,6 +1,8 @@
-"""Films with classes: which they are, and how they are divided."""
+"""Data of classification: films of a known class, divided by patient."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from ..config import Classify
 from ..data.dataset import Dataset
@@ -10,48 +12,34 @@ from ..errors import InputError
 from .cases import read_dataset
 
 
-def classified_films(settings: Classify) -> Dataset:
-    """The films whose class is known.
+class ClassifiedFilms(NamedTuple):
+    """Films of a known class: the data set, its classes in alphabetical order, and the splits."""
+
+    dataset: Dataset
+    classes: tuple[str, ...]
+    splits: Splits
+
+
+def classified_films(settings: Classify) -> ClassifiedFilms:
+    """Read and split the films.
 
     Raises:
-        InputError: There is none.
+        InputError: No film has a class, there is only one class, a class is missing from the test, or there are too few
+            patients.
     """
     dataset = read_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
     if not len(dataset):
-        raise InputError(
-            settings.data,
-            "tells the class of no film",
-            "Give class folders, or a table with a column class",
-        )
-    return dataset
-
-
-def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """The classes, sorted.
-
-    Raises:
-        InputError: There is only one.
-    """
+        remedy = "Give class folders, or a table with a column class"
+        raise InputError(settings.data, "tells the class of no film", remedy)
+    cache = cache_folder(settings.reader.cache)
     classes = tuple(sorted({case.target for case in dataset if case.target}))
     if len(classes) < 2:
-        raise InputError(
-            dataset.root, f"has the single class {classes[0]}", "Give two classes or more"
-        )
-    return classes
-
-
-def class_splits(dataset: Dataset, settings: Classify) -> Splits:
-    """How the films are divided, by patient.
-
-    Raises:
-        InputError: Too few patients, or a class is missing from the test.
-    """
-    cache = cache_folder(settings.reader.cache)
+        problem = f"has the single class {classes[0]}"
+        raise InputError(dataset.root, problem, "Give two classes or more")
     splits = load_splits(dataset, settings.split, cache, settings.draw)
     test = set(splits.test)
     tested = {case.target for case in dataset if case.name in test}
-    for name in class_names(dataset):
-        if name not in tested:
-            problem = f"has no test film of the class {name}"
-            raise InputError(dataset.root, problem, "Raise --split.test, or change --split.seed")
-    return splits
+    if missing := [name for name in classes if name not in tested]:
+        problem = f"has no test film of the class {missing[0]}"
+        raise InputError(dataset.root, problem, "Raise --split.test, or change --split.seed")
+    return ClassifiedFilms(dataset, classes, splits)

@@ -1,4 +1,4 @@
-"""What learning to segment learns from: labelled cases, divided and prepared."""
+"""Data of segmentation: labelled cases, split and prepared."""
 
 from __future__ import annotations
 
@@ -39,13 +39,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What learning to segment learns from.
+    """Labelled cases, ready for training.
 
     Attributes:
-        dataset: The labelled cases.
-        splits: How they are parted.
-        plan: How they are treated.
-        batches: Training batches of the label budget.
+        batches: Training batches of the label budget, and of further images.
         held_out: 2D: the validation cases; None where there are none, and in 3D.
         source: The pre-trained run to start from, or None.
     """
@@ -59,7 +56,7 @@ class Labelled:
 
 
 def labelled_data(run: Run, settings: Fit) -> Labelled:
-    """Read, split and prepare the labelled cases; a pre-trained run's plan goes before one of the data's own.
+    """Read, split and prepare the labelled cases, by the plan of the pre-trained run if there is one.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -74,15 +71,10 @@ def labelled_data(run: Run, settings: Fit) -> Labelled:
     source = find_pretrained(settings.from_run) if settings.from_run else None
     plan = _segmentation_plan(run, dataset, settings.plan, source)
     used = set(budget) | set(splits.validation)
-    held = splits.held_patients(dataset)
     chosen = dataset.filter(lambda case: case.name in used)
-    prepared = prepare_dataset(
-        with_more(chosen, settings.with_run, settings.reader, held=held, labelled=True),
-        plan,
-        settings.reader,
-        settings.machine,
-        labelled=True,
-    )
+    held = splits.held_patients(dataset)
+    chosen = with_more(chosen, settings.with_run, settings.reader, held=held, labelled=True)
+    prepared = prepare_dataset(chosen, plan, settings.reader, settings.machine, labelled=True)
     place = {case.name: i for i, case in enumerate(prepared.cases)}
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
     run.write_data(described | described_more(settings.with_run, prepared, used))
@@ -103,18 +95,16 @@ def labelled_data(run: Run, settings: Fit) -> Labelled:
 def _segmentation_plan(
     run: Run, dataset: Dataset, settings: PlanSettings, source: Run | None
 ) -> Plan:
-    """The pre-trained run's treatment with this data's classes; or a plan of the data's own."""
+    """The pre-trained run's plan with the classes of the data set; without such a run, a plan of the data set."""
     if source is None or (run.folder / "plan.json").exists():
         return plan_of(run, dataset, settings, labelled=True)
     plan = source.plan.with_classes(find_classes(dataset))
     if settings.postprocess is not None:
         plan = replace(plan, postprocess=settings.postprocess)
     if len(plan.channels) != len(dataset.channels):
-        raise InputError(
-            dataset.root,
-            f"has {len(dataset.channels)} channels, the pre-trained run has {len(plan.channels)}",
-            "Pre-train on images of the same channels",
-        )
+        mine, theirs = len(dataset.channels), len(plan.channels)
+        problem = f"has {mine} channels, the pre-trained run has {theirs}"
+        raise InputError(dataset.root, problem, "Pre-train on images of the same channels")
     write_atomic(run.folder / "plan.json", plan.to_json())
     return plan
 

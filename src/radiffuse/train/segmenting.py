@@ -1,4 +1,4 @@
-"""What all ways of learning to segment share: held-out images, their Dice, terms of a loss as numbers."""
+"""What all segmentation tasks have in common: held-out images, their Dice, and logged terms of the loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ VALIDATION_BATCH = 16
 
 
 class SegmentationTask(Task):
-    """Base of the tasks of ``fit``.
-
-    Args:
-        network: The segmenter at its start.
-        held_out: Labelled images for validation, never trained on.
-    """
+    """Base of the tasks of ``fit``; ``held_out`` are labelled images for validation."""
 
     def __init__(self, network: nn.Module, held_out: HeldOut | None = None) -> None:
         super().__init__(network)
@@ -33,11 +28,9 @@ class SegmentationTask(Task):
 
 
 def mean_dice(segment: Callable[[Tensor], Tensor], held_out: HeldOut | None) -> dict[str, float]:
-    """``{"dice": ...}``: mean over images of the Dice of foreground classes; empty without images.
+    """``{"dice": ...}``, the mean over images of the Dice of foreground classes; empty without images.
 
-    Args:
-        segment: Images ``(B, C, *S)`` to logits ``(B, K, *S)``.
-        held_out: Images and labels.
+    ``segment`` takes images ``(B, C, *S)`` to logits ``(B, K, *S)``.
     """
     if held_out is None:
         return {}
@@ -51,7 +44,7 @@ def mean_dice(segment: Callable[[Tensor], Tensor], held_out: HeldOut | None) -> 
 
 
 def logged(terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """The terms of a loss as numbers for the log, where there are several."""
+    """The terms of a loss as numbers for the log, if there are several."""
     if len(terms) < 2:
         return {}
     return {f"loss_{name}": float(term.detach().mean()) for name, term in terms.items()}
