@@ -123,7 +123,7 @@ def test_restoring_at_its_start_is_as_far_as_zero_is() -> None:
     torch.testing.assert_close(loss, images.square().mean())
     with torch.no_grad():
         validated = task.validate(task.build(), torch.device("cpu"))
-    assert validated["loss"] == pytest.approx(float(loss))
+    assert validated["loss"] == pytest.approx(loss.item())
 
 
 @pytest.mark.parametrize("objective", ["restorative", "contrastive"])
