@@ -1,8 +1,6 @@
-"""The acts that ``fingerprints.py`` runs: command lines on tiny data, by name, and how older code spells them."""
+"""The acts that ``fingerprints.py`` runs: command lines on tiny data, by name."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 NET = (
     "--network.width 8 --network.multipliers 1,2 --network.blocks 1"
@@ -195,31 +193,3 @@ ACTS: dict[str, str] = {
 }
 """Command lines without ``--out``; ``@name`` is what another act left. Two are no commands: ``class-folders`` sorts
 films into two classes, ``resume`` does an act again from its checkpoint in the middle; it has to end the same way."""
-
-OLD_FIT = {"diffusion": ["diffseg"], "probe": ["probe"]} | {
-    name: ["finetune", "--method", name] for name in ("pixel", "dynunet")
-}
-
-
-def old_spelling(argv: Sequence[str]) -> list[str]:
-    """The command line that did the same before ``fit`` and ``judge``."""
-    command, rest = argv[0], list(argv[1:])
-
-    def take(flag: str) -> str:
-        where = rest.index(flag)
-        value = rest[where + 1]
-        del rest[where : where + 2]
-        return value
-
-    if command == "fit":
-        return [*OLD_FIT.get(take("--method"), ["finetune"]), *rest]
-    if command == "judge":
-        return [take("--only"), *rest]
-    if command == "pretrain" and "coordinates" in rest and "--objective" in rest:
-        take("--objective")
-        return ["coordinates", *rest]
-    if command == "generate" and "--strategy" not in rest:
-        return ["sample", *rest]
-    if command == "info" and "--report" in rest:
-        return ["report", *(word for word in rest if word != "--report")]
-    return [command, *rest]

@@ -1,11 +1,11 @@
 """Fingerprints of every act, to show that a change of the code changes no result.
 
-    python tools/fingerprints.py OUT.json [--only TEXT] [--old] [--keep FOLDER]
+    python tools/fingerprints.py OUT.json [--only TEXT] [--keep FOLDER]
     python tools/fingerprints.py --compare BEFORE.json AFTER.json [--only TEXT]
 
 Each act runs for a few steps on tiny drawn data, in this process, on one thread of the CPU. What it leaves is hashed
 part by part: tensors of weights, rows of the log, pixels of images, numbers of tables. How files are packed, times,
-paths and reports do not count. ``--old`` runs the same acts by the commands as they were before ``fit`` and ``judge``.
+paths and reports do not count.
 
 The radiffuse under test is the one that Python imports: set PYTHONPATH to its ``src``. Hashes can only be compared on
 one machine, with the same versions of torch and numpy.
@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fingerprint_acts import ACTS, old_spelling
+from fingerprint_acts import ACTS
 
 REFERENCE = r"@([\w-]+)"
 Results = Mapping[str, Mapping[str, str]]
@@ -104,12 +104,11 @@ def _contents(path: Path) -> Iterator[tuple[str, Any]]:
 # ------------------------------------------------------------------------------------------------ running
 
 
-def run(only: str, old: bool, scratch: Path) -> dict[str, dict[str, str]]:
+def run(only: str, scratch: Path) -> dict[str, dict[str, str]]:
     """Run the acts whose name holds a text, and those they build on.
 
     Args:
         only: The text; empty: all acts.
-        old: Use the old commands.
         scratch: Empty folder for data and runs.
 
     Returns:
@@ -124,7 +123,7 @@ def run(only: str, old: bool, scratch: Path) -> dict[str, dict[str, str]]:
     for number, name in enumerate(chosen, 1):
         began = time.monotonic()
         broken = [need for need in _needs(name) if "error" in results[need]]
-        results[name] = {"error": f"needs {broken[0]}"} if broken else _act(name, old, scratch)
+        results[name] = {"error": f"needs {broken[0]}"} if broken else _act(name, scratch)
         if ACTS[name].startswith("resume ") and "error" not in results[name]:
             same = results[name] == results[_needs(name)[0]]
             results[name]["same as without a stop"] = "yes" if same else "no"
@@ -134,7 +133,7 @@ def run(only: str, old: bool, scratch: Path) -> dict[str, dict[str, str]]:
     return results
 
 
-def _act(name: str, old: bool, scratch: Path) -> dict[str, str]:
+def _act(name: str, scratch: Path) -> dict[str, str]:
     from radiffuse.cli import main
 
     out, template = scratch / name, ACTS[name]
@@ -150,7 +149,7 @@ def _act(name: str, old: bool, scratch: Path) -> dict[str, str]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            code = main(old_spelling(argv) if old else argv)
+            code = main(argv)
     except Exception:
         code = 1
         traceback.print_exc(file=said)
@@ -208,13 +207,13 @@ def compare(before: Results, after: Results, only: str = "") -> list[tuple[str, 
             parts = sorted(
                 part for part in one.keys() | other.keys() if one.get(part) != other.get(part)
             )
-            shown = ", ".join(_told(part, one, other) for part in parts[:4])
+            shown = ", ".join(_difference(part, one, other) for part in parts[:4])
             more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
             lines.append((name, "differs" if parts else "same", shown + more))
     return lines
 
 
-def _told(part: str, one: Mapping[str, str], other: Mapping[str, str]) -> str:
+def _difference(part: str, one: Mapping[str, str], other: Mapping[str, str]) -> str:
     lacking = "first" if part not in one else "second" if part not in other else ""
     return f"{part} (not in the {lacking})" if lacking else part
 
@@ -226,7 +225,6 @@ def main() -> int:
     )
     parser.add_argument("out", nargs="?", type=Path, help="JSON file to write")
     parser.add_argument("--only", default="", help="acts whose name holds this text")
-    parser.add_argument("--old", action="store_true", help="use the old commands")
     parser.add_argument("--keep", type=Path, help="new folder for data and runs, which then stays")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
     given = parser.parse_args()
@@ -244,7 +242,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         scratch = given.keep or Path(folder)
         scratch.mkdir(parents=True, exist_ok=True)
-        results = run(given.only, given.old, scratch.resolve())
+        results = run(given.only, scratch.resolve())
     given.out.write_text(json.dumps(results, indent=1) + "\n")
     return int(any("error" in parts for parts in results.values()))
 
