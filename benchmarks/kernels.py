@@ -52,13 +52,9 @@ def main() -> None:
                     rows.append({"step": step, "precision": precision, "side": side} | found)
                     print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    by = ["step", "precision", "side"]
-    summary = table.groupby(by, sort=False).median().reset_index()
+    summary = table.groupby(["step", "precision", "side"], sort=False).median().reset_index()
     for column in ("milliseconds", "mib"):
-        whole = table.pivot_table(
-            index=["step", "precision"], columns="side", values=column, sort=False
-        )
-        shipped = summary.set_index(["step", "precision"]).index.map(whole["shipped"])
+        shipped = summary[column].where(summary["side"] == "shipped").ffill()
         summary[f"{column} / shipped"] = summary[column] / shipped
     summary["turns"] = chosen.turns
     where = origin("python benchmarks/kernels.py") | {
