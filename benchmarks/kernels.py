@@ -1,7 +1,8 @@
 """What the kernels of our own save: training steps with and without each, side by side on the CPU.
 
-``python benchmarks/kernels.py [--turns 5]`` writes ``results/kernels.csv``. Every turn is a process of its own, of one
-thread; the sides take turns, so that a machine whose speed drifts slows all of them. Time is that of the processor.
+``python benchmarks/kernels.py [--turns 5] [--only TEXT]`` writes ``results/kernels.csv``. Every turn is a process of
+its own, of one thread; the sides take turns, so that a machine whose speed drifts slows all of them. Time is that of
+the processor.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 
 import pandas as pd
-from results import hardware, origin, write_table
+from results import RESULTS, hardware, origin, write_table
 
 STEPS = {
     "2D, 64 x 64, batch 8, tiny": (2, 64, 8, "tiny"),
@@ -63,6 +64,9 @@ def main() -> None:
     where = origin("python benchmarks/kernels.py") | {
         "hardware": f"{hardware()} and bf16, one thread"
     }
+    if (path := RESULTS / "kernels.csv").exists():
+        before = pd.read_csv(path)
+        summary = pd.concat([before[~before["step"].isin(summary["step"])], summary])
     write_table(summary, where, "kernels.csv")
 
 

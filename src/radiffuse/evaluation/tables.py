@@ -31,7 +31,7 @@ COLUMNS = (
 """Columns of the table of scores."""
 
 SIZES = ("small", "medium", "big")
-"""Groups of classes: small and large structures are missed for different reasons."""
+"""Groups of classes, since small and large structures are missed for different reasons."""
 
 
 def evaluate_cases(
