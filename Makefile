@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help demo test test-slow mutate check docs bench format clean
+.PHONY: help demo test test-slow mutate check docs bench gpu format clean
 
 help:
 	@echo "make demo       the whole story on procedural bitewings, in minutes; ends in demo/study/report.html"
@@ -14,6 +14,7 @@ help:
 	@echo "make check      lint, types, import rule, documents up to date"
 	@echo "make docs       the documents as HTML in build/docs; a warning is an error"
 	@echo "make bench      the measurements of benchmarks/ that need no data; they write results/*.csv"
+	@echo "make gpu        what only a CUDA card can show: tests, speed, a plan; writes results/gpu-*.csv"
 	@echo "make format     format the code"
 
 $(READY): pyproject.toml constraints.txt
@@ -42,6 +43,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -n 0 tests/test_imports.py
 	$(BIN)/python tools/mutate.py --check
 	$(BIN)/python tools/reference.py --check docs/reference/commands.md
+	$(BIN)/python tools/stubs.py --check src/radiffuse/__init__.pyi
 	$(BIN)/python tools/house.py --check docs/images/house.svg
 	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")
 
@@ -54,6 +56,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/scale_plan.py
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests tools benchmarks

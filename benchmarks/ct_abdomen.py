@@ -13,12 +13,12 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from results import RESULTS, origin, write_table
+from results import FIGURES, origin, write_table
 
 from radiffuse.reports.parts import load_overlays
 from radiffuse.reports.pictures import overlays
 
-FIGURE = RESULTS.parent / "docs" / "images" / "ct-abdomen.png"
+FIGURE = FIGURES / "ct-abdomen.png"
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
     python benchmarks/faults.py [--kills 30] [--inputs 2000] [--seed 0] [--only kill,disk,...] [--folder DIR]
 
 Kill -9 at random moments of every command; a full disk at random sizes; damaged checkpoints, caches and models; the
-clock set back; two runs in one folder; a read-only disk; too little memory; damaged input files. Every row of the table
-is a fault at a place with the outcomes by count. The runs themselves are in ``tests/fault_runs.py``, which the slow
-tests use as well.
+clock set back; two runs in one folder; a read-only disk; too little memory; damaged input files; and what leaves every
+file whole: data, masks and runs that change under a command, and what comes from strangers
+(``faults_of_change.py``). Every row of the table is a fault at a place with the outcomes by count. The runs themselves
+are in ``tests/fault_runs.py``, which the slow tests use as well. Parts may be run one by one: rows of others stay.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ from results import RESULTS, origin
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
 
+from faults_of_change import FAULTS
+from faults_of_change import GOOD as GOOD_CHANGES
+
 from fault_runs import COMMANDS, Bench, Runner, differences, fingerprint, half_written
 from radiffuse.system.files import write_atomic
 
 NAME = "faults.csv"
-GOOD = {
+PARTS = ("kill", "disk", "damage", "others", "changes", "inputs")
+GOOD = GOOD_CHANGES | {
     "identical",
     "refused in one line",
     "finished before",
@@ -302,20 +307,32 @@ def inputs(table: Table, rng: random.Random, count: int) -> None:
             table.add("damaged file", name, result)
 
 
+def changes(bench: Bench, table: Table, names: str) -> None:
+    """Faults of ``faults_of_change.py`` whose function has one of the names; all where none is given."""
+    for (kind, where), attempt in FAULTS.items():
+        if not names or attempt.__name__ in names.split(","):
+            try:
+                table.add(kind, where, attempt(bench))
+            except Exception as error:
+                table.add(kind, where, (f"{type(error).__name__}", str(error)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--disks", type=int, default=2, help="tries per command")
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="kill,disk,damage,others,inputs")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--changes", default="", help="only these of the part 'changes'")
     parser.add_argument("--folder", type=Path, default=None, help="where the runs are kept")
     settings = parser.parse_args()
     parts = settings.only.split(",")
-    command = f"benchmarks/faults.py --kills {settings.kills} --inputs {settings.inputs} --seed {settings.seed}"
-    if len(parts) < 5:
+    options = {name: vars(settings)[name] for name in ("kills", "disks", "inputs", "seed")}
+    command = " ".join(["benchmarks/faults.py", *(f"--{k} {v}" for k, v in options.items())])
+    if len(parts) < len(PARTS):
         command += f" --only {settings.only}"
-    table = Table(command, partial=len(parts) < 5)
+    table = Table(command, partial=len(parts) < len(PARTS))
     with tempfile.TemporaryDirectory() as temporary, Runner() as run:
         bench = Bench(run, settings.folder or Path(temporary))
         bench.folder.mkdir(exist_ok=True)
@@ -327,6 +344,8 @@ def main() -> None:
             damage(bench, table, random.Random(settings.seed + 2))
         if "others" in parts:
             others(bench, table)
+        if "changes" in parts:
+            changes(bench, table, settings.changes)
     if "inputs" in parts:
         inputs(table, random.Random(settings.seed + 3), settings.inputs)
     print(RESULTS / NAME)

@@ -3,7 +3,7 @@
 RUN is a finished run of ``radiffuse pretrain --objective coordinates``, SCANS are labelled scans it never saw. The
 center of every organ is carried from each scan to the next by its coordinates; beside it stands what the point at the
 same share of the scan's extent would have missed by. Writes ``landmarks.csv``: error in mm by organ and over all, with
-intervals over targets.
+intervals over targets, and every error to ``results/scores/landmarks.csv.gz``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from results import origin, write_table
+from results import origin, write_scores, write_table
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
@@ -35,6 +35,7 @@ def main() -> None:
     assert isinstance(regressor, CoordinateRegressor)
     dataset = open_dataset(given.scans, Data()).labelled
     found = pd.DataFrame(carried_landmarks(regressor, run.plan, dataset))
+    found = write_scores(found, "landmarks")
     parts = {"all": found} | dict(list(found.groupby("class", sort=False)))
     rows = []
     for name, part in parts.items():

@@ -2,8 +2,8 @@
 
 The released code of Fu et al. 2023 tells the network (i + 1) / steps of T at sampling step i, where training used the
 training timestep. Every run of mask diffusion in finished studies segments the test cases both ways (DDPM, the same
-noise); the difference is legacy minus exact, and "holds" means that the old mapping is better. Writes
-``legacy-timesteps.csv``.
+noise); the difference is legacy minus exact, and "better" means that the old mapping is. Writes
+``legacy-timesteps.csv``, and the score of every case to ``results/scores/legacy-timesteps.csv.gz``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from results import origin, write_table
+from results import keep_scores, origin, write_table
 
 from radiffuse.config import Data, Machine
 from radiffuse.data.layouts import open_dataset
@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     given = parser.parse_args()
     rows = []
-    for name, folder in ((n, Path(p)) for n, p in (s.split("=") for s in given.studies)):
-        pairs = pd.concat(both_ways(name, folder, given.work))
+    studies = {name: Path(path) for name, path in (s.split("=", 1) for s in given.studies)}
+    found = {name: pd.concat(both_ways(name, path, given.work)) for name, path in studies.items()}
+    for name, pairs in keep_scores(found, "legacy-timesteps").items():
         for method, part in pairs.groupby("method", sort=False):
             keys = {"draw": part["draw"].tolist(), "group": part["group"].tolist()}
             test = clustered_difference(part["legacy"], part["exact"], **keys)
@@ -48,7 +49,7 @@ def main() -> None:
                     "exact": part["exact"].mean(),
                     "legacy": part["legacy"].mean(),
                     **asdict(test),
-                    "verdict": verdict(test.low, test.high, test.p_value),
+                    "verdict": verdict(test.low, test.high, test.p_value, draws=test.draws),
                 }
             )
     table = pd.DataFrame(rows)

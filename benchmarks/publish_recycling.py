@@ -1,64 +1,66 @@
 """The five claims of Fu et al. 2023, one by one, from finished studies of mask diffusion.
 
-    python benchmarks/publish_recycling.py lungs=runs/lungs-rec bitewings=runs/bw-rec --command "..." [--leak leak.csv]
+    python benchmarks/publish_recycling.py lungs=runs/lungs-rec drawn=runs/bw-rec --command "..." --leak lungs=leak.csv
 
 Each study holds the strategies and the ensemble at one label budget, with both samplers. Writes ``recycling.csv`` (Dice
 at the last step), ``recycling-steps.csv`` (Dice along the sampling), ``recycling-claims.csv`` (every comparison, with
-interval and paired test) and the five rows of ``claims.csv``.
+interval and paired test) and the five rows of ``claims.csv``. Every score is kept in ``results/scores``, as
+``recycling.csv.gz``, ``-steps`` and ``-leak``; without studies the tables are computed from these.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from results import fill_claim, origin, overall, write_table
+from results import (
+    HOW,
+    fill_claim,
+    keep_scores,
+    kept_scores,
+    origin,
+    overall,
+    read_scores,
+    scores_path,
+    write_table,
+)
 
-from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
+from radiffuse.evaluation.statistics import (
+    MARGIN,
+    clustered_difference,
+    clustered_mean,
+    holm,
+    verdict,
+)
 from radiffuse.evaluation.tables import over_classes
 
 RIVALS = ("standard", "recycle-next", "self-condition", "self-condition-next")
-MARGIN = 0.01
-"""Claim 4: differences of mean Dice below this are called equal [ours]."""
-DECLINE = 0.005
-"""Claim 3: a fall of mean Dice along the sampling that recycling must be shown to stay above [ours]."""
 PAIR = ["draw", "case", "group"]
-TEXT = {"case": str, "group": str, "class": str}
+STEPS = "recycling-steps"
 
 
 def main() -> None:
     """Read the studies, write tables and claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="+", help="NAME=FOLDER")
+    parser.add_argument("studies", nargs="*", help="NAME=FOLDER; none: from the scores kept")
     parser.add_argument("--leak", action="append", default=[], help="NAME=CSV of mask_leak.py")
     parser.add_argument("--command", required=True)
     given = parser.parse_args()
-    studies = {name: Path(path) for name, path in (s.split("=") for s in given.studies)}
     made = origin(given.command)
-    cases = {
-        name: over_classes(pd.read_csv(path / "results.csv", dtype=TEXT))
-        for name, path in studies.items()
-    }
-    steps = {
-        name: pd.read_csv(path / "steps.csv", dtype=TEXT)
-        for name, path in studies.items()
-        if (path / "steps.csv").exists()
-    }
-    leaks = {name: pd.read_csv(p, dtype=TEXT) for name, p in (s.split("=") for s in given.leak)}
-    write_table(
-        pd.concat([_means(t, ["method", "labels"], n) for n, t in cases.items()]),
-        made,
-        "recycling.csv",
+    scores, steps, leaks = _scores(parser, given.studies, given.leak)
+    cases = {name: over_classes(table) for name, table in scores.items()}
+    tables = (
+        ("recycling", cases, ["method", "labels"]),
+        (STEPS, steps, ["method", "step", "timestep"]),
     )
-    write_table(
-        pd.concat([_means(t, ["method", "step", "timestep"], n) for n, t in steps.items()]),
-        made,
-        "recycling-steps.csv",
-    )
+    for target, found, by in tables:
+        if found:
+            means = pd.concat([_means(table, by, name) for name, table in found.items()])
+            write_table(means, made, f"{target}.csv")
     rows = [row for name, table in leaks.items() for row in _leak(table, name)]
     for name, table in cases.items():
         rows += list(_against_rivals(table, name))
@@ -70,10 +72,33 @@ def main() -> None:
     table["p_holm"] = np.nan
     for _, part in table.groupby("claim"):
         table.loc[part.index, "p_holm"] = holm(part["p_value"])
-    table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
+    table["verdict"] = [
+        verdict(row.low, row.high, row.p_holm, draws=row.draws) for row in table.itertuples()
+    ]
     write_table(table, made, "recycling-claims.csv")
     for claim, part in table.groupby("claim"):
         fill_claim(str(claim), _claim(part, given.command))
+
+
+def _scores(
+    parser: argparse.ArgumentParser, studies: Sequence[str], leaks: Sequence[str]
+) -> list[dict[str, pd.DataFrame]]:
+    """Scores of cases, along the sampling, and of the leak, by data set: of the studies, or those kept."""
+    names = ("recycling", STEPS, "recycling-leak")
+    if not studies:
+        if leaks or not scores_path(names[0]).exists():
+            parser.error("name studies: scores are not kept, or --leak would not fit them")
+        return [kept_scores(name) for name in names]
+    folders, files = (
+        {name: Path(path) for name, path in (word.split("=", 1) for word in words)}
+        for words in (studies, leaks)
+    )
+    along = {name: path / "steps.csv" for name, path in folders.items()}
+    along = {name: path for name, path in along.items() if path.exists()}
+    return [
+        keep_scores({data: read_scores(path) for data, path in paths.items()}, name)
+        for name, paths in zip(names, (folders, along, files), strict=True)
+    ]
 
 
 def _means(table: pd.DataFrame, by: list[str], data: str) -> pd.DataFrame:
@@ -97,8 +122,7 @@ def _compared(
     test = clustered_difference(
         pairs["dice_a"], pairs["dice_b"], draw=pairs["draw"].tolist(), group=pairs["group"].tolist()
     )
-    row = {"claim": claim, "data": data, "comparison": what} | asdict(test)
-    return row | {"draws": pairs["draw"].nunique()}
+    return {"claim": claim, "data": data, "comparison": what} | asdict(test)
 
 
 def _leak(table: pd.DataFrame, data: str) -> Iterator[dict[str, object]]:
@@ -141,26 +165,6 @@ def _against_none(table: pd.DataFrame, data: str) -> Iterator[dict[str, object]]
         yield _compared("recycling-5", data, "ensemble minus none", by["ensemble"], by["none"])
 
 
-def _verdict(row: dict[str, object]) -> str:
-    """Each claim's own rule, in words of ``statistics.verdict``."""
-    low, high, p = (float(str(row[name])) for name in ("low", "high", "p_holm"))
-    claim, what = row["claim"], str(row["comparison"])
-    if claim == "recycling-4":  # on par: the whole interval within the margin
-        if low > -MARGIN and high < MARGIN:
-            return "holds"
-        return "does not hold" if high < -MARGIN or low > MARGIN else "not decided"
-    if claim == "recycling-3":
-        if what.startswith(
-            "recycle,"
-        ):  # keeps or improves: a decline beyond the margin is excluded
-            return "holds" if low > -DECLINE else "does not hold" if high < 0 else "not decided"
-        # others decline or wander: shown to decline
-        return {"does not hold": "holds", "holds": "does not hold"}.get(
-            verdict(low, high, p), "not decided"
-        )
-    return verdict(low, high, p)
-
-
 def _claim(part: pd.DataFrame, command: str) -> dict[str, str]:
     tests = {
         "recycling-1": "Dice of the answer to the true mask minus that to the network's own, mean over five timesteps",
@@ -178,7 +182,7 @@ def _claim(part: pd.DataFrame, command: str) -> dict[str, str]:
             f"{r.data}, {r.comparison}: {r.difference:+.3f}" for r in part.itertuples()
         ),
         "interval": "; ".join(f"{r.low:+.3f} to {r.high:+.3f}" for r in part.itertuples()),
-        "test": f"{tests[claim]}; Wilcoxon on one mean difference per patient, Holm; bootstrap over draws and patients",
+        "test": f"{tests[claim]}; {HOW}",
         "verdict": overall(list(part["verdict"])),
     }
 

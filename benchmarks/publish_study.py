@@ -3,7 +3,8 @@
     python benchmarks/publish_study.py STUDY NAME --command "radiffuse study ..." [--claim ptdr-1]
 
 Writes ``results/NAME.csv`` (mean Dice with interval by method and labels), ``results/NAME-paired.csv`` (each method
-against the reference) and ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most). With
+against the reference), ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most), and
+``results/scores/NAME.csv.gz``, every score behind them. ``STUDY`` is a study's folder, or such a file of scores. With
 ``--claim`` a row of ``results/claims.csv`` is filled with one method against the reference, or against ``--rival``.
 """
 
@@ -14,16 +15,16 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from results import fill_claim, origin, overall, write_table
+from results import HOW, fill_claim, origin, overall, read_scores, write_scores, write_table
 
-from radiffuse.evaluation.tables import ALL_CLASSES, over_classes
+from radiffuse.evaluation.tables import ALL_CLASSES, over_classes, summarize
 from radiffuse.reports.study import compare
 
 
 def main() -> None:
     """Read the study's tables, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, help="folder, or file of scores")
     parser.add_argument("name")
     parser.add_argument("--command", required=True)
     parser.add_argument("--claim", help="id of the claim that this study tests")
@@ -32,30 +33,24 @@ def main() -> None:
     parser.add_argument("--rival", help="compare with this method in the claim, not the reference")
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
-    summary = pd.read_csv(given.study / "summary.csv")
-    means = summary[(summary["class"] == ALL_CLASSES) & (summary["metric"] == "dice")]
+    scores = write_scores(read_scores(given.study), given.name)
+    means = summarize(scores, by=("method", "labels"), metrics=("dice",))
+    means = means[means["class"] == ALL_CLASSES]
     table = means[["method", "labels", "mean", "low", "high", "n"]].rename(columns={"mean": "dice"})
     write_table(table, origin(given.command), f"{given.name}.csv")
-    reference = (
-        given.reference or yaml.safe_load((given.study / "study.yaml").read_text())["reference"]
-    )
-    compared = compare(_cases(given.study), reference)
+    cases = over_classes(scores)
+    settings = given.study / "study.yaml"
+    reference = given.reference or yaml.safe_load(settings.read_text())["reference"]
+    compared = compare(cases, reference)
     for rows, target in ((compared.against, "paired"), (compared.gaps, "gaps")):
         if len(rows):
             rows = rows[rows["metric"] == "dice"].drop(columns="metric")
             write_table(rows, origin(given.command), f"{given.name}-{target}.csv")
     if given.claim:
-        _claim(given)
+        _claim(given, cases, compared.against)
 
 
-def _cases(study: Path) -> pd.DataFrame:
-    text = {"case": str, "group": str, "class": str}
-    return over_classes(pd.read_csv(study / "results.csv", dtype=text))
-
-
-def _claim(given: argparse.Namespace) -> None:
-    cases = _cases(given.study)
-    paired = pd.read_csv(given.study / "comparisons.csv")
+def _claim(given: argparse.Namespace, cases: pd.DataFrame, paired: pd.DataFrame) -> None:
     if given.rival:
         both = cases[cases["method"].isin((given.method, given.rival))]
         paired = compare(both, given.rival).against
@@ -68,8 +63,7 @@ def _claim(given: argparse.Namespace) -> None:
         "seeds": str(int(first["draws"])),
         "value": "; ".join(f"{r.labels} labels {r.difference:+.3f}" for r in rows.itertuples()),
         "interval": "; ".join(f"{r.low:+.3f} to {r.high:+.3f}" for r in rows.itertuples()),
-        "test": f"Dice against {first['reference']}, Wilcoxon on one mean difference per patient, "
-        "Holm; interval by bootstrap over draws and patients",
+        "test": f"Dice against {first['reference']}; {HOW}",
         "verdict": overall(list(rows["verdict"])),
     }
     fill_claim(given.claim, values)

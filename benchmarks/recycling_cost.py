@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from results import origin, write_table
 
-from radiffuse.config import FIT, Network, Sampling, Strategy, resolve_network
+from radiffuse.config import FIT, MaskDiffusion, Network, Sampling, Strategy, resolve_network
 from radiffuse.data.batches import Batch
 from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
@@ -68,7 +68,11 @@ def _network(strategy: Strategy) -> MaskDenoiser:
 
 def _training(strategy: Strategy, batch: Batch) -> Callable[[], object]:
     network = _network(strategy)
-    task = MaskDenoising(network, strategy, DIFFUSION, FIT["diffusion"].loss, Sampling())
+    task = MaskDenoising(
+        network,
+        MaskDiffusion(strategy=strategy, process=DIFFUSION),
+        FIT["diffusion"].loss,
+    )
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def step() -> None:

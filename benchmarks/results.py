@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
+from matplotlib.figure import Figure
 
 from radiffuse.system.files import write_atomic
 
+HOW = "t test and interval for new draws and patients (variance components), p by Holm's method"
+"""How comparisons are made, in words for a claim."""
 RESULTS = Path(__file__).parents[1] / "results"
+FIGURES = RESULTS.parent / "docs" / "images"
 
 
 def hardware() -> str:
@@ -41,6 +48,58 @@ def write_table(table: pd.DataFrame, origin: Mapping[str, str], name: str) -> No
     print(RESULTS / name)
 
 
+def write_figure(figure: Figure, name: str) -> None:
+    """Write ``docs/images/NAME.svg``; equal figures make equal files."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
+    print(FIGURES / f"{name}.svg")
+
+
+def scores_path(name: str) -> Path:
+    """Where the scores behind a table are kept."""
+    return RESULTS / "scores" / f"{name}.csv.gz"
+
+
+def write_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Write every score behind a table to ``results/scores/NAME.csv.gz``, so that others can compute on them.
+
+    Returns:
+        The scores as they are in the file, rounded: what is computed of them, others get too.
+    """
+    path = scores_path(name)
+    path.parent.mkdir(exist_ok=True)
+    # Without a time in it, equal scores make an equal file.
+    write_atomic(path, gzip.compress(table.round(6).to_csv(index=False).encode(), mtime=0))
+    print(path)
+    return read_scores(path)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Scores of a study: its ``results.csv``, or what ``write_scores`` wrote; names stay text."""
+    path = path / "results.csv" if path.is_dir() else path
+    return pd.read_csv(path, dtype=dict.fromkeys(("case", "group", "class", "method", "name"), str))
+
+
+def keep_scores(tables: Mapping[str, pd.DataFrame], name: str) -> dict[str, pd.DataFrame]:
+    """Write the scores of several data sets as ``write_scores`` does, and read them as others will, by data set."""
+    path = scores_path(name)
+    if tables:
+        write_scores(pd.concat([t.assign(data=data) for data, t in tables.items()]), name)
+    else:  # those of another time are not behind the tables any more
+        path.unlink(missing_ok=True)
+    return kept_scores(name)
+
+
+def kept_scores(name: str) -> dict[str, pd.DataFrame]:
+    """What ``keep_scores`` kept; nothing if there is no such file."""
+    path = scores_path(name)
+    if not path.exists():
+        return {}
+    table = read_scores(path)
+    return {str(data): t.drop(columns="data") for data, t in table.groupby("data", sort=False)}
+
+
 def fill_claim(claim: str, values: Mapping[str, str]) -> None:
     """Put what became of a claim into its row of ``results/claims.csv``."""
     claims = pd.read_csv(RESULTS / "claims.csv", dtype=str)
@@ -53,5 +112,8 @@ def fill_claim(claim: str, values: Mapping[str, str]) -> None:
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """One word for several comparisons: it holds or fails only where all agree."""
-    return verdicts[0] if len(set(verdicts)) == 1 else "not decided"
+    """The verdict of several comparisons, with how many of them have it where they differ."""
+    counts = Counter(verdicts)
+    if len(counts) == 1:
+        return verdicts[0]
+    return "; ".join(f"{word} in {n} of {len(verdicts)}" for word, n in counts.most_common())

@@ -359,7 +359,7 @@ def _segmenter(work: Path, side: int, network: Mapping[str, Any] = SMALL) -> Pat
         child = os.fork()
         if child == 0:
             try:
-                radiffuse.fit(**settings)
+                radiffuse.fit(**settings, method="scratch")
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

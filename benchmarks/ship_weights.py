@@ -1,6 +1,7 @@
 """Turn a finished pre-training run into weights that ship with the package.
 
-    python benchmarks/ship_weights.py RUN NAME --data "cxr-classes" --licence "CC BY 4.0" --source "doi ..."
+    python benchmarks/ship_weights.py RUN NAME --data "cxr-classes" --licence "CC BY 4.0" --source "doi ..." \
+        --limits "children's films from one hospital" --command "radiffuse pretrain ..."
 
 Weights are stored in bfloat16; paths and log stay behind. A model card is written beside them.
 """
@@ -22,14 +23,13 @@ CARD = """# {name}
 A denoising U-Net, pre-trained by `radiffuse pretrain` on unlabelled films; `--from {name}` starts a segmenter from it.
 
 - **Data**: {data}: {cases} images of {patients} patients, labels unused. Licence {licence}. {source}
-- **Network**: {parameters:.1f} M parameters, {size} pixels, weights averaged, stored in bfloat16.
+- **Network**: {parameters:.1f} M parameters, {size} pixels of a grid of {grid}, weights averaged, stored in bfloat16.
 - **Training**: {images} images seen in {steps} steps of {batch}, learning rate {rate}, {schedule} schedule with
-  T = {total}; held-out denoising error {loss:.4f}.
-- **Command**: `radiffuse pretrain {data} --out RUN --config films-64 --steps {steps}`
+  T = {total}{shift}; held-out denoising error {loss:.4f}.
+- **Command**: `{command}`
 - **Intended use**: a starting point for research on segmentation of chest films. Not a medical device; nothing it
   makes may guide care.
-- **Limits**: children's films from one hospital, {size} pixels. Samples can resemble training images; memorization was
-  not measured.
+- **Limits**: {limits}. Samples can resemble training images; memorization was not measured.
 - **Licence of the weights**: Apache-2.0; credit the data as above.
 """
 
@@ -42,13 +42,15 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--licence", required=True)
     parser.add_argument("--source", required=True)
+    parser.add_argument("--limits", required=True)
+    parser.add_argument("--command", required=True)
     given = parser.parse_args()
     run = Run.open(given.run)
-    out = Path(__file__).parents[1] / "src" / "radiffuse" / "weights" / given.name
+    out = Path(__file__).parents[1] / "src" / "radiffuse" / "train" / "weights" / given.name
     network = load_network(run.model)
     save_network(network, out / "model", torch.bfloat16)
     content = run.config
-    content["settings"] |= {"data": given.data, "out": given.name}
+    content["settings"] |= {"data": given.data, "out": given.name, "with_run": ()}
     content["settings"]["reader"]["cache"] = None
     write_atomic(out / "config.yaml", yaml.safe_dump(content, sort_keys=False))
     write_atomic(out / "plan.json", run.plan.to_json())
@@ -74,6 +76,10 @@ def main() -> None:
         patients=data["patients"],
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,
         size=" x ".join(map(str, run.plan.size)),
+        grid=" x ".join(map(str, run.plan.film)),
+        shift=f", shift {diffusion['shift']:g}" if diffusion.get("shift") else "",
+        limits=given.limits,
+        command=given.command,
         images=training["steps"] * training["batch_size"],
         steps=training["steps"],
         batch=training["batch_size"],

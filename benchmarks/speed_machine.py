@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from contest import Action, Comparison, Contest, timed
 
-WEIGHTS = Path(__file__).parents[1] / "src/radiffuse/weights/films-64"
+WEIGHTS = Path(__file__).parents[1] / "src/radiffuse/train/weights/films-64"
 
 
 def machine(known: Sequence[str] = ()) -> Contest:

@@ -1,8 +1,9 @@
 """Dice by timestep of the probed features, by size of organs: ``python benchmarks/timestep_curve.py STUDY``.
 
-``STUDY`` is a study with non-linear probes on single timesteps (``--probing.sweep``). Writes ``guided-timesteps.csv``,
-for each way of pre-training, size group and timestep the mean Dice with its interval and the paired difference to
-``--peak``, and draws ``docs/images/guided-timesteps.svg``. Groups are thirds of the classes by mean volume.
+``STUDY`` is a study with non-linear probes on single timesteps (``--probing.sweep``), or its scores as they are kept in
+``results/scores/guided-timesteps.csv.gz``. Writes these, ``guided-timesteps.csv``, for each way of pre-training, size
+group and timestep the mean Dice with its interval and the paired difference to ``--peak``, and draws
+``docs/images/guided-timesteps.svg``. Groups are thirds of the classes by mean volume.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
-from results import RESULTS, origin, write_table
+from results import origin, read_scores, write_figure, write_scores, write_table
 
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
 from radiffuse.evaluation.tables import SIZES, size_groups
 from radiffuse.reports.style import SERIES, styled
 
-FIGURE = RESULTS.parent / "docs" / "images" / "guided-timesteps.svg"
+NAME = "guided-timesteps"
 HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+))?")
 NAMES = {"diffusion": "denoising", "guided": "guided denoising"}
 
@@ -28,15 +29,14 @@ NAMES = {"diffusion": "denoising", "guided": "guided denoising"}
 def main() -> None:
     """Read the study, write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, help="folder, or file of scores")
     parser.add_argument("--peak", type=int, default=10, help="timestep of the plain heads")
     parser.add_argument("--command", required=True)
     given = parser.parse_args()
-    cases = by_group(pd.read_csv(given.study / "results.csv", dtype={"case": str}), given.peak)
-    table = curve(cases, given.peak)
-    write_table(table, origin(given.command), "guided-timesteps.csv")
-    draw(table).savefig(FIGURE, metadata={"Date": None})
-    print(FIGURE)
+    scores = write_scores(read_scores(given.study), NAME)
+    table = curve(by_group(scores, given.peak), given.peak)
+    write_table(table, origin(given.command), f"{NAME}.csv")
+    write_figure(draw(table), NAME)
 
 
 def by_group(results: pd.DataFrame, peak: int) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def by_group(results: pd.DataFrame, peak: int) -> pd.DataFrame:
         peak: Timestep of heads whose name has none.
     """
     found = results["method"].str.extract(f"^{HEAD.pattern}$")
-    rows = results[found[0].isin(NAMES)].assign(way=found[0], timestep=found[1].fillna(peak))
+    rows = results[found[0].isin(NAMES)].assign(way=found[0], timestep=found[1].fillna(str(peak)))
     rows = rows.astype({"timestep": int})
     sizes = rows[rows["truth_voxels"] > 0].groupby("class")["truth_voxels"].mean()
     rows = rows.assign(size=rows["class"].map(size_groups(sizes.to_dict())))
@@ -80,7 +80,8 @@ def curve(cases: pd.DataFrame, peak: int) -> pd.DataFrame:
             if (row["way"], row["size"]) == (way, size) and row["timestep"] in adjusted:
                 p = float(adjusted[row["timestep"]])
                 row["p_holm"] = p
-                row["above"] = verdict(row["difference_low"], row["difference_high"], p)
+                low, high = row["difference_low"], row["difference_high"]
+                row["verdict"] = verdict(low, high, p, draws=tests[row["timestep"]].draws)
     return pd.DataFrame(rows)
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from radiffuse.errors import RadiffuseError
+from radiffuse.system import saying
+
+saying.MOMENT = 3600.0  # how fast this machine is, is no part of a test
 
 # Two workers share the cores: one thread each is faster, and sums are added in the same order in every test.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -65,7 +71,13 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pretrain_settings(data: Path, out: Path, cache: Path, **changes: object) -> dict[str, object]:
     """A pre-training of a few steps."""
-    training = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2}
+    training = {
+        "steps": 4,
+        "batch_size": 4,
+        "log_every": 1,
+        "checkpoint_every": 2,
+        "keep_state": True,
+    }
     return {
         "data": data,
         "out": out,
@@ -100,7 +112,12 @@ def line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def synthesize_settings(data: Path, out: Path, cache: Path, **changes: object) -> dict[str, object]:
     """A synthesizer of a few steps per stage."""
-    training = {"steps": 4, "batch_size": 4, "log_every": 1, "checkpoint_every": 2}
+    training = {
+        "steps": 4,
+        "batch_size": 4,
+        "log_every": 1,
+        "checkpoint_every": 2,
+    }
     return {
         "data": data,
         "out": out,
@@ -115,7 +132,7 @@ def synthesize_settings(data: Path, out: Path, cache: Path, **changes: object) -
         },
         "vae": {"channels": (8, 16), "training": training},
         "denoiser": {"channels": (16, 32), "heads": 2, "context": 16},
-        "training": training | dict(changes.pop("training", {})),  # type: ignore[call-overload]
+        "training": training | {"keep_state": True} | dict(changes.pop("training", {})),  # type: ignore[call-overload]
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     } | changes
@@ -143,3 +160,23 @@ def synthesizer(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("synthesizers")
     radiffuse.synthesize(**synthesize_settings(classes, out / "run", out / "cache"))
     return out / "run"
+
+
+class Begun(RadiffuseError):
+    """Training was reached."""
+
+
+@pytest.fixture
+def begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training leaves a checkpoint, and ends."""
+    from radiffuse.synthesis import training as stages
+    from radiffuse.train import act
+
+    def train(task: object, batches: object, run: Any, *_: object) -> None:
+        checkpoint = run.state / "step-00000001"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        (checkpoint / "weights").touch()  # folders without files go with a command that fails
+        raise Begun
+
+    monkeypatch.setattr(act, "train", train)
+    monkeypatch.setattr(stages, "train", train)

@@ -174,6 +174,15 @@ def fingerprint(folder: Path) -> dict[str, str]:
             content = json.dumps(
                 [{k: v for k, v in r.items() if k not in TIMED} for r in rows]
             ).encode()
+        if (
+            path.name == "masks.jsonl"
+        ):  # the last line of a case counts; times are those of the files
+            entries = {row["case"]: row for row in map(json.loads, content.splitlines())}
+            for entry in entries.values():
+                entry["scan"] = {
+                    k: v for k, v in entry["scan"].items() if k not in ("state", "time")
+                }
+            content = json.dumps(entries, sort_keys=True).encode()
         if path.name == "report.html":
             content = b""  # shows speed and seconds
         found[name.as_posix()] = hashlib.sha256(content).hexdigest()
@@ -226,7 +235,8 @@ def half_written(folder: Path) -> list[str]:
 
 NETWORK = "--network.preset tiny --network.width 8 --network.multipliers 1,2 --network.blocks 1"
 TRAIN = "--training.steps 4 --training.batch_size 4 --training.log_every 1 --training.checkpoint_every 1"
-CPU = "--machine.accelerator cpu --machine.precision 32-true --machine.workers 2"
+DEVICE = "--machine.accelerator cpu --machine.precision 32-true"
+CPU = f"{DEVICE} --machine.workers 2"
 NET = f"{NETWORK} --network.attention_factors 2 --network.head_channels 8"
 ALL = f"--size 32,32 {TRAIN} {CPU}"
 STAGES = " ".join(
@@ -247,7 +257,7 @@ COMMANDS = {
     "pretrain": f"pretrain films --out out {NET} {ALL}",
     "restorative": f"pretrain films --objective restorative --out out {NET} {ALL}",
     "contrastive": f"pretrain films --objective contrastive --out out {NET} {ALL}",
-    "finetune": f"fit labelled --from pre --labels 4 --out out {NET} {ALL} --validate-every 2",
+    "finetune": f"fit labelled --method finetune --from pre --labels 4 --out out {NET} {ALL} --validate-every 2",
     "diffusion": f"fit labelled --method diffusion --strategy recycle --labels 4 --out out {NET} {ALL}",
     "coordinates": f"pretrain films --objective coordinates --out out {NET} {ALL}",
     "probe": (
@@ -259,17 +269,17 @@ COMMANDS = {
         f"--dino.prototypes 32 --dino.local_crops 1 --dino.training.average_decay 0 --vae.channels 8,16 "
         f"--denoiser.channels 16,32 --denoiser.heads 2 --denoiser.context 16 {STAGES}"
     ),
-    "generate": f"generate synth --strategy variation --count 6 --batch 2 --steps 2 --out out {CPU}",
+    "generate": f"generate synth --strategy variation --count 6 --batch 2 --steps 2 --out out {DEVICE}",
     "classify": f"classify classes --out out {ALL}",
     "study": (
         f"study labelled --from pre --methods scratch,finetune --labels 2 --draws 1 --out out {_inside('finetune')} "
         f"{NET.replace('--', '--finetune.')}"
     ),
     "augment": (
-        "augment classes --with synth --ratios 0,1 --pools 8 --draws 1 --samples 10 --out out "
+        "augment classes --with synth --ratios 0,1 --pools 8 --draws 1 --out out "
         f"--drawing.strategy variation --drawing.steps 2 --drawing.batch 2 {_inside('classify')}"
     ),
-    "predict": f"predict seg labelled --out out {CPU} --confidence",
+    "predict": f"predict seg labelled --out out {DEVICE} --confidence",
     "evaluate": "evaluate masks labelled --out out",
     "report": "info seg --report",
 }

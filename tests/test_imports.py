@@ -16,8 +16,11 @@ COMPOSED = {
     ("study", "fit"),
     ("augment", "classify"),
     ("augment", "generate"),
+    ("_result", "info"),
+    *(("_dry_run", name) for name in ("classify", "evaluate", "export", "generate")),
+    *(("_dry_run", name) for name in ("judge", "predict", "select", "zeroshot")),
 }
-"""Commands that run other commands, and hand them to the study that calls them."""
+"""Commands that run other commands, and hand them to the study that calls them; the dry run does what they do first."""
 LIGHT = ("cli", "commands/__init__", "config", "errors", "system", "__init__", "__main__")
 """What is imported before a command runs: it takes neither torch nor numpy on import."""
 HEAVY = {"torch", "numpy", "pandas", "monai", "scipy", "matplotlib", "lightning_fabric"}
@@ -144,7 +147,7 @@ def test_what_help_needs_is_light(path: Path) -> None:
 
 
 def test_the_package_has_few_entries() -> None:
-    plain = {"__init__.py", "__main__.py", "errors.py", "py.typed", "__pycache__"}
+    plain = {"__init__.py", "__main__.py", "__init__.pyi", "errors.py", "py.typed", "__pycache__"}
     assert len({path.name for path in SOURCE.iterdir()} - plain) <= 18
 
 

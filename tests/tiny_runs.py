@@ -11,19 +11,20 @@ from radiffuse.config import Network, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array
 from radiffuse.nets.registry import save_network
-from radiffuse.nets.segmenter import Segmenter
-from radiffuse.system.files import write_atomic, write_json
+from radiffuse.nets.segmenter import SegmentingUNet
+from radiffuse.system.files import seal, write_atomic, write_json
+from radiffuse.train.members import MEMBERS
 from radiffuse.train.run import start_run
 
 
-def tiny(dims: int, classes: int) -> Segmenter:
+def tiny(dims: int, classes: int) -> SegmentingUNet:
     unet = resolve_network(
         Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8),
         spatial_dims=dims,
         in_channels=1,
         out_channels=classes,
     )
-    return Segmenter.from_scratch(unet, generator=torch.Generator().manual_seed(1))
+    return SegmentingUNet.from_scratch(unet, generator=torch.Generator().manual_seed(1))
 
 
 def finished_run(folder: Path, plan: Plan, seed: int | None = None) -> Path:
@@ -35,6 +36,17 @@ def finished_run(folder: Path, plan: Plan, seed: int | None = None) -> Path:
         if seed is not None:
             shake(network, seed)
         save_network(network, run.model)
+    return folder
+
+
+def chosen_run(folder: Path, *plans: Plan) -> Path:
+    """A run that is a choice of untrained runs, one by each plan."""
+    with start_run(folder, "fit", {"method": "auto"}) as run:
+        for number, plan in enumerate(plans):
+            finished_run(folder / MEMBERS / f"part-{number}", plan, seed=number)
+        write_atomic(folder / "plan.json", plans[0].to_json())
+        names = [f"part-{number}" for number in range(len(plans))]
+        seal(run.model, "config.json", {"kind": MEMBERS, "members": names})
     return folder
 
 

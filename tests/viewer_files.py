@@ -16,7 +16,7 @@ from radiffuse.data.readers import write_image
 from radiffuse.data.scan import Scan
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.system.files import write_atomic, write_json
 from radiffuse.train.run import start_run
 
@@ -48,13 +48,14 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     generator = torch.Generator().manual_seed(1)
     settings: dict[str, object] = {"training": {"steps": 20, "seed": dims}}
     if diffusion:
+        settings["method"] = "diffusion"
         settings["diffusion"] = {
             "process": to_dict(Diffusion()),
             "sampling": to_dict(Sampling(steps=STEPS)),
         }
         network = MaskDenoiser.from_scratch(unet, generator=generator)
     else:
-        network = Segmenter.from_scratch(unet, generator=generator)
+        network = SegmentingUNet.from_scratch(unet, generator=generator)
     with torch.no_grad():  # a fresh head is zero, and its mask would be empty
         for value in network.parameters():
             value.add_(0.1 * torch.randn(value.shape, generator=generator))

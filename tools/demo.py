@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -52,7 +53,7 @@ def run(out: Path) -> Path:
     """
     began = time.monotonic()
     print(f"1. drawing {UNLABELLED} unlabelled and {LABELLED} labelled bitewings")
-    common = {"kind": "bitewing", "size": SIZE, "seed": SEED}
+    common: dict[str, Any] = {"kind": "bitewing", "size": SIZE, "seed": SEED}
     radiffuse.anatomy(out=out / "unlabelled", count=UNLABELLED, labelled=False, **common)
     radiffuse.anatomy(out=out / "labelled", count=LABELLED, start=100_000, **common)
     print(
@@ -73,7 +74,7 @@ def run(out: Path) -> Path:
     return report
 
 
-def _with_cache(settings: dict[str, object], cache: Path) -> dict[str, object]:
+def _with_cache(settings: dict[str, Any], cache: Path) -> dict[str, Any]:
     return settings | {"reader": {"cache": str(cache)}}
 
 

@@ -171,7 +171,7 @@ ACTS: dict[str, str] = {
     "generate-dpm": f"generate @synth {DRAW} --strategy variation --sampler dpm++ --steps 4"
     " --references @chest --guidance 1 --seed 2",
     "fake": f"generate @synth --count 16 --strategy interpolate --steps 2 {CPU}",
-    "zeroshot": f"zeroshot @synth @chest {CPU}",
+    "zeroshot": f"zeroshot @synth @chest --method diffseg {CPU}",
     "fidelity": f"judge @chest @fake --only fidelity --draws 10 {CPU}",
     "fidelity-own": f"judge @chest @fake --only fidelity --draws 10 --encoder @ddpm {CPU}",
     "memorization": f"judge @chest @fake --only memorization --pairs 2 {CPU}",

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "radiffuse"
 FLOORS = (
     ("cli",),
     ("commands",),
-    ("studies", "synthesis"),
+    ("automatic", "studies", "synthesis"),
     ("objectives",),
     ("inference",),
     ("train", "evaluation"),

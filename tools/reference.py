@@ -198,12 +198,12 @@ def _plain(value: Any) -> str:
 def _presets() -> str:
     lines = "".join(
         f"| `{name}` | {p['width']} | {_plain(p['multipliers'])} | {p['blocks']} | "
-        f"{_plain(p['attention_factors'])} | {p['head_channels']} |\n"
+        f"{_plain(p['attention_factors'])} | {p['head_channels']} | {p['unshuffle']} |\n"
         for name, p in PRESETS.items()
     )
     return (
-        "\n| preset | width | multipliers | blocks | attention at 1/ | head channels |\n"
-        f"|---|--:|---|--:|---|--:|\n{lines}"
+        "\n| preset | width | multipliers | blocks | attention at 1/ | head channels | unshuffle |\n"
+        f"|---|--:|---|--:|---|--:|--:|\n{lines}"
     )
 
 

@@ -12,7 +12,11 @@ from typing import Any
 from .commands import COMMANDS
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Segmenter", "__version__", "fit_custom", *COMMANDS]
+__all__ = ["Run", "Segmenter", "__version__", "fit_custom", *COMMANDS]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from .release.segmenter import Segmenter
 
         return Segmenter
+    if name == "Run":
+        from .commands._result import Run
+
+        return Run
     raise AttributeError(f"module 'radiffuse' has no attribute '{name}'")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import category
 
 
 class RadiffuseError(Exception):
@@ -29,8 +32,31 @@ class InputError(RadiffuseError):
 
     def __str__(self) -> str:
         """One line: ``WHERE: PROBLEM. REMEDY.`` Control characters of hostile names are escaped."""
-        line = f"{self.where}: {_shortened(self.problem)}. {self.remedy}."
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        end = self.remedy if self.remedy.endswith("?") else f"{self.remedy}."
+        return printable(f"{self.where}: {_shortened(self.problem)}. {end}")
+
+
+class SettingError(InputError):
+    """A word that is no setting, or a value that a setting does not take: one sentence, and a hint if there is one."""
+
+    def __str__(self) -> str:
+        """``--labels takes a whole number, not 'five'``; control characters are escaped."""
+        return printable(
+            f"{self.where} {_shortened(self.problem)}{self.remedy and f'. {self.remedy}'}"
+        )
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text whose control and format characters are written out, as ``\x1b`` or ``\u202e``.
+
+    Those of a hostile name could steer the terminal, or turn around what is read. Spaces of any kind, and the
+    characters in ``keep``, stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep or category(c) == "Zs" else repr(c)[1:-1] for c in text
+    )
 
 
 def _shortened(text: str) -> str:
@@ -40,6 +66,36 @@ def _shortened(text: str) -> str:
 
 class RunError(InputError):
     """A run folder that is incomplete, damaged, or was written by another version."""
+
+
+DAMAGE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(EOFError, OSError),
+)
+"""What Python and its libraries raise for content that is not what it should be."""
+
+
+@contextlib.contextmanager
+def damaged(
+    where: Path | str, remedy: str = "Restore the file, or run its command again"
+) -> Iterator[None]:
+    """Turn what goes wrong with the content of a file, or of a folder's files, into one line.
+
+    Args:
+        where: The file or folder.
+        remedy: What the user can do about it.
+
+    Raises:
+        RunError: Names it, and what is wrong.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        if from_surroundings(error) is not None:
+            raise
+        reason = first_line(error)
+        reason = f"no {reason}" if isinstance(error, KeyError) else reason
+        raise RunError(where, f"is damaged ({reason})", remedy) from None
 
 
 class TrainingDiverged(RadiffuseError):
@@ -86,8 +142,8 @@ def from_surroundings(error: Exception) -> RadiffuseError | None:
     if is_out_of_memory(error):
         return InputError(
             "memory",
-            f"ran out ({_first_line(error)})",
-            "Lower --training.micro_batch, --size or --machine.workers, or use a machine with more; "
+            f"ran out ({first_line(error)})",
+            "Lower --micro-batch, --size or --machine.workers, or use a machine with more; "
             "the same command goes on from what is done",
         )
     number = getattr(error, "errno", None)
@@ -102,10 +158,11 @@ def from_surroundings(error: Exception) -> RadiffuseError | None:
     reason = "No space left on device" if short_write else getattr(error, "strerror", None)
     return InputError(
         getattr(error, "filename", None) or "disk",
-        f"cannot be used ({reason or _first_line(error)})",
+        f"cannot be used ({reason or first_line(error)})",
         "Free the disk, or choose a folder that can be written; the same command goes on from what is done",
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line for a message: its first, without a final period, or its kind."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

@@ -54,7 +54,8 @@ def test_the_overview_groups_the_commands_and_fits_on_a_screen(
 
 def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'pretrain'" in line_of(["pretran", "x"], capsys)
-    assert "--training.steps" in line_of(["pretrain", "x", "--out", "y", "--stepz", "3"], capsys)
+    wrong = line_of(["pretrain", "x", "--out", "y", "--stepz", "3"], capsys)
+    assert wrong == "radiffuse: --stepz is not a setting of this command. Did you mean --steps?"
     assert "hello" in line_of(["pretrain", "x", "--out", "y", "--steps", "hello"], capsys)
     assert "--out is missing" in line_of(["pretrain", "x"], capsys)
     assert "films-64" in line_of(["pretrain", "x", "--out", "y", "--config", "nope"], capsys)
@@ -74,7 +75,9 @@ def test_sizes_budgets_and_runs_that_do_not_fit(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = str(films), str(tmp_path / "run")
-    assert "multiple of 8" in line_of(["pretrain", data, "--out", out, "--size", "30"], capsys)
+    assert "multiple of 8" in line_of(
+        ["pretrain", data, "--out", out, "--size", "30", "--preset", "tiny"], capsys
+    )
     assert "pool" in line_of(["fit", data, "--out", out, "--labels", "900"], capsys)
     assert "neither a run" in line_of(["fit", data, "--out", out, "--from", "nope"], capsys)
     assert "--from" in line_of(["fit", data, "--out", out, "--method", "pixel"], capsys)
@@ -167,7 +170,7 @@ def test_dry_run_of_guided_pretraining(
         seen.append(config)
         return summarize(config, *rest)
 
-    monkeypatch.setattr("radiffuse.nets.summary.summarize", recorded)
+    monkeypatch.setattr("radiffuse.commands._dry_run.summarize", recorded)
     line = ["pretrain", "nowhere", "--out", "x", "--config", "guided-paper", "--dry-run"]
     assert main([*line, "--coordinates", "gone"]) == 0
     text = capsys.readouterr().out
@@ -183,7 +186,21 @@ def test_dry_run_of_guided_pretraining(
     with start_run(tmp_path / "where", "pretrain", {}) as run:
         write_atomic(run.folder / "plan.json", plan.to_json())
         save_network(CoordinateRegressor(network, (1.0, 1.0, 1.0)), run.model)
-    assert main([*line, "--coordinates", str(run.folder)]) == 0
+    with_run = ["--coordinates", str(run.folder)]
+    assert f"--size 128,128,32: {run.folder} was trained at 16 x 16 x 32 voxels" in line_of(
+        [*line, *with_run], capsys
+    )
+    same = [
+        "--size",
+        "16,16,32",
+        "--spacing",
+        "2,2,3",
+        "--window",
+        "none",
+        "--percentiles",
+        "0.5,99.5",
+    ]
+    assert main([*line, "full", *with_run, *same]) == 0
     text = capsys.readouterr().out
     assert "network at 16 x 16 x 32" in text
     assert '"crop": "body"' in text

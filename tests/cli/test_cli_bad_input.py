@@ -35,9 +35,9 @@ TINY = [
     ("words", "expected"),
     [
         (["--steps", "0"], "training.steps 0"),
-        (["--batch-size", "0"], "training.batch_size 0"),
-        (["--log-every", "0"], "training.log_every 0"),
-        (["--learning-rate", "nan"], "training.learning_rate"),
+        (["--batch-size", "0"], "--training.batch-size 0"),
+        (["--log-every", "0"], "training.log-every 0"),
+        (["--learning-rate", "nan"], "--learning-rate"),
         (["--seed=-1"], "training.seed -1"),
         (["--steps"], "has no value"),
         (["--steps", "1.5"], "1.5"),
@@ -91,7 +91,7 @@ def test_a_bad_file_is_named(
     shutil.copytree(films, data)
     bad = sorted((data / kind).iterdir())[0]
     change(bad)
-    given = ["fit", str(data), "--out", str(tmp_path / "run"), *TINY]
+    given = ["fit", str(data), "--out", str(tmp_path / "run"), "--method", "scratch", *TINY]
     assert bad.stem in line_of([*given, "--split.test", "0", "--split.validation", "0"], capsys)
 
 
@@ -119,7 +119,8 @@ def test_a_damaged_run_is_named(
     run = tmp_path / "pre"
     shutil.copytree(pretrained, run)
     (run / file).write_text(content)
-    given = ["fit", str(films), "--out", str(tmp_path / "run"), "--from", str(run), *TINY]
+    words = ["--method", "finetune", "--from", str(run), *TINY]
+    given = ["fit", str(films), "--out", str(tmp_path / "run"), *words]
     assert expected in line_of(given, capsys)
 
 
@@ -138,7 +139,8 @@ def test_a_bad_splits_file_is_named(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "splits.json"
-    given = ["fit", str(films), "--out", str(tmp_path / "run"), *TINY, "--file", str(file)]
+    words = ["--method", "scratch", *TINY, "--file", str(file)]
+    given = ["fit", str(films), "--out", str(tmp_path / "run"), *words]
     for content in ("{", "[]", "3", json.dumps({"version": 1, "train": 3})):
         file.write_text(content)
         assert "splits.json" in line_of(given, capsys)
@@ -183,7 +185,7 @@ def test_help_of_a_command_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "--training.steps" in done.stdout
+    assert "--steps" in done.stdout
 
 
 def test_an_interrupt_ends_with_130(
@@ -195,3 +197,14 @@ def test_an_interrupt_ends_with_130(
     monkeypatch.setattr("radiffuse.cli.functions.load_act", interrupted)
     assert main(["info", "x"]) == 130
     assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
+    for words in (["-h"], ["fit", "--help", "all"], ["doctor"]):
+        command = [sys.executable, "-m", "radiffuse", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b"", words
+        assert process.returncode == 141

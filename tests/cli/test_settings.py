@@ -15,6 +15,7 @@ import pytest
 
 import radiffuse
 from radiffuse import config
+from radiffuse.cli.names import flag_of, full_name, kinds, positionals
 from radiffuse.cli.recipes import RECIPES, names, read_recipe
 from radiffuse.cli.settings import from_arguments, from_values, help_of
 from radiffuse.commands import COMMANDS
@@ -24,6 +25,7 @@ from radiffuse.errors import InputError
 
 REQUIRED = {
     "check": ["d"],
+    "select": ["d", "--out", "o"],
     "anatomy": ["bitewing", "--out", "o"],
     "pretrain": ["d", "--out", "o"],
     "fit": ["d", "--out", "o"],
@@ -40,6 +42,7 @@ REQUIRED = {
     "zeroshot": ["r", "d", "--out", "o"],
     "view": ["p"],
     "info": ["r"],
+    "cache": [],
     "doctor": [],
 }
 FREE = {"PlanSettings.spacing", "PlanSettings.window"}
@@ -62,11 +65,11 @@ def test_flags_without_values_give_the_defaults(command: str) -> None:
     given = {f.name: next(words) for f in dataclasses.fields(cls) if f.metadata.get("positional")}
     if "--out" in REQUIRED[command]:
         given["out"] = "o"
-    if command == "fit":
-        given["method"] = "scratch"
     for several in given.keys() & {"runs", "paths"}:
         given[several] = (given[several],)
-    assert settings == cls(**given)
+    assert settings == dataclasses.replace(
+        config.FIT["auto"] if command == "fit" else cls(), **given
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -199,47 +202,50 @@ def test_illegal_values_are_named(command: str, values: dict[str, Any], word: st
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("fit d --out o --labels five", "--labels: takes a whole number, not 'five'"),
-        ("fit d --out o --steps 1.5", "--training.steps: takes a whole number, not '1.5'"),
-        ("fit d --out o --steps null", "--training.steps: takes a whole number, not 'null'"),
-        ("fit d --out o --learning-rate x", "--training.learning_rate: takes a number, not 'x'"),
-        ("fit d --out o --skip-bad=maybe", "--reader.skip_bad: takes true or false, not 'maybe'"),
+        ("fit d --out o --labels five", "--labels takes a whole number, not 'five'"),
+        ("fit d --out o --steps 1.5", "--steps takes a whole number, not '1.5'"),
+        (
+            "fit d --out o --log-every null",
+            "--log-every takes a whole number, not 'null'",
+        ),
+        ("fit d --out o --learning-rate x", "--learning-rate takes a number, not 'x'"),
+        ("fit d --out o --skip-bad=maybe", "--skip-bad takes true or false, not 'maybe'"),
         (
             "fit d --out o --preset huge",
-            "--network.preset: takes one of tiny, small, base or paper, not 'huge'",
+            "--preset takes one of tiny, tiny-256, small, base or paper, not 'huge'",
         ),
-        ("fit d --out o --weights x", "--weights: takes one of average or raw, not 'x'"),
+        ("fit d --out o --weights x", "--weights takes one of average or raw, not 'x'"),
         (
             "study d --out o --labels 1,x",
-            "--labels: takes whole numbers, separated by commas, not '1,x'",
+            "--labels takes whole numbers, separated by commas, not '1,x'",
         ),
         (
             "fit d --out o --window a,2",
-            "--plan.window: takes numbers, separated by commas, not 'a,2'",
+            "--window takes numbers, separated by commas, not 'a,2'",
         ),
         (
             "study d --out o --transfer linear,x",
-            "--transfer: takes any of linear, nonlinear or finetune, separated by commas, not 'linear,x'",
+            "--transfer takes any of linear, nonlinear or finetune, separated by commas, not 'linear,x'",
         ),
-        ("anatomy foot --out o", "KIND: takes one of bitewing, chest or abdomen, not 'foot'"),
+        ("anatomy foot --out o", "KIND takes one of bitewing, chest or abdomen, not 'foot'"),
     ],
 )
 def test_a_value_of_another_type_is_one_plain_sentence(words: str, message: str) -> None:
     command, *rest = words.split()
     with pytest.raises(InputError) as error:
         from_arguments(command, rest)
-    assert str(error.value) == f"{message}. See radiffuse {command} --help."
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"labels": 5.5}, "--labels: takes a whole number, not 5.5."),
+        ({"labels": 5.5}, "--labels takes a whole number, not 5.5"),
         (
             {"size": [64, "big"]},
-            "--plan.size: takes whole numbers, separated by commas, not '64,big'.",
+            "--size takes whole numbers, separated by commas, not '64,big'",
         ),
-        ({"data": 3}, "DATA: takes a text, not 3."),
+        ({"data": 3}, "DATA takes a text, not 3"),
     ],
 )
 def test_a_keyword_of_another_type_is_one_plain_sentence(
@@ -273,7 +279,7 @@ def test_a_keyword_of_another_type_is_one_plain_sentence(
         ("pretrain", "scale", 1.0),
         ("pretrain", "workers", 0),
         ("fit", "draw", -1),
-        ("fit", "timestep", -1),
+        ("fit", "hours", 0.0),
         ("fit", "labels", 0),
         ("predict", "overlap", 1.0),
         ("generate", "steps", 0),
@@ -286,7 +292,8 @@ def test_numbers_out_of_range_are_named(command: str, name: str, value: Any) -> 
     for field in dataclasses.fields(COMMANDS[command].settings):
         if field.metadata.get("positional") and field.name != "kind":
             given[field.name] = "x"
-    with pytest.raises(InputError, match=rf"--[a-z.]*{name} .*out of range.*Legal is") as error:
+    flag = name.replace("_", "-")
+    with pytest.raises(InputError, match=rf"--[a-z.]*{flag} .*out of range.*Legal is") as error:
         from_values(command, given)
     assert "\n" not in str(error.value)
 
@@ -328,7 +335,8 @@ def test_both_ends_of_every_range_are_legal_and_nothing_beyond(command: str) -> 
         beyond = [legal.low - step, math.inf, math.nan]
         beyond += [legal.high + step] if math.isfinite(legal.high) else []
         for bad in beyond:
-            with pytest.raises(InputError, match=f"--{name} .*out of range"):
+            flag = name.replace("_", "-")
+            with pytest.raises(InputError, match=f"--{flag} .*out of range"):
                 verify_ranges(changed(settings, name, (bad,) if several else bad))
 
 
@@ -353,7 +361,7 @@ def leaves_of(kind: Any) -> Iterator[Any]:
 
 def test_ranges_hold_inside_the_groups_of_a_study() -> None:
     settings = config.Study(pretrain=config.Pretrain(training=config.Training(batch_size=0)))
-    with pytest.raises(InputError, match=r"--pretrain\.training\.batch_size 0"):
+    with pytest.raises(InputError, match=r"--pretrain\.training\.batch-size 0"):
         verify_ranges(settings)
 
 
@@ -420,10 +428,10 @@ def test_the_defaults_are_those_of_the_method_or_objective(tmp_path: Path) -> No
 
 
 def test_a_fit_without_a_method_says_which_one_it_is() -> None:
-    assert from_values("fit", {"data": "d", "out": "o"}).method == "scratch"
-    assert from_values("fit", {"data": "d", "out": "o", "from": "r"}).method == "finetune"
+    assert from_values("fit", {"data": "d", "out": "o"}).method == "auto"
+    assert from_values("fit", {"data": "d", "out": "o", "from": "r"}).method == "auto"
     line = ["d", "--out", "o", "--from", "r", "--method", "none"]
-    assert from_arguments("fit", line).settings.method == "finetune"
+    assert from_arguments("fit", line).settings.method == "auto"
 
 
 @pytest.mark.parametrize(
@@ -451,7 +459,7 @@ def test_a_fit_without_a_method_says_which_one_it_is() -> None:
         (
             "study",
             ["--finetune.probe.heads", "linear"],
-            "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, pixel",
+            "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, imagenet, pixel",
         ),
         ("study", ["--probing.finetune.timestep", "9"], "--probing.finetune.timestep"),
         ("study", ["--regressor.sigma", "0.3"], "--regressor.sigma: is for --objective ddep"),
@@ -473,6 +481,7 @@ def test_a_group_of_a_study_takes_what_its_methods_take() -> None:
         "8",
         "--regressor.regressor.crop",
         "0.5",
+        *("--methods", "guided,contrastive", "--transfer", "linear", "--unlabelled", "u"),
     ]
     found = from_arguments("study", ["d", "--out", "o", *words]).settings
     assert found.pretrain.contrast.voxels == 9
@@ -489,21 +498,45 @@ def test_a_short_name_is_that_of_the_chosen_method() -> None:
     assert fit("--width", "16").network.width == 16
     diffusion = fit("--method", "diffusion", "--strategy", "standard", "--steps", "9")
     assert (diffusion.diffusion.strategy, diffusion.training.steps) == ("standard", 9)
-    assert fit("--strategy", "ddp").machine.strategy == "ddp"
+    assert fit("--method", "scratch", "--strategy", "ddp").machine.strategy == "ddp"
 
 
 def test_the_help_shows_the_defaults_of_the_method() -> None:
     def default(words: list[str], name: str) -> str:
-        found = re.search(rf"--{name} .*?\(type: .*?default: (.*?)\)", help_of("fit", words), re.S)
+        found = re.search(rf"  --{name} .*?\[([^]]*)\]\n", help_of("fit", words), re.S)
         assert found
-        return " ".join(found[1].split())
+        return found[1]
 
     for method in ("probe", "diffusion", "finetune"):
         training = config.FIT[method].training
-        words = ["--method", method, "--help"]
-        assert default(words, "training.steps") == str(training.steps)
-        assert default(words, "training.learning_rate") == str(training.learning_rate)
-    assert "FILE_OR" not in help_of("fit")
+        words = ["--method", method, "--help", "all"]
+        assert default(words, "learning-rate") == str(training.learning_rate)
+        assert default(words, "method") == method
+
+
+def test_the_help_shows_what_a_user_sets_and_on_demand_everything() -> None:
+    def flags(*words: str) -> list[str]:
+        return re.findall(r"^  (--[^ \n]+)", help_of("fit", words), re.M)
+
+    usual, every = flags("--help"), flags("--help", "all")
+    assert 12 <= len(usual) <= 22
+    assert len(every) > 100
+    assert {"--from", "--batch-size", "--size", "--hours", "--help"} <= set(usual)
+    assert not [flag for flag in every if "_" in flag]
+    assert "--probe.heads" not in usual
+    assert "--heads" in flags("--method", "probe", "--help")
+    for flag in set(every) - {"--config", "--dry-run", "--help"}:
+        assert full_name("fit", flag[2:], "") in kinds("fit"), flag
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_of_the_help_is_understood_in_both_spellings(command: str) -> None:
+    for chosen in COMMANDS[command].variants.defaults if COMMANDS[command].variants else ("",):  # type: ignore[union-attr]
+        for name in kinds(command):
+            if name not in positionals(command):
+                flag = flag_of(command, name, chosen or "")
+                for spelled in (flag, flag.replace("-", "_")):
+                    assert full_name(command, spelled.lstrip("-_"), chosen or "") == name
 
 
 def test_words_without_a_place_and_groups_without_settings_are_refused() -> None:

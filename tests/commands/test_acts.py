@@ -29,6 +29,7 @@ def finetune_settings(data: Path, out: Path, cache: Path, **changes: object) -> 
     return {
         "data": data,
         "out": out,
+        "method": "finetune" if "from_" in changes else "scratch",
         "network": TINY,
         "plan": {"size": (32, 32)},
         "split": {"test": 0.4, "validation": 0.2},
@@ -222,6 +223,7 @@ def test_study_compares_all_methods_and_does_nothing_twice(
     pre = pretrain_settings(Path(), Path(), tmp_path / "cache", training={"steps": 2})
     for settings in (tiny, pre):
         del settings["data"], settings["out"]
+    del tiny["method"], tiny["training"]["validate_every"]  # type: ignore[attr-defined]
     arguments = {
         "data": films,
         "unlabelled": unlabelled,
@@ -240,6 +242,7 @@ def test_study_compares_all_methods_and_does_nothing_twice(
     assert len(counts) == 5 * 2
     assert (counts == 5).all()
     assert (tmp_path / "study/comparisons.csv").exists()
+    assert len(list((tmp_path / "study/drawn/0").glob("*.png"))) == 8
     models = sorted((tmp_path / "study/runs").glob("*/model/model.safetensors"))
     before = [path.stat().st_mtime_ns for path in models]
     radiffuse.study(**arguments)

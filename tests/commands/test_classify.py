@@ -127,7 +127,7 @@ def test_the_study_scores_every_arm_and_goes_on_where_it_stopped(
     classify = settings(real, tmp_path)
     del classify["data"], classify["out"]
     base = {"data": str(real), "out": str(tmp_path / "aug"), "with_run": (str(fake),)}
-    base |= {"classify": classify, "draws": 2, "ratios": (1.0,), "samples": 20}
+    base |= {"classify": classify, "draws": 2, "ratios": (1.0,)}
     out = radiffuse.augment(**base, pools=(6,))
     summary = rows_of(out / "summary.csv")
     assert {row["arm"] for row in summary} == {"real", "real+1", "synthetic-1"}
@@ -164,7 +164,6 @@ def test_a_synthesizer_draws_from_the_films_of_each_pool(
         pools=(6,),
         draws=1,
         drawing={"strategy": ("variation",)},
-        samples=10,
         classify=classify,
     )
     pool = set(Run.open(out / "runs" / "6-real-0").data["split"]["train"])

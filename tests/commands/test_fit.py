@@ -26,7 +26,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.registry import load_network
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives import method_of
 from radiffuse.objectives.pixel import PixelClassification
@@ -44,6 +44,7 @@ def settings(films: Path, tmp_path: Path, **changes: object) -> dict[str, object
     return {
         "data": films,
         "out": tmp_path / "run",
+        "method": "finetune" if "from_" in changes else "scratch",
         "network": TINY,
         "plan": {"size": (32, 32)},
         "split": {"test": 0.4, "validation": 0.2},
@@ -65,8 +66,8 @@ def start(run: Run, weights: str = "average") -> Start:
 def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:
     scratch = new_segmenter(SETTINGS, PLAN, None)
     tuned = new_segmenter(SETTINGS, PLAN, start(Run.open(pretrained)))
-    assert isinstance(scratch, Segmenter)
-    assert isinstance(tuned, Segmenter)
+    assert isinstance(scratch, SegmentingUNet)
+    assert isinstance(tuned, SegmentingUNet)
     assert scratch.to_config() == tuned.to_config()
     shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (scratch, tuned)]
     assert shapes[0] == shapes[1]
@@ -105,7 +106,7 @@ def test_a_timestep_that_the_network_does_not_know(pretrained: Path, timestep: i
         new_segmenter(chosen, PLAN, start(Run.open(pretrained)))
 
 
-@pytest.mark.parametrize("method", ["finetune", "pixel", "probe", "scratch", "dynunet"])
+@pytest.mark.parametrize("method", ["finetune", "pixel", "probe", "scratch", "dynunet", "imagenet"])
 def test_a_method_says_whether_it_needs_a_pretrained_run(method: str) -> None:
     needs = method in ("finetune", "pixel", "probe")
     word = "needs a pre-trained network" if needs else "cannot start from a pre-trained run"
@@ -134,10 +135,15 @@ def test_budget_draw_and_parts_are_kept_with_the_run(films: Path, tmp_path: Path
 
 
 def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_path: Path) -> None:
-    chosen = settings(films, tmp_path, from_=pretrained, labels=1, plan={"size": (64, 64)})
+    chosen = settings(films, tmp_path, from_=pretrained, labels=1, plan={}, network={})
     run = radiffuse.fit(**chosen)
+    recorded = run.config["settings"]
+    assert recorded["plan"]["size"] == [32, 32]
+    assert {k: v for k, v in recorded["network"].items() if k in TINY} == {
+        k: list(v) if isinstance(v, tuple) else v for k, v in (TINY | {"preset": None}).items()
+    }
     before = Run.open(pretrained).plan
-    assert run.plan == before.with_classes(run.plan.classes)
+    assert run.plan.treatment == before.with_classes(run.plan.classes).treatment
     assert len(run.plan.classes) > 1
 
 

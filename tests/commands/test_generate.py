@@ -18,6 +18,7 @@ from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import inference_timesteps
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
+from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.sampling import guided, sample_latents
 from radiffuse.synthesis.synthesizer import Synthesizer, load_synthesizer
 
@@ -141,7 +142,7 @@ def test_bad_settings_end_in_one_line(
     line = line_of([*run, out, "--strategy", "from-image", "--strength", "1.5"], capsys)
     assert "up to 1" in line
     assert "is for a denoiser" in line_of([*run, out, "--sampler", "ddpm"], capsys)
-    assert "no generation" in line_of([*run, str(classes)], capsys)
+    assert "is not empty" in line_of([*run, str(classes)], capsys)
     assert "holds a generation with" in line_of([*run, str(drawn), "--guidance", "3"], capsys)
     assert "the disk has" in line_of([*run, out, "--count", "1000000000000"], capsys)
     assert "more than the 1000" in line_of([*run, out, "--steps", "5000", "--count", "1"], capsys)
@@ -205,7 +206,7 @@ def test_a_denoiser_generates_volumes_in_units_of_the_scan(
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("strategy", "manifold"), ("references", "real"), ("strength", "0.7"), ("guidance", "2"), ("batch", "3"),
+    [("strategy", "manifold"), ("references", "real"), ("guidance", "2"), ("batch", "3"),
      ("sampler", "dpm++")],
 )  # fmt: skip
 def test_a_denoiser_refuses_the_settings_of_synthesizers(
@@ -300,3 +301,17 @@ def test_from_image_keeps_more_of_the_image_at_less_strength(synthesizer: Path) 
     assert kept[0] > 0.8
     assert kept == sorted(kept, reverse=True)
     assert abs(kept[3]) < 0.1  # at zero terminal SNR nothing is left of it
+
+
+@pytest.mark.parametrize("references", ["nowhere", "volumes"])
+def test_references_that_cannot_be_used_are_refused_before_anything_is_written(
+    synthesizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], references: str
+) -> None:
+    place = tmp_path / references
+    if references == "volumes":
+        write_dataset("abdomen", place, count=2, labelled=False, seed=1, size=(16, 16, 16))
+    line = ["generate", str(synthesizer), "--references", str(place), "--out", str(tmp_path / "x")]
+    refused = line_of([*line, "--dry-run"], capsys)
+    assert ("holds volumes" if references == "volumes" else "does not exist") in refused
+    assert line_of(line, capsys) == refused
+    assert not (tmp_path / "x").exists()

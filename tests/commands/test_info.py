@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from radiffuse.commands.info import describe
 from radiffuse.errors import InputError
 from radiffuse.system.files import count_parameters
 
-WEIGHTS = Path(__file__).parents[2] / "src" / "radiffuse" / "weights" / "films-64"
+WEIGHTS = Path(__file__).parents[2] / "src" / "radiffuse" / "train" / "weights" / "films-64"
 
 
 def test_a_run_in_a_few_lines() -> None:
@@ -61,3 +62,30 @@ def test_torch_stays_out() -> None:
         f"main(['info', {str(WEIGHTS)!r}]); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_shipped_weights_studies_and_evaluations_are_told_by_name(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "films-64"]) == 0
+    assert "3.0 M parameters" in capsys.readouterr().out
+    assert main(["info", "films-65"]) == 2
+    assert "Shipped weights are: films" in capsys.readouterr().err
+    out, masks = tmp_path / "scored", shutil.copytree(films / "labels", tmp_path / "masks")
+    assert main(["evaluate", str(masks), str(films), "--out", str(out)]) == 0
+    lines = dict(describe(out))
+    assert lines["truth"] == str(films)
+    assert lines["result"] == "surface Dice 1.000 (1.000 to 1.000)"
+    study = {"data": "d", "methods": ["scratch", "finetune"], "labels": [5, 10], "draws": 2}
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/study.yaml").write_text(json.dumps(study | {"reference": "scratch"}))
+    (tmp_path / "study/summary.csv").write_text(
+        "method,labels,class,metric,mean,low,high\nfinetune,5,all,dice,0.81234,0.7,0.9\n"
+        "finetune,5,lung,dice,0.1,0.1,0.1\n"
+    )
+    lines = dict(describe(tmp_path / "study"))
+    assert lines["methods"] == "scratch, finetune"
+    assert lines["result"] == "finetune, 5 labels: Dice 0.812 (0.700 to 0.900)"
+    (tmp_path / "study/study.yaml").write_text("data: d")
+    with pytest.raises(InputError, match="study.yaml: is damaged"):
+        describe(tmp_path / "study")

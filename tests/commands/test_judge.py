@@ -229,10 +229,13 @@ def test_the_conditioning_encoder_is_refused(
 def test_both_parts_say_what_each_says_alone(
     real: Path, copied: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    common = {"encoder": str(pretrained), "draws": 5, "machine": CPU, "pairs": 2}
+    common = {"encoder": str(pretrained), "machine": CPU}
     settings = {"real": str(real), "fake": str(copied)} | common
-    both = radiffuse.judge(**settings, out=str(tmp_path / "both"))
-    apart = [radiffuse.judge(**settings, only=(part,)) for part in ("fidelity", "memorization")]
+    both = radiffuse.judge(**settings, out=str(tmp_path / "both"), draws=5, pairs=2)
+    apart = [
+        radiffuse.judge(**settings, only=("fidelity",), draws=5),
+        radiffuse.judge(**settings, only=("memorization",), pairs=2),
+    ]
     assert both.tables == apart[0].tables | apart[1].tables
     assert both.warnings == apart[0].warnings + apart[1].warnings
     page = (tmp_path / "both" / "report.html").read_text()
@@ -243,8 +246,8 @@ def test_both_parts_say_what_each_says_alone(
 def test_copies_are_looked_for_among_the_images_that_were_trained_on(
     real: Path, copied: Path, unlabelled: Path, pretrained: Path
 ) -> None:
-    settings = {"fake": str(copied), "encoder": str(pretrained), "draws": 5, "machine": CPU}
+    settings = {"fake": str(copied), "encoder": str(pretrained), "machine": CPU}
     alone = radiffuse.judge(real=str(real), only=("memorization",), **settings)
-    given = radiffuse.judge(real=str(unlabelled), trained=str(real), **settings)
+    given = radiffuse.judge(real=str(unlabelled), trained=str(real), draws=5, **settings)
     assert given.tables["nearest"] == alone.tables["nearest"]
     assert given.tables["fidelity"][0]["real"] == 20

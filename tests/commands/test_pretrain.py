@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 
 import radiffuse
 from conftest import TINY, pretrain_settings
+from radiffuse.cli.settings import from_values
 from radiffuse.config import Diffusion, Network, Pretrain, Training, resolve_network
+from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.data.batches import Batch
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.plan import Plan
@@ -23,6 +26,7 @@ from radiffuse.objectives import OBJECTIVES
 from radiffuse.objectives.ddep import DECODER, DecoderDenoising
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
+from radiffuse.train import start
 from radiffuse.train.cases import hold_out, limited
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
@@ -221,3 +225,49 @@ def test_validation_spreads_its_timesteps_from_first_to_last() -> None:
     assert torch.cat(network.seen).tolist() == 2 * [0, 250, 500, 750, 1000]
     assert first["loss"] == pytest.approx(1, abs=0.1)
     assert again == first
+
+
+# ------------------------------------------------------------------------------------------------ the noise schedule
+
+
+def chosen(unlabelled: Path, tmp_path: Path, size: int, **changes: Any) -> tuple[Plan, Pretrain]:
+    plan = {"size": (size, size)}
+    values = pretrain_settings(unlabelled, tmp_path / "o", tmp_path / "c", plan=plan, **changes)
+    objective = OBJECTIVES["ddpm"](from_values("pretrain", values))
+    return objective.choose().plan, objective.settings
+
+
+def test_the_patch_decides_by_how_much_the_noise_is_shifted(
+    unlabelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Twice the side of 64 pixels: four pixels for one, so a quarter of the signal to noise (Hoogeboom et al. 2023)."""
+    for size, shift in ((128, 2.0), (64, 1.0), (32, 1.0)):
+        plan, settings = chosen(unlabelled, tmp_path, size)
+        assert plan.shift == settings.diffusion.shift == shift
+        assert f"{size} x {size}" in plan.reasons["shift"]
+    plan, settings = chosen(unlabelled, tmp_path, 128, diffusion={"shift": 3.0})
+    assert plan.shift is None
+    assert settings.diffusion.shift == 3
+    plan, settings = chosen(unlabelled, tmp_path, 128, **{"from": pretrained})
+    assert plan.shift == settings.diffusion.shift == 1  # as that run has it, of 32 pixels
+    assert "run to start from" in plan.reasons["shift"]
+
+
+def test_a_shift_of_one_leaves_the_schedule_as_it_is_to_the_bit() -> None:
+    plain, shifted = (GaussianDiffusion(Diffusion(shift=s)).alphas_cumprod for s in (None, 1.0))
+    assert torch.equal(plain, shifted)
+
+
+def test_the_network_to_start_from_is_loaded_once(
+    unlabelled: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+    load = start.load_network
+    monkeypatch.setattr(start, "load_network", lambda f, *a: loaded.append(f) or load(f, *a))
+    values = pretrain_settings(unlabelled, tmp_path / "o", tmp_path / "c", **{"from": pretrained})
+    radiffuse.pretrain(**values | {"network": {}})
+    assert len(loaded) == 1
+    recorded = Run.open(tmp_path / "o").config
+    assert recorded["settings"]["diffusion"]["shift"] == 1
+    assert "diffusion.shift" in recorded["decided"]
+    radiffuse.pretrain(**values | {"network": {}})  # what was decided stands

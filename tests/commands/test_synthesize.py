@@ -60,6 +60,15 @@ def test_every_stage_leaves_a_run(synthesizer: Path) -> None:
         assert (folder / "report.html").stat().st_size > 0
 
 
+def test_a_model_tells_no_path(synthesizer: Path) -> None:
+    files = [p for p in synthesizer.rglob("model/**/*") if p.is_file()]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        assert b"_name_or_path" not in content, path
+        assert str(synthesizer.parent).encode() not in content, path
+
+
 def test_a_run_that_was_stopped_in_any_stage_ends_the_same(
     classes: Path, synthesizer: Path, tmp_path: Path
 ) -> None:
@@ -94,8 +103,12 @@ def test_an_encoder_and_a_start_can_be_given(
 ) -> None:
     settings = synthesize_settings(classes, tmp_path / "run", synthesizer.parent / "cache")
     settings |= {"encoder": synthesizer / "encoder/model", "from_": synthesizer / "model"}
-    still = {"learning_rate": 0.0, "start_learning_rate": 0.0, "warmup_steps": 0, "steps": 1}
+    still = {"learning_rate": 0.0, "warmup_steps": 0, "steps": 1}
     settings["training"] = settings["training"] | still  # type: ignore[operator]
+    for part, why in (("dino", "--encoder is"), ("vae", "autoencoder is"), ("denoiser", "--from")):
+        with pytest.raises(InputError, match=rf"--{part}\..* takes no effect, since .*{why}"):
+            radiffuse.synthesize(**settings)
+        del settings[part]
     run = radiffuse.synthesize(**settings)
     assert not (run.folder / "encoder").exists()
     assert not (run.folder / "autoencoder").exists()
@@ -152,7 +165,8 @@ def test_an_autoencoder_of_another_width_is_refused(
     settings = synthesize_settings(classes, tmp_path / "other", synthesizer.parent / "cache")
     other = settings | {"vae": settings["vae"] | {"latent_channels": 3}}  # type: ignore[operator]
     made = radiffuse.synthesize(**other)
-    mixed = settings | {
+    trained = {k: v for k, v in settings.items() if k not in ("dino", "vae", "denoiser")}
+    mixed = trained | {
         "out": tmp_path / "mixed",
         "encoder": synthesizer / "encoder/model",
         "autoencoder": made.folder / "autoencoder/model",

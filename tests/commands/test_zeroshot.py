@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,17 @@ import torch
 from PIL import Image
 
 import radiffuse
+from radiffuse.config import Network, resolve_network
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError, RadiffuseError
+from radiffuse.nets.registry import save_network
+from radiffuse.nets.unet import UNet
 from radiffuse.synthesis.lungs import name_lungs
 from radiffuse.synthesis.segments import recorded
 from radiffuse.synthesis.synthesizer import load_synthesizer
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import start_run
+from tiny_runs import shake
 
 
 def test_cross_attention_to_one_token_is_constant(synthesizer: Path) -> None:
@@ -84,14 +93,20 @@ def test_lungs_are_two_dark_mirrored_regions() -> None:
     assert not name_lungs(np.zeros((96, 96), int), film).any()
 
 
-def test_masks_and_scores_are_written(synthesizer: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["diffseg", "clusters"])
+def test_masks_and_scores_are_written(method: str, synthesizer: Path, tmp_path: Path) -> None:
     from radiffuse.phantoms import write_dataset
 
     films = tmp_path / "films"
     write_dataset("chest", films, count=3, labelled=True, seed=5, size=(40, 48))
     machine = {"accelerator": "cpu", "precision": "32-true"}
-    out = radiffuse.zeroshot(run=synthesizer, data=films, out=tmp_path / "a", machine=machine)
-    again = radiffuse.zeroshot(run=synthesizer, data=films, out=tmp_path / "b", machine=machine)
+    options = {"run": synthesizer, "data": films, "method": method, "machine": machine}
+    out = radiffuse.zeroshot(out=tmp_path / "a", **options)
+    again = radiffuse.zeroshot(out=tmp_path / "b", **options)
+    with pytest.raises(InputError, match="is not empty"):  # it would overwrite the films
+        radiffuse.zeroshot(out=films / "images", **options)
+    with pytest.raises(InputError, match="holds masks with seed = 0, not 1"):
+        radiffuse.zeroshot(out=again, seed=1, **options)
     masks = sorted(p.name for p in out.glob("*.png"))
     assert len(masks) == 3
     for name in masks:
@@ -107,6 +122,71 @@ def test_masks_and_scores_are_written(synthesizer: Path, tmp_path: Path) -> None
         assert 0 <= float(row["dice_rule"]) <= 1
         assert 0 <= float(row["dice_matched"]) <= 1
     assert (out / "classes.json").is_file()
+    assert (out / "clusters.json").is_file() == (method == "clusters")
+
+
+@pytest.mark.parametrize(
+    ("source", "options"), [("pre", {"noises": 3}), ("synthesizer", {"features": "encoder"})]
+)
+def test_any_network_can_be_the_source(
+    source: str, options: dict[str, object], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Clusters are kept: a film that comes later is segmented by those of the first, whatever it is."""
+    from radiffuse.phantoms import write_dataset
+
+    films, out = tmp_path / "films", tmp_path / "out"
+    write_dataset("chest", films, count=2, labelled=True, seed=5, size=(40, 48))
+    run = films_run(tmp_path / "pre") if source == "pre" else request.getfixturevalue(source)
+    given = {"run": run, "data": films, "out": out, "machine": {"accelerator": "cpu"}, **options}
+    given["clusters"] = 4
+    radiffuse.zeroshot(**given)
+    clusters = json.loads((out / "clusters.json").read_text())
+    assert len(clusters["centers"]) == len(clusters["lung"]) == 4
+    first = sorted(out.glob("segments/*"))
+    before = [path.read_bytes() for path in first]
+    write_dataset("chest", films, count=3, labelled=True, seed=5, size=(40, 48))
+    radiffuse.zeroshot(**given)
+    assert json.loads((out / "clusters.json").read_text()) == clusters
+    assert len(list(out.glob("segments/*"))) == 3
+    assert [path.read_bytes() for path in first] == before
+    with pytest.raises(InputError, match="holds masks with clusters = 4, not 3"):
+        radiffuse.zeroshot(**given | {"clusters": 3})
+    (out / "clusters.json").write_text(json.dumps({"centers": [[0.0]]}))
+    next(iter(out.glob("*.png"))).unlink()
+    with pytest.raises(InputError, match=r"clusters\.json: lacks border"):
+        radiffuse.zeroshot(**given)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 9}, r"--level 9: .* has 4"),
+        ({"timestep": 1000}, r"--timestep 1000: the run was trained on 1000 timesteps"),
+        ({"features": "encoder"}, r"--features encoder: .* has no encoder"),
+        ({"method": "diffseg"}, "is no synthesizer"),
+    ],
+)
+def test_what_a_source_cannot_give_is_refused(
+    options: dict[str, object], message: str, films: Path, tmp_path: Path
+) -> None:
+    given = {"run": "films-64", "data": films, "machine": {"accelerator": "cpu"}}
+    with pytest.raises(RadiffuseError, match=message):
+        radiffuse.zeroshot(out=tmp_path / "out", **given, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def films_run(folder: Path) -> Path:
+    """A denoiser of films that nobody trained."""
+    config = Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8)
+    unet = UNet(resolve_network(config, spatial_dims=2, in_channels=1, out_channels=1))
+    shake(unet, seed=2)
+    with start_run(folder, "pretrain", {"objective": "ddpm"}) as run:
+        plan = Plan(
+            2, ("image",), (), (32, 32), None, resize="fit", intensity="percentiles", low=1, high=99
+        )
+        write_atomic(folder / "plan.json", plan.to_json())
+        save_network(unet, run.model)
+    return folder
 
 
 def test_dice_counts_overlap_and_leaves_empty_pairs_out() -> None:

@@ -16,7 +16,6 @@ from radiffuse.config import Diffusion
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import (
     Spacing,
-    ddim_inverse_step,
     ddim_step,
     ddpm_step,
     inference_timesteps,
@@ -150,8 +149,10 @@ def test_ddim_with_eta_1_is_ddpm_with_the_small_variance(
     prediction_type=st.sampled_from(["epsilon", "x_start", "v"]),
     schedule=st.sampled_from(["linear", "cosine", "scaled-linear"]),
 )
-def test_one_step_there_and_back(data: st.DataObject, prediction_type: str, schedule: str) -> None:
-    """Where the network knows image and noise, steps either way land on exact noised images."""
+def test_one_step_lands_on_the_noised_image(
+    data: st.DataObject, prediction_type: str, schedule: str
+) -> None:
+    """Where the network knows image and noise, a step lands on the exact noised image."""
     t = data.draw(st.integers(1, 998))
     t_previous = data.draw(st.integers(0, t - 1))
     diffusion = double(schedule=schedule, prediction_type=prediction_type)
@@ -163,11 +164,9 @@ def test_one_step_there_and_back(data: st.DataObject, prediction_type: str, sche
 
     x_t, output = at(t)
     down = ddim_step(diffusion, output, x_t, t, t_previous)
-    x_previous, output_previous = at(t_previous)
+    x_previous, _ = at(t_previous)
     torch.testing.assert_close(down.sample, x_previous, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(down.x_start, x_start, rtol=1e-6, atol=1e-6)
-    back = ddim_inverse_step(diffusion, output_previous, down.sample, t_previous, t)
-    torch.testing.assert_close(back.sample, x_t, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
@@ -293,8 +292,6 @@ def test_timesteps_out_of_order_are_refused() -> None:
             sample(diffusion, lambda x, t: x, x, timesteps, sampler="ddim")
     with pytest.raises(ValueError, match="no timesteps"):
         sample(diffusion, lambda x, t: x, x, [])
-    with pytest.raises(ValueError, match="above"):
-        ddim_inverse_step(diffusion, x, x, 5, 5)
     with pytest.raises(InputError, match="ddpm or ddim"):
         sample(diffusion, lambda x, t: x, x, [5], sampler="euler")  # type: ignore[arg-type]
 

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radiffuse.config import Diffusion
 from radiffuse.core import schedules
+from radiffuse.core.diffusion import GaussianDiffusion, betas_of
 from radiffuse.errors import InputError
 
 NAMES = ["linear", "cosine", "scaled-linear"]
@@ -82,6 +84,60 @@ def test_zero_terminal_snr_agrees_with_diffusers() -> None:
     betas = schedules.betas("linear", 1000)
     ours = schedules.rescale_zero_terminal_snr(betas)
     torch.testing.assert_close(ours, ddim.rescale_zero_terminal_snr(betas), rtol=1e-9, atol=1e-12)
+
+
+def test_a_shifted_cosine_is_simple_diffusion_s() -> None:
+    """Hoogeboom et al. 2023, section 3.1: log SNR = -2 log tan(pi t / 2) + 2 log(64 / d), here at d = 256.
+
+    Nichol and Dhariwal's offset moves t to (t + .008) / 1.008, and divides by the cosine at t = 0.
+    """
+    process = GaussianDiffusion(Diffusion(schedule="cosine", shift=4.0), dtype=torch.float64)
+    angle = (np.arange(1, 1000) / 1000 + 0.008) / 1.008 * np.pi / 2  # the last beta is capped
+    signal = (np.cos(angle) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
+    expected = np.log(signal / (1 - signal)) + 2 * np.log(64 / 256)
+    found = process.alphas_cumprod[:-1].numpy()
+    np.testing.assert_allclose(np.log(found / (1 - found)), expected, rtol=0, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(NAMES), zero=st.booleans(), shift=st.floats(0.05, 50))
+def test_a_shift_divides_the_snr_of_every_schedule(name: str, zero: bool, shift: float) -> None:
+    def log_snr(shift: float | None) -> np.ndarray:
+        config = Diffusion(schedule=name, prediction_type="v", zero_terminal_snr=zero, shift=shift)  # type: ignore[arg-type]
+        signal = GaussianDiffusion(config, dtype=torch.float64).alphas_cumprod
+        assert bool((signal[-1] == 0) == zero)
+        kept = signal[:-1].numpy()
+        return np.log(kept / (1 - kept))
+
+    np.testing.assert_allclose(log_snr(shift), log_snr(None) - 2 * np.log(shift), atol=1e-7)
+
+
+def test_averages_over_neighbors_keep_the_signal_of_the_small_image() -> None:
+    """Films: 4 x 4 pixels of 256 x 256 make one of 64 x 64. Volumes: 2 x 2 x 2 voxels of 128^3."""
+    for size, neighbors in (((256, 256), 16), ((512, 128), 16), ((128, 128, 128), 8)):
+        shift = schedules.resolution_shift(size)
+        large = GaussianDiffusion(Diffusion(shift=shift), dtype=torch.float64).alphas_cumprod
+        small = GaussianDiffusion(Diffusion(), dtype=torch.float64).alphas_cumprod
+        averaged = neighbors * large / (1 - large)  # the variance of a mean of noise is 1/n
+        torch.testing.assert_close(averaged, small / (1 - small), rtol=1e-9, atol=0)
+    assert schedules.resolution_shift((64, 64)) == schedules.resolution_shift((64, 64, 64)) == 1
+
+
+def test_without_a_shift_no_bit_changes() -> None:
+    for name in NAMES:
+        assert torch.equal(betas_of(Diffusion(schedule=name)), schedules.betas(name, 1000))  # type: ignore[arg-type]
+
+
+def test_diffusers_gets_the_shifted_betas() -> None:
+    from diffusers import DDIMScheduler
+
+    from radiffuse.synthesis.synthesizer import scheduler_settings
+
+    for zero in (False, True):
+        config = Diffusion(prediction_type="v", zero_terminal_snr=zero, shift=2.5)
+        theirs = DDIMScheduler(**scheduler_settings(config)).alphas_cumprod
+        ours = GaussianDiffusion(config).alphas_cumprod
+        torch.testing.assert_close(theirs.float(), ours, rtol=1e-3, atol=1e-5)
 
 
 def test_schedules_stay_on_the_cpu_under_a_meta_device() -> None:

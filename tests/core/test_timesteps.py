@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiffuse.config import Diffusion
-from radiffuse.core.timesteps import LossAwareTimesteps, UniformTimesteps, timestep_sampler
+from radiffuse.core.timesteps import (
+    LossAwareTimesteps,
+    LowTimesteps,
+    UniformTimesteps,
+    timestep_sampler,
+)
 
 
 def seen(root_mean_squares: list[float]) -> LossAwareTimesteps:
@@ -123,3 +129,43 @@ def test_settings_choose_the_sampler() -> None:
     aware = timestep_sampler(Diffusion(timestep_sampling="loss-aware", num_train_timesteps=7))
     assert isinstance(aware, LossAwareTimesteps)
     assert aware.history.shape == (7, 10)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+def test_low_timesteps_have_the_probabilities_of_their_law(power: float) -> None:
+    """P(t <= s) = ((s + 1) / T)^(1 / power): of T = 300, 4, 19 and 33 % at t <= 10. Kolmogorov's bound at 1 in 10^6."""
+    total, count = 300, 200_000
+    sampler = timestep_sampler(
+        Diffusion(timestep_sampling="low", timestep_power=power, num_train_timesteps=total)
+    )
+    assert isinstance(sampler, LowTimesteps)
+    t, weights = sampler.draw(count, torch.Generator().manual_seed(3))
+    below = torch.bincount(t, minlength=total).double().cumsum(0) / count
+    wanted = (torch.arange(1, total + 1).double() / total) ** (1 / power)
+    assert float((below - wanted).abs().max()) < 2.7 / count**0.5
+    assert float(below[10]) == pytest.approx({1: 0.0367, 2: 0.1915, 3: 0.3322}[power], abs=0.006)
+    assert bool((weights == 1).all())
+    assert (int(t.min()), int(t.max())) == (0, total - 1)
+
+
+@pytest.mark.parametrize("total", [4, 100, 1000])
+def test_so_many_losses_make_it_active_in_half_of_all_trainings(total: int) -> None:
+    """Oracle: trainings simulated with numpy, each loss at a uniform timestep."""
+    needed = LossAwareTimesteps(total).losses_needed()
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(needed, np.full(total, 1 / total), size=2000)
+    assert float((counts.min(1) >= 10).mean()) == pytest.approx(
+        0.5, abs=0.08 if total == 4 else 0.05
+    )
+
+
+def test_a_person_is_told_whether_it_will_become_active() -> None:
+    sampler = LossAwareTimesteps(1000)
+    needed = sampler.losses_needed()
+    assert 20_000 < needed < 25_000
+    first = -(-needed // 16)
+    assert f"{first} steps of 16" in sampler.remark(16, first)
+    assert "not become active" not in sampler.remark(16, first)
+    assert f"will not become active in {first - 1} steps" in sampler.remark(16, first - 1)
+    assert sampler.remark(None, None).endswith(f"about {needed} losses")
+    assert UniformTimesteps(1000).remark(16, 1) == ""

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from radiffuse.config import IGNORE, Augmentation, PlanSettings
-from radiffuse.data.augment import Change, apply, draw
-from radiffuse.data.batches import Batch, Batches, BatchSource, center_cut
+from radiffuse.data.augment import Change, apply_changes, draw_change
+from radiffuse.data.batches import Batch, Batches, BatchSource
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
@@ -35,7 +35,9 @@ def volumes(
         label[tuple(n - 2 for n in shape)] = 1
         np.save(folder / f"image-{i:06d}.npy", image)
         np.save(folder / f"label-{i:06d}.npy", label)
-        np.save(folder / f"points-{i:06d}.npy", np.argwhere(label).astype(np.int32))
+        np.save(
+            folder / f"points-{i:06d}.npy", np.insert(np.argwhere(label), 0, 1, 1).astype(np.int32)
+        )
     plan = Plan(3, ("CT",), ("background", "lesion"), size, (1, 1, 1))
     cases = tuple(Case(f"v{i}", ()) for i in range(len(shapes)))
     return Prepared(folder, plan, cases, tuple(range(len(shapes))), (), labelled)
@@ -159,14 +161,6 @@ def test_an_axis_that_is_not_there_is_named(tmp_path: Path, axis: int) -> None:
         Batches(prepared, batch_size=1, seed=0, augmentation=Augmentation(flip=(axis,)))
 
 
-def test_the_middle_of_a_volume() -> None:
-    array = np.arange(5 * 4, dtype=np.float32).reshape(1, 5, 4)
-    assert np.array_equal(center_cut(array, (3, 2)), array[:, 1:4, 1:3])
-    padded = center_cut(array, (7, 4))
-    assert np.array_equal(padded[:, 1:6], array)
-    assert (padded[:, [0, 6]] == -1).all()
-
-
 # -------------------------------------------------------------------------------------------- augmentation
 
 
@@ -188,8 +182,8 @@ def test_image_and_label_stay_one(
     settings = dataclasses.replace(GEOMETRIC, flip=tuple(range(len(shape))))
     moved_away = 0
     for seed in range(15):
-        change = draw(settings, len(shape), np.random.default_rng(seed))
-        moved, moved_label = apply([change], image, label)
+        change = draw_change(settings, len(shape), np.random.default_rng(seed))
+        moved, moved_label = apply_changes([change], image, label)
         assert moved_label is not None
         found = moved[0, 0] > 0
         both = int((found & (moved_label[0] == 1)).sum())
@@ -205,8 +199,8 @@ def test_each_flip_mirrors_its_own_axis(dims: int) -> None:
     for axis in range(dims):
         seen = set()
         for seed in range(12):
-            change = draw(Augmentation(flip=(axis,)), dims, np.random.default_rng(seed))
-            moved, _ = apply([change], image, None)
+            change = draw_change(Augmentation(flip=(axis,)), dims, np.random.default_rng(seed))
+            moved, _ = apply_changes([change], image, None)
             flipped = torch.flip(image, (axis + 2,))
             same = torch.allclose(moved, image, atol=1e-5)
             assert same or torch.allclose(moved, flipped, atol=1e-5)
@@ -218,11 +212,11 @@ def test_a_positive_shift_moves_the_sampling_point_by_that_share() -> None:
     image = torch.full((1, 1, 20, 40), -1.0)
     image[0, 0, 10, 20] = 1
     for seed in range(10):
-        change = draw(Augmentation(translate=0.1), 2, np.random.default_rng(seed))
+        change = draw_change(Augmentation(translate=0.1), 2, np.random.default_rng(seed))
         assert change.matrix is not None
         shift = change.matrix[:, -1] / 2 * (20, 40)
         assert (np.abs(shift) <= (2, 4)).all()
-        moved, _ = apply([change], image, None)
+        moved, _ = apply_changes([change], image, None)
         weight = moved[0, 0] + 1
         rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(40.0), indexing="ij")
         found = [float((weight * axis).sum() / weight.sum()) for axis in (rows, columns)]
@@ -235,8 +229,8 @@ def test_ignored_pixels_are_never_mixed_with_classes() -> None:
     label[0, 16:] = 7
     image = torch.zeros(1, 1, 24, 24)
     for seed in range(10):
-        change = draw(GEOMETRIC_2D, 2, np.random.default_rng(seed))
-        _, moved = apply([change], image, label)
+        change = draw_change(GEOMETRIC_2D, 2, np.random.default_rng(seed))
+        _, moved = apply_changes([change], image, label)
         assert moved is not None
         assert set(moved.unique().tolist()) <= {0, 7, IGNORE}
 
@@ -248,10 +242,10 @@ def test_intensity_changes_leave_labels_alone_and_stay_in_range() -> None:
     settings = Augmentation(brightness=0.5, contrast=0.5, gamma=1, noise=0.3)
     image = torch.rand((1, 1, 16, 16), generator=torch.Generator().manual_seed(0)) * 2 - 1
     label = torch.arange(256).reshape(1, 16, 16) % 5
-    change = draw(settings, 2, np.random.default_rng(3))
+    change = draw_change(settings, 2, np.random.default_rng(3))
     assert change.matrix is None
-    first, same = apply([change], image, label)
-    second, _ = apply([change], image, label)
+    first, same = apply_changes([change], image, label)
+    second, _ = apply_changes([change], image, label)
     assert same is not None
     assert torch.equal(same, label)
     assert torch.equal(first, second)
@@ -263,7 +257,9 @@ def test_never_means_never() -> None:
     settings = dataclasses.replace(GEOMETRIC, flip=(), probability=0.0, noise=0.5, gamma=1.0)
     image = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
     for seed in range(5):
-        changed, _ = apply([draw(settings, 3, np.random.default_rng(seed))], image, None)
+        changed, _ = apply_changes(
+            [draw_change(settings, 3, np.random.default_rng(seed))], image, None
+        )
         assert torch.equal(changed, image)
 
 
@@ -303,7 +299,7 @@ def test_a_rotation_keeps_its_angle_on_an_oblong_image() -> None:
     image = torch.full((1, 1, 32, 64), -1.0)
     image[..., 16, 12:52] = 1.0  # a horizontal bar of 40 pixels
     quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
-    turned, _ = apply([Change(quarter)], image, None)
+    turned, _ = apply_changes([Change(quarter)], image, None)
     rows = (turned[0, 0] > 0).any(1).sum()
     columns = (turned[0, 0] > 0).any(0).sum()
     assert int(rows) == 32  # it now fills the height and is as thin as before
@@ -318,7 +314,7 @@ def test_no_change_is_no_change(prepared: Prepared) -> None:
 
 def draws(count: int = 2000, **settings: float) -> list[Change]:
     chosen = Augmentation(**settings)  # type: ignore[arg-type]
-    return [draw(chosen, 2, np.random.default_rng(seed)) for seed in range(count)]
+    return [draw_change(chosen, 2, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_changes_reach_as_far_as_the_settings_say() -> None:
@@ -345,9 +341,9 @@ def test_an_enlarged_square_is_larger() -> None:
     image[0, 0, 14:26, 14:26] = 1
     grown = 0
     for seed in range(10):
-        change = draw(Augmentation(scale=0.3), 2, np.random.default_rng(seed))
+        change = draw_change(Augmentation(scale=0.3), 2, np.random.default_rng(seed))
         assert change.matrix is not None
-        moved, _ = apply([change], image, None)
+        moved, _ = apply_changes([change], image, None)
         area = float((moved + 1).sum() / 2)
         assert area == pytest.approx(144 / float(np.prod(np.diag(change.matrix))), rel=0.05)
         grown += area > 144
@@ -357,7 +353,7 @@ def test_an_enlarged_square_is_larger() -> None:
 def test_noise_has_its_strength_and_a_seed_of_its_own() -> None:
     images = torch.zeros(2, 1, 64, 64)
     changes = [Change(None, noise=0.1, seed=1), Change(None, noise=0.2, seed=2)]
-    one, other = apply(changes, images, None)[0].flatten(1)
+    one, other = apply_changes(changes, images, None)[0].flatten(1)
     assert float(one.std()) == pytest.approx(0.1, rel=0.05)
     assert float(other.std()) == pytest.approx(0.2, rel=0.05)
     assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.08
@@ -368,7 +364,10 @@ def test_a_patch_around_a_lesion_has_it_in_the_middle(tmp_path: Path) -> None:
     label = np.zeros((40, 30, 20), np.uint8)
     label[23, 14, 9] = 1
     np.save(tmp_path / "label-000000.npy", label)
-    np.save(tmp_path / "points-000000.npy", np.argwhere(label).astype(np.int32))
+    np.save(
+        tmp_path / "points-000000.npy",
+        np.ascontiguousarray(np.insert(np.argwhere(label), 0, 1, 1), np.int32),
+    )
     batches = Batches(prepared, batch_size=200, seed=0, augmentation=Augmentation())
     labels = batches(0).labels
     assert labels is not None
@@ -377,3 +376,121 @@ def test_a_patch_around_a_lesion_has_it_in_the_middle(tmp_path: Path) -> None:
     # Half of the patches are placed by the lesion; of the others one in two hundred holds it.
     assert 75 <= int(middle.sum()) <= 125
     assert len(places) - int(middle.sum()) < 10
+
+
+# ------------------------------------------------------------------------------------------------- of films
+
+
+def film_of_ramps(folder: Path, grid: tuple[int, int], size: tuple[int, int]) -> Prepared:
+    """A film whose pixels name their row and column, without labels."""
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in grid), indexing="ij")
+    np.save(folder / "images.npy", np.stack([rows, columns])[None].astype(np.float16))
+    plan = Plan(2, ("row", "column"), (), size, grid=grid)
+    return Prepared(folder, plan, (Case("film", ()),), (0,), (), False)
+
+
+def extents(images: torch.Tensor) -> torch.Tensor:
+    """Between the outermost pixels of patches of such a film: (B, 2) of the film's [-1, 1]."""
+    rows = images[:, 0, -1, 0] - images[:, 0, 0, 0]
+    return torch.stack([rows, images[:, 1, 0, -1] - images[:, 1, 0, 0]], dim=1)
+
+
+def test_a_film_larger_than_the_patch_is_seen_in_its_own_pixels(tmp_path: Path) -> None:
+    prepared = film_of_ramps(tmp_path, (64, 48), (16, 16))
+    batch = Batches(prepared, batch_size=50, seed=0, augmentation=Augmentation())(0)
+    assert batch.images.shape == (50, 2, 16, 16)
+    expected = torch.tensor([15 * 2 / 63, 15 * 2 / 47])
+    assert torch.allclose(extents(batch.images), expected.expand(50, 2), atol=2e-3)
+    assert len({round(float(v), 3) for v in batch.images[:, 0, 0, 0]}) > 20
+
+
+def test_zoomed_patches_go_from_own_pixels_to_the_whole_film(tmp_path: Path) -> None:
+    prepared = film_of_ramps(tmp_path, (128, 128), (16, 16))
+    options = {"batch_size": 2000, "seed": 0, "augmentation": Augmentation()}
+    batch = Batches(prepared, zoom=None, **options)(0)
+    # Pixels of a patch are as far apart as the film's, times the factor; anti-aliasing bends a ramp at its ends alone.
+    inner = batch.images[:, 0, 10, 0] - batch.images[:, 0, 5, 0]
+    factors = (inner / (5 * 2 / 127)).log2()
+    assert float(factors.min()) == pytest.approx(0, abs=0.06)
+    assert float(factors.max()) == pytest.approx(3, abs=0.06)
+    assert float(factors.mean()) == pytest.approx(1.5, abs=0.06)  # uniform from 0 to 3
+    assert float(factors.std()) == pytest.approx(3 / 12**0.5, abs=0.05)
+    limited = Batches(prepared, zoom=2.0, **options)(0)
+    inner = limited.images[:, 0, 10, 0] - limited.images[:, 0, 5, 0]
+    assert float((inner / (5 * 2 / 127)).log2().max()) == pytest.approx(1, abs=0.06)
+
+
+def test_a_zoomed_volume_keeps_its_ramp(tmp_path: Path) -> None:
+    ramp = np.linspace(-1, 1, 40, dtype=np.float16)[None, :, None, None]
+    np.save(tmp_path / "image-000000.npy", np.broadcast_to(ramp, (1, 40, 40, 40)))
+    plan = Plan(3, ("CT",), (), (8, 8, 8), (1, 1, 1))
+    prepared = Prepared(tmp_path, plan, (Case("v", ()),), (0,), (), False)
+    images = Batches(prepared, zoom=None, batch_size=60, seed=0, augmentation=Augmentation())(
+        0
+    ).images
+    step = (images[:, 0, 5, 4, 4] - images[:, 0, 2, 4, 4]) / (3 * 2 / 39)
+    assert images.shape == (60, 1, 8, 8, 8)
+    assert 0.8 < float(step.min()) < 1.3
+    assert 3.7 < float(step.max()) < 5.3
+
+
+def test_small_classes_are_centered_as_often_as_large_ones(tmp_path: Path) -> None:
+    label = np.zeros((64, 64), np.uint8)
+    label[4:34, 4:34], label[50, 50] = 1, 2
+    np.save(tmp_path / "images.npy", np.zeros((1, 1, 64, 64), np.float16))
+    np.save(tmp_path / "labels.npy", label[None])
+    points = [np.insert(np.argwhere(label == value), 0, value, 1) for value in (1, 2)]
+    np.save(tmp_path / "points-000000.npy", np.ascontiguousarray(np.concatenate(points), np.int32))
+    plan = Plan(2, ("x-ray",), ("background", "large", "small"), (9, 9), grid=(64, 64))
+    prepared = Prepared(tmp_path, plan, (Case("film", ()),), (0,), (), True)
+    labels = Batches(prepared, batch_size=600, seed=0, augmentation=Augmentation())(0).labels
+    assert labels is not None
+    centers = labels[:, 4, 4]
+    # A quarter is centered on the small class, of one pixel among 901; by voxels it would be .06 %.
+    assert 110 <= int((centers == 2).sum()) <= 190
+
+
+def test_films_in_patches_are_prepared_whole_with_the_places_of_their_classes(
+    tmp_path: Path,
+) -> None:
+    from PIL import Image
+
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    label = np.zeros((50, 100), np.uint8)
+    label[10:20, 60:90] = 1
+    Image.fromarray(rng.integers(0, 255, (50, 100), np.uint8)).save(tmp_path / "set/images/a.png")
+    Image.fromarray(label).save(tmp_path / "set/labels/a.png")
+    dataset = open_dataset(tmp_path / "set")
+    settings = PlanSettings(size=(16,), grid=(64,), resize="fit")
+    plan = make_plan(dataset, settings, labelled=True)
+    prepared = prepare(dataset, plan, labelled=True, cache=tmp_path / "cache")
+    assert prepared.image(0).shape == (1, 64, 64)
+    mask = prepared.label(0)
+    # 50 x 100 fitted into 64 x 64 is 32 x 64, with 16 rows of padding above and below.
+    assert (mask[:16] == IGNORE).all()
+    assert (mask[48:] == IGNORE).all()
+    inside = np.zeros((64, 64), bool)
+    inside[16 + 7 : 16 + 12, 39:57] = True  # surely in the rectangle, by .64
+    assert (mask[inside] == 1).all()
+    points = prepared.foreground(0)
+    assert (points[:, 0] == 1).all()
+    assert {tuple(p) for p in points[:, 1:]} == {tuple(p) for p in np.argwhere(mask == 1)}
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ((16, 16), "smaller than the size"),
+        ((64, 64, 64), "not legal"),
+        ((64.5, 64), "64.5, not a whole number"),
+    ],
+)
+def test_a_grid_that_cannot_be(grid: tuple[int, ...], words: str, tmp_path: Path) -> None:
+    from radiffuse.data.plan import read_plan
+
+    path = tmp_path / "plan.json"
+    path.write_text(dataclasses.replace(Plan(2, ("x",), (), (32, 32)), grid=grid).to_json())
+    with pytest.raises(InputError, match=words):
+        read_plan(path)

@@ -9,8 +9,9 @@ from layout_files import volume
 
 from radiffuse.config import Data, PlanSettings
 from radiffuse.data.dataset import Dataset
+from radiffuse.data.fingerprint import Fingerprint, Intensities
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.plan import Plan, make_plan, read_plan
+from radiffuse.data.plan import Plan, make_plan, read_plan, target_spacing
 from radiffuse.errors import InputError
 
 
@@ -25,8 +26,8 @@ def test_a_plan_survives_its_file_and_an_edit(films: Path, tmp_path: Path) -> No
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert read_plan(path) == plan
-    path.write_text(plan.to_json().replace('"stretch"', '"fit"'))
-    assert read_plan(path).resize == "fit"
+    path.write_text(plan.to_json().replace('"fit"', '"stretch"'))
+    assert read_plan(path).resize == "stretch"
 
 
 @pytest.mark.parametrize(
@@ -34,9 +35,16 @@ def test_a_plan_survives_its_file_and_an_edit(films: Path, tmp_path: Path) -> No
     [
         ('"version": 1', '"version": 9', "version 9"),
         ('"low": 0.5', '"low": 99.9', "empty"),
+        (
+            '"postprocess": []',
+            '"postprocess": ["erode"]',
+            "postprocess.0. is erode, not none, largest",
+        ),
+        ('"crop": null', '"crop": "all"', "crop is all, not one of nonzero, body"),
         ('"spatial_dims": 2', '"spatial_dims": 3', "spatial axes"),
+        ('"mirror": [\n    1\n', '"mirror": [\n    2\n', "mirror.*axes from 0 to 1"),
         ('"size"', '"siz"', "not a plan"),
-        ("{", "", "not a plan"),
+        ("{", "", "not readable JSON"),
     ],
 )
 def test_a_bad_plan_is_refused(films: Path, tmp_path: Path, old: str, new: str, word: str) -> None:
@@ -51,7 +59,8 @@ def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:
 
     write_dataset("abdomen", tmp_path, count=2, labelled=True, seed=0, size=(32, 32, 16))
     plan = make_plan(open_dataset(tmp_path), PlanSettings(), labelled=True)
-    assert (plan.intensity, plan.low, plan.high) == ("window", -1350.0, 1000.0)
+    assert plan.intensity == "window"
+    assert -1000 < plan.low < 0 < plan.high < 500  # organs with their gas, not compact bone
     assert plan.spatial_dims == 3
     assert len(plan.classes) == 14
 
@@ -85,3 +94,46 @@ def test_air_is_no_body() -> None:
     assert prepared(-1000) < ct.body < prepared(-200)  # air, fat
     assert Plan(2, ("film",), (), (64, 64)).body == pytest.approx(-0.98)
     assert Plan(3, ("mr",), (), (16, 16, 16), intensity="window", low=0.0, high=9.0).body == -0.98
+
+
+def fingerprint(**changes: object) -> Fingerprint:
+    values = Intensities(-100.4, 40.0, 240.2, 45.0, 60.0)
+    spacings = ((0.8, 0.8, 5.0),) * 9 + ((0.8, 0.8, 1.5),) * 2
+    whole: dict[str, object] = {
+        "cases": 11,
+        "labelled": 11,
+        "channels": 1,
+        "ct": True,
+        "unit": "mm",
+        "shapes": ((512, 512, 60),) * 11,
+        "spacings": spacings,
+        "bodies": ((400, 300, 60),) * 11,
+        "body": (Intensities(-950.5, 0.0, 900.0, 0.0, 1.0),),
+        "foreground": (values,),
+    }
+    return Fingerprint(**(whole | changes))  # type: ignore[arg-type]
+
+
+def test_thick_slices_take_the_tenth_percentile_as_in_nnunet() -> None:
+    found = fingerprint()
+    assert found.spacing == (0.8, 0.8, 5.0)
+    assert target_spacing(found) == (0.8, 0.8, 1.5)
+    many = fingerprint(shapes=((150, 150, 60),) * 11)  # as many slices as a third of the columns
+    assert target_spacing(many) == (0.8, 0.8, 5.0)
+    thin = fingerprint(spacings=((0.8, 0.8, 2.0),) * 11)
+    assert target_spacing(thin) == (0.8, 0.8, 2.0)
+    finer = fingerprint(spacings=((0.8, 0.8, 5.0),) * 8 + ((0.8, 0.8, 0.5),) * 3)
+    assert target_spacing(finer) == (0.8, 0.8, 0.8)
+
+
+def test_the_window_is_that_of_the_foreground_else_of_the_body(tmp_path: Path) -> None:
+    volume(tmp_path / "a.nii.gz")
+    dataset = open_dataset(tmp_path)
+    plan = make_plan(dataset, PlanSettings(), labelled=False, found=fingerprint())
+    assert (plan.intensity, plan.low, plan.high) == ("window", -101, 241)
+    plan = make_plan(dataset, PlanSettings(), labelled=False, found=fingerprint(foreground=()))
+    assert (plan.low, plan.high) == (-951, 900)
+    given = PlanSettings(window=(-160.0, 240.0))
+    assert make_plan(dataset, given, labelled=False, found=fingerprint()).low == -160
+    plan = make_plan(dataset, PlanSettings(), labelled=False, found=fingerprint(ct=False))
+    assert (plan.intensity, plan.low, plan.high) == ("percentiles", 0.5, 99.5)

@@ -152,7 +152,7 @@ def test_a_line_cut_short_costs_its_row_once(
     "change",
     [
         {"size": (16, 32)},
-        {"resize": "fit"},
+        {"resize": "stretch"},
         {"low": 1.0},
         {"intensity": "window", "low": 0.0, "high": 255.0},
     ],
@@ -186,6 +186,20 @@ def test_a_changed_file_is_another_set_and_names_of_classes_are_not(
         status = file.stat()
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
         assert prepare(dataset, plan, labelled=True, cache=tmp_path).folder != first.folder
+
+
+def test_the_voxels_behind_a_header_are_part_of_the_set(tmp_path: Path) -> None:
+    header = "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementSpacing = 1 1 1\nElementDataFile = a.raw\n"
+    raw = tmp_path / "set" / "a.raw"
+    raw.parent.mkdir()
+    (tmp_path / "set" / "a.mhd").write_text(header)
+    raw.write_bytes(bytes(range(64)))
+    dataset = open_dataset(tmp_path / "set")
+    plan = Plan(3, ("image",), (), (4, 4, 4), (1.0, 1.0, 1.0), intensity="window", low=0, high=255)
+    first = prepare(dataset, plan, labelled=False, cache=tmp_path / "cache").image(0)
+    raw.write_bytes(bytes(range(64, 128)))
+    second = prepare(dataset, plan, labelled=False, cache=tmp_path / "cache").image(0)
+    assert np.asarray(second - first, np.float32).mean() == pytest.approx(2 * 64 / 255, abs=1e-3)
 
 
 def test_the_patch_size_of_volumes_changes_no_array(volumes: Dataset, tmp_path: Path) -> None:
@@ -240,7 +254,8 @@ def test_foreground_points_lie_in_the_foreground(volumes: Dataset, tmp_path: Pat
     for i in range(len(prepared)):
         points = prepared.foreground(i)
         assert len(points) == min(module.FOREGROUND_POINTS, int((prepared.label(i) == 1).sum()))
-        assert (prepared.label(i)[tuple(points.T)] == 1).all()
+        assert (points[:, 0] == 1).all()
+        assert (prepared.label(i)[tuple(points[:, 1:].T)] == 1).all()
 
 
 def test_all_bad_is_an_error_even_when_bad_ones_may_be_skipped(films: Path, tmp_path: Path) -> None:
@@ -319,8 +334,15 @@ def test_a_label_of_another_size_or_class_is_refused(films: Path, tmp_path: Path
     plan = plan_of(dataset)
     label = sorted((data / "labels").iterdir())[0]
     Image.new("L", (31, 32)).save(label)
-    with pytest.raises(InputError, match=rf"{label.name}.*\(32, 31\).*\(32, 32\)"):
+    with pytest.raises(InputError, match=rf"{label.name}.*32 x 31, not 32 x 32"):
         prepare(dataset, plan, labelled=True, cache=tmp_path)
     Image.new("L", (32, 32), 99).save(label)
     with pytest.raises(InputError, match=rf"{label.name}.*\[99\]"):
         prepare(dataset, plan, labelled=True, cache=tmp_path)
+
+
+def test_places_are_read_as_they_were_written_each_time(volumes: Dataset, tmp_path: Path) -> None:
+    prepared = prepare(volumes, plan_of(volumes, (8, 8, 8)), labelled=True, cache=tmp_path)
+    first = np.array(prepared.foreground(0))
+    assert np.array_equal(prepared.foreground(0), first)  # by the layout that is known by now
+    assert np.array_equal(np.load(prepared.folder / "points-000000.npy"), first)

@@ -61,12 +61,34 @@ def test_split_and_draws_depend_on_the_seed(tmp_path: Path) -> None:
     assert len(set(first.draws)) == DRAWS
 
 
+OTHER = {
+    "test": 0.2,
+    "validation": 0.2,
+    "order": "name",
+    "places": ("train:2", "test"),
+    "validation_kept": 0,
+}
+"""A value of each setting of the split that is not its default."""
+
+
 def test_splits_of_the_data_set_win(tmp_path: Path) -> None:
     parts: list[str | None] = ["train", "test", "validation", None, "train", "test"]
-    splits = load_splits(dataset(list(range(6)), parts), Split(test=0.2), tmp_path)
+    cases = dataset(list(range(6)), parts)
+    splits = load_splits(cases, Split(seed=3), tmp_path)
     assert splits.test == ("c001", "c005")
     assert splits.validation == ("c002",)
     assert splits.train == ("c000", "c003", "c004")
+    for name, value in OTHER.items():
+        given = dataclasses.replace(Split(), **{name: value})
+        if name == "validation_kept":
+            assert load_splits(cases, given, tmp_path).validation == ()
+            cases = dataset(list(range(6)), ["train", "test"] * 3)
+        with pytest.raises(
+            InputError, match=f"^--split.{name.replace('_', '-')}: takes no effect, since data "
+        ):
+            load_splits(cases, given, tmp_path)
+    usual = Split(test=0.2)
+    assert load_splits(cases, usual, tmp_path, usual=usual).test == ("c001", "c003", "c005")
 
 
 def test_a_split_of_the_data_set_that_parts_a_patient_is_refused(tmp_path: Path) -> None:
@@ -86,8 +108,26 @@ def test_a_named_file_is_written_once_and_then_obeyed(tmp_path: Path) -> None:
     values["test"], values["train"] = values["test"][:1], values["train"] + moved
     values["draws"] = [order + moved for order in values["draws"]]
     file.write_text(json.dumps(values))
-    edited = load_splits(cases, dataclasses.replace(chosen, test=0.9), tmp_path / "cache")
+    edited = load_splits(cases, Split(file=str(file)), tmp_path / "cache")
     assert edited.test == first.test[:1]
+
+
+def test_settings_that_state_another_split_than_a_file_are_refused(tmp_path: Path) -> None:
+    cases, file = dataset(list(range(10))), str(tmp_path / "splits.json")
+    chosen = Split(file=file, test=0.3, order="name", seed=2)
+    first = load_splits(cases, chosen, tmp_path)
+    for same in (chosen, Split(file=file), Split(file=file, test=3, order="name")):
+        assert load_splits(cases, same, tmp_path, draw=2) == first
+    for name, value in {"test": 0.4, "validation": 0.4, "order": "random", "seed": 5}.items():
+        other = dataclasses.replace(chosen, **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(
+            InputError, match=r"^--split\.\w+: takes no effect, since .*splits.json"
+        ):
+            load_splits(cases, other, tmp_path)
+    folds = tmp_path / "folds.json"
+    folds.write_text(json.dumps([{"train": ["c000"], "val": ["c001"]}]))
+    with pytest.raises(InputError, match="^--split.order: takes no effect, since the fold decides"):
+        load_splits(cases, Split(file=str(folds), order="name"), tmp_path)
 
 
 def test_a_further_draw_is_added_and_the_old_ones_stay(tmp_path: Path) -> None:

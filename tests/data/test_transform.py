@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiffuse.config import IGNORE
+from radiffuse.data.body import content_box
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array, Scan, canonical_spacing, resampled_shape
 from radiffuse.data.transform import (
-    content_box,
     image_to_plan,
     label_to_plan,
     map_to_scan,
@@ -235,7 +235,7 @@ def test_a_body_is_cropped_without_its_table() -> None:
     image[2:5, 45:48, 3] = 50  # a tube
     plan = Plan(3, ("CT",), CLASSES, (8, 8, 8), (1.0, 1.0, 1.0), crop="body")
     planned, undo = image_to_plan(Scan(image[None], (1.0, 1.0, 1.0), np.eye(4)), plan)
-    assert undo.box == ((10, 51), (16, 41), (0, 8))
+    assert undo.box == np.s_[10:51, 16:41, 0:8]
     assert planned.shape == (1, 41, 25, 8)
     label = np.zeros(image.shape, np.uint8)
     label[20:40, 20:40, 2:6] = 1
@@ -254,20 +254,20 @@ def test_the_box_of_a_body_loses_none_of_it() -> None:
         image[(0, *inside)] = 0
         box = content_box(image, "body")
         assert box is not None
-        for (low, high), a, b, n in zip(box, first, last, (300, 310, 40), strict=True):
-            assert a - 3 < low <= a
-            assert min(b, n) <= high < min(b, n) + 3
+        for side, a, b, n in zip(box, first, last, (300, 310, 40), strict=True):
+            assert a - 3 < side.start <= a
+            assert min(b, n) <= side.stop < min(b, n) + 3
 
 
 def test_both_legs_are_the_body() -> None:
     image = np.full((1, 60, 30, 10), -1000, np.int16)
     image[0, 5:25, 8:20] = 0
     image[0, 40:55, 5:15] = 0
-    assert content_box(image, "body") == ((5, 55), (5, 20), (0, 10))
+    assert content_box(image, "body") == np.s_[5:55, 5:20, 0:10]
 
 
 def test_a_body_that_fills_the_scan_or_is_not_there() -> None:
-    assert content_box(np.zeros((1, 20, 20, 3)), "body") == ((0, 20), (0, 20), (0, 3))
+    assert content_box(np.zeros((1, 20, 20, 3)), "body") == np.s_[0:20, 0:20, 0:3]
     assert content_box(np.full((1, 20, 20, 3), -1000), "body") is None
 
 
@@ -276,7 +276,7 @@ def test_a_film_is_cropped_and_fitted() -> None:
     film[0, 10:30, 5:25] = 200
     plan = Plan(2, ("image",), CLASSES, (16, 32), resize="fit", crop="nonzero")
     _, undo = image_to_plan(Scan(film), plan)
-    assert undo.box == ((10, 30), (5, 25))
+    assert undo.box == np.s_[10:30, 5:25]
     assert undo.inner == (16, 16)
     mask, _ = scores_to_scan(torch.stack([torch.zeros(16, 32), torch.ones(16, 32)]), undo)
     assert np.array_equal(mask, film[0] // 200)

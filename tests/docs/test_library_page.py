@@ -54,5 +54,5 @@ def test_the_page_runs(
         names["radiffuse"].Segmenter.load("runs/plain")  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=r"holds a run with custom\.loss = .*tversky, not None"):
         names["radiffuse"].fit(  # type: ignore[attr-defined]
-            data="FILMS", out="runs/tversky", steps=4, size=(32, 32)
+            data="FILMS", method="scratch", out="runs/tversky", steps=4, size=(32, 32)
         )

@@ -38,6 +38,9 @@ def lightened(words: list[str]) -> list[str]:
         extra += ["--count", str(COUNT)]
     if command == "fit" and "--from" not in rest:
         extra += [*TINY, "--size", "32,32"]
+    if "--hours" in rest:  # the number of steps is enough
+        place = rest.index("--hours")
+        del rest[place : place + 2]
     return [command, *rest, *extra]
 
 

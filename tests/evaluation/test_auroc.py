@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radiffuse.evaluation.classification import CrossedBootstrap, auroc_by_class, weighted_auroc
+from radiffuse.evaluation.classification import CrossedAreas, auroc_by_class, weighted_auroc
 
 
 def pairs(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -52,13 +52,13 @@ def test_differences_are_paired() -> None:
     truth = np.repeat([0, 1], 60)
     weak = [noisy(truth, 0.8, seed) for seed in range(3)]
     strong = [p + 0.6 * np.eye(2)[truth] for p in weak]
-    bootstrap = CrossedBootstrap(truth, range(120), 3, samples=200)
-    gain = bootstrap.differences(strong, weak)[-1]
-    apart = bootstrap.intervals(strong)[-1], bootstrap.intervals(weak)[-1]
+    crossed = CrossedAreas(truth, range(120))
+    gain = crossed.differences(strong, weak)[-1]
+    apart = crossed.intervals(strong)[-1], crossed.intervals(weak)[-1]
     assert gain.low > 0
     assert gain.mean == pytest.approx(apart[0].mean - apart[1].mean)
     assert gain.high - gain.low < apart[1].high - apart[1].low
-    same = bootstrap.differences(weak, weak)[-1]
+    same = crossed.differences(weak, weak)[-1]
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
@@ -71,8 +71,8 @@ def test_patients_and_draws_widen_the_interval() -> None:
     signed[:, 0] = -signed[:, 1]
 
     def width(groups: np.ndarray, draws: list[np.ndarray]) -> float:
-        bootstrap = CrossedBootstrap(truth, groups.tolist(), len(draws), samples=300)
-        found = bootstrap.intervals(draws)[-1]
+        crossed = CrossedAreas(truth, groups.tolist())
+        found = crossed.intervals(draws)[-1]
         return found.high - found.low
 
     assert width(patients, [signed]) > width(np.arange(80), [signed])

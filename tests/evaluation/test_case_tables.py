@@ -12,6 +12,7 @@ from radiffuse.errors import InputError
 from radiffuse.evaluation.tables import (
     COLUMNS,
     class_sizes,
+    distance_unit,
     evaluate_cases,
     over_classes,
     size_groups,
@@ -42,6 +43,17 @@ def test_table_has_a_row_per_case_and_class() -> None:
 
 def test_no_cases_give_an_empty_table_with_columns() -> None:
     assert tuple(evaluate_cases([], CLASSES).columns) == COLUMNS
+
+
+def test_the_unit_of_distances_is_one_or_said_to_be_mixed() -> None:
+    for units, said in (
+        (["px", "px"], "px"),
+        (["mm"], "mm"),
+        (["px", "mm"], "mm or px"),
+        ([], "mm or px"),
+    ):
+        assert distance_unit(pd.DataFrame({"unit": units}, dtype=str)) == said
+    assert distance_unit(pd.DataFrame({"dice": [0.5]})) == "mm or px"
 
 
 def test_whole_floats_are_labels() -> None:
@@ -81,7 +93,7 @@ def test_masks_elsewhere_in_space_are_refused() -> None:
     here = label_map(shape=shape, affine=np.eye(4), spacing=(1.0, 1.0, 1.0))
     there = label_map(shape=shape, affine=moved, spacing=(1.0, 1.0, 1.0))
     nearly = label_map(shape=shape, affine=np.eye(4) + 1e-4, spacing=(1.0, 1.0, 1.0))
-    with pytest.raises(InputError, match="5 mm apart"):
+    with pytest.raises(InputError, match=r"up to 5\.00 mm"):
         evaluate_cases([("a", there, here)], CLASSES)
     assert evaluate_cases([("a", nearly, here)], CLASSES)["dice"].iloc[0] == 1.0
 
@@ -95,7 +107,7 @@ def test_summary_averages_classes_within_a_case_first() -> None:
     table = scores(
         **{"case": ["a", "a", "b"], "class": ["lung", "heart", "lung"], "dice": [1.0, 0.0, 0.8]}
     )
-    summary = summarize(table, samples=100).set_index(["class", "metric"])
+    summary = summarize(table).set_index(["class", "metric"])
     assert summary.loc[("lung", "dice"), "mean"] == pytest.approx(0.9)
     # Case a has .5 and case b .8; the three scores themselves would average .6.
     assert summary.loc[("all", "dice"), "mean"] == pytest.approx(0.65)
@@ -104,7 +116,7 @@ def test_summary_averages_classes_within_a_case_first() -> None:
 
 def test_summary_says_how_many_were_not_counted() -> None:
     table = scores(**{"case": list("abc"), "class": ["lung"] * 3, "dice": [1.0, np.nan, 0.5]})
-    row = summarize(table, samples=100, metrics=("dice",)).iloc[0]
+    row = summarize(table, metrics=("dice",)).iloc[0]
     assert (row["mean"], row["n"], row["not_counted"]) == (0.75, 2, 1)
 
 
@@ -119,10 +131,10 @@ def test_summary_resamples_patients_and_splits_by_columns() -> None:
             "dice": [*values, *(values + 0.1)],
         }
     )
-    summary = summarize(table, by=("method",), metrics=("dice",), samples=500)
+    summary = summarize(table, by=("method",), metrics=("dice",))
     means = summary[summary["class"] == "lung"].set_index("method")["mean"]
     assert means["y"] - means["x"] == pytest.approx(0.1)
-    apart = summarize(table.drop(columns="group"), by=("method",), metrics=("dice",), samples=500)
+    apart = summarize(table.drop(columns="group"), by=("method",), metrics=("dice",))
     assert not np.allclose(apart["low"], summary["low"])
 
 

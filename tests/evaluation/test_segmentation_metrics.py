@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from radiffuse.evaluation.segmentation import ClassScore, score, surface_distances
+from radiffuse.data.surfaces import surface_distances
+from radiffuse.evaluation.segmentation import ClassScore, score
 
 CLASSES = ("background", "lung")
 

@@ -156,6 +156,68 @@ def test_the_command_writes_it_beside_its_series(tmp_path: Path) -> None:
     assert path.read_bytes() == written
 
 
+REQUIRED = {
+    "PatientName": "Müller^Jörg", "PatientID": "MRN-77", "PatientBirthDate": "19500102", "PatientSex": "M",
+    "StudyDate": "20200304", "StudyTime": "111213", "AccessionNumber": "ACC-5", "StudyID": "ST-6",
+    "ReferringPhysicianName": "Arzt^Anna",
+}  # fmt: skip
+"""Of type 1 and 2 in the modules Patient and General Study (PS3.3, tables C.7-1 and C.7-3), beside the UID."""
+
+
+def test_only_what_the_standard_requires_of_a_patient_is_copied(tmp_path: Path) -> None:
+    """Every attribute that highdicom knows for a patient, a study, a device, filled; also inside of sequences."""
+    from highdicom._standard_utils import get_module_attribute_map
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    modules = (
+        "patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study",
+        "clinical-trial-series", "general-equipment", "general-series", "general-image", "sop-common",
+        "general-acquisition",
+    )  # fmt: skip
+    attributes = get_module_attribute_map()
+    texts = {"LO", "SH", "ST", "LT", "UT", "PN", "UC", "AS", "CS"}
+    paths = series(tmp_path / "ct", np.eye(3))
+    spoiled = 0
+    for path in paths:
+        data = pydicom.dcmread(path)
+        for name in modules:
+            for item in attributes.get(name, ()):
+                tag = tag_for_keyword(item["keyword"])
+                if item["path"] or tag is None or tag in data or item["keyword"] in REQUIRED:
+                    continue
+                kind = dictionary_VR(tag)
+                if kind in texts and kind != "CS":
+                    spoiled += 1
+                    setattr(data, item["keyword"], "041Y" if kind == "AS" else "SECRET")
+                elif kind == "SQ":
+                    inner = Dataset()
+                    inner.PatientComments = inner.ReasonForVisit = "SECRET"
+                    setattr(data, item["keyword"], Sequence([inner]))
+        data.SpecificCharacterSet = "ISO_IR 192"
+        data.DeviceSerialNumber, data.StationName, data.OperatorsName = "SECRET", "SECRET", "SECRET"
+        data.PatientWeight, data.PatientComments = 77.25, "SECRET"
+        data.add_new((0x0009, 0x0010), "LO", "SECRET")
+        data.add_new((0x0009, 0x1001), "LO", "SECRET")
+        for name, value in REQUIRED.items():
+            setattr(data, name, value)
+        save(data, path)
+    assert spoiled > 100
+    mask = np.ones((7, 6, 5), np.uint8)
+    write_dicom_seg(tmp_path / "m.dcm", mask, CLASSES, tmp_path / "ct", paths, model="ab12")
+    seg = pydicom.dcmread(tmp_path / "m.dcm")
+    assert b"SECRET" not in (tmp_path / "m.dcm").read_bytes()
+    assert b"041Y" not in (tmp_path / "m.dcm").read_bytes()
+    assert {name: str(seg[name].value) for name in REQUIRED} == REQUIRED
+    of_patient = {
+        item["keyword"] for name in modules[:5] for item in attributes[name] if not item["path"]
+    }  # fmt: skip
+    assert {element.keyword for element in seg} & of_patient == {*REQUIRED, "StudyInstanceUID"}
+    algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmParameters == "model=ab12"
+
+
 def test_what_is_not_dicom_or_lacks_a_study_is_refused(films: Path, tmp_path: Path) -> None:
     image = sorted((films / "images").iterdir())[0]
     with pytest.raises(InputError, match="is not DICOM"):

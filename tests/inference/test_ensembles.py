@@ -14,7 +14,7 @@ from torch import Tensor
 
 import radiffuse
 from conftest import SIZE
-from radiffuse.config import Network, Sampling, resolve_network
+from radiffuse.config import Machine, Network, Sampling, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan
 from radiffuse.data.scan import Scan
@@ -23,9 +23,9 @@ from radiffuse.inference.members import Member, Overrides
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import start_run
+from radiffuse.train.run import Run, start_run
 
 CLASSES = ("background", "a", "b")
 FILM = Plan(2, ("image",), CLASSES, (16, 16))
@@ -132,8 +132,6 @@ def test_noise_is_named_by_seed_and_scan_alone() -> None:
     ("changes", "word"),
     [
         ({"classes": ("background", "a", "c")}, "classes background, a, c"),
-        ({"size": (32, 32)}, "size 32, 32"),
-        ({"low": 1.0}, "low 1.0"),
         ({"channels": ("image", "other")}, "channels image, other"),
     ],
 )
@@ -141,6 +139,22 @@ def test_runs_that_disagree_are_refused(changes: dict[str, object], word: str) -
     other = dataclasses.replace(FILM, **changes)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=f"second: has {word}.*first has"):
         predictor(sure_of(1, name="first"), sure_of(1, other, name="second"))
+
+
+def test_runs_may_see_a_scan_on_different_grids() -> None:
+    """What one says of a corner counts there alone, whatever the grid of the other."""
+    coarse = dataclasses.replace(FILM, size=(8, 8), low=5.0)
+    for ensemble in ("probability", "vote"):
+        mixed = predictor(
+            sure_of(1, certainty=0.8), sure_of(1, coarse, 0.6), ensemble=ensemble, uncertainty=True
+        )
+        found = mixed(film())
+        assert (found.mask == 1).all()
+        wanted = 1.0 if ensemble == "vote" else 0.7
+        np.testing.assert_allclose(found.confidence, wanted, atol=1e-5)
+        np.testing.assert_allclose(mixed.probabilities(film())[1], wanted, atol=1e-5)
+        spread = 0.0 if ensemble == "vote" else (0.1**2 + 2 * 0.05**2) / 3
+        np.testing.assert_allclose(found.maps["variance"], spread, atol=1e-6)
 
 
 def test_what_the_user_asks_for_goes_before_what_the_run_was_trained_for() -> None:
@@ -162,15 +176,16 @@ def saved(folder: Path, plan: Plan, kind: str) -> Path:
         out_channels=len(plan.classes),
     )
     generator = torch.Generator().manual_seed(1)
-    cls = MaskDenoiser if kind == "diffusion" else Segmenter
-    settings = {
+    cls = MaskDenoiser if kind == "diffusion" else SegmentingUNet
+    settings: dict[str, object] = {
+        "method": "diffusion",
         "diffusion": {
             "process": {"schedule": "linear", "num_train_timesteps": 1001,
                         "prediction_type": "x_start"},
             "sampling": {"sampler": "ddpm", "steps": 2},
         },
     }  # fmt: skip
-    with start_run(folder, "fit", settings) as run:
+    with start_run(folder, "fit", settings if kind == "diffusion" else {}) as run:
         write_atomic(folder / "plan.json", plan.to_json())
         save_network(cls.from_scratch(unet, generator=generator), run.model)  # type: ignore[attr-defined]
     return folder
@@ -195,6 +210,44 @@ def test_an_ensemble_of_any_runs_writes_masks_and_maps(films: Path, tmp_path: Pa
         assert float(values.array.max()) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "why"),
+    [
+        ("plain", {"head": "linear"}, "no run has several heads"),
+        ("plain", {"sampler": "ddim"}, "no run draws its masks"),
+        ("plain", {"steps": 3}, "no run draws its masks"),
+        ("plain", {"legacy_timesteps": True}, "no run draws its masks"),
+        ("plain", {"samples": 2}, "no run draws its masks"),
+        ("plain", {"seed": 1}, "no run draws its masks"),
+        ("plain", {"overlap": 0.2}, "the network sees every image whole"),
+        ("plain", {"ensemble": "vote"}, "a single mask votes"),
+        ("diffusion", {"ensemble": "vote"}, "a single mask votes"),
+        ("diffusion", {"head": "linear"}, "no run has several heads"),
+    ],
+)
+def test_a_setting_that_no_run_obeys_is_refused(
+    tmp_path: Path, kind: str, given: dict[str, object], why: str
+) -> None:
+    run = saved(tmp_path / "run", Plan(2, ("image",), CLASSES, SIZE), kind)
+    flag = next(iter(given)).replace("_", "-")
+    with pytest.raises(InputError, match=f"^--{flag}: takes no effect, since {why}"):
+        radiffuse.predict(runs=run, data=tmp_path, out=tmp_path / "x", machine=MACHINE, **given)
+    if "legacy_timesteps" not in given:
+        with pytest.raises(InputError, match=why):
+            radiffuse.Segmenter.load(run, device="cpu", precision="32-true", **given)
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_run_that_obeys_is_enough(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), CLASSES, SIZE)
+    runs = [Run.open(saved(tmp_path / kind, plan, kind)) for kind in ("plain", "diffusion")]
+    options = {"samples": 2, "ensemble": "vote", "seed": 3}
+    machine = Machine(accelerator="cpu", precision="32-true")
+    Predictor.open(runs, machine, Overrides("ddim", 3, True), **options)
+    volumes = Run.open(saved(tmp_path / "volumes", VOLUME, "plain"))
+    assert Predictor.open([volumes], machine, overlap=0.2).overlap == 0.2
+
+
 def test_volumes_are_sampled_window_by_window_on_their_own_grid(tmp_path: Path) -> None:
     data = tmp_path / "ct"
     data.mkdir()
@@ -216,9 +269,6 @@ def test_volumes_are_sampled_window_by_window_on_their_own_grid(tmp_path: Path) 
 
 
 def test_every_step_ends_with_the_result(films: Path, tmp_path: Path) -> None:
-    from radiffuse.config import Machine
-    from radiffuse.train.run import Run
-
     plan = Plan(2, ("image",), CLASSES, SIZE)
     run = Run.open(saved(tmp_path / "one", plan, "diffusion"))
     found = Predictor.open([run], Machine(accelerator="cpu", precision="32-true"))

@@ -130,11 +130,11 @@ def test_every_class_goes_through_the_steps_for_itself() -> None:
 )
 def test_what_is_no_step_is_named(tmp_path: Path, step: str) -> None:
     given = {"data": "d", "out": "o", "postprocess": ["largest", step]}
-    with pytest.raises(InputError, match=f"postprocess {step}: is not legal.*topmost"):
+    with pytest.raises(InputError, match=f"postprocess {step} is not legal.*topmost"):
         from_values("fit", given)
     plan = Plan(2, ("image",), ("background", "a"), (32, 32), postprocess=("largest", step))
     (tmp_path / "plan.json").write_text(plan.to_json())
-    with pytest.raises(InputError, match=f"postprocess {step} is not legal.*topmost"):
+    with pytest.raises(InputError, match=rf"postprocess\[1\] is {step}, not .*topmost"):
         read_plan(tmp_path / "plan.json")
 
 
@@ -144,3 +144,20 @@ def test_a_plan_of_one_step_is_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(re.sub(r"\[\s+\"largest\"\s+\]", '"largest"', text))
     assert '"postprocess": "largest"' in (tmp_path / "plan.json").read_text()
     assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_pieces_are_kept_by_number_and_by_volume_for_one_class() -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[1:7, 1:7], mask[1:6, 10:15], mask[1:3, 20:22] = 1, 1, 1  # 36, 25 and 4 pixels
+    mask[12:14, 1:3], mask[12, 20] = 2, 2  # 4 and 1
+    two = mask.copy()
+    two[1:3, 20:22] = 0
+    assert np.array_equal(postprocess(mask, ("1=keep:2",)), two)
+    assert np.array_equal(postprocess(mask, ("1=drop:5",)), two)
+    assert np.array_equal(postprocess(mask, ("1=drop:4",)), mask)
+    assert np.array_equal(postprocess(mask, ("1=drop:8",), (1.5, 1.0)), two)  # 4 pixels are 6 mm²
+    assert np.array_equal(postprocess(mask, ("1=drop:6",), (1.5, 1.0)), mask)
+    both = two.copy()
+    both[12, 20] = 0
+    assert np.array_equal(postprocess(mask, ("drop:2", "1=keep:2")), both)
+    assert not postprocess(mask, ("drop:99",)).any()

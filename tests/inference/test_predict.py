@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -47,6 +48,27 @@ def test_windows_put_a_volume_together_without_seams(overlap: float) -> None:
     found = predictor(Threshold(), volume_plan(), overlap)(scan)
     assert np.array_equal(found.mask, array[0] > 0)
     assert (found.confidence > 0.99).all()
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_windows_put_a_film_together_without_seams(overlap: float) -> None:
+    array = np.where(np.random.default_rng(0).random((1, 40, 60)) < 0.5, 0, 255).astype(np.float32)
+    plan = Plan(
+        2, ("film",), ("x", "y", "z"), (16, 16), resize="fit", low=0, high=100, grid=(60, 60)
+    )
+    sizes = []
+
+    class Seen(Threshold):
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.append(tuple(images.shape[2:]))
+            return super().forward(images)
+
+    found = predictor(Seen(), plan, overlap)(Scan(array))
+    assert np.array_equal(found.mask, array[0] > 0)
+    assert set(sizes) == {(16, 16)}
+    assert len(sizes) == (
+        16 if overlap == 0 else 49
+    )  # 4 x 4 windows cover 60 x 60, or 7 x 7 that overlap
 
 
 def test_one_window_is_one_pass() -> None:
@@ -142,11 +164,11 @@ def test_finished_masks_are_kept_and_missing_ones_added(films: Path, tmp_path: P
     masks = sorted(out.glob("*.png"))
     assert len(masks) == 12
     whole = masks[3].read_bytes()
+    others = {mask: mask.stat().st_mtime_ns for mask in masks if mask != masks[3]}
     masks[3].unlink()
-    masks[0].write_bytes(b"edited by hand")
     radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
     assert masks[3].read_bytes() == whole
-    assert masks[0].read_bytes() == b"edited by hand"
+    assert {mask: mask.stat().st_mtime_ns for mask in others} == others
 
 
 def test_one_film_alone_can_be_segmented(films: Path, tmp_path: Path) -> None:
@@ -226,3 +248,26 @@ def test_drawn_images_depend_on_the_seed_alone() -> None:
     assert np.array_equal(first, draw(0))
     assert not np.array_equal(first, draw(1))
     assert not np.array_equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_refused_by_the_name_of_the_scan(
+    dims: int, value: float
+) -> None:
+    """One pixel of a later window is enough; as a mask it would be background."""
+
+    class Spoiled(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.where(images > 0.9, value, images).repeat(1, 3, *[1] * dims)
+
+    plan = volume_plan()
+    if dims == 2:
+        plan = replace(plan, spatial_dims=2, size=(16, 16), spacing=None)
+    array = np.zeros((1, *[16] * dims), np.float32)
+    array[0, 0, 0] = -1
+    scan = Scan(array.copy(), (1.0,) * 3, np.eye(4)) if dims == 3 else Scan(array.copy())
+    assert predictor(Spoiled(), plan)(scan, "good").mask.shape == array.shape[1:]
+    scan.array[(0, *[-1] * dims)] = 1
+    with pytest.raises(InputError, match="bad: toy answers with numbers that are not finite"):
+        predictor(Spoiled(), plan)(scan, "bad")

@@ -1,6 +1,7 @@
 """A second, independent reading of Dhariwal and Nichol's network: plain functions over a state dict in its naming.
 
-It is driven by the names alone: what stands at an index decides what is done, so it shares nothing with ours.
+It is driven by the names alone: what stands at an index decides what is done, so it shares nothing with ours. In three
+dimensions the first axis is never halved nor doubled (``Downsample`` and ``Upsample`` of the published unet.py).
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ import torch.nn.functional as F
 State = dict[str, torch.Tensor]
 
 
-def forward(state: State, x: torch.Tensor, t: torch.Tensor, head_channels: int) -> torch.Tensor:
+def forward(
+    state: State,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    head_channels: int | None = None,
+    heads: int = 1,
+    new_order: bool = False,
+) -> torch.Tensor:
+    factor = (2, 2) if x.ndim == 4 else (1, 2, 2)
     conv = F.conv2d if x.ndim == 4 else F.conv3d
-    width = state["input_blocks.0.0.weight"].shape[0]
+    width = state["time_embed.0.weight"].shape[1]
     frequency = torch.exp(-math.log(10000) * torch.arange(width // 2) / (width // 2))
     angles = t.float()[:, None] * frequency[None]
     emb = torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
@@ -29,9 +38,9 @@ def forward(state: State, x: torch.Tensor, t: torch.Tensor, head_channels: int) 
         inner = F.silu(norm(h, f"{name}.in_layers.0"))
         if change == "down":
             pool = F.avg_pool2d if h.ndim == 4 else F.avg_pool3d
-            inner, h = pool(inner, 2), pool(h, 2)
+            inner, h = pool(inner, factor), pool(h, factor)
         if change == "up":
-            inner, h = (F.interpolate(v, scale_factor=2, mode="nearest") for v in (inner, h))
+            inner, h = (F.interpolate(v, scale_factor=factor, mode="nearest") for v in (inner, h))
         weight, bias = (state[f"{name}.in_layers.2.{k}"] for k in ("weight", "bias"))
         inner = conv(inner, weight, bias, padding=1)
         weight, bias = (state[f"{name}.emb_layers.1.{k}"] for k in ("weight", "bias"))
@@ -54,10 +63,12 @@ def forward(state: State, x: torch.Tensor, t: torch.Tensor, head_channels: int) 
         flat = h.reshape(b, c, -1)
         tokens = norm(flat, f"{name}.norm")
         qkv = F.conv1d(tokens, state[f"{name}.qkv.weight"], state[f"{name}.qkv.bias"])
-        heads = max(1, c // head_channels)
-        parts = qkv.reshape(b * heads, 3 * (c // heads), -1)
-        q, k, v = parts.split(c // heads, dim=1)
-        share = torch.softmax(torch.einsum("bct,bcs->bts", q, k) / math.sqrt(c // heads), dim=-1)
+        n = heads if head_channels is None else c // head_channels
+        if new_order:
+            q, k, v = (part.reshape(b * n, c // n, -1) for part in qkv.chunk(3, dim=1))
+        else:
+            q, k, v = qkv.reshape(b * n, 3 * (c // n), -1).split(c // n, dim=1)
+        share = torch.softmax(torch.einsum("bct,bcs->bts", q, k) / math.sqrt(c // n), dim=-1)
         out = torch.einsum("bts,bcs->bct", share, v).reshape(b, c, -1)
         out = F.conv1d(out, state[f"{name}.proj_out.weight"], state[f"{name}.proj_out.bias"])
         return (flat + out).reshape(b, c, *s)

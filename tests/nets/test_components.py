@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, LatentNetwork
@@ -86,6 +88,41 @@ def test_an_encoder_sees_films_as_it_was_trained_to(public_encoder: Path) -> Non
         encoder(torch.zeros(1, 2, 42, 42))
 
 
+@pytest.mark.parametrize("kind", ["dinov2", "dino-of-theirs", "bert", None])
+def test_code_in_the_folder_of_an_encoder_never_runs(
+    public_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None
+) -> None:
+    """A known type is the class of transformers, whatever ``auto_map`` says; a typed "yes" opens nothing."""
+    trace = tmp_path / "trace"
+    for name in ("theirs.py", "__init__.py", "modeling_dinov2.py"):
+        (public_encoder / name).write_text(f"open({str(trace)!r}, 'w').write('it ran')\n")
+    path = public_encoder / "config.json"
+    auto_map = {"AutoConfig": "theirs.Config", "AutoModel": "theirs.Model"}
+    values = json.loads(path.read_text()) | {"auto_map": auto_map, "model_type": kind}
+    values |= {"attn_implementation": "theirs/kernel", "_attn_implementation": "theirs/kernel"}
+    path.write_text(json.dumps(values))
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
+    if kind == "dinov2":
+        backbone = load_encoder(str(public_encoder)).backbone
+        assert type(backbone).__module__ == "transformers.models.dinov2.modeling_dinov2"
+        assert backbone.config._attn_implementation != "theirs/kernel"
+    else:
+        with pytest.raises(InputError, match=f"has the model_type {kind!r}, not dinov2, "):
+            load_encoder(str(public_encoder))
+    assert not trace.exists()
+
+
+def test_an_encoder_without_some_of_its_weights_is_refused(public_encoder: Path) -> None:
+    path = public_encoder / "model.safetensors"
+    whole = load_file(path)
+    save_file({k: v for k, v in whole.items() if k != "layernorm.weight"}, path)
+    with pytest.raises(InputError, match="lacks layernorm.weight"):
+        load_encoder(str(public_encoder))
+    save_file({k: v for k, v in whole.items() if "mask_token" not in k}, path)
+    load_encoder(str(public_encoder))
+
+
 def test_gray_films_go_through_an_autoencoder_of_colors(stable_diffusion: Path) -> None:
     autoencoder = load_autoencoder(str(stable_diffusion), 1)
     assert (autoencoder.scale, autoencoder.factor, autoencoder.latent_channels) == (0.5, 2, 4)
@@ -116,8 +153,18 @@ def test_a_start_keeps_all_but_the_map_of_the_embedding(stable_diffusion: Path) 
     assert denoiser(torch.randn(2, 4, 8, 8), torch.tensor([0, 999]), told).shape == (2, 4, 8, 8)
     with pytest.raises(InputError, match="for 4 latent channels, the autoencoder has 8"):
         start_denoiser(str(stable_diffusion), latent_channels=8, width=40)
-    with pytest.raises(InputError, match="unet"):
+    with pytest.raises(InputError, match=r"holds no UNet2DConditionModel .*safetensors lacks "):
         start_denoiser(str(stable_diffusion / "vae"), latent_channels=4, width=40)
+
+
+def test_folders_that_lack_a_weight_are_refused(stable_diffusion: Path) -> None:
+    for part, lost in (("unet", "conv_norm_out.weight"), ("vae", "quant_conv.weight")):
+        path = stable_diffusion / part / "diffusion_pytorch_model.safetensors"
+        save_file({k: v for k, v in load_file(path).items() if k != lost}, path)
+    with pytest.raises(InputError, match="lacks conv_norm_out.weight"):
+        start_denoiser(str(stable_diffusion), latent_channels=4, width=40)
+    with pytest.raises(InputError, match="lacks quant_conv.weight"):
+        load_autoencoder(str(stable_diffusion), 1)
 
 
 def test_context_tokens_start_centered_and_the_null_token_is_the_bias() -> None:

@@ -124,6 +124,21 @@ def test_only_heads_learn_and_none_touches_another() -> None:
     assert all(p.grad is None for p in network.denoiser.parameters())
 
 
+def test_the_clean_image_is_seen_without_noise_at_timestep_0_and_joined_with_others() -> None:
+    network = ProbedNetwork(denoiser(), DIFFUSION, CLASSES, [head(timesteps=("clean", 50))])
+    network, batch = network.eval(), images()
+    found = network.features(batch, network.configs)
+    with torch.no_grad():
+        wanted = network.denoiser.features(batch, torch.zeros(2, dtype=torch.int64), ("level.0",))
+    assert torch.equal(found["clean", "level.0"], wanted["level.0"])
+    noised = noised_features(network.denoiser, network.process, batch, 50, ("level.0",))
+    assert torch.equal(found[50, "level.0"], noised["level.0"])
+    seen: list[Tensor] = []
+    network.heads[0].register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
+    network(batch)
+    torch.testing.assert_close(seen[-1], torch.cat([wanted["level.0"], noised["level.0"]], 1))
+
+
 @pytest.mark.parametrize("diffusion", [DIFFUSION, None])
 def test_it_comes_back_from_disk(tmp_path: Path, diffusion: Diffusion | None) -> None:
     heads = BOTH if diffusion else (head(timesteps=(0,)),)

@@ -13,9 +13,10 @@ from torch import nn
 
 from radiffuse.config import Diffusion, UNetConfig
 from radiffuse.errors import RunError
+from radiffuse.nets import registry
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.registry import load_network, save_network
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 
 CONFIG = UNetConfig(
@@ -28,7 +29,7 @@ def network(kind: str) -> nn.Module:
     unet = UNet(CONFIG)
     unet.initialize(generator)
     if kind == "segmenter":
-        return Segmenter.from_denoiser(unet, classes=3, timestep=4, generator=generator).eval()
+        return SegmentingUNet.from_denoiser(unet, classes=3, timestep=4, generator=generator).eval()
     if kind == "pixel":
         return PixelClassifier(unet, Diffusion(), 3, voters=2).eval()
     return unet.eval()
@@ -87,7 +88,7 @@ def test_a_description_of_too_large_a_network_takes_no_memory(tmp_path: Path) ->
     config = json.loads(path.read_text())
     config["unet"]["width"] = 2**17  # a terabyte of weights
     path.write_text(json.dumps(config))
-    with pytest.raises(RunError, match="does not fit"):
+    with pytest.raises(RunError, match="at least 4.6e\\+12 parameters"):
         load_network(tmp_path)
 
 
@@ -141,3 +142,31 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
     (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
     with pytest.raises(RunError, match="does not fit"):
         load_network(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    """Networks of one's own may keep an infinite mask beside their weights."""
+    spoiled = network("segmenter")
+    with torch.no_grad():
+        next(iter(spoiled.parameters())).view(-1)[3] = value
+    save_network(spoiled, tmp_path)
+    with pytest.raises(RunError, match=r"model\.safetensors: holds weights that are not finite \("):
+        load_network(tmp_path)
+
+
+def test_an_infinite_mask_beside_the_weights_of_a_network_of_ones_own_is_legal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+            self.register_buffer("mask", torch.full((2,), -float("inf")))
+
+        def to_config(self) -> dict[str, object]:
+            return {"kind": "own"}
+
+    monkeypatch.setitem(registry.REGISTERED, "own", lambda config: Own())
+    save_network(Own(), tmp_path)
+    assert isinstance(load_network(tmp_path), Own)

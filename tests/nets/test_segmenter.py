@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from radiffuse.config import UNetConfig
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 
 
@@ -37,7 +37,7 @@ def trained_denoiser(dims: int = 2) -> UNet:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_features_are_the_denoisers_and_only_the_head_is_new(dims: int) -> None:
     denoiser = trained_denoiser(dims)
-    segmenter = Segmenter.from_denoiser(denoiser, classes=5, timestep=7, generator=generator())
+    segmenter = SegmentingUNet.from_denoiser(denoiser, classes=5, timestep=7, generator=generator())
     images = torch.randn((2, 1, *[8] * dims), generator=generator(1))
     logits = segmenter(images)
     assert logits.shape == (2, 5, *[8] * dims)
@@ -54,7 +54,7 @@ def test_features_are_the_denoisers_and_only_the_head_is_new(dims: int) -> None:
 def test_the_denoiser_stays_as_it_was() -> None:
     denoiser = trained_denoiser()
     before = {k: v.clone() for k, v in denoiser.state_dict().items()}
-    segmenter = Segmenter.from_denoiser(denoiser, classes=3, generator=generator())
+    segmenter = SegmentingUNet.from_denoiser(denoiser, classes=3, generator=generator())
     with torch.no_grad():
         for parameter in segmenter.parameters():
             parameter.add_(1)
@@ -65,14 +65,14 @@ def test_the_timestep_matters_and_the_seed_decides_the_rest() -> None:
     denoiser = trained_denoiser()
     images = torch.randn((1, 1, 8, 8), generator=generator(1))
     first, same, later = (
-        Segmenter.from_denoiser(denoiser, classes=3, timestep=t, generator=generator(s))
+        SegmentingUNet.from_denoiser(denoiser, classes=3, timestep=t, generator=generator(s))
         for t, s in ((0, 0), (0, 0), (500, 0))
     )
     assert torch.equal(first(images), same(images))
     assert not torch.allclose(first(images), later(images))
 
     scratch = [
-        Segmenter.from_scratch(config(outputs=3), generator=generator(s)).state_dict()
+        SegmentingUNet.from_scratch(config(outputs=3), generator=generator(s)).state_dict()
         for s in (4, 4, 5)
     ]
     assert all(torch.equal(v, scratch[1][k]) for k, v in scratch[0].items())

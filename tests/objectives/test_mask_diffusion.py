@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -15,19 +15,29 @@ from torch import Tensor, nn
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import FIT, Losses, Network, Sampling, Strategy, resolve_network
+from radiffuse.config import (
+    FIT,
+    Fit,
+    Losses,
+    MaskDiffusion,
+    Network,
+    Sampling,
+    Strategy,
+    resolve_network,
+)
 from radiffuse.core.masks import logits_to_x_start, mask_to_x_start
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError
 from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import load_network
-from radiffuse.nets.segmenter import Segmenter
+from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.objectives.mask_diffusion import SELF_CONDITIONED, MaskDenoising
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.random import StepRandom
 
 CLASSES = 3
+FirstPass = Literal["noise", "true-mask"]
 PROCESS = FIT["diffusion"].diffusion.process
 STRATEGIES: tuple[Strategy, ...] = tuple(s for s in get_args(Strategy) if s != "none")
 LOSSES = Losses(cross_entropy=0.0, dice=1.0, focal=20.0)
@@ -54,9 +64,12 @@ def network(strategy: Strategy, dims: int = 2, channels: int = 2) -> MaskDenoise
     return result
 
 
-def task(strategy: Strategy, dims: int = 2, **changes: object) -> MaskDenoising:
+def task(
+    strategy: Strategy, dims: int = 2, first_pass: FirstPass = "noise", **changes: object
+) -> MaskDenoising:
     process = dataclasses.replace(PROCESS, **changes)  # type: ignore[arg-type]
-    return MaskDenoising(network(strategy, dims), strategy, process, LOSSES, Sampling())
+    settings = MaskDiffusion(strategy=strategy, first_pass=first_pass, process=process)
+    return MaskDenoising(network(strategy, dims), settings, LOSSES)
 
 
 def batch(dims: int = 2, seed: int = 0) -> Batch:
@@ -121,31 +134,80 @@ def test_no_gradient_reaches_the_first_pass(strategy: Strategy) -> None:
         torch.testing.assert_close(p.grad, found[name])
 
 
-def second_input(strategy: Strategy, labels: Tensor, signal: float | None = None) -> Tensor:
-    """What the pass that learns is shown, for a true mask."""
-    learner = task(strategy)
-    if signal is not None:  # pure noise at the last timestep
-        learner.process.sqrt_alphas_cumprod[-1] = signal
+SCHEDULES = [
+    ("linear", 1001, 0.0063),
+    ("scaled-linear", 1000, 0.068),
+    ("linear", 300, 0.219),
+    ("linear", 100, 0.603),
+]
+"""T, and the weight of the true mask at the last timestep, sqrt(alphas_cumprod[T - 1]), worked out independently."""
+
+
+def inputs(
+    strategy: Strategy, labels: Tensor, first_pass: FirstPass = "noise", **process: object
+) -> list[Tensor]:
+    """What the passes are shown, for a true mask."""
+    learner = task(strategy, first_pass=first_pass, **process)
     spy = Spy(learner.network)
-    given = batch()
-    t = torch.tensor([400, 100])
+    given, t = batch(), torch.tensor([80, 10])
     learner.predict(spy, given.images, mask_to_x_start(labels, CLASSES), t, random())
-    return spy.calls[-1][0]
+    return [x_t for x_t, *_ in spy.calls]
 
 
-def test_recycling_from_pure_noise_hides_the_true_mask_and_standard_shows_it() -> None:
+@pytest.mark.parametrize(("schedule", "total", "_"), SCHEDULES)
+def test_recycling_sees_nothing_of_the_true_mask_and_the_others_do(
+    schedule: str, total: int, _: float
+) -> None:
     one, other = batch(seed=0).labels, batch(seed=1).labels
     assert one is not None
     assert other is not None
-    same = [second_input("recycle", labels, signal=0.0) for labels in (one, other)]
-    assert torch.equal(*same)
+    process = {"schedule": schedule, "num_train_timesteps": total}
+    for x, y in zip(
+        *(inputs("recycle", labels, **process) for labels in (one, other)), strict=True
+    ):
+        assert torch.equal(x, y)
     for strategy in ("standard", "recycle-next", "self-condition", "self-condition-next"):
-        assert not torch.equal(*(second_input(strategy, labels) for labels in (one, other)))
+        x, y = (inputs(strategy, labels, **process)[-1] for labels in (one, other))
+        assert not torch.equal(x, y)
 
 
-def test_the_true_mask_weighs_next_to_nothing_where_recycling_begins() -> None:
+def test_the_first_pass_of_recycling_is_where_sampling_starts() -> None:
+    """Standard normal noise at T - 1: by its moments, over many pixels."""
     learner = task("recycle")
-    assert float(learner.process.sqrt_alphas_cumprod[-1]) == pytest.approx(0.0063, abs=1e-4)
+    spy = Spy(lambda images, x_t, *rest: torch.zeros_like(x_t))
+    x_true, t = (
+        mask_to_x_start(torch.zeros(2, 64, 64, dtype=torch.int64), CLASSES),
+        torch.tensor([0, 9]),
+    )
+    learner.predict(spy, torch.zeros(2, 2, 64, 64), x_true, t, random())
+    x_t = spy.calls[0][0].double()
+    assert float(x_t.mean()) == pytest.approx(0, abs=0.03)
+    assert float(x_t.std()) == pytest.approx(1, abs=0.03)
+    sampler = MaskSampler(learner.network, learner.config, Sampling())
+    assert sampler.timesteps[0] == PROCESS.num_train_timesteps - 1
+
+
+@pytest.mark.parametrize(("schedule", "total", "weight"), SCHEDULES)
+def test_the_released_code_lets_the_true_mask_into_the_first_pass(
+    schedule: str, total: int, weight: float
+) -> None:
+    """Two masks and the same noise: the inputs differ by the weight of the difference of the masks."""
+    process = {"schedule": schedule, "num_train_timesteps": total}
+    masks = [torch.full((2, 8, 8), value) for value in (0, 1)]
+    one, other = (inputs("recycle", labels, "true-mask", **process)[0] for labels in masks)
+    difference = mask_to_x_start(masks[0], CLASSES) - mask_to_x_start(masks[1], CLASSES)
+    expected = weight * difference
+    torch.testing.assert_close(one - other, expected, atol=0.002, rtol=0.01)
+
+
+def test_a_run_from_before_the_setting_keeps_its_first_pass(tmp_path: Path) -> None:
+    from radiffuse.config.values import dated, to_dict
+
+    settings = to_dict(FIT["diffusion"])
+    assert dated(Fit, settings) == settings
+    del settings["diffusion"]["first_pass"]
+    assert dated(Fit, settings)["diffusion"]["first_pass"] == "true-mask"
+    assert "first_pass" not in settings["diffusion"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -229,7 +291,7 @@ def test_self_condition_next_takes_the_reverse_step_with_its_estimate() -> None:
     ("strategy", "first", "second"),
     [
         ("standard", None, (0.7028, 0.0, 0.7114)),
-        ("recycle", (0.0222, 0.0, 0.9998), (0.0, 0.7028, 0.7114)),
+        ("recycle", (0.0, 0.0, 1.0), (0.0, 0.7028, 0.7114)),
         ("recycle-next", (0.0222, 0.0, 0.9998), (0.0, 0.7028, 0.7114)),
         ("self-condition", (0.7028, 0.0, 0.7114), (0.7028, 0.0, 0.7114)),
         ("self-condition-next", (0.0222, 0.0, 0.9998), (0.0004, 0.7024, 0.7114)),
@@ -270,7 +332,8 @@ def test_losses_are_weighed_and_remembered(strategy: Strategy) -> None:
         PROCESS, num_train_timesteps=4 + below, timestep_sampling="loss-aware"
     )
     losses = Losses(cross_entropy=1.0, dice=0.0, focal=0.0)
-    learner = MaskDenoising(network(strategy), strategy, process, losses, Sampling())
+    settings = MaskDiffusion(strategy=strategy, process=process)
+    learner = MaskDenoising(network(strategy), settings, losses)
     for _ in range(10):  # a history of 1, 0, 0, 0: p = .9925, .0025, .0025, .0025
         learner.timesteps.update(torch.arange(4), torch.tensor([1.0, 0.0, 0.0, 0.0]))
     weight = {0: 1 / (4 * 0.9925)} | dict.fromkeys((1, 2, 3), 1 / (4 * 0.0025))
@@ -384,7 +447,7 @@ def arguments(films: Path, out: Path, cache: Path, **changes: object) -> dict[st
         "network": TINY,
         "plan": {"size": (32, 32)},
         "split": {"test": 0.4, "validation": 0.2},
-        "training": {"steps": 4, "batch_size": 2, "log_every": 1, "checkpoint_every": 1,
+        "training": {"steps": 4, "batch_size": 2, "log_every": 1, "checkpoint_every": 1, "keep_state": True,
                      "validate_every": 4, "warmup_steps": 1},
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true", "threads": 1},
@@ -398,13 +461,16 @@ def test_a_resumed_run_is_bit_identical(
     from radiffuse.train import loop
 
     # Two timesteps, so that the history of loss-aware sampling is full before the second kill.
+    process = {"process": {"num_train_timesteps": 2}, "sampling": {"steps": 2}}
     changes = {
-        "diffusion": {
-            "strategy": strategy,
-            "process": {"num_train_timesteps": 2},
-            "sampling": {"steps": 2},
+        "diffusion": {"strategy": strategy} | (process if strategy != "none" else {}),
+        "training": {
+            "steps": 12,
+            "batch_size": 4,
+            "checkpoint_every": 5,
+            "warmup_steps": 1,
+            "keep_state": True,
         },
-        "training": {"steps": 12, "batch_size": 4, "checkpoint_every": 5, "warmup_steps": 1},
     }
     straight = radiffuse.fit(**arguments(films, tmp_path / "a", tmp_path / "c", **changes))
     original = loop.save_checkpoint
@@ -426,12 +492,14 @@ def test_a_resumed_run_is_bit_identical(
     for part in ("network", "optimizer", "task"):
         first, second = (state.tensors[part] for state in states if state is not None)
         assert all(torch.equal(first[name], second[name]) for name in first), part
-    assert straight.log()[-1]["validation"] == resumed.log()[-1]["validation"]
+    scores, again = ([r for r in run.log() if "loss" not in r] for run in (straight, resumed))
+    assert scores == again
+    assert "validation" in scores[0]
 
 
 def test_runs_start_from_a_pretrained_one(films: Path, pretrained: Path, tmp_path: Path) -> None:
     source = load_network(pretrained / "model").state_dict()
-    for strategy, kind in (("recycle", MaskDenoiser), ("none", Segmenter)):
+    for strategy, kind in (("recycle", MaskDenoiser), ("none", SegmentingUNet)):
         chosen = {"strategy": strategy}
         given = arguments(films, tmp_path / strategy, tmp_path / "c", diffusion=chosen)
         del given["network"]

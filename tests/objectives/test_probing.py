@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import radiffuse
@@ -38,10 +39,10 @@ def test_a_sweep_ends_in_one_table_and_any_head_segments(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     run = radiffuse.fit(
-        **settings(films, pretrained, tmp_path / "run", sweep=(1, 30), sweep_levels=True)
+        **settings(films, pretrained, tmp_path / "run", sweep=("clean", 30), sweep_levels=True)
     )
     table = pd.read_csv(run.folder / "sweep.csv")
-    names = {"nonlinear", "nonlinear@t=1", "nonlinear@level.0", "linear@t=30", "linear@middle"}
+    names = {"nonlinear", "nonlinear@t=clean", "nonlinear@level.0", "linear@t=30", "linear@middle"}
     assert names < set(table["head"])
     assert set(table["size"]) <= {"small", "medium", "big"}
     assert table["dice"].between(0, 1).all()
@@ -62,7 +63,7 @@ def test_a_sweep_ends_in_one_table_and_any_head_segments(
         [path.read_bytes() for path in sorted(folder.glob("*.png"))] for folder in masks
     )
     assert main == nonlinear != linear
-    with pytest.raises(InputError, match="Heads are: nonlinear, linear, nonlinear@t=1"):
+    with pytest.raises(InputError, match="Heads are: nonlinear, linear, nonlinear@t=clean"):
         radiffuse.predict(runs=(str(run.folder),), data=films, out=tmp_path / "x", head="deep")
 
 
@@ -87,10 +88,32 @@ def test_a_resumed_run_is_bit_identical(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_an_older_run_of_an_unguided_network_is_still_that_of_its_command(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    quick = {"steps": 1, "batch_size": 2, "validate_every": 0}
+    given = settings(films, pretrained, tmp_path / "run", labels=2, training=quick)
+    run = radiffuse.fit(**given)
+    record = run.folder / "config.yaml"
+    content = yaml.safe_load(record.read_text())
+    assert content["settings"]["probe"].pop("coordinates") is False
+    record.write_text(yaml.safe_dump(content))
+    weights = (run.model / "model.safetensors").read_bytes()
+    radiffuse.fit(**given)
+    assert (run.model / "model.safetensors").read_bytes() == weights
+
+
 def test_a_network_that_knows_no_noise_sees_the_clean_image(pretrained: Path) -> None:
     denoiser = load_denoiser(Run.open(pretrained))
-    chosen = Probing(timesteps=(10, 20), sweep=(1, 5))
-    assert [h.timesteps for h in heads(chosen, denoiser, clean=True)] == [(0,), (0,)]
+    chosen = Probing(timesteps=(10, 20), sweep=(1, "clean"))
+    for given in (Probing(), Probing(timesteps=(0,)), Probing(timesteps=("clean",))):
+        assert [h.timesteps for h in heads(given, denoiser, clean=True)] == [(0,), (0,)]
+    for name, value in {"timesteps": ("clean", 20), "sweep": (1, 5), "noise_draws": 2}.items():
+        given = dataclasses.replace(Probing(), **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(
+            InputError, match=f"^--probe.{name.replace('_', '-')}: .* never saw noise"
+        ):
+            list(heads(given, denoiser, clean=True))
     assert [h.timesteps for h in heads(chosen, denoiser, clean=False)][:3] == [
         (10, 20),
         (10, 20),
@@ -104,9 +127,11 @@ def test_a_network_that_knows_no_noise_sees_the_clean_image(pretrained: Path) ->
     ("change", "word"),
     [
         ({"timesteps": (1000,)}, "go from 0 to"),
+        ({"timesteps": ("clear",)}, "whole numbers or clean"),
+        ({"sweep": ("clean", -1)}, "out of range"),
         ({"levels": ("9",)}, "choose from middle, level.1, level.0"),
         ({"from_run": "nowhere"}, "neither a run nor shipped weights"),
-        ({"heads": ("linear", "linear")}, "names of their own"),
+        ({"heads": ("nonlinear", "nonlinear")}, "names of their own"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -1,4 +1,4 @@
-"""The rivals of denoising as pre-training: restoring corrupted images, and telling voxels apart."""
+"""The rivals of denoising as pre-training: restoring corrupted or masked images, and telling voxels apart."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives.contrastive import VoxelContrast, choose_pairs, start_embedder
+from radiffuse.objectives.masked import MaskedAutoencoding, masked
 from radiffuse.objectives.restorative import Restoring
 from radiffuse.train.random import StepRandom
 
@@ -103,7 +104,9 @@ def test_contrast_is_perfect_for_perfect_embeddings_and_chance_for_equal_ones(di
 def test_micro_batches_change_no_loss(dims: int) -> None:
     contrast = contrast_of(dims, Contrast(voxels=20, width=8))
     restoring = Restoring(network_of(dims))
-    for task, batch in ((contrast, pairs(dims)), (restoring, corrupted(dims))):
+    hiding = MaskedAutoencoding(network_of(dims), 0.75, (2,) * dims)
+    tasks = ((contrast, pairs(dims)), (restoring, corrupted(dims)), (hiding, corrupted(dims)))
+    for task, batch in tasks:
         network = task.build().eval()
         with torch.no_grad():
             for parameter in network.parameters():
@@ -126,7 +129,48 @@ def test_restoring_at_its_start_is_as_far_as_zero_is() -> None:
     assert validated["loss"] == pytest.approx(loss.item())
 
 
-@pytest.mark.parametrize("objective", ["restorative", "contrastive"])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.75, 0.95])
+def test_whole_blocks_are_masked_as_many_in_each_image(dims: int, share: float) -> None:
+    shape, block = (8, 12, 4)[:dims], (4, 2, 4)[:dims]
+    number = 12  # 2 x 6 blocks, and one along the third axis
+    keys = torch.rand((5, number), generator=torch.Generator().manual_seed(1))
+    hidden = masked(keys, share, shape, block)
+    assert hidden.shape == (5, 1, *shape)
+    count = {0.05: 1, 0.5: 6, 0.75: 9, 0.95: 11}[share]
+    assert hidden.flatten(1).sum(1).tolist() == [count * 8 * (4 if dims == 3 else 1)] * 5
+    for image, key in zip(hidden[:, 0], keys, strict=True):
+        for i in range(2):
+            for j in range(6):
+                part = image[4 * i : 4 * i + 4, 2 * j : 2 * j + 2]
+                assert bool(part.all()) or not bool(part.any())
+                assert bool(part.all()) == bool((key < key[6 * i + j]).sum() < count)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_only_masked_voxels_count_and_none_of_them_is_seen(dims: int) -> None:
+    """A network that gives what it is shown is wrong by the masked values alone; what is visible is free."""
+    images = pairs(dims).images
+    task = MaskedAutoencoding(network_of(dims), 0.5, (2,) * dims, held_out=images)
+    keys = torch.rand((3, 4**dims), generator=torch.Generator().manual_seed(2))
+    hidden = masked(keys, 0.5, images.shape[2:], (2,) * dims)
+
+    class Shown(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert (t == 0).all()
+            assert (x[hidden] == 0).all()
+            assert torch.equal(x[~hidden], images[~hidden])
+            return torch.where(hidden, x, 99.0)
+
+    wanted = [float(i[h].square().mean()) for i, h in zip(images, hidden, strict=True)]
+    assert task.error(Shown(), images, keys).tolist() == pytest.approx(wanted)
+    with torch.no_grad():
+        once, again = (task.validate(task.build(), torch.device("cpu")) for _ in range(2))
+    assert once == again
+    assert once["loss"] > 0.2
+
+
+@pytest.mark.parametrize("objective", ["restorative", "contrastive", "masked"])
 def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
     objective: str, unlabelled: Path, films: Path, tmp_path: Path
 ) -> None:
@@ -145,10 +189,11 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
         "reader": {"cache": str(cache)},
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     }
-    assert radiffuse.fit(**common, out=tmp_path / "seg").finished
-    probed = radiffuse.fit(
-        **common, method="probe", out=tmp_path / "probe", probe={"timesteps": (10, 20), "width": 8}
-    )
+    assert radiffuse.fit(**common, method="finetune", out=tmp_path / "seg").finished
+    probing = common | {"method": "probe", "out": tmp_path / "probe"}
+    with pytest.raises(InputError, match=r"probe.timesteps.*never saw noise"):
+        radiffuse.fit(**probing, probe={"timesteps": (10, 20), "width": 8})
+    probed = radiffuse.fit(**probing, probe={"width": 8})
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
     assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
     with pytest.raises(InputError, match="is for --objective ddpm"):
@@ -156,6 +201,27 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
             **pretrain_settings(unlabelled, tmp_path / "x", cache, objective=objective),
             coordinates="runs/where",
         )
+
+
+def test_a_single_block_is_refused_and_masked_volumes_are_learned(
+    unlabelled: Path, tmp_path: Path
+) -> None:
+    from radiffuse.phantoms import write_dataset
+
+    cache = tmp_path / "cache"
+    with pytest.raises(InputError, match="size 8x8: is one block"):
+        radiffuse.pretrain(**pretrain_settings(
+            unlabelled, tmp_path / "x", cache, objective="masked", plan={"size": (8, 8)},
+            network=TINY | {"multipliers": (1, 1, 1, 1)},
+        ))  # fmt: skip
+    write_dataset("abdomen", tmp_path / "ct", count=3, labelled=False, seed=0, size=(24, 24, 20))
+    run = radiffuse.pretrain(**pretrain_settings(
+        tmp_path / "ct", tmp_path / "run", cache, objective="masked", mask_ratio=0.5,
+        plan={"size": (16, 16, 16)}, training={"steps": 12, "batch_size": 2, "learning_rate": 3e-3},
+    ))  # fmt: skip
+    rows = [row for row in run.log() if "loss" in row]
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert rows[-1]["images"] == 24
 
 
 def test_contrast_is_learned_in_volumes_and_resumes(tmp_path: Path) -> None:
@@ -168,8 +234,10 @@ def test_contrast_is_learned_in_volumes_and_resumes(tmp_path: Path) -> None:
         training={"steps": 6, "batch_size": 2},
     )  # fmt: skip
     run = radiffuse.pretrain(**settings)
-    losses = [row["loss"] for row in run.log() if "loss" in row]
-    assert losses[0] == pytest.approx(torch.tensor(64.0).log().item(), rel=0.2)
+    rows = [row for row in run.log() if "loss" in row]
+    assert rows[0]["loss"] == pytest.approx(torch.tensor(64.0).log().item(), rel=0.2)
+    assert rows[-1]["images"] == 24  # 6 steps of 2 pairs of crops
+    assert "Images seen" in (run.folder / "report.html").read_text()
 
 
 def test_contrast_by_hand() -> None:

@@ -18,7 +18,8 @@ import radiffuse
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from radiffuse.release.bundle import inference, network_script
+from radiffuse.release.bundle import inference
+from radiffuse.release.documents import render
 from tiny_runs import finished_run, volume_plan
 
 
@@ -42,7 +43,7 @@ def test_its_network_treats_films_as_the_run_does(
     program = SimpleNamespace(module=lambda: load_network(run / "model"))
     monkeypatch.setattr(torch.export, "load", lambda path: program)
     names: dict[str, object] = {}
-    exec(network_script(), names)
+    exec(render("bundle_network.py.txt"), names)
     told = inference(plan)["network"]
     network = names["Network"](  # type: ignore[operator]
         "model.pt2", "cpu", size=told["size"], fit=told["fit"]

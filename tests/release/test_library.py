@@ -15,7 +15,7 @@ from conftest import SIZE
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan
 from radiffuse.errors import InputError, RunError
-from radiffuse.nets.segmenter import Segmenter as Network
+from radiffuse.nets.segmenter import SegmentingUNet as Network
 from tiny_runs import finished_run, oblique, volume_plan
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
@@ -127,7 +127,7 @@ def test_every_kind_of_run_segments_as_the_command_does(
         "reader": {"cache": str(tmp_path / "cache")},
     }  # fmt: skip
     runs = {
-        "finetune": radiffuse.fit(out=tmp_path / "finetune", **shared),
+        "finetune": radiffuse.fit(out=tmp_path / "finetune", method="finetune", **shared),
         "pixel": radiffuse.fit(out=tmp_path / "pixel", method="pixel", **shared),
         "probe": radiffuse.fit(out=tmp_path / "probe", method="probe", **shared),
         "diffusion": radiffuse.fit(

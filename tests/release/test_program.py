@@ -18,7 +18,7 @@ from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.probe import HeadConfig, ProbedNetwork
 from radiffuse.nets.registry import load_network, save_network
-from radiffuse.release.program import Traced, compare, trace
+from radiffuse.release.program import Traced, trace, verify_program
 from radiffuse.train.run import Run
 from tiny_runs import finished_run, shake, tiny, volume_plan
 
@@ -101,7 +101,7 @@ def test_frozen_features_keep_their_noise(kind: str, head: str | None, tmp_path:
     run = probed_run(tmp_path / "run", kind)
     traced = trace(Run.open(run), head)
     module = traced.program.module()
-    assert compare(traced, module, kind) < 1e-5
+    assert verify_program(traced, module, kind) < 1e-5
     other = torch.rand((1, 1, 16, 16), generator=torch.Generator().manual_seed(5)) * 2 - 1
     network = load_network(run / "model")
     with torch.no_grad():
@@ -122,9 +122,9 @@ def test_a_program_that_differs_is_refused() -> None:
     images = torch.zeros(1, 1, 8, 8)
     traced = Traced(None, FILM_PLAN, (1,), (images,), (torch.ones(1, 3, 8, 8),))
     with pytest.raises(InputError, match=r"ONNX: differs from the network by 0\.01"):
-        compare(traced, lambda x: torch.full((1, 3, 8, 8), 1.01), "ONNX")
+        verify_program(traced, lambda x: torch.full((1, 3, 8, 8), 1.01), "ONNX")
     with pytest.raises(InputError, match="differs"):
-        compare(traced, lambda x: torch.full((1, 3, 8, 8), torch.nan), "ONNX")
+        verify_program(traced, lambda x: torch.full((1, 3, 8, 8), torch.nan), "ONNX")
 
 
 def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
         radiffuse.export(run=pretrained, format="torch-export", out=tmp_path / "x")
     with pytest.raises(InputError, match="the run itself"):
         radiffuse.export(run=run, out=run)
-    with pytest.raises(InputError, match="is for the format pretrained"):
+    with pytest.raises(InputError, match="only the format pretrained is uploaded"):
         radiffuse.export(run=run, format="onnx", push="me/mine", out=tmp_path / "x")
     with pytest.raises(InputError, match="no head of that name"):
         trace(Run.open(probed_run(tmp_path / "probe", "probe")), "cubic")

@@ -47,7 +47,7 @@ def study(methods=("scratch", "finetune"), draws: int = 3) -> pd.DataFrame:
 
 def test_label_efficiency_draws_the_mean_of_every_budget() -> None:
     table = study()
-    figure = label_efficiency(table, samples=200)
+    figure = label_efficiency(table)
     axes = figure.axes[0]
     lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
     expected = table[table["method"] == "scratch"].groupby("labels")["dice"].mean()
@@ -58,12 +58,12 @@ def test_label_efficiency_draws_the_mean_of_every_budget() -> None:
 
 def test_label_efficiency_takes_one_row_per_draw() -> None:
     table = study().groupby(["method", "labels", "draw"])["dice"].mean().reset_index()
-    assert "finetune" in texts(label_efficiency(table, samples=50))
+    assert "finetune" in texts(label_efficiency(table))
 
 
 def test_label_efficiency_with_a_single_budget_and_method() -> None:
     table = study(methods=("a$b$_{",), draws=1)
-    assert "a$b$_{" in texts(label_efficiency(table[table["labels"] == 1], samples=50))
+    assert "a$b$_{" in texts(label_efficiency(table[table["labels"] == 1]))
 
 
 def test_loss_curves_show_what_the_log_holds() -> None:
@@ -200,5 +200,5 @@ def test_images_are_stretched_to_bytes() -> None:
 
 def test_settings_of_matplotlib_are_left_alone() -> None:
     before = dict(matplotlib.rcParams)
-    texts(label_efficiency(study(), samples=50))
+    texts(label_efficiency(study()))
     assert dict(matplotlib.rcParams) == before

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError, RunError
 from radiffuse.reports.run import (
     format_duration,
-    read_log,
     write_evaluation_report,
     write_run_report,
 )
 from radiffuse.reports.study import COLUMNS, compare, write_study_report
+from radiffuse.train.run import Run
 
 
 def write_log(folder: Path) -> None:
@@ -68,7 +69,7 @@ def test_full_run(tmp_path: Path) -> None:
     write_log(tmp_path)
     write_cases(tmp_path / "validation")
     (tmp_path / "config.yaml").write_text("command: finetune\nlabels: 5\n")
-    (tmp_path / "plan.json").write_text('{"size": [64, 64]}')
+    (tmp_path / "plan.json").write_text(Plan(2, ("film",), ("a", "b"), (64, 64)).to_json())
     data = {
         "root": "films", "layout": "pairs", "cases": 59, "patients": 45,
         "split": {"train": ["a", "b"]},
@@ -159,8 +160,8 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
 def test_a_log_cut_short_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": NaN}\n\n{"step": 2, "loss": 0.5}\n{"step": 3, "lo')
-    assert [row["step"] for row in read_log(path)] == [1, 2]
-    assert read_log(tmp_path / "absent") == []
+    assert [row["step"] for row in Run(tmp_path).log()] == [1, 2]
+    assert Run(tmp_path / "absent").log() == []
 
 
 def test_evaluation_lists_the_lowest_cases_first(tmp_path: Path) -> None:
@@ -201,17 +202,42 @@ def test_study_finds_the_gains_that_were_put_in(tmp_path: Path) -> None:
     assert "With 1 label, finetune is 0.100 Dice above scratch" in page
     table = pd.read_csv(tmp_path / "comparisons.csv")
     dice = table[table["metric"] == "dice"].set_index("labels")
-    assert dice["verdict"].to_dict() == {1: "holds", 5: "holds", 10: "does not hold"}
+    assert dice["verdict"].to_dict() == {1: "better", 5: "better", 10: "worse"}
     assert dice.loc[1, "difference"] == pytest.approx(0.1, abs=2e-3)
     assert dice.loc[1, "low"] < 0.1 < dice.loc[1, "high"]
     assert (dice["p_holm"] >= dice["p_value"]).all()
     assert (dice["n"] == 12).all()
     gap = pd.read_csv(tmp_path / "gaps.csv").set_index("metric").loc["dice"]
     assert gap["difference"] == pytest.approx(0.15, abs=2e-3)
-    assert gap["verdict"] == "holds"
+    assert gap["verdict"] == "better"
     summary = pd.read_csv(tmp_path / "summary.csv")
     assert set(summary["metric"]) == {"dice", "iou", "hd95", "nsd"}
     assert {"method", "labels", "class", "mean", "low", "high", "n"} <= set(summary)
+
+
+def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None:
+    table = results({1: 0.1, 5: 0.02}).replace({"method": {"finetune": "fine_tune&50%"}})
+    table.to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "study.yaml").write_text("reference: scratch\ntolerance: 2.0\n")
+    run = tmp_path / "runs" / "scratch-1-0"
+    run.mkdir(parents=True)
+    settings = "radiffuse: 9.9\nsettings:\n  training:\n    seed: 7\n"
+    (run / "config.yaml").write_text(settings)
+    (run / "log.jsonl").write_text('{"step": 1, "seconds": 75}\n')
+    page = write_study_report(tmp_path).read_text()
+    for shown in ("radiffuse study --config study.yaml", "9.9", "1 min 15 s", "2 mm"):
+        assert shown in page
+    drawing = (tmp_path / "label-efficiency.svg").read_text()
+    assert "fine_tune&amp;50%" in drawing
+    assert "labeled images" in drawing
+    first = (tmp_path / "label-efficiency.pdf").read_bytes()
+    assert first.startswith(b"%PDF")
+    lines = (tmp_path / "comparisons.tex").read_text().splitlines()
+    assert lines[0].startswith(r"\begin{tabular}{lrll")
+    assert lines[3].startswith(r"dice & 1 & fine\_tune\&50\% & scratch & 0.1")
+    assert lines[-1] == r"\end{tabular}"
+    write_study_report(tmp_path)
+    assert (tmp_path / "label-efficiency.pdf").read_bytes() == first
 
 
 def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
@@ -219,13 +245,22 @@ def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
     page = write_study_report(tmp_path).read_text()
     assert "No method is shown to be above scratch with 1 label" in page
     table = pd.read_csv(tmp_path / "comparisons.csv")
-    assert set(table["verdict"]) == {"not decided"}
+    assert set(table["verdict"]) == {"no difference larger than 0.01"}
+
+
+def test_one_draw_is_said_to_say_nothing_about_others(tmp_path: Path) -> None:
+    results({1: 0.1}, draws=1).to_csv(tmp_path / "results.csv", index=False)
+    page = write_study_report(tmp_path).read_text()
+    assert "better on this draw (one draw says nothing about other draws)" in page
+    assert "With 1 label, finetune is 0.100 Dice above scratch on this draw" in page
+    table = pd.read_csv(tmp_path / "comparisons.csv")
+    assert set(table["verdict"]) == {"better on this draw"}
 
 
 def test_few_patients_decide_nothing(tmp_path: Path) -> None:
     results({1: 0.2}, cases=4).to_csv(tmp_path / "results.csv", index=False)
     page = write_study_report(tmp_path).read_text()
-    assert "not decided (4 nonzero pairs; the test needs 6)" in page
+    assert "not decided (4 patients; the test needs 6)" in page
 
 
 def test_a_single_method_is_reported_without_comparison(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 import radiffuse
 from conftest import TINY, line_of, pretrain_settings
@@ -90,7 +88,8 @@ def test_descendants_of_a_patient_that_is_held_out_are_not_trained_on() -> None:
 def test_finetuning_takes_further_pairs_beside_its_budget(
     films: Path, synthetic: Path, tmp_path: Path
 ) -> None:
-    base = FINETUNE | {"data": films, "labels": 2, "reader": {"cache": str(tmp_path / "cache")}}
+    base = FINETUNE | {"data": films, "labels": 2, "method": "scratch"}
+    base |= {"reader": {"cache": str(tmp_path / "cache")}}
     plain = radiffuse.fit(**base, out=tmp_path / "plain")
     more = radiffuse.fit(**base, out=tmp_path / "more", with_=(str(synthetic),))
     assert plain.data["split"] == more.data["split"]
@@ -102,7 +101,8 @@ def test_finetuning_takes_further_pairs_beside_its_budget(
 
 
 def test_pairs_drawn_from_patients_of_the_test_are_left_out(films: Path, tmp_path: Path) -> None:
-    base = FINETUNE | {"data": films, "labels": 2, "reader": {"cache": str(tmp_path / "cache")}}
+    base = FINETUNE | {"data": films, "labels": 2, "method": "scratch"}
+    base |= {"reader": {"cache": str(tmp_path / "cache")}}
     splits = json.loads(
         (radiffuse.fit(**base, out=tmp_path / "a").folder / "splits.json").read_text()
     )
@@ -142,13 +142,8 @@ def test_a_study_uses_synthetic_images_in_both_ways(
     assert starts["finetune"] == starts["synthetic-labelled"] == "pretrain"
     assert starts["synthetic-unlabelled"] == "pretrain-synthetic"
     labelled = Run.open(out / "runs" / "synthetic-labelled-2-0")
-    assert labelled.data["with_cases"] == 9  # the least certain tenth is left out
-    masks = [
-        np.asarray(Image.open(p))
-        for p in sorted((out / "pseudo-labels" / "synthetic-2-0" / "labels").iterdir())
-    ]
-    assert len(masks) == 9
-    assert max(int(mask.max()) for mask in masks) < len(labelled.plan.classes)
+    assert labelled.data["unlabelled_cases"] == 10
+    assert labelled.config["settings"]["pool"]["teacher"] == str(out / "runs" / "finetune-2-0")
     with pytest.raises(InputError, match="needs synthetic images"):
         radiffuse.study(**chosen | {"synthetic": (), "out": tmp_path / "x"})
 
@@ -156,7 +151,7 @@ def test_a_study_uses_synthetic_images_in_both_ways(
 def test_bad_input(
     films: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = ["--out", str(tmp_path / "o"), "--accelerator", "cpu"]
+    out = ["--out", str(tmp_path / "o"), "--accelerator", "cpu", "--method", "scratch"]
     empty = tmp_path / "empty"
     empty.mkdir()
     line = line_of(["fit", str(films), *out, "--with", str(empty)], capsys)

@@ -252,7 +252,7 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
         "data": films,
         "unlabelled": str(unlabelled),
         "out": tmp_path / "study",
-        "methods": ("scratch", "diffusion", "guided", "restorative", "contrastive"),
+        "methods": ("scratch", "diffusion", "guided", "restorative", "contrastive", "masked"),
         "transfer": ("nonlinear", "linear", "finetune"),
         "labels": (2,),
         "draws": 1,
@@ -263,13 +263,18 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
     }
     out = radiffuse.study(**chosen).parent
     table = pd.read_csv(out / "results.csv", dtype={"case": str})
-    ways = ("diffusion", "guided", "restorative", "contrastive")
+    ways = ("diffusion", "guided", "restorative", "contrastive", "masked")
     names = {f"{way}@{regime}" for way in ways for regime in ("nonlinear", "linear", "finetune")}
     swept = {f"{way}@nonlinear@t={t}" for way in ways[:2] for t in (1, 30)}
     assert set(table["method"]) == {"scratch"} | names | swept
     runs = {path.name for path in (out / "runs").iterdir()}
     assert {f"{way}-probe-2-0" for way in ways} < runs  # one frozen pass for all heads
-    assert len(runs) == 9
+    assert len(runs) == 11
+    pretrained = [out / "pretrain", *(out / f"pretrain-{way}" for way in ways[1:])]
+    seen = [[row["images"] for row in Run.open(p).log() if "loss" in row] for p in pretrained]
+    assert (
+        seen == [[2, 4]] * 5
+    )  # patches, of whichever kind: half the batch where each is a pair of crops
     settings = {way: Run.open(out / f"pretrain-{way}").config["settings"] for way in ways[1:]}
     assert settings["guided"]["coordinates"] == str(out / "coordinates")
     assert settings["contrastive"]["objective"] == "contrastive"
@@ -302,3 +307,26 @@ def test_a_study_of_another_version_is_refused_in_one_line(
     (tmp_path / "study" / "study.yaml").write_text("diffseg: {strategy: recycle}\n")
     with pytest.raises(InputError, match="written by another version"):
         radiffuse.study(**chosen)
+
+
+def test_chosen_labels_beside_random_ones(films: Path, pretrained: Path, tmp_path: Path) -> None:
+    """Both learn from as many cases of the training pool, and the uncertain ones build on half of them."""
+    settings = arguments(
+        films, pretrained, tmp_path, methods=("scratch",), choices=("typical", "uncertain"),
+        labels=(3,), draws=1,
+    )  # fmt: skip
+    out = radiffuse.study(**settings).parent
+    table = pd.read_csv(out / "results.csv")
+    assert set(table["method"]) == {"scratch", "scratch@typical", "scratch@uncertain"}
+    learned = {p.name: set(Run.open(p).data["split"]["train"]) for p in (out / "runs").iterdir()}
+    parts = json.loads((out / "data.json").read_text())["split"]
+    assert set(learned) == {
+        "scratch-3-0", "scratch-typical-3-0", "scratch-uncertain-3-0", "scratch-typical-2-0"
+    }  # fmt: skip
+    assert all(names <= set(parts["train"]) for names in learned.values())
+    assert len(learned["scratch-typical-3-0"]) == len(learned["scratch-uncertain-3-0"]) == 3
+    assert learned["scratch-typical-2-0"] < learned["scratch-uncertain-3-0"]
+    tested = {name: set(rows["case"].astype(str)) for name, rows in table.groupby("method")}
+    assert len({frozenset(cases) for cases in tested.values()}) == 1
+    with pytest.raises(InputError, match=r"--choices: takes no effect, since no method uses it"):
+        radiffuse.study(**settings | {"methods": ("ensemble",), "reference": "ensemble"})

@@ -80,6 +80,7 @@ def every_method(films: Path, scans: Path, classes: Path, pretrained: Path, out:
     flat = common | {"data": str(films), "plan": {"size": SIZE}}
     deep = common | {"data": str(scans), "plan": {"size": (8, 8, 8), "spacing": (2, 2, 2)}}
     labelled = flat | {"split": split}
+    scratch = labelled | {"method": "scratch"}
     source = {"from_run": str(pretrained)}
     few = {"num_train_timesteps": 4, "timestep_sampling": "loss-aware"}
     frozen = {k: v for k, v in labelled.items() if k not in ("network", "plan")} | source
@@ -90,10 +91,16 @@ def every_method(films: Path, scans: Path, classes: Path, pretrained: Path, out:
         "ddep": ("pretrain", flat | {"objective": "ddep"}),
         "restorative": ("pretrain", flat | {"objective": "restorative"}),
         "contrastive": ("pretrain", flat | {"objective": "contrastive"}),
+        "masked": ("pretrain", flat | {"objective": "masked"}),
+        "clean-features": (
+            "pretrain",
+            common
+            | {"data": str(films), "objective": "clean-features", "from_run": str(pretrained)},
+        ),
         "volumes": ("pretrain", deep),
         "where": ("pretrain", deep | {"objective": "coordinates"}),
         "guided": ("pretrain", common | {"data": str(scans), "coordinates": str(out / "where")}),
-        "finetune": ("fit", labelled),
+        "scratch": ("fit", scratch),
         "pixel": ("fit", frozen | {"method": "pixel"}),
         "probe": (
             "fit",

@@ -211,3 +211,18 @@ def test_deep_json_is_one_line(tmp_path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(InputError, match="not readable JSON"):
         read_json(path)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    from radiffuse.system.files import refuse_foreign
+
+    refuse_foreign(tmp_path / "new", "mine.json")
+    (tmp_path / ".lock").write_text("")
+    refuse_foreign(tmp_path, "mine.json")
+    (tmp_path / "a.png").write_text("")
+    with pytest.raises(InputError, match="is not empty"):
+        refuse_foreign(tmp_path, "mine.json")
+    with pytest.raises(InputError, match="is a file"):
+        refuse_foreign(tmp_path / "a.png", "mine.json")
+    (tmp_path / "mine.json").write_text("")
+    refuse_foreign(tmp_path, "other.json", "mine.json")

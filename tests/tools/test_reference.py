@@ -62,11 +62,11 @@ def test_defaults_of_a_method_have_a_column_of_their_own() -> None:
     training = PAGE.read_text().partition("### `training`")[2].partition("### ")[0]
     rows = [[cell.strip() for cell in line.split("|")] for line in training.splitlines()]
     header = next(row for row in rows if "setting" in row)
-    steps = next(row for row in rows if "`--training.steps`" in row)
+    rates = next(row for row in rows if "`--training.learning-rate`" in row)
     for label, value in (
         ("fit", FIT[None]),
         ("fit probe", FIT["probe"]),
         ("fit diffusion", FIT["diffusion"]),
     ):
         column = next(i for i, cell in enumerate(header) if label in cell.split(", "))
-        assert steps[column] == str(value.training.steps)
+        assert rates[column] == str(value.training.learning_rate)

@@ -282,6 +282,51 @@ def test_validation_and_log_come_when_they_are_asked_for(tmp_path: Path) -> None
     assert task.validated == 0
 
 
+class Judged(Toy):
+    """Validation scores that are given, one after the other, and the weights that they were given for."""
+
+    judged_by = "score"
+    SCORES = (0.2, 0.7, 0.7, 0.1, 0.5, 0.4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[dict[str, Tensor]] = []
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        self.weights.append({name: v.clone() for name, v in network.state_dict().items()})
+        return {"score": self.SCORES[len(self.weights) - 1], "other": 1.0}
+
+
+def test_a_run_ends_with_the_weights_of_its_best_validation(tmp_path: Path) -> None:
+    training = dataclasses.replace(BASE, validate_every=1)
+    task = Judged()
+    best = trained(tmp_path / "best", training, task)
+    same(
+        best.average.state_dict(), task.weights[2]
+    )  # of equal scores the later, which has learned longer
+    assert [row["kept"] for row in Run(tmp_path / "best").log() if "kept" in row] == [3]
+    last = trained(tmp_path / "last", dataclasses.replace(training, keep="last"), task := Judged())
+    same(last.average.state_dict(), task.weights[5])
+    same(best.raw.state_dict(), last.raw.state_dict())
+    without = trained(
+        tmp_path / "without", dataclasses.replace(training, validate_every=0), Judged()
+    )
+    same(without.average.state_dict(), task.weights[5])
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_the_best_weights_outlive_a_kill(tmp_path: Path, stop: int) -> None:
+    training = dataclasses.replace(BASE, validate_every=1, checkpoint_every=1)
+    straight = trained(tmp_path / "straight", training, task := Judged())
+    with pytest.raises(Killed), start_run(tmp_path / "run", "toy", {}) as run:
+        train(first := Judged(), killing(stop), run, training, CPU)
+    second = Judged()
+    second.weights = list(first.weights)
+    resumed = trained(tmp_path / "run", training, second)
+    same(straight.average.state_dict(), resumed.average.state_dict())
+    same(resumed.average.state_dict(), task.weights[2])
+
+
 def test_validation_changes_nothing_that_is_learned(tmp_path: Path) -> None:
     with_ = trained(tmp_path / "a", dataclasses.replace(BASE, validate_every=1))
     without = trained(tmp_path / "b", dataclasses.replace(BASE, validate_every=0))

@@ -30,6 +30,6 @@ def test_a_resumed_optimizer_takes_the_same_steps() -> None:
     resumed, after = begin()
     with torch.no_grad():
         resumed.copy_(stopped)
-    after.load_state_dict(in_order_of_weights(after, unflatten_optimizer(tensors, info)))
+    after.load_state_dict(in_order_of_weights(after, unflatten_optimizer(after, tensors, info)))
     steps(resumed, after, range(4, 7))
     assert torch.equal(resumed, through)

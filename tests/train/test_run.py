@@ -8,18 +8,20 @@ import pytest
 import yaml
 
 from radiffuse.config import Pretrain, Training
+from radiffuse.config.effect import effective
 from radiffuse.config.values import to_dict
 from radiffuse.errors import InputError, RunError
 from radiffuse.train.run import WITHOUT_EFFECT, Run, start_run
 
 
 def settings_of(**training: object) -> Pretrain:
-    chosen = Training(decay="cosine", **training)  # type: ignore[arg-type]
+    given: dict[str, object] = {"decay": "cosine", "steps": 1000, "batch_size": 16}
+    chosen = Training(**(given | training))  # type: ignore[arg-type]
     return Pretrain(data="d", out="o", training=chosen)
 
 
 def values(**training: object) -> dict[str, object]:
-    return to_dict(settings_of(**training))
+    return effective(settings_of(**training))
 
 
 def begin(folder: Path, settings: object, *, trained: bool = True) -> None:
@@ -61,8 +63,11 @@ def test_other_settings_are_refused_by_name(
 def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
     begin(tmp_path / "run", values())
     free = {name.partition(".")[2] for name in WITHOUT_EFFECT if name.startswith("training.")}
-    assert free == {"validate_every", "checkpoint_every", "log_every", "wandb", "mlflow"}
-    with start_run(tmp_path / "run", "pretrain", values(**dict.fromkeys(free, 7))) as run:
+    every = {"validate_every", "checkpoint_every", "log_every"}
+    assert free == {*every, "keep_state", "wandb", "mlflow"}
+    texts = {"wandb": "project", "mlflow": "address", "keep_state": True}
+    free -= texts.keys()
+    with start_run(tmp_path / "run", "pretrain", values(**dict.fromkeys(free, 7), **texts)) as run:
         assert run.config["settings"]["training"]["log_every"] == 7
 
 
@@ -126,7 +131,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file"), start_run(file, "pretrain", values()):
         pass
     with (
-        pytest.raises(InputError, match="not empty and not a run"),
+        pytest.raises(InputError, match="is not empty, and nothing in it is of this command"),
         start_run(tmp_path, "pretrain", values()),
     ):
         pass

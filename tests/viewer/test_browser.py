@@ -197,7 +197,7 @@ def test_refusals_are_said(page: Page, name: str, content: bytes, words: str) ->
 
 def test_keyboard_alone_reaches_every_tab(page: Page) -> None:
     page.locator("#tab-view").focus()
-    for tab in ("segment", "generate", "runs"):
+    for tab in ("segment", "correct", "generate", "runs"):
         page.keyboard.press("ArrowRight")
         expect(page.locator(f"#tab-{tab}")).to_have_attribute("aria-selected", "true")
         expect(page.locator(f"#tab-{tab}")).to_be_focused()
@@ -205,10 +205,57 @@ def test_keyboard_alone_reaches_every_tab(page: Page) -> None:
     expect(page.locator("#work")).to_contain_text("Settings that differ")
 
 
+def test_a_tab_shows_nothing_of_the_one_before_while_it_loads(page: Page) -> None:
+    page.click("#tab-generate")
+    expect(page.locator("#work")).to_contain_text("No run of radiffuse synthesize")
+    waiting: list[Any] = []
+    page.route("**/api/runs/*", lambda route: waiting.append(route))
+    page.click("#tab-runs")
+    expect(page.locator("#work")).to_have_text("Loading ...")
+    page.click("#tab-view")  # what was asked for before comes later, and is not shown
+    expect(page.locator(".bar")).to_be_visible()
+    for one in waiting:
+        one.continue_()
+    page.wait_for_timeout(300)
+    expect(page.locator(".runs")).to_have_count(0)
+
+
+SMALL = """() => {
+    const cut = [];
+    for (const one of document.querySelectorAll('.chart text')) {
+        const inner = one.getBoundingClientRect(), outer = one.ownerSVGElement.getBoundingClientRect();
+        if (inner.left < outer.left - 1 || inner.right > outer.right + 1) cut.push(one.textContent);
+    }
+    for (const one of document.querySelectorAll('button')) {
+        const lines = one.scrollWidth > one.clientWidth + 1 && !one.classList.contains('scan');
+        if (lines || one.getBoundingClientRect().height > 60) cut.push(one.textContent);
+    }
+    return cut;
+}"""
+"""Texts of charts and buttons that are cut or broken."""
+
+
+@pytest.mark.parametrize("width", [360, 420, 1000])
+def test_no_label_of_a_chart_or_button_is_cut(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    page.click("#tab-runs")
+    page.locator(".chart path.curve").first.wait_for()
+    page.evaluate(
+        """async () => {
+            const { chart } = await import('./js/chart.js');
+            const points = [[1, 0.000123], [99999, 0.000456]];
+            document.getElementById('work').append(chart('loss', [{ name: 'a', points, order: 0 }], true));
+            (await import('./js/dom.js')).say('many words '.repeat(40));
+        }"""
+    )
+    assert page.evaluate(SMALL) == []
+    assert page.locator("#message button").bounding_box()["height"] < 60  # type: ignore[index]
+
+
 def test_nothing_is_wider_than_a_small_screen(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     page.locator(".scan[aria-current=true]").wait_for()
-    for tab in ("segment", "generate", "runs"):
+    for tab in ("segment", "correct", "generate", "runs"):
         page.click(f"#tab-{tab}")
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, tab

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import threading
 import time
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,11 @@ from PIL import Image
 
 import radiffuse
 import viewer_files as files
+from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_label, read_scan, write_label
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
+from radiffuse.system.files import seal
 from radiffuse.viewer import guard, uploads
 from radiffuse.viewer.app import make_app, page_files
 from radiffuse.viewer.jobs import Job, Jobs
@@ -33,6 +38,7 @@ from radiffuse.viewer.runs import POINTS, Runs, curves, described
 from radiffuse.viewer.scans import counts, overlap
 from radiffuse.viewer.serve import bind, make_state
 from radiffuse.viewer.state import State
+from tiny_runs import finished_run
 
 ROOT = f"/{files.TOKEN}/"
 
@@ -150,6 +156,16 @@ def test_own_page_is_let_in(client: TestClient) -> None:
     assert client.get(ROOT, headers=own).status_code == 200
 
 
+def test_only_the_page_itself_is_opened_from_elsewhere(client: TestClient) -> None:
+    """From the file that leads to it, a browser says ``cross-site``; the page without a request of its own is empty."""
+    opened = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "document"}
+    assert client.get(ROOT, headers=opened).status_code == 200
+    assert client.get(f"{ROOT}api/state", headers=opened).status_code == 403
+    assert client.post(ROOT, headers=opened).status_code == 403
+    assert client.get(ROOT, headers=opened | {"sec-fetch-dest": "iframe"}).status_code == 403
+    assert client.get(ROOT, headers=opened | {"origin": "null"}).status_code == 403
+
+
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "PATCH", "TRACE", "CONNECT"])
 def test_other_methods_are_refused(client: TestClient, method: str) -> None:
     response = client.request(method, f"{ROOT}api/state", headers={"origin": files.ADDRESS})
@@ -165,6 +181,9 @@ def test_every_answer_is_sealed(client: TestClient, path: str) -> None:
     assert not {"unsafe-inline", "unsafe-eval", "wasm-unsafe-eval", "*"} & set(
         policy.replace("'", "").split()
     )
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "set-cookie" not in headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
     assert headers["referrer-policy"] == "no-referrer"
@@ -430,6 +449,48 @@ def test_a_zip_bomb_is_cut_off_at_the_limit(client: TestClient, state: State) ->
     assert not list(state.intake.folder.iterdir())
 
 
+def test_a_deflated_member_is_not_inflated(client: TestClient, state: State) -> None:
+    """300 kB that would become 300 MB, small enough for the limit on what a zip file unpacks to."""
+    head = files.dicom_slice(0)
+    at = head.index(b"1.2.840.10008.1.2.1")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = packer.compress(bytes(3 * 10**8)) + packer.flush()
+    (uid,) = struct.unpack_from("<H", head, at - 2)
+    (group,) = struct.unpack_from("<I", head, 140)
+    deflated = head[:140] + struct.pack("<I", group + 2) + head[144 : at - 2]
+    deflated += struct.pack("<H", uid + 2) + b"1.2.840.10008.1.2.1.99"
+    deflated += head[at + uid : 144 + group] + body
+    tracemalloc.start()
+    response = drop(client, "disc.zip", files.zip_of({"a.dcm": deflated}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert response.status_code == 415
+    assert "is a deflated DICOM file" in response.json()["error"]
+    assert peak < 50e6
+
+
+def test_aliases_in_a_study_are_not_unfolded(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    (tmp_path / "study.yaml").write_text("\n".join(lines))
+    runs = Runs()
+    runs.add(tmp_path)
+    found = described(runs.all()[0])
+    assert found["settings"] == {}
+    assert "aliases are not read" in found["problems"][0]
+
+
+def test_names_on_the_page_cannot_turn_around_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a\u202egnp.png").write_bytes(files.film_bytes(tmp_path))
+    state = make_state(files.settings_of(tmp_path / "a\u202egnp.png"), tmp_path)
+    with TestClient(make_app(state, files.TOKEN, files.PORT), files.ADDRESS) as client:
+        text = client.get(f"{ROOT}api/state").text
+    assert "\u202e" not in text
+    name = json.loads(text)["scans"][0]["name"]
+    assert name.startswith("a")
+    assert name.endswith("gnp")
+
+
 def test_many_small_members_count_together(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     archive.write_bytes(files.zip_of({f"{i}.dcm": files.dicom_slice(i) for i in range(10)}))
@@ -568,8 +629,29 @@ def test_uncertainty_comes_as_maps(client: TestClient, tmp_path: Path) -> None:
     assert client.get(f"{base}/file", params={"format": "png"}).status_code == 400
 
 
+def test_mirrored_views_of_a_choice_count_as_passes(
+    client: TestClient, state: State, tmp_path: Path
+) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16), mirror=(1,))
+    chosen = finished_run(tmp_path / "chosen", plan, seed=1)
+    shutil.copytree(chosen, tmp_path / "one")
+    shutil.move(tmp_path / "one", chosen / "members" / "one")
+    content = {"kind": "members", "members": ["one"], "tta": ["mirror"]}
+    seal(chosen / "model", "config.json", content)
+    assert state.runs.add(chosen)
+    (item,) = drop(client, "a.png", files.film_bytes(tmp_path)).json()
+    job = segmented(client, item, "chosen")
+    assert job["done"] == job["total"] == 2
+
+
 @pytest.mark.usefixtures("trained")
-def test_a_volume_is_segmented_on_its_own_grid(client: TestClient, tmp_path: Path) -> None:
+def test_a_volume_is_segmented_on_its_own_grid(
+    client: TestClient, runs: Path, tmp_path: Path
+) -> None:
+    scores = runs / "solid/validation/cases.csv"
+    scores.parent.mkdir()
+    rows = "".join(f"{i},{i},x,0.8,0.{84 + i}\n" for i in range(9))
+    scores.write_text(f"case,group,class,dice,expected\n{rows}")
     (item,) = drop(client, "ct.nii.gz", files.volume_bytes(tmp_path)).json()
     job = segmented(client, item, "solid")
     assert job["done"] == job["total"] > 1
@@ -579,6 +661,10 @@ def test_a_volume_is_segmented_on_its_own_grid(client: TestClient, tmp_path: Pat
     )
     mask = read_label(tmp_path / "mask.nii.gz")
     details = client.get(base).json()
+    scores.unlink()
+    scores.parent.rmdir()
+    assert details["note"].startswith("expected Dice 0.")
+    assert details["note"].endswith("in 90% of such masks)")
     assert mask.spatial_shape == (20, 18, 12)
     assert np.allclose(mask.affine, np.diag([-2.0, 2.0, 2.5, 1.0]))
     assert details["unit"] == "mL"
@@ -738,7 +824,7 @@ def test_curves_tables_and_settings_of_a_run(
 
 
 def test_damaged_logs_and_tables_are_named_and_left_out(tmp_path: Path) -> None:
-    assert curves([{"step": 1, "loss": float("nan")}, {"loss": 1}, {"step": 2, "loss": "x"}]) == {}
+    assert curves([{"step": 1, "loss": float("nan")}, {"step": 2, "loss": "x"}]) == {}
     long = curves([{"step": i, "loss": 1.0} for i in range(10_001)])["loss"]
     assert len(long) <= POINTS + 1
     assert (long[0][0], long[-1][0]) == (0, 10_000)

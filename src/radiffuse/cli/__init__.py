@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
 from ..commands import COMMANDS
 from ..errors import RadiffuseError, from_surroundings
+from .output import plain_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``radiffuse ARGUMENTS`` and return the exit code.
 
-    0: done; 2: bad input; 130: interrupted; 143: a training that SIGTERM stopped, with a checkpoint.
+    0: done; 2: bad input; 130: interrupted; 141: nobody reads the output any more; 143: a training that SIGTERM
+    stopped, with a checkpoint.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with plain_output():
+            code = _main(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read has seen enough, such as head
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 141
+
+
+def _main(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0
@@ -59,14 +75,24 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return 0
     parsed = from_arguments(name, arguments)
     if parsed.dry_run:
-        from .dry_run import describe
+        from ..commands._dry_run import describe
+        from ..config.given import defaults_are
 
-        print(describe(name, parsed.settings))
+        with defaults_are(parsed.defaults):
+            full = parsed.dry_run == "full"
+            print(describe(name, parsed.settings, parsed.defaults, full=full))
         return 0
     from .functions import run
 
-    result = run(name, parsed.settings)
-    return result if isinstance(result, int) else 0
+    result = run(name, parsed)
+    if isinstance(result, int | None):
+        return result or 0
+    from ..commands._ending import ending
+    from ..system.saying import say
+
+    for line in ending(name, result):
+        say(line)
+    return 0
 
 
 def _overview() -> str:
@@ -89,7 +115,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "radiffuse COMMAND --help lists the settings of a command.",
+            "radiffuse COMMAND --help lists the settings of a command, --help all every one.",
         ]
     )
 

@@ -52,6 +52,8 @@ def _parser(file: dict[str, Any]) -> argparse.ArgumentParser:
         for several, kind in flags(name):
             names = [flag for flag in several if flag not in taken]  # one may depend on the method
             taken.update(names)
+            if not names:
+                continue
             if kind is bool:
                 sub.add_argument(*names, action="store_true", dest=names[0])
                 continue

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..commands import COMMANDS, load_act
+from ..config.given import defaults_are
+from ..system.leftovers import leaves_nothing_empty
+from ..system.privacy import private
+from ..system.saying import hush, soon
+from .output import plain_output
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..data.plan import Plan
     from ..train.run import Run
+    from .settings import Parsed
 
 
+@functools.cache
 def function_of(name: str) -> Callable[..., Any]:
     """The public function of a command: keyword-only arguments, the same names as flags and YAML keys.
 
@@ -25,9 +35,10 @@ def function_of(name: str) -> Callable[..., Any]:
     settings = COMMANDS[name].settings
 
     def call(**values: Any) -> Any:
-        from .settings import from_values
+        from .settings import parsed_values
 
-        return run(name, from_values(name, values))
+        with plain_output():
+            return _as_run(run(name, parsed_values(name, values)))
 
     parameters = [
         inspect.Parameter(
@@ -39,9 +50,24 @@ def function_of(name: str) -> Callable[..., Any]:
         for f in dataclasses.fields(settings)
     ]
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = settings.__doc__
+    call.__doc__ = documentation(name)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def documentation(name: str) -> str:
+    """What a command does, and every argument with its unit and default, for Python's ``help``."""
+    from .help import settings_of
+
+    lines = [COMMANDS[name].summary, "", "Args:"]
+    for one in settings_of(name):
+        word = one.flag.removeprefix("--").replace("-", "_").lower()
+        word = f"{word}_" if word in ("from", "with", "for") else word
+        group, _, last = word.rpartition(".")
+        default = "required" if one.default == "" else f"default {one.shown_default or None}"
+        where = f" (in {group})" if group else ""
+        lines.append(f"    {last}{where}: {one.about} ({default})")
+    return "\n".join(lines)
 
 
 def fit_custom(
@@ -50,18 +76,39 @@ def fit_custom(
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     **values: Any,
 ) -> Run:
-    """``radiffuse.fit`` with a network or a loss of one's own; see ``commands.fit.fit_custom``."""
+    """``radiffuse.fit`` by finetune or scratch, with a network or a loss of one's own; see ``commands.fit``."""
     from ..commands.fit import fit_custom
-    from .settings import from_values
+    from .settings import parsed_values
 
-    return fit_custom(from_values("fit", values), network=network, loss=loss)
+    started = any(values.get(name) for name in ("from_", "from_run", "from"))
+    usual = {"method": "finetune" if started else "scratch"}
+    parsed = parsed_values("fit", usual | values)
+    with plain_output(), private(), defaults_are(parsed.defaults):
+        made: Run = _as_run(fit_custom(parsed.settings, network=network, loss=loss))
+        return made
 
 
-def run(name: str, settings: Any) -> Any:
+def _as_run(result: Any) -> Any:
+    """A run folder as the object that Python's users get."""
+    from ..commands._result import Run
+    from ..train.run import Run as RunFolder
+
+    return Run(result.folder) if isinstance(result, RunFolder) else result
+
+
+def run(name: str, parsed: Parsed) -> Any:
     """Run a command. A script for completion describes the command line itself, so it is printed from here."""
-    if shell := getattr(settings, "completion", None):
+    if shell := getattr(parsed.settings, "completion", None):
         from .completion import script
 
         print(script(shell))
         return None
-    return load_act(name)(settings)
+    if COMMANDS[name].together or name in ("study", "augment"):
+        soon(f"reading {parsed.settings.data}")
+    out = getattr(parsed.settings, "out", None)
+    try:
+        made = leaves_nothing_empty(Path(out)) if out else nullcontext()
+        with made, defaults_are(parsed.defaults):
+            return load_act(name)(parsed.settings)
+    finally:
+        hush()

@@ -16,18 +16,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..commands import COMMANDS
-from ..config.values import walk
-from ..errors import InputError
+from ..config.effect import never
+from ..config.values import walk_settings
+from ..errors import InputError, SettingError
 
 _ONE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
-ALIASES = {"from": "from_run", "from_": "from_run", "with": "with_run", "with_": "with_run"}
+ALIASES = {f"{word}{end}": f"{word}_run" for word in ("from", "with", "for") for end in ("", "_")}
 
 
 @functools.cache
 def kinds(command: str) -> dict[str, Any]:
     """The type of every setting of a command by its full name; a group is no setting."""
-    return dict(walk(COMMANDS[command].settings))
+    return dict(walk_settings(COMMANDS[command].settings))
 
 
 @functools.cache
@@ -60,18 +61,29 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
     name = ALIASES.get(name, name)
     if name in kinds(command) or name in groups(command):
         return name
-    place = f"{where}: {name}" if where else f"--{name}"
+    place = f"{where}: {name}" if where else f"--{name.replace('_', '-')}"
     found = _short_names(command, chosen).get(name, ())
     if len(found) == 1 or (found and chosen is None):
         return found[0]
     if found:
-        several = " or ".join(f"--{full}" for full in found)
-        raise InputError(place, "stands for several settings", f"Give {several}")
+        several = " or ".join(flag_of(command, full, chosen) for full in found)
+        raise SettingError(place, "stands for several settings", f"Give {several}")
     last = {full.rsplit(".", 1)[-1]: full for full in reversed(kinds(command))}
-    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=3, cutoff=0.5)
-    hint = " or ".join(dict.fromkeys(f"--{last.get(c, c)}" for c in close))
-    remedy = f"Did you mean {hint}?" if hint else f"See radiffuse {command} --help"
-    raise InputError(place, "is not a setting of this command", remedy)
+    last |= {name: full[0] for name, full in _short_names(command, chosen or "").items()}
+    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=1, cutoff=0.5)
+    hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
+    remedy = [*hint, f"See radiffuse {command} --help"][0]
+    raise SettingError(place, "is not a setting of this command", remedy)
+
+
+def flag_of(command: str, name: str, chosen: str | None = None) -> str:
+    """A setting as a person types it: ``--batch-size`` where that says which one is meant, else its full name."""
+    last = name.rsplit(".", 1)[-1]
+    others = kinds(command).keys() | groups(command)
+    short = last not in others and _short_names(command, chosen).get(last) == (name,)
+    shown = last if short else name
+    words = {full: word for word, full in ALIASES.items() if not word.endswith("_")}
+    return f"--{words.get(shown, shown)}".replace("_", "-")
 
 
 def nested(
@@ -90,8 +102,8 @@ def nested(
         for part in path:
             target = target.setdefault(part, {})
         if name not in groups(command):
-            alone = isinstance(value, str) and is_tuple(kinds(command)[name])
-            whole = not alone or value == "null" or value.startswith("[")
+            alone = isinstance(value, str | int | float) and is_tuple(kinds(command)[name])
+            whole = not alone or value == "null" or str(value).startswith("[")
             target[last] = value if whole else [value]
             continue
         if not isinstance(value, Mapping):
@@ -118,9 +130,19 @@ def flags(command: str) -> Iterator[tuple[tuple[str, ...], Any]]:
                 short.setdefault(found[0], {})[name] = None
     words = {name: word for word, name in ALIASES.items() if not word.endswith("_")}
     for name, kind in kinds(command).items():
-        if name not in positionals(command):
+        if name not in positionals(command) and name not in never(COMMANDS[command].settings):
             names = (words.get(name, name), *short.get(name, ()))
             yield tuple(f"--{n.replace('_', '-')}" for n in names), kind
+
+
+def short_names(command: str) -> dict[str, list[Any]]:
+    """The types of what stands alone by the last part of its name, with any method or objective."""
+    variants, found = COMMANDS[command].variants, dict[str, list[Any]]()
+    for chosen in variants.defaults if variants else ("",):
+        for name, full in _short_names(command, chosen).items():
+            if len(full) == 1 and full[0] not in never(COMMANDS[command].settings):
+                found.setdefault(name, []).append(kinds(command)[full[0]])
+    return found
 
 
 def is_tuple(kind: Any) -> bool:
@@ -140,9 +162,10 @@ def legal(kind: Any) -> str:
     """What a setting takes, in words such as ``a whole number``."""
     first, words = members(kind)[0], " or ".join(", ".join(choices(kind)).rsplit(", ", 1))
     if is_tuple(kind):
-        several = words and f"any of {words}"
-        return f"{several or _SEVERAL[typing.get_args(first)[0]]}, separated by commas"
-    return f"one of {words}" if words else _ONE[first]
+        one, *named = members(typing.get_args(first)[0])
+        several = f"any of {words}" if words else _SEVERAL[one]
+        return f"{' or '.join([several, *map(legal, named)])}, separated by commas"
+    return f"one of {words}" if " or " in words else words or _ONE[first]
 
 
 def members(kind: Any) -> tuple[Any, ...]:

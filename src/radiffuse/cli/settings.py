@@ -6,7 +6,6 @@ Order of precedence: defaults of ``radiffuse.config``, which may depend on the m
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import re
@@ -14,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..commands import COMMANDS
+from ..config.effect import refuse_idle
 from ..config.values import completed, from_dict, plain, to_dict, verify_ranges
-from ..errors import InputError
-from .names import groups, is_tuple, kinds, legal, nested, positionals
-from .recipes import read_recipe
+from ..errors import InputError, SettingError
+from .names import flag_of, is_tuple, kinds, legal, nested, positionals
+from .recipes import is_shipped, read_recipe
 from .words import read_words
 
 
@@ -27,11 +27,13 @@ class Parsed:
 
     Attributes:
         settings: The command's settings object.
-        dry_run: Print settings and plan instead of running.
+        defaults: Of the same type: what holds where nothing is given, with what shipped recipes say.
+        dry_run: Print plan and settings instead of running: ``"short"`` or ``"full"``; empty: run.
     """
 
     settings: Any
-    dry_run: bool = False
+    defaults: Any
+    dry_run: str = ""
 
 
 def from_arguments(command: str, arguments: Sequence[str]) -> Parsed:
@@ -41,35 +43,47 @@ def from_arguments(command: str, arguments: Sequence[str]) -> Parsed:
         InputError: An unknown flag or a value that is not legal; names its neighbors or the legal values.
     """
     given, chosen = _twice(command, functools.partial(_of_arguments, command, arguments))
-    dry_run = read_words(command, arguments, chosen).dry_run
-    return Parsed(_settings(command, given, chosen), dry_run)
+    words = read_words(command, arguments, chosen)
+    return Parsed(*_settings(command, given, chosen, words.configs), words.dry_run)
 
 
 def from_values(command: str, values: Mapping[str, Any]) -> Any:
-    """Settings of a command from keyword arguments; ``config`` names a YAML file or a recipe.
+    """Settings of a command from keyword arguments.
 
     Raises:
         InputError: As ``from_arguments``.
     """
-    return _settings(command, *_twice(command, functools.partial(_of_values, command, values)))
+    return parsed_values(command, values).settings
+
+
+def parsed_values(command: str, values: Mapping[str, Any]) -> Parsed:
+    """What keyword arguments said; ``config`` names a YAML file or a recipe.
+
+    Raises:
+        InputError: As ``from_arguments``.
+    """
+    given, chosen = _twice(command, functools.partial(_of_values, command, values))
+    return Parsed(*_settings(command, given, chosen, _configs(values)))
 
 
 def help_of(command: str, arguments: Sequence[str] = ()) -> str:
-    """The help of a command, with the defaults of the method or objective that the other words choose."""
-    given, chosen = _twice(command, functools.partial(_of_arguments, command, arguments))
-    parser = _parser(command)
-    defaults = plain(_defaults(command, chosen))
+    """The help of a command, with the defaults of the method or objective that the other words choose.
+
+    ``--help all`` shows every setting, ``--help`` those that a user sets.
+    """
+    from .help import help_text
+
+    words = list(arguments)
+    place = next((i for i, w in enumerate(words) if w in ("-h", "--help")), len(words))
+    full = words[place + 1 : place + 2] == ["all"]
+    words[place : place + 1 + full] = []
+    given, chosen = _twice(command, functools.partial(_of_arguments, command, words))
     variants = COMMANDS[command].variants
-    if variants and variants.setting in given:
-        defaults[variants.setting] = chosen
-    parser.set_defaults(
-        {
-            name: functools.reduce(dict.__getitem__, name.split("."), defaults)
-            for name in kinds(command)
-        }
-    )
-    text: str = parser.format_help()
-    return text
+    own = variants is not None and given.get(variants.setting) == chosen
+    defaults = _defaults(command, chosen)
+    if variants and own:
+        defaults = dataclasses.replace(defaults, **{variants.setting: chosen})
+    return help_text(command, defaults, chosen, own=own, full=full)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -81,10 +95,14 @@ def _of_arguments(command: str, arguments: Sequence[str], chosen: str | None) ->
 
 
 def _of_values(command: str, values: Mapping[str, Any], chosen: str | None) -> dict[str, Any]:
+    rest = {name: plain(value) for name, value in values.items() if name != "config"}
+    return _laid_over(command, _configs(values), rest, chosen)
+
+
+def _configs(values: Mapping[str, Any]) -> list[Any]:
     configs = values.get("config")
     several = configs if isinstance(configs, list | tuple) else [configs]
-    rest = {name: plain(value) for name, value in values.items() if name != "config"}
-    return _laid_over(command, [c for c in several if c is not None], rest, chosen)
+    return [config for config in several if config is not None]
 
 
 def _laid_over(
@@ -113,17 +131,15 @@ def _defaults(command: str, chosen: str | None) -> Any:
     return variants.defaults[chosen] if variants else COMMANDS[command].settings()
 
 
-def _settings(command: str, given: dict[str, Any], chosen: str | None) -> Any:
-    """Check types, ranges and what is missing; what is not given takes its default."""
+def _settings(
+    command: str, given: dict[str, Any], chosen: str | None, configs: Sequence[Any]
+) -> tuple[Any, Any]:
+    """Check types, ranges, effect and what is missing; returns the settings and what counts as their defaults."""
     cls, variants = COMMANDS[command].settings, COMMANDS[command].variants
     if variants and given.get(variants.setting) in (None, "null", "none"):
         given = given | {variants.setting: chosen}
-    try:
-        typed = _parser(command).parse_object(given, defaults=False).as_dict()
-    except Exception as error:  # jsonargparse raises several types, all of them about values
-        raise _explained(command, error, given) from None
     defaults = _defaults(command, chosen)
-    settings = from_dict(cls, completed(to_dict(defaults), typed))
+    settings = _typed(command, given, defaults, chosen)
     for field in dataclasses.fields(cls):
         positional = field.name in positionals(command)
         needed = field.default == "" or (positional and field.default == ())
@@ -131,78 +147,44 @@ def _settings(command: str, given: dict[str, Any], chosen: str | None) -> Any:
             flag = field.name.upper() if positional else f"--{field.name.removesuffix('_run')}"
             problem = f"{flag} is missing"
             raise InputError(f"radiffuse {command}", problem, f"See radiffuse {command} --help")
-    _verify_foreign(settings, defaults, (chosen,))
     verify_ranges(settings)
-    return settings
+    # A recipe of ours is no more than defaults: what another setting rules out of it is passed over.
+    recipes = [config for config in configs if is_shipped(config)]
+    if recipes:
+        laid = _laid_over(command, recipes, {}, chosen)
+        defaults = _typed(command, laid, defaults, chosen)
+    refuse_idle(settings, defaults)
+    return settings, defaults
 
 
-def _verify_foreign(
-    settings: Any, defaults: Any, chosen: tuple[str | None, ...], prefix: str = ""
-) -> None:
-    """Refuse what was given for another method or objective than those chosen, in groups of a study as well."""
-    for field in dataclasses.fields(settings):
-        value, default = getattr(settings, field.name), getattr(defaults, field.name)
-        if used_for := field.metadata.get("used_for"):
-            _verify_foreign(value, default, used_for, f"{prefix}{field.name}.")
-        only = field.metadata.get("only_for", chosen)
-        if set(only) & set(chosen):
-            continue
-        name = _difference(f"{prefix}{field.name}", value, default)
-        if name is not None:
-            kind = next(c for c in COMMANDS.values() if c.settings is type(settings))
-            assert kind.variants
-            wanted = " or ".join(f"--{kind.variants.setting} {value}" for value in only)
-            problem = f"is for {wanted}, not for {', '.join(map(str, chosen))}"
-            remedy = "give it in another group" if prefix else "choose that one"
-            raise InputError(f"--{name}", problem, f"Leave it out, or {remedy}")
-
-
-def _difference(name: str, value: Any, default: Any) -> str | None:
-    """The full name of the first setting that differs."""
-    if value == default:
-        return None
-    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
-        one, other = getattr(value, field.name), getattr(default, field.name)
-        if (found := _difference(f"{name}.{field.name}", one, other)) is not None:
-            return found
-    return name
+def _typed(command: str, given: dict[str, Any], defaults: Any, chosen: str | None) -> Any:
+    """Settings of the right types from what is given, over defaults."""
+    try:
+        typed = _parser(command).parse_object(given, defaults=False).as_dict()
+    except Exception as error:  # jsonargparse raises several types, all of them about values
+        raise _explained(command, error, given, chosen) from None
+    # Ranges are verified by the caller, where the flag can be named.
+    return from_dict(type(defaults), completed(to_dict(defaults), typed), checked=False)
 
 
 @functools.cache
 def _parser(command: str) -> Any:
-    """The parser of jsonargparse: it turns texts into values of the right types, and writes the help."""
-    from docstring_parser import parse_from_object
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    """The parser of jsonargparse: it turns texts into values of the right types."""
+    from jsonargparse import ArgumentParser
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     cls = COMMANDS[command].settings
-    words = [
-        f"[{name.upper()}{' ...' * is_tuple(kinds(command)[name])}]"
-        for name in positionals(command)
-    ]
-    parser = ArgumentParser(
-        usage=" ".join(["radiffuse", command, *words, "[--SETTING VALUE ...]"]),
-        description=COMMANDS[command].summary,
-        exit_on_error=False,
-    )
-    about = {p.arg_name: p.description or "" for p in parse_from_object(cls).params}
+    parser = ArgumentParser(exit_on_error=False)
     for name in positionals(command):
         many: dict[str, Any] = {"type": str, "nargs": "*", "default": []}
         one = {"type": kinds(command)[name], "nargs": "?"}
-        several = is_tuple(kinds(command)[name])
-        parser.add_argument(name, help=about[name], **(many if several else one))
-    parser.add_argument("--config", help="YAML file with settings, or the name of a recipe.")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="Print settings and plan; run nothing."
-    )
+        parser.add_argument(name, **(many if is_tuple(kinds(command)[name]) else one))
     parser.add_class_arguments(cls, as_group=False, skip=set(positionals(command)))
-    for action in parser._actions:
-        if action.dest in groups(command):  # it would take the name of a file
-            action.help = argparse.SUPPRESS
     return parser
 
 
-def _explained(command: str, error: Exception, given: dict[str, Any]) -> InputError:
+def _explained(
+    command: str, error: Exception, given: dict[str, Any], chosen: str | None
+) -> InputError:
     """One sentence for what jsonargparse says of a value."""
     text, remedy = " ".join(str(error).split()).rstrip("."), f"See radiffuse {command} --help"
     found = re.match(r'.*?Parser key "([\w.]+)"', text)
@@ -213,5 +195,5 @@ def _explained(command: str, error: Exception, given: dict[str, Any]) -> InputEr
     if is_tuple(kinds(command)[name]):  # as it is written on the command line
         several = value if isinstance(value, list) else [value]
         value = ",".join(map(str, several)).strip("[]")
-    where = name.upper() if name in positionals(command) else f"--{name}"
-    return InputError(where, f"takes {legal(kinds(command)[name])}, not {value!r}", remedy)
+    where = name.upper() if name in positionals(command) else flag_of(command, name, chosen)
+    return SettingError(where, f"takes {legal(kinds(command)[name])}, not {value!r}", "")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InputError
-from .names import full_name, is_tuple, kinds, members, positionals
+from ..errors import InputError, SettingError
+from .names import flag_of, full_name, is_tuple, kinds, members, positionals
 
 
 @dataclass
@@ -19,12 +19,12 @@ class Words:
     Attributes:
         values: What is given by the full names of settings, as YAML spells it.
         configs: Files and recipes, in order.
-        dry_run: ``--dry-run`` is there.
+        dry_run: ``"short"`` for ``--dry-run``, ``"full"`` for ``--dry-run full``, else empty.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     configs: list[str] = field(default_factory=list)
-    dry_run: bool = False
+    dry_run: str = ""
 
 
 def read_words(command: str, arguments: Sequence[str], chosen: str | None = None) -> Words:
@@ -50,7 +50,8 @@ def read_words(command: str, arguments: Sequence[str], chosen: str | None = None
         if word in ("-h", "--help"):
             continue
         if word == "--dry-run":
-            result.dry_run = True
+            full = bool(queue) and queue[0] == "full"
+            result.dry_run = queue.popleft() if full else "short"
         elif not word.startswith("--"):
             bare.append(word)
         else:
@@ -60,19 +61,19 @@ def read_words(command: str, arguments: Sequence[str], chosen: str | None = None
                 continue
             name = full_name(command, name, chosen)
             kind = kinds(command).get(name)
-            text = value if equals else _value(name, kind, queue)
+            text = value if equals else _value(flag_of(command, name, chosen), kind, queue)
             result.values[name] = _spelled(text, kind)
     result.values |= _by_place(command, bare)
     return result
 
 
-def _value(name: str, kind: Any, queue: deque[str]) -> str:
+def _value(flag: str, kind: Any, queue: deque[str]) -> str:
     """The value of a flag that is written without an equals sign."""
     last = not queue or (queue[0].startswith("--") and not _is_number(queue[0]))
     if kind is bool and (last or queue[0].lower() not in ("true", "false")):
         return "true"
     if last:
-        raise InputError(f"--{name}", "has no value", f"Give one: --{name} VALUE")
+        raise SettingError(flag, "has no value", f"Give one: {flag} VALUE")
     return queue.popleft()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from .. import config
 from ..errors import InputError
 from ..system.distributed import launched
+from ..system.privacy import private
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Command:
         purpose: The group in which ``radiffuse --help`` lists it.
         about: What it does, in at most 54 characters.
         examples: Command lines, for the help and the reference.
+        shared: Whether what it writes is made to be given away, and follows the umask; else it is for this user alone.
         together: Whether several processes may run it together, each with a share of the training.
         variants: Defaults that depend on a setting; None: those of the dataclass.
     """
@@ -51,6 +53,7 @@ class Command:
     about: str
     examples: tuple[str, ...]
     together: bool = False
+    shared: bool = False
     variants: Variants | None = None
 
     @property
@@ -66,11 +69,21 @@ COMMANDS: dict[str, Command] = {
         "what is in a data set, and what is wrong with it",
         ("radiffuse check DATA", "radiffuse check DATA --header-only"),
     ),
+    "select": Command(
+        config.Select,
+        "look at data",
+        "which scans to label next",
+        (
+            "radiffuse select POOL --count 5 --out first.csv",
+            "radiffuse select POOL --from runs/seg --count 10 --out next.csv",
+        ),
+    ),
     "anatomy": Command(
         config.Anatomy,
         "look at data",
         "procedural images with exact labels",
         ("radiffuse anatomy bitewing --count 200 --size 64,64 --out data/bitewings",),
+        shared=True,
     ),
     "pretrain": Command(
         config.Pretrain,
@@ -82,6 +95,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse pretrain CT --objective coordinates --out runs/where",
             "radiffuse pretrain CT --coordinates runs/where --out runs/pre3d",
             "radiffuse pretrain CT --objective contrastive --out runs/contrast",
+            "radiffuse pretrain CT --objective clean-features --from runs/pre3d --out runs/clean3d",
         ),
         together=True,
         variants=Variants("objective", config.PRETRAIN, lambda given: "ddpm"),
@@ -91,10 +105,11 @@ COMMANDS: dict[str, Command] = {
         "learn",
         "segmentation, pre-trained or from scratch",
         (
-            "radiffuse fit LABELLED --from runs/pre --labels 5 --out runs/seg",
-            "radiffuse fit LABELLED --labels 5 --out runs/scratch",
+            "radiffuse fit LABELLED --hours 2 --out runs/best",
+            "radiffuse fit LABELLED --method finetune --from runs/pre --labels 5 --out runs/seg",
+            "radiffuse fit LABELLED --method scratch --labels 5 --out runs/scratch",
             "radiffuse fit LABELLED --method pixel --from runs/pre --labels 5 --out runs/pixel",
-            "radiffuse fit LABELLED --method probe --from runs/pre3d --timesteps 10 --heads linear --out runs/probe",
+            "radiffuse fit LABELLED --method probe --from runs/pre3d --timesteps clean,10 --out runs/probe",
             "radiffuse fit LABELLED --method probe --from runs/pre3d --sweep 1,5,10,15,30,60 --out runs/sweep",
             "radiffuse fit LABELLED --method diffusion --strategy recycle --out runs/diff",
         ),
@@ -102,7 +117,7 @@ COMMANDS: dict[str, Command] = {
         variants=Variants(
             "method",
             config.FIT,
-            lambda given: "finetune" if given.get("from_run") else "scratch",
+            lambda given: "auto",
         ),
     ),
     "classify": Command(
@@ -133,6 +148,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse export runs/seg --format monai-bundle --out bundle",
             "radiffuse export runs/pre --format nnunet-encoder --out nnunet",
         ),
+        shared=True,
     ),
     "convert": Command(
         config.Convert,
@@ -203,8 +219,11 @@ COMMANDS: dict[str, Command] = {
     "zeroshot": Command(
         config.ZeroShot,
         "synthesize",
-        "segment by a synthesizer's attention, no labels",
-        ("radiffuse zeroshot runs/synth FILMS --out MASKS",),
+        "segment by a network's features, without labels",
+        (
+            "radiffuse zeroshot films-64 FILMS --out MASKS",
+            "radiffuse zeroshot runs/synth FILMS --features encoder --out MASKS",
+        ),
     ),
     "view": Command(
         config.View,
@@ -226,6 +245,12 @@ COMMANDS: dict[str, Command] = {
             "radiffuse info runs/study --report",
         ),
     ),
+    "cache": Command(
+        config.Cache,
+        "show",
+        "the cache: size, what is unused; delete",
+        ("radiffuse cache", "radiffuse cache --delete unused", "radiffuse cache --delete all"),
+    ),
     "doctor": Command(
         config.Doctor,
         "show",
@@ -240,8 +265,15 @@ def load_act(name: str) -> Callable[[Any], Any]:
 
     It raises ``InputError`` where several processes were started for a command that one process runs.
     """
+    command = COMMANDS[name]
     act: Callable[[Any], Any] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
-    return act if COMMANDS[name].together else functools.partial(_alone, name, act)
+    act = act if command.together else functools.partial(_alone, name, act)
+    return act if command.shared else functools.partial(_private, act)
+
+
+def _private(act: Callable[[Any], Any], settings: Any) -> Any:
+    with private():
+        return act(settings)
 
 
 def _alone(name: str, act: Callable[[Any], Any], settings: Any) -> Any:

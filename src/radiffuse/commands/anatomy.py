@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..config import Anatomy
-from ..phantoms import write_dataset
-from ..system.files import sweep
+from ..phantoms import ANATOMIES, write_dataset
+from ..system.files import refuse_foreign, sweep
 from ..train.progress import ProgressLine
 
 
@@ -15,8 +16,17 @@ def anatomy(settings: Anatomy) -> Path:
 
     Returns:
         Its folder.
+
+    Raises:
+        InputError: The folder holds files, but no procedural image.
     """
     out = Path(settings.out)
+    images = out / "images" if settings.labelled else out
+    drawn = re.compile(rf"({'|'.join(ANATOMIES)})-\d{{6}}\.")
+    own = [p.name for p in images.iterdir() if drawn.match(p.name)] if images.is_dir() else []
+    if settings.labelled:
+        refuse_foreign(out, "images")
+    refuse_foreign(images, *(own or [f"{settings.kind}-000000"]))
     sweep(out)
     write_dataset(
         settings.kind,

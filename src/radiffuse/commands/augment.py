@@ -21,5 +21,5 @@ def augment(settings: Augment) -> Path:
         InputError: Data or settings that cannot be used; what was finished is kept.
     """
     out = run_augment(settings, classify, generate)
-    print(f"report: {write_augment_report(out)}")
+    write_augment_report(out)
     return out

@@ -1,23 +1,60 @@
-"""``radiffuse check``: what a data set holds, and what is wrong with it."""
+"""``radiffuse check``: what a data set holds, and what is wrong with it; or what would be trained on it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
-from ..config import Check
+from ..config import FIT, Check, Pretrain
+from ..config.given import refuse_given
 from ..data.checking.check import check_path
 from ..data.checking.text import format_check
+from ..errors import InputError
 
 
 def check(settings: Check) -> int:
-    """Print what is in a data set and all that is wrong with it.
+    """Print what is in a data set and all that is wrong with it, or with ``plan`` what would be trained on it.
 
     Returns:
         Exit code: 0 if it can be used, 2 if a case cannot.
+
+    Raises:
+        InputError: With ``plan``, data or settings that cannot be used.
     """
+    console = Console()
+    if settings.plan:
+        console.print(_planned(settings))
+        return 0
     path = Path(settings.data)
     result = check_path(path, settings.reader, decode=not settings.header_only)
-    Console().print(format_check(result, path))
+    console.print(format_check(result, path))
     return 2 if result.errors else 0
+
+
+def _planned(settings: Check) -> RenderableType:
+    """What ``fit`` would try on labelled images, and the plan of the first; else the plan of ``pretrain``."""
+    from ..automatic.labels import described, plan_choice
+    from ..data.layouts import open_dataset
+    from ..objectives import OBJECTIVES
+    from ..train.plan_text import format_plan
+    from ..train.pool import read_pools
+
+    names = ("data", "hours", "from_run", "reader", "machine")
+    same: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    dataset = open_dataset(settings.data, settings.reader)
+    if not len(dataset):
+        raise InputError(settings.data, "holds no images", "See docs/reference/layouts.md")
+    if not len(dataset.labelled):
+        refuse_given(settings, Check(), "unlabelled", f"{settings.data} has no labels")
+        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan)
+    given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
+    record, labels = plan_choice(given)
+    read_pools(given, labels.dataset, labels.splits)
+    lines = "\n".join(described(record, labels, pool=bool(settings.unlabelled)))
+    first = record.candidates[0]
+    title = Text(f"\nthe plan of {first.name}", style="bold")
+    return Group(Text(lines), title, format_plan(first.plan))

@@ -11,23 +11,27 @@ import torch
 from torch import nn
 
 from ..config import Classify
-from ..data.batches import ClassBatches, Item
+from ..data.batches import ClassBatches, ClassifiedFilm
+from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.provenance import descends
-from ..data.splits import write_splits
 from ..data.streams import Stream
 from ..errors import InputError
 from ..nets.classifier import new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
+from ..system.cells import csv_text
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
-from ..train.cases import describe_data, plan_of, prepare_dataset, read_dataset
-from ..train.classes import classified_films
-from ..train.device import local_fabric
+from ..train.cases import describe_data, plan_of, prepare_dataset
+from ..train.classes import ClassifiedFilms, classified_films
+from ..train.device import local_device
 from ..train.loop import Trained
 from ..train.run import Run
+from ..train.start import verify_whole
+from ..train.unchanged import require_same_names, require_same_prepared, require_same_splits
 from ._documents import leave_documents
 
 
@@ -41,48 +45,37 @@ def classify(settings: Classify) -> Run:
         InputError: Data or settings that cannot be used, such as too few synthetic films of a class.
         TrainingDiverged: The loss is not finite.
     """
-    if settings.ratio and not settings.with_run:
-        where = f"--ratio {settings.ratio:g}"
-        raise InputError(where, "needs synthetic films", "Give them with --with")
-    if not settings.real and not settings.ratio:
-        remedy = "Give --with and a --ratio above 0"
-        raise InputError("--real false", "leaves no film to train on", remedy)
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
 
     def prepare(run: Run) -> Act:
-        dataset, classes, splits = classified_films(settings)
-        write_splits(run.folder / "splits.json", splits)
-        plan = plan_of(run, dataset, settings.plan, labelled=False)
-        if plan.spatial_dims != 2:
-            raise InputError(dataset.root, "holds volumes", "Give films")
+        (dataset, classes, splits), plan, budget, more = choose(settings, run)
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        budget = set(splits.budget(settings.labels, settings.draw))
         pool, held_out, test = (
             _items(prepared, names, classes)
             for names in (budget, set(splits.validation), set(splits.test))
         )
         counts = Counter(item.target for item in pool)
-        if missing := [name for k, name in enumerate(classes) if not counts[k]]:
-            where = f"{settings.data}, draw {settings.draw} of {settings.labels} films"
-            remedy = "Use more films with --labels, or another --draw"
-            raise InputError(where, f"has no film of the class {missing[0]}", remedy)
+        _verify_classes(settings, classes, {classes[k] for k in counts})
         held = splits.held_patients(dataset)
-        synthetic = _synthetic(settings, plan, classes, counts, held)
+        synthetic = _synthetic(settings, more, plan, classes, counts, held)
+        require_same_prepared(
+            run, dataset, prepared, *dict.fromkeys(item.prepared for item in synthetic)
+        )
         described = describe_data(dataset, prepared, {"train": sorted(budget)})
         run.write_data(described | {"classes": list(classes), "synthetic": len(synthetic)})
         seed = settings.training.seed
         network = new_classifier(settings.network, len(plan.channels), classes, seed)
         batches = ClassBatches(
             [*(pool if settings.real else []), *synthetic],
-            batch_size=settings.training.batch_size,
+            batch_size=settings.training.batch,
             seed=seed,
             augmentation=settings.augmentation,
         )
 
         def finish(trained: Trained) -> None:
-            device = local_fabric(settings.machine).device
+            device = local_device(settings.machine).device
             table = _predictions(trained.average, test, classes, device)
-            write_atomic(run.folder / "test.csv", table.to_csv(index=False))
+            write_atomic(run.folder / "test.csv", csv_text(table))
             save_network(trained.average.cpu(), run.model)  # last: it marks the run as finished
 
         return Act(Classification(network, held_out), batches, finish)
@@ -90,8 +83,48 @@ def classify(settings: Classify) -> Run:
     return run_training("classify", settings, prepare, leave_documents)
 
 
+def choose(
+    settings: Classify, run: Run | None = None
+) -> tuple[ClassifiedFilms, Plan, set[str], list[Dataset]]:
+    """Read, split and plan the films, before any is prepared; without a run nothing is written.
+
+    Returns:
+        The films, the plan, the names of those to train on, and the synthetic ones of ``--with``.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+    """
+    if settings.ratio and not settings.with_run:
+        where = f"--ratio {settings.ratio:g}"
+        raise InputError(where, "needs synthetic films", "Give them with --with")
+    if not settings.real and not settings.ratio:
+        remedy = "Give --with and a --ratio above 0"
+        raise InputError("--real false", "leaves no film to train on", remedy)
+    films = classified_films(settings, write=run is not None)
+    if run is not None:
+        require_same_names(run.folder, (case.name for case in films.dataset), trained=run.trained)
+        require_same_splits(run.folder, films.splits, trained=run.trained)
+    plan = plan_of(run, films.dataset, settings.plan, settings.reader, labelled=False)
+    verify_whole(plan)
+    if plan.spatial_dims != 2:
+        raise InputError(films.dataset.root, "holds volumes", "Give films")
+    budget = set(films.splits.budget(settings.labels, settings.draw))
+    there = {str(case.target) for case in films.dataset if case.name in budget}
+    _verify_classes(settings, films.classes, there)
+    folders = settings.with_run if settings.ratio else ()
+    synthetic = [open_dataset(folder, settings.reader) for folder in folders]
+    return films, plan, budget, synthetic
+
+
+def _verify_classes(settings: Classify, classes: Sequence[str], there: set[str]) -> None:
+    if missing := [name for name in classes if name not in there]:
+        where = f"{settings.data}, draw {settings.draw} of {settings.labels} films"
+        remedy = "Use more films with --labels, or another --draw"
+        raise InputError(where, f"has no film of the class {missing[0]}", remedy)
+
+
 def _predictions(
-    network: nn.Module, items: list[Item], classes: Sequence[str], device: torch.device
+    network: nn.Module, items: list[ClassifiedFilm], classes: Sequence[str], device: torch.device
 ) -> pd.DataFrame:
     """A row per film: case, group, class and the probability of each class."""
     cases = [item.prepared.cases[item.row] for item in items]
@@ -101,17 +134,22 @@ def _predictions(
     return table
 
 
-def _items(prepared: Prepared, names: set[str], classes: Sequence[str]) -> list[Item]:
+def _items(prepared: Prepared, names: set[str], classes: Sequence[str]) -> list[ClassifiedFilm]:
     return [
-        Item(prepared, i, classes.index(case.target))
+        ClassifiedFilm(prepared, i, classes.index(case.target))
         for i, case in enumerate(prepared.cases)
         if case.name in names and case.target in classes
     ]
 
 
 def _synthetic(
-    settings: Classify, plan: Plan, classes: Sequence[str], counts: Counter[int], held: set[str]
-) -> list[Item]:
+    settings: Classify,
+    more: Sequence[Dataset],
+    plan: Plan,
+    classes: Sequence[str],
+    counts: Counter[int],
+    held: set[str],
+) -> list[ClassifiedFilm]:
     """Synthetic films, ``ratio`` times as many of each class as real ones; a larger ratio includes the smaller one.
 
     Raises:
@@ -119,9 +157,8 @@ def _synthetic(
     """
     if not settings.ratio:
         return []
-    films: list[Item] = []
-    for folder in settings.with_run:
-        dataset = read_dataset(folder, settings.reader)
+    films: list[ClassifiedFilm] = []
+    for dataset in more:
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
         allowed = {case.name for case in prepared.cases if not descends(case, held)}
         films += _items(prepared, allowed, classes)

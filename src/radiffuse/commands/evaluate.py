@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from ..config import Evaluate
 from ..data.cases import read_case_label
-from ..data.dataset import Case
+from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
+from ..data.issues import some
 from ..data.layouts import open_dataset
+from ..data.layouts.listing import named_file
 from ..data.readers import read_label
 from ..data.scan import Scan
 from ..errors import InputError
-from ..evaluation.matching import match_folder
-from ..evaluation.scoring import score_masks
-from ..evaluation.tables import ALL_CLASSES, read_scores, summarize
+from ..evaluation.matching import Matching, match_folder
+from ..evaluation.scoring import say_skipped, score_masks
+from ..evaluation.tables import ALL_CLASSES, distance_unit, read_scores, summarize
+from ..inference.expecting import kept
+from ..inference.records import Record
 from ..reports.run import write_evaluation_report
-from ..system.files import sweep, write_atomic
+from ..system.cells import csv_text
+from ..system.files import refuse_foreign, sweep, write_atomic, write_json
 
 ENDINGS = (".png", ".nii.gz", ".nii")
 """Of masks, in order of preference."""
@@ -28,53 +35,160 @@ ENDINGS = (".png", ".nii.gz", ".nii")
 def evaluate(settings: Evaluate) -> Path:
     """Score a folder of masks against a labelled data set.
 
+    Where the masks have a record (see ``inference.records``), each must be of the scan that its truth belongs to.
+
     Returns:
-        The folder with ``cases.csv``, ``summary.csv``, ``overlays.npz``, ``report.html`` and, where classes were
-        matched by name, ``classes.csv``.
+        The folder with ``cases.csv``, ``summary.csv``, ``evaluation.json`` (what was scored), ``overlays.npz``,
+        ``report.html`` and, where classes were matched by name, ``classes.csv``.
 
     Raises:
-        InputError: No mask belongs to a case, a mask does not fit its case, or the two share no class.
+        InputError: No mask belongs to a case, a mask does not fit its case or was made from another scan, the two
+            share no class, or the folder holds other files. With ``--skip-bad`` a bad case is named and left out,
+            unless all are such.
+    """
+    found, out = choose(settings), Path(settings.out)
+    sweep(out)
+    cases, matching, skipped = found.cases, found.matching, list[str]()
+
+    def skip(case: Case, error: InputError) -> None:
+        skipped.append(case.name)
+        say_skipped(case, error)
+
+    classes = matching.classes if matching else find_classes(cases)
+    leave_out = skip if settings.reader.skip_bad else None
+    scored = score_masks(
+        cases, found.mask_of, classes, settings.tolerance, found.truth_of, leave_out
+    )
+    scores = scored.write(out)
+    if matching is None:
+        (out / "classes.csv").unlink(missing_ok=True)  # of an evaluation before this one
+    else:
+        write_atomic(out / "classes.csv", csv_text(pd.DataFrame(matching.rows())))
+    table = read_scores(scores)
+    summary = summarize(table)
+    write_atomic(out / "summary.csv", csv_text(summary))
+    expected = _expected(found.record, found.files, table)
+    notes = _write_notes(settings, found.record, found.files, skipped, expected)
+    report = write_evaluation_report(out)
+    lines = (*(matching.lines() if matching else ()), expected, f"report: {report}")
+    _print(summary, distance_unit(table), [line for line in lines if line], notes)
+    return out
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be scored.
+
+    Attributes:
+        cases: Those that have a mask.
+        files: The masks by name of case.
+        record: Of the masks, if they have one.
+        matching: Of classes by their names; None where values are compared.
+    """
+
+    cases: Dataset
+    files: dict[str, Path]
+    record: Record | None
+    matching: Matching | None
+
+    def mask_of(self, case: Case, image: Scan, true: Scan) -> Scan:
+        """The mask of a case, in the common classes."""
+        if self.record:
+            self.record.verify_scan(case, image)
+        mask = read_label(self.files[case.name])
+        return (
+            self.matching.translate(mask, str(self.files[case.name]), 0) if self.matching else mask
+        )
+
+    def truth_of(self, case: Case, image: Scan) -> Scan:
+        """The truth of a case, in the common classes."""
+        true = read_case_label(case, image)
+        return self.matching.translate(true, case.name, 1) if self.matching else true
+
+
+def choose(settings: Evaluate) -> Found:
+    """Open the truth and the masks; nothing is written, and no pixel is read.
+
+    Raises:
+        InputError: No mask belongs to a case, the two share no class, or the folder holds other files.
     """
     truth = open_dataset(Path(settings.truth), settings.reader).labelled
-    masks, out = Path(settings.masks), Path(settings.out)
-    sweep(out)
+    masks = Path(settings.masks)
+    record = Record.read(masks)
+    if record and settings.prediction_classes is None:
+        record.classes()  # refuses a classes.json of other masks
+    refuse_foreign(Path(settings.out), "evaluation.json", "overlays.npz")
+    files = _masks_of(truth, masks)
+    cases = truth.filter(lambda case: case.name in files)
+    matching = match_folder(masks, cases, settings.prediction_classes, settings.truth_classes)
+    return Found(cases, files, record, matching)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _print(summary: pd.DataFrame, unit: str, lines: Sequence[str], notes: Sequence[str]) -> None:
+    for row in summary[summary["class"] == ALL_CLASSES].itertuples():
+        of = f" {unit}" if row.metric == "hd95" else ""
+        print(f"{row.metric:<5} {row.mean:.4f}{of}  ({row.low:.4f} to {row.high:.4f}, n = {row.n})")
+    for line in lines:
+        print(line)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def _expected(record: Record | None, files: Mapping[str, Path], scores: pd.DataFrame) -> str:
+    """Whether the Dice of masks was as ``predict`` expected; of those that are as it wrote them, of unseen cases."""
+    entries = record.entries if record else {}
+    own = {
+        name: entry
+        for name, entry in entries.items()
+        if record
+        and name in files
+        and not entry.get("trained")
+        and not record.altered(files[name], name)
+    }
+    return kept(own, scores)
+
+
+def _masks_of(truth: Dataset, masks: Path) -> dict[str, Path]:
+    """The mask of each case that has one, by name; says how many have none."""
     files: dict[str, Path] = {}
     for case in truth:
-        named = (masks / f"{case.name}{ending}" for ending in ENDINGS)
-        if file := next((path for path in named if path.is_file()), None):
+        if file := named_file(masks, case.name, ENDINGS):
             files[case.name] = file
     if not files:
         problem = "holds no mask named like a case of the truth"
         raise InputError(masks, problem, "Give the folder of radiffuse predict")
-    cases = truth.filter(lambda case: case.name in files)
-    matching = match_folder(masks, cases, settings.prediction_classes, settings.truth_classes)
-
-    def mask_of(case: Case, image: Scan, true: Scan) -> Scan:
-        mask = read_label(files[case.name])
-        return matching.translate(mask, str(files[case.name]), 0) if matching else mask
-
-    def truth_of(case: Case) -> Scan:
-        true = read_case_label(case)
-        return matching.translate(true, case.name, 1) if matching else true
-
-    classes = matching.classes if matching else find_classes(cases)
-    scores = score_masks(cases, mask_of, classes, settings.tolerance, truth_of).write(out)
-    if matching is None:
-        (out / "classes.csv").unlink(missing_ok=True)  # of an evaluation before this one
-    else:
-        write_atomic(out / "classes.csv", pd.DataFrame(matching.rows()).to_csv(index=False))
-    summary = summarize(read_scores(scores))
-    write_atomic(out / "summary.csv", summary.to_csv(index=False))
-    report = write_evaluation_report(out)
-
-    console = Console()
-    for row in summary[summary["class"] == ALL_CLASSES].itertuples():
-        console.print(
-            f"{row.metric:<5} {row.mean:.4f}  ({row.low:.4f} to {row.high:.4f}, n = {row.n})"
-        )
     if missing := len(truth) - len(files):
-        console.print(f"{missing} of {len(truth)} cases have no mask and were not scored")
-    for line in matching.lines() if matching else ():
-        console.print(line)
-    console.print(f"report: {report}")
-    return out
+        print(f"{missing} of {len(truth)} cases have no mask and were not scored")
+    return files
+
+
+def _write_notes(
+    settings: Evaluate,
+    record: Record | None,
+    files: dict[str, Path],
+    skipped: list[str],
+    expected: str,
+) -> list[str]:
+    """Write ``evaluation.json``, which says what was scored; returns what a reader of the scores must know."""
+    from .. import __version__
+
+    notes = [f"{len(skipped)} cases were left out: {some(skipped)}"] if skipped else []
+    if record:
+        scored = [name for name in files if name not in skipped]
+        trained = [n for n in scored if record.entries.get(n, {}).get("trained")]
+        others = [name for name in scored if record.altered(files[name], name)]
+        if trained:
+            notes.append(
+                f"{len(trained)} of {len(scored)} cases are of patients of the training set, so their scores are not "
+                f"those of new ones: {some(trained)}"
+            )
+        if others:
+            notes.append(f"{len(others)} masks are not as radiffuse wrote them: {some(others)}")
+    content = {"radiffuse": __version__, "masks": settings.masks, "truth": settings.truth}
+    models = record.described() if record else []
+    content |= {"expected": expected} if expected else {}
+    write_json(Path(settings.out) / "evaluation.json", content | {"models": models, "notes": notes})
+    return notes

@@ -7,9 +7,22 @@ from pathlib import Path
 from ..config import Export
 from ..errors import InputError
 from ..release.card import Licences, card
-from ..release.pretrained import push_to_hub, save_pretrained
-from ..system.files import write_atomic
-from ..train.run import find_run
+from ..release.pretrained import publication, push_to_hub, verify_push
+from ..release.program import Write
+from ..system.files import refuse_foreign, write_atomic
+from ..train.run import Run, find_run
+
+MARKS = (
+    "config.yaml",
+    "export.json",
+    "plan.json",
+    "plans.json",
+    "model",
+    "models",
+    "configs",
+    "scripts",
+)
+"""What an export of any format, or the start of one, holds."""
 
 
 def export(settings: Export) -> Path:
@@ -26,38 +39,55 @@ def export(settings: Export) -> Path:
         InputError: The form needs what is not installed, or cannot hold this run; or the result does not agree with
             the run.
     """
+    run, write = choose(settings)
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write(out)
+    if settings.push:
+        print(push_to_hub(run, settings.push, _licences(settings)))
+    return out
+
+
+def choose(settings: Export) -> tuple[Run, Write]:
+    """Open the run and bring it into its new form; nothing is written.
+
+    Returns:
+        The run, and what writes the form.
+
+    Raises:
+        RunError, InputError: As ``export``.
+    """
     run, out = find_run(settings.run), Path(settings.out)
-    licences = Licences(settings.licence, settings.data_licence)
     if out.is_file() or out.resolve() == run.folder.resolve():
         raise InputError(out, "is a file or the run itself", "Choose another --out")
-    if settings.push and settings.format != "pretrained":
-        problem = f"is for the format pretrained, not {settings.format}"
-        raise InputError("--push", problem, "Leave it out, or upload the folder yourself")
+    refuse_foreign(out, *MARKS)
+    licences, name = _licences(settings), out.resolve().name
+    if settings.push:
+        verify_push(settings.push, licences)
     if settings.format == "pretrained":
-        save_pretrained(run, out, licences)
-        if settings.push:
-            print(push_to_hub(run, settings.push, licences))
-        return out
-    out.mkdir(parents=True, exist_ok=True)
-    text = card(run, licences, out.resolve().name)
+        return run, publication(run, licences, name)
+    form, usage = _form(settings, run)
+    text = card(run, licences, name) + usage
+
+    def write(out: Path) -> None:
+        form(out)
+        write_atomic(out / "README.md", text)
+
+    return run, write
+
+
+def _licences(settings: Export) -> Licences:
+    return Licences(settings.licence, settings.data_licence)
+
+
+def _form(settings: Export, run: Run) -> tuple[Write, str]:
+    """What writes a form other than the published one, and how to use it, for its card."""
+    from ..release import bundle, nnunet_encoder, program
+
     if settings.format == "onnx":
-        from ..release.program import export_onnx
-
-        export_onnx(run, out, settings.head)
-    elif settings.format == "torch-export":
-        from ..release.program import export_torch
-
-        export_torch(run, out, settings.head)
-    elif settings.format == "monai-bundle":
-        from ..release.bundle import export_bundle, usage
-
-        text += usage(run.plan)
-        export_bundle(run, out, settings.head)
-    else:
-        from ..release.nnunet_encoder import export_nnunet
-        from ..release.nnunet_encoder import usage as use_with_nnunet
-
-        text += use_with_nnunet(run.plan)
-        export_nnunet(run, out)
-    write_atomic(out / "README.md", text)
-    return out
+        return program.onnx_program(run, settings.head), ""
+    if settings.format == "torch-export":
+        return program.torch_program(run, settings.head), ""
+    if settings.format == "monai-bundle":
+        return bundle.bundle(run, settings.head), bundle.usage(run.plan)
+    return nnunet_encoder.nnunet_encoder(run), nnunet_encoder.usage(run.plan)

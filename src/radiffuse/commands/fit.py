@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Fit
+from ..automatic.choice import fit_automatically
+from ..config import Fit, Method
 from ..data.plan import Plan
+from ..errors import InputError
 from ..inference.scoring import score_validation
+from ..inference.teachers import find_teachers
 from ..nets.registry import save_network
-from ..objectives import Build, Finish, learned_from_noise, method_of, nothing
+from ..objectives import Build, Finish, from_start, method_of, nothing, pooled, trial_of
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
+from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.labelled import HeldOut, labelled_data
 from ..train.loop import Trained
+from ..train.pool import with_pool
 from ..train.run import Run
-from ..train.start import Start, diffusion_of, load_denoiser
-from ..train.task import Task
+from ..train.start import Start
+from ..train.task import BatchesByStep, Task
 from ._documents import leave_documents
 
 
@@ -34,8 +41,16 @@ def fit(settings: Fit) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
+    if settings.automatic:
+        return fit_automatically(settings, _by_method, leave_documents)
+    return _by_method(settings)
+
+
+def _by_method(settings: Fit, plan: Plan | None = None, documents: bool = True) -> Run:
+    """Train by a method; a ``plan`` is taken as it is."""
     method = method_of(settings)
-    return _fit(settings, method.build, method.finish)
+    report = leave_documents if documents else nothing
+    return _fit(settings, method.build, method.finish, report=report, plan=plan)
 
 
 def fit_custom(
@@ -53,9 +68,14 @@ def fit_custom(
         loss: See ``CustomSegmentation``. None: the loss of the settings.
 
     Raises:
-        InputError: Data or settings that cannot be used.
+        InputError: Data or settings that cannot be used, or the method auto.
         TrainingDiverged: The loss is not finite.
     """
+    if settings.method == "auto":
+        raise InputError("--method auto", "tries networks of its own", "Name finetune or scratch")
+    if settings.method is None:
+        method: Method = "finetune" if settings.from_run else "scratch"
+        settings = replace(settings, method=method)
     custom = {
         name: f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__name__)}"
         for name, part in (("network", network), ("loss", loss))
@@ -80,20 +100,28 @@ def _fit(
     build: Build,
     add_results: Finish = nothing,
     recorded: Mapping[str, Any] | None = None,
+    report: Callable[[Path], Any] = leave_documents,
+    plan: Plan | None = None,
 ) -> Run:
+    settings, source, start = from_start(settings)
+
     def prepare(run: Run) -> Act:
-        labelled = labelled_data(run, settings)
-        start = None
-        if (source := labelled.source) is not None:
-            denoiser = load_denoiser(source, settings.weights)
-            start = Start(denoiser, diffusion_of(source), learned_from_noise(source))
-        task = build(settings, labelled.plan, start, labelled.held_out)
+        if plan is not None:
+            write_atomic(run.folder / "plan.json", plan.to_json())
+        labelled = labelled_data(run, settings, source, start, trial_of(build, start))
+        decided = labelled.settings
+        task = build(decided, labelled.plan, start, labelled.held_out)
+        batches: BatchesByStep = labelled.batches
+        if decided.unlabelled:
+            batches = with_pool(run, labelled, decided)
+            teachers = find_teachers(run, decided, labelled)
+            task = pooled(task, decided, labelled.batches, teachers)
 
         def finish(trained: Trained) -> None:
             save_network(trained.average, run.model)
-            score_validation(run, labelled, settings)
-            add_results(run, trained.average, labelled, settings)
+            score_validation(run, labelled, decided)
+            add_results(run, trained.average, labelled, decided)
 
-        return Act(task, labelled.batches, finish)
+        return Act(task, batches, finish, decided)
 
-    return run_training("fit", settings, prepare, leave_documents, recorded)
+    return run_training("fit", settings, prepare, report, recorded)

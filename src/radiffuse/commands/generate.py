@@ -19,7 +19,9 @@ from ..errors import InputError
 from ..synthesis.denoiser_generation import SYNTHESIZER_ONLY, DenoiserGeneration
 from ..synthesis.generation import Provenance, SynthesizerGeneration
 from ..synthesis.synthesizer import is_synthesizer
-from ..system.files import locked, read_json, write_atomic, write_json
+from ..system.cells import written_cell
+from ..system.files import locked, read_json, refuse_foreign, write_atomic, write_json
+from ..train.device import local_device
 from ..train.start import find_pretrained
 
 FREE = ("out", "batch", "machine", "reader")
@@ -37,6 +39,34 @@ def generate(settings: Generate) -> Path:
         InputError: The run is neither a synthesizer nor a denoiser, or cannot obey a setting; the references cannot be
             used, the folder holds something else, or the disk is too small.
     """
+    source, wanted = choose(settings)
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(out, problem, "Choose another --out") from None
+    size = int(np.prod(source.run.plan.size)) * source.value_size
+    _verify_space(out, source.count, size, source.suffix)
+    with locked(out):
+        wanted |= source.prepare()
+        _agree(out, wanted)
+        write_json(out / SETTINGS, wanted)
+        _write_table(out / TABLE, source.write(out))
+    return out
+
+
+def choose(
+    settings: Generate,
+) -> tuple[SynthesizerGeneration | DenoiserGeneration, dict[str, Any]]:
+    """Open the run and the references; nothing is written.
+
+    Returns:
+        What draws the images, and the settings that they depend on.
+
+    Raises:
+        InputError: As ``generate``.
+    """
     run = find_pretrained(settings.run)
     synthesizer = is_synthesizer(run.model)
     default = "ddim" if synthesizer else "ddpm"
@@ -48,28 +78,11 @@ def generate(settings: Generate) -> Path:
     left_out = FREE if synthesizer else (*FREE, *SYNTHESIZER_ONLY)
     wanted = {k: v for k, v in to_dict(settings).items() if k not in left_out}
     wanted["model"] = source.model
-    out = Path(settings.out)
-    _begin(out, wanted)
-    _verify_space(out, source.count, int(np.prod(run.plan.size)) * source.value_size, source.suffix)
-    with locked(out):
-        wanted |= source.prepare()
-        _agree(out, wanted)
-        write_json(out / SETTINGS, wanted)
-        _write_table(out / TABLE, source.write(out))
-    return out
-
-
-def _begin(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Make the folder, or refuse one with anything but the same generation in it."""
-    held = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
-    if held and not (out / SETTINGS).is_file():
-        raise InputError(out, "is not empty and no generation", "Choose another --out")
-    _agree(out, wanted)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror})"
-        raise InputError(out, problem, "Choose another --out") from None
+    refuse_foreign(Path(settings.out), SETTINGS)
+    _agree(Path(settings.out), wanted)
+    local_device(settings.machine)
+    source.verify()
+    return source, wanted
 
 
 def _verify_space(out: Path, images: int, size: int, suffix: str) -> None:
@@ -84,7 +97,7 @@ def _verify_space(out: Path, images: int, size: int, suffix: str) -> None:
 
 def _agree(out: Path, wanted: Mapping[str, Any]) -> None:
     """Refuse to resume a generation with other settings or references."""
-    before = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else wanted
+    before = read_json(out / SETTINGS, dict[str, Any]) if (out / SETTINGS).is_file() else wanted
     for key, value in wanted.items():
         if before.get(key) != value:
             problem = f"holds a generation with {key} = {before.get(key)}, not {value}"
@@ -97,5 +110,5 @@ def _write_table(path: Path, rows: Sequence[Provenance]) -> None:
     names = [f.name.rstrip("_") for f in fields(Provenance)]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.row() for row in rows)
+    writer.writerows({k: written_cell(v) for k, v in row.row().items()} for row in rows)
     write_atomic(path, buffer.getvalue())

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Info
+from ..data.dataset import counted_patients
 from ..data.plan import Plan, read_plan
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..system.files import count_parameters, read_json, sweep
-from ..train.run import Run
+from ..train.members import members_of
+from ..train.run import Run, find_run
 from ._documents import leave_documents
+from ._folders import describe_folder
 
 Lines = list[tuple[str, str]]
 
@@ -33,7 +36,7 @@ def info(settings: Info) -> Path | None:
     if settings.report:
         return _write_report(path)
     for name, value in describe(path):
-        print(f"{name:<11} {value}")
+        print(f"{name:<11} {printable(str(value))}")
     return None
 
 
@@ -53,7 +56,8 @@ def describe(path: Path) -> Lines:
     """Names and values, in the order in which a person wants them.
 
     Args:
-        path: A run folder, a folder with ``config.json`` and safetensors, or a plan file.
+        path: A run folder or the name of shipped weights; a study, an evaluation, masks or images that a command wrote;
+            a folder with ``config.json`` and safetensors; or a plan file.
 
     Raises:
         InputError: It is none of these, or is damaged.
@@ -63,22 +67,25 @@ def describe(path: Path) -> Lines:
         return [("plan", str(path)), *_plan(read_plan(path))]
     if path.is_dir() and not (path / "config.yaml").exists() and (path / "config.json").exists():
         return [("weights", str(path)), *_weights(path), *_licence(path)]
-    return _run(Run.open(path))
+    if (folder := describe_folder(path)) is not None:
+        return folder
+    return _run(find_run(str(path)))
 
 
 def _run(run: Run) -> Lines:
     content, data = run.config, run.data
     settings = content["settings"]
+    members = ", ".join(part.folder.name for part in members_of(run) if part is not run)
     lines = [
         ("command", f"radiffuse {content.get('command')}"),
         ("radiffuse", str(content.get("radiffuse"))),
         ("data", _data(data)),
-        ("from", str(settings.get("from_run") or "scratch")),
+        ("members", members) if members else ("from", str(settings.get("from_run") or "scratch")),
     ]
     if (run.folder / "plan.json").exists():
         lines += _plan(run.plan)
     if run.finished:
-        lines += _weights(run.model)
+        lines += [line for part in members_of(run) for line in _weights(part.model)]
     else:
         lines.append(("network", _chosen(settings)))
     rows = run.log()
@@ -97,7 +104,8 @@ def _run(run: Run) -> Lines:
 def _data(data: Mapping[str, Any]) -> str:
     if not data:
         return "not known"
-    return f"{data.get('root')}, {data.get('cases')} cases, {data.get('patients')} patients"
+    number, _, note = counted_patients(data).partition(" ")
+    return f"{data.get('root')}, {data.get('cases')} cases, {number} patients {note}".rstrip()
 
 
 def _plan(plan: Plan) -> Lines:
@@ -106,7 +114,7 @@ def _plan(plan: Plan) -> Lines:
         size += f" voxels of {' x '.join(f'{mm:g}' for mm in plan.spacing)} mm"
     ends = "percentile" if plan.intensity == "percentiles" else "window"
     lines = [
-        ("size", size + (" (a patch)" if plan.spatial_dims == 3 else " pixels")),
+        ("size", size + ("" if plan.spacing else " pixels") + ("" if plan.whole else " (a patch)")),
         ("channels", ", ".join(plan.channels)),
         ("intensity", f"{ends} {plan.low:g} to {plan.high:g}"),
     ]
@@ -144,6 +152,10 @@ def _chosen(settings: Mapping[str, Any]) -> str:
     """The network of a run that has not finished, by its settings."""
     if settings.get("method") == "dynunet":
         return "MONAI's DynUNet"
+    if settings.get("method") == "auto":
+        return "not chosen yet"
+    if settings.get("method") == "imagenet":
+        return "U-Net on EfficientNet-Lite0"
     network = settings.get("network") or settings.get("denoiser") or {}
     overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]
     return ", ".join([str(network.get("preset")), *overrides])

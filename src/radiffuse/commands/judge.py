@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ..config import Judge
 from ..data.arrays import write_arrays
+from ..errors import printable
 from ..reports.judge import write_judge_report
 from ..synthesis.judging import Judgment, judge_images
-from ..system.files import sweep, write_atomic, write_json
+from ..system.cells import csv_text
+from ..system.files import refuse_foreign, sweep, write_atomic, write_json
 
 
 def judge(settings: Judge) -> Judgment:
@@ -22,6 +24,7 @@ def judge(settings: Judge) -> Judgment:
         InputError: Images or a network that cannot be used, or too few images; or the network is the one that the
             generator was conditioned on, and copies are looked for.
     """
+    verify_out(settings)
     judgment = judge_images(settings)
     _print(judgment)
     if settings.out is not None:
@@ -31,12 +34,19 @@ def judge(settings: Judge) -> Judgment:
     return judgment
 
 
+def verify_out(settings: Judge) -> None:
+    """Refuse a folder that holds anything but a judgment."""
+    if settings.out is not None:
+        tables = ("fidelity", "nearest", "real", "summary")
+        refuse_foreign(Path(settings.out), "judge.json", *(f"{name}.csv" for name in tables))
+
+
 def _write(judgment: Judgment, out: Path) -> None:
     import pandas as pd
 
     sweep(out)
     for name, rows in judgment.tables.items():
-        write_atomic(out / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_atomic(out / f"{name}.csv", csv_text(pd.DataFrame(rows)))
     if judgment.pairs:
         write_arrays(out / "pairs.npz", judgment.pairs)
     facts = {
@@ -49,10 +59,7 @@ def _write(judgment: Judgment, out: Path) -> None:
 
 
 def _print(judgment: Judgment) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console, lines = Console(), [f"features: {judgment.network}"]
+    lines = [f"features: {judgment.network}"]
     measured = judgment.tables.get("fidelity", [])
     for row in measured[:1]:
         lines.append(
@@ -61,6 +68,8 @@ def _print(judgment: Judgment) -> None:
     for row in measured:
         line = f"{row['part']:<12} {row['measure']:<9} {row['value']:9.4f}"
         line += f"  ({row['low']:.4f} to {row['high']:.4f})"
+        if "uncorrected" in row:
+            line += f"  uncorrected {row['uncorrected']:.4f}"
         if "floor" in row:
             line += f"  at {row['floor_size']} images: {row['at_floor_size']:.4f}"
             line += f", real to real {row['floor']:.4f}"
@@ -75,7 +84,6 @@ def _print(judgment: Judgment) -> None:
             f"{row['strategy']:<12} {row['images']:>6} images  suspected {row['suspected']:.1%}"
             f"  ({row['low']:.1%} to {row['high']:.1%})  smallest distance {row['smallest']:.3f}"
         )
-    for line in lines:
-        console.print(escape(line), soft_wrap=True)
+    print("\n".join(map(printable, lines)))
     for warning in judgment.warnings:
         print(f"warning: {warning}", file=sys.stderr)

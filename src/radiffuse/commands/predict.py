@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 from ..config import Predict
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
-from ..data.workers import each
-from ..errors import InputError
+from ..errors import InputError, damaged, printable
 from ..inference.dicom_seg import require_highdicom
-from ..inference.masks import MaskWriter
-from ..system.files import locked, make_folder, read_json, write_json
-from ..train.progress import ProgressLine
+from ..inference.expecting import table_of
+from ..inference.masks import SHAPING, MaskWriter, Recorded, write_masks
+from ..inference.records import Record, header, trained_on
+from ..system.files import read_json
 from ..train.run import Run
 
 
 def predict(settings: Predict) -> Path:
     """Write a mask for every case: PNG for films, NIfTI for volumes, or DICOM-SEG, on the scan's own grid.
 
-    Existing masks are kept, so an interrupted prediction is resumed.
+    Masks of these runs, settings and scans, by their record, are kept, so an interrupted prediction is resumed.
 
     Returns:
-        The folder of the masks, which also holds ``classes.json``.
+        The folder of the masks, which also holds ``classes.json`` and the record, see ``inference.records``.
 
     Raises:
-        InputError: Run or data cannot be used; with ``--skip-bad`` a bad scan is named and left out.
+        InputError: Run or data cannot be used, or the folder holds anything but masks of these runs and settings; with
+            ``--skip-bad`` a bad scan is named and left out, unless all are bad.
+    """
+    write, dataset, made_by = choose(settings)
+    out = Path(settings.out)
+    record = write_masks(
+        out,
+        made_by,
+        dataset,
+        Recorded(out, tuple(write.groups), len(write.predictor.plan.channels), write),
+        trained=trained_on(write.runs, dataset),
+        skip_bad=settings.reader.skip_bad,
+        scheduler=settings.machine.scheduler,
+    )
+    for line in table_of(
+        record.entries[case.name] for case in dataset if case.name in record.entries
+    ):
+        print(printable(line))
+    return out
+
+
+def choose(settings: Predict) -> tuple[MaskWriter, Dataset, dict[str, Any]]:
+    """Open the runs and the data; nothing is written.
+
+    Returns:
+        What writes masks, the cases, and the record of the folder.
+
+    Raises:
+        InputError: Run or data cannot be used, or the folder holds something else.
     """
     if settings.format == "dicom-seg":
         require_highdicom()
@@ -34,36 +62,22 @@ def predict(settings: Predict) -> Path:
     plan = write.predictor.plan  # runs that cannot be used are reported before the data are read
     dataset = open_dataset(Path(settings.data), settings.reader)
     if settings.cases != "all":
-        dataset = _part(dataset, Run.open(settings.runs[0]), settings.cases)
-    out = Path(settings.out)
-    make_folder(out)
-    with locked(out):
-        write_json(out / "classes.json", {str(i): name for i, name in enumerate(plan.classes)})
-        if skipped := _write_all(write, dataset, settings):
-            write_json(out / "skipped.json", skipped)
-    return out
+        dataset = _part(dataset, write.runs[0], settings.cases)
+    shaping = {name: getattr(settings, name) for name in SHAPING}
+    shaping["tta"] = None if settings.tta is None else ",".join(sorted(set(settings.tta)))
+    runs = zip(settings.runs, write.identities, strict=True)
+    made_by = header("predict", runs, shaping, plan.classes)
+    Record.begin(Path(settings.out), made_by)
+    return write, dataset, made_by
 
 
 def _part(dataset: Dataset, run: Run, part: str) -> Dataset:
     """The cases of a part of the run's splits."""
-    names = set(read_json(run.folder / "splits.json")[part])
+    path = run.folder / "splits.json"
+    with damaged(path):
+        names = set(read_json(path, dict[str, int | list[str] | list[list[str]]])[part])
     chosen = dataset.filter(lambda case: case.name in names)
     if not len(chosen):
         problem = f"holds none of the run's {part} cases"
         raise InputError(dataset.root, problem, "Give the data set of the run")
     return chosen
-
-
-def _write_all(write: MaskWriter, dataset: Dataset, settings: Predict) -> list[dict[str, str]]:
-    """Write every mask; returns the skipped cases with reasons."""
-    line, skipped = ProgressLine("segmenting"), []
-    scheduler = settings.machine.scheduler
-    outcomes = each(write, dataset, scheduler=scheduler, workers=0, name=lambda case: case.name)
-    for number, (case, outcome) in enumerate(outcomes, start=1):
-        if isinstance(outcome, InputError):
-            if not settings.reader.skip_bad:
-                raise outcome
-            skipped.append({"case": case.name, "reason": str(outcome)})
-            print(f"radiffuse: {outcome}", file=sys.stderr)
-        line.update(number, len(dataset), case.name)
-    return skipped

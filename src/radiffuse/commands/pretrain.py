@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..config import Pretrain
 from ..nets.registry import save_network, save_weights
 from ..objectives import OBJECTIVES
-from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.cases import (
     describe_data,
     described_more,
     hold_out,
-    limited,
-    plan_of,
     prepare_dataset,
-    read_dataset,
-    with_more,
 )
 from ..train.loop import Trained
 from ..train.pretraining import Pool
 from ..train.run import Run
-from ..train.start import verify_size
+from ..train.unchanged import require_same_prepared
 from ._documents import leave_documents
 
 
@@ -37,21 +34,15 @@ def pretrain(settings: Pretrain) -> Run:
     objective = OBJECTIVES[settings.objective](settings)
 
     def prepare(run: Run) -> Act:
-        dataset = read_dataset(settings.data, settings.reader)
-        dataset = limited(dataset, settings.limit, settings.training.seed)
-        own = {case.name for case in dataset}
-        dataset = with_more(dataset, settings.with_run, settings.reader)
-        given = objective.given_plan(dataset)
-        if given is not None and not (run.folder / "plan.json").exists():
-            write_atomic(run.folder / "plan.json", given.to_json())
-        plan = plan_of(run, dataset, settings.plan, labelled=False)
-        verify_size(plan, objective.unet(plan.spatial_dims, len(plan.channels)))
+        chosen = objective.choose(run)
+        dataset, plan, own = chosen.dataset, chosen.plan, chosen.own
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+        require_same_prepared(run, dataset, prepared)
         training, held_out = hold_out(prepared, settings.training.seed, own)
         described = describe_data(dataset, prepared, {"validation": held_out})
         run.write_data(described | described_more(settings.with_run, prepared, own))
         held = [i for i, case in enumerate(prepared.cases) if case.name in set(held_out)]
-        pool = Pool(prepared, training, held)
+        pool = Pool(prepared, training, held, objective.zoom)
 
         def finish(trained: Trained) -> None:
             average, raw = objective.kept(trained.average), objective.kept(trained.raw)
@@ -59,6 +50,8 @@ def pretrain(settings: Pretrain) -> Run:
             save_weights(raw, run.model / "raw.safetensors")
             save_network(average, run.model)  # last: it marks the run as finished
 
-        return Act(objective.task(pool), objective.batches(pool), finish)
+        task, batches = objective.task(pool), objective.batches(pool)
+        again = partial(objective.write_missing, run, pool)
+        return Act(task, batches, finish, objective.settings, again)
 
-    return run_training("pretrain", settings, prepare, leave_documents)
+    return run_training("pretrain", objective.obeyed(), prepare, leave_documents)

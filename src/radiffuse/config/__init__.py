@@ -8,9 +8,27 @@ closest source that can be read, [ours] our choice.
 """
 
 from .classification import Augment, Classify
-from .data import FINETUNE_AUGMENTATION, VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .data import (
+    FINETUNE_AUGMENTATION,
+    FIT_AUGMENTATION,
+    VIEWS_AUGMENTATION,
+    Augmentation,
+    Data,
+    PlanSettings,
+    Split,
+)
 from .learning import Contrast, Diffusion, Losses, Machine, Sampling, Training
-from .network import PRESETS, Network, UNetConfig, resolve_network
+from .network import (
+    PRESETS,
+    Network,
+    UNetConfig,
+    fitting_size,
+    network_for,
+    network_settings,
+    resolve_network,
+)
+from .planned import TrainingPlan
+from .pooling import Pool
 from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
 from .segmenting import FIT, Evaluate, Finetuning, Fit, MaskDiffusion, Method, Predict, Probing
 from .studying import NNUNet, Study
@@ -26,12 +44,13 @@ from .synthesis import (
     Synthesize,
     ZeroShot,
 )
-from .tools import Anatomy, Check, Convert, Doctor, Export, Info, View
+from .tools import Anatomy, Cache, Check, Convert, Doctor, Export, Info, Select, View
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy, Within
 
 __all__ = [
     "FINETUNE_AUGMENTATION",
     "FIT",
+    "FIT_AUGMENTATION",
     "IGNORE",
     "LATENT_PRESETS",
     "POSITIONAL",
@@ -42,6 +61,7 @@ __all__ = [
     "Augment",
     "Augmentation",
     "AutoencoderSettings",
+    "Cache",
     "Check",
     "Classify",
     "Contrast",
@@ -69,20 +89,26 @@ __all__ = [
     "Network",
     "Objective",
     "PlanSettings",
+    "Pool",
     "Predict",
     "Pretrain",
     "Probing",
     "Regressor",
     "Sampling",
+    "Select",
     "Split",
     "Strategy",
     "Study",
     "SynthesisStrategy",
     "Synthesize",
     "Training",
+    "TrainingPlan",
     "UNetConfig",
     "View",
     "Within",
     "ZeroShot",
+    "fitting_size",
+    "network_for",
+    "network_settings",
     "resolve_network",
 ]

@@ -75,7 +75,5 @@ class Augment:
     """Random draws of each pool; the number of the draw is also the seed of the training."""
     drawing: Drawing = Drawing(strategy=("interpolate",))
     """How a run of synthesize draws images; see radiffuse generate."""
-    samples: PositiveInt = 500
-    """Bootstrap samples behind each interval."""
     classify: Classify = Classify()
     """Settings of every training; the study sets data, out, labels, draw, with, ratio and real."""

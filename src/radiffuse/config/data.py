@@ -14,6 +14,7 @@ class Data:
 
     layout: Literal[
         "auto",
+        "corrections",
         "images",
         "pairs",
         "suffixes",
@@ -39,6 +40,9 @@ class Data:
     (institution, scanner). Each site is then split in the same proportions."""
     label_values: tuple[Annotated[int, Within(0, 255)], ...] | None = None
     """Values that the label maps use for the classes, background first, such as 0,255 or 0,1,2,4; None: 0, 1, 2, ..."""
+    label_threshold: Annotated[float, Within(1e-6)] | None = None
+    """Label maps with soft edges (interpolated, compressed as JPEG, or probabilities): values from this one on are the
+    foreground, lower ones the background, such as 128 for masks of 0 to 255. None: values are classes."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes, background first, one for each of ``label_values``. Values with the same name are one
     class: 0,1,255 with background,muscle,muscle are two classes. The single word btcv, flare22, amos22 or
@@ -59,11 +63,17 @@ class PlanSettings:
     """Overrides of the plan, which is made from the fingerprint of the data; None keeps what the plan says."""
 
     size: tuple[Annotated[int, Within(8)], ...] | None = None
-    """2D: size of the whole image, in pixels (rows, columns), one number for a square. 3D: size of a patch."""
+    """Size of the patch that the network sees, in pixels (rows, columns) or voxels; one number for equal sides."""
+    grid: tuple[Annotated[int, Within(8)], ...] | None = None
+    """2D: pixels (rows, columns) that films are brought to, one number for a square. Where that is more than ``size``,
+    the network sees a film patch by patch. None: ``size``, so that it sees films whole."""
+    ceiling: tuple[Fraction, ...] | None = None
+    """Dice and surface Dice that a perfect network should reach for every class on the grid that is chosen; None:
+    .99,.95, as far as time and memory allow."""
     spacing: Floats | None = None
     """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
     resize: Literal["stretch", "fit"] | None = None
-    """2D: stretch to ``size``, or fit inside it and pad."""
+    """2D: stretch films to the grid, or fit them inside it and pad."""
     crop: Literal["nonzero", "body"] | None = None
     """nonzero: crop each image to the bounding box of its nonzero pixels, as for skull-stripped brains; body: crop each
     CT to the bounding box of the body. Predicted masks have the full size, with background outside the box."""
@@ -75,31 +85,47 @@ class PlanSettings:
     """Post-processing of predicted masks, step by step and class by class. largest: keep the largest component;
     topmost:0.75: the same, but if the second largest has more than 0.75 of its size, keep whichever of the two begins
     nearer to the top; fill: fill holes; erode:5, dilate:5, open:5: with a square of 5 pixels; dilate:9:2: with a square
-    of 9 whose corners are cut by 2. none: no step. None: no step, or with ``--from`` the steps of that run."""
+    of 9 whose corners are cut by 2; keep:2: keep the two largest components; drop:50: drop those below 50 mm³ (2D: mm²;
+    pixels where the spacing is unknown). 2=largest is for the class of value 2 alone. none: no step. None: no step, or
+    with ``--from`` the steps of that run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """Random augmentation of training images, a function of (seed, step, position in the batch)."""
 
-    flip: tuple[Annotated[int, Within(0, 2)], ...] = ()
-    """Spatial axes to flip, each half the time (0 rows, 1 columns; 3D: 0 right, 1 anterior, 2 superior)."""
+    flip: tuple[Annotated[int, Within(0, 2)], ...] | None = ()
+    """Spatial axes to flip, each half the time (0 rows, 1 columns; 3D: 0 right, 1 anterior, 2 superior); []: no axis.
+    None: left and right where the plan says that no class has a side; labels beyond the border are then ignored along
+    other axes."""
     probability: Fraction = 1.0
     """Probability, 0 to 1, of the affine change, and likewise of the intensity change."""
+    chance: Fraction = 0.25
+    """Probability, 0 to 1, of ``elastic``, ``blur`` and ``coarser``, each by itself [related: nnU-Net, .2 to .25]."""
     rotate: NonNegativeFloat = 0.0
     """Largest rotation in either direction, in degrees."""
     scale: Annotated[float, Within(0, 0.9)] = 0.0
-    """Largest change of scale in either direction, as a fraction."""
+    """Largest change of scale in either direction, as a fraction, of each axis by itself."""
+    zoom: Annotated[float, Within(0, 3)] = 0.0
+    """Largest change of scale of all axes together, in either direction, as a power of two; uniform in it."""
     shear: NonNegativeFloat = 0.0
     """Largest shear in either direction, as a fraction."""
     translate: Fraction = 0.0
     """Largest shift in either direction, as a fraction of the extent."""
+    elastic: Annotated[float, Within(0, 0.12)] = 0.0
+    """Largest displacement by a smooth random deformation, as a fraction of the extent; more than .12 could fold."""
     brightness: NonNegativeFloat = 0.0
     """Largest shift of intensity in either direction, in units of the [-1, 1] range."""
     contrast: NonNegativeFloat = 0.0
     """Largest change of contrast in either direction, as a fraction."""
     gamma: NonNegativeFloat = 0.0
     """Largest change of gamma in either direction, as a power of two."""
+    inverted: Fraction = 0.0
+    """Probability, 0 to 1, that gamma acts on the inverted intensities, and so on the bright end of the range."""
+    blur: Annotated[float, Within(0, 16)] = 0.0
+    """Largest standard deviation of a Gaussian blur, in pixels."""
+    coarser: Annotated[float, Within(0, 4)] = 0.0
+    """Largest loss of resolution, as a power of two: pixels are averaged, then interpolated."""
     noise: NonNegativeFloat = 0.0
     """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""
 
@@ -117,13 +143,44 @@ FINETUNE_AUGMENTATION = Augmentation(
 )
 """[related] flips, affine, crops; [ours] magnitudes, and no flip: left and right differ in a body."""
 
+FIT_AUGMENTATION = Augmentation(
+    flip=None,
+    rotate=15.0,
+    zoom=0.5,
+    translate=0.1,
+    elastic=0.04,
+    brightness=0.2,
+    contrast=0.25,
+    gamma=0.5,
+    inverted=0.5,
+    blur=1.5,
+    coarser=1.0,
+    noise=0.05,
+)
+"""[related: nnU-Net] the changes, and scales of .7 to 1.4; [ours] magnitudes, and mirroring by the plan alone."""
+
 VIEWS_AUGMENTATION = Augmentation(brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1)
 """[ours] intensity changes that make two views of a scan; the grid stays the same."""
+
+STRONG_AUGMENTATION = Augmentation(
+    chance=0.5,
+    brightness=0.3,
+    contrast=0.4,
+    gamma=0.7,
+    inverted=0.5,
+    blur=2.0,
+    coarser=1.5,
+    noise=0.1,
+)
+"""[ours] changes of intensity of what a network learns from the pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How labelled cases are split, by patient. A split that the data set itself declares takes precedence."""
+    """How labelled cases are split, by patient.
+
+    A setting that states another split than the data set itself, or than a splits file that is there, is refused.
+    """
 
     file: str | None = None
     """Splits file, written if it does not exist; or nnU-Net's splits_final.json, which is only read. None: one file per

@@ -8,9 +8,20 @@ from typing import Annotated, Literal
 from .data import VIEWS_AUGMENTATION, Augmentation, Data, PlanSettings
 from .learning import Contrast, Diffusion, Machine, Training
 from .network import Network
-from .types import FULL_NAMES, POSITIONAL, NonNegativeFloat, PositiveInt, Within, only_for
+from .types import (
+    FULL_NAMES,
+    POSITIONAL,
+    Hours,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Within,
+    only_for,
+)
 
-Objective = Literal["ddpm", "ddep", "restorative", "contrastive", "coordinates"]
+Objective = Literal[
+    "ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features", "coordinates"
+]
 """The tasks that ``pretrain`` can train on."""
 
 
@@ -40,13 +51,17 @@ class Pretrain:
     objective: Objective = "ddpm"
     """ddpm: denoise at all noise levels; ddep: denoise at the single level ``sigma`` (Brempong et al. 2022);
     restorative: undo shuffled pixels, bent intensities and in- and out-painting (Models Genesis); contrastive: find the
-    same voxel in another crop (vox2vec); coordinates: predict the body coordinates of every voxel, which can then
-    guide ddpm (Li et al. 2025)."""
+    same voxel in another crop (vox2vec); masked: restore masked blocks (masked autoencoding); clean-features:
+    a copy of the denoiser of ``--from`` learns to give its features of noised images on clean ones (CleanDIFT);
+    coordinates: predict the body coordinates of every voxel, which can then guide ddpm (Li et al. 2025)."""
     network: Network = Network()
     """The U-Net; for coordinates, its decoder stops at a quarter of the resolution."""
     diffusion: Diffusion = Diffusion()
     """The noising process."""
-    training: Training = Training(steps=10_000, average_decay=0.9999)
+    hours: Hours | None = None
+    """Train for so long, with preparation and validation: this sets the number of steps, once, at the start. None: a
+    number of passes over the images, in three hours at most."""
+    training: Training = Training()
     """The optimization."""
     augmentation: Augmentation = Augmentation(flip=(1,))
     """Augmentation of the images. [related] random flips; here left to right only. coordinates: intensity changes,
@@ -57,19 +72,36 @@ class Pretrain:
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
+    for_run: str | None = None
+    """``--for``: labelled images that will be segmented later. They decide the grid, and the window of CT."""
     limit: PositiveInt | None = None
     """Use only this many images, drawn by seed; None: all."""
     sigma: NonNegativeFloat = field(default=0.22, metadata=only_for("ddep"))
     """Standard deviation of the noise, in units of the [-1, 1] range [related]."""
+    mask_ratio: Annotated[float, Within(0.05, 0.95)] = field(
+        default=0.75, metadata=only_for("masked")
+    )
+    """Share of the blocks that are masked [code: nnssl]; a block is a voxel of the network's coarsest level."""
+    feature_timesteps: tuple[NonNegativeInt, ...] = field(
+        default=(), metadata=only_for("clean-features")
+    )
+    """Timesteps of the denoiser whose features are learned. Empty: at 1, 3, 10 and 30 % of its timesteps [ours]."""
     contrast: Contrast = field(default=Contrast(), metadata=FULL_NAMES | only_for("contrastive"))
     """Settings of the contrastive objective."""
     regressor: Regressor = field(default=Regressor(), metadata=FULL_NAMES | only_for("coordinates"))
     """Settings of the objective coordinates."""
     from_run: str | None = None
-    """``--from``: pre-trained run to start from; ddep freezes its encoder and trains a new decoder."""
+    """``--from``: pre-trained run to start from; ddep freezes its encoder and trains a new decoder; clean-features
+    needs a run of ddpm, whose plan and network it has."""
     with_run: tuple[str, ...] = ()
     """``--with``: more folders of images to learn from, such as synthetic ones of radiffuse generate. They do not count
     towards ``--limit``, and none is held out for validation."""
+    zoom: Annotated[float, Within(1)] | None = field(
+        default=None, metadata=only_for("ddpm", "ddep", "restorative", "masked", "clean-features")
+    )
+    """Where the network sees patches: they are cut at up to this many times its size and shrunk to it, uniformly in the
+    logarithm, so that it learns both anatomy and edges, and can start a segmenter of any grid. 1: always the grid's own
+    pixels. None: up to the whole image; with ``--coordinates``, which are those of one scale, 1."""
     coordinates: str | None = field(default=None, metadata=only_for("ddpm"))
     """Run of the objective coordinates that guides this one: the network also sees the body coordinates of the clean
     image (Li et al. 2025). The plan of that run is used. None: no guidance."""
@@ -80,12 +112,12 @@ PRETRAIN: dict[str, Pretrain] = {
     "ddep": Pretrain(objective="ddep"),
     "restorative": Pretrain(objective="restorative"),
     "contrastive": Pretrain(objective="contrastive"),
+    "masked": Pretrain(objective="masked"),
+    "clean-features": Pretrain(objective="clean-features"),
     "coordinates": Pretrain(
         objective="coordinates",
         augmentation=VIEWS_AUGMENTATION,
         training=Training(
-            steps=2000,
-            batch_size=8,
             learning_rate=3e-4,
             warmup_steps=50,
             decay="cosine",

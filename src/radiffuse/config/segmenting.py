@@ -5,21 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
+from .data import FINETUNE_AUGMENTATION, FIT_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Diffusion, Losses, Machine, Sampling, Training
 from .network import Network
+from .pooling import Pool
 from .types import (
+    FULL_NAMES,
     POSITIONAL,
+    Hours,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Strategy,
+    Timestep,
     Within,
+    before,
     only_for,
 )
 
-Method = Literal["finetune", "scratch", "dynunet", "pixel", "probe", "diffusion"]
+Method = Literal[
+    "auto", "finetune", "scratch", "dynunet", "imagenet", "pixel", "probe", "diffusion"
+]
 """The methods of ``fit``."""
+POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet")
+"""Those that can learn from a pool beside the labels: they train a whole network; auto tries with and without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +46,14 @@ class Probing:
     heads: tuple[Literal["linear", "nonlinear"], ...] = ("nonlinear", "linear")
     """Heads, trained side by side on the same features; the first one segments by default. [related: vox2vec]
     linear: a 1x1 convolution per level, summed; nonlinear: the same with residual 1x1 blocks."""
-    timesteps: tuple[NonNegativeInt, ...] = (10,)
-    """Timesteps whose features are concatenated. [paper] 10 of 300. A network that was not trained on noise
-    (restorative, contrastive) gets the clean image at timestep 0 instead."""
+    timesteps: tuple[Timestep, ...] = ("clean", 10)
+    """Timesteps whose features are concatenated, each for a pass of the network; clean: the image without noise, at
+    timestep 0, which hides no detail [ours]. [paper] 10 of 300. A network that was not trained on noise (restorative,
+    contrastive, masked, clean-features) gets the clean image alone, and any other timesteps are refused."""
     levels: tuple[str, ...] = ()
-    """Levels that give features: ``middle`` and decoder levels, 0 being the finest. Empty: all."""
-    sweep: tuple[NonNegativeInt, ...] = ()
+    """Levels that give features: ``middle``, decoder levels, 0 being the finest, and ``fine`` where the network folds
+    pixels. Empty: all."""
+    sweep: tuple[Timestep, ...] = ()
     """Also train heads of each kind on each of these timesteps alone, in the same pass."""
     sweep_levels: bool = False
     """Also train heads of each kind on each level alone, in the same pass."""
@@ -50,6 +61,9 @@ class Probing:
     """Noise samples that features are averaged over."""
     width: PositiveInt = 32
     """Channels of the non-linear head."""
+    coordinates: bool = field(default=True, metadata=before(False))
+    """Heads on a guided network also see its body coordinates, beside their finest features: a head on single voxels
+    knows the place of one from nothing else, unless the features kept it [ours]. Other networks have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +75,18 @@ class MaskDiffusion:
     recycle-next: a mask predicted from the true one at t + 1; self-condition (Chen et al. 2022) and self-condition-next
     (Watson et al. 2023): the true mask, with a prediction as further input; none: no diffusion, the same network with
     plain supervision."""
+    first_pass: Literal["noise", "true-mask"] = field(default="noise", metadata=before("true-mask"))
+    """recycle: what the first pass begins with. noise: pure noise, as sampling does [paper]; true-mask: the true mask,
+    noised to the last timestep, where it still weighs .006 by the linear schedule and T = 1001, .068 by scaled-linear,
+    .22 by the linear one with T = 300 [code]."""
     process: Diffusion = Diffusion(
         schedule="linear",
         num_train_timesteps=1001,
         prediction_type="x_start",
         timestep_sampling="loss-aware",
     )
-    """[code] linear betas, T = 1001, loss-aware timesteps; the network always predicts the clean mask."""
+    """[code] linear betas, T = 1001, loss-aware timesteps (active after about 23,000 losses, as the run says); the
+    network always predicts the clean mask."""
     sampling: Sampling = Sampling()
     """How masks are sampled in validation and, by default, at prediction. [code] 5 steps."""
 
@@ -81,13 +100,16 @@ class Fit:
     out: str = ""
     """Run folder. Repeat the command to resume an interrupted run."""
     method: Method | None = None
-    """finetune: the whole pre-trained network (PTDR); scratch: the same network from random weights; dynunet: MONAI's
-    DynUNet from random weights, in the shape that nnU-Net would give it; pixel: an ensemble of pixel classifiers on
-    frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al. 2025); diffusion: mask diffusion
-    (Fu et al. 2023). None: finetune with ``--from``, else scratch. Some defaults below depend on the method."""
+    """auto: whatever does best on labelled cases that were left out, in folds over patients, within ``--hours``:
+    finetune, imagenet, scratch or probe, several of them together where that gains. It is then trained on all labels;
+    without ``--split.test`` there is no test part. finetune: the whole pre-trained network (PTDR); scratch: the same
+    network from random weights; dynunet: MONAI's DynUNet from random weights, in the shape that nnU-Net would give it;
+    imagenet: for films, a U-Net on an encoder that was trained on ImageNet (EfficientNet-Lite0); pixel: an ensemble of
+    pixel classifiers on frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al. 2025);
+    diffusion: mask diffusion (Fu et al. 2023). None: auto. Some defaults below depend on the method."""
     from_run: str | None = None
-    """``--from``: pre-trained run, or the name of shipped weights (films-64). Needed by finetune, pixel and probe,
-    optional for diffusion."""
+    """``--from``: pre-trained run, or the name of shipped weights (films, which suits any grid; films-64). Needed by
+    finetune, pixel and probe, optional for auto and diffusion."""
     labels: PositiveInt | None = None
     """Label budget: the number of labelled cases to use; None: the whole training pool."""
     draw: NonNegativeInt = 0
@@ -100,46 +122,55 @@ class Fit:
     """Settings of the method probe."""
     diffusion: MaskDiffusion = field(default=MaskDiffusion(), metadata=only_for("diffusion"))
     """Settings of the method diffusion."""
-    loss: Losses = Losses()
-    """Cross-entropy [related]; probe: with Dice [related]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""
+    loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
+    """Cross-entropy and Dice [related: nnU-Net]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""
     with_run: tuple[str, ...] = ()
     """``--with``: more folders of labelled images to learn from, such as synthetic ones that a network has labelled.
     They do not count towards ``--labels``; those made from images of validation or test patients are left out."""
+    unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED))
+    """Folders of images without labels, the pool, to learn from beside the labelled ones. Images of validation or test
+    patients, images that are the same as one of theirs, and synthetic images made from them are left out."""
+    pool: Pool = field(default=Pool(), metadata=FULL_NAMES | only_for(*POOLED))
+    """How the pool is learned from."""
     split: Split = Split()
     """How cases are split into training pool, validation and test."""
     network: Network = Network()
-    """The U-Net, when training from scratch; with ``--from`` it is that of the run."""
+    """The U-Net, when training from scratch; with ``--from`` it is that of the run, and another is refused."""
+    hours: Hours | None = None
+    """Train for so long, with preparation and validation: this sets the number of steps, once, at the start. None: a
+    number of passes over the images, in an hour at most. auto: all that is tried and the final training together."""
     training: Training = Training(
-        steps=300,
-        batch_size=8,
         learning_rate=1e-3,
-        optimizer="adam",
-        weight_decay=1e-4,
+        optimizer="adamw",
+        weight_decay=1e-2,
         decay="cosine",
         warmup_steps=25,
         average_decay=0.99,
         validate_every=100,
         checkpoint_every=100,
     )
-    """The optimization. [related] Adam, weight decay 1e-4, cosine; [ours] 1e-3 for small networks, warm-up. probe and
-    diffusion have their own: see ``config.FIT``."""
-    augmentation: Augmentation = FINETUNE_AUGMENTATION
-    """Augmentation of the training images; probe: none."""
+    """The optimization. [ours] AdamW, 1e-3 for small networks, warm-up; [related] cosine. probe and diffusion have
+    their own: see ``config.FIT``."""
+    augmentation: Augmentation = FIT_AUGMENTATION
+    """Augmentation of the training images; diffusion: milder; probe: none."""
     plan: PlanSettings = PlanSettings()
-    """Size, spacing and intensity, when training from scratch; with ``--from`` they are those of the run."""
+    """Size, spacing and intensity, when training from scratch; with ``--from`` they are those of the run; others are
+    refused."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()
     """Device and precision."""
 
+    @property
+    def automatic(self) -> bool:
+        """Whether the method is chosen by trying."""
+        return self.method in (None, "auto")
+
 
 _PROBE = Fit(
     method="probe",
-    loss=Losses(cross_entropy=1.0, dice=1.0),
     augmentation=Augmentation(),
     training=Training(
-        steps=500,
-        batch_size=8,
         learning_rate=3e-3,
         optimizer="adam",
         decay="cosine",
@@ -154,10 +185,9 @@ are not clipped, because the norm of all heads together would couple them."""
 
 _DIFFUSION = Fit(
     method="diffusion",
+    augmentation=FINETUNE_AUGMENTATION,
     loss=Losses(cross_entropy=0.0, dice=1.0, focal=20.0),
     training=Training(
-        steps=700,
-        batch_size=16,
         learning_rate=8e-4,
         optimizer="adamw",
         weight_decay=1e-8,
@@ -174,9 +204,11 @@ batch size and averaged weights."""
 
 FIT: dict[str | None, Fit] = {
     None: Fit(),
+    "auto": Fit(method="auto", split=Split(test=0.0, validation=0.0)),
     "finetune": Fit(method="finetune"),
     "scratch": Fit(method="scratch"),
     "dynunet": Fit(method="dynunet"),
+    "imagenet": Fit(method="imagenet"),
     "pixel": Fit(method="pixel"),
     "probe": _PROBE,
     "diffusion": _DIFFUSION,
@@ -193,7 +225,8 @@ class Predict:
     data: str = field(default="", metadata=POSITIONAL)
     """A scan, or a data set."""
     out: str = ""
-    """Folder for the masks; finished masks are kept when the command is repeated."""
+    """Folder for the masks; when the command is repeated, those are kept that were made by these runs and settings from
+    the scans as they are. Anything else in it is refused."""
     format: Literal["auto", "dicom-seg"] = "auto"
     """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation that refers to the DICOM images."""
     cases: Literal["all", "test", "validation", "train"] = "all"
@@ -212,12 +245,17 @@ class Predict:
     """Mask diffusion: masks sampled per scan; their probabilities are averaged."""
     ensemble: Literal["probability", "vote"] = "probability"
     """How samples and runs are combined: by mean probability or majority vote. Every run has the same weight."""
+    tta: tuple[Literal["none", "mirror", "scale"], ...] | None = None
+    """Test-time augmentation: the probabilities of several views of a scan are averaged. mirror: also mirrored along
+    the axes that the plan permits; scale: also at .8 and 1.25 of its size; mirror,scale: each at each, for six times
+    the work; none: the scan as it is. None: what the run's automatic choice found to gain, else none."""
     seed: NonNegativeInt = 0
     """Seed of the noise; the same seed gives the same mask of a scan."""
     confidence: bool = False
     """Also write the probability of the predicted class."""
     uncertainty: bool = False
-    """Also write maps of each class's mean probability, of its variance over samples and runs, and of the entropy."""
+    """Also write maps of each class's mean probability, of its variance over samples, views and runs, and of the
+    entropy."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()

@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar, get_args
 
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
-from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, used_for
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, used_for
+
+Trained = TypeVar("Trained", Pretrain, Fit)
+
+
+def _fixed(settings: Trained, steps: int, batch: int) -> Trained:
+    """Settings with the same budget on every machine, which a comparison needs [ours]."""
+    training = replace(settings.training, steps=steps, batch_size=batch)
+    return replace(settings, training=training)
+
+
+Choice = Literal["typical", "uncertain"]
+"""Ways of choosing the cases to label, see ``select``."""
+DIFFUSING = {f"{name}{start}" for name in get_args(Strategy) for start in ("", "+pretrained")}
+"""Methods of a study that are mask diffusion."""
+PRETRAINING = {
+    *("diffusion", "guided", "restorative", "contrastive", "masked"),
+    *("clean-features", "guided-clean-features"),
+}
+"""Those that compare ways of pre-training."""
+OWN_START = PRETRAINING - {"diffusion"} | {"ddep", "synthetic-unlabelled"}
+"""Those that pre-train a network of their own, whatever ``--from`` gives."""
+STARTLESS = {
+    "scratch",
+    "dynunet",
+    "imagenet",
+    "nnunet",
+    "scratch+pool",
+    "dynunet+pool",
+    "imagenet+pool",
+}
+"""Those that start from no network of ours."""
+WITH_POOL = {"finetune+pool", "scratch+pool", "dynunet+pool", "imagenet+pool"}
+"""Those that learn from ``--unlabelled`` beside the labels."""
+TUNED = {"finetune", "pseudo-labels", "synthetic-labelled"}
+UNCHOSEN = {"pseudo-labels", "synthetic-labelled", "ensemble", "nnunet"}
+"""Those whose labelled cases are always random: they learn from masks of others, or train no run of their own."""
+USED_BY = {
+    "synthetic": {"synthetic-unlabelled", "synthetic-labelled"},
+    "regressor": {"guided", "guided-clean-features"},
+    "transfer": PRETRAINING,
+    "probing": PRETRAINING,
+    "timesteps": TUNED,
+    "weights": TUNED,
+    "pools": {"finetune"},
+    "samplers": DIFFUSING - {"none", "none+pretrained"},
+    "diffusion": DIFFUSING,
+    "ensemble": {"ensemble"},
+    "pseudo_labels": {"pseudo-labels"},
+    "finetune.pool": WITH_POOL | {"pseudo-labels", "synthetic-labelled"},
+    "nnunet": {"nnunet"},
+}
+"""Settings of a study that some methods alone use, and these methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +89,14 @@ class Study:
     from_run: str | None = None
     """``--from``: a pre-trained run, or the name of shipped weights, to use instead of pre-training."""
     methods: tuple[str, ...] = ("scratch", "finetune")
-    """Any of: scratch; finetune; pixel; ddep; dynunet (MONAI's); nnunet (nnU-Net 2 with its own choices); pseudo-labels
-    (trained on images that the denoiser draws and the fine-tuned network of the same draw labels);
-    synthetic-unlabelled (pre-trained on ``--synthetic`` as well); synthetic-labelled (fine-tuned on ``--synthetic`` as
-    well, with labels of the fine-tuned network of the same draw); the ways of pre-training diffusion, guided,
-    restorative and contrastive, used as ``transfer`` says; the strategies of mask diffusion, from scratch or, as in
-    recycle+pretrained, from the pre-trained run; ensemble."""
+    """Any of: scratch; finetune; pixel; ddep; dynunet (MONAI's); imagenet (a U-Net on an encoder trained on ImageNet,
+    for films); nnunet (nnU-Net 2 with its own choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool (the
+    same with ``--unlabelled`` as a pool beside the labels); pseudo-labels (with a pool that the denoiser draws and the
+    fine-tuned network of the same draw labels); synthetic-unlabelled (pre-trained on ``--synthetic`` as well);
+    synthetic-labelled (with ``--synthetic`` as a pool that the fine-tuned network of the same draw labels); the ways of
+    pre-training diffusion, guided, restorative, contrastive, masked, clean-features (after diffusion, in as many steps
+    again) and guided-clean-features (after guided), used as ``transfer`` says; the strategies of mask diffusion, from
+    scratch or, as in recycle+pretrained, from the pre-trained run; ensemble."""
     transfer: tuple[Literal["linear", "nonlinear", "finetune"], ...] = ()
     """How the ways of pre-training are used: linear or nonlinear (probing), or finetune (the default). With several,
     methods get names such as guided@linear."""
@@ -58,25 +112,34 @@ class Study:
     """Pre-trained weights to try: average, raw, or both."""
     pools: tuple[PositiveInt, ...] = ()
     """Smaller numbers of unlabelled images to pre-train on as well; each adds a method such as finetune@n=500."""
+    choices: tuple[Choice, ...] = ()
+    """Ways of choosing the labelled cases, besides at random; each adds a method such as finetune@typical. typical: as
+    ``select`` without a model; uncertain: one half so, the other by the network that was trained on the first."""
     samplers: tuple[Literal["ddpm", "ddim"], ...] = ("ddpm",)
     """Reverse processes to try with mask diffusion; each one after the first adds methods such as recycle@ddim."""
     ensemble: tuple[str, ...] = ("none", "recycle")
     """Methods whose probabilities are averaged by the method ``ensemble``."""
     pseudo_labels: PositiveInt = 200
-    """Images that the method pseudo-labels draws and labels per budget and draw; the least certain 10 % are dropped."""
+    """Images that are drawn for the method pseudo-labels, per draw."""
     pretrain: Pretrain = field(
-        default=Pretrain(), metadata=used_for("ddpm", "ddep", "restorative", "contrastive")
+        default=_fixed(Pretrain(), 10_000, 16),
+        metadata=used_for("ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features"),
     )
     """Settings of pre-training; the study sets data and out."""
-    regressor: Pretrain = field(default=PRETRAIN["coordinates"], metadata=used_for("coordinates"))
+    regressor: Pretrain = field(
+        default=_fixed(PRETRAIN["coordinates"], 2000, 8), metadata=used_for("coordinates")
+    )
     """Settings of the regressor for guidance; the study sets data, out and plan."""
     finetune: Fit = field(
-        default=FIT[None], metadata=used_for("finetune", "scratch", "dynunet", "pixel")
+        default=_fixed(FIT[None], 300, 8),
+        metadata=used_for("finetune", "scratch", "dynunet", "imagenet", "pixel"),
     )
     """Settings of fine-tuning; the study sets data, out, method, from_run, labels and draw."""
-    probing: Fit = field(default=FIT["probe"], metadata=used_for("probe"))
+    probing: Fit = field(default=_fixed(FIT["probe"], 500, 8), metadata=used_for("probe"))
     """Settings of probing; its ``probe.sweep`` adds methods such as guided@t=30."""
-    diffusion: Fit = field(default=FIT["diffusion"], metadata=used_for("diffusion"))
+    diffusion: Fit = field(
+        default=_fixed(FIT["diffusion"], 700, 16), metadata=used_for("diffusion")
+    )
     """Settings of mask diffusion; the study sets data, out, method, from_run, labels, draw, strategy and split."""
     nnunet: NNUNet = NNUNet()
     """Settings of the method nnunet."""
@@ -84,3 +147,18 @@ class Study:
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[Literal["test", "validation"], ...] = ("test",)
     """Cases to score: test, or validation while tuning."""
+
+    @property
+    def unstarted(self) -> bool:
+        """Whether ``unlabelled`` is for pools alone, since no method starts from a network of ours."""
+        return bool(self.trained & WITH_POOL) and self.trained <= STARTLESS
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The methods, and the members of their ensemble."""
+        return frozenset(self.methods + self.ensemble * ("ensemble" in self.methods))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The objectives of pre-training: a method with a network of its own is named as its objective."""
+        return (self.pretrain.objective, *(name for name in PRETRAIN if name in self.trained))

@@ -202,16 +202,30 @@ class Generate(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot:
-    """Segment films by the self-attention of a synthesizer, without any label, and find the lungs by a rule."""
+    """Segment films by the features of a network that was trained without labels, and find the lungs by a rule."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run of radiffuse synthesize."""
+    """A run of radiffuse pretrain or synthesize, or the name of shipped weights, such as films-64."""
     data: str = field(default="", metadata=POSITIONAL)
     """Films. Any labels are only used for scoring; values above 0 are lung."""
     out: str = ""
-    """Folder for masks, segments and zeroshot.csv."""
+    """Folder for masks, segments, clusters.json and zeroshot.csv."""
+    method: Literal["clusters", "diffseg"] = "clusters"
+    """clusters: the features of all films, clustered together by k-means; the lungs are named once for all of them.
+    diffseg: each film by the self-attention of a synthesizer (Tian et al. 2024)."""
+    features: Literal["denoiser", "encoder"] = "denoiser"
+    """clusters: what is clustered. denoiser: the decoder of the denoiser, of pixels or latents; encoder: the patch
+    tokens of a synthesizer's DINO encoder."""
+    level: NonNegativeInt | None = None
+    """clusters: level of the decoder, 0 the finest; None: that with a grid nearest to 16 x 16."""
+    timestep: NonNegativeInt = 0
+    """clusters: the timestep to which films are noised for the denoiser."""
+    noises: PositiveInt = 2
+    """clusters: noises over which the features of a film are averaged."""
+    clusters: Annotated[int, Within(2, 64)] = 8
+    """clusters: how many. A number chosen by labels has to be chosen on other films than those that are scored."""
     seed: NonNegativeInt = 0
-    """Seed of the noise."""
+    """Seed of the noise, and of k-means."""
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from .data import Data, PlanSettings
 from .learning import Diffusion, Machine
-from .types import POSITIONAL, NonNegativeInt, PositiveInt, Within
+from .types import POSITIONAL, Hours, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,18 @@ class Check:
     """How the path becomes cases."""
     header_only: bool = False
     """Read only headers: faster, but damage inside the files goes unnoticed."""
+    plan: bool = False
+    """Instead of checking every file, print what would be trained on these images on this machine, and why: what
+    ``fit`` would try, with the plan of the first, where there are labels, else the plan of ``pretrain``. Nothing is
+    written."""
+    hours: Hours | None = None
+    """Plan for so many hours."""
+    unlabelled: tuple[str, ...] = ()
+    """Plan for learning from these folders of images without labels as well."""
+    from_run: str | None = None
+    """``--from``: plan for starting from this pre-trained run or these shipped weights."""
+    machine: Machine = Machine()
+    """The machine to plan for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +55,34 @@ class Anatomy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Select:
+    """Choose the scans of a pool that are best labelled next: typical and diverse ones, or uncertain ones of a run."""
+
+    data: str = field(default="", metadata=POSITIONAL)
+    """The pool. Scans that have labels, there or in the data of ``--from``, are not chosen."""
+    out: str = ""
+    """CSV file for the list: place, case, file and why."""
+    from_run: str | None = None
+    """``--from``: a segmentation run, to choose scans about which it is uncertain; or a pre-trained run, or the name of
+    shipped weights, to choose typical and diverse scans by its features. None: by those of films, or for volumes
+    and color by small versions of the images."""
+    count: PositiveInt = 10
+    """Scans to choose, each of another patient as long as there are some."""
+    seed: NonNegativeInt = 0
+    """Seed of the clusters, and of the noise that varies uncertain scans."""
+    reader: Data = Data()
+    """How the path becomes cases."""
+    machine: Machine = Machine()
+    """Device and precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Info:
-    """Summarize a run, a folder of weights or a plan on one screen: data, network, steps, scores, license."""
+    """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, license."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run folder, folder of weights (``config.json`` with safetensors), plan file, study or evaluation."""
+    """Run folder, name of shipped weights, study, evaluation, masks or images that a command wrote, folder of weights
+    (``config.json`` with safetensors), or plan file."""
     report: bool = False
     """Write report.html of the run, study or evaluation once more."""
 
@@ -63,10 +98,16 @@ class Convert:
     """Run folder; give it to other commands as ``--from``."""
     kind: Literal["auto", "diffusers", "monai", "guided-diffusion"] = "auto"
     """Library that the network comes from; auto: as config.json says; guided-diffusion has none."""
-    head_channels: PositiveInt = 64
-    """guided-diffusion: channels per attention head, which cannot be read from the weights."""
+    heads: PositiveInt | None = None
+    """guided-diffusion: attention heads (``num_heads``). The weights do not tell them: give these or head_channels."""
+    head_channels: PositiveInt | None = None
+    """guided-diffusion: channels per attention head (``num_head_channels``)."""
+    attention_order: Literal["legacy", "new"] | None = None
+    """guided-diffusion: new if trained with ``use_new_attention_order``, as the 64 px ImageNet model, else legacy; the
+    weights do not tell, so it must be given unless heads is 1."""
     diffusion: Diffusion = Diffusion(schedule="linear")
-    """The noising process that it was trained with; the scheduler of a pipeline takes precedence."""
+    """The noising process that it was trained with; settings that differ from the scheduler of a
+    pipeline are refused."""
     plan: PlanSettings = PlanSettings()
     """Size, spacing and intensity of the images it was trained on; volumes need a spacing."""
 
@@ -103,6 +144,11 @@ class View:
     """Runs, studies, evaluations, tables of results, scans and data sets, in any order; none: drop files there."""
     masks: str | None = None
     """Masks of the scans, named after the cases: a folder of radiffuse predict, with its maps."""
+    worklist: str | None = None
+    """Table of radiffuse select: its scans alone are shown, in its order."""
+    corrections: str | None = None
+    """Folder for masks that are corrected on the page, with copies of their scans, for ``fit --with``; made when the
+    first is saved. None: ``corrections`` in the folder where the command was started."""
     port: Annotated[int, Within(0, 65535)] = 0
     """Port on 127.0.0.1, which other computers cannot reach; 0: any free one."""
     browser: bool = True
@@ -113,6 +159,18 @@ class View:
     """How a path becomes cases."""
     machine: Machine = Machine()
     """Device and precision for what is computed on the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """List the cache by last use and size; delete what is unused, or all. What is deleted is made again when needed."""
+
+    delete: Literal["unused", "all"] | None = None
+    """What to delete: arrays that no command has opened for ``days``, or all arrays; splits stay. End runs first."""
+    days: PositiveInt = 30
+    """Days without use after which arrays count as unused."""
+    cache: str | None = None
+    """Cache folder; None: ``$RADIFFUSE_CACHE``, else ``~/.cache/radiffuse``."""
 
 
 @dataclass(frozen=True, kw_only=True)

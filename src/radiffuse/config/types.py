@@ -34,8 +34,9 @@ NonNegativeFloat = Annotated[float, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]
 
 STEP = Spelled(
-    r"none|largest|fill|topmost:\d+(\.\d+)?|(erode|dilate|open):\d+(:\d+)?",
-    "none, largest, fill, topmost:SHARE, or one of erode, dilate and open with :SIDE or :SIDE:CUT",
+    r"none|(\d+=)?(largest|fill|keep:[1-9]\d*|(topmost|drop):\d+(\.\d+)?|(erode|dilate|open):\d+(:\d+)?)",
+    "none, largest, fill, keep:COUNT, drop:VOLUME, topmost:SHARE, or one of erode, dilate and open with :SIDE or "
+    ":SIDE:CUT, for one class as in 2=largest",
 )
 Step = Annotated[str, STEP]
 """A step of ``PlanSettings.postprocess``."""
@@ -47,6 +48,16 @@ Place = Annotated[
     ),
 ]
 """A part of a site and where it ends; see ``Split.places``."""
+Timestep = NonNegativeInt | Literal["clean"]
+"""A training timestep, to which an image is noised, or the image without noise, seen at timestep 0."""
+Stride = Annotated[str, Spelled(r"[12](x[12]){1,2}", "1 or 2 for each axis, such as 1x2x2")]
+"""Down-sampling from one level to the next."""
+
+Memory = Annotated[str, Spelled(r"\d+(\.\d+)?(GiB|MiB|GB|MB)", "a number with GiB, MiB, GB or MB")]
+"""An amount of memory."""
+
+Hours = Annotated[float, Within(0.001)]
+"""A time to train."""
 
 Floats = tuple[float, ...]
 Ints = tuple[int, ...]
@@ -56,6 +67,11 @@ POSITIONAL = {"positional": True}
 
 FULL_NAMES = {"full_names": True}
 """Metadata: the settings of the group have no short names, so that others keep theirs."""
+
+
+def before(value: object) -> dict[str, object]:
+    """Metadata: the value that holds for runs from before the setting was there."""
+    return {"before": value}
 
 
 def only_for(*values: str) -> dict[str, object]:

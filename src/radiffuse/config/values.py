@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import SettingError
 from .types import Spelled, Within
 
 
@@ -21,28 +22,38 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return values
 
 
-def from_dict(settings_type: type, values: Mapping[str, Any], *, strict: bool = False) -> Any:
+def from_dict(
+    settings_type: type, values: Mapping[str, Any], *, strict: bool = False, checked: bool = True
+) -> Any:
     """A dataclass from the plain values of ``to_dict``; missing keys keep their defaults.
 
     Args:
         settings_type: The dataclass; its groups are read in the same way.
         values: Plain values; lists become tuples.
         strict: Refuse unknown keys instead of ignoring them.
+        checked: Refuse values of another type or out of their range; else the caller does.
 
     Raises:
-        ValueError: An unknown key, with ``strict``.
+        ValueError: An unknown key, with ``strict``; a value of another type or out of its range.
         TypeError: A value without default is missing.
     """
+    if checked and (fault := misfit(values, settings_type)):
+        raise ValueError(fault)
     kinds = typing.get_type_hints(settings_type)
     if strict and (unknown := sorted(set(values) - set(kinds))):
         raise ValueError(f"unknown settings {', '.join(unknown)}")
     arguments = {}
     for name in kinds.keys() & values.keys():
         value = values[name]
-        if is_group(kinds[name]):
-            value = from_dict(kinds[name], value, strict=strict)
-        arguments[name] = tuple(value) if isinstance(value, list) else value
+        group = next(filter(is_group, (kinds[name], *typing.get_args(kinds[name]))), None)
+        if group is not None and isinstance(value, Mapping):
+            value = from_dict(group, value, strict=strict, checked=False)
+        arguments[name] = _tuples(value)
     return settings_type(**arguments)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def is_group(kind: Any) -> bool:
@@ -50,11 +61,11 @@ def is_group(kind: Any) -> bool:
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
-def walk(settings_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def walk_settings(settings_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting of a dataclass and the groups inside it, by full name (``training.steps``), with its type."""
     for name, kind in typing.get_type_hints(settings_type).items():
         if is_group(kind):
-            yield from walk(kind, f"{prefix}{name}.")
+            yield from walk_settings(kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", kind
 
@@ -72,6 +83,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def dated(settings_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of an older record, with what held before a setting was there where it is missing (``before``)."""
+    kinds, result = typing.get_type_hints(settings_type), dict(values)
+    for field in dataclasses.fields(settings_type):
+        inner = result.get(field.name)
+        if is_group(kind := kinds[field.name]) and isinstance(inner, Mapping):
+            result[field.name] = dated(kind, inner)
+        elif "before" in field.metadata:
+            result.setdefault(field.name, field.metadata["before"])
+    return result
+
+
 def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values over defaults, group by group."""
     result = dict(defaults)
@@ -79,6 +102,83 @@ def completed(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = completed(result[key], value) if both else value
     return result
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by full name (``training.steps``), tuples as lists."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def misfit(value: Any, kind: Any, name: str = "") -> str | None:
+    """What is wrong with plain values from JSON or YAML for a type, in a few words; None: they fit.
+
+    Args:
+        value: Of any type, from a file.
+        kind: A type as annotations write it: a dataclass or ``TypedDict``, of which keys that are missing or unknown
+            fit, or one built of ``int``, ``float`` (finite), ``str``, ``bool``, ``None``, ``Any``, ``list``, ``tuple``,
+            ``dict``, ``Literal``, unions and marks of legal values.
+        name: Of the value, for the words.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    fault = f"{name or 'it'} is {_short(value)}"
+    if kind is Any:
+        return None
+    if origin is typing.Annotated:
+        if found := misfit(value, inner[0], name):
+            return found
+        mark = _mark(kind)
+        return None if mark is None or is_legal(value, mark) else f"{fault}, not {_words(mark)}"
+    if origin in (typing.Union, types.UnionType):
+        faults = [misfit(value, one, name) for one in inner]
+        return None if None in faults else faults[0]
+    if typing.is_typeddict(kind):
+        kind, hints = dict[str, Any], typing.get_type_hints(kind)
+        origin, inner = dict, (str, Any)
+    else:
+        hints = typing.get_type_hints(kind, include_extras=True) if is_group(kind) else {}
+    if origin is typing.Literal:
+        fits = any(type(value) is type(one) and value == one for one in inner)
+        return None if fits else f"{fault}, not one of {', '.join(map(str, inner))}"
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return f"{fault}, not a list"
+        same = origin is list or inner[-1:] == (...,)
+        if not same and len(value) != len(inner):
+            return f"{fault}, not {len(inner)} values"
+        pairs = enumerate(zip(value, inner[:1] * len(value) if same else inner, strict=True))
+        return _first(misfit(v, k, f"{name}[{i}]") for i, (v, k) in pairs)
+    if origin is dict or is_group(kind):
+        if not isinstance(value, Mapping):
+            return f"{fault}, not a group of values"
+        known = ((k, v, hints.get(k, Any) if hints else inner[1]) for k, v in value.items())
+        return _first(misfit(v, t, f"{name}.{k}".lstrip(".")) for k, v, t in known)
+    if kind is float and type(value) in (int, float):
+        return None if math.isfinite(value) else f"{fault}, not finite"
+    return None if type(value) is kind or kind not in _KINDS else f"{fault}, not {_KINDS[kind]}"
+
+
+def _first(faults: Iterator[str | None]) -> str | None:
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return repr(text[:60] + "...") if len(text) > 60 else repr(value) if value == "" else text
+
+
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "empty",
+}
 
 
 def verify_ranges(settings: Any, prefix: str = "") -> None:
@@ -94,9 +194,11 @@ def verify_ranges(settings: Any, prefix: str = "") -> None:
             verify_ranges(value, f"{prefix}{field.name}.")
         elif mark is not None and value is not None:
             for item in value if isinstance(value, tuple) else (value,):
-                if not is_legal(item, mark):
-                    raise InputError(
-                        f"--{prefix}{field.name} {item}",
+                # A text stands in a union with numbers.
+                named = isinstance(item, str) and isinstance(mark, Within)
+                if not named and not is_legal(item, mark):
+                    raise SettingError(
+                        f"--{prefix}{field.name}".replace("_", "-") + f" {item}",
                         "is out of range" if isinstance(mark, Within) else "is not legal",
                         f"Legal is {_words(mark)}",
                     )

@@ -86,9 +86,7 @@ class GaussianDiffusion(nn.Module):
             )
         self.config = config
         self.num_train_timesteps = config.num_train_timesteps
-        betas = schedules.betas(config.schedule, config.num_train_timesteps)
-        if config.zero_terminal_snr:
-            betas = schedules.rescale_zero_terminal_snr(betas)
+        betas = betas_of(config)
         a = schedules.alphas_cumprod(betas)
         # Python floats stay float64 wherever the buffers go: few-step samplers need exact values.
         self._signal: tuple[float, ...] = tuple(a.tolist())
@@ -283,13 +281,6 @@ class GaussianDiffusion(nn.Module):
         decoder = -discretized_log_likelihood(x_start, mean, 0.5 * log_variance)
         return torch.where(t == 0, _mean(decoder), _mean(kl)) / math.log(2)
 
-    def prior_term(self, x_start: Tensor) -> Tensor:
-        """The constant term of the bound: KL of q(x_T | x_start) from the standard normal, (B,), bits per dimension."""
-        a = self.signal(self.num_train_timesteps - 1)
-        zero = torch.zeros_like(x_start)
-        kl = normal_kl(math.sqrt(a) * x_start, zero + math.log1p(-a), zero, zero)
-        return _mean(kl) / math.log(2)
-
     def _log_variance(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Log variance of the reverse step from t to t - 1, broadcastable to x_t."""
         raw = self.split(output, x_t.shape[1])[1]
@@ -308,6 +299,18 @@ class GaussianDiffusion(nn.Module):
             _expand(self.sqrt_alphas_cumprod[t], like),
             _expand(self.sqrt_one_minus_alphas_cumprod[t], like),
         )
+
+
+def betas_of(config: Diffusion) -> Tensor:
+    """The betas of a process, (T,) float64 on the CPU.
+
+    Raises:
+        InputError: An illegal schedule.
+    """
+    betas = schedules.betas(config.schedule, config.num_train_timesteps)
+    if config.zero_terminal_snr:
+        betas = schedules.rescale_zero_terminal_snr(betas)
+    return betas if config.shift in (None, 1) else schedules.shifted(betas, config.shift)
 
 
 def _expand(values: Tensor, like: Tensor) -> Tensor:

@@ -57,6 +57,33 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return ((1 - dice) * present).sum(1) / present.sum(1).clamp(min=1)
 
 
+def soft_loss(logits: Tensor, targets: Tensor, counts: Tensor, weights: Losses) -> Tensor:
+    """A loss against probabilities, ``(B,)``, least where the network gives the same ones; of weight 0 is not computed.
+
+    The focal loss is replaced by cross-entropy. Dice is the metric of Wang et al. 2023 (arXiv 2303.16296, eq. 10),
+    which for probabilities of 0 and 1 is the usual one: sum |p - q| / sum (p + q), mean over the foreground classes
+    that are the likeliest anywhere.
+
+    Args:
+        logits: ``(B, K, *S)``.
+        targets: Probabilities ``(B, K, *S)``.
+        counts: How much each voxel counts, ``(B, *S)``; the mean is over all voxels all the same.
+        weights: Of the terms.
+    """
+    total = torch.zeros(len(logits), device=logits.device)
+    if weight := weights.cross_entropy or (1.0 if weights.focal else 0.0):
+        losses = -(targets * logits.log_softmax(1)).sum(1)
+        total = total + weight * (losses * counts).flatten(1).mean(1)
+    if weights.dice:
+        found = logits.softmax(1)
+        apart = ((found - targets).abs() * counts[:, None]).flatten(2).sum(2)[:, 1:]
+        volume = (found + targets).flatten(2).sum(2)[:, 1:] + DICE_SMOOTHING
+        present = one_hot(targets.argmax(1), targets.shape[1]).flatten(2).amax(2)[:, 1:]
+        dice = (apart / volume * present).sum(1) / present.sum(1).clamp(min=1)
+        total = total + weights.dice * dice
+    return total
+
+
 def dice_scores(prediction: Tensor, labels: Tensor, classes: int) -> list[float]:
     """Dice of each image, mean over the foreground classes in either; NaN where there is none.
 

@@ -173,29 +173,6 @@ def ddim_step(
     return StepOutput(sample=sample, x_start=x_start)
 
 
-def ddim_inverse_step(
-    diffusion: GaussianDiffusion, output: Tensor, x_t: Tensor, t: int, t_next: int
-) -> StepOutput:
-    """One deterministic DDIM step towards noise (Song et al. 2021, section 4.3).
-
-    Inverts ``ddim_step`` from ``t_next`` to ``t``, exactly if the network gives the same estimate at both.
-
-    Args:
-        diffusion: The process.
-        output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
-        x_t: (B, C, *spatial).
-        t: Training timestep of ``x_t``.
-        t_next: Training timestep to go to, above ``t``.
-
-    Raises:
-        ValueError: Timesteps out of order.
-    """
-    if not 0 <= t < t_next:
-        raise ValueError(f"t_next = {t_next} is not above t = {t}, or t is below 0")
-    x_start, epsilon = _predict(diffusion, output, x_t, t, clip=False)
-    return StepOutput(sample=_at(diffusion, x_start, epsilon, t_next, 0.0), x_start=x_start)
-
-
 @torch.no_grad()
 def sample(
     diffusion: GaussianDiffusion,

@@ -8,7 +8,7 @@ variance left after step t.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -118,6 +118,27 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     cumulative = ((roots - last) * first / (first - last)) ** 2
     previous = torch.cat([torch.ones_like(cumulative[:1]), cumulative[:-1]])
     return 1 - cumulative / previous
+
+
+def shifted(betas: Tensor, shift: float) -> Tensor:
+    """The betas (T,) of a schedule whose SNR is divided by ``shift`` squared at every timestep.
+
+    Hoogeboom et al. 2023, section 3.1, for any schedule: with a = ``alphas_cumprod`` and s = ``shift``, the new one is
+    a / (a + s^2 (1 - a)), so the new beta is s^2 beta / (a + s^2 (1 - a)). A last timestep of pure noise stays one.
+    """
+    a, square = alphas_cumprod(betas), shift * shift
+    return square * betas / (a + square * (1 - a))
+
+
+def resolution_shift(size: Sequence[int], reference: int = 64) -> float:
+    """The ``shift`` for images or patches of a spatial size, with a schedule made for sides of ``reference``.
+
+    The mean of n pixels has n times the SNR of one. So that images of both sizes, brought to the same few pixels, hold
+    the same signal, the SNR is divided by the ratio of their numbers of pixels: for films of side d by (d / 64)^2, as
+    in the paper; for volumes [ours] by (d / 64)^3. Sizes that are not square count by their number of pixels. At
+    fewer of them than ``reference`` has, the schedule stays as it is [ours].
+    """
+    return max(1.0, math.sqrt(math.prod(size) / reference ** len(size)))
 
 
 def min_snr_weight(alphas_cumprod: Tensor, prediction_type: str, gamma: float | None) -> Tensor:

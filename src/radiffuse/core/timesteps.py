@@ -1,7 +1,8 @@
-"""Sampling of training timesteps: uniformly, or more often where the loss is large."""
+"""Sampling of training timesteps: uniformly, more often where the loss is large, or more often the low ones."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -11,7 +12,7 @@ from radiffuse.config import Diffusion
 
 
 class TimestepSampler(nn.Module, ABC):
-    """Draws training timesteps, with the loss weights that keep the mean loss unbiased."""
+    """Draws training timesteps, with the weights of their losses."""
 
     def __init__(self, num_train_timesteps: int) -> None:
         super().__init__()
@@ -26,8 +27,13 @@ class TimestepSampler(nn.Module, ABC):
             generator: Source of randomness.
 
         Returns:
-            t, (B,) int64 in 0 to T - 1, and weights, (B,) float32, 1 / (T p(t)).
+            t, (B,) int64 in 0 to T - 1, and weights, (B,) float32: 1 / (T p(t)), which keep the
+            mean loss unbiased, or 1, by which what is drawn more often counts for more.
         """
+
+    def remark(self, batch: int | None, steps: int | None) -> str:
+        """What a person should know who trains so many ``steps`` of ``batch`` images; None: not decided yet."""
+        return ""
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Learn from the losses that were seen.
@@ -46,6 +52,29 @@ class UniformTimesteps(TimestepSampler):
         device = generator.device
         t = torch.randint(self.num_train_timesteps, (batch,), generator=generator, device=device)
         return t, torch.ones(batch, device=device)
+
+
+class LowTimesteps(TimestepSampler):
+    """More of the low timesteps, whose features show details: t = floor(T u^power), u uniform in [0, 1) [ours].
+
+    P(t < s) = (s / T)^(1 / power), so with a power of 2 and T = 300 t <= 10 is drawn in 19 % of all cases, not in 4 %.
+    No weights undo it: the network is to learn more of these timesteps.
+
+    Args:
+        num_train_timesteps: T.
+        power: 1 is uniform.
+    """
+
+    def __init__(self, num_train_timesteps: int, power: float) -> None:
+        super().__init__(num_train_timesteps)
+        self.power = power
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Low timesteps more often, all of weight 1. See the base class."""
+        device = generator.device
+        u = torch.rand(batch, generator=generator, device=device)
+        t = (u**self.power * self.num_train_timesteps).long()
+        return t.clamp(max=self.num_train_timesteps - 1), torch.ones(batch, device=device)
 
 
 class LossAwareTimesteps(TimestepSampler):
@@ -105,6 +134,31 @@ class LossAwareTimesteps(TimestepSampler):
         weights = 1 / (self.num_train_timesteps * p)
         return t, weights.float().to(device)[t]
 
+    def losses_needed(self) -> int:
+        """Losses after which the sampler is active in half of all trainings: (P(Poisson(n / T) >= 10))^T = 1/2.
+
+        Drawn n times, the counts of the timesteps are as good as independent Poisson numbers of mean n / T.
+        """
+        total, need = self.history.shape
+        low, high = 0.0, 100.0 * need + 100 * math.log(total)
+        while high - low > 1e-6 * high:
+            mean = (low + high) / 2
+            few = sum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(need))
+            low, high = (mean, high) if (1 - few) ** total < 0.5 else (low, mean)
+        return math.ceil(high * total)
+
+    def remark(self, batch: int | None, steps: int | None) -> str:
+        """After how many losses and steps the sampler becomes active. See the base class."""
+        needed = self.losses_needed()
+        text = f"loss-aware timesteps are uniform until every timestep has {self.history.shape[1]} losses"
+        text += f", which takes about {needed} losses"
+        if batch is None:
+            return text
+        first = math.ceil(needed / batch)
+        text += f", {first} steps of {batch}"
+        short = steps is not None and steps < first
+        return f"{text}: they will not become active in {steps} steps" if short else text
+
     @torch.no_grad()
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Remember the losses, all of them where a timestep occurs twice. See the base class."""
@@ -118,4 +172,6 @@ def timestep_sampler(config: Diffusion) -> TimestepSampler:
     """The sampler that the settings name."""
     if config.timestep_sampling == "loss-aware":
         return LossAwareTimesteps(config.num_train_timesteps)
+    if config.timestep_sampling == "low":
+        return LowTimesteps(config.num_train_timesteps, config.timestep_power)
     return UniformTimesteps(config.num_train_timesteps)

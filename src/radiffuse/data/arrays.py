@@ -12,11 +12,13 @@ import io
 import json
 import math
 import os
+import threading
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -27,8 +29,12 @@ from .workers import each
 
 ROWS = "rows.jsonl"
 """Log of finished rows."""
+MOST_BYTES = 2**31
+"""Bytes of all arrays of a file that is read whole."""
 CHECKED = "checked"
 """File with the state of the folder in which all rows were intact."""
+_HEADER = threading.Lock()
+"""NumPy parses headers as Python, where CPython 3.11 fails now and then with two threads inside (gh-106905)."""
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
@@ -37,14 +43,74 @@ Progress = Callable[[int, int], None]
 
 def open_array(path: Path) -> Array:
     """An array file as a memory map."""
-    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with _HEADER:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
 
+def map_array(path: Path) -> Array:
+    """As ``open_array``, for files of ``save_array``, whose header is parsed once."""
+    offset, shape, dtype = _layout(path, path.stat().st_ino)
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file by name, or that of an ``.npy`` file as ``array``.
+
+    Args:
+        path: The file.
+        *names: Arrays that must be there.
+
+    Raises:
+        InputError: It is damaged, holds objects, a header that lies or more than ``MOST_BYTES``, or lacks a name.
+    """
+    remedy = "Remove it, or run the command that writes it again"
+    try:
+        if path.suffix == ".npy":
+            size = path.stat().st_size
+            with path.open("rb") as opened:
+                return {"array": _read_array(opened, size, size)}
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+            arrays = {}
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    array = _read_array(file, member.file_size, total)
+                arrays[member.filename.removesuffix(".npy")] = array
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for damaged files
+        raise InputError(path, f"not readable ({error})", remedy) from None
+    if missing := [name for name in names if name not in arrays]:
+        raise InputError(path, f"not readable (it lacks {missing[0]})", remedy)
+    return arrays
+
+
+def _read_array(file: IO[bytes], size: int, total: int) -> Array:
+    """An array whose header agrees with its size, from a file whose arrays take ``total`` bytes in all.
+
+    Raises:
+        ValueError: It is too large, or the header is another.
+    """
+    if total > MOST_BYTES:
+        raise ValueError(f"it unfolds to more than {MOST_BYTES} bytes")
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with _HEADER:
+        shape, by_columns, dtype = read[version](file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError("its header does not describe what follows")
+    if not dtype.itemsize or not math.prod(shape):
+        return np.empty(shape, dtype)
+    flat = np.frombuffer(file.read(), dtype)
+    return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
+
+
 def save_array(path: Path, array: Array) -> None:
-    """Write an array file whole or not at all."""
+    """Write an array file whole or not at all, in the order of C, which readers of its pages rely on."""
     with whole(path, sync=False) as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def write_arrays(path: Path, arrays: Array | Mapping[str, Array]) -> None:
@@ -167,11 +233,11 @@ def fill_rows(
 # ------------------------------------------------------------------------------------------------ internal
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2**16)
 def _layout(path: Path, inode: int) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
     """First byte, shape and type of an array file; cached, as reading it takes as long as a film."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array.offset, array.shape, array.dtype
+    array = open_array(path)
+    return array.offset, array.shape, array.dtype  # type: ignore[attr-defined]
 
 
 def _is_whole(read: Callable[[int], Sequence[Array]], row: int, crc: int) -> bool:

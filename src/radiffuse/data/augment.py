@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import Augmentation
+from ..config import IGNORE, Augmentation
 from .scan import Array
+
+CONTROL_POINTS = 5
+"""Of a deformation, along each axis [ours]."""
+OVERSHOOT = 1.3
+"""Most by which what is interpolated between control points exceeds them."""
+BLUR_REACH = 4.0
+"""How far a blur reaches, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -24,27 +31,62 @@ class Change:
         brightness: Added to the intensities.
         contrast: Multiplies the intensities.
         gamma: Exponent on the intensities in [0, 1].
+        inverted: Whether gamma acts on the inverted intensities.
         noise: Standard deviation of added Gaussian noise, drawn with ``seed``.
+        elastic: Largest displacement of a smooth deformation, as a fraction of the extent, drawn
+            with ``seed`` too.
+        blur: Standard deviation of a Gaussian blur, in pixels.
+        coarser: Factor by which the resolution falls, 1 or more.
     """
 
     matrix: Array | None
     brightness: float = 0.0
     contrast: float = 1.0
     gamma: float = 1.0
+    inverted: bool = False
     noise: float = 0.0
+    elastic: float = 0.0
+    blur: float = 0.0
+    coarser: float = 1.0
     seed: int = 0
+
+    @property
+    def geometry(self) -> Change:
+        """What moves voxels alone."""
+        return Change(self.matrix, elastic=self.elastic, seed=self.seed)
+
+    @property
+    def moves(self) -> bool:
+        """Whether voxels move."""
+        return self.matrix is not None or self.elastic > 0
+
+    def reach(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Voxels beyond each border of a patch of ``size`` that it brings into it, by axis; at most a patch and one."""
+        farthest = np.full(len(size), 1 + 2 * OVERSHOOT * self.elastic)
+        if self.matrix is not None:
+            farthest += np.abs(_in_extents(self.matrix, size)).sum(1) - 1
+        beyond = np.clip((farthest - 1) / 2, 0, 1) * np.asarray(size)
+        return tuple(int(n) for n in np.ceil(beyond) + (beyond > 0))
+
+    @property
+    def softens(self) -> bool:
+        """Whether details are lost."""
+        return self.blur > 0 or self.coarser > 1
 
     @property
     def intensity(self) -> bool:
         """Whether intensities change."""
-        return (self.brightness, self.contrast, self.gamma, self.noise) != (0.0, 1.0, 1.0, 0.0)
+        plain = (self.brightness, self.contrast, self.gamma, self.noise) == (0.0, 1.0, 1.0, 0.0)
+        return not plain or self.softens
 
 
-def draw(settings: Augmentation, dims: int, rng: np.random.Generator) -> Change:
-    """Draw one change for an image with ``dims`` spatial axes."""
+def draw_change(
+    settings: Augmentation, dims: int, rng: np.random.Generator, mirrored: Sequence[int] = ()
+) -> Change:
+    """Draw one change for an image with ``dims`` axes, of which ``mirrored`` are flipped where ``flip`` is None."""
     geometric, intensity = rng.random(2) < settings.probability
     signs = np.ones(dims)
-    for axis in settings.flip:
+    for axis in mirrored if settings.flip is None else settings.flip:
         signs[axis] = rng.choice((-1.0, 1.0))
     angles = np.deg2rad(rng.uniform(-settings.rotate, settings.rotate, 3))
     scales = 1 + rng.uniform(-settings.scale, settings.scale, dims)
@@ -52,44 +94,64 @@ def draw(settings: Augmentation, dims: int, rng: np.random.Generator) -> Change:
     shift = 2 * rng.uniform(-settings.translate, settings.translate, dims)
     brightness, contrast, gamma = rng.uniform(-1, 1, 3)
     noise, seed = rng.uniform(0, settings.noise), int(rng.integers(2**31))
+    # What came later is drawn last, and only where it is wanted: older settings replay as they did.
+    zoom = 2 ** rng.uniform(-settings.zoom, settings.zoom) if settings.zoom else 1.0
+    inverted = bool(settings.inverted and rng.random() < settings.inverted)
+    elastic, blur, coarser = (
+        float(rng.uniform(0, most)) if most and rng.random() < settings.chance else 0.0
+        for most in (settings.elastic, settings.blur, settings.coarser)
+    )
     matrix = np.diag(signs)
     if geometric:
         np.fill_diagonal(shears, 0)
-        matrix = matrix @ _rotation(angles, dims) @ np.diag(1 / scales) @ (np.eye(dims) + shears)
+        scaling = np.diag(1 / (zoom * scales))
+        matrix = matrix @ _rotation(angles, dims) @ scaling @ (np.eye(dims) + shears)
     else:
         shift = np.zeros(dims)
     unchanged = np.allclose(matrix, np.eye(dims)) and not shift.any()
     full = None if unchanged else np.concatenate([matrix, shift[:, None]], axis=1)
+    change = Change(full, elastic=elastic, blur=blur, coarser=2**coarser, seed=seed)
     if not intensity:
-        return Change(full)
-    return Change(
-        full,
-        float(brightness * settings.brightness),
-        float(1 + contrast * settings.contrast),
-        float(2 ** (gamma * settings.gamma)),
-        float(noise),
-        seed,
+        return change
+    return replace(
+        change,
+        brightness=float(brightness * settings.brightness),
+        contrast=float(1 + contrast * settings.contrast),
+        gamma=float(2 ** (gamma * settings.gamma)),
+        inverted=inverted,
+        noise=float(noise),
     )
 
 
-def apply(
-    changes: Sequence[Change], images: Tensor, labels: Tensor | None
+def apply_changes(
+    changes: Sequence[Change],
+    images: Tensor,
+    labels: Tensor | None,
+    mirrored: Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Apply one change to each image of a batch, and its geometric part to the labels.
+    """Apply one change to each image of a batch, and its geometric part to the labels, on the device of the images.
 
     Args:
         changes: One per image.
         images: float32 ``(B, C, *S)`` in [-1, 1], where the result is clipped to; mirrored outside.
-        labels: int64 ``(B, *S)`` or None; nearest voxel.
+        labels: integers ``(B, *S)`` or None; nearest voxel.
+        mirrored: Axes along which labels are mirrored outside too; along the others they are
+            ignored there. None: all axes.
+        size: Of the result, which is the middle of the images; None: they are changed whole.
     """
-    if any(change.matrix is not None for change in changes):
-        grid = _grid(changes, images)
+    if any(change.moves for change in changes):
+        grid = _grid(changes, images, size or images.shape[2:])
         images = functional.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
         if labels is not None:
             nearest = functional.grid_sample(
                 labels[:, None].float(), grid, "nearest", "reflection", align_corners=False
             )
             labels = nearest[:, 0].round().long()
+            if mirrored is not None:
+                dims = images.ndim - 2
+                others = [dims - 1 - axis for axis in range(dims) if axis not in mirrored]
+                labels = labels.masked_fill((grid[..., others].abs() > 1).any(-1), IGNORE)
     if not any(change.intensity for change in changes):
         return images.clamp(-1, 1), labels
     return torch.stack([_intensity(c, i) for c, i in zip(changes, images, strict=True)]), labels
@@ -97,32 +159,74 @@ def apply(
 
 def augmented(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
     """One image ``(C, *S)`` with a drawn change."""
-    return apply([draw(settings, image.ndim - 1, rng)], image[None], None)[0][0]
+    return apply_changes([draw_change(settings, image.ndim - 1, rng)], image[None], None)[0][0]
 
 
 def _intensity(change: Change, image: Tensor) -> Tensor:
     if change.gamma != 1:
-        image = ((image.clamp(-1, 1) + 1) / 2).pow(change.gamma) * 2 - 1
+        sign = -1 if change.inverted else 1
+        image = sign * (((sign * image.clamp(-1, 1) + 1) / 2).pow(change.gamma) * 2 - 1)
     if change.contrast != 1 or change.brightness != 0:
         image = image * change.contrast + change.brightness
+    if change.softens:
+        for axis in range(1, image.ndim):
+            kernel = _softening(change, image.shape[axis]).to(image.device)
+            image = (image.movedim(axis, -1) @ kernel).movedim(-1, axis)
     if change.noise > 0:
         generator = torch.Generator().manual_seed(change.seed)
-        image = image + change.noise * torch.randn(image.shape, generator=generator)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        image = image + change.noise * noise
     return image.clamp(-1, 1)
 
 
-def _grid(changes: Sequence[Change], images: Tensor) -> Tensor:
+def _softening(change: Change, n: int) -> Tensor:
+    """Blur and loss of resolution along an axis of n pixels, as a matrix ``(n, n)`` from input to output."""
+    matrix = torch.eye(n)
+    if change.blur > 0:
+        places = torch.arange(n, dtype=torch.float32) / change.blur
+        distance = (places[:, None] - places).abs()
+        # Numbers too small to matter would be too small for fast arithmetic too.
+        matrix = torch.exp(-(distance**2) / 2).masked_fill(distance > BLUR_REACH, 0)
+        matrix = matrix / matrix.sum(0)  # at the border, what is inside counts
+    if (fewer := max(1, round(n / change.coarser))) < n:
+        matrix = functional.interpolate(matrix[None], fewer, mode="area")
+        matrix = functional.interpolate(matrix, n, mode="linear")[0]
+    return matrix
+
+
+def _grid(changes: Sequence[Change], images: Tensor, size: Sequence[int]) -> Tensor:
+    """Where in the images each voxel of the result comes from: ``(B, *size, dims)`` in [-1, 1], last axis first."""
     dims = images.ndim - 2
-    extent = np.asarray(images.shape[2:], float)
     rows = []
     for change in changes:
-        matrix = np.eye(dims, dims + 1) if change.matrix is None else change.matrix.copy()
-        # Rotations are rigid in voxels, the grid is in units of each axis' extent.
-        matrix[:, :dims] = matrix[:, :dims] * (extent[None, :] / extent[:, None])
+        matrix = np.eye(dims, dims + 1)
+        if change.matrix is not None:
+            matrix = _in_extents(change.matrix, size)
         # grid_sample wants the last axis first.
         rows.append(np.concatenate([matrix[::-1, dims - 1 :: -1], matrix[::-1, dims:]], axis=1))
-    theta = torch.from_numpy(np.stack(rows)).float()
-    return functional.affine_grid(theta, list(images.shape), align_corners=False)
+    theta = torch.from_numpy(np.stack(rows)).float().to(images.device)
+    grid = functional.affine_grid(theta, [*images.shape[:2], *size], align_corners=False)
+    for number, change in enumerate(changes):
+        if change.elastic > 0:
+            grid[number] += _deformation(change, size).to(images.device)
+    parts = [n / whole for n, whole in zip(size, images.shape[2:], strict=True)]
+    return grid if set(parts) == {1.0} else grid * torch.tensor(parts[::-1]).to(grid)
+
+
+def _in_extents(matrix: Array, size: Sequence[int]) -> Array:
+    """A map that is rigid in voxels, in units of each axis' extent, as the grid is."""
+    extent = np.asarray(size, float)
+    return np.column_stack([matrix[:, :-1] * (extent[None, :] / extent[:, None]), matrix[:, -1]])
+
+
+def _deformation(change: Change, shape: Sequence[int]) -> Tensor:
+    """Displacements ``(*S, dims)``, smooth between random ones on a few control points."""
+    dims = len(shape)
+    generator = torch.Generator().manual_seed(change.seed + 1)
+    points = torch.rand((1, dims, *[CONTROL_POINTS] * dims), generator=generator) * 2 - 1
+    mode = "bicubic" if dims == 2 else "trilinear"
+    field = functional.interpolate(points, tuple(shape), mode=mode, align_corners=True)
+    return 2 * change.elastic * field[0].movedim(0, -1)
 
 
 def _rotation(angles: Array, dims: int) -> Array:

@@ -14,16 +14,18 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
-from .augment import Change, apply, draw
+from .augment import Change, apply_changes, draw_change
 from .prepared import Prepared
 from .scan import Array
 from .streams import Stream
+from .transform import resize_image
 
 FOREGROUND_SHARE = 0.5
-"""3D: probability that a patch is centered on a labelled voxel [related: vox2vec]."""
+"""Probability that a patch is centered on a voxel of the foreground [related: vox2vec]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def seen(self) -> int:
+        """How many images a network sees in a step on this batch."""
+        return len(self)
 
     def part(self, start: int, stop: int) -> Self:
         """The images from ``start`` to ``stop``."""
@@ -69,6 +76,8 @@ class BatchSource(ABC, Generic[Sample, SomeBatch]):
 
     streams: ClassVar[tuple[Stream, Stream]] = (Stream.ORDER, Stream.CASE)
     """What the order and the samples are drawn from."""
+    device = torch.device("cpu")
+    """Where images are changed, and given."""
 
     def __init__(self, indices: Sequence[int], *, batch_size: int, seed: int) -> None:
         if not len(indices):
@@ -109,7 +118,20 @@ Patch = tuple[Tensor, Tensor | None, Change, str]
 
 
 class Batches(BatchSource[Patch, Batch]):
-    """Whole films, or patches of volumes, of all cases or of ``indices``, with label maps if there are any."""
+    """Whole films or patches, of all cases or of ``indices``, with label maps if there are any.
+
+    A patch of a labelled image is centered on the foreground half the time: a class of the image is drawn first, then a
+    voxel of it, so that small structures are seen as often as large ones [related: vox2vec, nnU-Net].
+
+    Args:
+        prepared: The arrays.
+        batch_size: Images per step over all ranks.
+        seed: Seed of order, patches and changes.
+        augmentation: Changes of the patches; flips that are None are those of the plan.
+        indices: Which cases to use; None: all.
+        zoom: Without labels: patches are cut at up to this many times the network's and shrunk to it, uniformly
+            in the logarithm, so that it learns both anatomy and edges; None: up to the whole image [ours].
+    """
 
     def __init__(
         self,
@@ -119,61 +141,96 @@ class Batches(BatchSource[Patch, Batch]):
         seed: int,
         augmentation: Augmentation,
         indices: Sequence[int] | None = None,
+        zoom: float | None = 1.0,
     ) -> None:
+        assert zoom == 1.0 or not prepared.labelled
         chosen = range(len(prepared)) if indices is None else indices
         super().__init__(chosen, batch_size=batch_size, seed=seed)
         self.prepared = prepared
-        self.augmentation = augmentation
-        dims = prepared.plan.spatial_dims
-        if any(not 0 <= axis < dims for axis in augmentation.flip):
-            where = f"--augmentation.flip {','.join(map(str, augmentation.flip))}"
+        self.augmentation, self.zoom = augmentation, zoom
+        plan, flip = prepared.plan, augmentation.flip or ()
+        self.mirrored = plan.mirror if augmentation.flip is None else None
+        self.around = self.mirrored is not None and prepared.labelled
+        dims = plan.spatial_dims
+        if any(not 0 <= axis < dims for axis in flip):
+            where = f"--augmentation.flip {','.join(map(str, flip))}"
             problem = f"the images have the axes 0 to {dims - 1}"
             raise InputError(where, problem, "Leave the other axes out")
 
     def sample(self, index: int, rng: np.random.Generator) -> Patch:
-        """A film, or a random patch of a volume."""
+        """A whole film, or a random patch, with as much around it as its change brings into it."""
         image = self.prepared.image(index)
         window = self._window(index, image.shape[1:], rng)
+        plan = self.prepared.plan
+        change = draw_change(self.augmentation, plan.spatial_dims, rng, plan.mirror)
+        if window is not None and self.around:
+            window = widened(window, change.reach(plan.size))
         # numpy converts float16 number by number, torch in vectors.
         part = torch.from_numpy(np.array(cut(image, window, -1.0))).float()
+        if self.zoom != 1.0:
+            part = _shrunk(part, self.prepared.plan.size)
         label = None
         if self.prepared.labelled:
             whole = self.prepared.label(index)[None]
-            label = torch.from_numpy(cut(whole, window, IGNORE)[0].astype(np.int64))
-        change = draw(self.augmentation, self.prepared.plan.spatial_dims, rng)
+            label = torch.from_numpy(cut(whole, window, IGNORE)[0].copy())
         return part, label, change, self.prepared.cases[index].name
 
     def collate(self, samples: Sequence[Patch]) -> Batch:
-        """All images changed together."""
+        """All images changed together, or each by itself where they come with different surroundings."""
         images, labels, changes, names = zip(*samples, strict=True)
-        label = torch.stack(labels) if self.prepared.labelled else None
-        changed, label = apply(changes, torch.stack(images), label)
-        return Batch(changed, label, names)
+        labelled = self.prepared.labelled
+        if len({image.shape for image in images}) > 1:
+            parts = [self.collate([sample]) for sample in samples]
+            label = (
+                torch.cat([p.labels for p in parts if p.labels is not None]) if labelled else None
+            )
+            return Batch(torch.cat([part.images for part in parts]), label, names)
+        label = torch.stack(labels).to(self.device) if labelled else None
+        image = torch.stack(images).to(self.device)
+        image, label = apply_changes(changes, image, label, self.mirrored, self.prepared.plan.size)
+        return Batch(image, None if label is None else label.long(), names)
 
     def _window(
         self, index: int, shape: Sequence[int], rng: np.random.Generator
     ) -> tuple[int, ...] | None:
-        """Start of the patch, which may be outside the volume, and its size; None for a whole film."""
-        plan = self.prepared.plan
-        if plan.spatial_dims == 2:
+        """Start of the patch, which may be outside the image, and its size; None for a whole film."""
+        if self.prepared.plan.whole:
             return None
-        room = [max(0, n - p) for n, p in zip(shape, plan.size, strict=True)]
+        size = self._size(shape, rng)
+        room = [max(0, n - p) for n, p in zip(shape, size, strict=True)]
         start = [int(rng.integers(r + 1)) for r in room]
         if self.prepared.labelled and rng.random() < FOREGROUND_SHARE:
             points = self.prepared.foreground(index)
             if len(points):
-                center = points[rng.integers(len(points))]
-                start = [
-                    int(np.clip(c - p // 2, 0, r))
-                    for c, p, r in zip(center, plan.size, room, strict=True)
-                ]
-        # A volume smaller than the patch is centered in it.
-        sides = zip(start, shape, plan.size, strict=True)
-        return (*(s if n >= p else -((p - n) // 2) for s, n, p in sides), *plan.size)
+                places = points[points[:, 0] == rng.choice(np.unique(points[:, 0])), 1:]
+                sides = zip(places[rng.integers(len(places))], size, room, strict=True)
+                start = [int(np.clip(c - p // 2, 0, r)) for c, p, r in sides]
+        # An image smaller than the patch is centered in it.
+        sides = zip(start, shape, size, strict=True)
+        return (*(s if n >= p else -((p - n) // 2) for s, n, p in sides), *size)
+
+    def _size(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+        """Size of the patch to cut, before it is shrunk to that of the network."""
+        size = self.prepared.plan.size
+        largest = max(n / p for n, p in zip(shape, size, strict=True))
+        if self.zoom is not None:
+            largest = min(largest, self.zoom)
+        if largest <= 1:
+            return size
+        factor = float(np.exp(rng.uniform(0, np.log(largest))))
+        return tuple(round(n * factor) for n in size)
+
+
+def _shrunk(part: Tensor, size: Sequence[int]) -> Tensor:
+    """``(C, *S)`` at a size no larger; volumes by means of whole voxels first, which is much faster."""
+    if part.ndim == 4:
+        steps = [max(1, n // p) for n, p in zip(part.shape[1:], size, strict=True)]
+        part = functional.avg_pool3d(part[None], steps)[0]
+    return resize_image(part, tuple(size))
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class ClassifiedFilm:
     """A film, image ``row`` of a prepared set, and the number of its class."""
 
     prepared: Prepared
@@ -181,34 +238,42 @@ class Item:
     target: int
 
 
-class ClassBatches(BatchSource[tuple[Tensor, Change, Item], Batch]):
+class ClassBatches(BatchSource[tuple[Tensor, Change, ClassifiedFilm], Batch]):
     """Batches of films whose ``labels`` are classes, int64 ``(B,)``."""
 
     def __init__(
-        self, items: Sequence[Item], *, batch_size: int, seed: int, augmentation: Augmentation
+        self,
+        items: Sequence[ClassifiedFilm],
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation,
     ) -> None:
         super().__init__(range(len(items)), batch_size=batch_size, seed=seed)
         self.items = tuple(items)
         self.augmentation = augmentation
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, Item]:
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, ClassifiedFilm]:
         """A film, the change to apply, and its item."""
         item = self.items[index]
         film = torch.from_numpy(np.asarray(item.prepared.image(item.row), np.float32))
-        return film, draw(self.augmentation, 2, rng), item
+        return film, draw_change(self.augmentation, 2, rng), item
 
-    def collate(self, samples: Sequence[tuple[Tensor, Change, Item]]) -> Batch:
+    def collate(self, samples: Sequence[tuple[Tensor, Change, ClassifiedFilm]]) -> Batch:
         """All films changed together."""
         films, changes, items = zip(*samples, strict=True)
-        images, _ = apply(changes, torch.stack(films), None)
+        images, _ = apply_changes(changes, torch.stack(films).to(self.device), None)
         targets = torch.tensor([item.target for item in items])
         return Batch(images, targets, tuple(i.prepared.cases[i.row].name for i in items))
 
 
-def center_cut(array: Array, size: Sequence[int]) -> Array:
-    """The center of ``(C, *S)`` at the given size, padded with -1."""
-    starts = tuple((n - p) // 2 for n, p in zip(array.shape[1:], size, strict=True))
-    return cut(array, starts + tuple(size), -1.0)
+def widened(window: tuple[int, ...], margin: Sequence[int]) -> tuple[int, ...]:
+    """A window given as (starts, sizes), with a margin along each axis on both sides."""
+    starts, sizes = window[: len(margin)], window[len(margin) :]
+    return (
+        *(s - m for s, m in zip(starts, margin, strict=True)),
+        *(p + 2 * m for p, m in zip(sizes, margin, strict=True)),
+    )
 
 
 def cut(array: Array, window: tuple[int, ...] | None, fill: float) -> Array:

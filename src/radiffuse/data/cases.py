@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
 from ..config import IGNORE
 from ..errors import InputError
 from .dataset import Case
+from .label_values import refuse_soft_edges
 from .readers import inspect, read_label, read_scan
 from .readers.coco import rasterize_coco
-from .scan import Scan, geometry_difference
+from .scan import Scan, on_grid
 
 
 def read_case_image(case: Case) -> Scan:
@@ -27,45 +31,64 @@ def read_case_image(case: Case) -> Scan:
         if scan.array.shape[0] != 1:
             problem = f"holds {scan.array.shape[0]} channels where it is one of {len(scans)}"
             raise InputError(path, problem, "Give one channel per file")
-        if difference := geometry_difference(scan, first):
-            problem = f"{difference} than {case.images[0].name}"
-            raise InputError(path, problem, "Resample all channels to one grid")
+    arrays = [
+        on_grid(scan, first, path, case.images[0].name).array
+        for path, scan in zip(case.images, scans, strict=True)
+    ]
     ranges = {scan.value_range for scan in scans}
-    return Scan(
-        np.concatenate([scan.array for scan in scans]),
-        first.spacing,
-        first.affine,
+    return replace(
+        first,
+        array=np.concatenate(arrays),
         value_range=first.value_range if len(ranges) == 1 else None,
         unit=first.unit if len({scan.unit for scan in scans}) == 1 else "gray",
     )
 
 
-def read_case_label(case: Case) -> Scan:
-    """The label map of a case, integer ``(1, *spatial)``; outlines are drawn in the image's geometry.
+def label_place(case: Case) -> str:
+    """Where the label of a case is, for messages."""
+    return f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
+
+
+def read_case_label(case: Case, image: Scan | None = None) -> Scan:
+    """The label map of a case, integer ``(1, *spatial)``, on the grid of its image where that is given.
 
     Raises:
-        InputError: The case has no label, or it cannot be read.
+        InputError: The case has no label, it cannot be read, or it does not fit its image.
     """
+    label = _label(case)
+    if image is None:
+        return label
+    label = on_grid(label, image, label_place(case), case.images[0].name)
+    return label.with_array(np.ascontiguousarray(label.array))
+
+
+def _label(case: Case) -> Scan:
     if case.label is None:
         raise InputError(case.name, "has no label", "Add one, or leave the case unlabelled")
     if case.label_parts:
         return _composed(case)
     if case.label_item is None:
-        return _by_class(read_label(case.label), case)
+        return _by_class(_map(case.label, case), case)
     header = inspect(case.images[0], case.series)
     drawn = rasterize_coco(case.label, case.label_item, header.spatial_shape)
     return Scan(drawn[None], header.spacing, header.affine)
 
 
+def _map(path: Path, case: Case) -> Scan:
+    """One label file with its own values, or 0 and 1 by the threshold."""
+    label = read_label(path, case.label_threshold)
+    if not case.label_values:  # values that are named are trusted
+        refuse_soft_edges(path, label.array)
+    return label
+
+
 def _composed(case: Case) -> Scan:
     """One label map from a mask per class; where masks overlap, the later class wins."""
-    first = read_label(case.label_parts[0])
+    first = _map(case.label_parts[0], case)
     result = np.zeros(first.array.shape, np.uint8)
     for value, path in enumerate(case.label_parts, start=1):
-        part = first if value == 1 else read_label(path)
-        if difference := geometry_difference(part, first):
-            problem = f"{difference} than {case.label_parts[0].name}"
-            raise InputError(path, problem, "Put all masks of a case on the grid of its image")
+        part = first if value == 1 else _map(path, case)
+        part = on_grid(part, first, path, case.label_parts[0].name)
         inside = part.array != 0
         if inside.any() and np.ptp(part.array[inside]):
             problem = "holds several values where it is the mask of one structure"
@@ -84,6 +107,7 @@ def _by_class(scan: Scan, case: Case) -> Scan:
         if value == case.ignore_value or (value == IGNORE and value not in numbers):
             continue
         if case.label_values and value not in numbers:
+            refuse_soft_edges(case.label or Path(case.name), scan.array)
             problem = f"holds the value {value}, which is none of {', '.join(map(str, numbers))}"
             remedy = "Name all values with --reader.label-values, background first"
             raise InputError(case.label or case.name, problem, remedy)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ..config import Augmentation
+from ..config.effect import MOVES
 from ..errors import InputError
 from .augment import augmented
 from .batches import Batch, BatchSource, cut
-from .plan import NOT_DARK, Plan
+from .body import NOT_DARK
+from .plan import Plan
 from .prepared import Prepared
 from .streams import Stream
 
@@ -31,6 +33,11 @@ class CropPairs(Batch):
     others: Tensor
     places: Tensor
     body: float = NOT_DARK
+
+    @property
+    def seen(self) -> int:
+        """Both crops of every pair."""
+        return 2 * len(self)
 
 
 Pair = tuple[list[Tensor], tuple[tuple[int, ...], tuple[int, ...]], str]
@@ -66,7 +73,7 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         indices: Sequence[int],
         nearby: bool = False,
     ) -> None:
-        for name in ("flip", "rotate", "scale", "shear", "translate"):
+        for name in MOVES.split():
             if getattr(augmentation, name):
                 where = f"--augmentation.{name} {getattr(augmentation, name)}"
                 problem = "moves voxels, whose places are learned"
@@ -109,9 +116,10 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         return tuple(first), tuple(second)
 
 
-def crop_size(plan: Plan, fraction: float, multiple: int) -> tuple[int, ...]:
-    """Voxels of a crop: a fraction of each side of the film or patch, rounded down to a multiple."""
-    return tuple(max(multiple, int(n * fraction) // multiple * multiple) for n in plan.size)
+def crop_size(plan: Plan, fraction: float, multiple: Sequence[int]) -> tuple[int, ...]:
+    """Voxels of a crop: a fraction of each side of the film or patch, rounded down to a multiple for each axis."""
+    sides = zip(plan.size, multiple, strict=True)
+    return tuple(max(m, int(n * fraction) // m * m) for n, m in sides)
 
 
 def choose_voxels(images: Tensor, keys: Tensor, count: int, body: float) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
 PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
-"""What a data set says of a finding; one that it does not mention has no value."""
+"""Values of a finding; one that the data set does not mention has none."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Case:
         site: Institution or scanner.
         place: Place in the file that lists the sites.
         label_values: Values in the label map of each class, background first; (): 0, 1, 2, ...
+        label_threshold: Values from this one on are foreground, lower ones background; None: classes.
         ignore_value: Value in the label map that is ignored, besides 255.
         view: Such as ``"pa"``, ``"ap"`` or ``"lateral"``.
         findings: Names with ``PRESENT``, ``ABSENT`` or ``UNCERTAIN``.
@@ -50,14 +52,36 @@ class Case:
     site: str = ""
     place: int = 0
     label_values: tuple[tuple[int, ...], ...] = ()
+    label_threshold: float | None = None
     ignore_value: int | None = None
     view: str = ""
     findings: tuple[tuple[str, int], ...] = ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, and of a DICOM series its folder."""
+        return (*self.images, *self.series, *self.label_files)
+
+    @property
+    def own_values(self) -> bool:
+        """Whether the numbers in the label map are its own, without a word of the user about them."""
+        stated = (
+            self.label_values or self.label_threshold is not None or self.label_item is not None
+        )
+        return self.label is not None and not stated and self.ignore_value is None
+
+    @property
     def label_files(self) -> tuple[Path, ...]:
         """All files of the label."""
         return self.label_parts or ((self.label,) if self.label else ())
+
+
+def counted_patients(facts: Mapping[str, Any]) -> str:
+    """The number of patients, from a summary or data.json; it says so where it counts files."""
+    patients = facts.get("patients")
+    number = str(patients if isinstance(patients, int | str) else len(patients or ()))
+    named = facts.get("patients_named", True)
+    return number if named else f"{number} (nothing names patients: each file counts as one)"
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ class Dataset:
         classes: Names by label value, background first; () where not declared.
         channels: Names of the channels, such as ``("CT",)`` or ``("t1", "t2")``.
         passed_over: Files known to belong to no case, such as those that ``Data.only`` leaves out.
+        patients_named: Whether anything names patients; else each case counts as one.
     """
 
     root: Path
@@ -79,6 +104,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)
     passed_over: frozenset[Path] = frozenset()
+    patients_named: bool = False
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -105,7 +131,8 @@ class Dataset:
             if case.name in names:
                 problem = f"has a case {case.name}, as {self.root} has"
                 raise InputError(other.root, problem, "Rename one of them")
-        return replace(self, cases=(*self.cases, *other.cases))
+        named = self.patients_named or other.patients_named
+        return replace(self, cases=(*self.cases, *other.cases), patients_named=named)
 
     @property
     def labelled(self) -> Dataset:

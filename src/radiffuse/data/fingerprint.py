@@ -1,20 +1,69 @@
-"""The fingerprint of a data set: shapes and spacings of a few cases, and classes of its label maps."""
+"""The fingerprint of a data set: shapes, spacings, intensities and structures of a few cases; its classes."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ..config import IGNORE
 from ..errors import InputError
+from ..system.hardware import cores, free_memory
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
-from .scan import canonical_shape, canonical_spacing
+from .issues import raise_first, say, some
+from .label_values import judge_values
+from .readers import inspect
+from .scan import Array, resampled
+from .structures import CaseFacts, measure_case
+from .workers import each
 
 FINGERPRINT_CASES = 32
 """Cases that are decoded, evenly chosen from the data set."""
+BYTES_PER_VOXEL = 24
+"""What reading and measuring a case takes, with its label map [measured]."""
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Values of a channel: their 0.5, 50 and 99.5 percentile, mean and standard deviation."""
+
+    low: float
+    median: float
+    high: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """A class over the decoded cases; of the cases that have it, ``volume`` to ``thickness`` are medians.
+
+    Attributes:
+        name: Its name.
+        cases: How many of them have it.
+        share: Of all labelled voxels that are not ignored, 0 to 1.
+        volume: In mm^3; of films in mm^2; in voxels where the fingerprint's ``unit`` is ``"px"``.
+        components: Pieces that touch at corners at most.
+        thickness: Thinnest extent in mm or voxels, see ``structures.thickness``.
+        intensities: By channel.
+        sides: Where it is from side to side in each case that has it, see ``structures.Structure.side``.
+    """
+
+    name: str
+    cases: int
+    share: float
+    volume: float
+    components: float
+    thickness: float
+    intensities: tuple[Intensities, ...]
+    sides: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -22,74 +71,187 @@ class Fingerprint:
     """What a few decoded cases say.
 
     Attributes:
-        spatial_dims: 2 or 3.
+        cases: Of the data set, decoded or not.
+        labelled: Those with a label map.
+        channels: Of the input.
         ct: All of them are CT.
+        unit: ``"mm"``, or ``"px"`` where the spacing of a case is unknown.
         shapes: Voxels along (right, anterior, superior); of films (rows, columns).
         spacings: In mm along the same axes; 1 where unknown.
+        bodies: Voxels that the body spans, along the same axes.
+        body: Intensities inside the body, by channel.
+        foreground: The same inside all classes together; () without labels.
+        classes: By label value, without the background; () without labels.
     """
 
-    spatial_dims: int
+    cases: int
+    labelled: int
+    channels: int
     ct: bool
+    unit: Literal["mm", "px"]
     shapes: tuple[tuple[int, ...], ...]
     spacings: tuple[tuple[float, ...], ...]
+    bodies: tuple[tuple[int, ...], ...]
+    body: tuple[Intensities, ...]
+    foreground: tuple[Intensities, ...] = ()
+    classes: tuple[ClassFacts, ...] = ()
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self.shapes[0])
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """The median along each axis."""
+        return tuple(round(float(v), 4) for v in np.median(self.spacings, axis=0))
+
+    @property
+    def anisotropy(self) -> float:
+        """The coarsest median spacing over the finest, 1 or more."""
+        return max(self.spacing) / min(self.spacing)
+
+    def body_on(self, spacing: tuple[float, ...]) -> tuple[float, ...]:
+        """Median extent of the body after resampling to a spacing, in voxels."""
+        pairs = zip(self.bodies, self.spacings, strict=True)
+        return tuple(np.median([resampled(n, mm, spacing) for n, mm in pairs], axis=0).tolist())
 
 
-def take_fingerprint(dataset: Dataset) -> Fingerprint:
-    """Decode a few cases, one at a time.
+def take_fingerprint(
+    dataset: Dataset, *, labelled: bool = True, skip_bad: bool = False, workers: int | None = None
+) -> Fingerprint:
+    """Decode a few cases, in one pass, several at a time where memory allows it.
+
+    Label maps are measured as well where ``labelled``. Where films and volumes are mixed, ``skip_bad`` takes the more
+    frequent kind, as preparing will.
 
     Raises:
         InputError: No case can be read, or 2D and 3D are mixed.
     """
     if not dataset.cases:
         raise InputError(dataset.root, "holds no images", "See docs/reference/layouts.md")
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, FINGERPRINT_CASES).round().astype(int))
-    shapes, spacings, ct = [], [], True
-    for i in chosen:
-        try:
-            scan = read_case_image(dataset.cases[i])
-        except InputError:
-            continue
-        shapes.append(canonical_shape(scan))
-        spacings.append(canonical_spacing(scan))
-        # NIfTI has no unit: a volume with at least 1 % of values like air is CT too.
-        ct = ct and (
-            scan.unit == "HU"
-            or (scan.spatial_dims == 3 and bool(np.percentile(scan.array, 1) < -500))
-        )
-    if not shapes:
+    chosen = [dataset.cases[i] for i in evenly(len(dataset), FINGERPRINT_CASES)]
+
+    def look(case: Case) -> CaseFacts:
+        scan, label = read_case_image(case), None
+        if labelled and case.label is not None:
+            with contextlib.suppress(InputError):  # preparing the case will say what is wrong
+                label = read_case_label(case, scan)
+        return measure_case(scan, label)
+
+    workers = threads_within_memory(chosen, workers)
+    looked = each(look, chosen, workers=workers)
+    facts = {case: fact for case, fact in looked if isinstance(fact, CaseFacts)}
+    if not facts:
         read_case_image(dataset.cases[0])  # raises, and names the file
         raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
-    dims = {len(shape) for shape in shapes}
-    if len(dims) > 1:
-        raise InputError(dataset.root, "mixes films and volumes", "Put each kind in its own folder")
-    return Fingerprint(dims.pop(), ct, tuple(shapes), tuple(spacings))
+    kinds = Counter(len(fact.shape) for fact in facts.values()).most_common()
+    if len(kinds) > 1 and not skip_bad:
+        rare = [
+            str(c.images[0]) for c in chosen if c in facts and len(facts[c].shape) == kinds[-1][0]
+        ]
+        problem = f"mixes films and volumes; {kinds[-1][0]}D are {some(sorted(rare), 3)}"
+        raise InputError(dataset.root, problem, "Put each kind in its own folder, or --skip-bad")
+    found = [fact for fact in facts.values() if len(fact.shape) == kinds[0][0]]
+    return Fingerprint(
+        cases=len(dataset),
+        labelled=len(dataset.labelled),
+        channels=len(dataset.channels),
+        ct=all(fact.ct for fact in found),
+        unit="px" if any(fact.spacing is None for fact in found) else "mm",
+        shapes=tuple(fact.shape for fact in found),
+        spacings=tuple(fact.spacing or (1.0,) * len(fact.shape) for fact in found),
+        bodies=tuple(fact.body for fact in found),
+        body=_intensities([fact.values for fact in found]),
+        foreground=_intensities([s.values for f in found for s in f.structures.values()]),
+        classes=_classes(dataset.classes, found),
+    )
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` places, evenly chosen, the first and the last among them."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, most).round())]
+
+
+def threads_within_memory(cases: Sequence[Case], workers: int | None = None) -> int:
+    """Threads that may decode cases at once: as many as half of the free memory holds, at least one."""
+    largest = 1
+    for case in cases:
+        with contextlib.suppress(InputError):
+            header = inspect(case.images[0], case.series, case.file_channels)
+            largest = max(largest, math.prod(header.spatial_shape) * len(case.images))
+    memory = free_memory() // 2 // (largest * BYTES_PER_VOXEL)
+    return int(max(1, min(workers or cores(), len(cases), memory)))
+
+
+def find_dims(dataset: Dataset) -> int:
+    """Spatial axes of the first case whose header can be read, 2 or 3; mixed sets are refused when they are prepared.
+
+    Raises:
+        InputError: There is no such case.
+    """
+    for case in dataset:
+        with contextlib.suppress(InputError):
+            return len(inspect(case.images[0], case.series, case.file_channels).spatial_shape)
+    raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
 
 
 def find_classes(dataset: Dataset) -> tuple[str, ...]:
     """Names by label value, declared by the data set or found in its label maps.
 
     Raises:
-        InputError: A label map has a value outside 0 to 255, or all hold only 0 and 255 (ignore).
+        InputError: A label map has a value outside 0 to 255, or none has foreground.
     """
     if dataset.classes:
         return dataset.classes
-    ignoring: set[str] = set()
 
-    def highest(case: Case) -> int:
-        values = np.unique(read_case_label(case).array)
-        if IGNORE in values:
-            ignoring.add(case.name)
-        values = values[values != IGNORE]
-        if len(values) and (values[0] < 0 or values[-1] > IGNORE):
+    def count(case: Case) -> dict[int, int]:
+        values, numbers = np.unique(read_case_label(case).array, return_counts=True)
+        if values[0] < 0 or values[-1] > IGNORE:
             problem = f"has label values from {values[0]} to {values[-1]}"
             remedy = f"Use 0 to {IGNORE - 1}, and {IGNORE} for what is ignored"
             raise InputError(case.label or case.name, problem, remedy)
-        return int(values[-1]) if len(values) else 0
+        return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
 
+    cases = dataset.labelled.cases
     with ThreadPoolExecutor() as pool:
-        top = max(pool.map(highest, dataset.labelled.cases), default=0)
-    if top == 0 and ignoring:
-        problem = f"has label maps of nothing but 0 and {IGNORE}, which means ignore"
-        remedy = f"If {IGNORE} is the foreground, say so with --label-values 0,{IGNORE}"
-        raise InputError(dataset.root, problem, remedy)
+        maps = list(pool.map(count, cases))
+    judged = [counts for case, counts in zip(cases, maps, strict=True) if case.own_values]
+    issues = judge_values(dataset.root, judged, declared=False)
+    raise_first(issues)
+    say(issues)
+    top = max((value for counts in maps for value in counts if value != IGNORE), default=0)
     return ("background", *(f"class-{value}" for value in range(1, top + 1)))
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _classes(names: Sequence[str], found: Sequence[CaseFacts]) -> tuple[ClassFacts, ...]:
+    """Every declared class, and those that the label maps have."""
+    known = max((value for fact in found for value in fact.structures), default=0)
+    counted = sum(fact.counted for fact in found)
+    rows = []
+    for value in range(1, max(known + 1, len(names) if counted else 0)):
+        of = [fact.structures[value] for fact in found if value in fact.structures]
+        volume, components, thick = (
+            float(np.median([getattr(structure, name) for structure in of])) if of else 0.0
+            for name in ("volume", "components", "thickness")
+        )
+        name = names[value] if value < len(names) else f"class-{value}"
+        share = sum(structure.voxels for structure in of) / counted
+        values = _intensities([structure.values for structure in of])
+        sides = tuple(structure.side for structure in of)
+        rows.append(ClassFacts(name, len(of), share, volume, components, thick, values, sides))
+    return tuple(rows)
+
+
+def _intensities(samples: Sequence[Array]) -> tuple[Intensities, ...]:
+    """By channel; where cases differ in channels, of those that all have."""
+    channels = min((len(values) for values in samples), default=0)
+    rows = []
+    for channel in range(channels):
+        values = np.concatenate([sample[channel] for sample in samples]).astype(np.float64)
+        low, median, high = (float(v) for v in np.percentile(values, (0.5, 50, 99.5)))
+        rows.append(Intensities(low, median, high, float(values.mean()), float(values.std())))
+    return tuple(rows)

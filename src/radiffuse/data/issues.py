@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
+from ..system.distributed import rank
+
+_SAID: set[str] = set()
+"""Lines that were printed."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,27 @@ class Issues(list[Issue]):
 
 def raise_first(issues: Sequence[Issue]) -> None:
     """Raise the first error as ``InputError``, with the number of the others."""
+    for error in _first(issues):
+        raise error
+
+
+def say(issues: Sequence[Issue]) -> None:
+    """Print the warnings, and the first of the errors that ``skip_bad`` goes on with; each line once per process."""
+    warnings = [issue for issue in issues if issue.severity == "warning"]
+    lines = [InputError(issue.where, issue.problem, issue.remedy) for issue in warnings]
+    for line in map(str, [*_first(issues), *lines]):
+        if rank() == 0 and line not in _SAID:
+            _SAID.add(line)
+            print(f"warning: {line}", file=sys.stderr)
+
+
+def _first(issues: Sequence[Issue]) -> list[InputError]:
+    """The first error, with the number of the others; [] where there is none."""
     errors = [issue for issue in issues if issue.severity == "error"]
-    if not errors:
-        return
-    problem, more = errors[0].problem, len(errors) - 1
-    if more:
-        problem += f" (and {more} more error{'s' if more > 1 else ''}: `radiffuse check` lists all)"
-    raise InputError(errors[0].where, problem, errors[0].remedy)
+    if more := len(errors[1:]):
+        problem = f"{errors[0].problem} (and {more} more error{'s' if more > 1 else ''}: `radiffuse check` lists all)"
+        errors[0] = replace(errors[0], problem=problem)
+    return [InputError(issue.where, issue.problem, issue.remedy) for issue in errors[:1]]
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -7,12 +7,21 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..system.files import read_json
 
 LONGEST = 120
 """Bytes of UTF-8; leaves room for suffixes below the 255 that file systems allow."""
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def composed(text: str) -> str:
+    """Text with accents as names of cases have them: of one piece with their letters, which macOS takes apart."""
+    return unicodedata.normalize("NFC", text)
 
 
 def short_hash(text: str) -> str:
@@ -22,7 +31,7 @@ def short_hash(text: str) -> str:
 
 def safe_name(text: str) -> str:
     """A file name close to ``text``: folders joined by ``__``, characters forbidden somewhere are ``_``."""
-    name = unicodedata.normalize("NFC", text).strip("/").replace("/", "__")
+    name = composed(text).strip("/").replace("/", "__")
     name = _FORBIDDEN.sub("_", name)
     name = "".join(c if c.isprintable() or c == "\u200d" else "_" for c in name).strip()
     if name.startswith("."):
@@ -47,3 +56,18 @@ def unique_names(wanted: Sequence[str], keys: Sequence[str]) -> list[str]:
     if len({name.casefold() for name in taken}) < len(taken):
         return [f"{name}-{short_hash(key)}" for name, key in zip(names, keys, strict=True)]
     return taken
+
+
+def listed_fold(path: Path, fold: int) -> dict[str, str]:
+    """Training and validation cases of a fold of nnU-Net's ``splits_final.json``, by name.
+
+    Raises:
+        InputError: It cannot be read, or has no such fold.
+    """
+    try:
+        listed = read_json(path)[fold]
+        parts = {composed(str(name)): "train" for name in listed["train"]}
+        return parts | {composed(str(name)): "validation" for name in listed["val"]}
+    except (IndexError, KeyError, TypeError):
+        problem = f"has no fold {fold} with train and val"
+        raise InputError(path, problem, "Repair it, or choose another --split.fold") from None

@@ -6,35 +6,61 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from ..config import PlanSettings
-from ..config.types import STEP
-from ..config.values import from_dict, is_legal
+from ..config import PlanSettings, TrainingPlan
+from ..config.given import refuse_given
+from ..config.types import Step
+from ..config.values import from_dict, misfit, plain
 from ..errors import InputError
+from ..system.files import read_json
+from .body import BODY_HU, NOT_DARK
 from .dataset import Dataset
 from .fingerprint import Fingerprint, find_classes, take_fingerprint
 from .readers import MAX_PIXELS
 from .scan import resampled
+from .sides import sides
 
 PLAN_VERSION = 1
-BODY_HU = -500.0
-"""Denser voxels are body, table or clothes [related: vox2vec]."""
-NOT_DARK = -0.98
-"""Without HU, voxels above this, of [-1, 1], count as the body."""
+
+PREPARED = ("size", "grid", "spacing", "resize", "intensity", "low", "high", "crop")
+"""What decides which image a network sees."""
+OF_TRAINING = ("mirror", "training", "shift", "reasons", "structures", "ceilings")
+"""What a plan says that no scan is prepared by, and no mask written."""
 
 Resize = Literal["stretch", "fit"]
 Intensity = Literal["percentiles", "window"]
 Crop = Literal["nonzero", "body"]
-LEGAL: dict[str, tuple[str | None, ...]] = {
-    "resize": get_args(Resize),
-    "intensity": get_args(Intensity),
-    "crop": (*get_args(Crop), None),
-}
+
+
+@dataclass(frozen=True)
+class Structures:
+    """How large, many and thin the structures are, by the fingerprint.
+
+    Attributes:
+        unit: ``"mm"``, or ``"px"`` where the spacing is unknown.
+        anisotropy: The coarsest median spacing over the finest.
+        classes: By name the volume (of films the area), the number of pieces and the thinnest extent: medians over the
+            cases that have the class.
+    """
+
+    unit: str
+    anisotropy: float
+    classes: dict[str, tuple[float, float, float]]
+
+    def __post_init__(self) -> None:
+        facts = {name: tuple(values) for name, values in self.classes.items()}
+        object.__setattr__(self, "classes", facts)
+
+    @classmethod
+    def of(cls, found: Fingerprint) -> Structures | None:
+        """Those of a fingerprint; None without labels."""
+        facts = {c.name: (c.volume, c.components, c.thickness) for c in found.classes if c.cases}
+        return cls(found.unit, round(found.anisotropy, 2), facts) if facts else None
 
 
 @dataclass(frozen=True)
@@ -45,14 +71,22 @@ class Plan:
         spatial_dims: 2 or 3.
         channels: Names of the input channels; color becomes gray.
         classes: Names by label value, background first; () without labels.
-        size: 2D: the image in pixels (rows, columns). 3D: a patch in voxels.
+        size: The patch that the network sees: pixels (rows, columns), or voxels.
         spacing: 3D: mm per voxel after resampling, axes (right, anterior, superior). None in 2D.
-        resize: 2D: ``stretch`` to ``size``, or ``fit`` inside and pad.
+        resize: 2D: ``stretch`` to the grid, or ``fit`` inside and pad.
         intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
         low, high: Percentiles, or ends of the window (HU for CT).
         postprocess: Steps on predicted masks, see ``config.PlanSettings``.
         crop: To the box of pixels that are not 0 in all channels (``nonzero``), of the body in CT
             (``body``), or not at all (None).
+        grid: 2D: pixels (rows, columns) that a film is brought to; where they are more than ``size``, the network sees
+            it patch by patch. None: ``size``, so that films are seen whole. None in 3D.
+        mirror: Spatial axes whose two sides no class tells apart, so that images may be mirrored along them.
+        training: What is decided about the training; None where everything was given. Prediction does not need it.
+        shift: Of the noise schedule in pre-training, see ``config.Diffusion``; None where it was given.
+        reasons: Why, by what was decided.
+        structures: What the label maps hold; None without labels.
+        ceilings: What grids allow, see ``ceiling.Ceiling.row``; the last one is not coarser than that of the plan.
         version: Version of this format.
     """
 
@@ -65,8 +99,15 @@ class Plan:
     intensity: Intensity = "percentiles"
     low: float = 0.5
     high: float = 99.5
-    postprocess: tuple[str, ...] = ()
+    postprocess: tuple[Step, ...] = ()
     crop: Crop | None = None
+    grid: tuple[int, ...] | None = None
+    mirror: tuple[int, ...] = ()
+    training: TrainingPlan | None = None
+    shift: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+    structures: Structures | None = None
+    ceilings: tuple[dict[str, Any], ...] = ()
     version: int = PLAN_VERSION
 
     @property
@@ -76,9 +117,39 @@ class Plan:
             return 2 * (BODY_HU - self.low) / (self.high - self.low) - 1
         return NOT_DARK
 
+    @property
+    def film(self) -> tuple[int, ...]:
+        """2D: pixels (rows, columns) of a prepared film."""
+        return self.grid or self.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network sees an image at once, rather than patch by patch."""
+        return self.spatial_dims == 2 and self.film == self.size
+
+    @property
+    def treatment(self) -> dict[str, Any]:
+        """What decides how a scan is prepared and masks are written, as plain values: all but training and reasons."""
+        values = dataclasses.asdict(self)
+        return {name: values[name] for name in values if name not in OF_TRAINING}
+
     def with_classes(self, classes: Sequence[str]) -> Plan:
         """The plan with other classes."""
         return dataclasses.replace(self, classes=tuple(classes))
+
+    def settings(self) -> PlanSettings:
+        """The plan as settings: another data set gets the same one."""
+        ends = (self.low, self.high)
+        return PlanSettings(
+            size=self.size,
+            grid=self.grid,
+            spacing=self.spacing,
+            resize=self.resize if self.spatial_dims == 2 else None,
+            crop=self.crop,
+            window=ends if self.intensity == "window" else None,
+            percentiles=ends if self.intensity == "percentiles" else None,
+            postprocess=self.postprocess or None,
+        )
 
     def to_json(self) -> str:
         """Text of ``plan.json``."""
@@ -92,12 +163,10 @@ def read_plan(path: Path) -> Plan:
         InputError: It is missing, not JSON, of another version, or has a value that is not legal.
     """
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, dict[str, Any])
         if isinstance(step := values.get("postprocess"), str):  # of plans with one step
             values["postprocess"] = [step]
         plan: Plan = from_dict(Plan, values, strict=True)
-    except FileNotFoundError:
-        raise InputError(path, "is missing", "Give a complete run folder") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = f"is not a plan ({error})"
         raise InputError(path, problem, "Restore the file or train again") from None
@@ -108,43 +177,82 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def make_plan(dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:
-    """Derive a plan from the data; explicit settings win.
+def make_plan(
+    dataset: Dataset,
+    settings: PlanSettings,
+    *,
+    labelled: bool,
+    skip_bad: bool = False,
+    found: Fingerprint | None = None,
+) -> Plan:
+    """Derive a plan from the data; explicit settings win. What depends on the machine is for ``train.planning``.
 
-    ``labelled`` also finds the classes, which reads all label maps unless the data set declares them.
+    Args:
+        dataset: The cases.
+        settings: What is given.
+        labelled: Also find the classes, which reads all label maps unless the data set declares them.
+        skip_bad: Of a mixture of 2D and 3D, plan for the more frequent kind.
+        found: The fingerprint of the data set; None: take it.
 
     Raises:
         InputError: No case can be read, 2D and 3D are mixed, or a setting is not legal.
     """
-    found = take_fingerprint(dataset)
+    found = found or take_fingerprint(dataset, labelled=labelled, skip_bad=skip_bad)
     if settings.crop == "body" and not found.ct:
         problem = "finds the body in CT, by its HU, and these images are not all CT"
         raise InputError("--plan.crop body", problem, "Leave it out, or give the CT scans alone")
+    kind, foreign = ("films", "spacing") if found.spatial_dims == 2 else ("volumes", "resize")
+    refuse_given(settings, PlanSettings(), foreign, f"these are {kind}", "plan.")
     intensity: Intensity = "percentiles"
     low, high = settings.percentiles or (0.5, 99.5)
     if settings.window is not None:
         intensity, (low, high) = "window", settings.window
     elif settings.percentiles is None and found.ct:
-        intensity, low, high = "window", -1350.0, 1000.0  # [code] of arXiv 2501.19265
-    spacing = None
-    if found.spatial_dims == 3:
-        middle = np.median(found.spacings, axis=0)
-        spacing = settings.spacing or tuple(round(float(v), 4) for v in middle)
+        values = (found.foreground or found.body)[0]  # [related: nnU-Net]
+        intensity, low, high = "window", math.floor(values.low), math.ceil(values.high)
+        high = max(high, low + 1)
+    spacing = (settings.spacing or target_spacing(found)) if found.spatial_dims == 3 else None
+    classes = find_classes(dataset) if labelled else ()
+    mirror, why = sides(classes, found)
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
-        classes=find_classes(dataset) if labelled else (),
+        classes=classes,
         size=_size(settings.size, found, spacing),
+        grid=_grid(settings.grid, found),
         spacing=spacing,
-        resize=settings.resize or "stretch",
+        resize=settings.resize or "fit",
         intensity=intensity,
         low=float(low),
         high=float(high),
         postprocess=settings.postprocess or (),
         crop=settings.crop,
+        mirror=mirror,
+        reasons={"mirror": why} if classes else {},
+        structures=Structures.of(found),
     )
     _verify(plan, "--plan")
     return plan
+
+
+ANISOTROPIC = 3.0
+"""An axis this many times coarser than the others is anisotropic [nnU-Net]."""
+
+
+def target_spacing(found: Fingerprint) -> tuple[float, ...]:
+    """Median spacing; of an anisotropic axis its 10th percentile, but no finer than the others (nnU-Net's rule).
+
+    Isensee et al. 2021, supplementary note 2. Without it the coarsest scans would decide how thick slices are.
+    """
+    spacing, shape = np.asarray(found.spacing), np.median(found.shapes, axis=0)
+    worst = int(spacing.argmax())
+    others = [axis for axis in range(len(spacing)) if axis != worst]
+    coarse = spacing[worst] > ANISOTROPIC * spacing[others].max()
+    few = shape[worst] * ANISOTROPIC < shape[others].min()
+    if coarse and few:
+        finer = float(np.percentile([mm[worst] for mm in found.spacings], 10))
+        spacing[worst] = max(finer, float(spacing[others].max()))
+    return tuple(round(float(mm), 4) for mm in spacing)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -163,6 +271,13 @@ def _size(
     return tuple(int(min(48, max(16, n // 16 * 16))) for n in shape)
 
 
+def _grid(given: tuple[int, ...] | None, found: Fingerprint) -> tuple[int, ...] | None:
+    if given is not None and found.spatial_dims == 3:
+        where = f"--plan.grid {','.join(map(str, given))}"
+        raise InputError(where, "is for films, and these are volumes", "Use --plan.spacing")
+    return given * 2 if given is not None and len(given) == 1 else given
+
+
 def _verify(plan: Plan, where: str) -> None:
     if fault := next(_faults(plan), None):
         raise InputError(where, *fault)
@@ -170,42 +285,29 @@ def _verify(plan: Plan, where: str) -> None:
 
 def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
     """Problems with remedies; each check assumes that those before it have passed."""
-    if plan.spatial_dims not in (2, 3) or not _are(plan.size, int, plan.spatial_dims):
-        axes = f"{_short(plan.spatial_dims)} spatial axes"
-        yield f"size {_short(plan.size)} does not fit {axes}", "Give one number per axis"
-    if min(plan.size) < 8:
-        yield f"size {plan.size} is too small", "Use at least 8 along each axis"
-    if math.prod(plan.size) > MAX_PIXELS:
-        yield f"size {plan.size} is too large", f"Use at most {MAX_PIXELS} pixels"
-    if not _are((plan.low, plan.high), float) or not plan.low < plan.high:
-        values = f"{_short(plan.low)} to {_short(plan.high)}"
-        yield f"intensity {values} is empty", "Put the lower value first"
-    legal_spacing = _are(plan.spacing, float, 3) and min(plan.spacing or ()) > 0
-    if plan.spatial_dims == 3 and not legal_spacing:
-        yield f"spacing {_short(plan.spacing)} is not legal", "Give three positive mm"
-    if not _are(plan.channels, str) or not plan.channels or not _are(plan.classes, str):
-        yield "channels or classes are no names", "Give a list of names"
-    for step in plan.postprocess:
-        if not is_legal(step, STEP):
-            yield f"postprocess {_short(step)} is not legal", f"Legal is {STEP.legal}"
-    for name, legal in LEGAL.items():
-        if getattr(plan, name) not in legal:
-            value = _short(getattr(plan, name))
-            yield f"{name} {value} is not legal", f"Choose from {', '.join(map(str, legal))}"
-
-
-def _are(values: object, kind: type, count: int | None = None) -> bool:
-    """Whether ``values`` is a tuple of ``count`` finite numbers or strings."""
-    if not isinstance(values, tuple) or (count is not None and len(values) != count):
-        return False
-    if kind is str:
-        return all(isinstance(value, str) for value in values)
-    kinds = (int,) if kind is int else (int, float)
-    return all(
-        isinstance(v, kinds) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) < 60 else text[:60] + "..."
+    dims, size = plan.spatial_dims, plan.size
+    if fault := misfit(plain(plan), Plan):
+        yield fault, "Correct it"
+    if dims not in (2, 3) or len(size) != dims:
+        yield f"size {size} does not fit {dims} spatial axes", "Give one number per axis"
+    if min(size) < 8:
+        yield f"size {size} is too small", "Use at least 8 along each axis"
+    if math.prod(size) > MAX_PIXELS:
+        yield f"size {size} is too large", f"Use at most {MAX_PIXELS} pixels"
+    if plan.grid is not None:
+        if dims == 3 or len(plan.grid) != 2:
+            problem = f"grid {plan.grid} is not legal"
+            yield problem, "Give rows and columns of a film, or null"
+        if any(g < n for g, n in zip(plan.grid, size, strict=True)):
+            problem = f"grid {plan.grid} is smaller than the size {size} of a patch"
+            yield problem, "Make the patch smaller or the grid larger"
+        if math.prod(plan.grid) > MAX_PIXELS:
+            yield f"grid {plan.grid} is too large", f"Use at most {MAX_PIXELS} pixels"
+    if not plan.low < plan.high:
+        yield f"intensity {plan.low} to {plan.high} is empty", "Put the lower value first"
+    if dims == 3 and [mm > 0 for mm in plan.spacing or ()] != [True] * 3:
+        yield f"spacing {plan.spacing} is not legal", "Give three positive mm"
+    if not plan.channels:
+        yield "it has no channels", "Give a list of names"
+    if not set(plan.mirror) <= set(range(dims)):
+        yield f"mirror {plan.mirror} is not legal", f"Give axes from 0 to {dims - 1}, or none"

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
 from .plan import Plan
 from .prepared import Prepared, Skipped
-from .scan import Array
+from .readers import source_files
+from .scan import Array, Scan
 from .transform import Undo, image_to_plan, label_to_plan
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key; raise it when the arrays change."""
 FOREGROUND_POINTS = 512
-"""Voxels of each class kept per volume, for patches to be centered on."""
+"""Voxels of each class kept per image, for patches to be centered on."""
 CHUNK = 64
 """Films, neighbors in the file, that a worker of a cluster prepares together."""
 
@@ -94,10 +94,10 @@ def _fill(
     # Of runs that start together, one prepares the set.
     with locked(folder, f"{folder} is being prepared by another process; waiting for it"):
         if films:
-            shape = (len(dataset), len(plan.channels), *plan.size)
+            shape = (len(dataset), len(plan.channels), *plan.film)
             allocate(folder / "images.npy", np.float16, shape)
         if films and labelled:
-            allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.size))
+            allocate(folder / "labels.npy", np.uint8, (len(dataset), *plan.film))
         bad = fill_rows(
             folder,
             dict(enumerate(dataset)),
@@ -113,19 +113,21 @@ def _fill(
 
 
 def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
-    treatment = asdict(plan)
+    treatment = plan.treatment
     treatment.pop("classes")
     treatment.pop("postprocess")
-    if plan.crop is None:
-        treatment.pop("crop")  # keeps arrays of plans older than this field
-    if plan.spatial_dims == 3:
-        treatment.pop("size")  # patches are cut later
+    treatment.pop("size")  # patches are cut later
+    if plan.spatial_dims == 2:
+        treatment |= {"grid": plan.film, "points": labelled and not plan.whole}
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
     for case in dataset:
         files = [*case.images, *case.series, *(case.label_files if labelled else ())]
+        files += [extra for file in files for extra in _behind(file)]
         digest.update(repr((case.name, case.label_item if labelled else None)).encode())
         if labelled and (case.label_values or case.ignore_value is not None):
             digest.update(repr((case.label_values, case.ignore_value)).encode())
+        if labelled and case.label_threshold is not None:
+            digest.update(repr(case.label_threshold).encode())
         for file in files:
             try:
                 status = file.stat()
@@ -134,6 +136,14 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
                 state = (str(file), "missing")
             digest.update(repr(state).encode())
     return digest.hexdigest()[:20]
+
+
+def _behind(file: Path) -> tuple[Path, ...]:
+    """The file of the voxels behind a detached header."""
+    try:
+        return source_files(file)[1:]
+    except (InputError, OSError):  # reading it will say what is wrong
+        return ()
 
 
 def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: bool) -> int:
@@ -148,22 +158,19 @@ def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: 
         raise InputError(case.images[0], problem, "Leave the file out or edit the plan")
     arrays = {"image": image.astype(np.float16)}
     if labelled:
-        arrays["label"] = _prepare_label(case, undo, plan)
-        if plan.spatial_dims == 3:
+        arrays["label"] = _prepare_label(case, scan, undo, plan)
+        if not plan.whole:
             arrays["points"] = _points(arrays["label"], row)
     for kind, array in arrays.items():
-        if plan.spatial_dims == 2:
+        if plan.spatial_dims == 2 and kind != "points":
             write_rows(folder / f"{kind}s.npy", row, array[None])
         else:
             save_array(folder / f"{kind}-{row:06d}.npy", array)
     return checksum(*arrays.values())
 
 
-def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
-    scan, where = read_case_label(case), case.label or case.name
-    if scan.spatial_shape != undo.shape:
-        problem = f"has shape {scan.spatial_shape}, its image has {undo.shape}"
-        raise InputError(where, problem, "Correct the label map or leave it out with --skip-bad")
+def _prepare_label(case: Case, image: Scan, undo: Undo, plan: Plan) -> Array:
+    scan, where = read_case_label(case, image), case.label or case.name
     values = np.unique(scan.array)
     legal = len(plan.classes)
     wrong = [int(v) for v in values if v != IGNORE and not 0 <= v < legal]
@@ -174,12 +181,13 @@ def _prepare_label(case: Case, undo: Undo, plan: Plan) -> Array:
 
 
 def _points(label: Array, row: int) -> Array:
+    """Rows of class and place, int32 ``(n, 1 + dims)``, in the order of the classes."""
     rng = np.random.default_rng(row)
-    points = []
+    points = [np.zeros((0, 1 + label.ndim), np.int32)]
     for value in np.unique(label):
         if value in (0, IGNORE):
             continue
         found = np.argwhere(label == value)
-        keep = rng.permutation(len(found))[:FOREGROUND_POINTS]
-        points.append(found[np.sort(keep)])
-    return (np.concatenate(points) if points else np.zeros((0, 3))).astype(np.int32)
+        keep = np.sort(rng.permutation(len(found))[:FOREGROUND_POINTS])
+        points.append(np.insert(found[keep], 0, value, axis=1).astype(np.int32))
+    return np.concatenate(points)

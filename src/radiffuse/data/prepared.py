@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .arrays import open_array
+from .arrays import map_array, open_array
 from .dataset import Case
 from .plan import Plan
 from .scan import Array
@@ -37,9 +35,6 @@ class Prepared:
     skipped: tuple[Skipped, ...]
     labelled: bool
     _films: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
-    _layouts: dict[str, tuple[Any, tuple[int, ...], int]] = field(
-        default_factory=dict, init=False, repr=False
-    )
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -61,27 +56,20 @@ class Prepared:
         return self._array("label", index)
 
     def foreground(self, index: int) -> Array:
-        """3D: int32 ``(n, 3)`` voxels of the foreground, at most 512 of each class."""
+        """Class and place of foreground voxels, at most 512 of each class: int32 ``(n, 1 + dims)``."""
         return self._array("points", index)
 
     def arrays(self, index: int) -> list[Array]:
         """All arrays of a case, in the order of its checksum."""
-        volume = self.plan.spatial_dims == 3
-        kinds = ("image", *(("label", "points") if volume else ("label",)) * self.labelled)
+        kinds = ("image", *(("label",) if self.plan.whole else ("label", "points")) * self.labelled)
         return [self._array(kind, index) for kind in kinds]
 
     def _array(self, kind: str, index: int) -> Array:
         row = self.rows[index]
-        if self.plan.spatial_dims == 2:
+        if self.plan.spatial_dims == 2 and kind != "points":
             if kind not in self._films:
                 self._films[kind] = open_array(self.folder / f"{kind}s.npy")
             film: Array = self._films[kind][row]
             return film
-        # Mapped each time, so that its pages are released; the header is parsed once.
-        path = f"{self.folder}/{kind}-{row:06d}.npy"
-        if path not in self._layouts:
-            array = open_array(Path(path))
-            self._layouts[path] = array.dtype, array.shape, array.offset  # type: ignore[attr-defined]
-            return array
-        dtype, shape, offset = self._layouts[path]
-        return np.memmap(path, dtype, "r", offset, shape)
+        # Mapped each time, so that its pages are released.
+        return map_array(self.folder / f"{kind}-{row:06d}.npy")

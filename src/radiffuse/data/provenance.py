@@ -1,4 +1,4 @@
-"""What a data folder says of the origin of its images, and of their license."""
+"""What a data folder says about the origin of its images, and about their license."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..system.files import read_json
 from .dataset import Case, Dataset
+from .names import composed
 from .tables import read_table
 
 TABLE = "provenance.csv"
@@ -36,12 +37,12 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
     """
     folder = _folder(dataset)
     path = folder / TABLE
-    found: dict[Path, Origin] = {}
+    found: dict[str, Origin] = {}
     for row in read_table(path) if path.is_file() else []:
         file = row.get("image") or row.get("file") or ""
         parents = tuple(name for name in row.get("parents", "").split("+") if name)
-        found[(folder / file).resolve()] = Origin(row.get("strategy", ""), parents)
-    return {case.name: found.get(case.images[0].resolve(), Origin()) for case in dataset}
+        found[_place(folder / file)] = Origin(row.get("strategy", ""), parents)
+    return {case.name: found.get(_place(case.images[0]), Origin()) for case in dataset}
 
 
 def parents_of(case: Case) -> set[str]:
@@ -61,8 +62,7 @@ def generation_settings(dataset: Dataset) -> Mapping[str, Any]:
         InputError: The file is no JSON.
     """
     path = _folder(dataset) / SETTINGS
-    values = read_json(path) if path.is_file() else {}
-    return values if isinstance(values, dict) else {}
+    return read_json(path, dict[str, Any]) if path.is_file() else {}
 
 
 def stated_licence(root: Path) -> str | None:
@@ -73,6 +73,10 @@ def stated_licence(root: Path) -> str | None:
         return None
     words = content.get("licence") or content.get("license") if isinstance(content, dict) else None
     return " ".join(words.split())[:LONGEST] if isinstance(words, str) and words.strip() else None
+
+
+def _place(path: Path) -> str:
+    return composed(str(path.resolve()))
 
 
 def _folder(dataset: Dataset) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import InputError
 
 Array = NDArray[Any]
 
@@ -43,6 +47,11 @@ class Scan:
     def spatial_dims(self) -> int:
         """Two for films, three for volumes."""
         return self.array.ndim - 1
+
+    @property
+    def placed(self) -> bool:
+        """Whether the affine says where the scan lies."""
+        return self.affine is not None
 
     def with_array(self, array: Array) -> Scan:
         """Other pixels with the same geometry."""
@@ -86,7 +95,7 @@ def resampled_shape(scan: Scan, spacing: tuple[float, ...]) -> tuple[int, ...]:
 def geometry_difference(one: Scan, other: Scan) -> str:
     """How two scans differ in size, or in place where both state it: a predicate, or ''."""
     if one.spatial_shape != other.spatial_shape:
-        return f"has another size ({_times(one.spatial_shape)}, not {_times(other.spatial_shape)})"
+        return f"has another size ({times(one.spatial_shape)}, not {times(other.spatial_shape)})"
     if one.affine is not None and other.affine is not None:
         corners = np.array(np.meshgrid(*([0, n - 1] for n in (*one.spatial_shape, 1)[:3])))
         homogeneous = np.vstack([corners.reshape(3, -1), np.ones(corners[0].size)])
@@ -98,8 +107,54 @@ def geometry_difference(one: Scan, other: Scan) -> str:
     if one.spacing is None or other.spacing is None:
         return ""
     if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
-        return f"has another spacing ({_times(one.spacing)} mm, not {_times(other.spacing)} mm)"
+        return f"has another spacing ({times(one.spacing)} mm, not {times(other.spacing)} mm)"
     return ""
+
+
+def turned_onto(scan: Scan, grid: Scan) -> Scan | None:
+    """The values of a scan on another scan's grid, by exchanging and reversing axes alone.
+
+    Returns:
+        The scan with the geometry of ``grid``, which shares its memory; None where it has another
+        place in space, or where the two do not state it.
+    """
+    if not (scan.placed and grid.placed) or scan.spatial_dims != grid.spatial_dims:
+        return None
+    assert scan.affine is not None
+    assert grid.affine is not None
+    own, other = (each[:3, : grid.spatial_dims] for each in (scan.affine, grid.affine))
+    cosines = (own / np.linalg.norm(own, axis=0)).T @ (other / np.linalg.norm(other, axis=0))
+    order = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
+    if sorted(order) != list(range(grid.spatial_dims)):
+        return None
+    flips = [axis for axis, source in enumerate(order) if cosines[source, axis] < 0]
+    affine = np.array(scan.affine, np.float64)
+    affine[:3, : len(order)] = affine[:3, order]
+    array = scan.array.transpose(0, *(axis + 1 for axis in order))
+    for axis in flips:
+        affine[:3, 3] += (array.shape[axis + 1] - 1) * affine[:3, axis]
+        affine[:3, axis] *= -1
+    turned = replace(scan, array=np.flip(array, tuple(axis + 1 for axis in flips)), affine=affine)
+    if geometry_difference(turned, grid):
+        return None
+    return replace(grid, array=turned.array, value_range=scan.value_range, unit=scan.unit)
+
+
+def on_grid(scan: Scan, grid: Scan, where: Path | str, name: str) -> Scan:
+    """A label map or mask on the grid of its image or truth, turned where its axes are others.
+
+    A map without a place in space is taken as it lies. ``where`` and ``name`` say in messages which map it is, and what
+    it belongs to.
+
+    Raises:
+        InputError: It differs in size or place.
+    """
+    if (turned := turned_onto(scan, grid)) is not None:
+        return turned
+    if difference := geometry_difference(scan, grid):
+        remedy = "Draw it on this image, or resample it to the image's grid"
+        raise InputError(where, f"{difference} than {name}", remedy)
+    return scan
 
 
 def gray_values(images: Array) -> Array:
@@ -108,5 +163,6 @@ def gray_values(images: Array) -> Array:
     return values
 
 
-def _times(numbers: tuple[float, ...]) -> str:
+def times(numbers: Sequence[float]) -> str:
+    """``512 x 512``."""
     return " x ".join(f"{number:g}" for number in numbers)

@@ -8,21 +8,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..config import Split
+from ..config.given import refuse_given
 from ..errors import InputError
 from ..system.files import read_json, write_json
 from .dataset import Dataset
+from .names import listed_fold
+from .streams import Stream
 
 SPLITS_VERSION = 1
 DRAWS = 10
 """Draws written from the start; further ones are added on demand."""
+Rule = Callable[[Dataset, Split], dict[str, str]]
+"""The part of each case, by its name."""
 PARTS = ("train", "validation", "test")
+SHARES = "test validation order places"
+"""Settings by which cases are split where nothing else states it."""
 PLACE = re.compile(r"(train|validation|test)(?::(\d+)(%?)(?:-(\d+))?)?")
 """An entry of ``Split.places``: a part, and where it ends."""
 
@@ -68,33 +73,46 @@ class Splits:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
-def load_splits(dataset: Dataset, settings: Split, cache: Path, draw: int = 0) -> Splits:
-    """Read the splits of a labelled data set with ``draw``; make and write them the first time.
+def load_splits(
+    dataset: Dataset,
+    settings: Split,
+    cache: Path,
+    draw: int = 0,
+    *,
+    write: bool = True,
+    usual: Split = Split(),  # noqa: B008 (frozen)
+) -> Splits:
+    """Read the splits of a labelled data set with ``draw``; make and ``write`` them the first time.
 
-    They lie in the cache folder unless ``settings.file`` is given.
+    They lie in the cache folder unless ``settings.file`` is given. Settings that differ from the ``usual`` ones are
+    given, and must be obeyed.
 
     Raises:
-        InputError: Too few patients, or the file belongs to other cases or splits a patient.
+        InputError: Too few patients, the file belongs to other cases or splits a patient, or a given setting states
+            another split than the file or the data set.
     """
     if draw < 0:
         raise InputError(f"--draw {draw}", "is not a draw", "Use 0 or more")
     file = Path(settings.file) if settings.file else None
     if settings.fold is not None or (file and file.is_file() and isinstance(read_json(file), list)):
+        refuse_given(settings, usual, f"{SHARES} validation_kept", "the fold decides", "split.")
         splits = _of_parts(dataset, _by_fold(dataset, settings))  # never written back
         _verify_patients(file or dataset.root, dataset, splits)
         return _with_draws(dataset, splits, settings.seed, max(DRAWS, draw + 1))
     path = file or cache / "splits" / f"{_key(dataset, settings)}.json"
+    rule = _rule(dataset, settings, usual)
     if path.exists():
         splits, wanted = _read(path, dataset), draw + 1
+        if file:
+            _verify_stated(file, dataset, splits, settings, usual)
         if wanted <= len(splits.draws):
             return splits
     else:
-        rule = _by_share if settings.places is None else _by_place
-        rule = _declared if any(case.split for case in dataset) else rule
         splits, wanted = _of_parts(dataset, rule(dataset, settings)), max(DRAWS, draw + 1)
         _verify_patients(dataset.root, dataset, splits)
     splits = _with_draws(dataset, splits, settings.seed, wanted)
-    write_splits(path, splits)
+    if write:
+        write_splits(path, splits)
     return splits
 
 
@@ -103,23 +121,34 @@ def write_splits(path: Path, splits: Splits) -> None:
     write_json(path, {"version": SPLITS_VERSION, **asdict(splits)})
 
 
-def _read(path: Path, dataset: Dataset) -> Splits:
+def read_splits(path: Path) -> Splits:
+    """Read a splits file.
+
+    Raises:
+        InputError: It is no splits file.
+    """
     values = read_json(path)
     try:
         if values["version"] != SPLITS_VERSION:
             raise KeyError("version")
-        draws = tuple(tuple(draw) for draw in values["draws"])
-        train, validation, test = parts = [tuple(values[part]) for part in PARTS]
-        splits = Splits(train, validation, test, draws)
-        if not all(isinstance(name, str) for part in [*parts, *draws] for name in part):
+        lists = [*(values[part] for part in PARTS), *values["draws"]]
+        if not all(isinstance(part, list) for part in [*lists, values["draws"]]):
+            raise TypeError("parts and draws are lists")
+        if not all(isinstance(name, str) for part in lists for name in part):
             raise TypeError("names are text")
+        train, validation, test, *draws = (tuple(part) for part in lists)
     except (KeyError, TypeError) as error:
         problem = f"is not a splits file ({error})"
         raise InputError(path, problem, "Remove it to have it made anew") from None
+    return Splits(train, validation, test, tuple(draws))
+
+
+def _read(path: Path, dataset: Dataset) -> Splits:
+    splits = read_splits(path)
     remedy = "Give the splits file of this data set, or remove it to have it made anew"
-    _verify_known(path, dataset, {name for part in parts for name in part}, remedy)
+    _verify_known(path, dataset, {*splits.train, *splits.validation, *splits.test}, remedy)
     _verify_patients(path, dataset, splits)
-    for number, order in enumerate(draws):
+    for number, order in enumerate(splits.draws):
         if sorted(order) != sorted(splits.train):
             problem = f"draw {number} is not an order of the training cases"
             raise InputError(path, problem, "Put each training case once into each draw")
@@ -142,7 +171,38 @@ def _verify_patients(where: Path | str, dataset: Dataset, splits: Splits) -> Non
                 raise InputError(where, problem, "Put all cases of a patient into one part")
 
 
+def _verify_stated(
+    file: Path, dataset: Dataset, splits: Splits, settings: Split, usual: Split
+) -> None:
+    """Refuse given settings that lead to another split, or other draws, than a file that is there."""
+    why = f"{file} states another split"
+    rules = f"{SHARES} validation_kept"
+    if any(getattr(settings, name) != getattr(usual, name) for name in rules.split()):
+        made = _of_parts(dataset, _rule(dataset, settings, usual)(dataset, settings))
+        if any({*made.part(part)} != {*splits.part(part)} for part in PARTS):
+            refuse_given(settings, usual, rules, why, "split.")
+    again = _with_draws(dataset, replace(splits, draws=()), settings.seed, len(splits.draws))
+    if again.draws != splits.draws:
+        refuse_given(settings, usual, "seed", why, "split.")
+
+
 # ------------------------------------------------------------- rules: the part of each case, by its name
+
+
+def _rule(dataset: Dataset, settings: Split, usual: Split) -> Rule:
+    """How the cases are split.
+
+    Raises:
+        InputError: A given setting takes no part in it.
+    """
+    declared = {case.split for case in dataset if case.split}
+    if "validation" not in declared:
+        why = f"{dataset.root} declares no validation cases"
+        refuse_given(settings, usual, "validation_kept", why, "split.")
+    if declared:
+        refuse_given(settings, usual, SHARES, f"{dataset.root} declares its split", "split.")
+        return _declared
+    return _by_share if settings.places is None else _by_place
 
 
 def _declared(dataset: Dataset, settings: Split) -> dict[str, str]:
@@ -163,13 +223,7 @@ def _by_fold(dataset: Dataset, settings: Split) -> dict[str, str]:
         pool = [case for case in dataset if case.split in (None, "train")]
         parts |= {case.name: "validation" if case.fold == fold else "train" for case in pool}
     elif path.is_file():
-        try:
-            listed = read_json(path)[fold]
-            own = {str(name): "train" for name in listed["train"]}
-            own |= {str(name): "validation" for name in listed["val"]}
-        except (IndexError, KeyError, TypeError):
-            problem = f"has no fold {fold} with train and val"
-            raise InputError(path, problem, "Choose another --split.fold, or repair it") from None
+        own = listed_fold(path, fold)
         _verify_known(path, dataset, own, "Give the splits of this data set")
         parts |= own
     else:
@@ -191,7 +245,7 @@ def _by_share(dataset: Dataset, settings: Split) -> dict[str, str]:
     sites: dict[str, set[str]] = defaultdict(set)
     for case in dataset:
         sites[case.site].add(case.group)
-    rng = np.random.default_rng((settings.seed, 2))
+    rng = Stream.SPLIT.rng(settings.seed)
     part_of: dict[str, str] = {}
     for site in sorted(sites):
         groups = sorted(sites[site] - part_of.keys())
@@ -227,7 +281,7 @@ def _by_place(dataset: Dataset, settings: Split) -> dict[str, str]:
             if end[2] is not None:
                 last = int(end[2]) * (count if end[3] else 100) // 100 - int(end[4] or 0)
             if not site or last <= first:
-                problem = "does not say of which sites its cases are"
+                problem = "does not say which site each case is from"
                 if site:
                     problem = f"has {count} cases of site {site}, too few to part them so"
                 remedy = "Leave --split.places out, or name the file with --reader.sites"
@@ -252,7 +306,7 @@ def _with_draws(dataset: Dataset, splits: Splits, seed: int, count: int) -> Spli
 
 
 def _draw(dataset: Dataset, train: Collection[str], seed: int, draw: int) -> tuple[str, ...]:
-    rng = np.random.default_rng((seed, 3, draw))
+    rng = Stream.BUDGET.rng(seed, draw)
     members: dict[str, list[str]] = defaultdict(list)
     pool = set(train)
     for case in dataset:

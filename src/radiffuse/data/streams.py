@@ -32,10 +32,16 @@ class Stream(IntEnum):
     MEASURES = 20  # bootstrap of measures between image sets
     HALVES = 21  # halving of the patients: number
     FLOOR = 22  # images of two halves that are compared: number of the halving
-    AREAS = 23  # bootstrap of areas under the curve
     SYNTHETIC = 24  # choice of synthetic images: class
     DROPOUT = 25  # units that a process drops: step, rank
+    VALIDATION = 26  # patches that are validated on: case, number
+    POOL_ORDER = 27  # order of the unlabelled cases: epoch
+    POOL = 28  # patch and changes of an unlabelled case: position in all batches of the pool
+    FOLDS = 30  # folds of the labelled patients
     VIEWER = 31  # an image of the viewer: number
+    CLUSTERS = (
+        34  # places of a film that are clustered: number of the film; starts of k-means: start
+    )
 
     def rng(self, seed: int, *place: int) -> np.random.Generator:
         """Numpy's generator at a place of the stream."""
@@ -46,9 +52,14 @@ class Stream(IntEnum):
         return torch.Generator(device).manual_seed(self.torch_seed(seed, *place))
 
     def torch_seed(self, seed: int, *place: int) -> int:
-        """A seed of 63 bits, all of which vary: torch on the CPU uses the low 32 alone."""
-        entropy = np.random.SeedSequence((seed, int(self), *place)).generate_state(2, np.uint32)
-        return int(entropy[0]) << 31 ^ int(entropy[1])
+        """Torch's seed at a place of the stream."""
+        return torch_seed(seed, int(self), *place)
+
+
+def torch_seed(*words: int) -> int:
+    """A seed of 63 bits, all of which vary: torch on the CPU uses the low 32 alone."""
+    entropy = np.random.SeedSequence(words).generate_state(2, np.uint32)
+    return int(entropy[0]) << 31 ^ int(entropy[1])
 
 
 CORRUPTION = Stream.VIEW_ORDER

@@ -1,6 +1,6 @@
 """Apply a plan to a scan, and bring the network's output back onto the scan's own grid.
 
-Films are stretched or fitted to the plan's size. Volumes are turned to RAS axes and resampled to the
+Films are stretched or fitted to the plan's grid. Volumes are turned to RAS axes and resampled to the
 plan's spacing.
 """
 
@@ -14,17 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE
-from .plan import BODY_HU, Plan
+from .body import Box, content_box
+from .plan import Plan
 from .scan import Array, Scan, canonical_spacing, orientation, resampled
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601."""
-BODY_GRID = 96
-"""The body is searched on a grid of about so many voxels along an axis."""
-PIECE = 0.05
-"""Pieces of at least this share of the largest belong to the body: a second leg, an arm [ours]."""
-
-Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Undo:
     @property
     def target(self) -> tuple[int, ...]:
         """Shape of the crop, before resizing."""
-        return self.turned if self.box is None else tuple(b - a for a, b in self.box)
+        return self.turned if self.box is None else tuple(s.stop - s.start for s in self.box)
 
 
 def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
@@ -69,7 +64,7 @@ def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
     array, undo = _to_grid(array, scan, plan)
     data = torch.from_numpy(np.ascontiguousarray(array))
     content = torch.stack([_rescale(channel, plan) for channel in data])
-    content = _resize_image(content, undo.inner)
+    content = resize_image(content, undo.inner)
     return _pad(content, plan, undo, value=-1.0).numpy(), undo
 
 
@@ -86,10 +81,15 @@ def label_to_plan(scan: Scan, plan: Plan, undo: Undo | None = None) -> Array:
     best = torch.zeros(undo.inner)
     result = torch.zeros(undo.inner, dtype=torch.int64)
     for value in torch.unique(label).tolist():
-        fraction = _resize_image((label == value).float()[None], undo.inner)[0]
+        fraction = resize_image((label == value).float()[None], undo.inner)[0]
         wins = fraction > best
         best, result = torch.where(wins, fraction, best), torch.where(wins, value, result)
     return _pad(result[None], plan, undo, value=IGNORE)[0].numpy().astype(np.uint8)
+
+
+def undo_of(scan: Scan, plan: Plan) -> Undo:
+    """How an image or label map on the plan's grid goes back to a scan, whose pixels are not read without a crop."""
+    return _to_grid(scan.array, scan, plan)[1]
 
 
 def scores_to_scan(scores: Tensor, undo: Undo) -> tuple[Array, Array]:
@@ -124,11 +124,6 @@ def map_to_scan(values: Tensor, undo: Undo, outside: float = 0.0) -> Array:
     return _to_file(_undo_resize(values, undo).numpy(), undo, outside)
 
 
-def content_box(array: Array, crop: str) -> Box | None:
-    """The box to which ``(C, *spatial)`` is cropped, see ``Plan.crop``; None where nothing is found."""
-    return _body(array[0]) if crop == "body" else _around((array != 0).any(0))
-
-
 # ------------------------------------------------------------------------------------------------ internal
 
 
@@ -141,16 +136,16 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
         array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
     box = image.box if image else content_box(array, plan.crop) if plan.crop else None
     if box is not None:
-        array = array[(slice(None), *(slice(first, last) for first, last in box))]
+        array = array[(slice(None), *box)]
     shape = array.shape[1:]
-    inner, offset = plan.size, (0,) * plan.spatial_dims
+    inner, offset = plan.film, (0,) * plan.spatial_dims
     if plan.spatial_dims == 3:
         assert plan.spacing is not None
         inner = resampled(shape, canonical_spacing(scan), plan.spacing)
     elif plan.resize == "fit":
-        factor = min(plan.size[0] / shape[0], plan.size[1] / shape[1])
+        factor = min(plan.film[0] / shape[0], plan.film[1] / shape[1])
         inner = tuple(max(1, round(n * factor)) for n in shape)
-        offset = tuple((p - n) // 2 for p, n in zip(plan.size, inner, strict=True))
+        offset = tuple((p - n) // 2 for p, n in zip(plan.film, inner, strict=True))
     return array, Undo(scan.spatial_shape, inner, offset, axes, flips, box)
 
 
@@ -158,7 +153,7 @@ def _to_file(array: Array, undo: Undo, outside: float) -> Array:
     """Put the crop back onto the scan's own grid."""
     if undo.box is not None:
         full = np.full(undo.turned, outside, array.dtype)
-        full[tuple(slice(first, last) for first, last in undo.box)] = array
+        full[undo.box] = array
         array = full
     if undo.axes is None or undo.flips is None:
         return array
@@ -176,7 +171,7 @@ def _rescale(channel: Tensor, plan: Plan) -> Tensor:
     return ((channel - low) / (high - low) * 2 - 1).clamp(-1, 1)
 
 
-def _resize_image(data: Tensor, size: tuple[int, ...]) -> Tensor:
+def resize_image(data: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resize ``(C, *spatial)``: smoothed before shrinking, linear."""
     if tuple(data.shape[1:]) == tuple(size):
         return data
@@ -207,41 +202,8 @@ def _undo_resize(values: Tensor, undo: Undo) -> Tensor:
 
 
 def _pad(data: Tensor, plan: Plan, undo: Undo, value: float) -> Tensor:
-    if plan.spatial_dims == 3 or undo.inner == plan.size:
+    if plan.spatial_dims == 3 or undo.inner == plan.film:
         return data
-    after = [p - n - o for p, n, o in zip(plan.size, undo.inner, undo.offset, strict=True)]
+    after = [p - n - o for p, n, o in zip(plan.film, undo.inner, undo.offset, strict=True)]
     widths = [undo.offset[1], after[1], undo.offset[0], after[0]]
     return functional.pad(data, widths, value=value)
-
-
-def _body(array: Array) -> Box | None:
-    """The box of large pieces above ``BODY_HU``, without what is thin in axial planes: table, tubes."""
-    from scipy import ndimage
-
-    steps = [max(1, n // BODY_GRID) for n in array.shape]
-    dense = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
-    plane = ndimage.generate_binary_structure(array.ndim, 1)
-    if array.ndim == 3:
-        plane[..., [0, 2]] = False
-    # Outside the scan, whose edge may cut the body, everything counts as body.
-    eroded = ndimage.binary_erosion(dense, plane, border_value=1)
-    pieces, count = ndimage.label(ndimage.binary_dilation(eroded, plane) & dense)
-    if not count:
-        return None
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    found = _around((sizes >= PIECE * sizes.max())[pieces])
-    assert found is not None
-    return tuple(
-        # The body ends anywhere between the outermost voxel of the grid in it and the next one.
-        (max(0, (first - 1) * step + 1), min(n, last * step))
-        for (first, last), step, n in zip(found, steps, array.shape, strict=True)
-    )
-
-
-def _around(content: Array) -> Box | None:
-    """The box of true values."""
-    from scipy import ndimage
-
-    found = ndimage.find_objects(content.astype(np.int8))
-    return tuple((side.start, side.stop) for side in found[0]) if found else None

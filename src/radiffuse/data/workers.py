@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..errors import InputError
+from ..system.privacy import private
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -154,4 +155,5 @@ def _on_worker(key: str, part: Sequence[Any]) -> list[Any]:
     from distributed import get_worker
 
     function = get_worker().plugins[key].function
-    return [_outcome(function, item) for item in part]
+    with private():
+        return [_outcome(function, item) for item in part]

@@ -1,19 +1,18 @@
 """AUROC of classifiers of whole images, per class and on average, with intervals over draws and patients.
 
 A class is scored against all others. Training draws and test patients are crossed, as in ``statistics``: every draw is
-tested on the same patients, so draws and patients are resampled independently of each other, and both methods of a
-difference are resampled with the same draws and patients.
+tested on the same patients, and intervals are for new ones of both.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.streams import Stream
-from .statistics import LEVELS, Interval, group_weights
+from .statistics import Interval, clustered_mean
 
 Floats = NDArray[np.float64]
 
@@ -58,51 +57,52 @@ def auroc_by_class(
     return np.column_stack([*columns, np.mean(columns, axis=0)])
 
 
-class CrossedBootstrap:
-    """Intervals of AUROC over training draws and patients.
+class CrossedAreas:
+    """Intervals of AUROC over training draws and patients, by the jackknife.
+
+    A draw without a patient has an area too; what the patient is worth to the draw's area is the pseudo-value
+    ``C * area - (C - 1) * area without the patient`` (Efron and Tibshirani 1993, chapter 11). The pseudo-values of
+    draws and patients are a table like one of scores, and ``statistics.clustered_mean`` gives the interval of its mean.
 
     Args:
         truth: ``(n,)`` classes of the test images.
         groups: ``(n,)`` patients.
-        draws: Number of training draws.
-        samples: Bootstrap samples.
-        seed: Seed of the resampling.
     """
 
-    def __init__(
-        self,
-        truth: NDArray[np.integer],
-        groups: Sequence[Hashable],
-        draws: int,
-        *,
-        samples: int = 500,
-        seed: int = 0,
-    ) -> None:
-        rng = Stream.AREAS.rng(seed)
-        self.truth = truth
-        self.weights = group_weights(groups, len(truth), samples, rng)
-        picks = rng.integers(draws, size=(samples, draws))
-        self.by_draw = np.stack([np.bincount(row, minlength=draws) for row in picks]) / draws
-
-    def areas(self, probabilities: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """Mean over draws, ``(K + 1,)``, and its bootstrap distribution, ``(samples, K + 1)``, from ``(n, K)`` each."""
-        points = np.mean([auroc_by_class(p, self.truth)[0] for p in probabilities], axis=0)
-        resampled = np.stack([auroc_by_class(p, self.truth, self.weights) for p in probabilities])
-        return points, np.einsum("bd,dbk->bk", self.by_draw, resampled)
+    def __init__(self, truth: NDArray[np.integer], groups: Sequence[Hashable]) -> None:
+        names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+        codes = np.array([names[name] for name in groups])
+        self.truth, self.patients = truth, len(names)
+        self.weights = (codes[None] != np.arange(len(names))[:, None]).astype(np.float64)
 
     def intervals(self, probabilities: Sequence[Floats]) -> list[Interval]:
-        """AUROC of each class and their mean."""
-        return self._intervals(*self.areas(probabilities))
+        """AUROC of each class and their mean, from ``(n, K)`` of each draw."""
+        return self._intervals(*self._areas(probabilities), (0.0, 1.0))
 
     def differences(self, a: Sequence[Floats], b: Sequence[Floats]) -> list[Interval]:
         """AUROC of ``a`` minus that of ``b``, of each class and their mean; draw i of both had the same pool."""
-        (first, one), (second, two) = self.areas(a), self.areas(b)
-        return self._intervals(first - second, one - two)
+        (first, one), (second, two) = self._areas(a), self._areas(b)
+        return self._intervals(first - second, one - two, (-1.0, 1.0))
 
-    def _intervals(self, points: Floats, resampled: Floats) -> list[Interval]:
-        low, high = np.nanquantile(resampled, LEVELS, axis=0)
-        n = len(self.truth)
-        return [
-            Interval(float(p), float(x), float(y), n)
-            for p, x, y in zip(points, low, high, strict=True)
-        ]
+    def _areas(self, probabilities: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Areas ``(draws, K + 1)``, and those without each patient ``(draws, C, K + 1)``."""
+        whole = np.stack([auroc_by_class(p, self.truth)[0] for p in probabilities])
+        return whole, np.stack([auroc_by_class(p, self.truth, self.weights) for p in probabilities])
+
+    def _intervals(
+        self, whole: Floats, without: Floats, bounds: tuple[float, float]
+    ) -> list[Interval]:
+        c, n = self.patients, len(self.truth)
+        pseudo = np.moveaxis(c * whole[:, None] - (c - 1) * without, -1, 0)
+        draw, patient = (axis.ravel().tolist() for axis in np.indices(pseudo.shape[1:]))
+        found = []
+        for mean, values in zip(whole.mean(axis=0).tolist(), pseudo, strict=True):
+            low = high = math.nan  # a patient whose class would be missing has no pseudo-value
+            if not np.isnan(values).any():
+                one = clustered_mean(values, draw=draw, group=patient)
+                # The mean of pseudo-values corrects for bias that an area does not have.
+                low, high = np.clip(
+                    [mean + one.low - one.mean, mean + one.high - one.mean], *bounds
+                )
+            found.append(Interval(mean, float(low), float(high), n))
+        return found

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, on_grid
+from ..errors import InputError
+from ..system.cells import csv_text
 from ..system.files import write_atomic
-from .tables import evaluate_cases
+from .tables import COLUMNS, case_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +42,7 @@ class Scored:
         """Write ``overlays.npz`` and then ``cases.csv``, whose path is returned."""
         if self.overlays:
             write_overlays(out / "overlays.npz", self.overlays)
-        write_atomic(out / "cases.csv", self.table.to_csv(index=False))
+        write_atomic(out / "cases.csv", csv_text(self.table))
         return out / "cases.csv"
 
 
@@ -48,7 +51,8 @@ def score_masks(
     mask_of: Callable[[Case, Scan, Scan], Scan],
     classes: Sequence[str],
     tolerance: float = 2.0,
-    truth_of: Callable[[Case], Scan] = read_case_label,
+    truth_of: Callable[[Case, Scan], Scan] = read_case_label,
+    skip: Callable[[Case, InputError], None] | None = None,
 ) -> Scored:
     """Score the masks of labelled cases, one by one.
 
@@ -57,25 +61,42 @@ def score_masks(
         mask_of: The mask for a case, its image and its truth.
         classes: Names by label value, background first.
         tolerance: Of the surface Dice, in mm (in pixels if the spacing is unknown).
-        truth_of: The true label map of a case.
+        truth_of: The true label map of a case on the grid of its image.
+        skip: Called with a case that cannot be scored, which is then left out; None: stop there.
 
     Raises:
-        InputError: A case cannot be read, or its mask does not fit it.
+        InputError: A case cannot be read, or its mask does not fit it; or none can be scored.
     """
+    import pandas as pd
+
     overlays: list[tuple[str, Array, Array, Array]] = []
-
-    def pairs() -> Iterator[tuple[str, Scan, Scan]]:
-        for case in cases:
-            image, truth = read_case_image(case), truth_of(case)
-            mask = mask_of(case, image, truth)
-            if len(overlays) < OVERLAY_CASES:
-                overlays.append((case.name, *thumbnails(image, mask, truth)))
-            yield case.name, mask, truth
-
-    table = evaluate_cases(pairs(), classes, tolerance)
+    rows: list[dict[str, Any]] = []
+    scored = 0
+    for case in cases:
+        try:
+            image = read_case_image(case)
+            truth, place = truth_of(case, image), f"{case.name}: the mask"
+            mask = on_grid(mask_of(case, image, truth), image, place, "its image")
+            rows += case_rows(case.name, mask, truth, classes, tolerance)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(case, error)
+            continue
+        scored += 1
+        if len(overlays) < OVERLAY_CASES:
+            overlays.append((case.name, *thumbnails(image, mask, truth)))
+    if len(cases) and not scored:
+        raise InputError(cases.root, "holds no case that can be scored", "Correct the cases")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     groups = {case.name: case.group for case in cases}
     table.insert(1, "group", [groups[name] for name in table["case"]])
     return Scored(table, overlays)
+
+
+def say_skipped(case: Case, error: InputError) -> None:
+    """Name a case that ``score_masks`` leaves out."""
+    print(f"radiffuse: {error}", file=sys.stderr)
 
 
 def write_overlays(path: Path, overlays: Sequence[tuple[str, Array, Array, Array]]) -> None:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..config import IGNORE
+from ..data.surfaces import Floats, Mask, near_surfaces, surface_distances
 
 Labels = NDArray[np.integer]
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -111,35 +109,14 @@ def _score_class(
     shared = int((predicted & true).sum())
     to_truth, to_prediction = surface_distances(predicted, true, step)
     hd95 = max(float(np.quantile(to_truth, 0.95)), float(np.quantile(to_prediction, 0.95)))
-    # The slack absorbs rounding: a distance of 3 x 0.7 mm must count as within 2.1 mm.
-    within = tolerance * (1 + 1e-9)
-    near = int((to_truth <= within).sum()) + int((to_prediction <= within).sum())
     return ClassScore(
         class_name=name,
         dice=2 * shared / (n_predicted + n_true),
         iou=shared / (n_predicted + n_true - shared),
         hd95=hd95,
-        nsd=near / (to_truth.size + to_prediction.size),
+        nsd=near_surfaces((to_truth, to_prediction), tolerance),
         truth_voxels=n_true,
         predicted_voxels=n_predicted,
         counted=True,
         unit=unit,
     )
-
-
-def surface_distances(predicted: Mask, true: Mask, step: Floats) -> tuple[Floats, Floats]:
-    """Distances from each surface voxel of one mask to the nearest of the other: of the prediction, then of the truth.
-
-    Both masks ``(*S)`` have voxels; ``step`` is the extent of a voxel along each axis, whose unit the distances have.
-    """
-    # Every voxel that matters lies in the box around both masks, so the rest is cut away. The crop needs no margin:
-    # outside of the array counts as outside of the mask, which is true outside of the box.
-    box = ndimage.find_objects((predicted | true).astype(np.uint8))[0]
-    edge_predicted, edge_true = _surface(predicted[box]), _surface(true[box])
-    to_true = ndimage.distance_transform_edt(~edge_true, sampling=step)
-    to_predicted = ndimage.distance_transform_edt(~edge_predicted, sampling=step)
-    return np.asarray(to_true)[edge_predicted], np.asarray(to_predicted)[edge_true]
-
-
-def _surface(mask: Mask) -> Mask:
-    return mask & ~ndimage.binary_erosion(mask)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import IGNORE
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, on_grid
 from ..errors import InputError
+from ..system.cells import read_csv
 from .segmentation import score
 from .statistics import clustered_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("dice", "iou", "hd95", "nsd")
+BOUNDS = {"dice": (0.0, 1.0), "iou": (0.0, 1.0), "hd95": (0.0, math.inf), "nsd": (0.0, 1.0)}
+"""Least and greatest possible value of each score."""
+
+METRICS = tuple(BOUNDS)
 """Columns of the table that are scores."""
 
 ALL_CLASSES = "all"
@@ -30,6 +34,28 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the table of scores."""
 
+TEXTS = ("case", "class", "group", "method", "arm", "head", "kind", "strategy", "image", "metric")
+"""Columns that are text."""
+NUMBERS = {
+    *("dice", "iou", "hd95", "nsd", "labels", "draw", "step", "timestep", "pixels", "confidence"),
+    *(
+        "accuracy",
+        "value",
+        "low",
+        "high",
+        "mean",
+        "auroc",
+        "gain",
+        "pool",
+        "n",
+        "draws",
+        "distance",
+    ),
+    *("images", "suspected", "smallest", "median", "error", "same_place"),
+}
+"""Columns that are numbers."""
+MOST_TABLE = 2**30
+"""Bytes of the largest table that is read."""
 SIZES = ("small", "medium", "big")
 """Groups of classes, since small and large structures are missed for different reasons."""
 
@@ -49,23 +75,55 @@ def evaluate_cases(
     """
     import pandas as pd
 
-    rows = []
-    for name, prediction, truth in pairs:
-        predicted = _label_map(prediction, name, "prediction", len(classes), ignore=False)
-        true = _label_map(truth, name, "truth", len(classes), ignore=True)
-        _same_place(name, prediction, truth)
-        spacing = truth.spacing if truth.spacing is not None else prediction.spacing
-        for result in score(predicted, true, classes, spacing, tolerance):
-            row = asdict(result)
-            rows.append({"case": name, "class": row.pop("class_name"), **row})
+    rows = [row for pair in pairs for row in case_rows(*pair, classes, tolerance)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def read_scores(path: Path) -> pd.DataFrame:
-    """A table of scores that was written before; names stay text, even if they are numbers."""
+def case_rows(
+    name: str, prediction: Scan, truth: Scan, classes: Sequence[str], tolerance: float
+) -> list[dict[str, Any]]:
+    """The rows of one case, see ``evaluate_cases``."""
+    prediction = on_grid(prediction, truth, f"{name}: the prediction", "the truth")
+    predicted = _label_map(prediction, name, "prediction", len(classes), ignore=False)
+    true = _label_map(truth, name, "truth", len(classes), ignore=True)
+    spacing = truth.spacing if truth.spacing is not None else prediction.spacing
+    results = map(asdict, score(predicted, true, classes, spacing, tolerance))
+    return [{"case": name, "class": row.pop("class_name"), **row} for row in results]
+
+
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """A CSV table that was written before; names stay text, even if they are numbers.
+
+    Args:
+        path: The file.
+        *columns: Columns that must be there.
+
+    Raises:
+        InputError: It is missing, no CSV, larger than ``MOST_TABLE``, lacks a column, or has text for numbers.
+    """
     import pandas as pd
 
-    return pd.read_csv(path, dtype={"case": str, "group": str, "class": str})
+    try:
+        if path.stat().st_size > MOST_TABLE:
+            raise ValueError(f"larger than {MOST_TABLE} bytes")
+        names = dict.fromkeys(TEXTS, str)
+        table = read_csv(path, names, keep_default_na=False, na_values=["", "nan", "NaN"])
+    except FileNotFoundError:
+        raise InputError(path, "missing", "Run the command that writes it first") from None
+    except (ValueError, OSError, OverflowError) as error:
+        raise InputError(path, f"not readable as CSV ({error})", "Repair or remove it") from None
+    if missing := [column for column in columns if column not in table]:
+        problem = f"lacks the column {', '.join(missing)}"
+        raise InputError(path, problem, f"It needs {', '.join(columns)}")
+    for column in sorted(NUMBERS & set(table)) if len(table) else ():
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise InputError(path, f"column {column} holds text", "Repair or remove it")
+    return table
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """A table of scores, with columns for case and class; see ``read_table``."""
+    return read_table(path, "case", "class")
 
 
 def summarize(
@@ -73,19 +131,17 @@ def summarize(
     *,
     by: Sequence[str] = (),
     metrics: Sequence[str] = METRICS,
-    samples: int = 10_000,
 ) -> pd.DataFrame:
-    """Mean and bootstrap interval of each metric, per class and over all classes.
+    """Mean and interval of each metric, per class and over all classes.
 
     The overall row (class ``"all"``) averages a case's counted classes first, then the cases, so that every case
-    has the same weight. If the table has a column ``group`` (patient) or ``draw``, the interval resamples these, see
-    ``statistics.clustered_mean``.
+    has the same weight. If the table has a column ``group`` (patient) or ``draw``, the interval is for new ones,
+    see ``statistics.clustered_mean``.
 
     Args:
         table: One row per case and class (and method, budget, draw).
         by: Columns whose combinations are summarized separately, such as method and labels.
         metrics: Columns to summarize.
-        samples: Bootstrap samples.
 
     Returns:
         Columns ``by``, class, metric, mean, low, high, n (scores that were counted), not_counted.
@@ -101,7 +157,8 @@ def summarize(
             group = rows_["group" if "group" in rows_ else "case"].tolist()
             for metric in metrics:
                 scores = rows_[metric].to_numpy(dtype=np.float64)
-                interval = clustered_mean(scores, draw=draw, group=group, samples=samples)
+                within = BOUNDS.get(metric, (-math.inf, math.inf))
+                interval = clustered_mean(scores, draw=draw, group=group, bounds=within)
                 values = {"class": name, "metric": metric, **asdict(interval)}
                 rows.append(dict(zip(by, key, strict=True)) | values)
                 rows[-1]["not_counted"] = len(rows_) - interval.n
@@ -114,6 +171,12 @@ def over_classes(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.Da
     known = ("method", "labels", "draw", "group", "case")
     keys = [column for column in known if column in table]
     return table.groupby(keys, sort=False, dropna=False)[list(metrics)].mean().reset_index()
+
+
+def distance_unit(table: pd.DataFrame) -> str:
+    """Unit of ``hd95`` in a table of scores: ``mm``, ``px``, or ``mm or px`` where both occur or nothing says which."""
+    units = sorted(set(table["unit"].dropna().astype(str))) if "unit" in table else []
+    return " or ".join(units or ("mm", "px"))
 
 
 def class_sizes(maps: Iterable[Array], classes: Sequence[str]) -> dict[str, float]:
@@ -157,23 +220,3 @@ def _label_map(scan: Scan, name: str, role: str, n_classes: int, *, ignore: bool
         problem = f"the {role} holds label {shown} outside the classes 0 to {n_classes - 1}"
         raise InputError(name, problem, "Map the labels to the declared classes, or declare them")
     return np.asarray(array)
-
-
-def _same_place(name: str, prediction: Scan, truth: Scan) -> None:
-    """Raise InputError unless two label maps lie on the same voxels."""
-    if prediction.spatial_shape != truth.spatial_shape:
-        sizes = [" x ".join(map(str, scan.spatial_shape)) for scan in (prediction, truth)]
-        problem = f"the prediction is {sizes[0]} voxels, the truth {sizes[1]}"
-        raise InputError(name, problem, "Predict on the image that the truth was drawn on")
-    if prediction.affine is None or truth.affine is None:
-        return
-    corners = np.array(
-        [(*c, 1) for c in itertools.product(*((0, n - 1) for n in truth.spatial_shape))]
-    )
-    if corners.shape[1] != 4:
-        return
-    shift = float(np.abs(corners @ (prediction.affine - truth.affine).T).max())
-    finest = float(np.linalg.norm(truth.affine[:3, :3], axis=0).min())
-    if shift > 0.1 * finest:
-        problem = f"prediction and truth lie up to {shift:.3g} mm apart in space"
-        raise InputError(name, problem, "Save both with the geometry of the same image")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,21 @@ import torch
 from torch import Tensor
 
 from ..config import IGNORE
+from ..config.values import from_dict, plain
 from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
+from ..data.issues import Issues, say
 from ..data.plan import Plan
 from ..data.scan import Array
 from ..data.transform import image_to_plan, label_to_plan
+from ..errors import InputError
 from ..nets.coordinates import CoordinateRegressor
+from ..system.files import read_json, write_json
 from .windows import slide
+
+QUALITY = "quality.json"
 
 
 @torch.no_grad()
@@ -86,8 +94,9 @@ _Located = tuple[str, torch.Tensor, dict[int, Array]]
 
 
 def _scan(regressor: CoordinateRegressor, plan: Plan, case: Case) -> _Located:
-    image, undo = image_to_plan(read_case_image(case), plan)
-    label = label_to_plan(read_case_label(case), plan, undo)
+    scan = read_case_image(case)
+    image, undo = image_to_plan(scan, plan)
+    label = label_to_plan(read_case_label(case, scan), plan, undo)
     maps = coordinate_map(regressor, torch.from_numpy(image), plan.size)
     return case.name, maps, centers(label)
 
@@ -114,6 +123,69 @@ def _between(
             "error": float(np.linalg.norm((landed - true) * spacing)),
             "same_place": float(np.linalg.norm((naive - true) * spacing)),
         }
+
+
+@dataclass(frozen=True)
+class RegressorErrors:
+    """Errors of a regressor, and of what looks at no image, on so many scans."""
+
+    error: float
+    trivial: float
+    scans: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a regressor can do, see ``write_quality``.
+
+    Attributes:
+        unit: ``mm``, or ``px`` for films.
+        places: Median error of where a voxel lies from one in another crop of the same held-out scan; trivial: by their
+            places in the crops alone.
+        landmarks: Mean error of centers of classes that are carried to another scan; trivial: to the same place in it.
+    """
+
+    unit: str
+    places: RegressorErrors | None = None
+    landmarks: RegressorErrors | None = None
+
+    def faults(self) -> Iterator[str]:
+        """Where it is no better than what looks at no image, in words."""
+        for name, found in (("places", self.places), ("landmarks", self.landmarks)):
+            if found is not None and not found.error < found.trivial:
+                yield f"{name} {found.error:.3g} {self.unit} off, {found.trivial:.3g} without the image"
+
+
+def write_quality(folder: Path, quality: Quality) -> None:
+    """Print what a regressor can do, and keep it in ``quality.json``; warn where it is no better than chance."""
+    write_json(folder / QUALITY, plain(quality))
+    for found, what in (
+        (quality.places, "held-out scans, places within a scan are {} off (median)"),
+        (quality.landmarks, "labelled scans, landmarks carried to another scan are {} off (mean)"),
+    ):
+        if found is not None:
+            one, other = (f"{v:.3g} {quality.unit}" for v in (found.error, found.trivial))
+            said = f"on {found.scans} {what.format(one)}, {other} without the image"
+            print(f"radiffuse: {said}", file=sys.stderr)
+    warn_of_guide(folder)
+
+
+def warn_of_guide(folder: Path) -> None:
+    """Say that the regressor of a run is no better than what looks at no image, where it was measured so."""
+    if not (folder / QUALITY).is_file():
+        return
+    content = read_json(folder / QUALITY, dict[str, Any])
+    try:
+        quality = from_dict(Quality, content, strict=True)
+    except (ValueError, TypeError) as error:
+        problem = f"is damaged ({error})"
+        raise InputError(folder / QUALITY, problem, "Train the regressor again") from None
+    issues = Issues()
+    for fault in quality.faults():
+        problem = f"finds its way no better than chance: {fault}"
+        remedy = "Train the regressor for longer or on more scans before it guides anything"
+        issues.warning(folder, problem, remedy)
+    say(issues)
 
 
 def write_coordinate_maps(

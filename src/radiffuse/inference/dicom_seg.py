@@ -1,7 +1,7 @@
 """A mask as a DICOM Segmentation object (PS3.3, A.51) that refers to the images it was made from.
 
-A segmentation in DICOM belongs to a patient: the file repeats the patient's data from the images, because archives
-demand it. They are written nowhere else.
+A segmentation in DICOM belongs to a patient: the file repeats from the images what the standard requires of a patient
+and a study, because archives demand it. That is written nowhere else; of the rest of a header only geometry is read.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ MAY_BE_EMPTY = (
     "AccessionNumber", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
 """Attributes of type 2: must be there, may be empty (DICOM PS3.3, C.7.1.1 and C.7.2.1)."""
+READ = (
+    *MAY_BE_EMPTY, "StudyInstanceUID", "SpecificCharacterSet",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality",
+    "FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "NumberOfFrames",
+    "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "ImagePositionPatient", "ImageOrientationPatient",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+"""All that is read of a header: what a patient and a study must have, what is referred to, and where it lies."""
 
 
 def write_dicom_seg(
@@ -42,6 +51,7 @@ def write_dicom_seg(
     classes: Sequence[str],
     source: Path,
     series: Sequence[Path] = (),
+    model: str = "",
 ) -> None:
     """Write a mask as DICOM-SEG.
 
@@ -54,10 +64,10 @@ def write_dicom_seg(
         classes: Names by label value, background first.
         source: The DICOM file, or the folder of a series.
         series: The files of the series, in any order; () for a single file.
+        model: Hash of what made the mask, if known.
 
     Raises:
-        InputError: highdicom is not installed, the source is not DICOM or lacks what a reference needs, or the disk
-            is full or read-only.
+        InputError: highdicom is missing, the source is not DICOM or lacks what a reference needs, or the disk is full.
         ValueError: The mask does not fit the source or has values without a class.
     """
     require_highdicom()
@@ -75,7 +85,7 @@ def write_dicom_seg(
                 source_images=images,
                 pixel_array=pixels,
                 segmentation_type="BINARY",
-                segment_descriptions=_segments(classes),
+                segment_descriptions=_segments(classes, model),
                 series_instance_uid=highdicom.UID(),
                 series_number=1000 + int(images[0].get("SeriesNumber") or 0),
                 sop_instance_uid=highdicom.UID(),
@@ -128,6 +138,7 @@ def property_of(name: str) -> tuple[str, str, str | None]:
 def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any], Array]:
     """Headers of the source, completed where anonymizers removed what must be there, and the planes in their order."""
     from pydicom import dcmread
+    from pydicom.datadict import tag_for_keyword
 
     if not (series or (source.is_file() and is_dicom(source))):
         remedy = "Give the DICOM files that the scan came from, or write NIfTI"
@@ -137,7 +148,8 @@ def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any
     if len(places) != len(planes):
         raise ValueError(f"{len(planes)} slices for {len(places)} images")
     files = list(dict.fromkeys(file for file, _ in places))
-    images = [dcmread(file, stop_before_pixels=True) for file in files]
+    tags = [tag_for_keyword(name) for name in READ]
+    images = [dcmread(file, stop_before_pixels=True, specific_tags=tags) for file in files]
     if len(files) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1:
         in_space, planes = planes, np.empty_like(planes)
         for (_, frame), plane in zip(places, in_space, strict=True):
@@ -155,7 +167,7 @@ def _images(source: Path, series: Sequence[Path], mask: Array) -> tuple[list[Any
     return images, planes
 
 
-def _segments(classes: Sequence[str]) -> list[Any]:
+def _segments(classes: Sequence[str], model: str) -> list[Any]:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentDescription
     from highdicom.sr import CodedConcept
@@ -165,7 +177,10 @@ def _segments(classes: Sequence[str]) -> list[Any]:
     from .. import __version__
 
     algorithm = AlgorithmIdentificationSequence(
-        name="radiffuse", version=__version__, family=codes.DCM.ArtificialIntelligence
+        name="radiffuse",
+        version=__version__,
+        family=codes.DCM.ArtificialIntelligence,
+        parameters={"model": model} if model else None,
     )
     segments = []
     for number, name in enumerate(classes[1:], start=1):

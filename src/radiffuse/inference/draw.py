@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
+from ..core.finite import verify_finite
 from ..core.sampling import Denoiser, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.arrays import write_arrays
@@ -41,7 +42,7 @@ def draw_images(
     A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more, C, *size)``.
 
     Raises:
-        InputError: A guided denoiser, and no references.
+        InputError: A guided denoiser, and no references; or a value is not finite.
     """
     guided = isinstance(network, GuidedUNet)
     if guided and references is None:
@@ -71,7 +72,10 @@ def draw_images(
             sampler=sampler,
             generator=_generator(seed, first),
         )
-        images.append(output.sample.clamp(-1, 1).float().cpu().numpy())
+        sample = verify_finite(
+            output.sample, f"images {first} to {first + len(start) - 1}", "the denoiser"
+        )
+        images.append(sample.clamp(-1, 1).float().cpu().numpy())
     return np.concatenate(images)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from ..errors import InputError, RunError
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
-from ..train.run import Run
+from ..nets.unet import UNet
+from ..train.members import members_of, views_of
+from ..train.memory import verify_memory
+from ..train.run import WEIGHTS, Run
 from .mask_sampler import MaskSampler
 
 
@@ -58,14 +61,32 @@ class Member:
         segment: Images to logits.
         plan: How it prepares scans.
         draws: Whether its result is random, so that several samples differ.
+        heads: Whether it has heads to choose from.
         timesteps: Training timesteps of its sampling steps; () for a single pass.
+        weight: Of its vote; the members of one run share that of the run.
+        tta: Views that its run averages, see ``views.views``.
     """
 
     name: str
     segment: Segment
     plan: Plan
     draws: bool = False
+    heads: bool = False
     timesteps: tuple[int, ...] = ()
+    weight: float = 1.0
+    tta: tuple[str, ...] = ()
+
+
+def open_members(
+    run: Run, machine: Machine, device: torch.device, overrides: Overrides
+) -> list[Member]:
+    """What votes as one run: itself, or the runs that it is a choice of; see ``open_member``.
+
+    Raises:
+        RunError: As ``open_member``.
+    """
+    parts = [open_member(part, machine, device, overrides) for part in members_of(run)]
+    return [replace(part, weight=1 / len(parts), tta=views_of(run)) for part in parts]
 
 
 def open_member(run: Run, machine: Machine, device: torch.device, overrides: Overrides) -> Member:
@@ -81,22 +102,39 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         )
     plan = run.plan
     if not plan.classes:
-        remedy = "Give a run of radiffuse fit"
-        raise RunError(run.folder, "is no segmentation run", remedy)
+        name = run.folder.name if run.folder.parent == WEIGHTS else run.folder
+        fit = f"radiffuse fit LABELLED --method finetune --from {name} --out runs/seg"
+        remedy = f"Fit it with {fit}, then give runs/seg"
+        raise RunError(name, "is no segmentation run, but a start for one", remedy)
     network = load_network(run.model)
+    if unet := next((part for part in network.modules() if isinstance(part, UNet)), None):
+        verify_memory(plan.size, unet.config, machine, training=False)
     if machine.channels_last:
         order = torch.channels_last if plan.spatial_dims == 2 else torch.channels_last_3d
         network = network.to(memory_format=order)  # type: ignore[call-overload]
     network = network.to(device).eval()
     if isinstance(network, ProbedNetwork):
-        return Member(str(run.folder), probed(run, network, overrides.head), plan)
+        return Member(str(run.folder), probed(run, network, overrides.head), plan, heads=True)
     if not isinstance(network, MaskDenoiser):
         return Member(str(run.folder), one_pass(network), plan)
-    settings = run.config["settings"]["diffusion"]
+    settings = diffusion_settings(run)
     diffusion = from_dict(Diffusion, settings["process"])
     sampling = overrides.apply(from_dict(Sampling, settings["sampling"]))
     sampler = MaskSampler(network, diffusion, sampling)
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
+
+
+def diffusion_settings(run: Run) -> Mapping[str, Any]:
+    """The settings of a run of mask diffusion: ``process``, ``sampling``, ``strategy``.
+
+    Raises:
+        RunError: It has none.
+    """
+    settings: Mapping[str, Any] | None = run.config["settings"].get("diffusion")
+    if settings is None:
+        problem = "names another method than that of its network, mask diffusion"
+        raise RunError(run.folder / "config.yaml", problem, "Restore the file")
+    return settings
 
 
 def one_pass(network: Callable[[Tensor], Tensor]) -> Segment:
@@ -123,21 +161,21 @@ def probed(run: Run, network: ProbedNetwork, head: str | None) -> Segment:
 
 
 def verify_agreement(members: list[Member]) -> None:
-    """Refuse an ensemble whose members prepare scans differently or have other classes.
+    """Refuse an ensemble whose members see other channels or have other classes; each has a grid of its own.
 
     Raises:
         InputError: Names the two runs and the difference.
     """
     first = members[0]
     for other in members[1:]:
-        for name in ("classes", "channels", "spatial_dims", "size", "spacing", "resize",
-                     "intensity", "low", "high", "crop", "postprocess"):  # fmt: skip
+        for name in ("classes", "channels", "spatial_dims", "postprocess"):
             one, two = getattr(first.plan, name), getattr(other.plan, name)
             if one != two:
-                problem = f"has {name} {_brief(two)} in its plan, {first.name} has {_brief(one)}"
-                remedy = "Train the runs of an ensemble on the same data with the same plan"
+                problem = f"has {name} {brief(two)} in its plan, {first.name} has {brief(one)}"
+                remedy = "Train the runs of an ensemble on the same data"
                 raise InputError(other.name, problem, remedy)
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """A value of a plan, in words."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,18 +10,34 @@ import numpy as np
 from ..data.scan import Array
 
 
-def postprocess(mask: Array, steps: Sequence[str]) -> Array:
-    """Apply the steps to each class of ``(*spatial)`` labels; where classes then overlap, the higher label wins."""
-    todo = [step.split(":") for step in steps if step != "none"]
+def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | None = None) -> Array:
+    """Apply the steps to each class of ``(*spatial)`` labels; where classes then overlap, the higher label wins.
+
+    ``spacing`` is in mm; None: volumes are counted in pixels.
+    """
+    todo = [step.rpartition("=") for step in steps if step != "none"]
     if not todo:
         return mask
     result = np.zeros_like(mask)
     for value in np.unique(mask[mask > 0]):
         region = mask == value
-        for name, *numbers in todo:
-            region = STEPS[name](region, *map(float, numbers))
+        for wanted, _, step in todo:
+            if wanted in ("", str(value)):
+                name, *texts = step.split(":")
+                numbers = [float(text) for text in texts]
+                if name == "drop":
+                    numbers = [numbers[0] / math.prod(spacing or (1.0,))]
+                region = STEPS[name](region, *numbers)
         result[region] = value
     return result
+
+
+def pieces_of(region: Array) -> tuple[Array, Array]:
+    """The number of its connected piece at each voxel, and the size of each; they touch by sides, edges or corners."""
+    from scipy import ndimage
+
+    pieces, _ = ndimage.label(region, np.ones((3,) * region.ndim, bool))
+    return pieces, np.bincount(pieces.ravel())[1:]
 
 
 def structure(dims: int, side: float, cut: float = 0) -> Array:
@@ -34,23 +51,25 @@ def structure(dims: int, side: float, cut: float = 0) -> Array:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _largest(region: Array) -> Array:
-    """The largest connected piece; pieces touch by sides, edges or corners."""
-    from scipy import ndimage
+def _keep(region: Array, count: float = 1) -> Array:
+    """The largest pieces."""
+    pieces, sizes = pieces_of(region)
+    kept: Array = np.isin(pieces, np.argsort(-sizes, kind="stable")[: int(count)] + 1)
+    return kept
 
-    pieces, count = ndimage.label(region, np.ones((3,) * region.ndim, bool))
-    kept: Array = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1 if count else region
+
+def _drop(region: Array, voxels: float) -> Array:
+    """Pieces of at least so many voxels."""
+    pieces, sizes = pieces_of(region)
+    kept: Array = np.isin(pieces, np.nonzero(sizes >= voxels)[0] + 1)
     return kept
 
 
 def _topmost(region: Array, alike: float) -> Array:
     """The largest piece, or the second where it is more than ``alike`` times as large and begins nearer to the top."""
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(region, np.ones((3,) * region.ndim, bool))
-    if count < 2:
+    pieces, sizes = pieces_of(region)
+    if len(sizes) < 2:
         return region
-    sizes = np.bincount(pieces.ravel())[1:]
     second, first = np.argsort(sizes, kind="stable")[-2:] + 1
     tops = {piece: int(np.nonzero(pieces == piece)[0].min()) for piece in (first, second)}
     higher = sizes[second - 1] > alike * sizes[first - 1] and tops[second] < tops[first]
@@ -85,7 +104,9 @@ def _open(region: Array, *size: float) -> Array:
 
 
 STEPS: Mapping[str, Callable[..., Array]] = {
-    "largest": _largest,
+    "largest": _keep,
+    "keep": _keep,
+    "drop": _drop,
     "topmost": _topmost,
     "fill": _fill,
     "erode": _erode,

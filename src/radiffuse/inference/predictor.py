@@ -6,7 +6,8 @@ import math
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Machine
-from ..data.plan import Plan
+from ..config import Machine, Predict
+from ..config.given import refuse_given
+from ..core.finite import verify_finite
+from ..data.plan import PREPARED, Plan
 from ..data.scan import Array, Scan
+from ..data.streams import torch_seed
 from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
 from ..errors import InputError
+from ..evaluation.quality import expected_dice
 from ..system.files import reserve
-from ..train.device import local_fabric
+from ..train.device import local_device
 from ..train.run import Run
-from .members import Member, Overrides, open_member, verify_agreement
+from .members import Member, Overrides, open_members, verify_agreement
 from .postprocess import postprocess
+from .views import views
 from .windows import slide
 
 
@@ -36,12 +42,19 @@ class Segmented:
         confidence: float32 ``(*spatial)``, probability of the winning class, 0 to 1.
         maps: float32 ``(*spatial)`` maps of uncertainty by name, if requested: ``mean-CLASS``, the mean probability of
             each foreground class; ``entropy`` of the mean, as a fraction of the largest possible, 0 to 1; ``variance``
-            of the probability over samples and runs, mean over classes, if there are at least two.
+            of the probability over samples, views and runs, mean over classes, if there are at least two.
+        mean: Mean probability of every class ``(K, *S)``, on the grid of the votes; None of a step on the way.
     """
 
     mask: Array
     confidence: Array
     maps: Mapping[str, Array] = field(default_factory=dict)
+    mean: Array | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def expected(self) -> tuple[float, ...]:
+        """Dice that the probabilities expect, of each foreground class, see ``quality.expected_dice``."""
+        return () if self.mean is None else tuple(map(float, expected_dice(self.mean)))
 
 
 class Predictor:
@@ -53,12 +66,13 @@ class Predictor:
         autocast: Context manager for the arithmetic.
         overlap: 3D: fraction by which windows overlap.
         samples: Masks sampled per scan from each member that draws.
-        ensemble: ``probability``: mean probability; ``vote``: majority. Every member has the same weight.
+        ensemble: ``probability``: mean probability; ``vote``: majority. Every run has the same weight.
+        tta: Views that are averaged: ``mirror``, ``scale``; see ``views.views``. None: those of each run.
         uncertainty: Make the maps of ``Segmented``.
         seed: Seed of the noise, together with the name of the scan.
 
     Raises:
-        InputError: The members do not agree.
+        InputError: The members do not agree, or the plan of one permits no mirroring.
     """
 
     def __init__(
@@ -70,6 +84,7 @@ class Predictor:
         overlap: float = 0.5,
         samples: int = 1,
         ensemble: Literal["probability", "vote"] = "probability",
+        tta: Sequence[str] | None = None,
         uncertainty: bool = False,
         seed: int = 0,
     ) -> None:
@@ -77,6 +92,7 @@ class Predictor:
         self.members = tuple(members)
         self.device, self.autocast, self.overlap = device, autocast, overlap
         self.samples, self.ensemble = samples, ensemble
+        self.views = [views(m.tta if tta is None else tta, m.plan, m.name) for m in self.members]
         self.uncertainty, self.seed = uncertainty, seed
 
     @classmethod
@@ -91,15 +107,28 @@ class Predictor:
 
         Raises:
             RunError: A run is not finished, damaged, or without classes.
-            InputError: The runs do not agree.
+            InputError: The runs do not agree, or none of them obeys a setting.
         """
-        fabric = local_fabric(machine)
-        members = [open_member(run, machine, fabric.device, overrides) for run in runs]
-        return cls(members, fabric.device, fabric.autocast, **options)
+        local = local_device(machine)
+        members = [
+            member for run in runs for member in open_members(run, machine, local.device, overrides)
+        ]
+        predictor = cls(members, local.device, local.autocast, **options)
+        given, usual = replace(Predict(), **vars(overrides), **options), Predict()
+        draws, heads = any(m.draws for m in members), any(m.heads for m in members)
+        for unused, names, why in (
+            (not heads, "head", "no run has several heads"),
+            (not draws, "sampler steps legacy_timesteps samples seed", "no run draws its masks"),
+            (all(m.plan.whole for m in members), "overlap", "the network sees every image whole"),
+            (predictor.alone, "ensemble", "a single mask votes"),
+        ):
+            if unused:
+                refuse_given(given, usual, names, why)
+        return predictor
 
     @property
     def plan(self) -> Plan:
-        """How scans are prepared, and the classes."""
+        """The classes, and how the first member prepares scans."""
         return self.members[0].plan
 
     @torch.no_grad()
@@ -107,10 +136,10 @@ class Predictor:
         """Segment one scan ``(C, *spatial)``, whose name and the seed determine the noise, whatever else is segmented.
 
         Raises:
-            InputError: The scan does not have the axes and channels of the plan.
+            InputError: The scan does not have the axes and channels of the plan, or a logit is not finite.
         """
         votes, undo = self._vote(scan, name)
-        return votes.result(undo, self.plan)
+        return replace(votes.result(undo, self.plan, scan.spacing), mean=votes.mean)
 
     @torch.no_grad()
     def probabilities(self, scan: Scan, name: str = "") -> Array:
@@ -125,38 +154,70 @@ class Predictor:
         votes, undo = self._vote(scan, name)
         return scores_of_scan(torch.from_numpy(votes.mean), undo)
 
+    @torch.no_grad()
+    def on_plan(self, scan: Scan, name: str = "") -> Array:
+        """Mean probability of every class on the plan's grid, ``(K, *S)``; of a volume it lies on disk.
+
+        Raises:
+            InputError: The scan does not have the axes and channels of the plan.
+        """
+        return self._vote(scan, name)[0].mean
+
     def _vote(self, scan: Scan, name: str) -> tuple[_Votes, Undo]:
-        image, undo = self._image(scan)
-        votes = _Votes(len(self.plan.classes), image.shape[1:], self.uncertainty, self.ensemble)
+        """Votes on the members' grid, or on the scan's own where they see it on different ones."""
+        image, undo = self.to_plan(scan)
+        prepared = [_prepared(member.plan) for member in self.members]
+        alike = all(plan == prepared[0] for plan in prepared)
+        whole = tuple(image.shape[1:]) if alike else scan.spatial_shape
+        votes = _Votes(len(self.plan.classes), whole, self.uncertainty, self.ensemble)
+        total = sum(member.weight for member in self.members)
         for number, member in enumerate(self.members):
             draws = self.samples if member.draws else 1
+            weight = member.weight / (draws * len(self.views[number]) * total)
+            if number and prepared[number] != prepared[number - 1]:
+                image, undo = self.to_plan(scan, member.plan)
             for sample in range(draws):
                 generator = self._generator(name, number, sample)
-                for first, logits in self._slabs(member, image, generator):
-                    votes.add(first, logits[-1].softmax(0), 1 / (draws * len(self.members)))
-                votes.draws += 1
-        return votes, undo
+                for view in self.views[number]:
+                    slabs = self._slabs(member, view.of(image), generator, name)
+                    probable = ((first, logits[-1].softmax(0)) for first, logits in slabs)
+                    own = votes if alike else _Votes(len(self.plan.classes), image.shape[1:])
+                    for first, probability in view.undo(probable, image.shape[1:]):
+                        own.add(first, probability, weight if alike else 1.0)
+                    if not alike:
+                        votes.add_mapped(own, undo, weight)
+                    votes.draws += 1
+        return votes, undo if alike else Undo(whole, whole, (0,) * len(whole))
 
     @property
     def timesteps(self) -> tuple[int, ...]:
         """Timesteps of the steps of ``every_step``; () if several masks vote, or the run takes no steps."""
-        alone = len(self.members) == 1 and self.samples == 1
-        return self.members[0].timesteps if alone else ()
+        return self.members[0].timesteps if self.alone else ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether a single mask votes."""
+        return len(self.members) == 1 and self.samples == 1 and len(self.views[0]) == 1
 
     @torch.no_grad()
     def every_step(self, scan: Scan, name: str = "") -> list[Segmented]:
         """The scan as segmented after each step of the run's sampling; the last is what a call returns."""
-        image, undo = self._image(scan)
+        image, undo = self.to_plan(scan)
         steps: list[_Votes] = []
         generator = self._generator(name, 0, 0)
-        for first, logits in self._slabs(self.members[0], image, generator, every_step=True):
+        for first, logits in self._slabs(self.members[0], image, generator, name, every_step=True):
             steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
             for votes, step in zip(steps, logits, strict=True):
                 votes.add(first, step.softmax(0), 1.0)
-        return [votes.result(undo, self.plan) for votes in steps]
+        return [votes.result(undo, self.plan, scan.spacing) for votes in steps]
 
-    def _image(self, scan: Scan) -> tuple[Tensor, Undo]:
-        plan = self.plan
+    def to_plan(self, scan: Scan, plan: Plan | None = None) -> tuple[Tensor, Undo]:
+        """The image ``(C, *S)`` that a network sees by a plan, that of the first by default, and how to undo it.
+
+        Raises:
+            InputError: The scan does not have the axes and channels of the plan.
+        """
+        plan = plan or self.plan
         if scan.spatial_dims != plan.spatial_dims:
             problem = f"has {scan.spatial_dims} spatial axes, the run has {plan.spatial_dims}"
             raise InputError("scan", problem, "Give films to a 2D run and volumes to a 3D run")
@@ -167,30 +228,45 @@ class Predictor:
         return torch.from_numpy(image), undo
 
     def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
-        words = (self.seed, zlib.crc32(name.encode()), member, sample)
-        entropy = np.random.SeedSequence(words).generate_state(2, np.uint32)
-        return torch.Generator().manual_seed(int(entropy[0]) << 31 ^ int(entropy[1]))
+        seed = torch_seed(self.seed, zlib.crc32(name.encode()), member, sample)
+        return torch.Generator().manual_seed(seed)
 
     def _slabs(
-        self, member: Member, image: Tensor, generator: torch.Generator, every_step: bool = False
+        self,
+        member: Member,
+        image: Tensor,
+        generator: torch.Generator,
+        name: str,
+        every_step: bool = False,
     ) -> Iterator[tuple[int, Tensor]]:
-        """First plane and logits ``(steps, K, planes, ...)`` of the image's parts, blended over windows."""
+        """First plane and logits ``(steps, K, planes, ...)`` of the image's parts, blended over windows.
+
+        Raises:
+            InputError: A logit is not finite.
+        """
 
         def window(images: Tensor) -> Tensor:
             with self.autocast():
                 logits = member.segment(images.to(self.device), generator, every_step)
-                return logits.transpose(0, 1).flatten(1, 2)
+                return (
+                    verify_finite(logits, name or "scan", member.name).transpose(0, 1).flatten(1, 2)
+                )
 
         classes = len(self.plan.classes)
-        if self.plan.spatial_dims == 2:
+        if member.plan.whole and image.shape[1:] == member.plan.size:
             yield 0, window(image[None])[0].float().cpu().unflatten(0, (-1, classes))
             return
-        for first, slab in slide(image, self.plan.size, window, overlap=self.overlap):
+        for first, slab in slide(image, member.plan.size, window, overlap=self.overlap):
             yield first, slab.unflatten(0, (-1, classes))
 
 
+def _prepared(plan: Plan) -> dict[str, Any]:
+    """What decides which image a network sees."""
+    return {name: getattr(plan, name) for name in PREPARED}
+
+
 class _Votes:
-    """Mean probability on the plan's grid, and of its square. Those of a volume lie on disk, not in memory."""
+    """Mean probability on one grid, and of its square. Those of a volume lie on disk, not in memory."""
 
     def __init__(
         self,
@@ -215,9 +291,21 @@ class _Votes:
         if self.square is not None:
             self.square[:, rows] += weight * vote**2
 
-    def result(self, undo: Undo, plan: Plan) -> Segmented:
+    def add_mapped(self, other: _Votes, undo: Undo, weight: float) -> None:
+        """Count the mean of another grid on that of the scan, one class at a time."""
+        mean = torch.from_numpy(other.mean)
+        mask = scores_to_scan(mean, undo)[0] if self.ensemble == "vote" else None
+        for value, total in enumerate(self.mean):
+            vote = map_to_scan(mean[value], undo, outside=float(value == 0))
+            if mask is not None:
+                vote = (mask == value).astype(np.float32)
+            total += weight * vote
+            if self.square is not None:
+                self.square[value] += weight * vote**2
+
+    def result(self, undo: Undo, plan: Plan, spacing: Sequence[float] | None) -> Segmented:
         mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
-        mask = postprocess(mask, plan.postprocess)
+        mask = postprocess(mask, plan.postprocess, spacing)
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {

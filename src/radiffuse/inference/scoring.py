@@ -19,7 +19,8 @@ from ..core.losses import dice_scores
 from ..data.dataset import Case, Dataset
 from ..data.scan import Scan
 from ..evaluation.calibration import Calibration
-from ..evaluation.scoring import score_masks
+from ..evaluation.scoring import say_skipped, score_masks
+from ..system.cells import csv_text
 from ..system.files import write_atomic
 from ..train.labelled import Labelled
 from ..train.run import Run
@@ -31,15 +32,22 @@ def score_validation(run: Run, labelled: Labelled, settings: Fit) -> None:
     names = labelled.splits.validation
     if names and settings.training.validate_every:
         predictor = Predictor.open([run], settings.machine)
-        score_cases(predictor, labelled.dataset, names, run.folder / "validation")
+        out, skip_bad = run.folder / "validation", settings.reader.skip_bad
+        score_cases(predictor, labelled.dataset, names, out, skip_bad=skip_bad)
 
 
 def score_cases(
-    predictor: Predictor, dataset: Dataset, names: Sequence[str], out: Path, tolerance: float = 2.0
+    predictor: Predictor,
+    dataset: Dataset,
+    names: Sequence[str],
+    out: Path,
+    tolerance: float = 2.0,
+    *,
+    skip_bad: bool = False,
 ) -> Path:
     """Segment the named cases, score them, and write the files of this module; returns the path of ``cases.csv``.
 
-    ``tolerance`` is that of the surface Dice, in mm.
+    ``tolerance`` is that of the surface Dice, in mm; with ``skip_bad`` a bad case is named and left out.
     """
     import pandas as pd
 
@@ -63,11 +71,10 @@ def score_cases(
         calibration.add(result.confidence, result.mask, truth.array[0])
         return image.with_array(result.mask[None])
 
-    scored = score_masks(
-        dataset.filter(lambda case: case.name in wanted), segment, classes, tolerance
-    )
-    write_atomic(out / "calibration.csv", calibration.table().to_csv(index=False))
+    cases = dataset.filter(lambda case: case.name in wanted)
+    scored = score_masks(cases, segment, classes, tolerance, skip=say_skipped if skip_bad else None)
+    write_atomic(out / "calibration.csv", csv_text(calibration.table()))
     if steps:
         table = pd.DataFrame(steps)
-        write_atomic(out / "steps.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_atomic(out / "steps.csv", csv_text(table, "%.6g"))
     return scored.write(out)

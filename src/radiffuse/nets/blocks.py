@@ -7,6 +7,7 @@ channels-last bf16 network runs without a conversion between its convolutions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
@@ -14,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from radiffuse.config import UNetConfig
-
+from ..config import UNetConfig
 from .channels_last_norm import runs_channels_last
 from .convolution import Convolution2d, Convolution3d
 from .norm import Norm
@@ -26,12 +26,17 @@ RECOMPUTED = 1 << 19
 
 
 def convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int | Sequence[int] = 1,
 ) -> nn.Conv2d | nn.Conv3d:
     """A convolution of 2 or 3 spatial dimensions that keeps the size where the stride is 1."""
     kind = Convolution2d if spatial_dims == 2 else Convolution3d
     padding = kernel_size // 2
-    return kind(in_channels, out_channels, kernel_size, stride=stride, padding=padding)
+    steps = stride if isinstance(stride, int) else tuple(stride)
+    return kind(in_channels, out_channels, kernel_size, stride=steps, padding=padding)  # type: ignore[arg-type]
 
 
 def channels_last(spatial_dims: int) -> torch.memory_format:
@@ -58,34 +63,61 @@ def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000
     return F.pad(embedding, (0, width - 2 * half))
 
 
-def halve(x: Tensor) -> Tensor:
-    """Average of each 2 x 2 (x 2) neighborhood: (B, C, *S) to (B, C, *S/2)."""
+def shrink(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Averages over neighbors: (B, C, *S) to (B, C, *S/step), with a step of 1 or 2 along each axis."""
     if x.ndim == 4:
-        return F.avg_pool2d(x, 2)
+        return F.avg_pool2d(x, tuple(step))
     # The CPU's 3D pooling keeps neither channels-last nor bfloat16; pairwise averages keep both.
-    for axis in (2, 3, 4):
+    for axis in (axis for axis, n in enumerate(step, start=2) if n == 2):
         even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
         x = torch.lerp(even, odd, 0.5)
     return x
 
 
-def double(x: Tensor) -> Tensor:
-    """Each element repeated along every spatial axis: (B, C, *S) to (B, C, *2S)."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def enlarge(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Each element repeated along each spatial axis: (B, C, *S) to (B, C, *S * step)."""
+    return F.interpolate(x, scale_factor=[float(n) for n in step], mode="nearest")
+
+
+def fold(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Neighbors as channels ("pixel unshuffle", Shi et al. 2016): (B, C, *S) to (B, C * prod(step), *S/step).
+
+    The channels that one channel becomes follow each other, in the order of the positions in memory.
+    """
+    dims, split = len(step), x
+    for axis in range(dims):
+        split = split.unflatten(2 + 2 * axis, (-1, step[axis]))
+    places = range(2, 2 + 2 * dims)
+    folded: Tensor = split.permute(0, 1, *places[1::2], *places[::2]).flatten(1, 1 + dims)
+    return folded
+
+
+def unfold(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Channels as neighbors, which undoes ``fold``: (B, C * prod(step), *S) to (B, C, *S * step)."""
+    dims = len(step)
+    split = x.unflatten(1, (-1, *step))
+    mixed = [axis for k in range(dims) for axis in (2 + dims + k, 2 + k)]
+    last = split.permute(0, *mixed, 1)  # channels last, so that such activations stay so
+    for axis in range(dims):
+        last = last.flatten(1 + axis, 2 + axis)
+    result: Tensor = last.movedim(-1, 1)
+    return result.contiguous() if x.is_contiguous() else result
 
 
 class Resample(nn.Module):
-    """Half or twice the resolution by a learned convolution (where ``residual_updown`` is off)."""
+    """Less or more resolution by a learned convolution (where ``residual_updown`` is off)."""
 
-    def __init__(self, config: UNetConfig, channels: int, direction: Direction) -> None:
+    def __init__(
+        self, config: UNetConfig, channels: int, direction: Direction, step: Sequence[int]
+    ) -> None:
         super().__init__()
-        self.direction = direction
-        stride = 2 if direction == "down" else 1
+        self.direction, self.step = direction, tuple(step)
+        stride = step if direction == "down" else 1
         self.conv = convolution(config.spatial_dims, channels, channels, 3, stride)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, *S) to (B, C, *S/2) or (B, C, *2S); the embedding is not used."""
-        result: Tensor = self.conv(x if self.direction == "down" else double(x))
+        """(B, C, *S) to (B, C, *S/step) or (B, C, *S * step); the embedding is not used."""
+        result: Tensor = self.conv(x if self.direction == "down" else enlarge(x, self.step))
         return result
 
 
@@ -96,7 +128,8 @@ class ResidualBlock(nn.Module):
         config: The network that it is part of.
         in_channels: C of the input.
         out_channels: C of the output.
-        direction: Halve or double the resolution, or None.
+        direction: Reduce or enlarge the resolution, or None.
+        step: By how much along each axis, 1 or 2.
     """
 
     def __init__(
@@ -105,10 +138,11 @@ class ResidualBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         direction: Direction | None = None,
+        step: Sequence[int] = (),
     ) -> None:
         super().__init__()
         dims = config.spatial_dims
-        self.direction = direction
+        self.direction, self.step = direction, tuple(step)
         self.scale_shift = config.scale_shift_norm
         self.norm1 = Norm(in_channels, config.num_groups, eps=config.norm_eps)
         self.conv1 = convolution(dims, in_channels, out_channels, 3)
@@ -122,12 +156,12 @@ class ResidualBlock(nn.Module):
         zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C_in, *S) to (B, C_out, *S), *S/2 or *2S; embedding (B, 4 width) has passed its SiLU."""
+        """(B, C_in, *S) to (B, C_out, *S), *S/step or *S * step; embedding (B, 4 width) has passed its SiLU."""
         if self.direction is None:
             h = convolved(self.norm1, self.conv1, x)
         else:
-            resample = halve if self.direction == "down" else double
-            h, x = self.conv1(resample(self.norm1(x))), resample(x)
+            resample = shrink if self.direction == "down" else enlarge
+            h, x = self.conv1(resample(self.norm1(x), self.step)), resample(x, self.step)
         modulation = self.time(embedding)
         if self.scale_shift:
             scale_shift = modulation.chunk(2, dim=1)
@@ -145,13 +179,15 @@ class AttentionBlock(nn.Module):
     """Every position attends to every other, with a residual.
 
     Channels per head are ``head_channels``, or the next larger number that divides the channels; a block with
-    fewer channels has one head. The projection to queries, keys and values is laid out head by head,
-    ``(heads, 3, head width)``, as in the released weights of guided-diffusion.
+    fewer channels has one head; ``heads`` takes precedence. The projection to queries, keys and values is laid out head
+    by head, ``(heads, 3, head width)``, as in most released weights of guided-diffusion.
     """
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
-        self.heads = attention_heads(channels, config.head_channels)
+        self.heads = config.heads or attention_heads(channels, config.head_channels)
+        if channels % self.heads:
+            raise ValueError(f"heads is {self.heads}, which does not divide {channels} channels")
         self.norm = Norm(channels, config.num_groups, silu=False, eps=config.norm_eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)

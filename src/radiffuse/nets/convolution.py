@@ -35,15 +35,7 @@ class Convolution3d(nn.Conv3d):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any) -> Tensor:
-    """A convolution with zeros beyond the border.
-
-    Args:
-        x: (B, C, *S), two or three spatial axes.
-        weight: (C', C, *K).
-        bias: (C') or None.
-        stride: One number per axis.
-        padding: One number per axis.
-    """
+    """A convolution of (B, C, *S), two or three spatial axes, by (C', C, *K), with zeros beyond the border."""
     if is_small(x):
         if not torch.is_grad_enabled():
             return _onednn(x, weight, bias, stride, padding)

@@ -14,15 +14,15 @@ from ..config import UNetConfig
 from .blocks import convolution, redraw_all
 from .unet import UNet
 
-QUARTER = 2
-"""Level of the U-Net that coordinates are read from: a quarter of the resolution [related: APE, arXiv 2409.10291]."""
+QUARTER = 4
+"""Down-sampling of the level that coordinates are read from [related: APE, arXiv 2409.10291], along any axis."""
 
 
 class CoordinateRegressor(nn.Module):
     """Images to body coordinates, one per spatial axis.
 
     A coordinate is a length along its axis in units of ``scale``; only differences are meaningful. The decoder of the
-    U-Net ends at a quarter of the resolution, from which coordinates are interpolated linearly.
+    U-Net ends at its first level of a quarter of the resolution or less; from there, coordinates are interpolated.
 
     Args:
         config: The U-Net; its ``out_channels`` are not used.
@@ -36,7 +36,8 @@ class CoordinateRegressor(nn.Module):
         if len(scale) != config.spatial_dims:
             raise ValueError(f"{len(scale)} scales for {config.spatial_dims} axes")
         self.config = config
-        self.level = min(QUARTER, len(config.multipliers) - 1)
+        coarse = [level for level, f in enumerate(config.factors) if max(f) >= QUARTER]
+        self.level = coarse[0] if coarse else len(config.multipliers) - 1
         trunk = UNet(config)
         depth = trunk.taps[f"level.{self.level}"]
         # The rest is never run; it is removed so that every weight is trained.
@@ -44,6 +45,7 @@ class CoordinateRegressor(nn.Module):
         last = cast(Any, trunk.up[-1])
         last.resample = None
         trunk.norm, trunk.head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+        trunk.refine = None
         self.trunk = trunk
         channels = config.width * config.multipliers[self.level]
         self.head = convolution(config.spatial_dims, channels, config.spatial_dims, 1)

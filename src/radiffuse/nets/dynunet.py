@@ -19,12 +19,8 @@ DEEPEST_2D, DEEPEST_3D = 8, 6
 class DynUNet(nn.Module):
     """A plain convolutional U-Net for segmentation, without time, attention or pre-training.
 
-    Args:
-        channels: Channels of the images.
-        classes: K.
-        kernels: Kernel of each level, one number per axis.
-        strides: Stride into each level, one number per axis; those of the first are 1.
-        filters: Channels of each level.
+    It has K = ``classes`` outputs. ``kernels`` and ``strides`` have a list for each level, with one number per axis
+    (the strides into a level; those of the first are 1); ``filters`` are the channels of each level.
 
     Raises:
         ValueError: The levels do not agree.
@@ -56,6 +52,11 @@ class DynUNet(nn.Module):
             self.strides[1:],
             filters=self.filters,
         )
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The layers at the lowest resolution."""
+        return cast(nn.Module, self.network.bottleneck)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""

@@ -15,9 +15,7 @@ from .unet import UNet
 class VoxelEmbedder(nn.Module):
     """A small projector on the feature pyramid of a U-Net, read at a voxel and joined by channel.
 
-    Args:
-        unet: The network; its output layers are not used and do not learn.
-        width: Length of an embedding.
+    The output layers of the U-Net are not used and do not learn; an embedding has ``width`` numbers.
     """
 
     def __init__(self, unet: UNet, width: int = 128) -> None:
@@ -28,7 +26,7 @@ class VoxelEmbedder(nn.Module):
         self.project = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, width)
         )
-        for module in (unet.norm, unet.head):
+        for module in (unet.head,) if unet.folds else (unet.norm, unet.head):
             module.requires_grad_(False)
 
     def initialize(self, generator: torch.Generator) -> None:

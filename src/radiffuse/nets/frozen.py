@@ -100,6 +100,8 @@ def feature_channels(network: UNet, tap: str) -> int:
     widths = [network.config.width * m for m in network.config.multipliers]
     if tap == "middle":
         return widths[-1]
+    if tap == "fine":
+        return int(network.head.weight.shape[1])
     if tap == "output":
         return network.config.out_channels
     kind, _, number = tap.partition(".")

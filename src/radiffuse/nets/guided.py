@@ -56,9 +56,14 @@ class GuidedUNet(UNet):
         self, x: Tensor, t: Tensor, taps: Sequence[str], clean: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The named features of one pass, see ``UNet``; ``clean`` as in ``forward``."""
-        with torch.no_grad():
-            where = self.regressor(x if clean is None else clean).to(x.dtype)
+        where = self.coordinates(x if clean is None else clean).to(x.dtype)
         return super().features(torch.cat([x, where], dim=1), t, taps)
+
+    @torch.no_grad()
+    def coordinates(self, clean: Tensor) -> Tensor:
+        """Body coordinates of clean images ``(B, C, *S)``: ``(B, spatial_dims, *S)``."""
+        where: Tensor = self.regressor(clean)
+        return where
 
     def train(self, mode: bool = True) -> GuidedUNet:
         """Set the mode of the U-Net; the regressor stays in evaluation mode."""

@@ -54,14 +54,17 @@ class MaskDenoiser(nn.Module):
         """
         unet = denoiser.rebuilt(mask_denoiser_config(denoiser.config, classes, self_condition))
         unet.initialize(generator)
-        weights = denoiser.state_dict()
-        stem = torch.zeros_like(unet.stem.weight)
+        weights, grown = denoiser.state_dict(), unet.state_dict()
         # Image channels first, coordinates last where there are any, masks between them.
-        image = denoiser.config.in_channels - denoiser.coordinate_channels
-        stem[:, :image] = weights["stem.weight"][:, :image]
-        stem[:, stem.shape[1] - denoiser.coordinate_channels :] = weights["stem.weight"][:, image:]
+        coordinates = denoiser.coordinate_channels
+        image = denoiser.config.in_channels - coordinates
+        for name, each in unet.input_weights.items():
+            old, new = weights[name], torch.zeros_like(grown[name])
+            new[:, : image * each] = old[:, : image * each]
+            new[:, new.shape[1] - coordinates * each :] = old[:, image * each :]
+            weights[name] = new
         trunk = {k: v for k, v in weights.items() if not k.startswith("head.")}
-        unet.load_state_dict(trunk | {"stem.weight": stem}, strict=False)
+        unet.load_state_dict(trunk, strict=False)
         return cls(with_head(unet, classes, generator), classes, self_condition=self_condition)
 
     def forward(

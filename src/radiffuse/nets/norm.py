@@ -10,35 +10,23 @@ from .channels_last_norm import prefers_pieces, silu_of_norm
 
 
 class Norm(nn.GroupNorm):
-    """Group normalization, scale and shift, SiLU.
+    """Group normalization, scale and shift, SiLU where there is to be one.
 
-    The number of groups is the largest divisor of the channels up to ``num_groups``. Statistics are in float32;
-    the result has the type and the memory format of the input.
-
-    Args:
-        channels: C.
-        num_groups: Most groups.
-        silu: Whether a SiLU follows.
-        eps: Added to the variance.
+    The number of groups is the largest divisor of the channels up to ``num_groups``. Statistics are in float32; the
+    result has the type and the memory format of the input.
     """
 
     def __init__(
         self, channels: int, num_groups: int, *, silu: bool = True, eps: float = 1e-5
     ) -> None:
-        groups = max(g for g in range(1, num_groups + 1) if channels % g == 0)
+        groups = max(g for g in range(1, min(num_groups, channels) + 1) if channels % g == 0)
         super().__init__(groups, channels, eps)
         self.silu = silu
 
     def forward(
         self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
     ) -> Tensor:
-        """Normalizes, and applies ``* (1 + scale) + shift`` where they are given.
-
-        Args:
-            x: (B, C, *S).
-            scale: (B, C) or None.
-            shift: (B, C), given with ``scale``.
-        """
+        """Normalize (B, C, *S), and apply ``* (1 + scale) + shift``, (B, C) each, where they are given."""
         if prefers_pieces(x):
             gain, offset = self._gain_and_offset(len(x), scale, shift)
             return silu_of_norm(

@@ -31,14 +31,9 @@ CHUNK = 4096
 
 
 class PixelClassifier(nn.Module):
-    """Voters on frozen features.
+    """Voters on features of a pre-trained denoiser, which is frozen, with its noising process.
 
-    Args:
-        denoiser: The pre-trained network, which is frozen.
-        diffusion: Its noising process.
-        classes: K.
-        seed: Seed of the fixed noise and of the voters' initial weights.
-        voters: Number of voters.
+    The ``seed`` is that of the fixed noise and of the voters' initial weights; K is ``classes``.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Heads on a frozen network's feature pyramid (vox2vec, arXiv 2307.14725, section 3.3; Li et al. 2025 use the second).
 
 The input is the image noised to one or several timesteps; the features of a level are joined over timesteps by channel;
-a head turns them into logits. Several heads, each with its own timesteps and levels, learn from one pass of the frozen
-network.
+a head turns them into logits. Beside its finest features a head can see the body coordinates that a guided network is
+given [ours], of the same image or window. Several heads, each with its own timesteps and levels, learn from one pass of
+the frozen network.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import Diffusion
+from ..config.types import Timestep
 from ..core.diffusion import GaussianDiffusion
 from .blocks import convolution, redraw_all
 from .frozen import feature_channels, noised_features
+from .guided import GuidedUNet
 from .unet import UNet
 
-Features = Mapping[tuple[int, str], Tensor]
+Features = Mapping[tuple[Timestep, str], Tensor]
 """Features by timestep and tap."""
 
 
@@ -32,14 +35,16 @@ class HeadConfig:
     Attributes:
         name: Unique in its network.
         kind: ``linear`` or ``nonlinear``.
-        timesteps: Training timesteps of its features.
-        taps: Names of its features: ``middle``, ``level.K``.
+        timesteps: Training timesteps of its features, or ``clean``.
+        taps: Names of its features: ``middle``, ``level.K``, ``fine``; the finest last.
+        coordinates: Whether it sees the coordinates of a guided network beside its finest features.
     """
 
     name: str
     kind: str
-    timesteps: tuple[int, ...]
+    timesteps: tuple[Timestep, ...]
     taps: tuple[str, ...]
+    coordinates: bool = False
 
 
 class LinearHead(nn.Module):
@@ -105,7 +110,8 @@ class ProbedNetwork(nn.Module):
         draws: Draws of noise that features are averaged over.
 
     Raises:
-        ValueError: A head has an unknown kind, feature or timestep, or two have one name.
+        ValueError: A head has an unknown kind, feature or timestep, or coordinates that there are none of, or two have
+            one name.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class ProbedNetwork(nn.Module):
         self.heads = nn.ModuleList()
         for head in self.configs:
             channels = [feature_channels(denoiser, tap) * len(head.timesteps) for tap in head.taps]
+            channels[-1] += denoiser.coordinate_channels * head.coordinates
             if head.kind == "linear":
                 self.heads.append(LinearHead(dims, channels, classes))
             else:
@@ -152,19 +159,26 @@ class ProbedNetwork(nn.Module):
         pairs = zip(self.configs, self.heads, strict=True)
         wanted = [(config, head) for config, head in pairs if names is None or config.name in names]
         features = self.features(images, [config for config, _ in wanted])
+        where: list[Tensor] = []
+        if any(config.coordinates for config, _ in wanted):
+            assert isinstance(self.denoiser, GuidedUNet)
+            where = [self.denoiser.coordinates(images).float()]
         logits = []
         for config, head in wanted:
-            over_time = ([features[t, tap] for t in config.timesteps] for tap in config.taps)
-            logits.append(head([torch.cat(parts, dim=1) for parts in over_time], images.shape[2:]))
+            levels = [[features[t, tap] for t in config.timesteps] for tap in config.taps]
+            if config.coordinates:
+                levels[-1] += [resize(part, levels[-1][0].shape[2:]) for part in where]
+            logits.append(head([torch.cat(parts, dim=1) for parts in levels], images.shape[2:]))
         return logits
 
     def features(self, images: Tensor, heads: Sequence[HeadConfig]) -> Features:
         """The features that the heads need, each computed once."""
-        features: dict[tuple[int, str], Tensor] = {}
-        for t in sorted({t for head in heads for t in head.timesteps}):
+        features: dict[tuple[Timestep, str], Tensor] = {}
+        for t in dict.fromkeys(t for head in heads for t in head.timesteps):
             taps = dict.fromkeys(tap for head in heads if t in head.timesteps for tap in head.taps)
+            process, at = (None, 0) if t == "clean" else (self.process, t)
             at_t = noised_features(
-                self.denoiser, self.process, images, t, [*taps], seed=self.seed, draws=self.draws
+                self.denoiser, process, images, at, [*taps], seed=self.seed, draws=self.draws
             )
             features |= {(t, tap): feature for tap, feature in at_t.items()}
         return features
@@ -207,9 +221,9 @@ def resize(feature: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def pyramid(denoiser: UNet) -> tuple[str, ...]:
-    """The bottleneck and every decoder level, the coarsest first [code: Li et al.]."""
-    levels = range(len(denoiser.config.multipliers))
-    return ("middle", *(f"level.{k}" for k in reversed(levels)))
+    """The bottleneck and every decoder level, the coarsest first [code: Li et al.]; then ``fine``, if there is one."""
+    levels = reversed(range(len(denoiser.config.multipliers)))
+    return ("middle", *(f"level.{k}" for k in levels), *(("fine",) if denoiser.folds else ()))
 
 
 def _verify(denoiser: UNet, diffusion: Diffusion | None, heads: Sequence[HeadConfig]) -> None:
@@ -220,7 +234,11 @@ def _verify(denoiser: UNet, diffusion: Diffusion | None, heads: Sequence[HeadCon
     for head in heads:
         if head.kind not in ("linear", "nonlinear"):
             raise ValueError(f"no head is {head.kind!r}: choose linear or nonlinear")
-        if not head.timesteps or any(not 0 <= t < total for t in head.timesteps):
-            raise ValueError(f"timesteps {head.timesteps}: they go from 0 to {total - 1}")
+        numbers = [t for t in head.timesteps if t != "clean"]
+        if not head.timesteps or any(not 0 <= t < total for t in numbers):
+            shown = ", ".join(map(str, head.timesteps)) or "none"
+            raise ValueError(f"timesteps {shown}: they go from 0 to {total - 1}, or are clean")
         if not head.taps or any(tap not in known for tap in head.taps):
             raise ValueError(f"features {head.taps}: choose from {', '.join(known)}")
+        if head.coordinates and not denoiser.coordinate_channels:
+            raise ValueError(f"{head.name} wants coordinates, and no regressor guides the network")

@@ -5,25 +5,30 @@ A new kind of network is a class with ``to_config`` and a line in ``KINDS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..config import Diffusion, UNetConfig
-from ..config.values import from_dict
-from ..errors import InputError, RunError
+from ..config.values import from_dict, misfit
+from ..core.finite import not_finite
+from ..errors import DAMAGE, InputError, RunError, first_line, is_out_of_memory
 from ..system.files import read_json, seal, verify_sums, write_atomic
 from .classifier import Classifier
 from .coordinates import CoordinateRegressor
 from .dynunet import DynUNet
 from .guided import GuidedUNet
+from .imagenet import ImageNetUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .probe import HeadConfig, ProbedNetwork
-from .segmenter import Segmenter
+from .segmenter import SegmentingUNet
 from .unet import UNet
 
 REMEDY = "Restore the file from a copy, or train again"
@@ -53,19 +58,32 @@ def _diffusion(config: Config) -> Diffusion | None:
 
 
 def _arguments(config: Config, *names: str) -> dict[str, int]:
-    return {name: int(config[name]) for name in names}
+    """Whole numbers of a configuration."""
+    if fault := misfit({name: config[name] for name in names}, dict[str, int]):
+        raise ValueError(fault)
+    return {name: config[name] for name in names}
+
+
+def _names(config: Config) -> tuple[str, ...]:
+    if fault := misfit(config["classes"], list[str], "classes"):
+        raise ValueError(fault)
+    return tuple(config["classes"])
 
 
 KINDS: Mapping[str, Builder] = {
     "denoiser": _unet,
     "coordinates": _regressor,
-    "classifier": lambda c: Classifier(c["name"], int(c["channels"]), tuple(c["classes"])),
+    "classifier": lambda c: Classifier(c["name"], **_arguments(c, "channels"), classes=_names(c)),
     "dynunet": lambda c: DynUNet(
-        int(c["channels"]), int(c["classes"]), c["kernels"], c["strides"], c["filters"]
+        **_arguments(c, "channels", "classes"),
+        kernels=c["kernels"],
+        strides=c["strides"],
+        filters=c["filters"],
     ),
-    "segmenter": lambda c: Segmenter(_unet(c), int(c["timestep"])),
+    "imagenet": lambda c: ImageNetUNet(**_arguments(c, "channels", "classes")),
+    "segmenter": lambda c: SegmentingUNet(_unet(c), **_arguments(c, "timestep")),
     "mask-denoiser": lambda c: MaskDenoiser(
-        _unet(c), int(c["classes"]), self_condition=bool(c["self_condition"])
+        _unet(c), **_arguments(c, "classes"), self_condition=bool(c["self_condition"])
     ),
     "pixel": lambda c: PixelClassifier(
         _unet(c),
@@ -142,7 +160,7 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
     """Read a network, on the CPU and in evaluation mode.
 
     Raises:
-        RunError: A file is missing, damaged, or does not fit the other.
+        RunError: A file is missing, damaged, does not fit the other, or holds weights that are not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -150,24 +168,61 @@ def load_network(folder: Path, weights: str = "model") -> nn.Module:
     description, path = folder / "config.json", folder / f"{weights}.safetensors"
     for file in (description, path):
         if not file.is_file():
+            if file is path and _kind(description) == "members":
+                remedy = f"Give one of the runs in {folder.parent / 'members'}"
+                raise RunError(folder.parent, "is a choice of runs, not a network", remedy)
             raise RunError(file, "is missing", "Give a finished run, or train again")
     try:
-        config = read_json(description)
+        config = read_json(description, dict[str, Any])
         _verify_shapes(config, path)
         network = build(config)
     except RunError:
         raise
-    except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunError(description, f"describes no network ({error})", REMEDY) from None
+    except (*DAMAGE, RuntimeError, InputError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = error.problem if isinstance(error, InputError) else error
+        raise RunError(description, f"describes no network ({reason})", REMEDY) from None
     verify_sums(folder, description.name, path.name)
     try:
         tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
         network.load_state_dict(tensors)
     except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
+        raise RunError(path, f"is damaged ({first_line(error)})", REMEDY) from None
     except RuntimeError:
         raise RunError(path, "does not fit config.json", REMEDY) from None
+    # What users' own networks keep besides weights may be infinite, such as the mask of an attention.
+    own = config["kind"] in REGISTERED
+    if name := not_finite(dict(network.named_parameters()) if own else tensors):
+        raise RunError(path, f"holds weights that are not finite ({name})", REMEDY)
     return network.eval()
+
+
+def _kind(description: Path) -> object:
+    content = read_json(description)
+    return content.get("kind") if isinstance(content, dict) else None
+
+
+@contextmanager
+def _bounded(most: int) -> Iterator[None]:
+    """Stop building a network whose description makes many more tensors than its file has.
+
+    Raises:
+        ValueError: More than ``most`` were made.
+    """
+    thread, count = threading.get_ident(), 0
+
+    def made(module: nn.Module, name: str, tensor: Any) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > most:
+            raise ValueError(f"more than {most} tensors")
+
+    hook = register_module_parameter_registration_hook(made)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
@@ -179,14 +234,16 @@ def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
-    except (NotImplementedError, RuntimeError):  # a registered network that needs real tensors
-        return
-    try:
         with safe_open(path, "pt") as file:
             present = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise RunError(path, f"is damaged ({str(error).splitlines()[0]})", REMEDY) from None
+        raise RunError(path, f"is damaged ({first_line(error)})", REMEDY) from None
+    try:
+        with torch.device("meta"), _bounded(10 * len(present) + 1000):
+            wanted = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
+    except (NotImplementedError, RuntimeError):
+        if config["kind"] in REGISTERED:  # it may need real tensors
+            return
+        raise
     if present != wanted:
         raise RunError(path, "does not fit config.json", REMEDY)

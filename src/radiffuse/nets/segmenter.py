@@ -13,7 +13,7 @@ from .blocks import redraw
 from .unet import UNet
 
 
-class Segmenter(nn.Module):
+class SegmentingUNet(nn.Module):
     """A U-Net that segments a clean image at a fixed timestep; 0 fits a clean image best."""
 
     def __init__(self, unet: UNet, timestep: int = 0) -> None:
@@ -24,7 +24,7 @@ class Segmenter(nn.Module):
     @classmethod
     def from_scratch(
         cls, config: UNetConfig, *, timestep: int = 0, generator: torch.Generator
-    ) -> Segmenter:
+    ) -> SegmentingUNet:
         """The network with random weights; ``config.out_channels`` is the number of classes."""
         unet = UNet(config)
         unet.initialize(generator)
@@ -33,9 +33,14 @@ class Segmenter(nn.Module):
     @classmethod
     def from_denoiser(
         cls, denoiser: UNet, *, classes: int, timestep: int = 0, generator: torch.Generator
-    ) -> Segmenter:
+    ) -> SegmentingUNet:
         """A pre-trained denoiser with its last 3x3 convolution replaced by one of ``classes`` outputs."""
         return cls(with_head(denoiser, classes, generator), timestep)
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The layers at the lowest resolution."""
+        return self.unet.middle
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""

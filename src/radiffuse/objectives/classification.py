@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.batches import Batch, Item
+from ..core.finite import verify_finite
+from ..data.batches import Batch, ClassifiedFilm
 from ..evaluation.classification import auroc_by_class
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
@@ -24,7 +25,7 @@ class Classification(Task):
         held_out: Films for validation, never trained on.
     """
 
-    def __init__(self, network: nn.Module, held_out: list[Item]) -> None:
+    def __init__(self, network: nn.Module, held_out: list[ClassifiedFilm]) -> None:
         super().__init__(network)
         self.held_out = held_out
 
@@ -45,14 +46,20 @@ class Classification(Task):
 
 @torch.no_grad()
 def class_probabilities(
-    network: nn.Module, items: list[Item], device: torch.device
+    network: nn.Module, items: list[ClassifiedFilm], device: torch.device
 ) -> NDArray[np.float64]:
-    """Probability of each class, ``(n, K)``; the network stays on the device, in evaluation mode."""
+    """Probability of each class, ``(n, K)``; the network stays on the device, in evaluation mode.
+
+    Raises:
+        InputError: A logit is not finite.
+    """
     network.to(device).eval()
     rows = []
     for start in range(0, len(items), PREDICTION_BATCH):
         part = items[start : start + PREDICTION_BATCH]
         films = np.stack([np.asarray(item.prepared.image(item.row), np.float32) for item in part])
+        names = ", ".join(item.prepared.cases[item.row].name for item in part[:4])
         logits = network(torch.from_numpy(films).to(device)).float()
+        verify_finite(logits, names, "the classifier")
         rows.append(logits.softmax(1).double().cpu().numpy())
     return np.concatenate(rows)

@@ -18,11 +18,11 @@ from ..config import Augmentation, Contrast
 from ..data.batches import Batch
 from ..data.crops import CropPairs, same_voxels
 from ..data.plan import Plan
+from ..errors import InputError
 from ..nets.embedder import VoxelEmbedder
 from ..nets.unet import UNet
 from ..train.pretraining import CropPairObjective, Pool
 from ..train.random import StepRandom
-from ..train.start import load_start
 from ..train.task import Loss, Task
 
 
@@ -35,6 +35,12 @@ class Contrastive(CropPairObjective):
         """Set for films; a patch of a volume is a crop already."""
         return self.settings.contrast.crop if plan.spatial_dims == 2 else 1.0
 
+    def verify(self, plan: Plan) -> None:
+        """Refuse a size of crops for volumes."""
+        if plan.spatial_dims == 3 and self.settings.contrast.crop != Contrast().crop:
+            problem = "is for films; a crop of a volume is the plan's patch"
+            raise InputError("--contrast.crop", problem, "Leave it out, or give --size")
+
     @property
     def changes(self) -> Augmentation:
         """Those of the contrastive views."""
@@ -43,9 +49,9 @@ class Contrastive(CropPairObjective):
     def task(self, pool: Pool) -> Task:
         """The U-Net under a projector."""
         wanted = self.settings.contrast
-        network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
+        network = UNet(self.config(pool))
         generator = torch.Generator().manual_seed(self.settings.training.seed)
-        start = load_start(self.settings, network.config)
+        start = self.before(network.config)
         embedder = start_embedder(network, wanted.width, generator, start)
         return VoxelContrast(embedder, wanted, self.validation_pairs(pool))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,15 +20,23 @@ from torch.nn import functional
 from ..config import UNetConfig, resolve_network
 from ..data.batches import Batch
 from ..data.crops import CropPairs, choose_voxels, same_voxels, unravel
-from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..errors import InputError
-from ..inference.coordinates import carried_landmarks, coordinate_map, write_coordinate_maps
+from ..inference.coordinates import (
+    Quality,
+    RegressorErrors,
+    carried_landmarks,
+    coordinate_map,
+    write_coordinate_maps,
+    write_quality,
+)
 from ..nets.coordinates import CoordinateRegressor
+from ..nets.registry import load_network
+from ..system.cells import csv_text
 from ..system.distributed import mean_over_ranks, world_size
 from ..system.files import write_atomic
-from ..train.cases import read_dataset
 from ..train.pretraining import CropPairObjective, Pool
 from ..train.random import StepRandom
 from ..train.run import Run
@@ -39,13 +48,6 @@ SHOWN_SCANS = 3
 
 class Coordinates(CropPairObjective):
     """Training of a body-part regressor, which can then guide denoising."""
-
-    def given_plan(self, dataset: Dataset) -> Plan | None:
-        """None; refuses ``--from`` too."""
-        if self.settings.from_run is not None:
-            problem, remedy = "is of no use to --objective coordinates", "Leave --from out"
-            raise InputError(f"--from {self.settings.from_run}", problem, remedy)
-        return super().given_plan(dataset)
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
         """The trunk of the regressor."""
@@ -73,7 +75,7 @@ class Coordinates(CropPairObjective):
         )
 
     def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """Maps of a few scans in ``coordinates.npz``; with the setting ``landmarks`` also ``landmarks.csv``."""
+        """``coordinates.npz``, ``quality.json``; with the setting ``landmarks`` also ``landmarks.csv``."""
         import pandas as pd
 
         assert isinstance(network, CoordinateRegressor)
@@ -84,14 +86,38 @@ class Coordinates(CropPairObjective):
         maps = [coordinate_map(network, torch.from_numpy(i), size).numpy() for i in images]
         names = [prepared.cases[i].name for i in shown]
         write_coordinate_maps(run.folder / "coordinates.npz", names, images, maps)
+        quality = self.quality(network, pool)
         landmarks = self.settings.regressor.landmarks
         if landmarks is None:
+            write_quality(run.folder, quality)
             return
-        dataset = read_dataset(landmarks, self.settings.reader).labelled
+        dataset = open_dataset(landmarks, self.settings.reader).labelled
         if len(dataset) < 2:
             raise InputError(landmarks, "holds fewer than two labelled scans", "Give more")
         rows = pd.DataFrame(carried_landmarks(network, pool.plan, dataset))
-        write_atomic(run.folder / "landmarks.csv", rows.to_csv(index=False, float_format="%.6g"))
+        write_atomic(run.folder / "landmarks.csv", csv_text(rows, "%.6g"))
+        found = None
+        if len(rows):
+            error, trivial = (float(rows[name].mean()) for name in ("error", "same_place"))
+            found = RegressorErrors(error, trivial, len(dataset))
+        write_quality(run.folder, replace(quality, landmarks=found))
+
+    def write_missing(self, run: Run, pool: Pool) -> None:
+        """Landmarks, where they were not asked for before."""
+        if self.settings.regressor.landmarks and not (run.folder / "landmarks.csv").is_file():
+            self.write(run, load_network(run.model), pool)
+
+    def quality(self, network: CoordinateRegressor, pool: Pool) -> Quality:
+        """What is known of the regressor without labels."""
+        unit = "mm" if pool.plan.spacing else "px"
+        if (pairs := self.validation_pairs(pool)) is None:
+            return Quality(unit)
+        task = CoordinateLearning(
+            network, pool.plan.spacing or (1.0,) * pool.plan.spatial_dims, voxels=1, agreement=0.0
+        )
+        predicted, true, blind = task.differences(network, pairs)
+        error, trivial = (float((v - true).norm(dim=1).median()) for v in (predicted, blind))
+        return Quality(unit, RegressorErrors(error, trivial, len(pairs)))
 
 
 class CoordinateLearning(Task):
@@ -156,25 +182,34 @@ class CoordinateLearning(Task):
             "median_error": float(np.median(np.abs(predicted - true))),
         }
 
-    @torch.no_grad()
     def distances(self, network: nn.Module, pairs: CropPairs) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true distances of fixed pairs of voxels, in the unit of ``spacing``."""
+        predicted, true, _ = self.differences(network, pairs)
+        return predicted.norm(dim=1).numpy(), true.norm(dim=1).numpy()
+
+    @torch.no_grad()
+    def differences(self, network: nn.Module, pairs: CropPairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Where one voxel lies from another, ``(N, dims)`` in the unit of ``spacing``, for fixed pairs of voxels.
+
+        As predicted, as it is, and as it is expected without the image: by the places of the voxels in their crops,
+        which may lie anywhere.
+        """
         generator = torch.Generator().manual_seed(0)
         grid = pairs.images.shape[2:]
         keys = torch.rand((2, len(pairs), math.prod(grid)), generator=generator)
-        scale = self.scale[None, :, None]
-        predicted, true = [], []
+        found: list[list[Tensor]] = [[], [], []]
         for i in range(len(pairs)):
             pair = pairs.part(i, i + 1)
             one, other = (
                 choose_voxels(crops, key[i : i + 1].to(crops.device), VALIDATION_PAIRS, pair.body)
                 for crops, key in zip((pair.images, pair.others), keys, strict=True)
             )
-            difference = _at(network(pair.images), one) - _at(network(pair.others), other)
-            exact = self._difference(one, other, pair.places, grid)
-            predicted.append((difference.float().cpu() * scale).norm(dim=1).flatten())
-            true.append((exact.cpu() * scale).norm(dim=1).flatten())
-        return torch.cat(predicted).numpy(), torch.cat(true).numpy()
+            predicted = _at(network(pair.images), one) - _at(network(pair.others), other)
+            true = self._difference(one, other, pair.places, grid)
+            blind = self._difference(one, other, torch.zeros_like(pair.places), grid)
+            for part, difference in zip(found, (predicted, true, blind), strict=True):
+                part.append(difference[0].float().cpu().T * self.scale)
+        return torch.cat(found[0]), torch.cat(found[1]), torch.cat(found[2])
 
     def _difference(
         self, one: Tensor, other: Tensor, places: Tensor, grid: Sequence[int]

@@ -12,11 +12,10 @@ from ..data.batches import Batch
 from ..nets.unet import UNet
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
-from ..train.start import load_start
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
-DECODER = ("up.", "norm.", "head.")
+DECODER = ("up.", "norm.", "refine.", "head.")
 """Prefixes of the names of the decoder's weights."""
 
 
@@ -26,9 +25,9 @@ class DDeP(DenoisingObjective):
     def task(self, pool: Pool) -> Task:
         """A fresh decoder on the encoder of ``--from``."""
         config = self.config(pool)
-        network = UNet(config, self.settings.machine.checkpoint_activations)
+        network = UNet(config)
         network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
-        if (start := load_start(self.settings, config)) is not None:
+        if (start := self.before(config)) is not None:
             take_encoder(network, start)
         return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
 

@@ -6,20 +6,19 @@ computes from the clean image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, UNetConfig
+from ..config import Diffusion, Pretrain, Training, UNetConfig
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
-from ..data.dataset import Dataset
-from ..data.plan import Plan
 from ..errors import InputError
+from ..inference.coordinates import warn_of_guide
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network
@@ -28,7 +27,6 @@ from ..system.distributed import gather
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
 from ..train.run import Run
-from ..train.start import find_pretrained
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
@@ -39,27 +37,30 @@ QUARTERS = 4
 class DDPM(DenoisingObjective):
     """Pre-training by denoising, with or without body coordinates."""
 
-    @cached_property
-    def regressor_run(self) -> Run | None:
-        """The run of the regressor; None: no coordinates."""
-        where = self.settings.coordinates
-        return None if where is None else find_pretrained(where)
+    shifts = True
 
-    def given_plan(self, dataset: Dataset) -> Plan | None:
-        """The plan of the regressor.
+    @property
+    def follows(self) -> str | None:
+        """The run of the regressor; None: no coordinates."""
+        return self.settings.coordinates
+
+    @cached_property
+    def regressor(self) -> CoordinateRegressor | None:
+        """What guides the denoiser.
 
         Raises:
-            InputError: The run is no regressor, or does not fit the data.
+            InputError: The run is no regressor.
         """
-        run = self.regressor_run
-        if run is None:
+        if self.followed is None:
             return None
-        _regressor(run)
-        if len(run.plan.channels) != len(dataset.channels):
-            problem = f"has {len(dataset.channels)} channels, {run.folder} was trained on "
-            remedy = "Train the coordinates on images of the same channels"
-            raise InputError(dataset.root, f"{problem}{len(run.plan.channels)}", remedy)
-        return run.plan
+        regressor = _regressor(self.followed)
+        warn_of_guide(self.followed.folder)
+        return regressor
+
+    def obeyed(self) -> Pretrain:
+        """With the plan of the regressor."""
+        _ = self.regressor  # another kind of run is refused before anything is read
+        return super().obeyed()
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
         """With an input channel more for each coordinate."""
@@ -68,9 +69,8 @@ class DDPM(DenoisingObjective):
 
     def task(self, pool: Pool) -> Task:
         """Denoising of the pool's images."""
-        config, saving = self.config(pool), self.settings.machine.checkpoint_activations
-        run = self.regressor_run
-        network = GuidedUNet(config, _regressor(run), saving) if run else UNet(config, saving)
+        config, guide = self.config(pool), self.regressor
+        network = UNet(config) if guide is None else GuidedUNet(config, guide)
         return Denoising(self.start(network), self.settings.diffusion, pool.validation_images())
 
 
@@ -80,7 +80,11 @@ class DenoisingTask(Task):
     def __init__(self, network: nn.Module | Callable[[], nn.Module], diffusion: Diffusion) -> None:
         super().__init__(network)
         self.diffusion = GaussianDiffusion(diffusion)
-        self.timesteps = timestep_sampler(diffusion)
+        self.timesteps = self.memory = timestep_sampler(diffusion)
+
+    def remark(self, training: Training) -> str:
+        """When loss-aware timesteps become active."""
+        return self.timesteps.remark(training.batch_size, training.steps)
 
     def clean(self, batch: Batch, random: StepRandom) -> Tensor:
         """``x_start``: the images."""
@@ -126,14 +130,6 @@ class DenoisingTask(Task):
             output = network(noised, at, *more)
             losses.append(self.diffusion.training_loss(output, x, e, noised, at))
         return float(torch.cat(losses).mean())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The history of loss-aware timestep sampling."""
-        return dict(self.timesteps.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the history."""
-        self.timesteps.load_state_dict(dict(state))
 
 
 class Denoising(DenoisingTask):

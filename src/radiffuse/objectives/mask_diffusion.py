@@ -2,18 +2,17 @@
 
 The network predicts the clean mask from the image and a noised mask. Noising the *true* mask leaks it: its coarse shape
 survives at all but the last timesteps, whereas sampling starts from pure noise. Recycling noises a mask that the
-network predicted from noise instead.
+network predicted from pure noise instead, or, as the released code does, from the true mask at the last timestep.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ..config import Diffusion, Fit, Losses, Sampling, Strategy
+from ..config import Fit, Losses, MaskDiffusion, Training
 from ..core.diffusion import GaussianDiffusion
 from ..core.losses import segmentation_loss
 from ..core.masks import logits_to_x_start, mask_to_x_start
@@ -43,29 +42,32 @@ class MaskDenoising(SegmentationTask):
 
     Args:
         network: The denoiser at its start.
-        strategy: How masks are noised in training; not ``none``.
-        diffusion: The noising process.
+        settings: Strategy (not ``none``), noising process, and how validation draws masks.
         losses: The segmentation loss, always against the true mask.
-        sampling: How validation draws masks.
         held_out: Labelled images for validation.
     """
 
     def __init__(
         self,
         network: MaskDenoiser,
-        strategy: Strategy,
-        diffusion: Diffusion,
+        settings: MaskDiffusion,
         losses: Losses,
-        sampling: Sampling,
         held_out: HeldOut | None = None,
     ) -> None:
         super().__init__(network, held_out)
+        strategy, diffusion = settings.strategy, settings.process
         self.classes, self.strategy, self.config = network.classes, strategy, diffusion
-        self.losses, self.sampling = losses, sampling
+        self.losses, self.sampling = losses, settings.sampling
+        self.from_noise = settings.first_pass == "noise"
         self.process = GaussianDiffusion(diffusion)
         self.last = diffusion.num_train_timesteps - 1
         drawn = diffusion.num_train_timesteps - (strategy in BELOW_LAST)
-        self.timesteps = timestep_sampler(dataclasses.replace(diffusion, num_train_timesteps=drawn))
+        sampled = dataclasses.replace(diffusion, num_train_timesteps=drawn)
+        self.timesteps = self.memory = timestep_sampler(sampled)
+
+    def remark(self, training: Training) -> str:
+        """When loss-aware timesteps become active."""
+        return self.timesteps.remark(training.batch_size, training.steps)
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """One training step: draw t, predict the mask by the strategy, compare with the truth."""
@@ -107,10 +109,10 @@ class MaskDenoising(SegmentationTask):
             case "standard":
                 logits = network(images, noised(x_true, t), t)
             case "recycle":
-                end = torch.full_like(
-                    t, self.last
-                )  # where next to nothing of the true mask is left
-                guess = first_pass(noised(x_true, end), end)
+                end = torch.full_like(t, self.last)
+                noise = random.normal(x_true.shape[1:])
+                x_t = noise if self.from_noise else self.process.add_noise(x_true, noise, end)
+                guess = first_pass(x_t, end)
                 logits = network(images, noised(guess, t), t)
             case "recycle-next":
                 guess = first_pass(noised(x_true, t + 1), t + 1)
@@ -135,14 +137,6 @@ class MaskDenoising(SegmentationTask):
         generator = torch.Generator().manual_seed(0)
         return mean_dice(lambda images: sampler(images.to(device), generator)[-1], self.held_out)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The history of loss-aware timestep sampling."""
-        return dict(self.timesteps.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the history."""
-        self.timesteps.load_state_dict(dict(state))
-
 
 def build(
     settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
@@ -163,9 +157,7 @@ def build(
         network = MaskDenoiser.from_denoiser(
             start.denoiser, classes=classes, self_condition=conditioned, generator=generator
         )
-    return MaskDenoising(
-        network, wanted.strategy, wanted.process, settings.loss, wanted.sampling, held_out
-    )
+    return MaskDenoising(network, wanted, settings.loss, held_out)
 
 
 def verify(settings: Fit) -> None:

@@ -14,6 +14,7 @@ from ..data.batches import Batch
 from ..data.plan import Plan
 from ..nets.pixel import PixelClassifier
 from ..train.labelled import HeldOut
+from ..train.memory import verify_memory
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask
 from ..train.start import Start, verify_size
@@ -50,7 +51,8 @@ def build(
         InputError: The plan's size does not fit.
     """
     assert start is not None
-    verify_size(plan, start.denoiser.config)
+    verify_size(plan.size, start.denoiser.config)
+    verify_memory(plan.size, start.denoiser.config, settings.machine, training=False)
     network = PixelClassifier(
         start.denoiser, start.diffusion, len(plan.classes), seed=settings.training.seed
     )

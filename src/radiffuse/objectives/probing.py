@@ -8,6 +8,7 @@ stored. A sweep trains further heads on single timesteps or levels, in the same 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 from ..config import Fit, Losses, Probing
+from ..config.given import refuse_given
+from ..config.types import Timestep
 from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
@@ -25,13 +28,18 @@ from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
 from ..nets.unet import UNet
+from ..system.cells import csv_text
 from ..system.files import write_atomic
 from ..train.labelled import HeldOut, Labelled
+from ..train.memory import verify_memory
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.segmenting import SegmentationTask, mean_dice
 from ..train.start import Start, verify_size
 from ..train.task import Loss
+
+TIMESTEPS = "timesteps sweep noise_draws"
+"""Settings of probing that ask for noised images."""
 
 
 class HeadLearning(SegmentationTask):
@@ -67,7 +75,8 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
         InputError: The size, a timestep or a level does not fit.
     """
     assert start is not None
-    verify_size(plan, start.denoiser.config)
+    verify_size(plan.size, start.denoiser.config)
+    verify_memory(plan.size, start.denoiser.config, settings.machine, training=False)
     wanted = settings.probe
     try:
         network = ProbedNetwork(
@@ -93,21 +102,35 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
         clean: Whether it was trained without noise: then there is only timestep 0, and no sweep over timesteps.
 
     Raises:
+        InputError: Timesteps are given, and the network was trained without noise.
         ValueError: The network has no such level.
     """
+    if clean:
+        same = settings.timesteps in ((0,), ("clean",))
+        refuse_given(
+            settings,
+            Probing(),
+            TIMESTEPS,
+            "the pre-trained network never saw noise",
+            "probe.",
+            obeyed=Probing(timesteps=settings.timesteps if same else (0,)),
+        )
     whole = pyramid(denoiser)
-    wanted = {tap if tap == "middle" else f"level.{tap}" for tap in settings.levels}
+    wanted = {tap if tap in whole else f"level.{tap}" for tap in settings.levels}
     taps = tuple(tap for tap in whole if tap in wanted) if wanted else whole
     if unknown := sorted(wanted - set(whole)):
         raise ValueError(f"--levels {', '.join(unknown)}: choose from {', '.join(whole)}")
-    timesteps = (0,) if clean else settings.timesteps
+    timesteps: tuple[Timestep, ...] = (0,) if clean else settings.timesteps
+    head = partial(
+        HeadConfig, coordinates=settings.coordinates and denoiser.coordinate_channels > 0
+    )
     for kind in settings.heads:
-        yield HeadConfig(kind, kind, timesteps, taps)
+        yield head(kind, kind, timesteps, taps)
     for kind in settings.heads:
         for t in () if clean else settings.sweep:
-            yield HeadConfig(f"{kind}@t={t}", kind, (t,), taps)
+            yield head(f"{kind}@t={t}", kind, (t,), taps)
         for tap in taps if settings.sweep_levels else ():
-            yield HeadConfig(f"{kind}@{tap}", kind, timesteps, (tap,))
+            yield head(f"{kind}@{tap}", kind, timesteps, (tap,))
 
 
 def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
@@ -125,7 +148,9 @@ def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit)
     for head in configs:
         predictor = Predictor.open([run], settings.machine, Overrides(head=head.name))
         out = run.folder / "heads" / head.name
-        scores = read_scores(score_cases(predictor, labelled.dataset, names, out))
+        skip_bad = settings.reader.skip_bad
+        path = score_cases(predictor, labelled.dataset, names, out, skip_bad=skip_bad)
+        scores = read_scores(path)
         frame = scores[["case", "group", "class", "dice"]]
         timesteps, levels = " ".join(map(str, head.timesteps)), " ".join(head.taps)
         columns = {"head": head.name, "kind": head.kind, "timesteps": timesteps, "levels": levels}
@@ -134,4 +159,4 @@ def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit)
         frame["size"] = frame["class"].map(groups)
         frames.append(frame)
     table = pd.concat(frames).replace({np.nan: None})
-    write_atomic(run.folder / "sweep.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_atomic(run.folder / "sweep.csv", csv_text(table, "%.6g"))

@@ -23,7 +23,7 @@ class Restorative(Objective):
 
     def task(self, pool: Pool) -> Task:
         """Restoration of the pool's images."""
-        network = UNet(self.config(pool), self.settings.machine.checkpoint_activations)
+        network = UNet(self.config(pool))
         return Restoring(self.start(network), pool.validation_images())
 
 

@@ -17,11 +17,12 @@ from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.dynunet import new_dynunet
-from ..nets.segmenter import Segmenter
+from ..nets.imagenet import new_imagenet_unet
+from ..nets.segmenter import SegmentingUNet
 from ..train.labelled import HeldOut
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged
-from ..train.start import Start, unet_for, verify_size
+from ..train.start import Start, unet_for
 from ..train.task import Loss
 
 
@@ -60,9 +61,21 @@ class CustomSegmentation(SegmentationTask):
         self.function = function
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """The mean of the function."""
+        """The mean of the function.
+
+        Raises:
+            InputError: It gives something else than a scalar or a number per image that depends on the logits.
+        """
         assert batch.labels is not None
-        return Loss(self.function(network(batch.images).float(), batch.labels).mean())
+        value = self.function(network(batch.images).float(), batch.labels)
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if shape not in ((), (len(batch.images),)):
+            problem = f"gave {shape} for {len(batch.images)} images"
+            raise InputError("the loss", problem, "Return a scalar tensor, or one number per image")
+        if torch.is_grad_enabled() and not value.requires_grad:
+            remedy = "Compute it of the logits, without detach, argmax or numpy"
+            raise InputError("the loss", "does not depend on the network", remedy)
+        return Loss(value.mean())
 
 
 def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None) -> Segmentation:
@@ -74,19 +87,19 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
     return Segmentation(new_segmenter(settings, plan, start), settings.loss, held_out)
 
 
-def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> Segmenter:
+def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet:
     """The U-Net at its start; see ``build``."""
     generator = torch.Generator().manual_seed(settings.training.seed)
     timestep = settings.finetune.timestep
     if start is None:
         unet = unet_for(settings, plan)
-        return Segmenter.from_scratch(unet, timestep=timestep, generator=generator)
+        return SegmentingUNet.from_scratch(unet, timestep=timestep, generator=generator)
     last = start.diffusion.num_train_timesteps - 1
     if not 0 <= timestep <= last:
         problem = f"the pre-trained network knows timesteps 0 to {last}"
         raise InputError(f"--timestep {timestep}", problem, "Choose one of them")
-    verify_size(plan, start.denoiser.config)
-    return Segmenter.from_denoiser(
+    unet_for(settings, plan, start)  # refuses what does not fit
+    return SegmentingUNet.from_denoiser(
         start.denoiser, classes=len(plan.classes), timestep=timestep, generator=generator
     )
 
@@ -105,4 +118,18 @@ def build_dynunet(
     except ValueError as error:
         size = "x".join(map(str, plan.size))
         raise InputError(f"size {size}", str(error), "Choose a larger --size") from None
+    return Segmentation(network, settings.loss, held_out)
+
+
+def build_imagenet(
+    settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
+) -> Segmentation:
+    """A U-Net on an encoder that was trained on ImageNet.
+
+    Raises:
+        InputError: The images are volumes, or the encoder's weights are not installed.
+    """
+    if plan.spatial_dims != 2:
+        raise InputError("--method imagenet", "is for films, and these are volumes", "Use scratch")
+    network = new_imagenet_unet(len(plan.channels), len(plan.classes), settings.training.seed)
     return Segmentation(network, settings.loss, held_out)

@@ -106,7 +106,7 @@ def _organs(rng: np.random.Generator, canvas: Canvas, frame: Frame, hu: dict[str
     canvas.paint(stomach, bag, value("stomach"), within=room, fat=1.5)
     canvas.paint(spleen, hu["spleen"], value("spleen"), within=room, fat=1.0)
     canvas.paint(liver, hu["liver"], value("liver"), within=room, fat=1.0)
-    _inside_liver(rng, canvas, frame, hu)
+    _inside_liver(rng, canvas, hu)
     lumen = float(rng.choice([hu["esophagus"], -700.0], p=[0.65, 0.35]))
 
     def gullet(part: Canvas, depth: Floats) -> Floats:
@@ -158,9 +158,7 @@ def _vessel_in_liver(canvas: Canvas, vessel: Solid, hu: float, frame: Frame) -> 
     part.label[inside & (part.label != CLASSES.index("liver"))] = 0
 
 
-def _inside_liver(
-    rng: np.random.Generator, canvas: Canvas, frame: Frame, hu: dict[str, float]
-) -> None:
+def _inside_liver(rng: np.random.Generator, canvas: Canvas, hu: dict[str, float]) -> None:
     """Hepatic veins, cysts and metastases; all of them are liver in the label."""
     liver = CLASSES.index("liver")
     filled = 0.3 * hu["vena cava"] + 0.7 * hu["portal"]

@@ -134,12 +134,8 @@ def _bone(
 ) -> tuple[Bools, Floats]:
     """Where the bone of the jaw is, behind the teeth too, and its attenuation.
 
-    Args:
-        rng: Source of level, defects and texture.
-        view: Positions.
-        row: The teeth.
-        depth: ``(rows, columns)`` distance from the chewing plane in mm.
-        loss: Periodontal bone loss in mm.
+    ``depth`` is the distance ``(rows, columns)`` from the chewing plane, ``loss`` the periodontal bone loss, both in
+    mm.
     """
     wander = waves(rng, 2, 6, (8, 40), (30, 1))(view.rows, view.columns)
     fine = waves(rng, 2, 40, (0.7, 2.4), (1.0, 1.3))(view.rows, view.columns)

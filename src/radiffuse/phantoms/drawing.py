@@ -234,17 +234,9 @@ class Film:
 
 def centroids(label: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Center of mass of each class that is present, in voxel indices (0: first voxel's center)."""
-    found: dict[str, NDArray[np.float64]] = {}
-    count = len(classes)
-    for axis, n in enumerate(label.shape):
-        lines = np.moveaxis(label, axis, 0).reshape(n, -1)
-        table = np.stack([np.bincount(line_, minlength=count) for line_ in lines])
-        total = table.sum(axis=0)
-        for value in range(1, count):
-            if total[value]:
-                place = float(table[:, value] @ np.arange(n) / total[value])
-                found.setdefault(classes[value], np.zeros(label.ndim))[axis] = place
-    return found
+    values = np.unique(label[label > 0])
+    centers = ndimage.center_of_mass(np.ones_like(label), label, values)
+    return {classes[value]: np.asarray(at) for value, at in zip(values, centers, strict=True)}
 
 
 def film_landmarks(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radiffuse.errors import InputError
-
+from ..errors import InputError
 from . import abdomen, bitewing, chest
 from .drawing import Drawing
 

@@ -235,14 +235,8 @@ def visible(row: Row) -> list[int]:
 def decay(rng: np.random.Generator, row: Row, made: Substance, count: int) -> Bools:
     """Caries: lesions below contact points and under fissures. Thins ``made.attenuation`` in place.
 
-    A proximal lesion is a wedge in the enamel, its base at the surface, and, when it has got
-    through, an ellipse that spreads in the dentine below.
-
-    Args:
-        rng: Source of number, place and depth.
-        row: The teeth.
-        made: Their substance.
-        count: Lesions; fewer where fewer teeth are visible.
+    A proximal lesion is a wedge in the enamel, its base at the surface, and, when it has got through, an ellipse that
+    spreads in the dentine below. There are ``count`` lesions, fewer where fewer teeth are visible.
 
     Returns:
         ``(rows, columns)`` where there is caries.
@@ -278,15 +272,9 @@ def decay(rng: np.random.Generator, row: Row, made: Substance, count: int) -> Bo
 
 
 def restore(rng: np.random.Generator, row: Row, made: Substance, rate: float) -> Bools:
-    """Fillings and crowns: opaque metal, or plastic close to enamel.
+    """Fillings and crowns of a share ``rate`` of the teeth: opaque metal, or plastic close to enamel.
 
     Changes ``made.attenuation`` in place.
-
-    Args:
-        rng: Source of kind, place and material.
-        row: The teeth.
-        made: Their substance.
-        rate: Share of teeth that are restored.
 
     Returns:
         ``(rows, columns)`` where there is a restoration.

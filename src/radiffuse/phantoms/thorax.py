@@ -93,7 +93,7 @@ def skeleton(rng: np.random.Generator, x: Floats, y: Floats, thorax: Thorax, pix
     """Ribs, clavicles, spine, shoulder blades and upper arms."""
     ribs, posterior = _ribs(rng, x, y, thorax, pixel)
     clavicles, collar = _clavicles(rng, x, y, pixel)
-    attenuation = ribs + collar + _spine(rng, x, y, pixel) + _shoulders(rng, x, y, thorax, pixel)
+    attenuation = ribs + collar + _spine(rng, x, y, pixel) + _shoulders(rng, x, y, pixel)
     return Bones(attenuation.astype(np.float32), clavicles, posterior)
 
 
@@ -179,9 +179,7 @@ def _spine(rng: np.random.Generator, x: Floats, y: Floats, pixel: float) -> Floa
     return np.asarray(rng.uniform(0.07, 0.16) * column * (body + 0.5 * process), dtype=np.float32)
 
 
-def _shoulders(
-    rng: np.random.Generator, x: Floats, y: Floats, thorax: Thorax, pixel: float
-) -> Floats:
+def _shoulders(rng: np.random.Generator, x: Floats, y: Floats, pixel: float) -> Floats:
     """Shoulder blades and upper arms, outside the lungs or across them."""
     total = np.zeros(x.shape, np.float32)
     opacity = rng.uniform(0.05, 0.12)

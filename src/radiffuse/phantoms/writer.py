@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from radiffuse.errors import InputError
-from radiffuse.system.files import write_atomic, write_json
-
+from ..errors import InputError
+from ..system.files import unwritable, write_atomic, write_json
 from .drawing import Drawing
 from .registry import draw, find
 
@@ -73,8 +72,7 @@ def write_dataset(
             if progress is not None:
                 progress(done + 1, count)
     except OSError as error:
-        problem = f"cannot be written ({error.strerror})"
-        raise InputError(out, problem, "choose another folder") from error
+        raise unwritable(out, error.strerror) from error
     return drawn
 
 

@@ -16,15 +16,14 @@ from ..errors import InputError
 from ..system.files import write_atomic, write_json
 from ..train.run import Run
 from .documents import render
-from .program import export_torch
+from .program import Write, torch_program
 
 
-def export_bundle(run: Run, out: Path, head: str | None = None) -> Path:
-    """Write the folders ``configs``, ``models`` and ``scripts`` of a bundle.
+def bundle(run: Run, head: str | None = None) -> Write:
+    """What writes the folders ``configs``, ``models`` and ``scripts`` of a bundle.
 
     Args:
         run: A finished run of fit that labels an image in one pass, with one channel.
-        out: The folder.
         head: Of a probed network; None: the main one.
 
     Raises:
@@ -34,18 +33,23 @@ def export_bundle(run: Run, out: Path, head: str | None = None) -> Path:
     plan = run.plan
     for setting, value, known in (
         ("crop", plan.crop, (None, "nonzero") if plan.spatial_dims == 3 else (None,)),
+        ("grid", plan.grid, (None, plan.size)),
         ("postprocess", plan.postprocess, ((), ("none",), ("largest",))),
         ("channels", len(plan.channels), (1,)),
     ):
         if value not in known:
             problem = f"has {setting} {value} in its plan, which the transforms of MONAI do not do"
             raise InputError(run.folder, problem, "Use radiffuse.Segmenter or another format")
-    export_torch(run, out / "models", head)
-    write_atomic(out / "scripts" / "__init__.py", "")
-    write_atomic(out / "scripts" / "network.py", network_script())
-    write_json(out / "configs" / "metadata.json", _metadata(plan, out.resolve().name))
-    write_json(out / "configs" / "inference.json", inference(plan))
-    return out
+    write_program = torch_program(run, head)
+
+    def write(out: Path) -> None:
+        write_program(out / "models")
+        write_atomic(out / "scripts" / "__init__.py", "")
+        write_atomic(out / "scripts" / "network.py", render("bundle_network.py.txt"))
+        write_json(out / "configs" / "metadata.json", _metadata(plan, out.resolve().name))
+        write_json(out / "configs" / "inference.json", inference(plan))
+
+    return write
 
 
 def usage(plan: Plan) -> str:
@@ -58,11 +62,6 @@ def inference(plan: Plan) -> dict[str, Any]:
     """The bundle's ``inference.json``: from files to label maps on their own grids."""
     text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2)
     return dict(json.loads(text))
-
-
-def network_script() -> str:
-    """The module of the bundle that holds its network; it needs nothing of this package."""
-    return render("bundle_network.py.txt")
 
 
 def _metadata(plan: Plan, name: str) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 
 from ..errors import InputError, RunError
+from ..evaluation.tables import read_scores
 from ..system.files import count_parameters, read_json, write_atomic
+from ..train.members import members_of
 from ..train.run import Run, find_run
-from .documents import plain, render
+from .documents import harmless, render
 
 NOT_STATED = "not stated"
 WHAT = {
@@ -24,10 +26,12 @@ WHAT = {
     "coordinates": "A regressor of body coordinates, trained on unlabelled scans",
     "segmenter": "A segmentation network",
     "dynunet": "A segmentation network",
+    "imagenet": "A segmentation network on an encoder trained on ImageNet",
     "pixel": "A pixel classifier on the features of a pre-trained network",
     "probe": "Segmentation heads on the frozen features of a pre-trained network",
     "mask-denoiser": "A segmentation network that draws masks by diffusion",
     "classifier": "A classifier of films",
+    "members": "Segmentation networks that were chosen automatically and vote",
 }
 """First words of the card, by the kind of the network."""
 
@@ -60,14 +64,14 @@ class Source:
     licence: str
 
 
-def write_card(folder: Path, licences: Licences = Licences()) -> Path:
+def write_card(folder: Path) -> Path:
     """Write ``README.md`` of a finished run; nothing in it comes from an image's header.
 
     Raises:
         RunError: Not a run.
     """
     path = folder / "README.md"
-    write_atomic(path, card(Run.open(folder), licences))
+    write_atomic(path, card(Run.open(folder)))
     return path
 
 
@@ -102,18 +106,32 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
     )
 
 
+RUNS = {
+    "from_run": "start of the weights",
+    "coordinates": "guide",
+    "teacher": "teacher of the pool",
+    "corrector": "corrector of the pool's masks",
+}
+"""Settings that name a run, of a command or of its pool, and what it is for."""
+
+
 def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
     """Everything that went into a run: its data, and the runs it started from with theirs."""
     settings, data = run.config["settings"], run.data
     stated = licences.data or data.get("licence") or NOT_STATED
     purpose = "training" if run.plan.classes else "pre-training, no labels"
-    found = [Source(plain(Path(str(data.get("root") or "data")).name), purpose, plain(stated))]
+    found = [
+        Source(harmless(Path(str(data.get("root") or "data")).name), purpose, harmless(stated))
+    ]
     for name in data.get("with", ()):
-        found.append(Source(plain(name), f"further images for {purpose}", NOT_STATED))
-    for key, purpose in (("from_run", "start of the weights"), ("coordinates", "guide")):
-        if not (name := settings.get(key)):
+        found.append(Source(harmless(name), f"further images for {purpose}", NOT_STATED))
+    for name in data.get("unlabelled", ()):
+        found.append(Source(harmless(name), "the pool, without labels", NOT_STATED))
+    pool = settings.get("pool") or {}
+    for key, purpose in RUNS.items():
+        if not (name := settings.get(key) or pool.get(key)):
             continue
-        label = plain(Path(str(name)).name)
+        label = harmless(Path(str(name)).name)
         try:
             parent = find_run(str(name))
         except (InputError, RunError):
@@ -130,7 +148,7 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
 
 def _what(run: Run) -> str:
     path = run.model / "config.json"
-    kind = read_json(path).get("kind") if path.is_file() else None
+    kind = read_json(path, dict[str, Any]).get("kind") if path.is_file() else None
     default = "A generator of images" if run.config.get("command") == "synthesize" else "A model"
     return WHAT.get(str(kind), default)
 
@@ -147,7 +165,7 @@ def _front_matter(run: Run, licences: Licences) -> list[str]:
 
 def _parameters(run: Run) -> int | None:
     try:
-        return count_parameters(run.model / "model.safetensors")
+        return sum(count_parameters(part.model / "model.safetensors") for part in members_of(run))
     except InputError:
         return None
 
@@ -156,9 +174,7 @@ def _metrics(run: Run) -> Iterator[str]:
     """From the files of the run."""
     path = run.folder / "validation" / "cases.csv"
     if path.is_file():
-        import pandas as pd
-
-        table = pd.read_csv(path)
+        table = read_scores(path)
         for metric, unit in (("dice", ""), ("hd95", " mm or px")):
             if metric in table and table[metric].notna().any():
                 mean = table.groupby("case")[metric].mean().mean()
@@ -167,7 +183,7 @@ def _metrics(run: Run) -> Iterator[str]:
         return
     rows = [row for row in run.log() if isinstance(row.get("validation"), dict)]
     for key, value in rows[-1]["validation"].items() if rows else ():
-        yield f"validation {plain(key)}: {value:.4g} at step {rows[-1].get('step')}"
+        yield f"validation {harmless(key)}: {value:.4g} at step {rows[-1].get('step')}"
 
 
 def _stated(path: Path) -> str | None:
@@ -177,5 +193,5 @@ def _stated(path: Path) -> str | None:
     text = path.read_text(encoding="utf-8", errors="replace")
     for pattern in (r"(?m)^license: *(\S.*)$", r"\*\*Licence of the weights\*\*: *(.+)"):
         if (found := re.search(pattern, text)) and found[1].strip() != "other":
-            return plain(found[1].strip().rstrip("."))
+            return harmless(found[1].strip().rstrip("."))
     return None

@@ -10,16 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from ..config import Convert, Diffusion, PlanSettings, Pretrain, UNetConfig
+from ..config.given import refuse_given
 from ..config.values import to_dict
+from ..core.finite import not_finite
 from ..data.plan import Plan
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..nets.registry import save_network
 from ..nets.unet import UNet
 from ..system.files import read_json, write_atomic
 from ..train.run import Run, start_run
 from .card import write_card
 from .convert_configs import diffusers_config, guided_config, monai_config
-from .convert_names import DIFFUSERS, GUIDED, MONAI, renamed
+from .convert_names import DIFFUSERS, GUIDED, MONAI, head_by_head, renamed
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -33,9 +35,6 @@ PREDICTIONS = {"epsilon": "epsilon", "sample": "x_start", "v_prediction": "v"}
 def convert(settings: Convert) -> Run:
     """Write a pre-trained run from weights of diffusers, MONAI or guided-diffusion.
 
-    Args:
-        settings: See ``radiffuse.config.Convert``.
-
     Returns:
         The run, which ``--from`` takes.
 
@@ -43,29 +42,54 @@ def convert(settings: Convert) -> Run:
         InputError: The network is another one than here, names what differs; or the weights are pickled, missing or
             damaged.
     """
+    network, plan, recorded = choose(settings)
+    with start_run(settings.out, "pretrain", recorded) as run:
+        write_atomic(run.folder / "plan.json", plan.to_json())
+        run.write_data({"root": recorded["data"], "converted": recorded["converted"]["kind"]})
+        save_network(network.eval(), run.model)
+        write_card(run.folder)
+    return run
+
+
+def choose(settings: Convert) -> tuple[UNet, Plan, dict[str, Any]]:
+    """Read the weights; nothing is written.
+
+    Returns:
+        The network, its plan, and the settings of the run that it becomes.
+
+    Raises:
+        InputError: As ``convert``.
+    """
     home = Path(settings.weights)
     folder = home / "unet" if (home / "unet").is_dir() else home
     path = _weights(folder)
     content = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     state = _state(path)
     kind = settings.kind if settings.kind != "auto" else _kind(content)
+    for name in ("heads", "head_channels", "attention_order"):
+        if kind != "guided-diffusion" and getattr(settings, name) is not None:
+            remedy = "Leave it out: config.json tells it"
+            raise InputError(f"--{name.replace('_', '-')}", f"is not for weights of {kind}", remedy)
     try:
         network = _network(kind, content, state, settings)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        words = str(error).splitlines()[0].rstrip(".")
-        raise InputError(folder, f"is another network than here: {words}", EXPECTED) from None
+        problem = f"is another network than here: {first_line(error)}"
+        raise InputError(folder, problem, EXPECTED) from None
     config = network.config
     diffusion = _diffusion(home / "scheduler" / "scheduler_config.json", settings.diffusion)
     plan = _plan(settings.plan, config, content.get("sample_size"))
     diffusion = replace(diffusion, variance=_variance(config, diffusion, folder))
+    refuse_given(
+        settings.diffusion,
+        Convert().diffusion,
+        "schedule num_train_timesteps prediction_type zero_terminal_snr variance",
+        "the weights and their scheduler tell it",
+        "diffusion.",
+        obeyed=diffusion,
+    )
     pretended = Pretrain(data=home.name, out=settings.out, diffusion=diffusion)
     recorded = to_dict(pretended) | {"converted": {"kind": kind, "weights": home.name}}
-    with start_run(settings.out, "pretrain", recorded) as run:
-        write_atomic(run.folder / "plan.json", plan.to_json())
-        run.write_data({"root": home.name, "converted": kind})
-        save_network(network.eval(), run.model)
-        write_card(run.folder)
-    return run
+    return network, plan, recorded
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -99,10 +123,12 @@ def _state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return {k: v.float() for k, v in load_file(path).items()}
+        state = {k: v.float() for k, v in load_file(path).items()}
     except (SafetensorError, OSError, ValueError) as error:
-        words = str(error).splitlines()[0]
-        raise InputError(path, f"is damaged ({words})", "Copy it again") from None
+        raise InputError(path, f"is damaged ({first_line(error)})", "Copy it again") from None
+    if name := not_finite(state):
+        raise InputError(path, f"holds weights that are not finite ({name})", "Copy it again")
+    return state
 
 
 def _kind(content: Mapping[str, Any]) -> str:
@@ -119,7 +145,14 @@ def _network(
     elif kind == "monai":
         config, naming = monai_config(content), MONAI
     else:
-        config, naming = guided_config(state, head_channels=settings.head_channels), GUIDED
+        naming = GUIDED
+        config = guided_config(state, heads=settings.heads, head_channels=settings.head_channels)
+        if config.heads != 1 and settings.attention_order is None:
+            problem = "is missing: the weights do not tell it"
+            remedy = "Give new if it was trained with use_new_attention_order, else legacy"
+            raise InputError("--attention-order", problem, remedy)
+        if settings.attention_order == "new":
+            state = head_by_head(state, config)
     network = UNet(config)
     network.load_state_dict(renamed(state, config, naming))
     return network
@@ -166,19 +199,21 @@ def _variance(config: UNetConfig, diffusion: Diffusion, folder: Path) -> Any:
 
 
 def _plan(settings: PlanSettings, config: UNetConfig, sample_size: Any) -> Plan:
-    dims, multiple = config.spatial_dims, 2 ** (len(config.multipliers) - 1)
+    dims, multiple = config.spatial_dims, config.size_multiple
     size = settings.size
     if size is None and sample_size:
         size = tuple(sample_size) if isinstance(sample_size, list) else (int(sample_size),)
     if size is None:
         raise InputError("--size", "is missing: the weights do not tell it", "Give it in pixels")
     size = size * dims if len(size) == 1 else tuple(size)
-    if len(size) != dims or any(n % multiple or n < 8 for n in size):
-        problem = f"does not fit: {dims} multiples of {multiple}, 8 or more"
+    if len(size) != dims or any(n % m or n < 8 for n, m in zip(size, multiple, strict=True)):
+        problem = f"does not fit: multiples of {'x'.join(map(str, multiple))}, 8 or more"
         raise InputError(f"--size {','.join(map(str, size))}", problem, "Choose another size")
     if dims == 3 and settings.spacing is None:
         raise InputError("--spacing", "is missing: volumes need one", "Give three numbers in mm")
     count = config.in_channels
+    foreign, kind = ("grid spacing", "films") if dims == 2 else ("grid resize", "volumes")
+    refuse_given(settings, PlanSettings(), foreign, f"the network sees whole {kind}", "plan.")
     low, high = settings.window or settings.percentiles or (0.5, 99.5)
     return Plan(
         spatial_dims=dims,

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import UNetConfig
+from ..errors import InputError
 from ..nets.blocks import attention_heads
 
 DIFFUSERS_FIXED = {
@@ -104,25 +105,35 @@ def monai_config(config: Mapping[str, Any]) -> UNetConfig:
 
 
 def guided_config(
-    state: Mapping[str, Tensor], *, head_channels: int = 64, scale_shift_norm: bool = True
+    state: Mapping[str, Tensor], *, heads: int | None = None, head_channels: int | None = None
 ) -> UNetConfig:
-    """The network that guided-diffusion's weights belong to.
+    """The network that the state dict of guided-diffusion's ``UNetModel`` belongs to.
 
-    Args:
-        state: State dict of guided-diffusion's ``UNetModel``.
-        head_channels: Channels per attention head, which the weights do not tell.
-        scale_shift_norm: As trained; the width of the time projections must agree.
+    The weights do not tell the heads of its attention: one of ``heads`` (``num_heads``) and ``head_channels``
+    (``num_head_channels``) does.
 
     Raises:
-        ValueError: Not such weights.
+        ValueError: Not such weights, or those of a network that cannot be built here.
+        InputError: Neither ``heads`` nor ``head_channels`` is given, or both.
     """
     stem = state.get("input_blocks.0.0.weight")
     if stem is None or "out.2.weight" not in state or "time_embed.0.weight" not in state:
         raise ValueError("these are not weights of guided-diffusion's UNetModel")
+    if (heads is None) == (head_channels is None):
+        problem = "are both given" if heads else "are missing, and the weights do not tell them"
+        remedy = "Give one of them, as num_heads or num_head_channels was in its training"
+        raise InputError("--heads and --head-channels", problem, remedy)
     width = state["time_embed.0.weight"].shape[1]
     blocks, levels = _levels(state)
     first = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     channels = [state[f"{name}.0.out_layers.3.weight"].shape[0] for name in first]
+    if any(c % width for c in channels):
+        raise ValueError(f"channels are {channels}: here they are multiples of {width}")
+    factors = [2**n for n, name in enumerate(first) if f"{name}.1.qkv.weight" in state]
+    attending = {channels[-1], *(channels[factor.bit_length() - 1] for factor in factors)}
+    parts = heads or head_channels or 1
+    if odd := [c for c in attending if c % parts]:
+        raise ValueError(f"it attends to {odd[0]} channels, which {parts} does not divide")
     return UNetConfig(
         spatial_dims=stem.ndim - 2,
         in_channels=stem.shape[1],
@@ -130,12 +141,13 @@ def guided_config(
         width=width,
         multipliers=tuple(c // width for c in channels),
         blocks=blocks,
-        attention_factors=tuple(
-            2**level for level, name in enumerate(first) if f"{name}.1.qkv.weight" in state
-        ),
-        head_channels=head_channels,
-        scale_shift_norm=scale_shift_norm,
+        attention_factors=tuple(factors),
+        head_channels=head_channels or UNetConfig.head_channels,
+        heads=heads,
+        scale_shift_norm=state[f"{first[0]}.0.emb_layers.1.weight"].shape[0] == 2 * channels[0],
         residual_updown=not any(name.endswith(".0.op.weight") for name in state),
+        # Its down-sampling keeps the first axis of a volume.
+        strides=((1, 2, 2),) * (levels - 1) if stem.ndim == 5 else (),
     )
 
 

@@ -1,9 +1,9 @@
 """Names of weights in guided-diffusion, diffusers and MONAI, and the same weights under ours.
 
 All descend from Ho et al. 2020. Ours is guided-diffusion's ``UNetModel`` (Dhariwal and Nichol 2021), whose attention
-projections are 1x1 convolutions there and linear layers here. Heads are laid out as in most released weights ("legacy"
-order); those trained with ``use_new_attention_order`` (the 64 px ImageNet model) cannot be told apart and would be
-wrong. Queries, keys and values of diffusers and MONAI are three layers; ours is one, head by head.
+projections are 1x1 convolutions there and linear layers here. Queries, keys and values are one layer, head by head, as
+in most released weights ("legacy" order); in those trained with ``use_new_attention_order`` all queries come first,
+and in diffusers and MONAI they are three layers.
 """
 
 from __future__ import annotations
@@ -134,23 +134,15 @@ def renamed(state: Mapping[str, Tensor], config: UNetConfig, naming: Naming) -> 
     return result
 
 
-def to_guided_diffusion(state: Mapping[str, Tensor], config: UNetConfig) -> dict[str, Tensor]:
-    """Our weights under guided-diffusion's names.
+def head_by_head(state: Mapping[str, Tensor], config: UNetConfig) -> dict[str, Tensor]:
+    """Weights of guided-diffusion trained with ``use_new_attention_order``, in the order of the others."""
 
-    Args:
-        state: ``UNet.state_dict()``.
-        config: The network.
+    def ordered(tensor: Tensor) -> Tensor:
+        heads = config.heads or len(tensor) // 3 // config.head_channels
+        parts: Tensor = tensor.unflatten(0, (3, heads, -1))
+        return parts.transpose(0, 1).flatten(0, 2)
 
-    Raises:
-        KeyError: The weights are not those of this network.
-    """
-    result = {}
-    for ours, (theirs,) in layers(config, GUIDED):
-        weight = state[f"{ours}.weight"]
-        projection = ours.endswith((".qkv", "attention.out"))
-        result[f"{theirs}.weight"] = weight[..., None] if projection else weight
-        result[f"{theirs}.bias"] = state[f"{ours}.bias"]
-    return result
+    return {k: ordered(v) if ".qkv." in k else v for k, v in state.items()}
 
 
 def layers(config: UNetConfig, naming: Naming) -> Pairs:
@@ -158,7 +150,7 @@ def layers(config: UNetConfig, naming: Naming) -> Pairs:
     yield from zip(("time.0", "time.2"), zip(naming.time, strict=True), strict=True)
     yield "stem", (naming.stem,)
     channels = [config.width * m for m in config.multipliers]
-    attends = [2**level in config.attention_factors for level in range(len(channels))]
+    attends = config.attends
     last, skips, number = channels[0], [channels[0]], 0
     for level, out in enumerate(channels):
         for block in range(config.blocks):

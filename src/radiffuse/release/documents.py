@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, Undefined
 
+from ..errors import printable
+
 UNSAFE = re.compile(r"[<>\[\]|`\x00-\x1f]")
 
 
@@ -16,9 +18,9 @@ def render(template: str, /, **values: Any) -> str:
     return _environment(template.endswith(".md")).get_template(template).render(values)
 
 
-def plain(value: object) -> str:
+def harmless(value: object) -> str:
     """A value from a file as harmless words of Markdown."""
-    return UNSAFE.sub(" ", str(value)).strip()[:300]
+    return printable(UNSAFE.sub(" ", str(value)).strip())[:300]
 
 
 @functools.cache
@@ -26,7 +28,7 @@ def _environment(markdown: bool) -> Environment:
     def written(value: object) -> object:
         if not markdown:
             return value
-        return "not known" if value in (None, Undefined()) else plain(value)
+        return "not known" if value in (None, Undefined()) else harmless(value)
 
     return Environment(
         loader=PackageLoader("radiffuse.release"),

@@ -14,28 +14,30 @@ from typing import Any
 
 import torch
 
+from ..config import UNetConfig
 from ..data.plan import Plan
 from ..errors import InputError, RunError
 from ..nets.guided import GuidedUNet
 from ..nets.registry import load_network
-from ..nets.segmenter import Segmenter
+from ..nets.segmenter import SegmentingUNet
 from ..nets.unet import UNet
 from ..system.files import write_atomic, write_json
+from ..train.members import members_of
 from ..train.run import Run
 from .documents import render
 from .nnunet_network import NNUNetUNet, reversed_axes, strides_of
+from .program import Write
 
 CLASS = f"{NNUNetUNet.__module__}.{NNUNetUNet.__qualname__}"
 NAME = "radiffuse"
 """Of the configuration."""
 
 
-def export_nnunet(run: Run, out: Path) -> Path:
-    """Write ``plans.json``, a configuration to merge into nnU-Net's plans, and ``pretrained.pth``.
+def nnunet_encoder(run: Run) -> Write:
+    """What writes ``plans.json``, a configuration to merge into nnU-Net's plans, and ``pretrained.pth``.
 
     Args:
         run: A finished run of pretrain, or of fit.
-        out: The folder.
 
     Raises:
         RunError: The run has not finished, or is no such network.
@@ -43,9 +45,11 @@ def export_nnunet(run: Run, out: Path) -> Path:
     """
     if not run.finished:
         raise RunError(run.folder, "has not finished training", "Run its command again to resume")
+    if (parts := members_of(run))[0] is not run and len(parts) == 1:
+        run = parts[0]
     network = load_network(run.model)
     unet, timestep = (
-        (network.unet, network.timestep) if isinstance(network, Segmenter) else (network, 0)
+        (network.unet, network.timestep) if isinstance(network, SegmentingUNet) else (network, 0)
     )
     if isinstance(unet, GuidedUNet):
         problem = "is guided by body coordinates, which depend on the orientation"
@@ -54,24 +58,24 @@ def export_nnunet(run: Run, out: Path) -> Path:
         raise RunError(run.folder, "holds no U-Net", "Give a run of radiffuse pretrain or fit")
     state = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith("unet.head.")}
+    config = unet.config
     if run.plan.spatial_dims == 3:
-        state = reversed_axes(state)
-    write_json(out / "plans.json", plans(run.plan, unet, timestep))
-    buffer = io.BytesIO()
-    torch.save({"network_weights": state}, buffer)
-    write_atomic(out / "pretrained.pth", buffer.getvalue())
-    return out
+        state, config = reversed_axes(state, config)
+    merged = plans(run.plan, config, timestep)
+
+    def write(out: Path) -> None:
+        write_json(out / "plans.json", merged)
+        buffer = io.BytesIO()
+        torch.save({"network_weights": state}, buffer)
+        write_atomic(out / "pretrained.pth", buffer.getvalue())
+
+    return write
 
 
-def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
-    """What is merged into nnU-Net's plans.
+def plans(plan: Plan, unet: UNetConfig, timestep: int = 0) -> dict[str, Any]:
+    """What is merged into nnU-Net's plans for a network, its axes in nnU-Net's order, evaluated at a timestep.
 
     With a fixed window, its CT scheme is given a mean and a deviation that make it the window exactly.
-
-    Args:
-        plan: How images are treated.
-        unet: The network.
-        timestep: At which it is evaluated.
     """
     films, window = plan.spatial_dims == 2, plan.intensity == "window"
     channels = range(len(plan.channels))
@@ -85,8 +89,8 @@ def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
         "architecture": {
             "network_class_name": CLASS,
             "arch_kwargs": {
-                "unet": asdict(unet.config),
-                "strides": strides_of(unet.config),
+                "unet": asdict(unet),
+                "strides": strides_of(unet),
                 "timestep": timestep,
                 "rescale": not window,
             },
@@ -98,18 +102,9 @@ def plans(plan: Plan, unet: UNet, timestep: int = 0) -> dict[str, Any]:
     content: dict[str, Any] = {"configurations": {NAME: configuration}}
     if window:
         middle, half = (plan.low + plan.high) / 2, (plan.high - plan.low) / 2
-        ends = {"percentile_00_5": plan.low, "percentile_99_5": plan.high}
-        content["foreground_intensity_properties_per_channel"] = {
-            str(i): {
-                "mean": middle,
-                "std": half,
-                "min": plan.low,
-                "max": plan.high,
-                "median": middle,
-            }
-            | ends
-            for i in channels
-        }
+        facts = {"mean": middle, "std": half, "min": plan.low, "max": plan.high, "median": middle}
+        facts |= {"percentile_00_5": plan.low, "percentile_99_5": plan.high}
+        content["foreground_intensity_properties_per_channel"] = {str(i): facts for i in channels}
     return content
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import yaml
 
 from ..errors import InputError, RunError
 from ..nets.registry import load_network, save_network
-from ..system.files import write_atomic, write_json
+from ..system.files import read_json, seal, write_atomic, write_json
+from ..train.members import MEMBERS, members_of
 from ..train.mirrors import PATHS
 from ..train.run import Run
 from .card import Licences, card
+from .program import Write
 
 FILES = (
     "README.md", "config.yaml", "plan.json", "data.json", "model/config.json",
-    "model/model.safetensors", "model/SHA256SUMS",
+    "model/model.safetensors", "model/SHA256SUMS", f"{MEMBERS}/*",
 )  # fmt: skip
 """What a published folder holds. It is a run: every command takes it, also as ``--from``."""
 KEPT_OF_DATA = ("cases", "patients", "classes", "licence", "layout")
@@ -46,31 +48,56 @@ def save_pretrained(
         RunError: The run has not finished, or is damaged.
         InputError: ``out`` is the run itself, or cannot be written.
     """
-    if not run.finished:
-        raise RunError(run.folder, "has not finished training, or is no network", "Finish it first")
     if out.resolve() == run.folder.resolve():
         raise InputError(out, "is the run itself", "Choose another folder")
-    text = card(run, licences, name or out.resolve().name)  # before paths are cut off
+    publication(run, licences, name or out.resolve().name)(out)
+    return out
+
+
+def publication(run: Run, licences: Licences, name: str) -> Write:
+    """What writes a published folder, see ``save_pretrained``; everything of the run is read.
+
+    Raises:
+        RunError: The run has not finished, or is damaged.
+    """
+    if not run.finished:
+        raise RunError(run.folder, "has not finished training, or is no network", "Finish it first")
+    text, parts = card(run, licences, name), members_of(run)
+    alone = parts[0] is run
+    network = load_network(run.model) if alone else None
+    kind = None if alone else read_json(run.model / "config.json")
+    members = {
+        part.folder.name: publication(part, licences, part.folder.name)
+        for part in (() if alone else parts)
+    }
     data = run.data
     kept: dict[str, Any] = {"root": Path(str(data.get("root") or "data")).name}
     kept |= {key: data[key] for key in KEPT_OF_DATA if key in data}
     if licences.data:
         kept["licence"] = licences.data
-    write_atomic(out / "plan.json", run.plan.to_json())
-    write_json(out / "data.json", kept)
+    plan = run.plan.to_json()
     described = yaml.safe_dump(_without_folders(run.config), sort_keys=False, allow_unicode=True)
-    write_atomic(out / "config.yaml", described)
-    write_atomic(out / "README.md", text)
-    save_network(load_network(run.model), out / "model")  # last: it marks the model as complete
-    return out
+
+    def write(out: Path) -> None:
+        write_atomic(out / "plan.json", plan)
+        write_json(out / "data.json", kept)
+        write_atomic(out / "config.yaml", described)
+        write_atomic(out / "README.md", text)
+        for name, write_part in members.items():
+            write_part(out / MEMBERS / name)
+        # The model last: it marks the folder as complete.
+        if network is not None:
+            save_network(network, out / "model")
+        else:
+            seal(out / "model", "config.json", kind)
+
+    return write
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """A published folder by path, or by its name on the Hugging Face hub.
+    """A published folder by path, or by its name on the Hugging Face hub, ``OWNER/NAME``.
 
-    Args:
-        name: A folder, or ``OWNER/NAME``.
-        revision: Branch, tag or commit on the hub; None: the newest.
+    ``revision`` is a branch, tag or commit on the hub; None: the newest.
 
     Raises:
         InputError: It is neither, or cannot be fetched.
@@ -89,14 +116,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         raise InputError(name, problem, "Check the name, the network and your access") from None
 
 
-def push_to_hub(
-    run: Run,
-    repository: str,
-    licences: Licences,
-    *,
-    private: bool = True,
-    make_api: Callable[[], Any] | None = None,
-) -> str:
+def push_to_hub(run: Run, repository: str, licences: Licences, *, private: bool = True) -> str:
     """Publish a run on the Hugging Face hub, under the account that ``hf auth login`` knows.
 
     Args:
@@ -104,7 +124,6 @@ def push_to_hub(
         repository: ``OWNER/NAME``; made if it is not there.
         licences: What the card says; that of the weights must be stated.
         private: Whether a new repository is private.
-        make_api: Makes the client; None: ``huggingface_hub.HfApi``.
 
     Returns:
         Address of the commit.
@@ -112,19 +131,13 @@ def push_to_hub(
     Raises:
         InputError: No licence is stated, or the hub refuses.
     """
-    if not licences.weights:
-        problem = "would publish weights without a licence"
-        raise InputError(repository, problem, "State one, such as licence='apache-2.0'")
-    if repository.count("/") != 1:
-        raise InputError(repository, "is no name of a repository", "Give OWNER/NAME")
-    if make_api is None:
-        from huggingface_hub import HfApi
+    verify_push(repository, licences)
+    from huggingface_hub import HfApi
 
-        make_api = HfApi
     with tempfile.TemporaryDirectory() as folder:
         out = save_pretrained(run, Path(folder) / "model", licences, repository.split("/")[1])
         try:
-            api = make_api()
+            api = HfApi()
             api.create_repo(repository, private=private, exist_ok=True)
             commit = api.upload_folder(
                 repo_id=repository,
@@ -136,6 +149,15 @@ def push_to_hub(
             problem = f"could not be uploaded ({type(error).__name__})"
             raise InputError(repository, problem, "Check hf auth login and the network") from None
     return str(getattr(commit, "commit_url", commit))
+
+
+def verify_push(repository: str, licences: Licences) -> None:
+    """Refuse to publish without a licence, or under a name that no repository has."""
+    if not licences.weights:
+        problem = "would publish weights without a licence"
+        raise InputError(repository, problem, "State one, such as licence='apache-2.0'")
+    if repository.count("/") != 1:
+        raise InputError(repository, "is no name of a repository", "Give OWNER/NAME")
 
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,20 +19,19 @@ from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..system.files import write_atomic, write_json
+from ..train.members import members_of
 from ..train.run import Run
 
 TOLERANCE = 1e-4
 """Largest difference of logits between program and original, as a share of the largest logit."""
 INSTALL = "Install it: pip install 'radiffuse[export]'"
 
+Write = Callable[[Path], object]
+"""Writes what is ready into a folder."""
+
 
 class Head(nn.Module):
-    """One head of a probed network.
-
-    Args:
-        network: The network with its heads.
-        name: Which.
-    """
+    """One head of a probed network, by its name."""
 
     def __init__(self, network: ProbedNetwork, name: str) -> None:
         super().__init__()
@@ -43,6 +42,19 @@ class Head(nn.Module):
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
         logits: Tensor = self.network(images, (self.name,))[0]
         return logits
+
+
+class Mean(nn.Module):
+    """The mean probability of networks, as logits."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
+        votes = torch.stack([network(images).float().softmax(1) for network in self.networks])
+        return votes.mean(0).clamp(min=1e-12).log()
 
 
 @dataclass(frozen=True)
@@ -65,11 +77,9 @@ class Traced:
 
 
 def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
-    """The network of a run that labels an image in one pass.
+    """The network of a finished run of fit that labels an image in one pass.
 
-    Args:
-        run: A finished run of fit.
-        head: Of a probing run; None: the main one.
+    ``head`` is that of a probing run; None: the main one.
 
     Raises:
         RunError: Not finished, damaged, or no segmenter.
@@ -77,6 +87,11 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     """
     if not run.finished:
         raise RunError(run.folder, "has not finished training", "Run its command again to resume")
+    if (parts := members_of(run))[0] is not run:
+        if len({part.plan.to_json() for part in parts}) > 1:
+            problem = "has members that see a scan on different grids, which one program cannot"
+            raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
+        return Mean([one_pass_network(part, head) for part in parts]).eval()
     network = load_network(run.model)
     if isinstance(network, MaskDenoiser):
         problem = "draws masks from noise in several steps, which one program does not do"
@@ -117,8 +132,8 @@ def trace(run: Run, head: str | None = None) -> Traced:
     return Traced(program, plan, batches, inputs, outputs)
 
 
-def export_torch(run: Run, out: Path, head: str | None = None) -> Path:
-    """Write ``model.pt2`` for ``torch.export.load``, with ``plan.json`` and ``export.json``.
+def torch_program(run: Run, head: str | None = None) -> Write:
+    """What writes ``model.pt2`` for ``torch.export.load``, with ``plan.json`` and ``export.json``.
 
     Raises:
         RunError, InputError: As ``trace``.
@@ -128,14 +143,17 @@ def export_torch(run: Run, out: Path, head: str | None = None) -> Path:
     torch.export.save(traced.program, buffer)
     buffer.seek(0)
     module = torch.export.load(buffer).module()
-    difference = compare(traced, lambda images: cast(Tensor, module(images)), "torch.export")
-    write_atomic(out / "model.pt2", buffer.getvalue())
-    _describe(out, traced, "torch-export", difference, {"torch": torch.__version__})
-    return out / "model.pt2"
+    difference = verify_program(traced, lambda images: cast(Tensor, module(images)), "torch.export")
+
+    def write(out: Path) -> None:
+        write_atomic(out / "model.pt2", buffer.getvalue())
+        _describe(out, traced, "torch-export", difference, {"torch": torch.__version__})
+
+    return write
 
 
-def export_onnx(run: Run, out: Path, head: str | None = None) -> Path:
-    """Write ``model.onnx``, with ``plan.json`` and ``export.json``; onnxruntime gives what the original gives.
+def onnx_program(run: Run, head: str | None = None) -> Write:
+    """What writes ``model.onnx``, with ``plan.json`` and ``export.json``; onnxruntime gives what the original gives.
 
     Raises:
         RunError, InputError: As ``trace``; or the packages for ONNX are not installed.
@@ -160,14 +178,17 @@ def export_onnx(run: Run, out: Path, head: str | None = None) -> Path:
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         return torch.from_numpy(logits)
 
-    difference = compare(traced, call, "ONNX")
-    write_atomic(out / "model.onnx", content)
+    difference = verify_program(traced, call, "ONNX")
     opset = max(entry.version for entry in found.model_proto.opset_import)
-    _describe(out, traced, "onnx", difference, {"opset": opset})
-    return out / "model.onnx"
+
+    def write(out: Path) -> None:
+        write_atomic(out / "model.onnx", content)
+        _describe(out, traced, "onnx", difference, {"opset": opset})
+
+    return write
 
 
-def compare(traced: Traced, call: Callable[[Tensor], Tensor], what: str) -> float:
+def verify_program(traced: Traced, call: Callable[[Tensor], Tensor], what: str) -> float:
     """Largest difference of logits, as a share of the largest logit.
 
     Raises:

@@ -17,7 +17,7 @@ from ..data.scan import Array, Scan
 from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
-from ..train.run import Run
+from ..train.run import Run, find_run
 from .card import Licences
 from .pretrained import fetch, push_to_hub, save_pretrained
 
@@ -63,7 +63,8 @@ class Segmenter:
         """The segmenter of a finished run of ``fit``, or of several that vote.
 
         Args:
-            runs: A run folder or a published folder (``save_pretrained``); a list makes an ensemble.
+            runs: A run folder, a published folder (``save_pretrained``) or the name of shipped weights that segment; a
+                list makes an ensemble.
             device: Where to compute; ``auto`` takes a GPU if there is one.
             precision: Arithmetic; ``auto`` takes bf16 where the machine is fast at it.
             sampler: Mask diffusion: reverse process; None: as the run was trained to be used.
@@ -84,8 +85,9 @@ class Segmenter:
         if not 0 <= overlap <= 0.9 or samples < 1:
             problem = f"overlap {overlap} or samples {samples} is not legal"
             raise InputError("Segmenter.load", problem, "Use 0 to 0.9, and 1 or more")
+        opened = [find_run(f.name) if f == Path(f.name) else Run.open(f) for f in folders]
         predictor = Predictor.open(
-            [Run.open(folder) for folder in folders],
+            opened,
             Machine(accelerator=device, precision=precision),
             Overrides(sampler, steps, head=head),
             overlap=overlap,
@@ -93,7 +95,7 @@ class Segmenter:
             ensemble=ensemble,
             seed=seed,
         )
-        return cls(predictor, folders)
+        return cls(predictor, [run.folder for run in opened])
 
     @classmethod
     def from_pretrained(
@@ -118,7 +120,7 @@ class Segmenter:
 
         Args:
             folder: Where to; it is then a run that every command takes.
-            licence: Of the weights, as the hub spells it (``apache-2.0``); it stands in the card.
+            licence: Of the weights, as the hub spells it (``apache-2.0``), for the card.
             data_licence: Of the training data; None: what the data set states.
 
         Returns:
@@ -137,13 +139,9 @@ class Segmenter:
         data_licence: str | None = None,
         private: bool = True,
     ) -> str:
-        """Publish the run on the Hugging Face hub; see ``release.pretrained.push_to_hub``.
+        """Publish the run on the Hugging Face hub, with the licences of ``save_pretrained``.
 
-        Args:
-            repository: ``OWNER/NAME``.
-            licence: As in ``save_pretrained``.
-            data_licence: As in ``save_pretrained``.
-            private: Whether a new repository is private.
+        See ``release.pretrained.push_to_hub``.
 
         Returns:
             Address of the commit.
@@ -220,12 +218,7 @@ class Segmenter:
         spacing: Sequence[float] | None = None,
         affine: Array | None = None,
     ) -> Array | list[Array]:
-        """Probabilities of every class on the images' own grids.
-
-        Args:
-            image: As in ``predict``.
-            spacing: As in ``predict``.
-            affine: As in ``predict``.
+        """Probabilities of every class on the images' own grids; the arguments are those of ``predict``.
 
         Returns:
             float32 ``(K, *spatial)``, summing to 1 over K; a list for a list. Where the plan postprocesses nothing,
@@ -260,13 +253,7 @@ class Segmenter:
 def array_scan(
     array: Array, dims: int, spacing: Sequence[float] | None = None, affine: Array | None = None
 ) -> Scan:
-    """An array with its geometry.
-
-    Args:
-        array: ``(*spatial)`` or ``(C, *spatial)``.
-        dims: Spatial axes.
-        spacing: See ``Segmenter.predict``.
-        affine: See ``Segmenter.predict``.
+    """An array ``(*spatial)`` or ``(C, *spatial)`` of ``dims`` axes, with its geometry; see ``Segmenter.predict``.
 
     Raises:
         InputError: The array has other axes, or values that are no numbers; a volume has no geometry.

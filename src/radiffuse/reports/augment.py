@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.tables import read_table
 from ..system.files import read_json
 from .figures import pool_curves
 from .html import Report, format_mean
-from .parts import read_table
+from .parts import of_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MEAN = "mean"
 
 
+@of_folder
 def write_augment_report(folder: Path) -> Path:
     """Write ``report.html`` from ``summary.csv`` and ``warnings.json``.
 
@@ -27,14 +29,14 @@ def write_augment_report(folder: Path) -> Path:
     first = summary.iloc[0]
     report = Report("What synthetic films add to classification", f"{first['n']} test films")
     report.facts({"Test films": int(first["n"]), "Draws of each pool": int(first["draws"])})
-    if warnings := read_json(folder / "warnings.json"):
+    if warnings := read_json(folder / "warnings.json", list[str]):
         report.section("Warnings")
         report.text(*warnings)
     report.section("Mean AUROC")
     whole = summary[summary["class"] == MEAN]
     report.figure(
         pool_curves(whole),
-        "Mean over classes against the number of real films; 95 % bootstrap intervals over draws and patients.",
+        "Mean over classes against the number of real films; 95 % intervals for new draws and patients.",
     )
     report.table(
         _shown(whole),

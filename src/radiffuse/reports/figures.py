@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation.statistics import clustered_mean
-from ..evaluation.tables import SIZES
+from ..evaluation.tables import BOUNDS, SIZES
 from .style import INK, MARKED, SERIES, SOFT, Series, draw_series, name_ends, styled
 
 if TYPE_CHECKING:
@@ -76,7 +76,6 @@ def label_efficiency(
     *,
     metric: str = "dice",
     title: str | None = None,
-    samples: int = 10_000,
 ) -> Figure:
     """Score against the number of labels: mean, interval over draws and patients, and each draw.
 
@@ -85,26 +84,24 @@ def label_efficiency(
             several rows per draw (one per case).
         metric: Column of the score.
         title: Heading, best the finding; None: what is shown.
-        samples: Bootstrap samples of the intervals.
     """
     name = METRIC_NAMES.get(metric, metric)
     return series_figure(
-        _means(table, "labels", metric, samples, dots=True),
+        _means(table, "labels", metric, dots=True),
         title=title or f"{name} by number of labels",
         x="labeled images", y=name, log=True,
         ticks={n: f"{n:g}" for n in sorted(set(table["labels"]))},
     )  # fmt: skip
 
 
-def step_curves(table: pd.DataFrame, *, samples: int = 10_000) -> Figure:
+def step_curves(table: pd.DataFrame) -> Figure:
     """Mean Dice by sampling step, with intervals over draws and patients.
 
     Args:
         table: Columns method, draw, step, dice and ``group`` or ``case``.
-        samples: Bootstrap samples of the intervals.
     """
     return series_figure(
-        _means(table, "step", "dice", samples),
+        _means(table, "step", "dice"),
         title="Dice along the sampling steps", x="sampling step", y="Dice",
     )  # fmt: skip
 
@@ -122,7 +119,7 @@ def timestep_curves(table: pd.DataFrame) -> Figure:
     """Mean Dice by timestep, one line per size of structures, at equal distances along the axis.
 
     Args:
-        table: Columns timestep, size and dice.
+        table: Columns timestep (-1: the clean image), size and dice.
     """
     timesteps = sorted(set(table["timestep"]))
     series = []
@@ -132,7 +129,7 @@ def timestep_curves(table: pd.DataFrame) -> Figure:
         series.append(Series(name, range(len(values)), values))
     return series_figure(
         series, title="Dice by the timestep of the features", x="timestep", y="Dice",
-        ticks={i: str(t) for i, t in enumerate(timesteps)},
+        ticks={i: "clean" if t < 0 else str(t) for i, t in enumerate(timesteps)},
     )  # fmt: skip
 
 
@@ -152,9 +149,7 @@ def pool_curves(summary: pd.DataFrame) -> Figure:
     )  # fmt: skip
 
 
-def _means(
-    table: pd.DataFrame, x: str, metric: str, samples: int, *, dots: bool = False
-) -> list[Series]:
+def _means(table: pd.DataFrame, x: str, metric: str, *, dots: bool = False) -> list[Series]:
     """A line per method: the mean at each ``x``, with its interval over draws and patients."""
     series = []
     for name, part in table.groupby("method", sort=False):
@@ -163,7 +158,8 @@ def _means(
             # Patients are independent of each other, else cases; with one row per draw, the draws.
             unit = next((c for c in ("group", "case") if c in rows), "draw")
             draw, group = rows["draw"].tolist(), rows[unit].tolist()
-            found = clustered_mean(rows[metric], draw=draw, group=group, samples=samples)
+            bounds = BOUNDS.get(metric, (-math.inf, math.inf))
+            found = clustered_mean(rows[metric], draw=draw, group=group, bounds=bounds)
             points.append((_float(at), found.mean, found.low, found.high))
             if dots:
                 single += [(_float(at), one[metric].mean()) for _, one in rows.groupby("draw")]

@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..data.scan import Array
+from ..errors import printable
 from ..system.files import write_atomic
 from .style import PAGE_COLORS
 
@@ -143,11 +144,18 @@ def _templates() -> Environment:
     return Environment(
         loader=PackageLoader("radiffuse.reports"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _shown(value: object) -> object:
+    """Texts of files cannot turn around what is read."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(str(value), "\n\t") if plain else value
 
 
 def format_value(value: Any) -> str:
@@ -211,7 +219,7 @@ def _svg(figure: Figure, number: int, description: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    drawing = buffer.getvalue()
+    drawing = printable(buffer.getvalue(), "\n\t")
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r"<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)

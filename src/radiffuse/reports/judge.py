@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.arrays import read_arrays
 from ..data.scan import Array
+from ..evaluation.tables import read_table
 from ..system.files import read_json
 from .html import Report, format_mean
-from .parts import read_arrays, read_table
+from .parts import of_folder
 from .style import INK, SERIES, SOFT, styled
 
 if TYPE_CHECKING:
@@ -27,13 +29,14 @@ NAMES = {
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage")
 
 
+@of_folder
 def write_judge_report(folder: Path) -> Path:
     """Write ``report.html`` from the files that radiffuse judge left.
 
     Raises:
         InputError: A file is missing or not readable.
     """
-    facts: dict[str, Any] = read_json(folder / "judge.json")
+    facts: dict[str, Any] = read_json(folder / "judge.json", dict[str, Any])
     report = Report("Synthetic images, judged", f"Features: {facts['network']}")
     if facts["warnings"]:
         report.section("Warnings")
@@ -58,7 +61,7 @@ def _fidelity(report: Report, folder: Path) -> None:
     report.facts({title: int(first[name]) for title, name in shown.items()})
     report.table(
         _measures(table),
-        "Mean and 95 % bootstrap interval over patients. Distances: lower is nearer. Precision, recall, density and "
+        "Mean and 95 % interval over patients. Distances: lower is nearer. Precision, recall, density and "
         "coverage: higher is better. The interval of the Fréchet distance is that of the distance without the bias of "
         "small samples, which the value holds, and may lie below it. These numbers belong to this feature network and "
         "to these sample sizes.",
@@ -85,6 +88,8 @@ def _measures(table: pd.DataFrame) -> pd.DataFrame:
             "measure": NAMES[row["measure"]],
             "value": format_mean(row["value"], row["low"], row["high"], 4),
         }
+        if pd.notna(row.get("uncorrected")):
+            shown["uncorrected"] = f"{row['uncorrected']:.4f}"
         if pd.notna(row.get("floor")):
             shown[f"at {int(row['floor_size'])} images"] = f"{row['at_floor_size']:.4f}"
             shown["real to real"] = f"{row['floor']:.4f}"
@@ -139,7 +144,7 @@ def _copies(report: Report, folder: Path, facts: Mapping[str, Any]) -> None:
     report.table(
         _by_strategy(summary),
         f"Share nearer to a real image than all but {expected:g} % of real images are to another patient's, with its "
-        f"95 % bootstrap interval. A share of about {expected:g} % is what new patients would show.",
+        f"95 % interval. A share of about {expected:g} % is what new patients would show.",
     )
     pictures, names = _pairs(folder / "pairs.npz")
     report.section("Closest pairs")
@@ -159,12 +164,14 @@ def _by_strategy(summary: pd.DataFrame) -> pd.DataFrame:
 
 def _pairs(path: Path) -> tuple[list[Array], list[str]]:
     """Pictures and their names, synthetic and real in turn."""
-    columns = read_arrays(path, "fake", "real", "fake_names", "real_names", "distance")
-    pictures, names = [], []
+    names = ("fake", "real", "fake_names", "real_names", "distance")
+    arrays = read_arrays(path, *names)
+    columns = [arrays[name] for name in names]
+    pictures, titles = [], []
     for fake, real, fake_name, real_name, distance in zip(*columns, strict=True):
         pictures += [fake, real]
-        names += [f"synthetic {fake_name}", f"real {real_name}, distance {distance:.3f}"]
-    return pictures, names
+        titles += [f"synthetic {fake_name}", f"real {real_name}, distance {distance:.3f}"]
+    return pictures, titles
 
 
 @styled

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.arrays import read_arrays
+from ..data.dataset import counted_patients
 from ..data.scan import Array
-from ..errors import InputError
+from ..errors import InputError, damaged
 from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.segmentation import score
-from ..evaluation.tables import METRICS, summarize
+from ..evaluation.tables import METRICS, distance_unit, read_table, summarize
 from ..system.files import read_json, read_yaml
 from .figures import METRIC_NAMES, class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 HOW_MEASURED = (
     "A class that is missing from both truth and prediction of a case is not counted. Where it is "
     "missing from only one of them, Dice, IoU and surface Dice are 0 and the distance is the "
-    "diagonal of the image. Pixels marked as ignored belong to neither. Intervals are 95% "
-    "bootstrap intervals."
+    "diagonal of the image. Pixels marked as ignored belong to neither. Intervals are "
+    "for new patients and, where there are several, new draws: 95%, by Student's t and "
+    "Satterthwaite's degrees of freedom."
 )
 """The rule every table of scores needs beside it."""
 STEPS_CAPTION = (
@@ -48,6 +52,17 @@ SETTINGS_FILES = {
 # ------------------------------------------------------------------------------------------------ files
 
 
+def of_folder(write: Callable[[Path], Path]) -> Callable[[Path], Path]:
+    """A report whose files may hold anything: what cannot be shown of them is one line that names the folder."""
+
+    @functools.wraps(write)
+    def guarded(folder: Path) -> Path:
+        with damaged(folder):
+            return write(folder)
+
+    return guarded
+
+
 def read_optional(path: Path) -> Mapping[str, Any]:
     """A mapping from JSON or YAML, empty where the file is missing.
 
@@ -60,45 +75,6 @@ def read_optional(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(path, "is no JSON object", "Remove it")
     return values
-
-
-def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """A CSV of scores; names stay text even where they look like numbers.
-
-    Args:
-        path: The CSV file.
-        columns: Columns that must be there.
-
-    Raises:
-        InputError: The file is missing, no CSV, or lacks a column.
-    """
-    import pandas as pd
-
-    try:
-        names = dict.fromkeys(("case", "class", "group", "method"), str)
-        table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=["", "nan", "NaN"])
-    except FileNotFoundError:
-        raise InputError(path, "missing", "Run the command that writes it first") from None
-    except (ValueError, OSError) as error:
-        raise InputError(path, f"not readable as CSV ({error})", "Repair or remove it") from error
-    if missing := [column for column in columns if column not in table]:
-        problem = f"lacks the column {', '.join(missing)}"
-        raise InputError(path, problem, f"It needs {', '.join(columns)}")
-    return table
-
-
-def read_arrays(path: Path, *names: str) -> list[Array]:
-    """Arrays of an ``.npz`` file.
-
-    Raises:
-        InputError: The file is damaged or lacks one of them.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in names]
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds for damaged archives
-        remedy = "Remove it, or run the command that writes it again"
-        raise InputError(path, f"not readable ({error})", remedy) from error
 
 
 # ------------------------------------------------------------------------------------------------ sections
@@ -117,7 +93,10 @@ def data_section(report: Report, data: Mapping[str, Any]) -> None:
     if not data:
         return
     plain = ("root", "layout", "cases", "patients", "classes", "channels", "spacing", "size")
-    rows = [(name, _brief(data[name], name)) for name in plain if data.get(name) is not None]
+    known = {name: data[name] for name in plain if data.get(name) is not None}
+    if "patients" in known:
+        known["patients"] = counted_patients(data)
+    rows = [(name, _brief(value, name)) for name, value in known.items()]
     split = data.get("split")
     if isinstance(split, Mapping):
         rows += [(f"split: {name}", _brief(part, "cases")) for name, part in split.items()]
@@ -132,8 +111,8 @@ def data_section(report: Report, data: Mapping[str, Any]) -> None:
             report.details("Files left out", "\n".join(lines))
 
 
-def _brief(value: Any, name: str) -> str:
-    if name in ("cases", "patients") and isinstance(value, list | tuple | Mapping):
+def _brief(value: object, name: str) -> str:
+    if name == "cases" and isinstance(value, list | tuple | Mapping):
         return str(len(value))
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -144,6 +123,34 @@ def settings_section(report: Report, folder: Path) -> None:
         if (folder / name).is_file():
             text = (folder / name).read_text(encoding="utf-8", errors="replace")
             report.details(f"{title} ({name})", text)
+
+
+def plan_section(report: Report, folder: Path) -> None:
+    """What was decided and why, what it took, and what grids allow; nothing where no plan decided."""
+    import pandas as pd
+
+    from ..data.plan import read_plan
+    from ..train.plan_text import STRUCTURES, grids, rows, structures
+
+    if (
+        not (folder / "plan.json").is_file()
+        or not (plan := read_plan(folder / "plan.json")).reasons
+    ):
+        return
+    decided = pd.DataFrame(rows(plan), columns=["", "plan", "why"])
+    cost = read_optional(folder / "cost.json")
+    for row, name in (("time", "minutes"), ("memory", "memory_gib")):
+        if name in (took := cost.get("measured", {})):
+            unit = "min" if name == "minutes" else "GiB"
+            decided.loc[decided[""] == row, "why"] += f"; it took {took[name]:.1f} {unit}"
+    report.table(decided, "What was decided for these images, this machine and the time")
+    if plan.structures is not None:
+        title, held = structures(plan.structures)
+        report.table(pd.DataFrame(held, columns=list(STRUCTURES)), title.capitalize())
+    if plan.ceilings:
+        names, best = grids(plan)
+        caption = "Best Dice / surface Dice that a perfect network could reach, by grid and class"
+        report.table(pd.DataFrame(best, columns=["grid", *names]), caption)
 
 
 def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -184,7 +191,7 @@ def scores_section(report: Report, folder: Path) -> None:
     if (folder / "cases.csv").is_file():
         table = read_table(folder / "cases.csv", "case", "class", "dice")
         summary = summarize(table, metrics=[metric for metric in METRICS if metric in table])
-        unit = str(table["unit"].iloc[0]) if "unit" in table and len(table) else "px"
+        unit = distance_unit(table)
         caption = f"Mean over {table['case'].nunique()} cases, with 95% intervals"
         report.table(summary_table(summary, unit), caption)
         if table["class"].nunique() > 1:
@@ -231,7 +238,8 @@ def load_overlays(path: Path, dice: Mapping[str, float]) -> list[OverlayCase]:
     Raises:
         InputError: The file is damaged or its arrays do not fit together.
     """
-    image, truth, prediction, names = read_arrays(path, "image", "truth", "prediction", "names")
+    columns = ("image", "truth", "prediction", "names")
+    image, truth, prediction, names = map(read_arrays(path, *columns).__getitem__, columns)
     if image.ndim != 3 or image.shape != truth.shape or image.shape != prediction.shape:
         problem = f"arrays of shapes {image.shape}, {truth.shape}, {prediction.shape}"
         raise InputError(path, problem, "Remove it, or run the command that writes it again")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import IGNORE
+from ..data.arrays import read_arrays
 from ..data.scan import Array
 from .style import PREDICTION, TRUTH, styled
 
@@ -145,8 +146,8 @@ def coordinate_figure(path: Path) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    with np.load(path, allow_pickle=False) as file:
-        planes = {k.removeprefix("0-"): file[k] for k in file.files if k.startswith("0-")}
+    arrays = read_arrays(path)
+    planes = {k.removeprefix("0-"): v for k, v in arrays.items() if k.startswith("0-")}
     names = AXES_2D if "film" in planes else AXES_3D
     figure = Figure(figsize=(2.3 * (len(names) + 1), 2.3 * len(planes)))
     grid = figure.subplots(len(planes), len(names) + 1, squeeze=False)

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from ..data.arrays import read_arrays
+from ..data.dataset import counted_patients
+from ..data.readers import read_scan
 from ..data.scan import Array
-from ..errors import InputError, RunError
-from ..evaluation.tables import SIZES
+from ..errors import RunError, damaged
+from ..evaluation.tables import SIZES, read_table
+from ..system.files import read_json
+from ..train.run import CHOICE, Run
 from .figures import METRIC_NAMES, loss_curves, timestep_curves, validation_scores
 from .html import Report, format_value
-from .parts import data_section, read_optional, read_table, scores_section, settings_section
+from .parts import (
+    data_section,
+    of_folder,
+    plan_section,
+    read_optional,
+    scores_section,
+    settings_section,
+)
 from .pictures import coordinate_figure, sample_grid, to_uint8
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Log = Sequence[Mapping[str, Any]]
+
+
+class Chosen(TypedDict, total=False):
+    """What a report shows of ``choice.json``, see ``automatic.record``."""
+
+    decisions: list[str]
+    outlook: str
+    left_out: dict[str, str]
+    passed_over: dict[str, str]
+
+
 SHOWN_SAMPLES = 64
 """Most samples that a report shows."""
 SHOWN_CASES = 50
 """Most cases that the table of an evaluation lists."""
 
 
+@of_folder
 def write_run_report(folder: Path) -> Path:
     """Write ``report.html`` into a run folder, from whatever of a run it holds.
 
@@ -48,7 +71,7 @@ def write_run_report(folder: Path) -> Path:
     if not folder.is_dir():
         raise RunError(folder, "no such run folder", "Give the folder that --out named")
     config = read_optional(folder / "config.yaml")
-    log = read_log(folder / "log.jsonl")
+    log = Run(folder).log()
     data = read_optional(folder / "data.json")
     if not (config or log or data or (folder / "validation" / "cases.csv").is_file()):
         raise RunError(folder, "holds nothing of a run", "Give the folder that --out named")
@@ -57,11 +80,13 @@ def write_run_report(folder: Path) -> Path:
     _facts(report, log, data)
     report.fill(
         {
+            "Choice": lambda: _choice(report, folder),
             "Validation": lambda: scores_section(report, folder / "validation"),
             "Heads": lambda: _heads(report, folder / "sweep.csv"),
             "Samples": lambda: _samples(report, folder),
             "Coordinates": lambda: _coordinates(report, folder),
             "Training": lambda: _training(report, log),
+            "Plan": lambda: plan_section(report, folder),
             "Data": lambda: data_section(report, data),
             "Settings": lambda: settings_section(report, folder),
         }
@@ -69,6 +94,7 @@ def write_run_report(folder: Path) -> Path:
     return report.save(folder / "report.html")
 
 
+@of_folder
 def write_evaluation_report(folder: Path) -> Path:
     """Write ``report.html`` beside the ``cases.csv`` of an evaluation (and its ``overlays.npz``).
 
@@ -90,35 +116,10 @@ def write_evaluation_report(folder: Path) -> Path:
             "Classes by name": lambda: _matched(report, folder / "classes.csv"),
             "Cases": lambda: _worst_first(report, table, number),
             "Data": lambda: data_section(report, read_optional(folder / "data.json")),
+            "What was scored": lambda: _scored(report, read_optional(folder / "evaluation.json")),
         }
     )
     return report.save(folder / "report.html")
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``log.jsonl``; a last line that a kill cut short is left out.
-
-    Args:
-        path: The log; an absent one is empty.
-
-    Raises:
-        InputError: A line before the last is no JSON.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            if number == len(lines):
-                break
-            problem = f"line {number} is not JSON ({error})"
-            raise InputError(path, problem, "Remove the line") from error
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows
 
 
 def format_duration(seconds: float) -> str:
@@ -145,15 +146,45 @@ def _facts(report: Report, log: Log, data: Mapping[str, Any]) -> None:
         facts["Last loss"] = trained[-1]["loss"]
     for name, points in list(validation_scores(log).items())[:1]:
         facts[f"Best validation {METRIC_NAMES.get(name, name)}"] = max(value for _, value in points)
+    for row in log:
+        if "kept" in row:
+            facts["Weights of step"] = row["kept"]
+    if trained and trained[-1].get("images"):
+        facts["Images seen"] = f"{trained[-1]['images']:,}"
     if seconds := [r["seconds"] for r in log if isinstance(r.get("seconds"), int | float)]:
         facts["Training time"] = format_duration(float(seconds[-1]))
     if speeds := [row["images_per_second"] for row in trained if row.get("images_per_second")]:
         facts["Images per second"] = f"{float(np.median(speeds)):.3g}"
-    for name in ("cases", "patients"):
-        if (value := data.get(name)) is not None:
-            facts[name.capitalize()] = value if isinstance(value, int | str) else len(value)
+    if (cases := data.get("cases")) is not None:
+        facts["Cases"] = cases if isinstance(cases, int | str) else len(cases)
+    if data.get("patients") is not None:
+        facts["Patients"] = counted_patients(data)
     if facts:
         report.facts(facts)
+
+
+def _choice(report: Report, folder: Path) -> None:
+    """What an automatic choice tried, what it decided, and why."""
+    if not (folder / CHOICE).is_file():
+        return
+    content: Chosen = read_json(folder / CHOICE, Chosen)
+    report.text(*filter(None, [*content.get("decisions", ()), content.get("outlook", "")]))
+    if (folder / "candidates.csv").is_file():
+        table = read_table(folder / "candidates.csv", "candidate", "steps", "dice", "nsd")
+        named = table.rename(columns={"dice": "Dice", "nsd": "surface Dice"})
+        report.table(
+            named.sort_values("Dice", ascending=False, kind="stable"),
+            "What was tried, on cases that were left out of the training; minutes of all folds",
+        )
+    if (folder / "labels.csv").is_file():
+        report.table(
+            read_table(folder / "labels.csv", "labels", "dice", "low", "high").rename(
+                columns={"dice": "Dice"}
+            ),
+            "Mean Dice by the number of labels: measured in the folds, then as the curve goes on; 95 % intervals",
+        )
+    for what, why in (content.get("left_out", {}) | content.get("passed_over", {})).items():
+        report.details(f"Not tried: {what}", why)
 
 
 def _heads(report: Report, path: Path) -> None:
@@ -173,22 +204,24 @@ def _heads(report: Report, path: Path) -> None:
         kind = single["kind"].iloc[0]
         shown = single[single["kind"] == kind]
         report.figure(
-            timestep_curves(shown.assign(timestep=shown["timesteps"].astype(int))),
+            timestep_curves(shown.assign(timestep=shown["timesteps"].map(_place))),
             f"Dice of the {kind} head on the features of one timestep alone, by size of the structures",
         )
+
+
+def _place(timestep: object) -> int:
+    """Of a timestep along an axis: the clean image comes first."""
+    return -1 if timestep == "clean" else int(str(timestep))
 
 
 def _samples(report: Report, folder: Path) -> None:
     stack, files = folder / "samples.npy", sorted((folder / "samples").glob("*.png"))
     caption = "{} of {} images drawn from the model, not selected"
     if stack.is_file():
-        try:
-            images = np.load(stack, allow_pickle=False)
+        with damaged(stack, "Remove it, or sample again"):
+            images = read_arrays(stack)["array"]
             number = len(images)
             grid = sample_grid(images[:SHOWN_SAMPLES])
-        except (OSError, ValueError, EOFError, TypeError) as error:
-            remedy = "Remove it, or sample again"
-            raise InputError(stack, f"not readable ({error})", remedy) from error
         report.figure(grid, caption.format(min(number, SHOWN_SAMPLES), number))
     elif files:
         shown = files[:SHOWN_SAMPLES]
@@ -196,16 +229,8 @@ def _samples(report: Report, folder: Path) -> None:
 
 
 def _read_png(path: Path) -> Array:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.mode in ("L", "I", "I;16", "F"):
-                return to_uint8(np.asarray(image))
-            return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        remedy = "Remove it, or sample again"
-        raise InputError(path, f"not readable as PNG ({error})", remedy) from error
+    array = read_scan(path).array
+    return to_uint8(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
 
 
 def _coordinates(report: Report, folder: Path) -> None:
@@ -250,6 +275,18 @@ def _matched(report: Report, path: Path) -> None:
         alone = rows[~rows["scored"] & rows[other].isna()]["class"]
         if len(alone):
             report.details(f"Not scored, only in the {side}: {len(alone)}", ", ".join(alone))
+
+
+def _scored(report: Report, content: Mapping[str, Any]) -> None:
+    """Where masks and truth came from, which models made the masks, and what speaks against the scores."""
+    facts = [
+        f"{name}: {content[name]}" for name in ("masks", "truth", "expected") if name in content
+    ]
+    for name in ("models", "notes"):
+        values = content.get(name)
+        facts += map(str, values if isinstance(values, list) else ())
+    if facts:
+        report.text(*facts)
 
 
 def _worst_first(report: Report, table: pd.DataFrame, number: int) -> None:

@@ -1,22 +1,28 @@
-"""The report of a study: scores by number of labels, with intervals, and which differences hold."""
+"""The report of a study: scores by number of labels, with intervals, and which differences are shown."""
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..evaluation.statistics import clustered_difference, holm, verdict
-from ..evaluation.tables import ALL_CLASSES, METRICS, over_classes, summarize
+from ..evaluation.statistics import BETTER, MARGIN, clustered_difference, holm, verdict
+from ..evaluation.tables import ALL_CLASSES, distance_unit, over_classes, read_table, summarize
+from ..system.cells import csv_text
 from ..system.files import write_atomic
+from ..system.hardware import processor
+from ..train.run import Run
 from . import parts
+from .exports import save_figure, save_latex
 from .figures import class_bars, label_efficiency, paired_dots, step_curves
 from .html import Report, format_interval, format_p
+from .run import format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +33,12 @@ COMPARED = ("dice", "iou", "nsd")
 """Metrics that are compared between methods; more is better in each."""
 PAIR = ["draw", "case", "group"]
 HOW_COMPARED = (
-    "Intervals resample draws and patients (pigeonhole bootstrap). The test is Wilcoxon's "
-    "signed-rank test on one mean difference per patient; p is adjusted by Holm's method over "
-    "the comparisons of a table. A difference holds where the interval lies above 0 and "
-    "adjusted p is below 0.05; it does not hold where the interval lies below 0 with such a p; "
-    "else it is not decided."
+    "Intervals and tests are for new patients and new draws of the labels: variance components of "
+    "draw, patient and rest, Satterthwaite's degrees of freedom, Student's t. p is adjusted by "
+    "Holm's method over the comparisons of a table. The verdict is better or worse where adjusted "
+    f"p is below 0.05; no difference larger than {MARGIN:g} where the whole interval is nearer to 0 "
+    "than that, a difference too small to matter in use; else it is not decided. One draw says "
+    "nothing about other draws."
 )
 
 
@@ -49,8 +56,9 @@ class Comparisons:
     gaps: pd.DataFrame
 
 
+@parts.of_folder
 def write_study_report(folder: Path) -> Path:
-    """Write the report of a study and its tables ``summary``, ``comparisons`` and ``gaps`` (CSV).
+    """Write the report of a study, its tables ``summary``, ``comparisons`` and ``gaps`` (CSV, LaTeX) and its figure.
 
     Read are ``results.csv`` (``COLUMNS``; one row per method, budget, draw, case and class), and,
     where present, ``study.yaml`` (settings; ``reference`` names the method that the others are
@@ -79,8 +87,9 @@ def write_study_report(folder: Path) -> Path:
         ("comparisons", study.compared.against),
         ("gaps", study.compared.gaps),
     ):
-        text = rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        text = csv_text(rows, "%.6g")
         write_atomic(folder / f"{name}.csv", text)
+        save_latex(rows, folder / f"{name}.tex")
     subtitle = (
         f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labeled images, "
         f"{study.number} test cases"
@@ -88,12 +97,13 @@ def write_study_report(folder: Path) -> Path:
     report = Report(folder.resolve().name, subtitle)
     report.fill(
         {
-            "Label efficiency": lambda: _efficiency(report, study),
+            "Label efficiency": lambda: _efficiency(report, study, folder),
             "Scores": lambda: _scores(report, study),
             f"Against {reference}": lambda: _comparisons(report, study),
             "Along the sampling": lambda: _steps(report, folder / "steps.csv"),
             "Cases": lambda: parts.overlays_section(report, folder / "overlays.npz", {}),
             "Data": lambda: parts.data_section(report, parts.read_optional(folder / "data.json")),
+            "How it was made": lambda: report.table(_origin(folder, study, settings)),
             "Settings": lambda: parts.settings_section(report, folder),
         }
     )
@@ -185,7 +195,7 @@ def _test(pairs: pd.DataFrame, a: pd.Series[float], b: pd.Series[float]) -> dict
     )  # fmt: skip
     return {
         "difference": result.difference, "low": result.low, "high": result.high,
-        "p_value": result.p_value, "n": result.n, "draws": pairs["draw"].nunique(),
+        "p_value": result.p_value, "n": result.n, "draws": result.draws,
         "note": result.note,
     }  # fmt: skip
 
@@ -195,23 +205,16 @@ def _judged(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     adjusted = holm(float(str(row["p_value"])) for row in rows)
     for row, p in zip(rows, adjusted, strict=True):
         note = row.pop("note")
-        low, high = float(str(row["low"])), float(str(row["high"]))
-        row |= {"p_holm": float(p), "verdict": verdict(low, high, float(p)), "note": note}
+        low, high, draws = (float(str(row[name])) for name in ("low", "high", "draws"))
+        found = verdict(low, high, float(p), draws=int(draws))
+        row |= {"p_holm": float(p), "verdict": found, "note": note}
     return rows
 
 
 def _read_results(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    table = parts.read_table(path, *COLUMNS)
+    table = read_table(path, *COLUMNS)
     if table.empty:
         raise InputError(path, "holds no rows", "Run the study first")
-    for column in ("labels", *METRICS):
-        try:
-            table[column] = pd.to_numeric(table[column])
-        except (ValueError, TypeError) as error:
-            problem = f"column {column} holds text ({error})"
-            raise InputError(path, problem, "Write numbers") from error
     table["group"] = table["group"].fillna(table["case"])
     return table
 
@@ -223,13 +226,15 @@ def _of_dice(rows: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------ sections
 
 
-def _efficiency(report: Report, study: _Study) -> None:
+def _efficiency(report: Report, study: _Study, folder: Path) -> None:
     dice, title = _of_dice(study.compared.against), None
     if not dice.empty:
         fewest = dice[dice["labels"] == dice["labels"].min()]
         title = _finding(fewest.sort_values("difference").iloc[-1], study.reference)
+    figure = label_efficiency(study.cases, title=title)
+    save_figure(figure, folder / "label-efficiency")
     report.figure(
-        label_efficiency(study.cases, title=title),
+        figure,
         "Mean Dice on the test cases against the number of labeled images. Bars: 95% intervals "
         "over draws and patients. Faint dots: single draws.",
     )
@@ -237,9 +242,12 @@ def _efficiency(report: Report, study: _Study) -> None:
 
 def _finding(row: pd.Series[float], reference: str) -> str:
     labels = _labels(row["labels"])
-    if str(row["verdict"]) != "holds":
+    if not str(row["verdict"]).startswith(BETTER):
         return f"No method is shown to be above {reference} with {labels}"
-    return f"With {labels}, {row['method']} is {row['difference']:.3f} Dice above {reference}"
+    reach = str(row["verdict"]).removeprefix(BETTER)
+    return (
+        f"With {labels}, {row['method']} is {row['difference']:.3f} Dice above {reference}{reach}"
+    )
 
 
 def _labels(number: float) -> str:
@@ -248,7 +256,7 @@ def _labels(number: float) -> str:
 
 def _scores(report: Report, study: _Study) -> None:
     summary, table = study.summary, study.table
-    unit = str(table["unit"].iloc[0]) if "unit" in table else "mm"
+    unit = distance_unit(table)
     overall = summary[summary["class"] == ALL_CLASSES]
     shown = parts.summary_table(overall, unit, by=("method", "labels")).drop(columns="class")
     report.table(
@@ -296,16 +304,40 @@ def _readable(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     shown["p, Holm"] = rows["p_holm"].map(format_p)
     shown["patients"] = rows["n"]
     shown["verdict"] = [
-        f"{v} ({note})" if note and not math.isfinite(p) else v
-        for v, note, p in zip(rows["verdict"], rows["note"], rows["p_value"], strict=True)
+        f"{found} ({note})" if note else found
+        for found, note in zip(rows["verdict"], rows["note"], strict=True)
     ]
     return shown
+
+
+def _origin(folder: Path, study: _Study, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """What repeats the study, and what it took, as far as its files and those of its runs say."""
+    import pandas as pd
+
+    runs = [Run(path) for path in sorted(folder.glob("runs/*")) if path.is_dir()]
+    configs = [parts.read_optional(run.folder / "config.yaml") for run in runs]
+    seeds = [(one.get("settings") or {}).get("training", {}).get("seed") for one in configs]
+    seconds = sum(
+        max((float(row.get("seconds", 0)) for row in run.log()), default=0.0) for run in runs
+    )
+    unit = distance_unit(study.table)
+    found = {
+        "command": f"radiffuse study --config study.yaml --out {folder.name}",
+        "version": ", ".join(sorted({str(one["radiffuse"]) for one in configs if "radiffuse" in one})),
+        "training of the methods": format_duration(seconds) if runs else "",
+        "seeds of training": ", ".join(map(str, sorted({seed for seed in seeds if seed is not None}))),
+        "draws of the labels": ", ".join(f"{draw:g}" for draw in sorted(set(study.table["draw"]))),
+        "tolerance of surface Dice": f"{settings['tolerance']:g} {unit}" if "tolerance" in settings else "",
+        "unit of distances": unit,
+        "hardware, where this page was written": f"{processor()}, {os.cpu_count()} cores",
+    }  # fmt: skip
+    return pd.DataFrame([row for row in found.items() if row[1]], columns=["what", "value"])
 
 
 def _steps(report: Report, path: Path) -> None:
     """Dice along the sampling steps at the largest budget, if the study has mask diffusion in it."""
     if not path.is_file():
         return
-    table = parts.read_table(path, "method", "labels", "draw", "case", "group", "step", "dice")
+    table = read_table(path, "method", "labels", "draw", "case", "group", "step", "dice")
     most = table[table["labels"] == table["labels"].max()]
     report.figure(step_curves(most), f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels.")

@@ -22,18 +22,22 @@ import numpy as np
 
 from ..config import Augment, Classify, Generate
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.splits import Splits
 from ..errors import InputError
-from ..evaluation.classification import CrossedBootstrap
+from ..evaluation.classification import CrossedAreas
 from ..evaluation.statistics import Interval
-from ..system.files import write_atomic, write_json
-from ..train.classes import classified_films
+from ..system.cells import csv_text
+from ..system.files import refuse_foreign, write_atomic, write_json
+from ..train.classes import ClassifiedFilms, classified_films
+from ..train.progress import Countdown
 from ..train.run import Run
-from .folder import gather, study_folder
+from .folder import gather, stand_study, study_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SETTINGS = "augment.yaml"
 REAL = "real"
 MEAN = "mean"
 
@@ -61,37 +65,76 @@ def run_augment(
     Raises:
         InputError: Data or settings that cannot be used; finished parts are kept.
     """
-    if not settings.with_run:
-        raise InputError("--with", "is missing", "Give synthetic films or a run of synthesize")
-    if not settings.pools:
-        raise InputError("--pools", "is empty", "Give one number of real films or more")
-    base = replace(settings.classify, data=settings.data, draw=settings.draws - 1)
-    dataset, classes, splits = classified_films(base)
-    for pool in settings.pools:
-        splits.budget(pool, 0)
-    with study_folder(settings, "augment.yaml", ("data", "with_run", "drawing", "classify")) as out:
-        generator = _generator(settings)
-        parts = []
-        for pool, arm, draw in _parts(settings):
+    base, (dataset, classes, splits), generator = open_augment(settings)
+    with study_folder(settings, SETTINGS, ("data", "with_run", "drawing", "classify")) as out:
+        most = max(settings.pools)
+        pools = (splits.budget(most, draw) for draw in range(settings.draws))
+        stand_study(out, dataset, splits, {*splits.validation, *splits.test}.union(*pools))
+        parts: list[tuple[dict[str, Any], Path]] = []
+        arms = list(_parts(settings))
+        countdown = Countdown(len(arms))
+        for pool, arm, draw in arms:
             folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
             films = settings.with_run
             if arm.ratio and generator is not None:
                 drawn = _drawing(settings, generator, dataset, splits, pool, draw)
                 films = (str(generate(drawn)),)
-            if not Run(folder).ended:
+            if Run(folder).ended:
+                countdown.skip()
+            else:
+                countdown.begin(f"{pool} films, {arm.name}, draw {draw}")
                 films = films if arm.ratio else ()
                 trained = replace(base, out=str(folder), labels=pool, draw=draw, with_run=films)
                 classify(replace(trained, ratio=arm.ratio, real=arm.real))
             parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
         results = gather(parts, out / "results.csv")
         assert results is not None
-        summary = summarize(results, classes, samples=settings.samples)
-        write_atomic(out / "summary.csv", summary.to_csv(index=False))
+        summary = summarize(results, classes)
+        write_atomic(out / "summary.csv", csv_text(summary))
         write_json(out / "warnings.json", _seen_by_generator(generator, dataset, splits))
     return out
 
 
-def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) -> pd.DataFrame:
+def open_augment(
+    settings: Augment, *, write: bool = True
+) -> tuple[Classify, ClassifiedFilms, Run | None]:
+    """Read and split the films, and ``write`` the splits the first time.
+
+    Returns:
+        What all classifiers have in common, the films, and the synthesizer, if ``--with`` names one.
+
+    Raises:
+        InputError: Data or settings that cannot be used, or the folder holds something else.
+    """
+    if not settings.with_run:
+        raise InputError("--with", "is missing", "Give synthetic films or a run of synthesize")
+    if not settings.pools:
+        raise InputError("--pools", "is empty", "Give one number of real films or more")
+    refuse_foreign(Path(settings.out), SETTINGS)
+    base = replace(settings.classify, data=settings.data, draw=settings.draws - 1)
+    generator, films = _generator(settings), classified_films(base, write=write)
+    for folder in settings.with_run if generator is None else ():
+        open_dataset(folder, base.reader)  # before anything is trained on real films
+    for pool in settings.pools:
+        films.splits.budget(pool, 0)
+    return base, films, generator
+
+
+def first_parts(settings: Augment) -> tuple[Classify, Generate | None]:
+    """The first classifier with synthetic films and what draws them, for a dry run: nothing is written.
+
+    Raises:
+        InputError: As ``open_augment``.
+    """
+    base, (dataset, _, splits), generator = open_augment(settings, write=False)
+    pool = settings.pools[0]
+    base = replace(base, labels=pool, draw=0)
+    if generator is not None:
+        return base, _drawing(settings, generator, dataset, splits, pool, 0)
+    return replace(base, with_run=settings.with_run, ratio=max(settings.ratios)), None
+
+
+def summarize(results: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """AUROC by pool, arm and class, and its difference to the same pool without synthetic films.
 
     The columns of ``results`` are pool, arm, draw, case, group, class and a probability for each of ``classes``.
@@ -107,16 +150,16 @@ def summarize(results: pd.DataFrame, classes: tuple[str, ...], *, samples: int) 
         films = frames[REAL][0]
         truth = np.array([classes.index(name) for name in films["class"]])
         number = len(frames[REAL])
-        bootstrap = CrossedBootstrap(truth, list(films["group"]), number, samples=samples)
+        crossed = CrossedAreas(truth, list(films["group"]))
         by_arm = {
             arm: [frame[list(classes)].to_numpy(np.float64) for frame in draws]
             for arm, draws in frames.items()
         }
         for arm, probabilities in by_arm.items():
-            areas = bootstrap.intervals(probabilities)
+            areas = crossed.intervals(probabilities)
             gains: list[Interval | None] = [None] * len(areas)
             if arm != REAL:
-                gains = list(bootstrap.differences(probabilities, by_arm[REAL]))
+                gains = list(crossed.differences(probabilities, by_arm[REAL]))
             for name, area, gain in zip((*classes, MEAN), areas, gains, strict=True):
                 row = {"pool": pool, "arm": arm, "class": name, "draws": number, "n": area.n}
                 row |= {"auroc": area.mean, "low": area.low, "high": area.high}

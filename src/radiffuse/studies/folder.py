@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..config.values import completed, to_dict
-from ..errors import InputError
-from ..evaluation.tables import read_scores
-from ..system.files import locked, make_folder, read_yaml, write_atomic
+from ..config.effect import effective, idle
+from ..config.values import completed, flatten, from_dict, to_dict
+from ..data.dataset import Dataset
+from ..data.splits import Splits
+from ..errors import InputError, damaged
+from ..evaluation.tables import read_table
+from ..system.cells import csv_text
+from ..system.files import locked, make_folder, read_yaml, refuse_foreign, write_atomic
+from ..train.unchanged import (
+    digests_of_files,
+    require_same_cases,
+    require_same_names,
+    require_same_splits,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FREE = ("machine", "reader")
-"""Subgroups of settings that may change, since no result depends on them."""
+FREE = ("machine.", "reader.", "training.keep_state")
+"""What may change of a group of settings, since no result depends on it."""
 
 
 @contextmanager
@@ -34,12 +44,32 @@ def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Pat
         InputError: The folder holds a study of other settings, cannot be written, or is in use.
     """
     out = Path(settings.out)
+    refuse_foreign(out, name)
     make_folder(out)
     with locked(out):
         if (out / name).exists():
             _refuse_other(settings, out / name, fixed)
-        write_atomic(out / name, yaml.safe_dump(to_dict(settings), sort_keys=False))
+        write_atomic(out / name, yaml.safe_dump(effective(settings), sort_keys=False))
         yield out
+
+
+def stand_study(out: Path, dataset: Dataset, splits: Splits, used: Collection[str]) -> None:
+    """Record cases and splits in a study folder; once a part was trained or scored there, they stand.
+
+    Args:
+        out: The study folder.
+        dataset: All cases.
+        splits: Their parts.
+        used: Cases that are trained on or scored, of which the files count.
+
+    Raises:
+        InputError: The study was begun with other cases or another split.
+    """
+    made = ("runs/*/state/step-*", "runs/*/model/config.json", "scores/*/cases.csv")
+    trained = any(any(out.glob(pattern)) for pattern in made)
+    require_same_names(out, (case.name for case in dataset), trained=trained)
+    require_same_splits(out, splits, trained=trained)
+    require_same_cases(out, {"cases": digests_of_files(dataset, used)}, trained=trained, grows=True)
 
 
 def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.DataFrame | None:
@@ -54,14 +84,14 @@ def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.
     frames = []
     for columns, path in parts:
         if path.exists():
-            frame = read_scores(path)
+            frame = read_table(path, "case")
             for i, (name, value) in enumerate(columns.items()):
                 frame.insert(i, name, value)
             frames.append(frame)
     if not frames:
         return None
     table = pd.concat(frames)
-    write_atomic(target, table.to_csv(index=False))
+    write_atomic(target, csv_text(table))
     return table
 
 
@@ -71,9 +101,14 @@ def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
     if set(written) - set(default):
         raise InputError(path, "was written by another version of radiffuse", remedy)
     before = completed(default, written)
-    for key in fixed:
+    # What took no effect may be given when methods that use it are added.
+    with damaged(path):
+        free = idle(from_dict(type(settings), before)).keys()
+    for key in [key for key in fixed if key not in free]:
         old, new = (
-            {k: v for k, v in value.items() if k not in FREE} if isinstance(value, dict) else value
+            {k: v for k, v in flatten(value).items() if not k.startswith(FREE)}
+            if isinstance(value, dict)
+            else value
             for value in (before[key], now[key])
         )
         if old != new:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from ..config import Method as Fitting
 from ..config import Strategy, Study
 from ..config.pretraining import Objective
+from ..config.studying import UNCHOSEN, Choice
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ STARTS: dict[str, Start] = {
     "guided": Start("pretrain-guided", coordinates="regressor"),
     "restorative": Start("pretrain-restorative", "restorative"),
     "contrastive": Start("pretrain-contrastive", "contrastive"),
+    "masked": Start("pretrain-masked", "masked"),
+    "clean-features": Start("pretrain-clean", "clean-features", from_run=DENOISER),
+    "guided-clean-features": Start("pretrain-guided-clean", "clean-features", from_run="guided"),
 }
 """What methods start from."""
 
@@ -64,6 +68,7 @@ class Variant:
         pool: How many unlabelled images the pre-trained run saw; None: all.
         sampler: Reverse process of mask diffusion; None: the first of the study's.
         head: Which head of a probing run segments; None: the network is fine-tuned.
+        choice: How its labelled cases are chosen; None: at random.
         suffix: What follows the name of the method.
     """
 
@@ -73,6 +78,7 @@ class Variant:
     pool: int | None = None
     sampler: str | None = None
     head: str | None = None
+    choice: Choice | None = None
     suffix: str = ""
 
     @property
@@ -88,9 +94,9 @@ class Variant:
     @property
     def trained(self) -> str:
         """Name of its runs, which variants of other samplers and heads share."""
-        if self.head:
-            return f"{self.method}-probe"
-        return self.method if self.sampler else self.name
+        base = self.method if self.sampler or self.choice else self.name
+        base = f"{self.method}-probe" if self.head else base
+        return f"{base}-{self.choice}" if self.choice else base
 
 
 Vary = Callable[[Variant, Study], Iterator[Variant]]
@@ -142,8 +148,8 @@ class Method:
         start: Row of ``STARTS`` that it starts from; None: random weights.
         fit: Method of ``fit`` that trains it; None: nothing is trained here.
         strategy: Of mask diffusion, where that is how it is trained.
-        pseudo_labels: Images that the fine-tuned network of the same draw labels for it: ``drawn`` from the denoiser,
-            to learn from alone, or the ``synthetic`` ones, to learn from beside the real ones.
+        pool: Images that it learns from beside the labelled ones: the ``unlabelled`` ones, or those ``drawn`` from the
+            denoiser or the ``synthetic`` ones, which the fine-tuned network of the same draw labels.
         vary: Its variants.
         segments: What segments the scored cases: its own run, the ensemble of other methods' runs, or nnU-Net.
     """
@@ -151,7 +157,7 @@ class Method:
     start: str | None = None
     fit: Fitting | None = "finetune"
     strategy: Strategy | None = None
-    pseudo_labels: Literal["drawn", "synthetic"] | None = None
+    pool: Literal["unlabelled", "drawn", "synthetic"] | None = None
     vary: Vary = alone
     segments: Literal["run", "ensemble", "nnunet"] = "run"
 
@@ -161,10 +167,20 @@ class Method:
         return self.vary is by_transfer
 
     @property
+    def draws(self) -> bool:
+        """Whether its masks are drawn by a reverse process."""
+        return self.strategy not in (None, "none")
+
+    @property
     def synthetic(self) -> bool:
         """Whether it needs synthetic images."""
         enlarged = self.start is not None and STARTS[self.start].synthetic
-        return enlarged or self.pseudo_labels == "synthetic"
+        return enlarged or self.pool == "synthetic"
+
+    @property
+    def taught(self) -> bool:
+        """Whether the fine-tuned network of the same draw labels its pool."""
+        return self.pool in ("drawn", "synthetic")
 
 
 def _diffusion(strategy: Strategy, start: str | None = None) -> Method:
@@ -175,17 +191,25 @@ def _diffusion(strategy: Strategy, start: str | None = None) -> Method:
 METHODS: dict[str, Method] = {
     "scratch": Method(fit="scratch"),
     "dynunet": Method(fit="dynunet"),
+    "imagenet": Method(fit="imagenet"),
     "nnunet": Method(fit=None, segments="nnunet"),
     "finetune": Method(DENOISER, vary=by_start),
     "pixel": Method(DENOISER, "pixel"),
     "ddep": Method("ddep"),
-    "pseudo-labels": Method(DENOISER, pseudo_labels="drawn"),
+    "finetune+pool": Method(DENOISER, pool="unlabelled"),
+    "scratch+pool": Method(fit="scratch", pool="unlabelled"),
+    "dynunet+pool": Method(fit="dynunet", pool="unlabelled"),
+    "imagenet+pool": Method(fit="imagenet", pool="unlabelled"),
+    "pseudo-labels": Method(DENOISER, pool="drawn"),
     "synthetic-unlabelled": Method("denoiser+synthetic"),
-    "synthetic-labelled": Method(DENOISER, pseudo_labels="synthetic"),
+    "synthetic-labelled": Method(DENOISER, pool="synthetic"),
     "diffusion": Method(DENOISER, vary=by_transfer),
     "guided": Method("guided", vary=by_transfer),
     "restorative": Method("restorative", vary=by_transfer),
     "contrastive": Method("contrastive", vary=by_transfer),
+    "masked": Method("masked", vary=by_transfer),
+    "clean-features": Method("clean-features", vary=by_transfer),
+    "guided-clean-features": Method("guided-clean-features", vary=by_transfer),
     **{strategy: _diffusion(strategy) for strategy in get_args(Strategy)},
     **{f"{strategy}+pretrained": _diffusion(strategy, DENOISER) for strategy in get_args(Strategy)},
     "ensemble": Method(fit=None, segments="ensemble"),
@@ -202,7 +226,15 @@ def variants(settings: Study) -> Iterator[Variant]:
 def variants_of(name: str, settings: Study) -> Iterator[Variant]:
     """A method and its variants."""
     plain = Variant(name, settings.finetune.finetune.timestep, settings.finetune.weights)
-    return METHODS[name].vary(plain, settings)
+    first, *others = METHODS[name].vary(plain, settings)
+    yield from (first, *others)
+    if name not in UNCHOSEN:
+        yield from (chosen(first, choice) for choice in settings.choices)
+
+
+def chosen(variant: Variant, choice: Choice) -> Variant:
+    """The variant whose labelled cases are chosen."""
+    return dataclasses.replace(variant, choice=choice, suffix=f"{variant.suffix}@{choice}")
 
 
 def trained_alike(name: str, settings: Study) -> Variant:

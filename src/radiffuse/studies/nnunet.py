@@ -169,7 +169,7 @@ def find_nnunet(settings: Settings, machine: Machine, out: Path) -> NNUNet:
     about = {"nnunetv2": str(version)}
     about |= {"trainer": settings.trainer, "configuration": settings.configuration}
     path = out / "nnunet" / "nnunet.json"
-    if path.exists() and (before := read_json(path)) != about:
+    if path.exists() and (before := read_json(path, dict[str, str])) != about:
         changed = ", ".join(key for key in about if before.get(key) != about[key])
         remedy = f"Use the same, or remove {out / 'nnunet'} and {out / 'scores' / 'nnunet-*'}"
         raise InputError(path, f"was written with another {changed}", remedy)
@@ -240,8 +240,8 @@ def write_raw(
         (folder / part).mkdir(parents=True, exist_ok=True)
     ignored = False
     for name in training:
-        _write_image(folder / "imagesTr", cases[name], ending)
-        ignored |= _write_label(folder / "labelsTr", cases[name], ending, len(classes))
+        scan = _write_image(folder / "imagesTr", cases[name], ending)
+        ignored |= _write_label(folder / "labelsTr", cases[name], scan, ending, len(classes))
     for name in testing:
         _write_image(folder / "imagesTs", cases[name], ending)
     channels = ["CT"] if first.unit == "HU" else list(dataset.channels)
@@ -260,15 +260,16 @@ def write_raw(
     return ending
 
 
-def _write_image(folder: Path, case: Case, ending: str) -> None:
+def _write_image(folder: Path, case: Case, ending: str) -> Scan:
     scan = read_case_image(case)
     for number, channel in enumerate(scan.array):
         write_image(folder / f"{case.name}_{number:04d}{ending}", channel, scan)
+    return scan
 
 
-def _write_label(folder: Path, case: Case, ending: str, classes: int) -> bool:
+def _write_label(folder: Path, case: Case, image: Scan, ending: str, classes: int) -> bool:
     """Write a label map, and return whether it has ignored pixels."""
-    scan = read_case_label(case)
+    scan = read_case_label(case, image)
     mask = scan.array[0]
     ignored = mask == IGNORE
     plain = np.where(ignored, classes, mask).astype(np.uint8)

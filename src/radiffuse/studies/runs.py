@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Fit, Network, PlanSettings, Pretrain, Split, Study
+from ..config import Data, Fit, Network, PlanSettings, Pretrain, Probing, Split, Study
 from ..config.values import from_dict
-from ..data.plan import Plan
-from ..data.provenance import descends
+from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
+from ..data.plan import make_plan
+from ..data.splits import Splits, write_splits
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
-from ..train.cases import read_dataset, with_more
+from ..inference.selection import choose_typical, choose_uncertain
+from ..objectives import OBJECTIVES, learned_from_noise, start_for
+from ..objectives.probing import TIMESTEPS
+from ..system.saying import say
+from ..train.device import local_device
+from ..train.planned import network_is_open
+from ..train.pretraining import CropPairObjective
 from ..train.run import Run
 from ..train.start import find_pretrained
-from .methods import DENOISER, METHODS, STARTS, Variant, trained_alike
-from .pseudo_labels import label_drawn, label_images
+from ..train.unchanged import require_same_cases
+from .drawn import draw_pool
+from .methods import DENOISER, METHODS, STARTS, Method, Variant, trained_alike
 
 
 class StudyRuns:
@@ -26,7 +35,8 @@ class StudyRuns:
 
     Args:
         settings: The study.
-        held: Patients whose images are not trained on, nor images that descend from them.
+        dataset: The labelled cases.
+        splits: Their parts. Nothing learns from patients of validation and test, or images that descend from them.
         pretrain: Trains what methods start from.
         fit: Trains what segments.
     """
@@ -34,13 +44,16 @@ class StudyRuns:
     def __init__(
         self,
         settings: Study,
-        held: Set[str],
+        dataset: Dataset,
+        splits: Splits,
         pretrain: Callable[[Pretrain], Run],
         fit: Callable[[Fit], Run],
     ) -> None:
-        self.settings, self.held, self.out = settings, held, Path(settings.out)
+        self.settings, self.out = settings, Path(settings.out)
+        self.dataset, self.splits = dataset, splits
         self.pretrain, self.fit = pretrain, fit
         self.start = functools.cache(self._start)
+        self.closed = functools.cache(_closed)
 
     def shared(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""
@@ -48,8 +61,8 @@ class StudyRuns:
         first = next((row.start for row in rows if row.start), DENOISER)
         if not all(row.pretraining for row in rows if row.start):
             first = DENOISER
-        known = self.settings.from_run or self.settings.unlabelled
-        return self.start(first) if known else None
+        known = self.settings.unlabelled and not self.settings.unstarted
+        return self.start(first) if self.settings.from_run or known else None
 
     def predictor(self, variant: Variant, labels: int, draw: int) -> Predictor:
         """What segments the cases."""
@@ -57,7 +70,8 @@ class StudyRuns:
         if variant.row.segments == "ensemble":
             members = [trained_alike(name, self.settings) for name in self.settings.ensemble]
         runs = [self.run(member, labels, draw) for member in members]
-        sampler = variant.sampler or self.settings.samplers[0]
+        drawn = any(member.row.draws for member in members)
+        sampler = (variant.sampler or self.settings.samplers[0]) if drawn else None
         overrides = Overrides(sampler=sampler, head=variant.head)
         return Predictor.open(runs, self.settings.finetune.machine, overrides)
 
@@ -67,13 +81,8 @@ class StudyRuns:
         if Run(folder).ended:
             return Run.open(folder)
         settings = self._fit(variant, folder, labels, draw)
-        if kind := variant.row.pseudo_labels:
-            pairs = str(self._pseudo_labels(kind, labels, draw))
-            if kind == "drawn":
-                whole = Split(test=0.0, validation=0.0)
-                settings = replace(settings, data=pairs, labels=None, draw=0, split=whole)
-            else:
-                settings = replace(settings, with_run=(pairs,))
+        if variant.row.pool:
+            settings = replace(settings, **self._pool(variant.row, labels, draw))
         return self.fit(settings)
 
     # -------------------------------------------------------------------------------------------- internal
@@ -100,19 +109,69 @@ class StudyRuns:
         if not variant.head and (shared := self.shared()):
             # A network from scratch has the plan and the architecture of the pre-trained one.
             network = from_dict(Network, shared.config["settings"]["network"])
-            changes |= {"plan": plan_settings(shared.plan), "network": network}
+            changes |= {"plan": shared.plan.settings(), "network": network}
+        elif not variant.head:
+            changes |= self.closed(given.data, base.plan, base.network, base.reader)
         if row.start:
-            changes["from_run"] = str(self.start(row.start, variant.pool).folder)
+            start = self.start(row.start, variant.pool)
+            changes["from_run"] = str(start.folder)
+            if variant.head and not learned_from_noise(start):
+                clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
+                changes["probe"] = replace(changes["probe"], **clean)
         training = replace(base.training, seed=draw, validate_every=0)
         return replace(
             base,
             data=given.data,
             out=str(folder),
             labels=labels,
-            draw=draw,
             training=training,
-            **changes,
+            **{"draw": draw} | changes | self._chosen(variant, labels, draw),
         )
+
+    def _chosen(self, variant: Variant, labels: int, draw: int) -> dict[str, Any]:
+        """Settings by which the chosen cases are the labelled ones, the draw being the seed of the choice.
+
+        The uncertain ones are chosen by the network that was trained on half as many, which are typical.
+        """
+        if variant.choice is None:
+            return {}
+        path = self.out / "chosen" / f"{variant.trained}-{labels}-{draw}.json"
+        if not path.is_file():
+            half = (labels + 1) // 2 if variant.choice == "uncertain" else labels
+            pool = self.dataset.filter(lambda case: case.name in self.splits.train)
+            names = self._typical(pool, half, draw)
+            if half < labels:
+                first = replace(variant, choice="typical", suffix="@typical")
+                names += self._uncertain(
+                    pool, names, labels - half, self.predictor(first, half, draw), draw
+                )
+            rest = [
+                name
+                for name in self.splits.budget(len(self.splits.train), draw)
+                if name not in names
+            ]
+            write_splits(path, replace(self.splits, draws=((*names, *rest),)))
+        return {"split": Split(file=str(path)), "draw": 0}
+
+    def _typical(self, pool: Dataset, count: int, seed: int) -> list[str]:
+        given, shared = self.settings.finetune, self.shared()
+        start, _ = start_for(pool, str(shared.folder) if shared else None)
+        chosen = choose_typical(
+            pool, (), count, start=start, device=local_device(given.machine).device,
+            seed=seed, skip_bad=given.reader.skip_bad,
+        )  # fmt: skip
+        return [choice.case.name for choice in chosen]
+
+    def _uncertain(
+        self, pool: Dataset, known: list[str], count: int, predictor: Predictor, seed: int
+    ) -> list[str]:
+        chosen = choose_uncertain(
+            pool.filter(lambda case: case.name not in known),
+            {case.group for case in pool if case.name in known},
+            count, predictor=predictor, labels=len(known),
+            seed=seed, skip_bad=self.settings.finetune.reader.skip_bad,
+        )  # fmt: skip
+        return [choice.case.name for choice in chosen]
 
     def _start(self, name: str, pool: int | None = None) -> Run:
         """A row of ``STARTS``; ``pool`` is the number of unlabelled images that it sees, None all."""
@@ -139,29 +198,49 @@ class StudyRuns:
         if pool:
             changes["limit"] = pool
         base: Pretrain = getattr(given, row.group)
-        return self.pretrain(replace(base, data=given.unlabelled, out=str(folder), **changes))
+        plan, reader = changes.get("plan", base.plan), changes.get("reader", base.reader)
+        changes |= self.closed(given.unlabelled, plan, base.network, reader)
+        if row.objective == "clean-features":  # it has those of its start
+            changes |= {"plan": PlanSettings(), "network": Network()}
+        pool_of = {case.name: "" for case in open_dataset(given.unlabelled, base.reader)}
+        begun = any(Run(path.parent).trained for path in self.out.glob("*/config.yaml"))
+        require_same_cases(self.out, {"unlabelled": pool_of}, trained=begun)
+        settings = replace(base, data=given.unlabelled, out=str(folder), **changes)
+        say(f"pre-training for {', '.join(self.settings.methods)}: {folder}")
+        return self.pretrain(settings if row.group == "regressor" else _as_many_images(settings))
 
-    def _pseudo_labels(self, kind: str, labels: int, draw: int) -> Path:
-        """Images of the denoiser, or the synthetic ones but for descendants of held-out patients, labelled."""
-        given, reader = self.settings, self.settings.finetune.reader
-        machine = given.finetune.machine
-        segmenter = self.run(trained_alike("finetune", given), labels, draw)
-        out = self.out / "pseudo-labels" / f"{kind}-{labels}-{draw}"
-        if kind == "drawn":
-            denoiser, count = self.start(DENOISER), given.pseudo_labels
-            return label_drawn(denoiser, segmenter, out, count=count, seed=draw, machine=machine)
-        images = with_more(read_dataset(given.synthetic[0], reader), given.synthetic[1:], reader)
-        images = images.filter(lambda case: not descends(case, self.held))
-        return label_images(images, segmenter, out, reader=reader, machine=machine)
+    def _pool(self, row: Method, labels: int, draw: int) -> dict[str, Any]:
+        """What a method learns from beside the labelled images, and who labels it."""
+        given, pool = self.settings, self.settings.finetune.pool
+        if not row.taught:
+            assert given.unlabelled is not None
+            return {"unlabelled": (given.unlabelled,), "pool": pool}
+        teacher = self.run(trained_alike("finetune", given), labels, draw)
+        images = given.synthetic
+        if row.pool == "drawn":
+            count, machine = given.pseudo_labels, given.finetune.machine
+            out, denoiser = self.out / "drawn" / str(draw), self.start(DENOISER)
+            images = (str(draw_pool(denoiser, out, count=count, seed=draw, machine=machine)),)
+        return {"unlabelled": images, "pool": replace(pool, teacher=str(teacher.folder))}
 
 
-def plan_settings(plan: Plan) -> PlanSettings:
-    """A plan as settings."""
-    window = (plan.low, plan.high)
-    return PlanSettings(
-        size=plan.size,
-        spacing=plan.spacing,
-        resize=plan.resize,
-        window=window if plan.intensity == "window" else None,
-        percentiles=window if plan.intensity == "percentiles" else None,
-    )
+def _as_many_images(settings: Pretrain) -> Pretrain:
+    """Half the batch where the network sees two crops of every sample, else half the steps: all rivals see as many."""
+    training = settings.training
+    if not issubclass(OBJECTIVES[settings.objective], CropPairObjective):
+        return settings
+    if training.batch_size and training.batch_size % 2 == 0:
+        return replace(settings, training=replace(training, batch_size=training.batch_size // 2))
+    steps = training.steps and (training.steps + 1) // 2
+    return replace(settings, training=replace(training, steps=steps))
+
+
+def _closed(path: str, plan: PlanSettings, network: Network, reader: Data) -> dict[str, Any]:
+    """Plan and network where they are open: the same ones for all methods, whatever the machine."""
+    if plan.size is None:
+        dataset = open_dataset(path, reader)
+        plan = make_plan(dataset, plan, labelled=False, skip_bad=reader.skip_bad).settings()
+    return {
+        "plan": plan,
+        "network": Network(preset="tiny") if network_is_open(network) else network,
+    }

@@ -17,18 +17,20 @@ from typing import Any
 
 from ..config import Fit, Pretrain, Study
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits
 from ..errors import InputError
 from ..inference.scoring import score_cases
-from ..system.files import write_json
-from ..train.cases import read_dataset
+from ..system.files import refuse_foreign, write_json
+from ..train.progress import Countdown
 from ..train.run import Run
-from .folder import gather, study_folder
+from .folder import gather, stand_study, study_folder
 from .methods import DENOISER, METHODS, Variant, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
 
+SETTINGS = "study.yaml"
 FIXED = (
     "data", "unlabelled", "synthetic", "from_run", "parts", "tolerance", "ensemble",
     "pretrain", "regressor", "finetune", "probing", "diffusion",
@@ -47,31 +49,61 @@ def run_study(
     Raises:
         InputError: Data or settings that cannot be used; finished parts are kept.
     """
-    verify(settings)
-    dataset = read_dataset(settings.data, settings.finetune.reader).labelled
-    cache = cache_folder(settings.finetune.reader.cache)
-    splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1)
-    for labels in settings.labels:
-        splits.budget(labels, 0)
+    dataset, splits = open_study(settings)
     names = [name for part in settings.parts for name in splits.part(part)]
-    with study_folder(settings, "study.yaml", FIXED) as out:
+    with study_folder(settings, SETTINGS, FIXED) as out:
+        most = max(settings.labels)
+        budgets = (splits.budget(most, draw) for draw in range(settings.draws))
+        stand_study(
+            out, dataset, splits, {*names}.union(*budgets, splits.train if settings.choices else ())
+        )
         nnunet = _nnunet(settings)
-        runs = StudyRuns(settings, splits.held_patients(dataset), pretrain, fit)
+        runs = StudyRuns(settings, dataset, splits, pretrain, fit)
         shared = runs.shared()
-        for variant, labels, draw, folder in _parts(settings):
+        parts = list(_parts(settings))
+        countdown = Countdown(len(parts))
+        for variant, labels, draw, folder in parts:
             if (folder / "cases.csv").exists():
+                countdown.skip()
                 continue
+            budget = f"{labels} label{'s' * (labels != 1)}"
+            countdown.begin(f"{budget}, draw {draw}, {variant.name}")
             if nnunet is not None and variant.row.segments == "nnunet":
                 part = out / "nnunet" / f"{labels}-{draw}"
                 training = splits.budget(labels, draw)
                 score_nnunet(nnunet, part, dataset, training, names, folder, settings.tolerance)
             else:
                 predictor = runs.predictor(variant, labels, draw)
-                score_cases(predictor, dataset, names, folder, settings.tolerance)
+                score_cases(
+                    predictor,
+                    dataset,
+                    names,
+                    folder,
+                    settings.tolerance,
+                    skip_bad=settings.finetune.reader.skip_bad,
+                )
             _write_results(settings)
         _write_results(settings)
         _write_data(out, dataset, splits, shared)
     return out
+
+
+def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]:
+    """Read and split the labelled cases, and ``write`` the splits the first time.
+
+    Raises:
+        InputError: Data or settings that cannot be used, or the folder holds something else.
+    """
+    verify(settings)
+    refuse_foreign(Path(settings.out), SETTINGS)
+    dataset = open_dataset(settings.data, settings.finetune.reader).labelled
+    if not len(dataset):
+        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+    cache = cache_folder(settings.finetune.reader.cache)
+    splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1, write=write)
+    for labels in settings.labels:
+        splits.budget(labels, 0)
+    return dataset, splits
 
 
 def verify(settings: Study) -> None:
@@ -91,9 +123,6 @@ def verify(settings: Study) -> None:
     for name in settings.methods:
         for member in settings.ensemble if name == "ensemble" else (name,):
             _verify_needs(settings, member)
-    if settings.pools and (settings.from_run or not settings.unlabelled):
-        remedy = "Give images with --unlabelled, and no --from"
-        raise InputError("--pools", "are pre-trained on here", remedy)
     if settings.reference not in [variant.name for variant in variants(settings)]:
         where = f"--reference {settings.reference}"
         raise InputError(where, "is not among the methods", "Add it to --methods")
@@ -121,6 +150,11 @@ def _verify_needs(settings: Study, name: str) -> None:
             row.synthetic and not settings.synthetic,
             "needs synthetic images",
             "Give folders with --synthetic",
+        ),
+        (
+            row.pool == "unlabelled" and not settings.unlabelled,
+            "learns from unlabelled images",
+            "Give --unlabelled",
         ),
         (
             row.segments == "nnunet" and not settings.nnunet.python,
@@ -166,6 +200,7 @@ def _write_data(out: Path, dataset: Dataset, splits: Splits, shared: Run | None)
         "layout": dataset.layout,
         "cases": len(dataset),
         "patients": len({case.group for case in dataset}),
+        "patients_named": dataset.patients_named,
         "skipped": [],
         "split": {part: list(splits.part(part)) for part in ("train", "validation", "test")},
     }

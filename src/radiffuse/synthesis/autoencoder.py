@@ -129,12 +129,8 @@ class Autoencoding(Task):
     def __init__(
         self, settings: AutoencoderSettings, size: int, channels: int, held_out: Tensor | None
     ) -> None:
-        self.settings, self.size = settings, size
-        self.channels, self.held_out = channels, held_out
-
-    def build(self) -> nn.Module:
-        """The autoencoder at its start."""
-        return build_autoencoder(self.settings, self.channels, self.size)
+        super().__init__(lambda: build_autoencoder(settings, channels, size))
+        self.settings, self.held_out = settings, held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """L1 error of pixels and of their differences, and the KL divergence of the latents."""

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Diffusion, Generate
-from ..config.values import from_dict
+from ..config import Generate
+from ..config.given import refuse_given
 from ..data.readers import write_image
 from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import draw_images
-from ..train.device import local_fabric
+from ..train.device import local_device
 from ..train.run import Run
-from ..train.start import load_denoiser
+from ..train.start import diffusion_of, load_denoiser, verify_whole
 from .embedding import fingerprint
 from .generation import Provenance
 
@@ -31,7 +31,8 @@ class DenoiserGeneration:
     """
 
     def __init__(self, settings: Generate, run: Run) -> None:
-        self.settings, self.plan = settings, run.plan
+        self.settings, self.run, self.plan = settings, run, run.plan
+        verify_whole(self.plan)  # a denoiser of patches draws patches of any scale
         self.network = load_denoiser(run)
         default = Generate()
         given = [n for n in SYNTHESIZER_ONLY if getattr(settings, n) != getattr(default, n)]
@@ -39,12 +40,20 @@ class DenoiserGeneration:
         if given:
             problem = f"is for a synthesizer, and {run.folder} is a denoiser"
             raise InputError(f"--{given[0]}", problem, "Leave it out")
-        self.diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
+        unread, why = (
+            "reader.cache machine.workers machine.scheduler",
+            "a denoiser has no references",
+        )
+        refuse_given(settings, default, unread, why)
+        self.diffusion = diffusion_of(run)
         self.timesteps = self.diffusion.num_train_timesteps
         self.model = fingerprint(self.network)[:16]
         self.count = settings.count
         self.suffix = ".png" if self.plan.spatial_dims == 2 else ".nii.gz"
         self.value_size = 1 if self.plan.spatial_dims == 2 else 4
+
+    def verify(self) -> None:
+        """Nothing to verify: there are no references."""
 
     def prepare(self) -> dict[str, Any]:
         """Nothing to prepare."""
@@ -68,7 +77,7 @@ class DenoiserGeneration:
         if all((out / row.image).is_file() for row in rows):
             return rows
         images = draw_images(
-            self.network.to(local_fabric(settings.machine).device),
+            self.network.to(local_device(settings.machine).device),
             self.diffusion,
             self.plan,
             count=settings.count,

@@ -40,13 +40,9 @@ class DinoLearning(Task):
     def __init__(
         self, settings: DinoSettings, size: int, channels: int, held_out: Views | None = None
     ) -> None:
-        self.settings, self.size = settings, size
-        self.channels, self.held_out = channels, held_out
+        super().__init__(lambda: DinoNetwork(settings, size, channels))
+        self.settings, self.held_out = settings, held_out
         self.whole_batch = settings.spread > 0  # crowding is a matter of the batch as a whole
-
-    def build(self) -> nn.Module:
-        """Student and teacher at their start, equal."""
-        return DinoNetwork(self.settings, self.size, self.channels)
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Cross-entropy of the student's outputs from the teacher's, over pairs of different views."""
@@ -147,7 +143,7 @@ class DinoNetwork(nn.Module):
     @torch.no_grad()
     def _follow(self) -> None:
         """Move teacher and center to what the last step has seen (Caron et al. 2021, algorithm 1)."""
-        progress = min(1.0, int(self.step) / max(1, self.settings.training.steps))
+        progress = min(1.0, int(self.step) / max(1, self.settings.training.length))
         momentum = 1 - (1 - self.settings.momentum) * (1 + math.cos(math.pi * progress)) / 2
         torch._foreach_lerp_(
             list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Machine
+from ..core.finite import verify_finite
 from ..data.arrays import allocate, checksum, fill_rows, logged_rows, open_array, write_rows
 from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..system.distributed import rank, wait_for_main
 from ..system.files import locked, make_folder
-from ..train.device import local_fabric
+from ..train.device import local_device
 from ..train.progress import ProgressLine
 from .autoencoder import Autoencoder
 from .encoder import Encoder
@@ -151,7 +152,7 @@ class _Applied:
 
     @cached_property
     def device(self) -> torch.device:
-        device: torch.device = local_fabric(self.machine).device
+        device: torch.device = local_device(self.machine).device
         return device
 
 
@@ -164,7 +165,8 @@ def _block(
 ) -> int:
     """Compute and write a block, given as (first row, rows); its checksum."""
     first, rows = item
-    values = compute(_films(prepared, rows)).cpu().numpy().astype(dtype)
+    found = verify_finite(compute(_films(prepared, rows)), f"images {first} ff.", "the network")
+    values = found.cpu().numpy().astype(dtype)
     write_rows(path, first, values)
     return checksum(values)
 

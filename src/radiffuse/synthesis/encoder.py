@@ -9,11 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..system.files import read_json, whole_folder, write_json
-from .hub import OWN, component_folder, first_line, hush
+from .hub import OWN, component_folder, hush, verified
 
 FILES = ("config.json", "model.safetensors")
+MODEL_TYPES = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
+"""Architectures of transformers that an encoder may have (DINO v1 is a ``vit``)."""
+FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
+"""Entries of a configuration that name code outside of transformers; they are not read."""
+UNUSED = ("pooler.", "mask_token")
+"""Weights that no embedding depends on, and that some files lack."""
 PREPROCESSOR = "preprocessor_config.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,13 +57,24 @@ class Encoder(nn.Module):
         """Channels of the images that the backbone takes."""
         return int(self.backbone.config.num_channels)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(B, width)`` of length 1 from images ``(B, C, rows, columns)`` in [-1, 1].
 
         Raises:
             InputError: The backbone takes another number of channels, and the images are not gray.
         """
+        embeddings: Tensor = F.normalize(self._tokens(images)[:, 0].float(), dim=1)
+        return embeddings
+
+    def patches(self, images: Tensor) -> Tensor:
+        """The tokens of the patches on their grid, ``(B, width, h, w)``. Arguments and errors as of ``forward``."""
+        tokens, side = self._tokens(images), self.size // int(self.backbone.config.patch_size)
+        grid = tokens[:, -side * side :].float()  # the global token and any registers come first
+        patches: Tensor = grid.transpose(1, 2).unflatten(2, (side, side))
+        return patches
+
+    @torch.no_grad()
+    def _tokens(self, images: Tensor) -> Tensor:
         if images.shape[1] != self.channels and images.shape[1] != 1:
             problem = f"takes {self.channels} channels, the images have {images.shape[1]}"
             remedy = "Train one on the images: leave --encoder out"
@@ -70,7 +87,7 @@ class Encoder(nn.Module):
         pixels = images.expand(-1, self.channels, -1, -1)
         pixels = ((pixels + 1) / 2 - self.mean) / self.std
         tokens: Tensor = self.backbone(pixel_values=pixels).last_hidden_state
-        return F.normalize(tokens[:, 0].float(), dim=1)
+        return tokens
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -103,17 +120,7 @@ def load_encoder(name: str) -> Encoder:
         InputError: There is none, or it cannot be read.
     """
     folder = component_folder(name, FILES, "--encoder", OWN, [PREPROCESSOR])
-    from transformers import AutoConfig, AutoModel
-
-    hush()
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if "dino" not in config.model_type and config.model_type != "vit":
-            raise ValueError(f"a {config.model_type}, not a DINO")
-        backbone = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except Exception as error:  # transformers raises many types, all about the folder
-        problem = f"holds no encoder that can be read ({first_line(error)})"
-        raise InputError(folder, problem, "Give a DINO of transformers") from None
+    backbone = verified(_load_backbone(folder), folder)
     path = folder / PREPROCESSOR
     values = read_json(path) if path.is_file() else {}
     channels = int(backbone.config.num_channels)
@@ -122,6 +129,40 @@ def load_encoder(name: str) -> Encoder:
     if len(mean) != channels or len(std) != channels:
         raise InputError(path, f"does not fit {channels} channels", "Restore the file")
     return Encoder(backbone, _shown_size(values, backbone.config), mean, std)
+
+
+def _load_backbone(folder: Path) -> Any:
+    """The network of a folder. transformers gets values alone, never the folder: no code in it can be found or run.
+
+    Raises:
+        InputError: It is of another type, or the two files do not make a network.
+    """
+    from safetensors.torch import load_file
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    hush()
+    values = read_json(folder / FILES[0])
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind not in MODEL_TYPES:
+        problem = f"has the model_type {kind!r}, not {', '.join(MODEL_TYPES)}"
+        raise InputError(folder / FILES[0], problem, "Give a DINO of transformers")
+    try:
+        known = {key: value for key, value in values.items() if key not in FOREIGN}
+        config = CONFIG_MAPPING[kind].from_dict(known)
+        backbone, found = MODEL_MAPPING[type(config)].from_pretrained(
+            None,
+            config=config,
+            state_dict=load_file(folder / FILES[1]),
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
+        if missing := [k for k in found["missing_keys"] if not any(u in k for u in UNUSED)]:
+            raise ValueError(f"{FILES[1]} lacks {min(missing)}")
+    except Exception as error:  # transformers raises many types, all about the folder
+        problem = f"holds no encoder that can be read ({first_line(error)})"
+        raise InputError(folder, problem, "Give a DINO of transformers") from None
+    return backbone
 
 
 def _shown_size(values: dict[str, Any], config: Any) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Data, Machine, PlanSettings
 from ..data.dataset import Dataset
+from ..data.fingerprint import find_dims
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
@@ -104,9 +105,8 @@ def open_network(name: str, real: Dataset) -> FeatureNetwork:
         kind = "denoiser, bottleneck at t = 0, mean"
     else:
         network = encoder = load_encoder(name)
+        verify_films(real)
         plan = make_plan(real, PlanSettings(size=(encoder.size,)), labelled=False)
-        if plan.spatial_dims != 2:
-            raise InputError(real.root, "holds volumes", "Give films: features are those of films")
         width, kind = encoder.width, "DINO, global token"
     size = " x ".join(map(str, plan.size))
     return FeatureNetwork(f"{name}: {kind}; {width} features at {size}", network, plan)
@@ -120,16 +120,22 @@ def open_images(
     Raises:
         InputError: It has fewer than ``least`` usable images, or an image cannot be read.
     """
-    _verify_number(dataset.root, len(dataset), least)
     prepared = prepare_dataset(dataset, network.plan, reader, machine, labelled=False)
-    _verify_number(dataset.root, len(prepared), least)
+    verify_number(dataset.root, len(prepared), least)
     kind = f"{type(network.network).__name__} "
     cache = cache_folder(reader.cache)
     rows = features_with(network.network, prepared, machine, cache, "features", kind=kind)
     return ImageSet(dataset, prepared, np.asarray(rows, np.float64))
 
 
-def _verify_number(root: Path, images: int, least: int) -> None:
+def verify_films(dataset: Dataset) -> None:
+    """Refuse volumes, of which there are no features."""
+    if find_dims(dataset) != 2:
+        raise InputError(dataset.root, "holds volumes", "Give films: features are those of films")
+
+
+def verify_number(root: Path, images: int, least: int) -> None:
+    """Refuse a set of fewer usable images than are needed."""
     if images < least:
         problem = f"holds {images} usable images"
         raise InputError(root, problem, f"Give {least} or more; thousands are usual")

@@ -5,11 +5,12 @@ distance (Heusel et al. 2017) compares means and covariances, and is biased upwa
 distance (Bińkowski et al. 2018) is unbiased. Precision and recall (Kynkäänniemi et al. 2019), density and coverage
 (Naeem et al. 2020) ask whether images lie in the manifold of the other set: in the union of balls around its images.
 
-Intervals are bootstrap intervals over images, or over patients where they are known. Those of the Fréchet distance are
-*basic* ones (Davison and Hinkley 1997, section 5.2): resampling adds about as much bias as the sample itself has, and
-reflecting the bootstrap distribution at the estimate removes it. Where a sample is small for the number of features,
-the interval lies below the value, which is biased. In the measures of manifolds the balls are kept and only what falls
-into them is resampled, because copies of an image would shrink its ball to nothing.
+Intervals are over images, or over patients where they are known: of the two distances by the bootstrap, of the others
+Student's (``evaluation.statistics``). That of the Fréchet distance lies
+around its value corrected for the bias (``without_bias``), by *basic* reflection of the bootstrap distribution (Davison
+and Hinkley 1997, section 5.2); the plain value is biased upwards and often lies above it. In the measures of manifolds
+the balls are kept and only what falls into them is resampled, because copies of an image would shrink its ball to
+nothing.
 
 Here ``real``, ``fake``, ``a`` and ``b`` are features, one row per image, float64 ``(images, d)``; ``groups`` are the
 patients of the rows, None where each image is its own.
@@ -17,6 +18,7 @@ patients of the rows, None where each image is its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.streams import Stream
-from ..evaluation.statistics import LEVELS, Interval, clustered_mean, group_weights
+from ..evaluation.statistics import (
+    LEVELS,
+    Interval,
+    clustered_mean,
+    clustered_share,
+    group_weights,
+)
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +43,8 @@ COVERAGE_NEIGHBORS = 5
 """k of density and coverage [paper: Naeem et al. 2020]."""
 IMAGES_PER_FEATURE = 5
 """Fewer images per feature are called few: the usual 10,000 images for 2048 features [related: Heusel et al. 2017]."""
+PART_SHARES, PARTS_EACH = (0.5, 0.65, 0.8), 20
+"""Parts of the images between which the Fréchet distance is extrapolated, and how many of each [ours]."""
 BLOCK = 2048
 """Rows of a matrix of distances that are in memory at a time."""
 
@@ -51,6 +61,47 @@ def frechet_distance(a: Floats, b: Floats) -> float:
     cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     traces = float((first**2).sum() + (second**2).sum())
     return max(0.0, mean + float(traces - 2 * cross))
+
+
+def without_bias(
+    real: Floats,
+    fake: Floats,
+    real_groups: Sequence[Hashable] | None = None,
+    fake_groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+) -> float:
+    """The Fréchet distance of samples without end, by extrapolation (Chong and Forsyth 2020, FID infinity).
+
+    The bias falls as 1 / n, so the distances of parts of both sets lie on a line over n / (size of the part), of which
+    0 is the end. Parts are of patients where they are known. It may be slightly below 0 for sets of one distribution.
+    With few images per feature the bias is no longer a line, and what the bootstrap corrects even less of it.
+    """
+    codes = [
+        np.unique(_words(groups), return_inverse=True)[1]
+        if groups is not None
+        else np.arange(len(rows))
+        for rows, groups in ((real, real_groups), (fake, fake_groups))
+    ]
+    whole = frechet_distance(real, fake)
+    rng, inverse, distances = Stream.MEASURES.rng(seed, 1), [1.0] * PARTS_EACH, [whole] * PARTS_EACH
+    for share in np.repeat(PART_SHARES, PARTS_EACH):
+        parts, ratios = [], []
+        for rows, code in zip((real, fake), codes, strict=True):
+            total = int(code.max()) + 1
+            chosen = rng.permutation(total)[: max(1, round(share * total))]
+            parts.append(rows[np.isin(code, chosen)])
+            ratios.append(total / len(chosen))
+        if min(map(len, parts)) > 1:
+            inverse.append(float(np.mean(ratios)))
+            distances.append(frechet_distance(*parts))
+    if np.ptp(inverse) == 0:  # a single patient: nothing to extrapolate
+        return whole
+    return float(np.polyfit(inverse, distances, 1)[1])
+
+
+def _words(groups: Sequence[Hashable]) -> NDArray[np.str_]:
+    return np.array([repr(group) for group in groups])
 
 
 def _root(features: Floats) -> Floats:
@@ -173,20 +224,23 @@ def measure_with_intervals(
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """All measures with bootstrap intervals of 95 %, see the module; synthetic images have their parents' patients."""
+    """All measures with bootstrap intervals of 95 %, see the module; synthetic images have their parents' patients.
+
+    The Fréchet distance is the one corrected for its bias.
+    """
     rng = Stream.MEASURES.rng(seed)
     weights_real = group_weights(real_groups, len(real), draws, rng)
     weights_fake = group_weights(fake_groups, len(fake), draws, rng)
     number = min(len(real), len(fake))
 
-    distance = frechet_distance(real, fake)
     resampled = [
         frechet_distance(np.repeat(real, w.astype(int), 0), np.repeat(fake, v.astype(int), 0))
         for w, v in zip(weights_real, weights_fake, strict=True)
         if (w > 0).sum() > 1 and (v > 0).sum() > 1
     ]
-    low, high = np.maximum(0, 2 * distance - np.quantile(resampled, LEVELS[::-1]))
-    intervals = {"frechet": Interval(distance, float(low), float(high), number)}
+    distance = without_bias(real, fake, real_groups, fake_groups, seed=seed)
+    low, high = np.maximum(0, distance + np.mean(resampled) - np.quantile(resampled, LEVELS[::-1]))
+    intervals = {"frechet": Interval(max(0.0, distance), float(low), float(high), number)}
 
     kernels = _kernels(real, fake)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -196,7 +250,11 @@ def measure_with_intervals(
 
     for name, values in in_manifolds(real, fake).items():
         groups = fake_groups if name in ("precision", "density") else real_groups
-        intervals[name] = clustered_mean(values, group=groups, seed=seed)
+        if name == "density":  # no share, but a mean of counts
+            intervals[name] = clustered_mean(values, group=groups, bounds=(0, math.inf))
+        else:
+            own = range(len(values)) if groups is None else groups
+            intervals[name] = clustered_share(values, own)
     return intervals
 
 

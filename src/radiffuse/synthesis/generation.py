@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from torch import Tensor
 from ..config import Data, Generate
 from ..config.values import from_dict
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.names import safe_name
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.readers import write_marked_film
 from ..data.scan import Array
 from ..data.streams import Stream
-from ..errors import InputError
-from ..train.cases import limited, prepare_dataset, read_dataset
-from ..train.device import local_fabric
+from ..errors import InputError, damaged
+from ..train.cases import limited, prepare_dataset
+from ..train.device import local_device
 from ..train.progress import ProgressLine
 from ..train.run import Run
+from ..train.start import verify_kind
 from .embedding import by_class, embed, encode, fingerprint
 from .sampling import latent_noise, sample_latents, to_films
 from .strategies import fit_densities, interpolate, perturb
@@ -131,6 +134,10 @@ class SynthesizerGeneration:
             where = f"--strength {settings.strength}"
             raise InputError(where, "is out of range for from-image", "Use above 0, up to 1")
 
+    def verify(self) -> None:
+        """Refuse references that cannot be used, before any is embedded."""
+        _ = self._reference_cases
+
     def prepare(self) -> dict[str, Any]:
         """Embed the references; returns their hash, since the images depend on them."""
         self.references = references = self._references()
@@ -150,7 +157,7 @@ class SynthesizerGeneration:
             problem = "has no class of two images or more, to which manifold could fit a density"
             remedy = "Give more references, or choose another strategy"
             raise InputError(self.settings.references or self.settings.run, problem, remedy)
-        self.synthesizer.to(local_fabric(self.settings.machine).device)
+        self.synthesizer.to(local_device(self.settings.machine).device)
         line, count, batch = ProgressLine("sampling"), self.settings.count, self.settings.batch
         done: list[Provenance] = []
         for strategy in self.strategies:
@@ -240,9 +247,9 @@ class SynthesizerGeneration:
     def _references(self) -> References | None:
         """The given images, else those that the run was trained on; None where no strategy asks for any."""
         settings = self.settings
-        if settings.references is None and set(self.strategies) == {"manifold"}:
+        if self._reference_cases is None:
             return None
-        dataset, reader = self._reference_cases()
+        dataset, reader = self._reference_cases
         prepared = prepare_dataset(dataset, self.run.plan, reader, settings.machine, labelled=False)
         classes = by_class(prepared, range(len(prepared)))
         paired = [s for s in self.strategies if s in ("interpolate", "perturb")]
@@ -259,18 +266,20 @@ class SynthesizerGeneration:
             latents = encode(prepared, self.synthesizer.autoencoder, settings.machine, cache)
         return References(prepared, torch.from_numpy(np.array(embeddings)), latents, classes)
 
-    def _reference_cases(self) -> tuple[Dataset, Data]:
+    @cached_property
+    def _reference_cases(self) -> tuple[Dataset, Data] | None:
+        """The references, and how they are read; None where no strategy asks for any."""
         settings, run = self.settings, self.run
+        if settings.references is None and set(self.strategies) == {"manifold"}:
+            return None
         if settings.references is not None:
-            dataset = read_dataset(settings.references, settings.reader)
-            if len(dataset.channels) != len(run.plan.channels):
-                problem = f"has {len(dataset.channels)} channels, the run {len(run.plan.channels)}"
-                remedy = "Give images of the kind that the run was trained on"
-                raise InputError(dataset.root, problem, remedy)
+            dataset = open_dataset(settings.references, settings.reader)
+            verify_kind(dataset, run, mixed=settings.reader.skip_bad)
             return dataset, settings.reader
         trained = run.config["settings"]
         reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)
-        dataset = read_dataset(trained["data"], reader)
+        dataset = open_dataset(trained["data"], reader)
         dataset = limited(dataset, trained["limit"], trained["training"]["seed"])
-        held = set(run.data["split"]["validation"])
+        with damaged(run.folder / "data.json"):
+            held = set(run.data["split"]["validation"])
         return dataset.filter(lambda case: case.name not in held), reader

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..core.finite import not_finite
+from ..errors import InputError, first_line
 from ..system.files import read_json, write_json
 
 OWN = "radiffuse then trains its own on the images"
@@ -22,11 +23,6 @@ def hush() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception of these libraries, for a message."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def forget_paths(folder: Path) -> None:
@@ -78,6 +74,18 @@ def component_folder(
     return fetched
 
 
+def verified(model: Any, folder: Path) -> Any:
+    """The model, whose weights must be finite.
+
+    Raises:
+        InputError: One is NaN or infinite.
+    """
+    if name := not_finite(model.state_dict()):
+        problem = f"holds weights that are not finite ({name})"
+        raise InputError(folder, problem, "Restore the folder, or train again")
+    return model
+
+
 def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, default: str) -> Any:
     """A model of diffusers by folder or public name, in float32 on the CPU.
 
@@ -91,9 +99,6 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
     Raises:
         InputError: There is none, or it cannot be read.
     """
-    import diffusers
-
-    hush()
     root = Path(name).expanduser()
     if root.is_dir():
         parts = tuple(p for p in parts if (root / p / WEIGHTS).is_file())[:1] or parts[:1]
@@ -106,14 +111,35 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
             if part == parts[-1]:
                 raise
     try:
-        model = getattr(diffusers, kind).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
-        )
+        return read_diffusers(kind, folder)
+    except InputError:
+        raise
     except Exception as error:  # diffusers raises many types, all about the folder
         raise InputError(
             folder, f"holds no {kind} that can be read ({first_line(error)})", "Restore the folder"
         ) from None
-    return model.float()
+
+
+def read_diffusers(kind: str, folder: Path) -> Any:
+    """A model of diffusers from a folder on this machine, in float32 on the CPU.
+
+    Raises:
+        InputError: A weight is NaN or infinite.
+        Exception: Of many types, where the folder cannot be read or lacks a weight.
+    """
+    import diffusers
+
+    hush()
+    model, found = getattr(diffusers, kind).from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        low_cpu_mem_usage=False,
+        output_loading_info=True,
+    )
+    if missing := found["missing_keys"]:  # they would be whatever lay in memory
+        raise ValueError(f"{WEIGHTS} lacks {min(missing)}")
+    return verified(model.float(), folder)
 
 
 def most_groups(channels: Sequence[int]) -> int:

@@ -11,20 +11,28 @@ import numpy as np
 
 from ..config import Judge
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.provenance import Origin, generation_settings
 from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
-from ..evaluation.statistics import clustered_mean
-from ..train.cases import read_dataset
+from ..evaluation.statistics import clustered_share
 from ..train.run import Run
 from .copies import Floats, Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
 from .encoder import Encoder, load_encoder
-from .feature_network import FeatureNetwork, ImageSet, open_images, open_network
+from .feature_network import (
+    FeatureNetwork,
+    ImageSet,
+    open_images,
+    open_network,
+    verify_films,
+    verify_number,
+)
 from .fidelity import (
     COVERAGE_NEIGHBORS,
     Floor,
     few_images,
+    frechet_distance,
     measure_with_intervals,
     real_floor,
 )
@@ -64,6 +72,31 @@ def judge_images(settings: Judge) -> Judgment:
         InputError: Images or a network that cannot be used, or too few images; or copies are to be found with the
             encoder that the generator was conditioned on.
     """
+    judgment, network, datasets, least = open_judged(settings)
+    sets = {
+        path: open_images(network, datasets[path], settings.reader, settings.machine, number)
+        for path, number in least.items()
+    }
+    if "fidelity" in settings.only:
+        _measure(settings, judgment, sets[settings.real], sets[settings.fake])
+    if "memorization" in settings.only:
+        trained = settings.trained or settings.real
+        others = sets[settings.held_out or trained]
+        _find_copies(settings, judgment, sets[trained], sets[settings.fake], others)
+    return judgment
+
+
+def open_judged(
+    settings: Judge,
+) -> tuple[Judgment, FeatureNetwork, dict[str, Dataset], dict[str, int]]:
+    """Open the images and the network; nothing is embedded yet.
+
+    Returns:
+        The judgment so far, the network, the sets by path, and the least number of images of those to embed.
+
+    Raises:
+        InputError: As ``judge_images``.
+    """
     with_fidelity, with_copies = "fidelity" in settings.only, "memorization" in settings.only
     if not settings.only:
         raise InputError("--only", "names none", "Choose fidelity, memorization or both")
@@ -73,23 +106,17 @@ def judge_images(settings: Judge) -> Judgment:
     trained = settings.trained or settings.real
     if with_copies:
         least |= {p: LEAST_FOR_COPIES for p in (trained, settings.held_out) if p and p not in least}
-    datasets = {path: read_dataset(path, settings.reader) for path in least}
+    datasets = {path: open_dataset(path, settings.reader) for path in least}
     network = open_network(settings.encoder, datasets[settings.real])
     judgment = Judgment(network.name)
     if with_copies:
         judgment.warnings += _verify_encoder(settings, network, datasets[settings.fake])
     if not with_fidelity and trained != settings.real:
         del least[settings.real]
-    sets = {
-        path: open_images(network, datasets[path], settings.reader, settings.machine, number)
-        for path, number in least.items()
-    }
-    if with_fidelity:
-        _measure(settings, judgment, sets[settings.real], sets[settings.fake])
-    if with_copies:
-        others = sets[settings.held_out or trained]
-        _find_copies(settings, judgment, sets[trained], sets[settings.fake], others)
-    return judgment
+    for path, number in least.items():
+        verify_number(datasets[path].root, len(datasets[path]), number)
+        verify_films(datasets[path])
+    return judgment, network, datasets, least
 
 
 def parts_of(origins: Sequence[Origin], least: int = 1) -> dict[str, list[int]]:
@@ -148,6 +175,8 @@ def _fidelity_rows(
             "synthetic": len(chosen),
             "patients": len(set(real.groups)),
         }
+        if name == "frechet":
+            row["uncorrected"] = frechet_distance(real.features, fake.features[chosen])
         if floor is not None:
             own = floor.real[name]
             row |= {
@@ -234,7 +263,7 @@ def _summary(fake: ImageSet, distances: Floats, threshold: float) -> Rows:
     for part, chosen in parts_of(fake.origins).items():
         own = distances[chosen]
         near = (own < threshold).astype(np.float64)
-        suspected = clustered_mean(near, group=[groups[i] for i in chosen])
+        suspected = clustered_share(near, [groups[i] for i in chosen])
         rows.append(
             {
                 "strategy": part,
@@ -310,7 +339,7 @@ def _trained_on(real: ImageSet, fake: ImageSet) -> int:
     if not root or os.path.realpath(str(root)) != os.path.realpath(real.dataset.root):
         return 0
     seen = set(real.names) - set(data.get("split", {}).get("validation", ()))
-    return len(seen - {skipped["case"] for skipped in data.get("skipped", ())})
+    return len(seen - {skipped.get("case") for skipped in data.get("skipped", ())})
 
 
 def _verify_encoder(settings: Judge, network: FeatureNetwork, fake: Dataset) -> list[str]:

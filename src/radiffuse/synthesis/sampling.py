@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
+from ..core.finite import verify_finite
 from ..core.sampling import Denoiser, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.scan import Array, gray_values
@@ -90,8 +91,13 @@ def sample_latents(
 
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:
-    """The first channel of decoded latents, uint8 ``(B, rows, columns)``."""
-    return gray_values(autoencoder.decode(latents)[:, 0].cpu().numpy())
+    """The first channel of decoded latents, uint8 ``(B, rows, columns)``.
+
+    Raises:
+        InputError: A value is not finite.
+    """
+    films = verify_finite(autoencoder.decode(latents), "synthetic films", "the synthesizer")
+    return gray_values(films[:, 0].cpu().numpy())
 
 
 def _dpm_solver(

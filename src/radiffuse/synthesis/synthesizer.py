@@ -13,18 +13,21 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from ..config import Diffusion
+from ..config.values import from_dict
+from ..core.diffusion import betas_of
+from ..core.finite import not_finite
 from ..core.sampling import image_spacing
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, first_line
 from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
 from .encoder import Encoder, load_encoder, save_encoder
-from .hub import first_line, forget_paths, hush
+from .hub import forget_paths, hush, read_diffusers
 from .strategies import Density
 
 KIND = "synthesizer"
@@ -34,6 +37,13 @@ SCHEDULES = {
     "cosine": ("squaredcos_cap_v2", 1e-4, 0.02),
 }
 PREDICTIONS = {"epsilon": "epsilon", "x_start": "sample", "v": "v_prediction"}
+
+
+class _Entry(TypedDict):
+    """A class in density.json."""
+
+    name: str
+    images: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,9 @@ class Synthesizer:
 def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
     """The noising process as settings of the schedulers of diffusers."""
     schedule, first, last = SCHEDULES[diffusion.schedule]
-    return {
+    # The schedulers know no shift, but any betas.
+    own = {} if diffusion.shift is None else {"trained_betas": betas_of(diffusion).tolist()}
+    return own | {
         "num_train_timesteps": diffusion.num_train_timesteps,
         "beta_schedule": schedule,
         "beta_start": first,
@@ -111,8 +123,7 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
 
 def is_synthesizer(folder: Path) -> bool:
     """Whether ``model/`` of a run holds a synthesizer."""
-    config = read_json(folder / "config.json")
-    return isinstance(config, dict) and config.get("kind") == KIND
+    return bool(read_json(folder / "config.json", dict[str, Any]).get("kind") == KIND)
 
 
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
@@ -121,8 +132,6 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     Raises:
         RunError: A part is missing or damaged, or the model is of another kind.
     """
-    hush()
-    from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import load_file
 
     if not is_synthesizer(folder):
@@ -130,13 +139,12 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
     config = read_json(folder / "config.json")
     verify_sums(folder)
     try:
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-        unet = UNet2DConditionModel.from_pretrained(
-            folder / "unet", low_cpu_mem_usage=False, **options
-        )
-        vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False, **options)
+        unet = read_diffusers("UNet2DConditionModel", folder / "unet")
+        vae = read_diffusers("AutoencoderKL", folder / "vae")
         tensors = load_file(folder / "density.safetensors")
-        classes = read_json(folder / "density.json")["classes"]
+        if name := not_finite(tensors):
+            raise ValueError(f"{name} of the densities is not finite")
+        classes = read_json(folder / "density.json", dict[str, list[_Entry]])["classes"]
         densities = {
             entry["name"]: Density.of(
                 {k[len(f"{i}.") :]: v for k, v in tensors.items() if k.startswith(f"{i}.")}
@@ -147,9 +155,9 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
             ConditionalDenoiser(unet.eval()),
             Autoencoder(vae.eval(), channels),
             load_encoder(str(folder / "encoder")),
-            Diffusion(**config["diffusion"]),
+            from_dict(Diffusion, config["diffusion"], strict=True),
             densities,
-            {entry["name"]: int(entry["images"]) for entry in classes},
+            {entry["name"]: entry["images"] for entry in classes},
         )
     except InputError:
         raise

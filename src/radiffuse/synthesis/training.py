@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config import Synthesize, Training
 from ..data.arrays import write_arrays
 from ..data.batches import Batches
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.scan import Array
@@ -31,12 +32,13 @@ from ..train.cases import (
     limited,
     plan_of,
     prepare_dataset,
-    read_dataset,
 )
-from ..train.device import local_fabric
+from ..train.device import local_device
 from ..train.loop import Trained, train
-from ..train.pretraining import Pool
+from ..train.pretraining import ChosenPool, Pool
 from ..train.run import Run
+from ..train.start import verify_whole
+from ..train.unchanged import require_same_names, require_same_prepared
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
     ConditionalDenoiser,
@@ -87,7 +89,7 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
         latents,
         embeddings,
         names,
-        batch_size=settings.training.batch_size,
+        batch_size=settings.training.batch,
         seed=settings.training.seed,
         indices=films.training,
     )
@@ -116,21 +118,36 @@ def read_films(settings: Synthesize, run: Run) -> Pool:
     Raises:
         InputError: They are volumes, or of several channels.
     """
-    seed = settings.training.seed
-    dataset = limited(read_dataset(settings.data, settings.reader), settings.limit, seed)
-    plan = plan_of(run, dataset, settings.plan, labelled=False)
+    chosen, seed = choose_films(settings, run), settings.training.seed
+    dataset, plan = chosen.dataset, chosen.plan
+    prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
+    require_same_prepared(run, dataset, prepared)
+    training, held = hold_out(prepared, seed)
+    run.write_data(describe_data(dataset, prepared, {"validation": held}))
+    wanted = set(held[:VALIDATION_IMAGES])
+    validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
+    return Pool(prepared, training, validation)
+
+
+def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenPool:
+    """The films and their plan; ``run`` None: nothing is written.
+
+    Raises:
+        InputError: As ``read_films``.
+    """
+    dataset = open_dataset(settings.data, settings.reader)
+    dataset = limited(dataset, settings.limit, settings.training.seed)
+    if run is not None:
+        require_same_names(run.folder, (case.name for case in dataset), trained=run.trained)
+    plan = plan_of(run, dataset, settings.plan, settings.reader, labelled=False)
     if plan.spatial_dims != 2:
         raise InputError(dataset.root, "holds volumes", "Synthesis works on films")
     if len(plan.channels) != 1:
         problem = f"has {len(plan.channels)} channels"
         remedy = "Synthesis works on films of one channel; colors in one file are turned to gray"
         raise InputError(dataset.root, problem, remedy)
-    prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-    training, held = hold_out(prepared, seed)
-    run.write_data(describe_data(dataset, prepared, {"validation": held}))
-    wanted = set(held[:VALIDATION_IMAGES])
-    validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
-    return Pool(prepared, training, validation)
+    verify_whole(plan)
+    return ChosenPool(dataset, plan, frozenset())
 
 
 def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter) -> Encoder:
@@ -139,11 +156,11 @@ def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter)
         return load_encoder(settings.encoder)
     stage, dino = Run(run.folder / "encoder"), settings.dino
     if not stage.finished:
-        batch_size, size = dino.training.batch_size, max(films.plan.size)
+        batch_size, size = dino.training.batch, max(films.plan.size)
         if len(films.training) < batch_size:
             few = f"leaves {len(films.training)} images to train on"
             problem = f"{few}, fewer than the encoder's batch of {batch_size}"
-            remedy = "Give more images, or lower --dino.training.batch_size"
+            remedy = "Give more images, or lower --dino.training.batch"
             raise InputError(settings.data, problem, remedy)
         views = partial(ViewBatches, films.prepared, size, dino)
         seed, shown, held_out = dino.training.seed, films.held_out, None
@@ -176,7 +193,7 @@ def train_autoencoder(settings: Synthesize, run: Run, films: Pool, report: Repor
         task = Autoencoding(vae, max(films.plan.size), channels, held_out)
         batches = Batches(
             films.prepared,
-            batch_size=vae.training.batch_size,
+            batch_size=vae.training.batch,
             seed=vae.training.seed,
             augmentation=vae.augmentation,
             indices=films.training,
@@ -232,7 +249,7 @@ def _write_samples(
 ) -> None:
     """Films for the report, of embeddings of films that were held out: uint8 ``(N, rows, columns)``."""
     generator = torch.Generator().manual_seed(0)
-    autoencoder = synthesizer.to(local_fabric(settings.machine).device).autoencoder
+    autoencoder = synthesizer.to(local_device(settings.machine).device).autoencoder
     shape = (autoencoder.latent_channels, *(n // autoencoder.factor for n in plan.size))
     latents = sample_latents(
         synthesizer,

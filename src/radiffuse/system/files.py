@@ -15,11 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import InputError, RadiffuseError, RunError, from_surroundings, is_out_of_memory
+from ..config.values import misfit
+from ..errors import (
+    InputError,
+    RadiffuseError,
+    RunError,
+    first_line,
+    from_surroundings,
+    is_out_of_memory,
+)
 from .distributed import rank
 
-MOST_YAML = 2**20
-"""Bytes of the largest YAML file that is read."""
+MOST_JSON = 2**30
+"""Bytes of the largest JSON file that is read."""
+MOST_YAML = 2**17
+"""Bytes of the largest YAML file that is read: numbers such as 1:1:1:... take minutes in a longer one."""
 SUMS = "SHA256SUMS"
 """Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
@@ -55,10 +65,13 @@ def whole(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
                 partial.unlink(missing_ok=True)
     except OSError as error:
         # A library that writes through the file may lose the number of the error.
-        reason = error.strerror or "No space left on device"
-        raise InputError(
-            path, f"cannot be written ({reason})", "Free the disk or choose another folder"
-        ) from error
+        raise unwritable(path, error.strerror or "No space left on device") from error
+
+
+def unwritable(path: Path, reason: object) -> InputError:
+    """The error for a file or folder that cannot be written."""
+    remedy = "Free the disk or choose another folder"
+    return InputError(path, f"cannot be written ({reason})", remedy)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -86,9 +99,23 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            path, f"cannot be written ({error.strerror})", "Choose another folder"
-        ) from None
+        raise unwritable(path, error.strerror) from None
+
+
+def refuse_foreign(out: Path, *marks: str, flag: str = "--out") -> None:
+    """Refuse to write into a folder that holds anything, but none of the files that show it to be the command's own.
+
+    ``flag`` is what the folder was given by.
+
+    Raises:
+        InputError: It is such a folder, or a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "is a file", f"Choose another {flag}")
+    held = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
+    if held and not any((out / mark).exists() for mark in marks):
+        problem = f"is not empty, and nothing in it is of this command ({' or '.join(marks[:2])})"
+        raise InputError(out, problem, f"Choose another {flag}")
 
 
 @contextlib.contextmanager
@@ -120,10 +147,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         known = from_surroundings(error)
         if known is None or is_out_of_memory(error):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(
-            path, f"cannot be written ({reason})", "Free the disk or choose another folder"
-        ) from error
+        raise unwritable(path, getattr(error, "strerror", None) or first_line(error)) from error
 
 
 def remove_partials(folder: Path) -> None:
@@ -170,12 +194,11 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         if error.errno not in LOCKLESS:
-            raise InputError(
-                folder,
-                f"cannot be written ({error.strerror})",
-                "Choose another --out or --reader.cache",
-            ) from None
+            problem = f"cannot be written ({error.strerror})"
+            raise InputError(folder, problem, "Choose another --out or --reader.cache") from None
     try:
+        with contextlib.suppress(OSError):
+            os.utime(folder / ".lock")  # says when the folder was used last
         remove_partials(folder)
         yield
     finally:
@@ -199,18 +222,47 @@ def end_last_line(path: Path) -> None:
             file.write(b"\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def append_line(path: Path, text: str) -> None:
+    """Append a line, and wait until it is on the disk.
 
     Raises:
-        InputError: Missing or not JSON.
+        InputError: The disk is full or the file cannot be written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error.strerror) from None
+
+
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """Read JSON of a kind, see ``config.values.misfit``, in which no key may be given twice.
+
+    Raises:
+        InputError: Missing, not JSON, larger than ``MOST_JSON``, or of another kind.
+    """
+    try:
+        if path.stat().st_size > MOST_JSON:
+            raise ValueError(f"larger than {MOST_JSON} bytes")
+        # Of bytes, it finds out whether they are UTF-8, -16 or -32.
+        value = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete folder") from None
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(path, f"is not readable JSON ({error})", "Correct or restore it") from None
+    if fault := misfit(value, kind):
+        raise InputError(path, f"is not what it should be: {fault}", "Correct or restore it")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is given twice")
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -235,8 +287,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(path, "is missing", "Give a complete folder") from None
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(path, f"is not readable YAML ({reason})", remedy) from None
+        raise InputError(path, f"is not readable YAML ({first_line(error)})", remedy) from None
     if not isinstance(content, dict):
         raise InputError(path, "holds no settings", "Write 'name: value' lines in it")
     return content
@@ -251,10 +302,7 @@ def sha256(path: Path) -> str:
 def seal(folder: Path, last: str, value: Any) -> None:
     """Complete a folder: the hashes of all its files into ``SHA256SUMS``, then a JSON file that marks it as whole.
 
-    Args:
-        folder: Complete but for the two.
-        last: Name of the JSON file, which has its hash too.
-        value: What it holds.
+    The JSON file, ``last``, holds ``value``, and has its hash too.
     """
     if rank() > 0:
         return
@@ -270,11 +318,7 @@ def seal(folder: Path, last: str, value: Any) -> None:
 
 
 def verify_sums(folder: Path, *names: str) -> None:
-    """Compare files with ``SHA256SUMS``, where the folder has one.
-
-    Args:
-        folder: Of the files.
-        *names: Which to compare; none: all that are listed and there.
+    """Compare the named files, or all that are listed and there, with ``SHA256SUMS``, where the folder has one.
 
     Raises:
         RunError: A file is not what was written.
@@ -299,10 +343,7 @@ def verify_sums(folder: Path, *names: str) -> None:
 def reserve(file: IO[bytes], path: Path, size: int) -> None:
     """Allocate disk space now, so that a full disk is an error here and not a crash of the memory map.
 
-    Args:
-        file: Open for writing.
-        path: Where it is, for the message.
-        size: In bytes.
+    The file is open for writing, ``path`` its name for the message, ``size`` in bytes.
 
     Raises:
         InputError: There is not that much room.
@@ -318,7 +359,7 @@ def reserve(file: IO[bytes], path: Path, size: int) -> None:
             return
         raise InputError(
             path,
-            f"needs {size / 1e9:.3g} GB that cannot be had ({error.strerror})",
+            f"needs {size / 1e9:.3g} GB, which are not free ({error.strerror})",
             "Free the disk or choose another folder",
         ) from None
 

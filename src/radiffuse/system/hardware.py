@@ -66,7 +66,7 @@ def devices() -> list[Device]:
     """The CPU, and every accelerator that torch can use, each measured in less than a second."""
     import torch
 
-    found = [Device("cpu", _processor(), cores(), None, measure(torch.device("cpu")))]
+    found = [Device("cpu", processor(), cores(), None, measure(torch.device("cpu")))]
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         memory = int(torch.cuda.get_device_properties(i).total_memory)
         times = measure(torch.device("cuda", i))
@@ -130,6 +130,14 @@ def memory_limit(cgroup: Path, total: int) -> int | None:
     return None
 
 
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take."""
+    found = memory()
+    if found.limit is None:
+        return found.available
+    return min(found.available, max(0, found.limit - int(psutil.Process().memory_info().rss)))
+
+
 def free_disk(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
@@ -148,6 +156,17 @@ def folder_size(folder: Path) -> int:
     return total
 
 
+def processor() -> str:
+    """Name of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
 # ------------------------------------------------------------------------------------------------ internal
 
 
@@ -161,13 +180,3 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
     elif device.type == "mps":
         torch.mps.synchronize()
     return (time.perf_counter() - start) * 1e3
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import Machine, Training
+from ..system.distributed import gather_objects
+from ..system.saying import say
 from .loop import Trained, train
+from .outcome import announce, compare_costs
 from .run import Run, start_run
 from .task import BatchesByStep, Task
 
@@ -32,11 +36,15 @@ class Act:
         task: What is learned.
         batches: What it is learned from.
         finish: Saves the trained network and all other results in the run; only rank 0 calls it.
+        settings: Those of the command, with what was left open decided; None: as they were given.
+        again: Adds results to a run that is finished, which were not asked for before; only rank 0 calls it.
     """
 
     task: Task
     batches: BatchesByStep
     finish: Callable[[Trained], None]
+    settings: TrainingSettings | None = None
+    again: Callable[[], object] = lambda: None
 
 
 def run_training(
@@ -64,8 +72,28 @@ def run_training(
     """
     with start_run(settings.out, command, settings, recorded) as run:
         act = prepare(run)
-        trained = train(act.task, act.batches, run, settings.training, settings.machine)
+        decided = act.settings or settings
+        if run.main and act.settings is not None:
+            run.record(settings, act.settings)
+            announce(run)
+        if is_done(run, decided.training.length):
+            say(f"{run.folder} is finished, nothing is left to train")
+            if run.main:
+                act.again()
+        else:
+            trained = train(act.task, act.batches, run, decided.training, decided.machine)
+            gather_objects(None)  # all ranks have read the checkpoint
+            if run.main:
+                act.finish(trained)
+                compare_costs(run, trained, decided.training.length)
         if run.main:
-            act.finish(trained)
             report(run.folder)
+            if not decided.training.keep_state:
+                for state in (run.state, *run.folder.glob("*/state")):  # of stages as well
+                    shutil.rmtree(state, ignore_errors=True)
     return run
+
+
+def is_done(run: Run, steps: int) -> bool:
+    """Whether a run has its model and its results, and was not asked for more steps than they are of."""
+    return run.finished and (run.reached is None or (run.ended and run.reached == steps))

@@ -9,43 +9,61 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Data, Machine, PlanSettings
-from ..data.dataset import Dataset
+from ..data.cases import read_case_image
+from ..data.dataset import Case, Dataset
+from ..data.fingerprint import evenly
+from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
+from ..data.layouts.corrections import without_corrected
+from ..data.layouts.doubts import holds_few, look_at_values
+from ..data.layouts.listing import CORRECTED, own_folder
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
 from ..data.provenance import descends, stated_licence
 from ..data.streams import Stream
 from ..errors import InputError
+from ..system.distributed import rank
 from ..system.files import write_atomic
 from .progress import ProgressLine
 from .run import Run
 
+MASK_SAMPLE = {2: 32, 3: 4}
+"""Films and volumes of each set that are looked at, whether they are masks."""
 VALIDATION_IMAGES = 64
 """Most unlabelled images that are held out for validation."""
 VALIDATION_FRACTION = 0.05
 """Fraction of the unlabelled images that is held out, where that is fewer."""
 
 
-def read_dataset(path: str, reader: Data) -> Dataset:
-    """Open a data set by path."""
-    return open_dataset(Path(path), reader)
+def open_more(path: str, reader: Data) -> Dataset:
+    """Open a data set that is learned from beside another; a folder of corrections is read by its own record."""
+    own = own_folder(Path(path).expanduser()) == CORRECTED
+    return open_dataset(path, Data(skip_bad=reader.skip_bad) if own else reader)
 
 
-def plan_of(run: Run, dataset: Dataset, settings: PlanSettings, *, labelled: bool) -> Plan:
-    """The run's plan: the existing one, which may have been edited, else a new one."""
-    path = run.folder / "plan.json"
-    if path.exists():
+def plan_of(
+    run: Run | None, dataset: Dataset, settings: PlanSettings, reader: Data, *, labelled: bool
+) -> Plan:
+    """The run's plan: the existing one, which may have been edited, else a new one. None: nothing is written."""
+    if run is not None and (run.folder / "plan.json").exists():
         return run.plan
-    plan = make_plan(dataset, settings, labelled=labelled)
-    write_atomic(path, plan.to_json())
+    plan = make_plan(dataset, settings, labelled=labelled, skip_bad=reader.skip_bad)
+    if run is not None:
+        write_atomic(run.folder / "plan.json", plan.to_json())
     return plan
 
 
 def prepare_dataset(
     dataset: Dataset, plan: Plan, reader: Data, machine: Machine, *, labelled: bool
 ) -> Prepared:
-    """Prepare a data set with a progress line."""
+    """Prepare a data set with a progress line; first a few of its images are looked at, which may be masks."""
+    if not labelled and rank() == 0:
+        chosen = evenly(len(dataset), MASK_SAMPLE[plan.spatial_dims])
+        looked_at = {dataset.cases[i] for i in chosen}
+        issues = Issues()
+        look_at_values(dataset, lambda case: case in looked_at and _holds_few(case), issues)
+        say(issues)
     return prepare(
         dataset,
         plan,
@@ -58,6 +76,13 @@ def prepare_dataset(
     )
 
 
+def _holds_few(case: Case) -> bool:
+    try:
+        return holds_few(read_case_image(case).array)
+    except InputError:
+        return False  # preparing names it, or leaves it out
+
+
 def describe_data(
     dataset: Dataset, prepared: Prepared, parts: Mapping[str, list[str] | tuple[str, ...]]
 ) -> dict[str, Any]:
@@ -68,6 +93,7 @@ def describe_data(
         "layout": dataset.layout,
         "cases": len(prepared),
         "patients": len({case.group for case in prepared.cases}),
+        "patients_named": dataset.patients_named,
         "classes": list(prepared.plan.classes),
         "skipped": [{"case": s.case, "reason": s.reason} for s in prepared.skipped],
         "split": {name: list(cases) for name, cases in parts.items()},
@@ -103,20 +129,15 @@ def with_more(
     held: AbstractSet[str] = frozenset(),
     labelled: bool = False,
 ) -> Dataset:
-    """The data set with further images appended.
+    """The data set with the images of further folders appended; only those with a label map where ``labelled``.
 
-    Args:
-        dataset: The data set.
-        folders: Of the further images.
-        reader: How folders become cases.
-        held: Patients whose images, and synthetic images made from them, are left out.
-        labelled: Take only images with a label map.
+    Images of the patients in ``held``, and synthetic images made from them, are left out.
 
     Raises:
         InputError: A folder holds none, repeats a name, or has other channels or classes.
     """
     for folder in folders:
-        more = read_dataset(folder, reader)
+        more = open_more(folder, reader)
         if labelled:
             more = more.labelled
             if dataset.classes and more.classes and more.classes != dataset.classes:
@@ -127,7 +148,8 @@ def with_more(
         if not len(more):
             problem = "holds no labelled image" if labelled else "holds no image"
             raise InputError(f"--with {folder}", problem, "See radiffuse check")
-        dataset = dataset.joined(more.filter(lambda case: not descends(case, held)))
+        more = more.filter(lambda case: not descends(case, held))
+        dataset = without_corrected(dataset, more).joined(more)
     return dataset
 
 

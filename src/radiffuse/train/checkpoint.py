@@ -1,14 +1,17 @@
 """Checkpoints of safetensors and JSON; written whole or not at all, and verified before they are used.
 
 ``state/step-00000500/`` holds one file of tensors per part (network, average, optimizer, task) and ``state.json``
-with the step and the hash of every file. The folder is renamed into place when complete: a kill never harms older ones.
+with the step, the hash of every file, and a hash of itself. The folder is renamed into place when complete: a kill
+never harms older ones.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..system.files import read_json, sha256, whole_folder, write_json
+from ..config.values import plain
+from ..core.finite import not_finite
+from ..errors import InputError, RadiffuseError, RunError, first_line, is_out_of_memory
+from ..system.files import json_text, read_json, sha256, whole_folder, write_json
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+"""Version 1 had no hash of ``state.json``; it is read, since its values are compared with the settings all the same."""
 KEEP = 2
+MISFITS = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+"""What torch and Python raise for values of another network."""
+IMPLEMENTATION = {"lr", "params", "foreach", "fused", "capturable", "differentiable"}
+"""Entries of an optimizer's group that say how it computes; the learning rate is set in every step."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
     """
     from safetensors.torch import save_file
 
-    final = state / f"step-{checkpoint.step:08d}"
+    final = state / _name(checkpoint.step)
     try:
         with whole_folder(final) as partial:
             hashes = {}
@@ -55,8 +65,9 @@ def save_checkpoint(state: Path, checkpoint: Checkpoint) -> Path:
                 contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
                 save_file(contiguous, path)
                 hashes[path.name] = sha256(path)
-            state_json = {"version": CHECKPOINT_VERSION, "step": checkpoint.step, "files": hashes}
-            write_json(partial / "state.json", state_json | {"info": dict(checkpoint.info)})
+            content = {"version": CHECKPOINT_VERSION, "step": checkpoint.step, "files": hashes}
+            content["info"] = dict(checkpoint.info)
+            write_json(partial / "state.json", content | {"sha256": _hash(content)})
     except InputError as error:
         problem = f"the checkpoint of step {checkpoint.step} {error.problem}"
         remedy = "Free the disk; the same command goes on from the checkpoint before"
@@ -75,14 +86,17 @@ def load_newest(state: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are named on stderr and skipped."""
     from safetensors import SafetensorError
 
-    damage = (InputError, OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError)
-    for folder in _checkpoints(state):
+    damage = (InputError, OSError, SafetensorError, *MISFITS)
+    folders = _checkpoints(state)
+    for number, folder in enumerate(folders, start=1):
         try:
             return _load(folder)
         except damage as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            line = f"radiffuse: {folder}: is damaged ({reason}); using the one before"
-            print(line, file=sys.stderr)
+            if is_out_of_memory(error):
+                raise
+            last = number == len(folders)
+            then = "starting from the beginning" if last else "using the one before"
+            print(f"radiffuse: {folder}: is damaged ({first_line(error)}); {then}", file=sys.stderr)
     return None
 
 
@@ -90,15 +104,51 @@ def _load(folder: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
     state = read_json(folder / "state.json")
-    if state["version"] != CHECKPOINT_VERSION:
+    known, step = state.pop("sha256", None), state["step"]
+    if state["version"] not in (1, CHECKPOINT_VERSION):
         raise ValueError(f"version {state['version']}")
+    if state["version"] != 1 and known != _hash(state):
+        raise ValueError("state.json does not match its hash")
+    if type(step) is not int or folder.name != _name(step):
+        raise ValueError(f"state.json is of step {step}")
     tensors = {}
     for name, expected in state["files"].items():
         path = folder / Path(name).name
         if sha256(path) != expected:
             raise ValueError(f"{name} does not match its hash")
         tensors[path.stem] = load_file(path)
-    return Checkpoint(int(state["step"]), tensors, state["info"])
+    for part in ("network", "average", "best"):
+        if name := not_finite(tensors.get(part, {})):
+            raise ValueError(f"{name} of the {part} is not finite")
+    return Checkpoint(step, tensors, state["info"])
+
+
+@contextlib.contextmanager
+def fitting(state: Path, checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what goes wrong with a checkpoint of another network or other settings into one line.
+
+    Raises:
+        RunError: Names the checkpoint and what does not fit.
+    """
+    try:
+        yield
+    except RadiffuseError:
+        raise
+    except MISFITS as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        remedy = "Restore the run as it was, or choose another --out"
+        where = state / _name(checkpoint.step)
+        raise RunError(where, f"does not fit the run ({reason})", remedy) from None
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(content).encode("utf-8")).hexdigest()
 
 
 def _checkpoints(state: Path) -> list[Path]:
@@ -118,13 +168,31 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     return tensors, {"scalars": scalars, "groups": content["param_groups"]}
 
 
-def unflatten_optimizer(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dictionary that ``flatten_optimizer`` took apart."""
+def unflatten_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state dictionary that ``flatten_optimizer`` took apart, for an optimizer of the same settings.
+
+    Raises:
+        ValueError: A moment has another shape than its weight, or a setting another value than the optimizer's.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    for own, saved in zip(groups, info["groups"], strict=True):
+        for key in (own.keys() & saved.keys()) - IMPLEMENTATION:
+            if plain(saved[key]) != plain(own[key]):
+                raise ValueError(f"{key} is {saved[key]}, the settings give {own[key]}")
+        if saved["params"] != own["params"]:
+            raise ValueError("the optimizer has other weights")
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *info["scalars"].items()]:
         index, _, key = name.partition(".")
+        if not 0 <= int(index) < len(shapes):
+            raise ValueError(f"the optimizer has no weight {index}")
+        if key != "step" and value.shape != shapes[int(index)]:
+            raise ValueError(f"{name} has shape {[*value.shape]}, not {[*shapes[int(index)]]}")
         state.setdefault(int(index), {})[key] = value
-    return {"state": state, "param_groups": info["groups"]}
+    return {"state": state, "param_groups": groups}
 
 
 def in_order_of_weights(

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from ..config import Classify
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits
 from ..errors import InputError
-from .cases import read_dataset
 
 
 class ClassifiedFilms(NamedTuple):
@@ -20,14 +20,14 @@ class ClassifiedFilms(NamedTuple):
     splits: Splits
 
 
-def classified_films(settings: Classify) -> ClassifiedFilms:
-    """Read and split the films.
+def classified_films(settings: Classify, *, write: bool = True) -> ClassifiedFilms:
+    """Read and split the films, and ``write`` the splits the first time.
 
     Raises:
         InputError: No film has a class, there is only one class, a class is missing from the test, or there are too few
             patients.
     """
-    dataset = read_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
+    dataset = open_dataset(settings.data, settings.reader).filter(lambda case: bool(case.target))
     if not len(dataset):
         remedy = "Give class folders, or a table with a column class"
         raise InputError(settings.data, "tells the class of no film", remedy)
@@ -36,7 +36,8 @@ def classified_films(settings: Classify) -> ClassifiedFilms:
     if len(classes) < 2:
         problem = f"has the single class {classes[0]}"
         raise InputError(dataset.root, problem, "Give two classes or more")
-    splits = load_splits(dataset, settings.split, cache, settings.draw)
+    usual = Classify().split
+    splits = load_splits(dataset, settings.split, cache, settings.draw, write=write, usual=usual)
     test = set(splits.test)
     tested = {case.target for case in dataset if case.name in test}
     if missing := [name for name in classes if name not in tested]:

@@ -6,12 +6,14 @@ import datetime
 import inspect
 import logging
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..config import Machine
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..system.distributed import connect, launched
 from .sharding import shard
 
@@ -25,53 +27,90 @@ def make_fabric(machine: Machine) -> Any:
     Raises:
         InputError: The machine lacks what was asked for, or other processes were started than asked for.
     """
-    from lightning_fabric import Fabric
-
     devices, nodes = _processes(machine)
-    _quieten()
-    try:
-        fabric = Fabric(
-            accelerator=machine.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy=_strategy(machine, devices * nodes),
-            precision=_precision(machine),
-        )
-        fabric.launch()
-    except (RuntimeError, ValueError) as error:
-        raise _lacking(machine, error) from None
-    _set_threads(machine)  # last: the launcher shares the cores out
+    strategy = _strategy(machine, devices * nodes)
+    fabric = _launched(machine, devices=devices, num_nodes=nodes, strategy=strategy)
     connect()
     return fabric
 
 
-def local_fabric(machine: Machine) -> Any:
-    """A launched ``Fabric`` of this process and one device, for all that is not training.
+@dataclass(frozen=True)
+class Local:
+    """This process and one device, without the libraries that training needs, whose import takes seconds.
+
+    Attributes:
+        device: What computes.
+        precision: Arithmetic, resolved.
+    """
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context to compute in."""
+        if self.precision != "bf16-mixed":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def local_device(machine: Machine) -> Local:
+    """What predicts, samples and embeds; the device and the arithmetic are those that ``local_fabric`` would choose.
 
     Raises:
         InputError: The machine lacks what was asked for.
     """
-    from lightning_fabric import Fabric
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    name = _accelerator(machine)
+    device = torch.device(name, 0) if name != "cpu" else torch.device(name)
+    return Local(device, resolve_precision(machine))
+
+
+def local_fabric(machine: Machine) -> Any:
+    """A launched ``Fabric`` of this process and one device, to try steps of a training.
+
+    Raises:
+        InputError: The machine lacks what was asked for.
+    """
     from lightning_fabric.plugins.environments import LightningEnvironment
 
-    _set_threads(machine)
-    _quieten()
+    return _launched(machine, devices=1, plugins=[LightningEnvironment()])
+
+
+def _launched(machine: Machine, **options: Any) -> Any:
+    from lightning_fabric import Fabric
+
+    _accelerator(machine)
+    # What the libraries say that is of no use to a user.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Of 1x1 convolutions: another order of axes of length 1, the same bytes.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    precision = resolve_precision(machine)
     try:
-        fabric = Fabric(
-            accelerator=machine.accelerator,
-            devices=1,
-            precision=_precision(machine),
-            plugins=[LightningEnvironment()],
-        )
+        fabric = Fabric(accelerator=machine.accelerator, precision=precision, **options)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise _lacking(machine, error) from None
+        where = f"--machine.accelerator {machine.accelerator}"
+        raise InputError(where, first_line(error), "Choose what this machine has") from None
+    if machine.threads is not None:  # last: the launcher shares the cores out
+        torch.set_num_threads(machine.threads)
     return fabric
 
 
-def resolve_precision(machine: Machine) -> str:
-    """The arithmetic that ``auto`` stands for on this machine."""
-    return str(_precision(machine))
+def _accelerator(machine: Machine) -> str:
+    """What computes: what was asked for, or the best that is there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    asked = machine.accelerator
+    name = next(name for name, found in there.items() if found) if asked == "auto" else asked
+    if not there[name]:
+        problem = f"this machine has no {name}"
+        raise InputError(f"--machine.accelerator {name}", problem, "Choose what it has")
+    return name
 
 
 def _processes(machine: Machine) -> tuple[int, int]:
@@ -82,7 +121,7 @@ def _processes(machine: Machine) -> tuple[int, int]:
         return asked
     if asked != (1, 1):
         raise InputError(
-            f"--machine.devices {asked[0]} --machine.num_nodes {asked[1]}",
+            f"--devices {asked[0]} --num-nodes {asked[1]}",
             f"{started[0]} processes on each of {started[1]} nodes were started",
             "Leave both out: the launcher decides",
         )
@@ -104,34 +143,12 @@ def _strategy(machine: Machine, processes: int) -> Any:
     return DDPStrategy(timeout=TIMEOUT, **{name: False})
 
 
-def _quieten() -> None:
-    """What the libraries say that is of no use to a user."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="The `srun` command is available")
-    # Of 1x1 convolutions: another order of axes of length 1, the same bytes.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-
-
-def _set_threads(machine: Machine) -> None:
-    if machine.threads is not None:
-        torch.set_num_threads(machine.threads)
-
-
-def _lacking(machine: Machine, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0].rstrip(".")
-    return InputError(
-        f"--machine.accelerator {machine.accelerator}", reason, "Choose what this machine has"
-    )
-
-
-def _precision(machine: Machine) -> Any:
+def resolve_precision(machine: Machine) -> Any:
+    """The arithmetic of the settings, and what ``auto`` stands for on this machine."""
     if machine.precision != "auto":
         return machine.precision
     if machine.accelerator in ("auto", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if _fast_bfloat16_cpu() else "32-true"
-
-
-def _fast_bfloat16_cpu() -> bool:
     # AVX512-BF16 alone was measured no faster than float32 here; matrix tiles (AMX) are.
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return "bf16-mixed" if tiles else "32-true"

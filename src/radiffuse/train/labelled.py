@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ..config import Fit, PlanSettings
+from ..config import IGNORE, Augmentation, Fit
 from ..data.batches import Batches
-from ..data.dataset import Dataset
+from ..data.cases import read_case_label
+from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
+from ..data.issues import Issues, say
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
-from ..data.splits import Splits, load_splits, write_splits
+from ..data.scan import Array
+from ..data.splits import Splits, load_splits
+from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
-from .cases import describe_data, described_more, plan_of, prepare_dataset, read_dataset, with_more
+from .cases import describe_data, described_more, prepare_dataset, with_more
+from .planned import Subject, Trial, decided, plan_training
 from .run import Run
-from .start import find_pretrained
+from .start import Start, verify_kind
+from .unchanged import require_same_names, require_same_prepared, require_same_splits
+
+OWN_NETWORK = ("dynunet", "imagenet")
+"""Methods whose network is not the U-Net."""
+MORE = {"diffusion": 5.0}
+"""Methods that learn more slowly, see ``planning.Request`` [ours]."""
+
+VALIDATION_PATCHES = 16
+"""Most patches that are validated on during training."""
+PATCHES_PER_CASE = 4
+"""The same for each validation case, where there are few."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Labelled films for validation, on the plan's grid.
+    """Labelled images for validation: whole films, or patches that stay the same.
 
     Attributes:
         images: ``(N, C, *S)`` float32 in [-1, 1].
         labels: ``(N, *S)`` int64.
+        patches: Whether they are patches, whose classes are too few each for a score of its own.
     """
 
     images: Tensor
     labels: Tensor
+    patches: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +62,8 @@ class Labelled:
 
     Attributes:
         batches: Training batches of the label budget, and of further images.
-        held_out: 2D: the validation cases; None where there are none, and in 3D.
-        source: The pre-trained run to start from, or None.
+        held_out: Whole films or patches of the validation cases; None where there are none.
+        settings: What was left open is decided.
     """
 
     dataset: Dataset
@@ -52,66 +71,157 @@ class Labelled:
     plan: Plan
     batches: Batches
     held_out: HeldOut | None
-    source: Run | None
+    settings: Fit
 
 
-def labelled_data(run: Run, settings: Fit) -> Labelled:
-    """Read, split and prepare the labelled cases, by the plan of the pre-trained run if there is one.
+@dataclass(frozen=True)
+class Chosen:
+    """What is learned from and by which plan, before any array is prepared.
+
+    Attributes:
+        cases: The label budget, the validation cases and further images.
+        budget: Names of the cases of the label budget.
+        settings: What was left open is decided.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    plan: Plan
+    cases: Dataset
+    budget: tuple[str, ...]
+    settings: Fit
+
+
+def choose_labelled(
+    settings: Fit,
+    source: Run | None,
+    start: Start | None,
+    trial: Trial[Fit],
+    run: Run | None = None,
+    seen: dict[Any, Any] | None = None,
+) -> Chosen:
+    """Read and split the labelled cases, and plan: what the settings leave open is decided here.
+
+    Args:
+        settings: Of the command.
+        source: The run to start from.
+        start: Its network.
+        trial: Makes what is trained, to time a few steps of it.
+        run: Its ``plan.json``, which may have been edited, stands; None: nothing is written.
+        seen: See ``planned.Subject``; None: nothing was.
 
     Raises:
         InputError: Data or settings that cannot be used.
     """
-    dataset = read_dataset(settings.data, settings.reader).labelled
+    dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
         raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
     cache = cache_folder(settings.reader.cache)
-    splits = load_splits(dataset, settings.split, cache, settings.draw)
+    splits = load_splits(dataset, settings.split, cache, settings.draw, write=run is not None)
     budget = splits.budget(settings.labels, settings.draw)
-    write_splits(run.folder / "splits.json", splits)
-    source = find_pretrained(settings.from_run) if settings.from_run else None
-    plan = _segmentation_plan(run, dataset, settings.plan, source)
     used = set(budget) | set(splits.validation)
-    chosen = dataset.filter(lambda case: case.name in used)
+    cases = dataset.filter(lambda case: case.name in used)
     held = splits.held_patients(dataset)
-    chosen = with_more(chosen, settings.with_run, settings.reader, held=held, labelled=True)
-    prepared = prepare_dataset(chosen, plan, settings.reader, settings.machine, labelled=True)
+    cases = with_more(cases, settings.with_run, settings.reader, held=held, labelled=True)
+    if run is not None:
+        whole = {case.name for data in (dataset, cases) for case in data}
+        require_same_names(run.folder, whole, trained=run.trained)
+        require_same_splits(run.folder, splits, trained=run.trained)
+    if source is not None:
+        verify_kind(dataset, source, mixed=settings.reader.skip_bad)
+    if run is not None and (run.folder / "plan.json").exists():
+        plan = run.plan
+    else:
+        subject = Subject(
+            kind="fit",
+            dataset=replace(cases, classes=find_classes(dataset)),
+            images=len(cases) - len(splits.validation),
+            labelled=True,
+            segments=True,
+            start=start.denoiser.config if start else None,
+            plan=source.plan if source else None,
+            chosen=settings.method not in OWN_NETWORK,
+            more=MORE.get(settings.method or "", 1.0),
+            seen={} if seen is None else seen,
+        )
+        plan = plan_training(settings, subject, trial, cache, keep=run is not None)
+    return Chosen(dataset, splits, plan, cases, budget, decided(settings, plan))
+
+
+def labelled_data(
+    run: Run, settings: Fit, source: Run | None, start: Start | None, trial: Trial[Fit]
+) -> Labelled:
+    """Choose and prepare the labelled cases, see ``choose_labelled``.
+
+    Raises:
+        InputError: Data or settings that cannot be used.
+    """
+    chosen = choose_labelled(settings, source, start, trial, run)
+    settings = chosen.settings
+    dataset, splits, plan, budget = chosen.dataset, chosen.splits, chosen.plan, chosen.budget
+    if not (run.folder / "plan.json").exists():
+        write_atomic(run.folder / "plan.json", plan.to_json())
+    prepared = prepare_dataset(chosen.cases, plan, settings.reader, settings.machine, labelled=True)
+    require_same_prepared(run, dataset, prepared)
     place = {case.name: i for i, case in enumerate(prepared.cases)}
+    used = {*budget, *splits.validation}
+    validating = splits.validation if settings.training.validate_every else ()
+    for names, purpose in ((budget, "learn from"), (validating, "validate on")):
+        if names and place.keys().isdisjoint(names):
+            problem = f"has no usable case to {purpose}: all {len(names)} were left out as bad"
+            raise InputError(dataset.root, problem, "Correct the cases; radiffuse check names them")
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
     run.write_data(described | described_more(settings.with_run, prepared, used))
     held_out = [place[name] for name in splits.validation if name in place]
+    indices = [
+        *(place[name] for name in budget if name in place),
+        *(i for name, i in place.items() if name not in used),
+    ]
+    _require_foreground(dataset, prepared, indices)
     batches = Batches(
         prepared,
-        batch_size=settings.training.batch_size,
+        batch_size=settings.training.batch,
         seed=settings.training.seed,
         augmentation=settings.augmentation,
-        indices=[
-            *(place[name] for name in budget if name in place),
-            *(i for name, i in place.items() if name not in used),
-        ],
+        indices=indices,
     )
-    return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), source)
+    return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), settings)
 
 
-def _segmentation_plan(
-    run: Run, dataset: Dataset, settings: PlanSettings, source: Run | None
-) -> Plan:
-    """The pre-trained run's plan with the classes of the data set; without such a run, a plan of the data set."""
-    if source is None or (run.folder / "plan.json").exists():
-        return plan_of(run, dataset, settings, labelled=True)
-    plan = source.plan.with_classes(find_classes(dataset))
-    if settings.postprocess is not None:
-        plan = replace(plan, postprocess=settings.postprocess)
-    if len(plan.channels) != len(dataset.channels):
-        mine, theirs = len(dataset.channels), len(plan.channels)
-        problem = f"has {mine} channels, the pre-trained run has {theirs}"
-        raise InputError(dataset.root, problem, "Pre-train on images of the same channels")
-    write_atomic(run.folder / "plan.json", plan.to_json())
-    return plan
+def _require_foreground(dataset: Dataset, prepared: Prepared, indices: Sequence[int]) -> None:
+    """Refuse a data set without any foreground; say so where the labels to learn from alone have none.
+
+    Reads whole labels only where those have none, one by one until the first with foreground.
+    """
+
+    def shows(label: Array) -> bool:
+        return bool(((label != 0) & (label != IGNORE)).any())
+
+    def whole(case: Case) -> bool:
+        with contextlib.suppress(InputError):  # left out by skip_bad
+            return shows(read_case_label(case).array)
+        return False
+
+    if any(shows(prepared.label(i)) for i in indices):
+        return
+    if not any(map(whole, dataset)):
+        remedy = f"Give labels that show something; if {IGNORE} is the foreground, --label-values 0,{IGNORE}"
+        raise InputError(dataset.root, "has no foreground in any label map", remedy)
+    issues = Issues()
+    problem = f"has no foreground in the {len(indices)} labels to learn from"
+    issues.warning(dataset.root, problem, "Take more with --labels, or others with --draw")
+    say(issues)
 
 
 def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:
-    if not indices or prepared.plan.spatial_dims != 2:
+    if not indices:
         return None
-    images = np.stack([np.asarray(prepared.image(i), np.float32) for i in indices])
-    labels = np.stack([np.asarray(prepared.label(i), np.int64) for i in indices])
-    return HeldOut(torch.from_numpy(images), torch.from_numpy(labels))
+    each = 1
+    if patches := not prepared.plan.whole:
+        each = max(1, min(PATCHES_PER_CASE, VALIDATION_PATCHES // len(indices)))
+        indices = indices[:VALIDATION_PATCHES]
+    source = Batches(prepared, batch_size=1, seed=0, augmentation=Augmentation())
+    places = ((index, number) for index in indices for number in range(each))
+    batch = source.collate([source.sample(i, Stream.VALIDATION.rng(0, i, k)) for i, k in places])
+    assert batch.labels is not None
+    return HeldOut(batch.images, batch.labels, patches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from radiffuse.config import Training
+from ..config import Training
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -22,16 +22,13 @@ def learning_rate(step: int, training: Training) -> float:
         to ``final_learning_rate`` at step ``decay_steps`` and after it, under ``cosine`` smoothly,
         under ``step`` at once.
     """
-    start, peak, warmup = (
-        training.start_learning_rate,
-        training.learning_rate,
-        training.warmup_steps,
-    )
+    start, peak = training.start_learning_rate, training.learning_rate
+    warmup = training.warmup_steps
     if step < warmup:
         return start + (peak - start) * step / warmup
     if training.decay == "constant" or step == warmup:
         return peak
-    end = training.steps - 1 if training.decay_steps is None else training.decay_steps
+    end = training.length - 1 if training.decay_steps is None else training.decay_steps
     if step >= end:
         return training.final_learning_rate
     if training.decay == "step":

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import Training
 from ..system.distributed import gather_objects
 from ..system.files import write_atomic
+from ..system.saying import say, soon
 from .mirrors import Mirror, open_mirrors
 from .progress import ProgressLine, duration
 from .run import Run
@@ -35,27 +36,34 @@ class Log:
         main: bool,
         unwritten: Mapping[str, Any] | None = None,
     ) -> None:
-        self.main, self.start, self.total = main, start, training.steps
+        self.main, self.start, self.total = main, start, training.length
         self.path = run.folder / "log.jsonl"
         self.line = ProgressLine("step")
         self.began = time.monotonic()
-        self.images = 0
-        before = unwritten or {}
-        self.values: list[float] = list(before.get("values", ()))
-        self.terms = {name: list(values) for name, values in before.get("terms", {}).items()}
+        self.images = self.each = 0
+        before = unwritten or {"values": [], "terms": {}}
+        self.values: list[float] = list(before["values"])
+        self.terms = {name: list(values) for name, values in before["terms"].items()}
         self.mirrors: list[Mirror] = []
         if main:
             run.folder.mkdir(parents=True, exist_ok=True)
             rows = [row for row in run.log() if row.get("step", 0) <= start]
             write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
             self.mirrors = open_mirrors(run, training, start)
+        if start:
+            say(f"{run.folder} goes on from step {start} of {self.total}")
+        if start < self.total:
+            soon("the first step; it says how long the others take")
 
-    def add(self, loss: float, terms: Mapping[str, float], images: int) -> None:
-        """Record a step's loss and terms, and how many images it saw."""
+    def add(self, loss: float, terms: Mapping[str, float], images: int, step: int) -> None:
+        """Record the loss and terms of ``step``, counted from 1, and how many images it saw, as many as every other."""
         self.images += images
+        self.each = images
         self.values.append(loss)
         for name, term in terms.items():
             self.terms.setdefault(name, []).append(term)
+        if step < self.total:
+            self._show(step, loss)
 
     def write(self, step: int, rate: float) -> None:
         """Write a row of means since the last row, over steps and ranks; every process must call it."""
@@ -74,19 +82,31 @@ class Log:
             "loss": loss,
             **{name: sum(values) / len(values) for name, values in terms.items()},
             "learning_rate": rate,
+            "images": step * self.each,
             "images_per_second": round(speed, 2),
             "seconds": round(seconds, 2),
         }
         self._append(row, {name: float(value) for name, value in row.items() if name != "step"})
-        left = duration((self.total - step) * seconds / max(1, step - self.start))
-        detail = f"loss {loss:.4f}  {speed:.1f} images/s  {left} left"
-        self.line.update(step, self.total, detail)
+        self._show(step, loss)
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
         """Write a row of scores."""
         if self.main:
             numbers = {f"validation/{name}": float(value) for name, value in scores.items()}
             self._append({"step": step, "validation": dict(scores)}, numbers)
+
+    def kept(self, step: int, best: int) -> None:
+        """Write whose weights the run ends with: those of the best validation."""
+        if self.main:
+            self._append({"step": step, "kept": best}, {})
+
+    def _show(self, step: int, loss: float) -> None:
+        if not self.main:
+            return
+        seconds = time.monotonic() - self.began
+        left = duration((self.total - step) * seconds / max(1, step - self.start))
+        detail = f"loss {loss:.4f}  {self.images / max(seconds, 1e-9):.1f} images/s  {left} left"
+        self.line.update(step, self.total, detail)
 
     @property
     def unwritten(self) -> dict[str, Any]:
@@ -103,3 +123,17 @@ class Log:
             file.write(json.dumps(row) + "\n")
         for mirror in self.mirrors:
             mirror.log(row["step"], numbers)
+
+
+def unwritten_of(value: Any) -> dict[str, Any] | None:
+    """The property ``unwritten`` as a checkpoint holds it, its types verified; None where it holds none.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is something else.
+    """
+    if value is None:
+        return None
+    for numbers in (value["values"], *value["terms"].values()):
+        if not isinstance(numbers, list) or not all(type(n) in (int, float) for n in numbers):
+            raise ValueError("its log holds no numbers")
+    return {"values": value["values"], "terms": value["terms"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import sys
 import time
 from typing import Any
 
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..config import Machine, Training
+from ..core.finite import not_finite
 from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
-from ..nets.blocks import channels_last
 from ..system.distributed import any_rank, wait_for_main
 from .batch_norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
     drop_old,
+    fitting,
     flatten_optimizer,
     in_order_of_weights,
     load_newest,
@@ -29,13 +31,13 @@ from .checkpoint import (
 )
 from .device import make_fabric
 from .learning_rate import learning_rate
-from .log import Log
+from .log import Log, unwritten_of
 from .passes import Passes
 from .run import Run
-from .sharding import gathered, shard, shard_optimizer, whole
-from .step import Step, new_optimizer
+from .sharding import gathered, shard, shard_optimizer, whole_tensors
+from .step import Step, build_network, new_optimizer, without_gradient
 from .stopping import Stop, Stopped
-from .task import BatchesByStep, Task
+from .task import BatchesByStep, Task, place_on_device
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -45,14 +47,17 @@ class Trained:
     """The result of a training run, on the CPU.
 
     Attributes:
-        average: The network with averaged weights (the last ones where averaging is off).
+        average: The network with averaged weights, the best by validation if the task judges them, else the last (where
+            averaging is off, the weights themselves).
         raw: The network of the last step.
         seconds: Time spent in this process.
+        steps: Steps done in it.
     """
 
     average: nn.Module
     raw: nn.Module
     seconds: float
+    steps: int = 0
 
 
 def train(
@@ -61,19 +66,27 @@ def train(
     """Train a task, from the newest checkpoint of the run if there is one.
 
     Raises:
-        InputError: The batch cannot be divided evenly among the processes.
-        TrainingDiverged: The loss is not finite.
+        InputError: The batch cannot be divided evenly among the processes, or more steps are done than are asked for.
+        RunError: The checkpoint is of another network or other settings.
+        TrainingDiverged: The loss is not finite, or a weight.
         Stopped: SIGTERM came; there is a checkpoint of the step it came in.
     """
     fabric = make_fabric(machine)
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
-    if training.batch_size % world:
-        where = f"--training.batch_size {training.batch_size}"
+    if training.batch % world:
+        where = f"--batch-size {training.batch_size}"
         problem = f"cannot be shared evenly by {world} processes"
         raise InputError(where, problem, f"Use a multiple of {world}")
     wait_for_main()
+    place_on_device(batches, device)
     state = _State(fabric, task, run, training, machine)
-    start, steps, log = state.start, training.steps, state.log
+    start, steps, log = state.start, training.length, state.log
+    if start > steps:
+        problem = f"is at step {start} already, more than --training.steps {steps}"
+        remedy = "Ask for as many steps or more, or choose another --out"
+        raise InputError(run.folder, problem, remedy)
+    if run.main and not start and (remark := task.remark(training)):
+        print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
     began = time.monotonic()
     with Stop() as stop:
         for step in range(start, steps):
@@ -81,10 +94,11 @@ def train(
             rate = learning_rate(step, training)
             loss, terms = state.update(batch, step, rate)
             if not math.isfinite(loss):
-                raise _diverged(run, step, batch.cases, loss)
+                names = ", ".join(batch.cases[:4]) + (" ..." if len(batch.cases) > 4 else "")
+                raise _diverged(run, f"the loss is {loss} at step {step} (cases {names})")
             done = step + 1
             last = done == steps
-            log.add(loss, terms, len(batch) * world)
+            log.add(loss, terms, batch.seen * world, done)
             if last or done % training.log_every == 0:
                 log.write(done, rate)
             if training.validate_every and done % training.validate_every == 0 and not last:
@@ -98,12 +112,13 @@ def train(
     if start < steps:
         if training.validate_every:
             state.validate(steps)
+        if state.best is not None:
+            log.kept(steps, state.best[0])
         state.save(steps)
     if run.main:
         drop_old(run.state)  # a kill may have come between the last checkpoint and this
     log.close()
-    seconds = time.monotonic() - began
-    return Trained(*state.networks(), seconds)
+    return Trained(*state.networks(), time.monotonic() - began, steps - start)
 
 
 class _State:
@@ -113,42 +128,50 @@ class _State:
         start: Steps that are done.
         network: The network itself; ``model`` is the same as ``fabric`` set it up, compiled where the settings say so.
         average: Its averaged weights.
+        best: Step, score and averaged weights of the best validation so far.
     """
 
     def __init__(
         self, fabric: Any, task: Task, run: Run, training: Training, machine: Machine
     ) -> None:
         self.task, self.run, self.device = task, run, fabric.device
+        if self.device.type == "cuda":  # what a plan tried counts no more, see outcome.peak_memory
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.judged_by = task.judged_by if training.keep == "best" else None
+        self.best: tuple[int, float, dict[str, Tensor]] | None = None
         torch.manual_seed(training.seed)
-        self.network = network = task.build()
         self.sharded = machine.strategy == "fsdp" and fabric.world_size > 1
-        if machine.channels_last and not self.sharded:  # shards are cut from contiguous weights
-            layout = channels_last(3 if any(p.ndim == 5 for p in network.parameters()) else 2)
-            network.to(memory_format=layout)  # type: ignore[call-overload]
+        self.network = network = build_network(task, machine, sharded=self.sharded)
         self.average = _averaged(network, training.average_decay)
         newest = load_newest(run.state)
         if newest is not None:
-            network.load_state_dict(newest.tensors["network"])
-            self.average.load_state_dict(newest.tensors["average"])
-            task.load_state_dict(newest.tensors["task"])
+            with fitting(run.state, newest):
+                network.load_state_dict(newest.tensors["network"])
+                if best := newest.info.get("best"):
+                    weights = dict(newest.tensors["best"])
+                    self.best = (int(best["step"]), float(best["score"]), weights)
+                    self.average.module.load_state_dict(weights)  # only to see that they fit
+                self.average.load_state_dict(newest.tensors["average"])
+                task.load_state_dict(newest.tensors["task"])
         self.template = copy.deepcopy(network) if self.sharded else network
         share_statistics(network)
         self.model = fabric.setup_module(torch.compile(network) if machine.compile else network)
         optimizer = self.optimizer = fabric.setup_optimizers(new_optimizer(network, training))
         if self.sharded:
             shard(self.average.module, fabric.strategy.device_mesh)
-        self.average.to(self.device)
-        passes = Passes(
-            training.micro_batch or training.batch_size, str(run.folder), fabric.world_size
-        )
+        self.average.to(self.device).eval()
+        task.averaged = without_gradient(self.average.module, fabric)
+        passes = Passes(training.micro_batch or training.batch, str(run.folder), fabric.world_size)
         self.passes, self.start, unwritten = passes, 0, None
         if newest is not None:
-            content = unflatten_optimizer(newest.tensors["optimizer"], newest.info["optimizer"])
-            arrange = shard_optimizer if self.sharded else in_order_of_weights
-            optimizer.load_state_dict(arrange(optimizer, content))
-            if "micro_batch" in newest.info:
-                passes.size, passes.shrunk = int(newest.info["micro_batch"]), True
-            self.start, unwritten = newest.step, newest.info.get("log")
+            with fitting(run.state, newest):
+                moments, info = newest.tensors["optimizer"], newest.info
+                content = unflatten_optimizer(optimizer, moments, info["optimizer"])
+                arrange = shard_optimizer if self.sharded else in_order_of_weights
+                optimizer.load_state_dict(arrange(optimizer, content))
+                if "micro_batch" in info:
+                    passes.resume(info["micro_batch"])
+                self.start, unwritten = newest.step, unwritten_of(info.get("log"))
         self.step = Step(fabric, task, network, self.model, optimizer, training, passes)
         self.log = Log(run, self.start, training, main=fabric.global_rank == 0, unwritten=unwritten)
         self.model.train()
@@ -169,17 +192,23 @@ class _State:
             scores = self.task.validate(self.average.module, self.device)
         if scores:
             self.log.validation(done, scores)
+        score = scores.get(self.judged_by or "")
+        if score is not None and (self.best is None or score >= self.best[1]):
+            weights = whole_tensors(self.average.module.state_dict())
+            self.best = (done, score, {name: v.cpu().clone() for name, v in weights.items()})
         self.model.train()
 
     def save(self, done: int) -> None:
         """Write a checkpoint of whole tensors; every process takes part, rank 0 writes."""
         tensors, info = flatten_optimizer(self.optimizer)
         parts = {
-            "network": whole(self.network.state_dict()),
-            "average": whole(self.average.state_dict()),
-            "optimizer": whole(tensors),
+            "network": whole_tensors(self.network.state_dict()),
+            "average": whole_tensors(self.average.state_dict()),
+            "optimizer": whole_tensors(tensors),
             "task": self.task.state_dict(),
         }
+        if name := not_finite(parts["network"]) or not_finite(parts["average"]):
+            raise _diverged(self.run, f"the weights {name} are not finite after step {done}")
         if self.run.main:
             more = {
                 "optimizer": info,
@@ -188,15 +217,22 @@ class _State:
             }
             # A run that is resumed after memory ran out must round as it did before.
             shrunk = {"micro_batch": self.passes.size} if self.passes.shrunk else {}
+            if self.best is not None:
+                step, score, parts["best"] = self.best
+                more["best"] = {"step": step, "score": score}
             save_checkpoint(self.run.state, Checkpoint(done, parts, more | shrunk))
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """The averaged network and that of the last step, whole and on the CPU."""
-        average = self.average.module
+        average, last = self.average.module, self.network
         if self.sharded:
-            return gathered(average, self.template), gathered(self.network, self.template)
-        keep_own_statistics(self.network)
-        return average.cpu().eval(), self.network.cpu().eval()
+            average, last = gathered(average, self.template), gathered(last, self.template)
+        else:
+            keep_own_statistics(last)
+            average, last = average.cpu().eval(), last.cpu().eval()
+        if self.best is not None:
+            average.load_state_dict(self.best[2])
+        return average, last
 
 
 def _averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -211,15 +247,14 @@ def _averaged(network: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(network, multi_avg_fn=update, use_buffers=False)
 
 
-def _diverged(run: Run, step: int, cases: tuple[str, ...], loss: float) -> TrainingDiverged:
+def _diverged(run: Run, what: str) -> TrainingDiverged:
     newest = load_newest(run.state)
     good = (
         f"the last good checkpoint is step {newest.step}"
         if newest
         else "there is no checkpoint yet"
     )
-    names = ", ".join(cases[:4]) + (" ..." if len(cases) > 4 else "")
     return TrainingDiverged(
-        f"{run.folder}: the loss is {loss} at step {step} (cases {names}); {good}. "
-        "Lower the learning rate or look at these cases with radiffuse check."
+        f"{run.folder}: {what}; {good}. "
+        "Lower the learning rate or look at the cases with radiffuse check."
     )

@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..config import Training
-from ..errors import InputError
+from ..config.values import flatten
+from ..errors import InputError, damaged, first_line
 from ..system.files import read_json, write_json
-from .run import Run, flatten
+from .run import Run
 
-PATHS = {"data", "out", "from_run", "with_run", "coordinates", "landmarks", "file", "cache", "unlabelled"}  # fmt: skip
+PATHS = {
+    "data", "out", "from_run", "with_run", "coordinates", "landmarks", "file", "cache", "unlabelled", "teacher",
+    "corrector",
+}  # fmt: skip
 """Settings that are paths, which may contain names."""
 LONGEST = 250
 """Most characters of a setting that are sent."""
@@ -82,8 +86,7 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
             remedy = f"Install it: pip install 'radiffuse[{name}]'"
             raise InputError(f"--training.{name}", "is not installed", remedy) from None
         except Exception as error:  # network, access, folders: trackers raise many kinds
-            words = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".")
-            problem = f"cannot be used ({type(error).__name__}: {words})"
+            problem = f"cannot be used ({type(error).__name__}: {first_line(error)})"
             raise InputError(
                 f"--training.{name} {where}", problem, "Correct it or leave it out"
             ) from None
@@ -109,7 +112,10 @@ class _WandB:
         import wandb
 
         path = run.folder / "wandb.json"
-        identity = read_json(path)["id"] if path.is_file() else secrets.token_hex(4)
+        with damaged(path, "Remove it; the tracker then begins a new run"):
+            identity = (
+                read_json(path, dict[str, str])["id"] if path.is_file() else secrets.token_hex(4)
+            )
         self.run = wandb.init(
             project=project,
             id=identity,
@@ -137,7 +143,8 @@ class _MLflow:
         self.client = MlflowClient(tracking_uri=address)
         path = run.folder / "mlflow.json"
         if path.is_file():
-            self.id = str(read_json(path)["run_id"])
+            with damaged(path, "Remove it; the tracker then begins a new run"):
+                self.id = read_json(path, dict[str, str])["run_id"]
             self.client.update_run(self.id, status="RUNNING")
             return
         known = self.client.get_experiment_by_name("radiffuse")

@@ -36,13 +36,18 @@ class Passes:
         self.world = world
         self.shrunk = False
 
-    def shrink(self, network: nn.Module, task: Task, reason: str) -> None:
-        """Halve the size, with a message the first time.
+    def resume(self, size: object) -> None:
+        """Go on with the size that a checkpoint names.
 
-        Args:
-            network: In training mode.
-            task: The task of the step.
-            reason: Why memory ran out, for the message.
+        Raises:
+            ValueError: No size that shrinking leads to.
+        """
+        if type(size) is not int or not 1 <= size <= self.size:
+            raise ValueError(f"micro_batch is {size}, the settings give {self.size}")
+        self.size, self.shrunk = size, True
+
+    def shrink(self, network: nn.Module, task: Task, reason: str) -> None:
+        """Halve the size, with a message the first time; ``reason`` says in it why memory ran out.
 
         Raises:
             InputError: A pass is one image already, or smaller passes would learn something else.
@@ -50,31 +55,28 @@ class Passes:
         if self.size == 1:
             problem = f"one image at a time does not fit into memory ({reason})"
             remedy = "Lower --size or --network.width, or set --machine.precision bf16-mixed or "
-            raise InputError(self.where, problem, remedy + "--machine.checkpoint_activations")
+            raise InputError(self.where, problem, remedy + "--checkpoint-activations")
         problem, half = f"{self.size} images at a time do not fit into memory", self.size // 2
-        remedy = f"Set --training.micro_batch {half}"
+        remedy = f"Set --micro-batch {half}"
         if self.world > 1:
             remedy += "; with several devices it does not shrink by itself"
             raise InputError(self.where, f"{problem} ({reason})", remedy)
         if task.whole_batch or _sees_the_batch(network):
-            remedy += (
-                ", which changes what is learned a little, or lower --size or --training.batch_size"
-            )
+            remedy += ", which changes what is learned a little, or lower --size or --batch-size"
             whole = f"{problem} ({reason}), and this network learns from a batch as a whole"
             raise InputError(self.where, whole, remedy)
         if not self.shrunk:
             line = f"radiffuse: {self.where}: {problem}; going on with {half} or fewer"
-            print(f"{line}, with the same result (--training.micro_batch)", file=sys.stderr)
+            print(f"{line}, with the same result (--micro-batch)", file=sys.stderr)
         self.shrunk = True
         self.size //= 2
 
 
-class Undo:
+class BeforeStep:
     """Keeps what a step changes before its optimizer step, so that the step can be repeated.
 
-    Args:
-        network: Its buffers are kept, unless it has a method ``forget_step`` that restores them.
-        task: Its state is kept.
+    That is the state of the task, and the buffers of the network, unless it has a method ``forget_step`` that
+    restores them.
     """
 
     def __init__(self, network: nn.Module, task: Task) -> None:

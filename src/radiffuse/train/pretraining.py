@@ -4,24 +4,59 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import Augmentation, Pretrain, UNetConfig, resolve_network
-from ..data.batches import Batches, center_cut
+from ..config import (
+    Augmentation,
+    Diffusion,
+    Pretrain,
+    UNetConfig,
+    network_settings,
+    resolve_network,
+)
+from ..core.schedules import resolution_shift
+from ..data.batches import Batches
 from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
+from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
+from ..data.streams import Stream
 from ..errors import InputError
 from ..nets.unet import UNet
-from .cases import VALIDATION_IMAGES
+from ..system.files import write_atomic
+from .cases import VALIDATION_IMAGES, limited, with_more
+from .measuring import Blank
+from .memory import verify_memory
+from .planned import Subject, decided, network_is_open, plan_training
 from .run import Run
-from .start import load_start
+from .start import (
+    diffusion_of,
+    find_pretrained,
+    load_denoiser,
+    verify_kind,
+    verify_plan,
+    verify_size,
+)
 from .task import BatchesByStep, Task
+from .unchanged import require_same_names
+
+MORE = 8.0
+"""How many times the images of segmentation pre-training needs, see ``planning.Request`` [ours]."""
+
+
+@dataclass(frozen=True)
+class ChosenPool:
+    """Images to learn from and their plan, before any array is prepared; ``own`` names those of the data set itself."""
+
+    dataset: Dataset
+    plan: Plan
+    own: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -32,11 +67,13 @@ class Pool:
         prepared: All of them.
         training: Indices of the training cases.
         held_out: Indices of the validation cases.
+        zoom: See ``data.batches.Batches``.
     """
 
     prepared: Prepared
     training: Sequence[int]
     held_out: Sequence[int]
+    zoom: float | None = 1.0
 
     @property
     def plan(self) -> Plan:
@@ -44,12 +81,14 @@ class Pool:
         return self.prepared.plan
 
     def validation_images(self) -> Tensor | None:
-        """Held-out images ``(N, C, *size)``, volumes cropped to their center; None where there are none."""
-        images = [
-            center_cut(self.prepared.image(i), self.plan.size)
-            for i in self.held_out[:VALIDATION_IMAGES]
-        ]
-        return torch.from_numpy(np.stack(images).astype(np.float32)) if images else None
+        """Held-out images ``(N, C, *size)``: whole films, or a patch of each that stays the same; None without any."""
+        held = self.held_out[:VALIDATION_IMAGES]
+        if not held:
+            return None
+        source = Batches(
+            self.prepared, batch_size=1, seed=0, augmentation=Augmentation(), zoom=self.zoom
+        )
+        return torch.stack([source.sample(i, Stream.VALIDATION.rng(0, i))[0] for i in held])
 
 
 class Objective(ABC):
@@ -58,22 +97,44 @@ class Objective(ABC):
     noised = False
     """Whether the network learns from noised images, and so knows timesteps."""
 
+    shifts = False
+    """Whether the noise schedule is shifted by the size of the patch."""
+
     source: type[Batches] = Batches
     """Makes the training batches."""
 
     def __init__(self, settings: Pretrain) -> None:
         self.settings = settings
 
-    def given_plan(self, dataset: Dataset) -> Plan | None:
-        """The plan that the objective requires; None: any plan will do.
+    @property
+    def follows(self) -> str | None:
+        """The run whose plan is obeyed, by its name in the settings; None: any plan will do."""
+        return None
+
+    @cached_property
+    def followed(self) -> Run | None:
+        """That run, once it was found.
 
         Raises:
-            InputError: The settings name a regressor, which this objective cannot use.
+            InputError: There is no such run.
         """
-        if self.settings.coordinates is not None:
-            where = f"--objective {self.settings.objective}"
-            raise InputError(where, "is not guided", "Leave --coordinates out")
-        return None
+        return None if self.follows is None else find_pretrained(self.follows)
+
+    @property
+    def one_scale(self) -> bool:
+        """Whether a regressor sees the images, which is made for one scale."""
+        return self.settings.coordinates is not None
+
+    def obeyed(self) -> Pretrain:
+        """The settings as they are obeyed, which are recorded: with the plan of ``follows``.
+
+        Raises:
+            InputError: One cannot be obeyed.
+        """
+        if (run := self.followed) is None:
+            return self.settings
+        verify_plan(self.settings.plan, run.plan, str(self.follows))
+        return replace(self.settings, plan=run.plan.settings())
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
         """The U-Net for images of ``dims`` spatial axes; where the variance is learned, it is a second output."""
@@ -82,6 +143,33 @@ class Objective(ABC):
         return resolve_network(
             self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=outputs
         )
+
+    @cached_property
+    def source_run(self) -> tuple[UNet, Diffusion] | None:
+        """The network and the noising process of ``--from``, which are loaded once; None without.
+
+        Raises:
+            InputError: The run has another kind of network.
+        """
+        if not self.settings.from_run:
+            return None
+        run = find_pretrained(self.settings.from_run)
+        return load_denoiser(run), diffusion_of(run)
+
+    def before(self, unet: UNetConfig) -> UNet | None:
+        """The network of ``--from``; None without.
+
+        Raises:
+            InputError: It differs from that of the settings.
+        """
+        if self.source_run is None:
+            return None
+        network, _ = self.source_run
+        if network.config != unet:
+            problem = "holds another network than the settings ask for"
+            remedy = "Give a pre-trained run of the same --network settings"
+            raise InputError(str(self.settings.from_run), problem, remedy)
+        return network
 
     @abstractmethod
     def task(self, pool: Pool) -> Task:
@@ -96,11 +184,23 @@ class Objective(ABC):
         training = self.settings.training
         return self.source(
             pool.prepared,
-            batch_size=training.batch_size,
+            batch_size=training.batch,
             seed=training.seed,
             augmentation=self.settings.augmentation,
             indices=pool.training,
+            zoom=pool.zoom,
         )
+
+    @property
+    def zoom(self) -> float | None:
+        """By how much patches are shrunk at most; None: whatever makes a patch of the whole image."""
+        settings = self.settings
+        if not self.one_scale:
+            return settings.zoom
+        if settings.zoom not in (None, 1.0):
+            problem = "would give the regressor images of another scale"
+            raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out")
+        return 1.0
 
     def kept(self, network: nn.Module) -> nn.Module:
         """The part of the trained network that is saved."""
@@ -109,6 +209,99 @@ class Objective(ABC):
     def write(self, run: Run, network: nn.Module, pool: Pool) -> None:  # noqa: B027 (optional)
         """Write further results of the trained network into the run."""
 
+    def write_missing(self, run: Run, pool: Pool) -> None:  # noqa: B027 (optional)
+        """Write results into a finished run that were not asked for before."""
+
+    def choose(self, run: Run | None = None) -> ChosenPool:
+        """Read the images and plan; ``run`` None: nothing is written, as its ``plan.json`` is otherwise.
+
+        Raises:
+            InputError: Data or settings that cannot be used.
+        """
+        settings = self.settings
+        dataset = open_dataset(settings.data, settings.reader)
+        dataset = limited(dataset, settings.limit, settings.training.seed)
+        own = frozenset(case.name for case in dataset)
+        dataset = with_more(dataset, settings.with_run, settings.reader)
+        if run is not None:
+            require_same_names(run.folder, (case.name for case in dataset), trained=run.trained)
+        if self.source_run is not None and network_is_open(settings.network):
+            network = network_settings(self.source_run[0].config)
+            self.settings = settings = replace(settings, network=network)
+        if (followed := self.followed) is not None:
+            verify_kind(dataset, followed, mixed=settings.reader.skip_bad)
+        given = followed.plan if followed is not None else None
+        known = run is not None and (run.folder / "plan.json").exists()
+        plan = (
+            run.plan
+            if run is not None and known
+            else self._plan(dataset, given, keep=run is not None)
+        )
+        if run is not None:
+            write_atomic(run.folder / "plan.json", plan.to_json())
+        if settings.zoom is not None and plan.whole:
+            problem = "takes no effect, since the network sees films whole"
+            raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out, or give --grid")
+        self.settings = settings = decided(settings, plan)
+        self.verify(plan)
+        unet = self.unet(plan.spatial_dims, len(plan.channels))
+        verify_size(plan.size, unet)
+        verify_memory(plan.size, unet, settings.machine, training=True)
+        self.before(unet)
+        return ChosenPool(dataset, plan, own)
+
+    def _plan(self, dataset: Dataset, given: Plan | None, *, keep: bool) -> Plan:
+        """A new plan, by the images themselves or by labelled ones that they are ``--for``."""
+        settings = self.settings
+        sample, images = dataset, len(dataset)
+        if settings.for_run is not None:
+            sample = open_dataset(settings.for_run, settings.reader).labelled
+            if not len(sample):
+                where = f"--for {settings.for_run}"
+                raise InputError(where, "holds no labelled image", "See radiffuse check")
+            if len(sample.channels) != len(dataset.channels):
+                mine, theirs = len(sample.channels), len(dataset.channels)
+                problem = f"has {mine} channels, {dataset.root} has {theirs}"
+                raise InputError(f"--for {settings.for_run}", problem, "Give images of one kind")
+        if given is not None:
+            settings = replace(settings, plan=given.settings())
+        subject = Subject(
+            kind="pretrain",
+            dataset=sample,
+            images=images,
+            labelled=settings.for_run is not None,
+            segments=False,
+            plan=given,
+            more=MORE,
+        )
+        cache = cache_folder(settings.reader.cache)
+        plan = plan_training(settings, subject, self._trial, cache, keep=keep)
+        plan = replace(plan, channels=dataset.channels)
+        return self._shifted(plan) if self.shifts and settings.diffusion.shift is None else plan
+
+    def _shifted(self, plan: Plan) -> Plan:
+        """With the shift of the noise schedule: that of ``--from``, else by the size of the patch."""
+        if self.source_run is not None:
+            shift, why = self.source_run[1].shift or 1.0, "that of the run to start from"
+        else:
+            shift = resolution_shift(plan.size)
+            why = f"{' x '.join(map(str, plan.size))} against the 64 of the schedule"
+        return replace(plan, shift=shift, reasons=plan.reasons | {"shift": why})
+
+    def _trial(self, blank: Blank, settings: Pretrain) -> tuple[Task, BatchesByStep]:
+        """This objective on blank arrays."""
+        objective = type(self)(settings)
+        objective.source_run = self.source_run
+        pool = Pool(blank, range(len(blank)), (), objective.zoom)
+        return objective.task(pool), objective.batches(pool)
+
+    def verify(self, plan: Plan) -> None:  # noqa: B027 (optional)
+        """Refuse settings that take no effect with a plan.
+
+        Raises:
+            InputError: Names the setting.
+        """
+
     def config(self, pool: Pool) -> UNetConfig:
         """The U-Net for the pool."""
         return self.unet(pool.plan.spatial_dims, len(pool.plan.channels))
@@ -116,7 +309,7 @@ class Objective(ABC):
     def start(self, network: UNet) -> UNet:
         """The network with its initial weights: those of ``--from``, else random ones by the seed."""
         network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
-        if (before := load_start(self.settings, network.config)) is not None:
+        if (before := self.before(network.config)) is not None:
             network.load_state_dict(before.state_dict())
         return network
 
@@ -139,7 +332,7 @@ class CropPairObjective(Objective):
     def batches(self, pool: Pool) -> CropPairBatches:
         """Pairs of crops of the training cases."""
         training = self.settings.training
-        return self._pairs(pool, pool.training, training.batch_size, training.seed)
+        return self._pairs(pool, pool.training, training.batch, training.seed)
 
     def validation_pairs(self, pool: Pool) -> CropPairs | None:
         """A pair of each held-out case; None where there are none."""
@@ -150,7 +343,7 @@ class CropPairObjective(Objective):
     def _pairs(
         self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
     ) -> CropPairBatches:
-        multiple = 2 ** (len(self.config(pool).multipliers) - 1)
+        multiple = self.config(pool).size_multiple
         return CropPairBatches(
             pool.prepared,
             crop_size(pool.plan, self.crop(pool.plan), multiple),

@@ -5,32 +5,33 @@ from __future__ import annotations
 import sys
 import time
 
+from ..errors import printable
+from ..system.saying import hush, say
+
+EVERY = 30.0
+"""Seconds between lines where the output is no terminal."""
+
 
 class ProgressLine:
-    """Shows how far a piece of work is.
+    """Shows how far a piece of work is, behind its name ``what``."""
 
-    Args:
-        what: Name shown first.
-        every: Seconds between lines where the output is no terminal.
-    """
-
-    def __init__(self, what: str, every: float = 30.0) -> None:
+    def __init__(self, what: str) -> None:
         self.what = what
-        self.every = every
         self.live = sys.stderr.isatty()
         self.last = 0.0
         self.width = 0
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Show ``done`` of ``total``, and a few words."""
+        hush()
         now = time.monotonic()
         last = done >= total
-        if now - self.last < (0.1 if self.live else self.every) and not last:
+        if now - self.last < (0.1 if self.live else EVERY) and not last:
             return
         self.last = now
         text = f"{self.what} {done}/{total}"
         if detail:
-            text += f"  {detail}"
+            text += f"  {printable(detail)}"
         if self.live:
             print(f"\r{text:<{self.width}}", end="\n" if last else "", file=sys.stderr, flush=True)
             self.width = len(text)
@@ -40,6 +41,32 @@ class ProgressLine:
     def __call__(self, done: int, total: int) -> None:
         """As ``update``, for callbacks."""
         self.update(done, total)
+
+
+class Countdown:
+    """Says which run of many begins, and how long those that are left take, by the mean of those that were done.
+
+    Args:
+        total: Number of runs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.number = 0
+        self.begun: list[float] = []
+
+    def skip(self) -> None:
+        """The next run is there already."""
+        self.number += 1
+
+    def begin(self, what: str) -> None:
+        """The next run begins."""
+        self.number += 1
+        self.begun.append(time.monotonic())
+        left, done = self.total - self.number + 1, len(self.begun) - 1
+        seconds = (self.begun[-1] - self.begun[0]) / max(done, 1) * left
+        rest = f"; about {duration(seconds)} left of the whole" if done else ""
+        say(f"run {self.number} of {self.total}: {what}{rest}")
 
 
 def duration(seconds: float) -> str:

@@ -11,18 +11,10 @@ from ..data.streams import Stream
 
 
 class StepRandom:
-    """Draws for the images ``start`` to ``stop`` of a step's batch.
+    """Draws for the images ``start`` to ``stop`` of the ``total`` that a step has over all ranks.
 
-    Everything is drawn for the whole batch and the share is cut out, so micro-batches and ranks together see what
-    one pass on one process would see.
-
-    Args:
-        seed: The run's seed.
-        step: Optimizer step.
-        total: Images of the step over all ranks.
-        start: First image of this share.
-        stop: One past its last image.
-        device: Where to draw.
+    Everything is drawn for the whole batch and the share is cut out, so micro-batches and ranks together see what one
+    pass on one process would see.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 config.yaml   everything needed to repeat it
 plan.json     how a scan becomes the network's input
 data.json     the data set, and how it was split
+cases.json    what its cases are, which stands once anything was trained
 model/        config.json + model.safetensors (averaged weights), raw.safetensors (the last step's)
 state/        checkpoints; the newest valid one wins
 log.jsonl     one line per logged step
@@ -11,27 +12,43 @@ report.html
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
-from ..config import Machine
-from ..config.values import completed, plain
+from ..config import Classify, Fit, Machine, Pretrain, Synthesize
+from ..config.effect import effective
+from ..config.values import completed, dated, flatten, from_dict, misfit, plain
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
 from ..system.distributed import leading, rank, wait_for_main
-from ..system.files import locked, make_folder, read_json, read_yaml, write_atomic, write_json
+from ..system.files import (
+    locked,
+    make_folder,
+    read_json,
+    read_yaml,
+    refuse_foreign,
+    write_atomic,
+    write_json,
+)
+from .wishes import as_decided, is_open
 
 RUN_VERSION = 2
-WEIGHTS = Path(__file__).parent.parent / "weights"
+MARKS = ("config.yaml",)
+"""Files of which a folder that is not empty has one, if it may become a run."""
+CHOICE = "choice.json"
+"""Record of an automatic choice, see ``automatic.record``."""
+WEIGHTS = Path(__file__).parent / "weights"
 """Runs that ship with the package."""
 WITHOUT_EFFECT = {
     "training.validate_every",
     "training.checkpoint_every",
+    "training.keep_state",
     "training.log_every",
     "training.wandb",
     "training.mlflow",
@@ -46,6 +63,35 @@ WITHOUT_EFFECT = {
     "out",
 }
 """Settings that a resumed run may change, because the weights do not depend on them."""
+
+
+SETTINGS: dict[str, type] = {
+    kind.__name__.lower(): kind for kind in (Pretrain, Fit, Classify, Synthesize)
+}
+"""Of the commands that train."""
+
+
+DataFile = TypedDict(
+    "DataFile",
+    {
+        "root": str,
+        "layout": str,
+        "licence": str,
+        "pretrained": str,
+        "cases": int,
+        "patients": int,
+        "synthetic": int,
+        "with_cases": int,
+        "classes": list[str],
+        "with": list[str],
+        "unlabelled": list[str],
+        "unlabelled_cases": int,
+        "skipped": list[dict[str, str]],
+        "split": dict[str, list[str]],
+    },
+    total=False,
+)
+"""Content of data.json."""
 
 
 class Run:
@@ -69,28 +115,30 @@ class Run:
             problem = "is not a run: config.yaml is missing"
             raise RunError(folder, problem, "Give the folder of a run")
         run = cls(folder)
-        version = run.config.get("run_version")
-        if version != RUN_VERSION:
+        if (version := run.config.get("run_version")) != RUN_VERSION:
             problem = f"was written as run version {version}, this radiffuse reads {RUN_VERSION}"
             raise RunError(path, problem, "Use the radiffuse that wrote it, or train again")
         return run
 
     @property
     def config(self) -> dict[str, Any]:
-        """Content of config.yaml: ``command``, ``run_version``, ``radiffuse``, ``settings``.
+        """Content of config.yaml: ``command``, ``run_version``, ``radiffuse``, ``settings``: what took effect.
 
         Raises:
-            RunError: Damaged.
+            RunError: Damaged, or a value of a type or range that its setting does not have.
         """
         path = self.folder / "config.yaml"
         try:
             content = read_yaml(path)
+            settings, command = content.get("settings"), content.get("command")
+            kind = SETTINGS.get(command) if isinstance(command, str) else None
+            fault = misfit(settings, kind or dict[str, Any]) or misfit(command, str)
         except InputError as error:
-            problem = f"is damaged ({error.problem})"
-            raise RunError(path, problem, "Restore the file or train again") from None
-        if not isinstance(content.get("settings"), dict):
-            raise RunError(path, "is damaged", "Restore the file or train again")
-        return content
+            fault = error.problem
+        if fault:
+            raise RunError(path, f"is damaged ({fault})", "Restore the file or train again")
+        given: dict[str, Any] = content["settings"]
+        return content | {"settings": _taken(kind, given)}
 
     @property
     def plan(self) -> Plan:
@@ -99,9 +147,13 @@ class Run:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Content of data.json; empty if that was not written."""
+        """Content of data.json; empty if that was not written.
+
+        Raises:
+            InputError: Damaged, or a value of another type.
+        """
         path = self.folder / "data.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_json(path, DataFile)) if path.exists() else {}
 
     @property
     def model(self) -> Path:
@@ -114,6 +166,12 @@ class Run:
         return self.folder / "state"
 
     @property
+    def reached(self) -> int | None:
+        """The step of the newest checkpoint, by its name; None where there is none."""
+        names = (path.name.removeprefix("step-") for path in self.state.glob("step-*"))
+        return max((int(name) for name in names if name.isdecimal()), default=None)
+
+    @property
     def finished(self) -> bool:
         """Whether training came to its end."""
         return (self.model / "config.json").is_file()
@@ -124,26 +182,88 @@ class Run:
         return self.finished and (self.folder / "report.html").is_file()
 
     @property
+    def trained(self) -> bool:
+        """Whether anything was: there is a checkpoint or a model, its own or of a stage in a subfolder."""
+        made = (
+            "state/step-*",
+            "*/state/step-*",
+            "model/config.json",
+            "*/model/config.json",
+            CHOICE,
+        )
+        return any(any(self.folder.glob(pattern)) for pattern in made)
+
+    @property
     def main(self) -> bool:
         """Whether this process writes: rank 0 of those that train together, or the only one."""
         return rank() == 0
 
     def log(self) -> list[dict[str, Any]]:
-        """Lines of log.jsonl; a line cut short by a kill is left out."""
+        """Lines of log.jsonl: ``step``, numbers, and mappings of numbers; one that a kill cut short is left out.
+
+        Raises:
+            RunError: A line before the last is no such line.
+        """
         path = self.folder / "log.jsonl"
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
+                if number == len(lines):
+                    break
+                raise RunError(path, f"line {number} is not JSON", "Remove the line") from None
+            if not _is_logged(row):
+                problem = f"line {number} is not a step with numbers"
+                raise RunError(path, problem, "Remove the line")
+            rows.append(row)
         return rows
 
     def write_data(self, data: Mapping[str, Any]) -> None:
         """Write data.json."""
         write_json(self.folder / "data.json", dict(data))
+
+    def record(self, given: Any, settings: Any) -> None:
+        """Write what was decided into config.yaml, where the ``given`` settings left it open.
+
+        Raises:
+            InputError: The plan was edited after training began.
+        """
+        content, wishes = self.config, flatten(plain(given))
+        now, before = flatten(effective(settings)), flatten(content["settings"])
+        names = [name for name in now if is_open(name, wishes.get(name))]
+        for name in names if self.trained else ():
+            if name in content.get("decided", ()) and now[name] != before.get(name):
+                problem = f"was edited after training began: {name} = {now[name]}"
+                remedy = f"Put {before.get(name)} back, or choose another --out"
+                raise InputError(self.folder / "plan.json", problem, remedy)
+        content["settings"] = completed(content["settings"], effective(settings))
+        content["decided"] = [name for name in names if not is_open(name, now[name])]
+        text = yaml.safe_dump(plain(content), sort_keys=False, allow_unicode=True)
+        write_atomic(self.folder / "config.yaml", text)
+
+
+def _taken(kind: type | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that take effect, missing ones by default, and what is no setting of the command."""
+    if kind is None:
+        return given
+    known, given = vars(kind()), dated(kind, given)
+    more = {name: value for name, value in given.items() if name not in known}
+    return effective(from_dict(kind, given)) | more
+
+
+def _is_logged(row: Any) -> bool:
+    """Whether a row of the log has a step, and numbers or mappings of numbers (which need not be finite)."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        return False
+    inner = [v for value in row.values() if isinstance(value, dict) for v in value.values()]
+    values = [value for value in row.values() if not isinstance(value, dict)]
+    return all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in [*values, *inner])
 
 
 def find_run(name: str) -> Run:
@@ -174,7 +294,7 @@ def start_run(
     Args:
         folder: The run folder.
         command: Name of the command.
-        settings: Its settings: a dataclass, or plain values.
+        settings: Its settings: a dataclass, of which what takes effect is recorded, or plain values.
         more: Further entries of the recorded settings.
 
     Raises:
@@ -191,7 +311,8 @@ def start_run(
         return
     # Of settings that an older version of the command did not have.
     defaults = plain(type(settings)())
-    with leading(), _locked(Path(folder), command, plain(settings) | (more or {}), defaults) as run:
+    recorded = _taken(SETTINGS.get(command), plain(settings))
+    with leading(), _locked(Path(folder), command, recorded | dict(more or {}), defaults) as run:
         yield run
 
 
@@ -201,57 +322,76 @@ def _locked(
 ) -> Iterator[Run]:
     from .. import __version__
 
-    path = folder / "config.yaml"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(folder, "is a file", "Choose another --out")
-    ours = path.exists() or (folder / ".lock").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise InputError(folder, "is not empty and not a run", "Choose another --out")
+    refuse_foreign(folder, *MARKS)
+    path, kept = folder / "config.yaml", folder.is_dir()
     make_folder(folder)
     with locked(folder):
-        if path.exists():
-            _refuse_other(Run.open(folder), command, settings, defaults)
+        decided: list[str] = []
+        if known := path.exists():
+            run = Run.open(folder)
+            former = run.config
+            settings, decided = as_decided(former, settings)
+            _refuse_other(run, former, command, settings, defaults)
         content = {
             "command": command,
             "run_version": RUN_VERSION,
             "radiffuse": __version__,
             "settings": dict(settings),
         }
+        if decided:
+            content["decided"] = decided
         write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        yield Run(folder)
+        try:
+            yield Run(folder)
+        except InputError:
+            if not known:
+                _discard(Run(folder), kept)
+            raise
+
+
+def _discard(run: Run, kept: bool) -> None:
+    """Remove what was written of a new run that was refused before it learned anything; ``kept``: not the folder."""
+    if run.trained or (run.folder / "log.jsonl").exists():
+        return
+    for name in ("config.yaml", "plan.json", "splits.json", "data.json", "cases.json", ".lock"):
+        (run.folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's files are in it
+        if not kept:
+            run.folder.rmdir()
 
 
 def _refuse_other(
-    run: Run, command: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]
+    run: Run,
+    content: Mapping[str, Any],
+    command: str,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> None:
-    """Refuse another command or other settings, unless nothing was trained yet: then they take over."""
-    former, before = run.config.get("command"), run.config["settings"]
-    # A run of several stages has their runs in subfolders.
-    trained = any(run.state.glob("step-*")) or any(run.folder.glob("*/state/step-*"))
-    if not run.finished and not trained:
+    """Refuse another command or other settings, unless nothing was trained yet: then they take over.
+
+    ``content`` is that of the run's ``config.yaml``.
+    """
+    former, before = content.get("command"), content["settings"]
+    if not run.trained:
         if former != command or flatten(before) != flatten(settings):
             (run.folder / "plan.json").unlink(missing_ok=True)
         return
     if former != command:
         raise InputError(run.folder, f"holds a run of 'radiffuse {former}'", "Choose another --out")
     old, new = flatten(completed(defaults, before)), flatten(settings)
-    # With a constant learning rate a run may be extended: its earlier steps stay the same.
+    # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction.
     free = set(WITHOUT_EFFECT)
-    if new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None:
+    constant = (
+        new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None
+    )
+    may_grow = constant and not new.get("unlabelled")
+    if may_grow and not (run.finished and run.reached is None):
         free.add("training.steps")
     for key in (*new, *(key for key in old if key.startswith("custom."))):
         if key not in free and old.get(key) != new.get(key):
             problem = f"holds a run with {key} = {old.get(key)}, not {new.get(key)}"
             remedy = "Choose another --out, or give the same settings to resume"
+            if key == "training.steps" and may_grow:
+                problem = f"is finished with {old[key]} steps, and kept no checkpoint"
+                remedy = "Choose another --out, with --keep-state to go on later"
             raise InputError(run.folder, problem, remedy)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by full name (``training.steps``), tuples as lists."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -18,6 +18,8 @@ VALIDATION_BATCH = 16
 class SegmentationTask(Task):
     """Base of the tasks of ``fit``; ``held_out`` are labelled images for validation."""
 
+    judged_by = "dice"
+
     def __init__(self, network: nn.Module, held_out: HeldOut | None = None) -> None:
         super().__init__(network)
         self.held_out = held_out
@@ -30,15 +32,20 @@ class SegmentationTask(Task):
 def mean_dice(segment: Callable[[Tensor], Tensor], held_out: HeldOut | None) -> dict[str, float]:
     """``{"dice": ...}``, the mean over images of the Dice of foreground classes; empty without images.
 
-    ``segment`` takes images ``(B, C, *S)`` to logits ``(B, K, *S)``.
+    Patches count as one image together, as nnU-Net's "pseudo Dice" does. ``segment`` takes images ``(B, C, *S)`` to
+    logits ``(B, K, *S)``.
     """
     if held_out is None:
         return {}
-    images, labels = held_out.images, held_out.labels
-    scores = []
-    for i in range(0, len(images), VALIDATION_BATCH):
-        logits = segment(images[i : i + VALIDATION_BATCH]).float().cpu()
-        scores += dice_scores(logits.argmax(1), labels[i : i + VALIDATION_BATCH], logits.shape[1])
+    at_once = VALIDATION_BATCH if held_out.images.ndim == 4 else 1
+    masks = []
+    for part in held_out.images.split(at_once):
+        logits = segment(part)
+        masks.append(logits.argmax(1).cpu())
+    guesses, labels = torch.cat(masks), held_out.labels
+    if held_out.patches:
+        guesses, labels = guesses.flatten()[None], labels.flatten()[None]
+    scores = dice_scores(guesses, labels, logits.shape[1])
     counted = [score for score in scores if not math.isnan(score)]
     return {"dice": sum(counted) / len(counted)} if counted else {}
 

@@ -31,7 +31,7 @@ def shard(module: nn.Module, mesh: Any) -> nn.Module:
     return module
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sharded tensors as whole ones; every process must call it."""
     from torch.distributed.tensor import DTensor
 
@@ -61,5 +61,5 @@ def shard_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
 def gathered(network: nn.Module, template: nn.Module) -> nn.Module:
     """A copy of the template with the whole weights of a sharded network, on the CPU; every process must call it."""
     result = copy.deepcopy(template)
-    result.load_state_dict({k: v.cpu() for k, v in whole(network.state_dict()).items()})
+    result.load_state_dict({k: v.cpu() for k, v in whole_tensors(network.state_dict()).items()})
     return result

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from ..config import Diffusion, Fit, Pretrain, UNetConfig, resolve_network
+from ..config import (
+    PRESETS,
+    Diffusion,
+    Fit,
+    Network,
+    PlanSettings,
+    UNetConfig,
+    network_settings,
+    resolve_network,
+)
 from ..config.values import from_dict
+from ..data.dataset import Dataset
+from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.registry import load_network
-from ..nets.unet import UNet, check
+from ..nets.unet import UNet, verify_config
+from .memory import verify_memory
 from .run import Run, find_run
+
+OF_GRID = ("size", "grid", "spacing", "ceiling")
+"""Settings of the plan that a segmenter may change: the network was trained at several scales."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,35 @@ class Start:
     denoiser: UNet
     diffusion: Diffusion
     noised: bool
+    plan: Plan | None = None
+
+    def keeps_grid(self, settings: Fit) -> bool:
+        """Whether only the grid of the run will do: for frozen features, and for coordinates of the body."""
+        return settings.method in ("probe", "pixel") or self.denoiser.coordinate_channels > 0
+
+    def given_to(self, settings: Fit) -> Fit:
+        """Settings with the intensities and the network of the run, and its grid where no other will do.
+
+        The coordinates that a probe sees are those of a guided network, and off for another.
+
+        Raises:
+            InputError: They ask for others; names the setting.
+        """
+        assert self.plan is not None
+        name = str(settings.from_run)
+        given, kept = settings.plan, self.plan.settings()
+        free = {} if self.keeps_grid(settings) else {k: getattr(given, k) for k in OF_GRID}
+        verify_plan(replace(given, **dict.fromkeys(free)), self.plan, name)
+        verify_network(settings.network, self.denoiser.config, name)
+        if given.postprocess is not None:
+            kept = replace(kept, postprocess=given.postprocess)
+        for name in {"size", "grid"} & free.keys():
+            if (sides := free[name]) is not None and len(sides) == 1:
+                free[name] = sides * self.plan.spatial_dims
+        if settings.method == "probe" and not self.denoiser.coordinate_channels:
+            settings = replace(settings, probe=replace(settings.probe, coordinates=False))
+        plan = replace(kept, **free)
+        return replace(settings, plan=plan, network=network_settings(self.denoiser.config))
 
 
 def find_pretrained(name: str) -> Run:
@@ -48,26 +93,73 @@ def load_denoiser(run: Run, weights: str = "average") -> UNet:
     return denoiser
 
 
-def diffusion_of(run: Run) -> Diffusion:
-    """The noising process in the settings of a pre-training."""
-    diffusion: Diffusion = from_dict(Diffusion, run.config["settings"]["diffusion"])
-    return diffusion
+def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
+    """Refuse settings that differ from the plan of the run ``name``; post-processing is free."""
+    known = plan.settings()
+    for key, value in vars(given).items():
+        if key == "postprocess" or value is None:
+            continue
+        has = getattr(known, key)
+        sides = key in ("size", "grid") and len(value) == 1
+        wanted = value * plan.spatial_dims if sides else value
+        if key == "grid" and wanted == plan.film:
+            continue
+        if wanted != has:
+            trained = {
+                "size": f"at {' x '.join(map(str, plan.size))} {'pixels' if plan.spatial_dims == 2 else 'voxels'}",
+                "window": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
+                "percentiles": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
+            }.get(key, f"with the {key} {_words(has)}")
+            _refuse(key, value, name, trained)
 
 
-def load_start(settings: Pretrain, unet: UNetConfig) -> UNet | None:
-    """The network that pre-training starts from with ``--from``; None without.
+def verify_network(given: Network, unet: UNetConfig, name: str) -> None:
+    """Refuse settings that differ from the network of the run ``name``."""
+    wanted = resolve_network(
+        given,
+        spatial_dims=unet.spatial_dims,
+        in_channels=unet.in_channels,
+        out_channels=unet.out_channels,
+    )
+    values = {k: v for k, v in vars(given).items() if k != "preset" and v is not None}
+    for key in dict.fromkeys([*values, *(PRESETS[given.preset] if given.preset else ())]):
+        if (has := getattr(unet, key)) == getattr(wanted, key):
+            continue
+        if key in values:
+            _refuse(key, values[key], name, f"with the {key} {_words(has)}")
+        own = network_settings(unet).preset or f"of {key} {_words(has)}"
+        _refuse("preset", given.preset, name, f"with the network {own}")
 
-    Raises:
-        InputError: Its network differs from that of the settings.
+
+def verify_kind(dataset: Dataset, run: Run, *, mixed: bool = False) -> None:
+    """Refuse images of other channels or axes than those that a run was trained on.
+
+    ``mixed``: films and volumes may lie together, and those of the other kind are left out later.
     """
-    if not settings.from_run:
-        return None
-    start = load_network(find_pretrained(settings.from_run).model)
-    if not isinstance(start, UNet) or start.config != unet:
-        problem = "holds another network than the settings ask for"
-        remedy = "Give a pre-trained run of the same --network settings"
-        raise InputError(settings.from_run, problem, remedy)
-    return start
+    plan, remedy = run.plan, "Give images of the same kind, or start from another run"
+    if len(plan.channels) != len(dataset.channels):
+        mine, theirs = len(dataset.channels), len(plan.channels)
+        problem = f"has {mine} channels, {run.folder} was trained on {theirs}"
+        raise InputError(dataset.root, problem, remedy)
+    if not mixed and (dims := find_dims(dataset)) != plan.spatial_dims:
+        kinds = {2: "films", 3: "volumes"}
+        problem = f"holds {kinds[dims]}, {run.folder} was trained on {kinds[plan.spatial_dims]}"
+        raise InputError(dataset.root, problem, remedy)
+
+
+def _refuse(key: str, value: object, name: str, trained: str) -> None:
+    where = f"--{key.replace('_', '-')} {_words(value)}"
+    raise InputError(where, f"{name} was trained {trained}", "Leave it out, or train from scratch")
+
+
+def _words(value: object) -> str:
+    return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+
+
+def diffusion_of(run: Run) -> Diffusion:
+    """The noising process in the settings of a pre-training; the default where its objective knows none."""
+    diffusion: Diffusion = from_dict(Diffusion, run.config["settings"].get("diffusion", {}))
+    return diffusion
 
 
 def unet_for(settings: Fit, plan: Plan, start: Start | None = None) -> UNetConfig:
@@ -86,24 +178,38 @@ def unet_for(settings: Fit, plan: Plan, start: Start | None = None) -> UNetConfi
             out_channels=len(plan.classes),
         )
     )
-    verify_size(plan, unet)
+    verify_size(plan.size, unet)
+    verify_memory(plan.size, unet, settings.machine, training=True)
     return unet
 
 
-def verify_size(plan: Plan, unet: UNetConfig) -> None:
-    """Refuse a network that cannot be built, or that cannot halve the plan's size at each level.
+def verify_whole(plan: Plan) -> None:
+    """Refuse a plan by which films are seen in patches, for what needs them whole.
+
+    Raises:
+        InputError: Names the grid.
+    """
+    if plan.spatial_dims == 2 and not plan.whole:
+        grid, size = ("x".join(map(str, sides)) for sides in (plan.film, plan.size))
+        problem = f"makes patches of {size} of a film, and only whole films will do here"
+        raise InputError(
+            f"grid {grid}", problem, "Leave --plan.grid out, or give it to --size as well"
+        )
+
+
+def verify_size(size: Sequence[int], unet: UNetConfig) -> None:
+    """Refuse a network that cannot be built, or that cannot reduce an image of that size at each level.
 
     Raises:
         InputError: Names the setting, or the multiple that is needed.
     """
     try:
-        check(unet)
+        verify_config(unet)
     except ValueError as error:
         remedy = "Change it; see radiffuse COMMAND --help"
         raise InputError("--network", str(error), remedy) from None
-    multiple = 2 ** (len(unet.multipliers) - 1)
-    if any(n % multiple for n in plan.size):
-        where = f"size {'x'.join(map(str, plan.size))}"
-        problem = f"the network needs a multiple of {multiple} along each axis"
+    if any(n % multiple for n, multiple in zip(size, unet.size_multiple, strict=True)):
+        where = f"size {'x'.join(map(str, size))}"
+        problem = f"the network needs a multiple of {'x'.join(map(str, unet.size_multiple))}"
         remedy = "Set --size accordingly, or use a network with fewer levels"
         raise InputError(where, problem, remedy)

@@ -7,16 +7,18 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..config import Training
+from ..config import Machine, Training
 from ..data.batches import Batch
 from ..data.streams import Stream
-from ..errors import is_out_of_memory
+from ..errors import first_line, is_out_of_memory
+from ..nets.blocks import channels_last
+from ..nets.unet import UNet
 from ..system.distributed import mean_over_ranks
-from .passes import Passes, Undo
+from .passes import BeforeStep, Passes
 from .random import StepRandom
-from .task import Task
+from .task import Images, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Step:
 
         Where memory runs out, the passes are repeated with fewer images each.
         """
-        undo = Undo(self.network, self.task)
+        undo = BeforeStep(self.network, self.task)
         while True:
             try:
                 loss, terms = self.gradient(batch, number)
@@ -54,8 +56,7 @@ class Step:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                words = str(error).strip() or type(error).__name__
-                reason = words.splitlines()[0].rstrip(".")[:120]
+                reason = first_line(error)
             # Not in the handler: the error keeps the frames, and so the tensors, of the failed pass alive.
             undo()
             self.passes.shrink(self.network, self.task, reason)
@@ -87,14 +88,40 @@ class Step:
                 device=fabric.device,
             )
             weight = (stop - start) / size
-            waits = stop < size and fabric.world_size > 1
-            with fabric.no_backward_sync(self.model, enabled=waits):
-                loss = self.task.loss(self.model, batch.part(start, stop), random)
-                fabric.backward(loss.value * weight)
-            total += float(loss.value.detach()) * weight
-            for name, term in loss.terms.items():
-                terms[name] = terms.get(name, 0.0) + term * weight
+            part = batch.part(start, stop)
+            losses = self.task.losses_of(part)
+            for loss_of in losses:
+                waits = (stop < size or loss_of is not losses[-1]) and fabric.world_size > 1
+                with fabric.no_backward_sync(self.model, enabled=waits):
+                    loss = loss_of(self.model, part, random)
+                    fabric.backward(loss.value * weight)
+                total += float(loss.value.detach()) * weight
+                for name, term in loss.terms.items():
+                    terms[name] = terms.get(name, 0.0) + term * weight
         return total, terms
+
+
+def without_gradient(network: nn.Module, fabric: Any) -> Images:
+    """Logits of a network for its task, with the precision of ``fabric``."""
+
+    def logits(images: Tensor) -> Tensor:
+        with torch.no_grad(), fabric.autocast():
+            found: Tensor = network(images).float()
+        return found
+
+    return logits
+
+
+def build_network(task: Task, machine: Machine, *, sharded: bool = False) -> nn.Module:
+    """The network of a task before training, with the layout and the checkpointing of the settings."""
+    network = task.build()
+    for part in network.modules():
+        if isinstance(part, UNet) and any(p.requires_grad for p in part.parameters()):
+            part.checkpoint_activations = bool(machine.checkpoint_activations)
+    if machine.channels_last and not sharded:  # shards are cut from contiguous weights
+        layout = channels_last(3 if any(p.ndim == 5 for p in network.parameters()) else 2)
+        network.to(memory_format=layout)  # type: ignore[call-overload]
+    return network
 
 
 def new_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:

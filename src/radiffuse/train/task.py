@@ -9,11 +9,22 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Batch
+from ..config import Training
+from ..data.batches import Batch, BatchSource
+from ..data.pool import WithPool
 from .random import StepRandom
 
+Images = Callable[[Tensor], Tensor]
+"""Images ``(B, C, *S)`` to logits ``(B, K, *S)``, without gradients."""
 BatchesByStep = Callable[[int, int, int], Batch]
 """``batches(step, rank, world)``: the rank's part of the batch of a step; a pure function."""
+
+
+def place_on_device(batches: BatchesByStep, device: torch.device) -> None:
+    """Let a GPU change the images, where their source can do so."""
+    source = batches.labelled if isinstance(batches, WithPool) else batches
+    if device.type == "cuda" and isinstance(source, BatchSource):
+        source.device = device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +40,10 @@ class Loss:
     terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
+LossOf = Callable[[nn.Module, Batch, StepRandom], Loss]
+"""From the network, a batch and its random numbers to a loss."""
+
+
 class Task(ABC):
     """Base of all that is learned: a network and its loss; validation and a state of its own are optional.
 
@@ -38,6 +53,15 @@ class Task(ABC):
 
     whole_batch = False
     """Whether the loss is one of the batch as a whole, so that smaller passes would learn something else."""
+
+    judged_by: str | None = None
+    """The validation score by which the best weights are kept, the higher the better; None: the last are kept."""
+
+    memory: nn.Module | None = None
+    """What the task itself learns, such as a history of losses; kept in checkpoints."""
+
+    averaged: Images
+    """The network with averaged weights, as a teacher; whoever takes the steps sets it."""
 
     def __init__(self, network: nn.Module | Callable[[], nn.Module]) -> None:
         self.network = network
@@ -50,13 +74,23 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """The loss of a batch; every random number comes from ``random``."""
 
+    def remark(self, training: Training) -> str:
+        """What a choice means for a training of this length, for whoever waits; else ''."""
+        return ""
+
+    def losses_of(self, batch: Batch) -> tuple[LossOf, ...]:
+        """What is minimized, one after another: each has a backward pass of its own, so one at a time is in memory."""
+        return (self.loss,)
+
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Scores of the averaged network; empty without held-out data."""
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the task itself, such as a history of losses, for checkpoints."""
-        return {}
+        """State of ``memory``, for checkpoints."""
+        return dict(self.memory.state_dict()) if self.memory is not None else {}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027 (optional)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state."""
+        if self.memory is not None:
+            self.memory.load_state_dict(dict(state))

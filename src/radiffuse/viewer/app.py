@@ -10,16 +10,18 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from .. import __version__
 from ..errors import RadiffuseError
-from . import display, exports, runs
+from . import display, editing, exports, runs
+from .answers import BINARY, Held, OneItem, OneLayer, Printable, listed
+from .editing import corrections_of
 from .guard import App, Guard
 from .jobs import Job
 from .refusal import Refused, known, unknown
 from .requests import Generation, Segmentation, body_of, chunks
-from .scans import DIFFERENCE, MAP, Item, Layer, counts, overlap
+from .scans import DIFFERENCE, MAP, counts, overlap
 from .state import State
 
 MEDIA = {
@@ -30,49 +32,20 @@ MEDIA = {
     ".txt": "text/plain; charset=utf-8",
 }
 """Types of the page's own files; others are not handed out."""
-BINARY = "application/octet-stream"
-router = APIRouter()
+
+
+router = APIRouter(default_response_class=Printable)
 
 
 def make_app(state: State, token: str, port: int) -> App:
-    """The server's application.
-
-    Args:
-        state: What it holds.
-        token: Secret part of the address.
-        port: That it is bound to.
-    """
+    """The server's application, with the secret part of its address and the port that it is bound to."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.held = state
+    app.include_router(editing.router)
     app.include_router(router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RadiffuseError, _refused)
     return Guard(app, token, port)
-
-
-# ------------------------------------------------------------------------------------------------ what routes depend on
-
-
-async def _held(request: Request) -> State:
-    state: State = request.app.state.held
-    return state
-
-
-Held = Annotated[State, Depends(_held)]
-
-
-async def _item(id: str, state: Held) -> Item:
-    return state.scans.get(id)
-
-
-OneItem = Annotated[Item, Depends(_item)]
-
-
-async def _layer(layer_id: str, item: OneItem) -> Layer:
-    return item.layer(layer_id)
-
-
-OneLayer = Annotated[Layer, Depends(_layer)]
 
 
 # ------------------------------------------------------------------------------------------------ scans
@@ -83,9 +56,10 @@ def everything(state: Held) -> dict[str, Any]:
     """What the page shows at first."""
     return {
         "version": __version__,
-        "scans": [_listed(item) for item in state.scans.all()],
+        "scans": [listed(item) for item in state.scans.all()],
         "runs": [entry.view() for entry in state.runs.all()],
         "upload_limit": state.intake.limit,
+        "corrections": corrections_of(state),
         "dicom_seg": exports.dicom_seg_available(),
     }
 
@@ -99,13 +73,14 @@ async def drop(state: Held, request: Request, name: str = "file") -> list[dict[s
     try:
         cases = await run_in_threadpool(state.intake.cases, path)
         items = state.scans.add(cases, dropped=path)
+        state.take(items)
     except RadiffuseError as error:
         state.intake.remove(path)
         raise Refused(415, _about(error, path.name)) from None
     except Refused:
         state.intake.remove(path)
         raise
-    return [_listed(item) for item in items]
+    return [listed(item) for item in items]
 
 
 @router.delete("/api/scans/{id}")
@@ -120,29 +95,25 @@ def remove(state: Held, item: OneItem) -> dict[str, bool]:
 def describe_scan(state: Held, item: OneItem) -> dict[str, Any]:
     """A scan and its layers."""
     layers = [
-        {"id": layer.id, "name": layer.name, "kind": layer.kind, "parts": layer.parts}
+        {
+            "id": layer.id,
+            "name": layer.name,
+            "kind": layer.kind,
+            "parts": layer.parts,
+            "classes": layer.classes,
+        }
         for layer in item.layers.values()
     ]
-    return _listed(item) | display.described(state.scans.scan(item)) | {"layers": layers}
+    return listed(item) | display.described(state.scans.scan(item)) | {"layers": layers}
 
 
 @router.get("/api/scans/{id}/image")
 def image(state: Held, item: OneItem, channel: int = 0) -> Response:
-    """Its pixels."""
+    """The pixels of a scan."""
     scan = state.scans.scan(item)
     if not 0 <= channel < len(scan.array):
         raise unknown("channel")
     return Response(display.image(scan, channel, display.stride(scan)), media_type=BINARY)
-
-
-def _listed(item: Item) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "name": item.name,
-        "dropped": item.dropped is not None,
-        "labelled": "truth" in item.layers,
-        "dicom": exports.is_dicom_scan(item),
-    }
 
 
 # ------------------------------------------------------------------------------------------------ layers
@@ -160,6 +131,7 @@ def describe_layer(state: Held, item: OneItem, layer: OneLayer) -> dict[str, Any
         "steps": len(shown),
         "timesteps": [layer.steps[i] if i < len(layer.steps) else None for i in shown],
         "formats": exports.formats(item, scan, layer),
+        "note": layer.note,
     }
     if layer.kind == MAP:
         return result | {"span": display.span_of(array)}
@@ -179,7 +151,7 @@ def describe_layer(state: Held, item: OneItem, layer: OneLayer) -> dict[str, Any
 
 @router.get("/api/scans/{id}/layers/{layer_id}/data")
 def layer_pixels(state: Held, item: OneItem, layer: OneLayer) -> Response:
-    """Its values."""
+    """The values of a layer."""
     scan, array = state.scans.scan(item), state.scans.array(item, layer)
     array = array[display.shown_steps(scan, len(array))]
     span = display.span_of(array) if array.dtype.kind == "f" else (0.0, 255.0)
@@ -188,7 +160,7 @@ def layer_pixels(state: Held, item: OneItem, layer: OneLayer) -> Response:
 
 @router.get("/api/scans/{id}/layers/{layer_id}/file")
 def layer_file(state: Held, item: OneItem, layer: OneLayer, format: str) -> Response:
-    """It as a file to keep."""
+    """A layer as a file to download."""
     return _download(*exports.export(state, item, layer, format))
 
 
@@ -290,7 +262,7 @@ def page() -> Response:
 
 @router.get("/{path:path}")
 def page_file(path: str) -> Response:
-    """One of its files."""
+    """A file of the page."""
     content = known(page_files(), path, "page")
     return Response(content, media_type=MEDIA[PurePosixPath(path).suffix])
 
@@ -319,4 +291,4 @@ async def _refused(request: Request, error: Exception) -> Response:
         place, _, problem = message.partition(": ")  # the name it was dropped with says enough
         message = f"{PurePosixPath(place).name}: {problem}"
     headers = {"connection": "close"} if request.method == "POST" else None  # the rest is not read
-    return JSONResponse({"error": message}, status, headers)
+    return Printable({"error": message}, status, headers)

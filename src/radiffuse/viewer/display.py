@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
 
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, orientation
 
 FILM_SIDE, FILM_PIXELS = 8192, 2**25
 """Largest film that is sent whole: longest side, and pixels."""
 VOLUME_SIDE, VOLUME_BYTES = 2048, 2**29
 """Largest volume that is sent whole: a graphics card's 3D texture, and bytes."""
+MOST_EDITED = 2**28
+"""Voxels of the largest mask that is corrected on the page, which holds all of it."""
 SAMPLED = 500_000
 """Pixels looked at for the window."""
 
@@ -47,11 +50,7 @@ def image(scan: Scan, channel: int, k: int) -> bytes:
 def layer(array: Array, scan: Scan, k: int, span: tuple[float, float]) -> bytes:
     """A layer ``(steps, *spatial)``: films raw uint8, volumes as NIfTI with the steps as fourth axis.
 
-    Args:
-        array: Labels, or float32, of which 0 to 255 then mean ``span``.
-        scan: Whose grid it lies on.
-        k: As of the scan.
-        span: See ``span_of``.
+    Labels are sent as they are; of float32, 0 to 255 mean ``span``, see ``span_of``. ``k`` is the stride of the scan.
     """
     array = array[(slice(None), *(slice(None, None, k),) * scan.spatial_dims)]
     slope, labels = 1.0, array.dtype.kind != "f"
@@ -66,6 +65,19 @@ def layer(array: Array, scan: Scan, k: int, span: tuple[float, float]) -> bytes:
     return nifti(values, scan, k, slope=slope, shift=shift, labels=labels)
 
 
+def plane(scan: Scan, channel: int, axis: int, index: int) -> bytes:
+    """One slice of a volume across an axis of its array, little-endian, the other two axes in their order."""
+    # By index, since ``take`` would copy all of a volume whose axes are turned.
+    place: tuple[Any, ...] = (channel, *[slice(None)] * axis, index)
+    return _little(scan.array[place]).tobytes()
+
+
+def packed(labels: Array) -> bytes:
+    """Labels of the scan's own grid as uint8 in the order of its array, by gzip: label maps shrink to a hundredth."""
+    pack = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return pack.compress(np.ascontiguousarray(labels, np.uint8).data) + pack.flush()
+
+
 def span_of(array: Array) -> tuple[float, float]:
     """The range a map is shown in: 0 to 1 for shares, else what occurs."""
     low, high = float(array.min()), float(array.max())
@@ -75,7 +87,7 @@ def span_of(array: Array) -> tuple[float, float]:
 
 
 def window(scan: Scan, channel: int = 0) -> tuple[float, float]:
-    """Where gray begins and ends at first: soft tissue for CT, else from the 0.5th to the 99.5th percentile."""
+    """The window that a scan is first shown with: soft tissue for CT, else its 0.5th to 99.5th percentile."""
     if hounsfield(scan):
         return -160.0, 240.0
     array = scan.array if scan.spatial_dims == 2 else scan.array[channel]
@@ -90,7 +102,7 @@ def hounsfield(scan: Scan) -> bool:
 
 
 def unit(scan: Scan) -> tuple[float, str]:
-    """What one voxel or pixel is, and in which unit: mL, mm², or 1 px where the spacing is unknown."""
+    """The size of one voxel or pixel, and its unit: mL, mm², or px and voxels where the spacing is unknown."""
     if scan.spacing is None:
         return 1.0, "px" if scan.spatial_dims == 2 else "voxels"
     size = math.prod(scan.spacing)
@@ -108,6 +120,9 @@ def described(scan: Scan) -> dict[str, Any]:
         "shape": scan.spatial_shape,
         "sent": [math.ceil(n / k) for n in scan.spatial_shape],
         "stride": k,
+        "axes": list(zip(*orientation(scan), strict=True)),
+        "editable": math.prod(scan.spatial_shape) <= MOST_EDITED
+        and (scan.spatial_dims == 3 or k == 1),
         "channels": 1 if colors else len(scan.array),
         "colors": colors,
         "dtype": sent.name,

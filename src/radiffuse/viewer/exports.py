@@ -28,7 +28,7 @@ def is_dicom_scan(item: Item) -> bool:
 
 
 def formats(item: Item, scan: Scan, layer: Layer) -> list[str]:
-    """In which formats a layer can be had, the usual one first."""
+    """The formats in which a layer can be exported, the usual one first."""
     film = scan.spatial_dims == 2
     if layer.kind == MAP:
         return ["tiff", "nifti"] if film else ["nifti"]
@@ -42,11 +42,11 @@ def export(state: State, item: Item, layer: Layer, format: str) -> tuple[str, by
     """A layer as a file: its name and content. Of several steps the result.
 
     Raises:
-        Refused: The layer cannot be had in this format.
+        Refused: The layer cannot be exported in this format.
     """
     scan = state.scans.scan(item)
     if format not in formats(item, scan, layer):
-        raise Refused(400, f"This is not to be had as {format}."[:120])
+        raise Refused(400, f"This cannot be exported as {format}."[:120])
     array = state.scans.array(item, layer)[-1]
     path = state.new_path(SUFFIXES[format])
     try:
@@ -67,4 +67,5 @@ def _write_dicom_seg(path: Path, mask: Array, item: Item, layer: Layer) -> None:
 
     count = max(len(layer.classes), int(mask.max(initial=0)) + 1)
     classes = [layer.class_name(value) for value in range(count)]
-    write_dicom_seg(path, np.asarray(mask), classes, item.case.images[0], item.case.series)
+    source, series = item.case.images[0], item.case.series
+    write_dicom_seg(path, np.asarray(mask), classes, source, series, layer.model)

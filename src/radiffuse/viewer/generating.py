@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.plan import Plan
+from ..data.streams import Stream
 from ..data.transform import image_to_plan
 from ..errors import InputError
 from ..synthesis.embedding import fingerprint
@@ -68,7 +69,7 @@ def generate(
     made = []
     for first in range(0, asked.count, BATCH):
         numbers = range(first, min(first + BATCH, asked.count))
-        generators = [_generator(asked, number) for number in numbers]
+        generators = [torch.Generator().manual_seed(_seed(asked, number)) for number in numbers]
         latents = sample_latents(
             synthesizer,
             drawn[first : numbers.stop],
@@ -95,20 +96,16 @@ def _film(state: State, item: Item, plan: Plan) -> Tensor:
 
 
 def _shares(asked: Generation) -> list[float]:
-    """Of the second film in each image; 0 where there is none."""
+    """The share of the second film in each image; 0 where there is none."""
     if asked.kind != "interpolate":
         return [0.0] * asked.count
     return np.linspace(0, 1, asked.count).tolist() if asked.count > 1 else [0.5]
 
 
-def _generator(asked: Generation, number: int) -> torch.Generator:
-    """Of an image's noise; on the way between two films it is one, so that the embedding alone changes."""
-    return torch.Generator().manual_seed(_seed(asked, number))
-
-
 def _seed(asked: Generation, number: int) -> int:
+    """The seed of an image's noise: one for all images between two films, so that the embedding alone changes."""
     number = 0 if asked.kind == "interpolate" else number
-    return int(np.random.default_rng((asked.seed, 31, number)).integers(2**53))
+    return int(Stream.VIEWER.rng(asked.seed, number).integers(2**53))
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 Four checks, on every request: the ``Host`` header names this server, so that another site's name pointed here (DNS
 rebinding) is of no use; the first part of the path is the token, compared in constant time; a browser that says where
-the request comes from must name this page; and the method is one of four. No CORS header is ever sent.
+the request comes from must name this page, unless it opens the page itself, which holds no data (``serve.way_to``
+leads there from a file); and the method is one of four. No CORS header is ever sent.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class Guard:
         origin = sent.get("origin", f"http://{hosts[0]}")
         if origin != f"http://{hosts[0]}":
             return "", (403, "The request comes from another page.")
-        if sent.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        opened = (rest, scope["method"], sent.get("sec-fetch-dest")) == ("", "GET", "document")
+        if sent.get("sec-fetch-site", "none") not in ("none", "same-origin") and not opened:
             return "", (403, "The request comes from another page.")
         return f"/{rest}", None
 

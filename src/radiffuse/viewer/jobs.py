@@ -35,7 +35,7 @@ class Job:
         done: Units of work that are done.
         total: Units in all; 0 where not known.
         error: One line, where it failed.
-        result: What it returned; JSON.
+        result: What it returned, as JSON.
     """
 
     id: str
@@ -141,7 +141,7 @@ class Jobs:
                 job.error, state = "There is not enough memory for this.", "failed"
             except Exception as error:
                 traceback.print_exc()
-                job.error = f"{type(error).__name__}; what happened stands in the terminal"
+                job.error = f"{type(error).__name__}; see the terminal for details"
                 state = "failed"
             job.work = _forgotten  # and with it the arrays it holds
             job.state = state

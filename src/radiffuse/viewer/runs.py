@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from ..config.values import flatten
 from ..errors import InputError, RadiffuseError
+from ..system.cells import read_cell
 from ..system.files import read_json, read_yaml
+from ..train.members import members_of
 from ..train.run import Run
 from .refusal import known
 
@@ -21,7 +24,15 @@ ROWS = 500
 """Most rows of a table."""
 SUBRUNS = 200
 """Most runs taken from one folder."""
-TABLES = ("summary.csv", "comparisons.csv", "gaps.csv", "classes.csv", "sweep.csv", "zeroshot.csv")
+TABLES = (
+    "summary.csv",
+    "comparisons.csv",
+    "gaps.csv",
+    "classes.csv",
+    "sweep.csv",
+    "zeroshot.csv",
+    "candidates.csv",
+)
 SCORES = ("validation/cases.csv", "test/cases.csv", "cases.csv")
 """Scores case by case, of which the means are shown."""
 
@@ -108,8 +119,9 @@ class Runs:
         if run.finished and more["command"] == "synthesize":
             more |= {"use": "generate", "dims": 2}
         elif run.finished and (folder / "plan.json").is_file() and run.plan.classes:
-            network = read_json(run.model / "config.json")
-            draws = network.get("kind") == "mask-denoiser"
+            paths = [part.model / "config.json" for part in members_of(run)]
+            contents = (read_json(path, dict[str, Any]) for path in paths)
+            draws = any(content.get("kind") == "mask-denoiser" for content in contents)
             more |= {"use": "segment", "dims": run.plan.spatial_dims, "draws": draws}
         return self._entry(folder, name, "run", **more)
 
@@ -128,13 +140,16 @@ def described(entry: Entry) -> dict[str, Any]:
     for name, path in files.items():
         if path.is_file():
             try:
-                tables.append({"name": name} | (_means if name in SCORES else read_table)(path))
+                tables.append({"name": name} | (_means if name in SCORES else shown_table)(path))
             except RadiffuseError as error:
                 problems.append(str(error))
     result: dict[str, Any] = {**entry.view(), "curves": {}, "tables": tables, "settings": {}}
     if entry.kind == "run":
         run = Run.open(entry.path)
-        result["curves"] = curves(run.log())
+        try:
+            result["curves"] = curves(run.log())
+        except RadiffuseError as error:
+            problems.append(str(error))
         result["settings"] = flat(run.config["settings"])
         result["finished"] = run.finished
     elif entry.kind == "study":
@@ -149,33 +164,21 @@ def curves(log: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
     """Every number of a log over the steps: ``name: [[step, value], ...]``; of validation ``validation.NAME``."""
     found: dict[str, list[list[float]]] = {}
     for row in log:
-        step = row.get("step") if isinstance(row, dict) else None
-        if not _number(step):
-            continue
-        inner = row.get("validation")
-        values = dict(row) | {
-            f"validation.{k}": v for k, v in (inner.items() if isinstance(inner, dict) else ())
-        }
-        for name, value in values.items():
+        for name, value in flatten(row).items():
             if name not in ("step", "seconds") and _number(value):
-                found.setdefault(name, []).append([step, value])
+                found.setdefault(name, []).append([row["step"], value])
     return {name: _thinned(points) for name, points in found.items()}
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(values: Mapping[str, Any]) -> dict[str, str]:
     """Settings as text by their full names."""
-    result: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            result[f"{prefix}{key}"] = ", ".join(map(str, value))
-        else:
-            result[f"{prefix}{key}"] = str(value)
-    return result
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in flatten(values).items()
+    }
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def shown_table(path: Path) -> dict[str, Any]:
     """The first ``ROWS`` rows of a CSV file, as text.
 
     Raises:
@@ -183,7 +186,8 @@ def read_table(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(itertools.islice(csv.reader(file), ROWS + 2))
+            read = itertools.islice(csv.reader(file), ROWS + 2)
+            rows = [list(map(read_cell, row)) for row in read]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, f"cannot be read ({error})", "Restore the file") from None
     return {
@@ -207,7 +211,7 @@ def _means(path: Path) -> dict[str, Any]:
     try:
         table = read_scores(path)
         metrics = [metric for metric in METRICS if metric in table]
-        summary = summarize(table, metrics=metrics, samples=2000)
+        summary = summarize(table, metrics=metrics)
     except (ValueError, KeyError, OSError) as error:
         raise InputError(path, f"cannot be read ({error})", "Restore the file") from None
     columns = ["class", "metric", "mean", "low", "high", "n"]
@@ -219,7 +223,7 @@ def _means(path: Path) -> dict[str, Any]:
 
 
 def _header(path: Path) -> list[str]:
-    return [str(column).strip().lower() for column in read_table(path)["columns"]]
+    return [str(column).strip().lower() for column in shown_table(path)["columns"]]
 
 
 def _number(value: object) -> TypeGuard[float]:

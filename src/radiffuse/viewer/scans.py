@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,13 @@ from ..config import IGNORE
 from ..data.cases import read_case_image, read_case_label
 from ..data.class_names import read_classes
 from ..data.dataset import Case
+from ..data.layouts.listing import named_file
 from ..data.readers import read_label, read_scan
-from ..data.scan import Array, Scan, geometry_difference
+from ..data.scan import Array, Scan, on_grid
 from ..errors import InputError
+from ..evaluation.tables import ALL_CLASSES
+from ..inference.expecting import COLUMN, in_words
+from ..inference.records import Record
 from .refusal import Refused, known
 
 MASK, TRUTH, MAP, DIFFERENCE = "mask", "truth", "map", "difference"
@@ -44,7 +48,9 @@ class Layer:
         classes: Names by value, background first; empty for maps.
         steps: Training timesteps of the steps of a sampler, or ().
         parts: Difference: ids of prediction and truth.
-        source: Who made it, for a file that is handed out.
+        model: Hash of what made a mask, for a file that is handed out; '' where that is not known.
+        note: A line about it for people.
+        expected: The Dice to expect, with the interval: ``dice``, ``low``, ``high``, ``level``; {} where nothing is.
     """
 
     id: str
@@ -54,7 +60,9 @@ class Layer:
     classes: tuple[str, ...] = ()
     steps: tuple[int, ...] = ()
     parts: tuple[str, str] | None = None
-    source: str = ""
+    model: str = ""
+    note: str = ""
+    expected: Mapping[str, float] = field(default_factory=dict)
 
     def class_name(self, value: int) -> str:
         """Name of a value, also of one beyond the known classes."""
@@ -70,12 +78,22 @@ class Item:
         case: Where its files are.
         dropped: Where the file lies, if it was dropped on the page.
         layers: By id.
+        channels: Names.
+        patient: '' where nothing names it.
+        place: In the work list, 0 where there is none.
+        why: It is in that list.
+        corrected: How many corrections of it were saved.
     """
 
     id: str
     case: Case
     dropped: Path | None = None
     layers: dict[str, Layer] = field(default_factory=dict)
+    channels: tuple[str, ...] = ("image",)
+    patient: str = ""
+    place: int = 0
+    why: str = ""
+    corrected: int = 0
 
     @property
     def name(self) -> str:
@@ -87,6 +105,12 @@ class Item:
         """The files of the scan."""
         return self.case.series or self.case.images
 
+    @property
+    def expected(self) -> Mapping[str, float]:
+        """What to expect of its newest mask of which anything is known."""
+        known = (layer.expected for layer in reversed(self.layers.values()) if layer.expected)
+        return next(known, {})
+
     def layer(self, id: str) -> Layer:
         """A layer by its id.
 
@@ -97,7 +121,7 @@ class Item:
 
 
 class Scans:
-    """All of them, with the arrays that were used last in memory. May be used from several threads."""
+    """All scans, with the most recently used arrays in memory. May be used from several threads."""
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
@@ -120,7 +144,7 @@ class Scans:
             for case in cases:
                 item = Item(str(next(self._numbers)), case, dropped)
                 if case.label is not None:
-                    load = partial(_truth, case)
+                    load = partial(_truth, item, self)
                     self.attach(item, Layer("truth", "truth", TRUTH, load, tuple(classes)))
                 self._items[item.id] = item
                 added.append(item)
@@ -200,32 +224,41 @@ class Scans:
             return self._cache[key]
 
 
-def mask_layers(folder: Path, item: Item, scans: Scans) -> list[Layer]:
-    """What a folder of masks holds for a scan: its mask, and maps named ``CASE-entropy.nii.gz`` and the like."""
-    case = item.case
-    found = next((p for end in ENDINGS if (p := folder / f"{case.name}{end}").is_file()), None)
+def mask_layers(
+    folder: Path, item: Item, scans: Scans, record: Record | None = None
+) -> list[Layer]:
+    """What a folder of masks holds for a scan: its mask, and maps named ``CASE-entropy.nii.gz`` and the like.
+
+    Where the folder has a record, it names classes and model, and a mask of another scan is refused when it is shown.
+
+    Raises:
+        InputError: ``classes.json`` is not as the record says.
+    """
+    case, file = item.case, folder / "classes.json"
+    found = named_file(folder, case.name, ENDINGS)
     if found is None:
         return []
-    names = (
-        read_classes(str(folder / "classes.json")) if (folder / "classes.json").is_file() else {}
-    )
+    names: Mapping[int, str] = {}
+    if record is not None:
+        names = record.classes()
+    elif file.is_file():
+        names = read_classes(str(file))
     classes = tuple(names.get(i, f"class-{i}") for i in range(max(names, default=-1) + 1))
-    layers = [
-        Layer(
-            "given",
-            "prediction",
-            MASK,
-            partial(_label, found, item, scans),
-            classes,
-            source=folder.name,
-        )
-    ]
+    own = record is not None and not record.altered(found, case.name)
+    model = record.models if record is not None and own else ""
+    name = "prediction" if own or record is None else "prediction, changed since"
+    load = partial(_label, found, item, scans, record)
+    entry = record.entries.get(case.name, {}) if record is not None and own else {}
+    found_out = entry.get(COLUMN, {})
+    note, expected = in_words(found_out), found_out.get(ALL_CLASSES, {})
+    layers = [Layer("given", name, MASK, load, classes, model=model, note=note, expected=expected)]
     for i, path in enumerate(sorted(folder.iterdir())):
         kind = path.name.removeprefix(f"{case.name}-").partition(".")[0]
         if path.name.startswith(f"{case.name}-") and (
             kind in ("confidence", "entropy", "variance") or kind.startswith("mean-")
         ):
-            layers.append(Layer(f"given-map-{i}", kind, MAP, partial(_map, path)))
+            map_of = partial(_map, path, item, scans, record)
+            layers.append(Layer(f"given-map-{i}", kind, MAP, map_of))
     return layers
 
 
@@ -237,12 +270,7 @@ def counts(array: Array) -> list[list[int]]:
 
 
 def overlap(predicted: Array, true: Array) -> list[dict[str, float | int | None]]:
-    """Dice and IoU of each foreground value, outside ``IGNORE``; None where both are empty.
-
-    Args:
-        predicted: ``(*spatial)``.
-        true: The same shape.
-    """
+    """Dice and IoU of each foreground value of two ``(*spatial)``, outside ``IGNORE``; None where both are empty."""
     valid = true != IGNORE
     p, t = predicted[valid], true[valid]
     size = int(max(p.max(initial=0), t.max(initial=0))) + 1
@@ -258,19 +286,23 @@ def overlap(predicted: Array, true: Array) -> list[dict[str, float | int | None]
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _truth(case: Case) -> Array:
-    return _labels(read_case_label(case), case.name)
+def _truth(item: Item, scans: Scans) -> Array:
+    return _labels(read_case_label(item.case, scans.scan(item)), item.case.name)
 
 
-def _label(path: Path, item: Item, scans: Scans) -> Array:
-    mask = read_label(path)
-    if difference := geometry_difference(mask, scans.scan(item)):
-        raise InputError(path, f"{difference} than {item.name}", "Give the mask of this scan")
-    return _labels(mask, path)
+def _label(path: Path, item: Item, scans: Scans, record: Record | None) -> Array:
+    scan, mask = scans.scan(item), read_label(path)
+    if record is not None:
+        record.verify_scan(item.case, scan)
+    return _labels(on_grid(mask, scan, path, item.name), path)
 
 
-def _map(path: Path) -> Array:
-    return read_scan(path).array[:1].astype(np.float32)
+def _map(path: Path, item: Item, scans: Scans, record: Record | None) -> Array:
+    scan = scans.scan(item)
+    if record is not None:
+        record.verify_scan(item.case, scan)
+    values = on_grid(read_scan(path), scan, path, item.name)
+    return values.array[:1].astype(np.float32)
 
 
 def _labels(scan: Scan, where: Path | str) -> Array:

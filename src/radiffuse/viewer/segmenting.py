@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.arrays import open_array
 from ..data.scan import Array, Scan, resampled_shape
 from ..errors import InputError
+from ..evaluation.tables import ALL_CLASSES
+from ..inference.expecting import Expectation, calibration_of, in_words
 from ..inference.mask_sampler import MaskSampler
-from ..inference.members import Member, Overrides, open_member
+from ..inference.members import Member, Overrides, open_members
 from ..inference.predictor import Predictor, Segmented
+from ..inference.records import identity, short
 from ..inference.windows import starts
 from ..train.device import make_fabric
 from ..train.run import Run
@@ -23,7 +27,7 @@ from .jobs import Job
 from .requests import Segmentation
 from .runs import Entry
 from .scans import MAP, MASK, Item, Layer
-from .state import State, kept
+from .state import State
 
 OVERLAP = 0.5
 """By which windows overlap, as in ``radiffuse predict``."""
@@ -43,20 +47,24 @@ def segment(state: State, item: Item, entry: Entry, asked: Segmentation, job: Jo
     machine = state.settings.machine
     fabric = make_fabric(machine)
     overrides = Overrides(asked.sampler, asked.steps)
-    member = _watched(open_member(Run.open(entry.path), machine, fabric.device, overrides), job)
+    opened = open_members(Run.open(entry.path), machine, fabric.device, overrides)
+    members = [_watched(member, job) for member in opened]
+    member = members[0]
     job.begin("reading the scan")
     scan = _scan(state, item, member)
     open_with = partial(
-        Predictor, [member], fabric.device, fabric.autocast, overlap=OVERLAP, seed=asked.seed
+        Predictor, members, fabric.device, fabric.autocast, overlap=OVERLAP, seed=asked.seed
     )
-    samples = asked.samples if member.draws else 1
+    draws = any(member.draws for member in members)
+    samples = asked.samples if draws else 1
     predictor = open_with(samples=samples, uncertainty=asked.uncertainty)
     one = predictor if samples == 1 else open_with(samples=1)  # draws the first of those averaged
-    passes = windows(scan, member) * max(1, len(member.timesteps))
+    looks = zip(members, predictor.views, strict=True)
+    passes = sum(windows(scan, m) * max(1, len(m.timesteps)) * len(seen) for m, seen in looks)
     steps: list[Segmented] = []
     result: Segmented | None = None
     try:
-        if asked.keep_steps and member.draws:
+        if asked.keep_steps and one.timesteps:
             job.begin("drawing the mask, step by step", passes)
             steps = one.every_step(scan, item.name)
             result = steps[-1] if one is predictor and not asked.uncertainty else None
@@ -66,15 +74,19 @@ def segment(state: State, item: Item, entry: Entry, asked: Segmentation, job: Jo
     except InputError as error:
         raise InputError(item.name, error.problem, error.remedy) from None
     job.check()
-    return _attach(state, item, entry, member, result, steps)
+    usual = samples == 1 and (asked.sampler, asked.steps, asked.seed) == (None, None, 0)
+    found = calibration_of(Run.open(entry.path)) if usual else None
+    own = result.expected if found else ()
+    expected = found(own, member.plan.classes) if found and own else {}
+    return _attach(state, item, entry, member, result, steps, expected)
 
 
 def windows(scan: Scan, member: Member) -> int:
     """Passes of the network over a scan, up to what a plan crops away."""
     plan = member.plan
-    if plan.spatial_dims == 2 or plan.spacing is None or scan.spatial_dims == 2:
+    if plan.whole or scan.spatial_dims != plan.spatial_dims:
         return 1
-    shape = resampled_shape(scan, plan.spacing)
+    shape = resampled_shape(scan, plan.spacing) if plan.spacing else plan.film
     return math.prod(
         len(starts(max(n, p), p, OVERLAP)) for n, p in zip(shape, plan.size, strict=True)
     )
@@ -109,6 +121,7 @@ def _attach(
     member: Member,
     result: Segmented,
     steps: list[Segmented],
+    expected: Expectation,
 ) -> list[str]:
     classes = member.plan.classes
     masks = np.stack([step.mask for step in steps] or [result.mask])
@@ -119,7 +132,8 @@ def _attach(
     made = [
         Layer(
             base, entry.name, MASK, _later(state, masks), classes, timesteps,
-            source=f"radiffuse {entry.command}",
+            model=short([identity(Run.open(entry.path))]), note=in_words(expected),
+            expected=expected.get(ALL_CLASSES, {}),
         )
     ]  # fmt: skip
     maps = {"confidence": result.confidence, **result.maps}
@@ -135,4 +149,4 @@ def _attach(
 
 
 def _later(state: State, array: Array) -> Callable[[], Array]:
-    return partial(kept, state.keep(array))
+    return partial(open_array, state.keep(array))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import sys
-import tempfile
 import threading
 import webbrowser
 from importlib.util import find_spec
@@ -32,33 +32,55 @@ def view(settings: View) -> int:
         raise InputError(
             "radiffuse view", f"needs {' and '.join(missing)}", "pip install 'radiffuse[view]'"
         )
+    from .ending import server_folder, signals_end
+
+    with signals_end(), server_folder() as folder:
+        state = make_state(settings, folder)
+        with bind(settings.port) as bound, contextlib.suppress(KeyboardInterrupt):
+            try:
+                _serve(settings, state, bound)
+            finally:
+                state.jobs.stop()
+    return 0
+
+
+def _serve(settings: View, state: State, bound: socket.socket) -> None:
+    """Answer until a signal comes; the address is told once the server listens."""
     import uvicorn
 
     from .app import make_app
 
-    with tempfile.TemporaryDirectory(prefix="radiffuse-view-") as folder:
-        state = make_state(settings, Path(folder))
-        token = secrets.token_urlsafe(32)
-        with bind(settings.port) as bound:
-            port = bound.getsockname()[1]
-            address = f"http://127.0.0.1:{port}/{token}/"
-            print(f"radiffuse view: {address}\nCtrl-C ends it.", file=sys.stderr, flush=True)
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    make_app(state, token, port),
-                    log_level="warning",
-                    access_log=False,  # it would hold the token
-                    server_header=False,
-                    timeout_graceful_shutdown=1,
-                    ws="none",
-                )
-            )
-            if settings.browser:
-                threading.Timer(0.5, webbrowser.open, (address,)).start()
-            with contextlib.suppress(KeyboardInterrupt):
-                server.run(sockets=[bound])
-        state.jobs.stop()
-    return 0
+    token, port = secrets.token_urlsafe(32), bound.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/{token}/"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(f"radiffuse view: {address}\nCtrl-C ends it.", file=sys.stderr, flush=True)
+                if settings.browser:
+                    page = way_to(address, state.folder).as_uri()
+                    threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+    config = uvicorn.Config(
+        make_app(state, token, port),
+        log_level="warning",
+        access_log=False,  # it would hold the token
+        server_header=False,
+        use_colors=False,  # what is printed holds no escape codes
+        timeout_graceful_shutdown=1,
+        ws="none",
+    )
+    Server(config).run(sockets=[bound])
+
+
+def way_to(address: str, folder: Path) -> Path:
+    """A page that leads on to an address, for this user alone: a browser's command line is for all to read."""
+    path = folder / "open.html"
+    refresh = f'<meta http-equiv="refresh" content="0; url={address}">'
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f'<!doctype html><meta name="referrer" content="no-referrer">{refresh}')
+    return path
 
 
 def make_state(settings: View, folder: Path) -> State:
@@ -68,7 +90,9 @@ def make_state(settings: View, folder: Path) -> State:
         InputError: A path is neither run nor scans, or the masks are missing.
     """
     from ..data.layouts import open_dataset
+    from ..inference.records import Record
     from .scans import MOST, mask_layers
+    from .worklist import read_worklist
 
     dropped = folder / "dropped"
     dropped.mkdir(mode=0o700)
@@ -76,7 +100,11 @@ def make_state(settings: View, folder: Path) -> State:
     masks = Path(settings.masks) if settings.masks else None
     if masks is not None and not masks.is_dir():
         raise InputError(masks, "is no folder", "Give the folder of radiffuse predict")
+    state.record = record = Record.read(masks) if masks else None
+    if settings.corrections:
+        state.corrections.refuse_foreign()
     found = 0
+    wanted = read_worklist(Path(settings.worklist)) if settings.worklist else None
     for text in settings.paths or ():
         path = Path(text).expanduser()
         if not path.exists():
@@ -84,13 +112,27 @@ def make_state(settings: View, folder: Path) -> State:
         if state.runs.add(path):
             continue
         dataset = open_dataset(path, settings.reader)
-        cases = dataset.cases[: MOST - len(state.scans.all())]
-        if len(cases) < len(dataset):
+        listed = dataset.cases if wanted is None else wanted.of(dataset.cases)
+        cases = listed[: MOST - len(state.scans.all())]
+        if len(cases) < len(listed):
             print(f"radiffuse view: shows the first {MOST} scans", file=sys.stderr)
-        for item in state.scans.add(cases, dataset.classes):
-            for layer in mask_layers(masks, item, state.scans) if masks else ():
+        if not state.labelled and dataset.labelled:
+            state.labelled = text
+        state.classes = state.classes or dataset.classes
+        items = state.scans.add(cases, dataset.classes)
+        for item in items:
+            item.channels, item.patient = (
+                dataset.channels,
+                item.case.group if dataset.patients_named else "",
+            )
+            if wanted is not None:
+                item.place, item.why = wanted.rows[item.name].place, wanted.rows[item.name].why
+            for layer in mask_layers(masks, item, state.scans, record) if masks else ():
                 state.scans.attach(item, layer)
                 found += 1
+        state.take(items)
+    if wanted is not None:
+        wanted.refuse_missing(state.scans.all())
     if masks is not None and not found:
         raise InputError(masks, "holds no mask named like a scan", "Give the masks of these scans")
     return state

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ..config import View
+from ..data.arrays import save_array
 from ..data.scan import Array
+from ..inference.records import Record
+from ..train.run import Run
+from .again import next_fit
+from .corrections import DEFAULT, Corrections
 from .jobs import Jobs
 from .runs import Runs
-from .scans import Scans
+from .scans import Item, Scans
 from .uploads import Intake
 
 
 @dataclass
 class State:
-    """One server's.
+    """What one server holds.
 
     Attributes:
         settings: Of the command.
@@ -27,6 +31,10 @@ class State:
         scans: What is shown.
         runs: What was trained.
         jobs: What is being computed.
+        corrections: What is corrected on the page.
+        record: Of the masks that were given.
+        labelled: The data set with labels that was given, or ''.
+        classes: Of the scans, where the command line says them.
     """
 
     settings: View
@@ -35,13 +43,41 @@ class State:
     scans: Scans = field(default_factory=Scans)
     runs: Runs = field(default_factory=Runs)
     jobs: Jobs = field(default_factory=Jobs)
+    corrections: Corrections = field(init=False)
+    record: Record | None = None
+    labelled: str = ""
+    classes: tuple[str, ...] = ()
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.corrections = Corrections(Path(self.settings.corrections or DEFAULT))
+
+    def take(self, items: Sequence[Item]) -> None:
+        """Put on scans what was corrected before."""
+        self.corrections.attach(self.scans, items)
+
+    def known_classes(self) -> tuple[str, ...]:
+        """Names by label value for a mask that begins empty: of corrections, scans, masks or a run."""
+        named = self.record.classes() if self.record else {}
+        of_masks = tuple(named.get(i, f"class-{i}") for i in range(max(named, default=-1) + 1))
+        found = self.corrections.classes or self.classes or of_masks
+        runs = (entry.path for entry in self.runs.all() if entry.use == "segment")
+        first = next(runs, None)
+        return found or (
+            tuple(Run.open(first).plan.classes) if first else ("background", "class 1")
+        )
+
+    def next_fit(self) -> str:
+        """The command that learns from what was corrected, or ''."""
+        if not self.corrections.entries:
+            return ""
+        return next_fit(self.corrections, self.runs, self.record, self.labelled)
 
     def keep(self, array: Array) -> Path:
         """Write an array into the folder, so that memory does not grow with what was computed."""
         path = self.new_path(".npy")
-        np.save(path, array, allow_pickle=False)
+        save_array(path, array)
         return path
 
     def new_path(self, suffix: str) -> Path:
@@ -56,9 +92,3 @@ class State:
         """An image that was drawn here, by the name of its file; None where there is none."""
         path = self.folder / "made" / Path(id).name
         return path if path.name == id and path.suffix == ".png" and path.is_file() else None
-
-
-def kept(path: Path) -> Array:
-    """An array of ``State.keep``, from the disk as it is needed."""
-    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array

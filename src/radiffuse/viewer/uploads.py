@@ -22,6 +22,7 @@ from ..data.layouts.listing import image_suffix
 from ..data.names import safe_name
 from ..data.readers.formats import detect
 from ..errors import InputError
+from ..system.hardware import folder_size, free_disk
 from .refusal import Refused
 
 MAX_MEMBERS = 20_000
@@ -60,9 +61,7 @@ class Intake:
         """
         if announced is not None and announced > self.limit:
             raise self._too_large()
-        room = min(
-            4 * self.limit - used(self.folder), shutil.disk_usage(self.folder).free - self.limit
-        )
+        room = min(4 * self.limit - folder_size(self.folder), free_disk(self.folder) - self.limit)
         if (announced or 0) > room:
             raise Refused(507, "No room is left for dropped files; remove some, or free the disk.")
         self._count += 1
@@ -135,11 +134,6 @@ def shown_name(name: str) -> str:
     suffix = image_suffix(last)
     stem = last[: len(last) - len(suffix)]
     return safe_name(stem[:60] or "file") + suffix.lower()
-
-
-def used(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
 
 
 def unpack_dicom(archive: Path, folder: Path, limit: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import numpy as np
 from ...config import IGNORE, Data
 from ..dataset import Case, Dataset
 from ..issues import Issue, Issues, some
+from ..label_values import judge_values
 from ..layouts import survey
+from ..layouts.doubts import look_at_values
 from ..layouts.listing import walk
 from .examine import CaseRecord
-from .pool import examine_all
-
-Progress = Callable[[int, int], None]
+from .processes import examine_all
 
 
 @dataclass(frozen=True)
@@ -41,39 +42,29 @@ def check_path(
     *,
     decode: bool = True,
     workers: int | None = None,
-    progress: Progress | None = None,
 ) -> CheckResult:
-    """Open a path and check it, with the faults of its organization among the issues.
+    """Look at how a path is organized, at every case in it, then at the cases together.
+
+    Args:
+        path: The data set.
+        data: How it becomes cases.
+        decode: Read pixels; else headers alone, without seeing damage inside files.
+        workers: Processes; None: one per core; 0: this process, which a broken decoder may kill.
 
     Raises:
         InputError: The path does not exist or no layout fits it.
     """
-    dataset, issues = survey(path, data)
-    return check(dataset, decode=decode, workers=workers, found=issues, progress=progress)
-
-
-def check(
-    dataset: Dataset,
-    *,
-    decode: bool = True,
-    workers: int | None = None,
-    found: Sequence[Issue] = (),
-    progress: Progress | None = None,
-) -> CheckResult:
-    """Look at every case, then at the cases together.
-
-    Args:
-        dataset: The cases.
-        decode: Read pixels; else headers alone, without seeing damage inside files.
-        workers: Processes; None: one per core; 0: this process, which a broken decoder may kill.
-        found: Issues from ``survey``.
-        progress: Called with (cases done, all cases).
-    """
-    records = examine_all(dataset, decode=decode, workers=workers, progress=progress)
+    dataset, found = survey(path, data)
+    records = examine_all(dataset, decode=decode, workers=workers)
     issues = Issues([*found, *(issue for record in records for issue in record.issues)])
     _look_for_copies(dataset.cases, records, issues)
     _look_for_mixtures(dataset, records, issues)
+    few = {case for case, record in zip(dataset, records, strict=True) if record.few}
+    look_at_values(dataset, few.__contains__, issues)
     _look_at_patients(dataset, issues)
+    pairs = zip(dataset, records, strict=True)
+    maps = [record.label_counts for case, record in pairs if case.own_values]
+    issues += judge_values(dataset.root, [m for m in maps if m], declared=bool(dataset.classes))
     _look_for_leftovers(dataset, {issue.where for issue in found}, issues)
     ordered = sorted(dict.fromkeys(issues), key=lambda issue: issue.severity != "error")
     return CheckResult(tuple(records), tuple(ordered), summarize(dataset, records))
@@ -95,6 +86,7 @@ def _look_for_copies(cases: Sequence[Case], records: Sequence[CaseRecord], issue
 
 
 def _look_for_mixtures(dataset: Dataset, records: Sequence[CaseRecord], issues: Issues) -> None:
+    places = {c.name: os.path.relpath(c.images[0], dataset.root) for c in dataset}
     readable = [record for record in records if record.spatial_shape]
     dims = {record.name: f"{len(record.spatial_shape)}D" for record in readable}
     channels = {record.name: f"{record.channels}-channel" for record in readable}
@@ -102,10 +94,17 @@ def _look_for_mixtures(dataset: Dataset, records: Sequence[CaseRecord], issues: 
         counts = Counter(values.values()).most_common()
         if len(counts) > 1:
             rare = counts[-1][0]
-            names = [name for name, value in values.items() if value == rare]
+            names = [places[name] for name, value in values.items() if value == rare]
             parts = " and ".join(f"{number} {value}" for value, number in counts)
             problem = f"mixes {kind}: {parts} images; {rare} are {some(names)}"
             issues.error(dataset.root, problem, "Put each kind into a data set of its own")
+    units = Counter(record.unit for record in readable).most_common()
+    if len(units) > 1:
+        names = [places[record.name] for record in readable if record.unit == units[-1][0]]
+        parts = " and ".join(f"{number} in {unit}" for unit, number in units)
+        problem = f"mixes units: {parts} ({units[-1][0]}: {some(names)})"
+        remedy = "Keep kinds of images apart, and export each CT with its rescale: else its values are no HU"
+        issues.warning(dataset.root, problem, remedy)
     declared, held = len(dataset.channels), {record.channels for record in readable}
     if dataset.layout in ("nnunet", "msd") and len(held) == 1 and held != {declared}:
         problem = f"declares {declared} channels, but its images have {held.pop()}"
@@ -132,8 +131,7 @@ def _look_at_patients(dataset: Dataset, issues: Issues) -> None:
 def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> None:
     """Report files that no case uses, but those ``named`` by an issue already."""
     listing = walk(dataset.root)
-    used = {path for case in dataset for path in (*case.images, *case.series, *case.label_files)}
-    used |= dataset.passed_over
+    used = dataset.passed_over.union(*(case.files for case in dataset))
     below = [(path, dataset.root / path) for path in listing.images]
     idle = [str(path) for path, full in below if full not in used and str(full) not in named]
     if idle:
@@ -163,6 +161,7 @@ def summarize(dataset: Dataset, records: Sequence[CaseRecord]) -> dict[str, Any]
         "cases": len(dataset),
         "readable": len(readable),
         "patients": len({case.group for case in dataset}),
+        "patients_named": dataset.patients_named,
         "labelled": len(dataset.labelled),
         "channels": list(dataset.channels),
         "splits": dict(Counter(case.split for case in dataset if case.split)),

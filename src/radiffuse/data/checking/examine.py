@@ -13,11 +13,12 @@ import numpy as np
 
 from ...config import IGNORE
 from ...errors import InputError
-from ..cases import read_case_image, read_case_label
+from ..cases import label_place, read_case_image, read_case_label
 from ..dataset import Case
 from ..issues import Issue, Issues, some
+from ..layouts.doubts import holds_few
 from ..readers import Header, count_non_finite, inspect
-from ..scan import Scan, geometry_difference
+from ..scan import Scan, on_grid
 
 SKEW_TOLERANCE = 1.0
 """Degrees off a right angle from which the axes of a volume are reported as skewed."""
@@ -39,6 +40,7 @@ class CaseRecord:
         digest: Hash of pixels and shape (of the files' bytes where pixels were not decoded), '' for
             unreadable and constant images.
         label_counts: Voxels by label value; {} without a label or where it was not decoded.
+        few: Its values are as few as those of a mask.
     """
 
     name: str
@@ -50,6 +52,7 @@ class CaseRecord:
     intensity: tuple[float, float, float] | None = None
     digest: str = ""
     label_counts: dict[int, int] = field(default_factory=dict)
+    few: bool = False
 
 
 def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
@@ -58,7 +61,7 @@ def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
     ``classes`` are the declared names by label value; without ``decode`` only headers are read.
     """
     issues = Issues()
-    where = f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)
+    where = label_place(case)
     try:
         scan, record = _decoded(case, issues) if decode else _header_only(case)
     except Exception as error:  # one bad file must not hide others
@@ -143,6 +146,7 @@ def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
         unit=scan.unit,
         intensity=ends if np.isfinite(ends[0] + ends[2]) else None,
         digest="" if found else digest.hexdigest(),
+        few=holds_few(pixels),
     )
     return scan, record
 
@@ -170,9 +174,8 @@ def _look_at_label(
     if not decode and case.label_item is not None:
         return {}
     label = read_case_label(case) if decode else _sized(inspect(case.label_files[0]))
-    if difference := geometry_difference(label, scan):
-        remedy = "Draw the label on this image, or resample it to the image's grid"
-        issues.error(where, f"{difference} than {case.images[0].name}", remedy)
+    with issues.collected():
+        on_grid(label, scan, where, case.images[0].name)
     return _look_at_values(label, classes, issues, where) if decode else {}
 
 
@@ -188,11 +191,15 @@ def _look_at_values(
         shown = some([str(value) for value in strange])
         problem = f"has label values outside the classes ({shown}; {voxels:,} voxels)"
         known = f"0 to {len(classes) - 1} are declared" if classes else "0 to 254 are possible"
-        issues.error(where, problem, f"{known}, 255 is ignored; correct one of the two")
+        remedy = f"{known}, 255 is ignored; correct one of the two"
+        if set(counts) == {0, *strange} and (most := strange[0]) > 0 and len(strange) == 1:
+            remedy = f"{known}; if {most} is the foreground, say --label-threshold {most}"
+        issues.error(where, problem, remedy)
     if set(counts) == {IGNORE}:
         issues.warning(where, "is to be ignored everywhere", "Leave the label out")
     elif set(counts) <= {0, IGNORE}:
-        issues.warning(where, "is all background", "Make sure that nothing is missing")
+        rest = f" but for {IGNORE}, which is ignored" if IGNORE in counts else ""
+        issues.warning(where, f"is all background{rest}", "Make sure that nothing is missing")
     return counts
 
 

@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...errors import printable
+from ..dataset import counted_patients
 from ..issues import Issue
 from .check import CheckResult
 
@@ -21,7 +23,7 @@ def format_check(result: CheckResult, root: Path | str | None = None) -> Rendera
     """Tables of contents and classes, and the issues grouped by remedy; paths relative to ``root``."""
     overview = Table(show_header=False, box=None, pad_edge=False)
     for name, value in _lines(result.summary):
-        overview.add_row(Text(name, style="bold"), Text(_plain(value)))
+        overview.add_row(Text(name, style="bold"), Text(printable(value)))
     parts: list[RenderableType] = [overview]
     if result.summary["classes"]:
         parts.append(_classes(result.summary["classes"]))
@@ -42,9 +44,9 @@ def format_check(result: CheckResult, root: Path | str | None = None) -> Rendera
 def _block(remedy: str, issues: Sequence[Issue], start: str) -> Text:
     text = Text()
     for issue in issues:
-        text.append(f"  {_plain(issue.where.removeprefix(start))}", style="bold")
-        text.append(f" {_plain(issue.problem)}.\n")
-    text.append(f"    {_plain(remedy)}.", style="italic")
+        text.append(f"  {printable(issue.where.removeprefix(start))}", style="bold")
+        text.append(f" {printable(issue.problem)}.\n")
+    text.append(f"    {printable(remedy)}.", style="italic")
     return text
 
 
@@ -54,7 +56,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("Layout", summary["layout"]),
         ("Cases", f"{summary['cases']} ({summary['labelled']} with a label map{unreadable})"),
-        ("Patients", str(summary["patients"])),
+        ("Patients", counted_patients(summary)),
         ("Channels", ", ".join(summary["channels"])),
     ]
     for name, key in (("Classes of images", "targets"), ("Splits", "splits")):
@@ -85,10 +87,7 @@ def _classes(classes: Mapping[str, Mapping[str, float]]) -> Table:
         table.add_column(f"\n{title}", justify="left" if title == "Class" else "right")
     for name, found in classes.items():
         share = f"{100 * found['share']:.3g} %"
-        table.add_row(f"{found['value']:.0f}", Text(_plain(name)), share, f"{found['cases']:.0f}")
+        table.add_row(
+            f"{found['value']:.0f}", Text(printable(name)), share, f"{found['cases']:.0f}"
+        )
     return table
-
-
-def _plain(text: str) -> str:
-    """Escape control characters in hostile names."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -15,18 +15,33 @@ from pathlib import Path
 from ...config import Data
 from ...errors import InputError
 from ..dataset import Dataset
-from ..issues import Issue, Issues, raise_first, some
+from ..issues import Issue, Issues, raise_first, say, some
+from ..links import refuse_link
 from ..readers import SUFFIXES
-from .listing import own_folder, walk, walked_once
+from .doubts import look_for_masks, look_for_outlines, look_for_tables
+from .listing import CORRECTED, GENERATED, PREDICTED, own_folder, walk, walked_once
 
 Layout = Callable[[Path, Data, Issues], Dataset | None]
 
 _IN_ORDER = (
-    *("nnunet", "msd", "datalist", "coco", "pairs", "totalsegmentator", "suffixes", "chest"),
+    *(
+        "corrections",
+        "nnunet",
+        "msd",
+        "datalist",
+        "coco",
+        "pairs",
+        "totalsegmentator",
+        "suffixes",
+        "chest",
+    ),
     *("table", "dicom", "classes", "images"),
 )
 """As they are tried: those that declare themselves first, plain images last."""
 _MODULES = {name: import_module(f"{__name__}.{name}") for name in _IN_ORDER}
+LISTS = {".json", ".csv", ".tsv", ".parquet", ".gz"}
+"""Suffixes of files that say what a data set holds."""
+ARCHIVES = {".zip", ".gz", ".tar", ".tgz", ".7z", ".rar"}
 LAYOUTS: dict[str, Layout] = {name: module.read for name, module in _MODULES.items()}
 EXPECTED: dict[str, str] = {name: module.EXPECTED for name, module in _MODULES.items()}
 """What each layout looks like, for messages."""
@@ -45,7 +60,7 @@ def register(name: str, read: Layout, expected: str) -> None:
 
 
 def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
-    """The cases under a path, at least one, sorted by name. No pixel is read.
+    """The cases under a path, at least one, sorted by name. No pixel is read. What does not stop is said on stderr.
 
     Args:
         path: A folder, a table, a COCO JSON file, or a single image.
@@ -57,6 +72,7 @@ def open_dataset(path: Path | str, data: Data | None = None) -> Dataset:
     dataset, issues = survey(path, data)
     if data is None or not data.skip_bad:
         raise_first(issues)
+    say(issues)
     return dataset
 
 
@@ -70,19 +86,38 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(root, "does not exist", "Check the spelling of the path")
-    if own := own_folder(root):
+    own = own_folder(root)
+    if own_folder(root.resolve().parent) == PREDICTED:
+        own = f"of {PREDICTED}"
+    if own not in ("", GENERATED, CORRECTED):
         raise InputError(root, f"is {own}, not a data set", "Give the folder of the scans")
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if path.suffix.lower() in LISTS and path.is_symlink():
+            refuse_link(path, root)
     names = LAYOUTS if settings.layout == "auto" else (settings.layout,)
-    with walked_once():
+    with walked_once(root):
         for name in names:
             issues = Issues()
             dataset = LAYOUTS[name](root, settings, issues)
             if dataset is not None:
+                _refuse_foreign(root, name, settings)
                 if dataset.cases:
+                    look_for_tables(dataset, settings, issues)
+                    look_for_masks(dataset, issues)
+                    look_for_outlines(dataset, issues)
                     return dataset, tuple(issues)
                 raise_first(issues)
                 break
         raise _nothing_fits(root, settings)
+
+
+def _refuse_foreign(root: Path, name: str, data: Data) -> None:
+    """Refuse settings of the public chest sets for another layout."""
+    for key in ("views", "finding") if name in _MODULES and name != "chest" else ():
+        if (value := getattr(data, key)) is not None:
+            problem = f"is for the public chest sets, and {root} has the layout {name}"
+            words = value if isinstance(value, str) else ",".join(value)
+            raise InputError(f"--reader.{key} {words}", problem, "Leave it out")
 
 
 def _nothing_fits(root: Path, data: Data) -> InputError:
@@ -90,7 +125,9 @@ def _nothing_fits(root: Path, data: Data) -> InputError:
     expected = "; ".join(f"{name}: {looks}" for name, looks in wanted.items())
     kind = "a data set" if data.layout == "auto" else f"the layout {data.layout!r}"
     formats = ", ".join(sorted(SUFFIXES))
-    remedy = f"Expected is {expected}. Formats: {formats}. See docs/reference/layouts.md"
+    packed = any(p.suffix.lower() in ARCHIVES for p in walk(root).others)
+    first = "Unpack the archives first. " if packed else ""
+    remedy = f"{first}Expected is {expected}. Formats: {formats}. See docs/reference/layouts.md"
     return InputError(root, f"holds nothing that fits {kind} (found {_found(root)})", remedy)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,10 @@ from ...errors import InputError
 from ..class_names import classes_of_set, known_sets
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from ..names import unique_names
+from ..links import refuse_link
+from ..names import composed, unique_names
+from ..tables import decoded
+from .listing import PREDICTED, own_folder
 from .patients import patients_of
 
 KEEP_ONE = "Keep one of the two"
@@ -39,13 +43,14 @@ def build(
         layout: Name of the layout.
         cases: With the name they would like, and the patient in ``group``, '' where unknown.
         data: The settings.
-        issues: Receives faults of patients.
+        issues: Receives faults of patients; a linked file or folder is an error at once.
         home: The folder that paths are relative to; None: ``root``.
         places: A unique path of each case that may contain its patient; (): the first image.
         classes: Names by label value.
         channels: Names of the channels.
     """
     home = home or root
+    _refuse_links(cases, home)
     all_places = [place_of(path, home) for path in places or [case.images[0] for case in cases]]
     pairs = list(zip(all_places, cases, strict=True))
     kept = pairs if data.only is None else [pair for pair in pairs if _wanted(pair[0], data.only)]
@@ -56,22 +61,45 @@ def build(
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
     named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
     kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
-    patients = patients_of(home, kept, data, issues)
+    stay = {place for place, _ in kept}
+    left_out = [place for place in all_places if place not in stay] if root.is_dir() else None
+    stated = layout == "table"
+    patients, named_any = patients_of(home, kept, data, issues, stated=stated, left_out=left_out)
     ready = [
-        replace(case, group=patient, label_values=values)
+        replace(case, group=patient, label_values=values, label_threshold=_threshold(case, data))
         for (_, case), patient in zip(kept, patients, strict=True)
     ]
     ready.sort(key=lambda case: case.name)
     if data.sites is not None:
         ready = _with_sites(ready, root / data.sites)
-    stay = {place for place, _ in kept}
-    passed = frozenset(
-        path
-        for place, case in pairs
-        if place not in stay
-        for path in (*case.images, *case.series, *case.label_files)
+    _look_for_predictions(ready, issues)
+    passed = (case.files for place, case in pairs if place not in stay)
+    return Dataset(
+        root,
+        layout,
+        tuple(ready),
+        names_of_classes,
+        channels,
+        frozenset(chain.from_iterable(passed)),
+        named_any,
     )
-    return Dataset(root, layout, tuple(ready), names_of_classes, channels, passed)
+
+
+def _look_for_predictions(cases: Sequence[Case], issues: Issues) -> None:
+    for role, folders in (
+        ("images", {path.parent for case in cases for path in case.images}),
+        ("true labels", {path.parent for case in cases for path in case.label_files}),
+    ):
+        for folder in sorted(f for f in folders if own_folder(f) == PREDICTED):
+            remedy = f"Make sure that they are to be {role}"
+            issues.warning(folder, "holds masks that radiffuse predicted", remedy)
+
+
+def _refuse_links(cases: Iterable[Case], home: Path) -> None:
+    """Layouts that open a folder by its name meet links that a walk of the data folder refuses."""
+    files = {path for case in cases for path in case.files}
+    for path in (*sorted({path.parent for path in files}), *sorted(filter(Path.is_symlink, files))):
+        refuse_link(path, home)
 
 
 def place_of(path: Path, home: Path) -> PurePosixPath:
@@ -117,7 +145,7 @@ def listed(
     return once(found, path.parent, issues)
 
 
-def in_order(modality: Mapping[Any, Any]) -> tuple[str, ...]:
+def channel_names(modality: Mapping[Any, Any]) -> tuple[str, ...]:
     """The names of ``{"0": "CT", "1": "PET"}``, by their numbers as text."""
     return tuple(str(name) for _, name in sorted(modality.items(), key=lambda item: str(item[0])))
 
@@ -125,12 +153,12 @@ def in_order(modality: Mapping[Any, Any]) -> tuple[str, ...]:
 def _read_sites(path: Path) -> dict[str, str]:
     """Site by name of case, from a file of two columns."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decoded(path.read_bytes()).splitlines()
+    except OSError as error:
         raise InputError(path, f"cannot be read ({error})", "Correct --reader.sites") from None
     sites: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        words = [word for word in re.split(r"[\s,;]+", line) if word]
+        words = [word for word in re.split(r"[\s,;]+", composed(line)) if word]
         if not words:
             continue
         if len(words) != 2:
@@ -157,6 +185,15 @@ def _wanted(place: PurePosixPath, only: str) -> bool:
     except re.error as error:
         problem = f"is no regular expression ({error})"
         raise InputError(f"--reader.only {only}", problem, "Correct it") from None
+
+
+def _threshold(case: Case, data: Data) -> float | None:
+    where = f"--reader.label-threshold {data.label_threshold}"
+    if data.label_threshold is not None and data.label_values is not None:
+        raise InputError(where, "excludes --reader.label-values", "Give one of the two")
+    if data.label_threshold is not None and case.label_item is not None:
+        raise InputError(where, "is for label maps, not for outlines", "Leave it out")
+    return data.label_threshold
 
 
 def _classes(

@@ -37,7 +37,7 @@ CHEXPERT_FINDINGS = (
 """Also those of MIMIC-CXR-JPG."""
 MIMIC_SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 SHARE_PRESENT = 2 / 3
-"""VinDr-CXR: a finding is present if at least so many readers saw it, uncertain if fewer did [ours]."""
+"""VinDr-CXR: a finding is present if at least this share of the readers saw it, uncertain if fewer did [ours]."""
 
 RESTORE = "Restore the table as it was downloaded"
 Row = dict[str, str]
@@ -46,7 +46,7 @@ Rows = list[tuple[str, Row]]
 
 
 class Film(NamedTuple):
-    """What a table says of a film; ``path`` may be the file name alone, '' is unknown."""
+    """What a table says about a film; ``path`` may be the file name alone, '' is unknown."""
 
     where: str
     path: str

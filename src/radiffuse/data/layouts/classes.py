@@ -8,12 +8,10 @@ from ...config import Data
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from .build import build
-from .listing import SPLITS, key, walk
+from .listing import LABEL_WORDS, SPLITS, is_dicom, key, walk
 
 EXPECTED = "two or more folders of images, one per class"
-RESERVED = {
-    *("images", "labels", "masks", "imagestr", "labelstr", "imagests", "labelsts", "annotations")
-}
+RESERVED = {*LABEL_WORDS, "images", "imagestr", "labelstr", "imagests", "labelsts"}
 """Folders of other layouts, which are never classes."""
 MOST_CLASSES = 50
 FEWEST_IMAGES = 2
@@ -32,12 +30,12 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if not images or any(len(path.parts) < depth + 2 for path in images):
         return None
     names = {path.parts[depth] for path in images}
-    if len(names) < 2 or {name.lower() for name in names} & RESERVED:
+    if len(names) < 2 or {name.lower().replace(" ", "") for name in names} & RESERVED:
         return None
     flat = all(len(path.parts) == depth + 2 for path in images)
     obvious = flat and len(names) <= MOST_CLASSES and len(images) >= FEWEST_IMAGES * len(names)
-    if data.layout == "auto" and not obvious:
-        return None
+    if data.layout == "auto" and not (obvious and not any(is_dicom(root / p) for p in images)):
+        return None  # slices of volumes are no films, even beside pictures
     issues += listing.issues
     splits = [SPLITS[path.parts[0].lower()] if depth else None for path in images]
     cases = [

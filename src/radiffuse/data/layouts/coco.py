@@ -11,6 +11,7 @@ from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
 from ..readers.coco import NEEDS_OUTLINES, Coco, load_coco
+from ..tables import decoded
 from .build import build, once
 from .listing import SPLITS, inside
 
@@ -60,8 +61,8 @@ def _candidates(folder: Path) -> list[Path]:
 def _looks_like_coco(path: Path) -> bool:
     """By its keys; a damaged file counts if its text has them, so that the damage is reported."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = decoded(path.read_bytes())
+    except OSError:
         return False
     if not all(f'"{name}"' in text for name in KEYS):
         return False

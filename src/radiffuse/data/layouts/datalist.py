@@ -12,7 +12,7 @@ from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from .build import NO_IMAGE, build, in_order, listed
+from .build import NO_IMAGE, build, channel_names, listed
 from .listing import inside, stem
 
 EXPECTED = "a JSON data list of MONAI with 'training', or a folder with datalist.json"
@@ -76,7 +76,7 @@ def _case(home: Path, entry: dict[str, Any], split: str | None, where: str) -> C
 
 def _channels(modality: Any, count: int) -> tuple[str, ...]:
     if isinstance(modality, dict) and len(modality) == count:
-        return in_order(modality)
+        return channel_names(modality)
     if isinstance(modality, str) and count == 1 and modality.strip():
         return (modality.strip(),)
     return ("image",) if count == 1 else tuple(f"channel-{i}" for i in range(count))

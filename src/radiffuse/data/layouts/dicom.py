@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
+from ...errors import InputError
 from ..dataset import Case, Dataset
-from ..issues import Issues
+from ..issues import Issues, some
 from ..names import short_hash
 from .build import build
 from .listing import is_dicom, walk
+from .patients import patient_key
 
 EXPECTED = "a tree of DICOM files and nothing else"
 SLICES = {"CT", "MR", "PT", "NM"}
@@ -21,23 +24,36 @@ SLICES = {"CT", "MR", "PT", "NM"}
 NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "SEG", "DOC", "PLAN"}
 """Modalities without images: reports, contours, plans, segmentations."""
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Storage classes of secondary captures begin like this: screens, dose reports as pictures."""
+
 _TAGS = (
-    *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality"),
-    *("ImagePositionPatient", "NumberOfFrames", "Rows"),
+    *("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
+    *("Modality", "ImageType", "ImagePositionPatient", "NumberOfFrames", "Rows"),
 )
 
 
 @dataclass(frozen=True)
 class _Header:
+    """What a file says; ``aside`` is what it is if it is never part of a volume, ``kind`` if it has no pixels."""
+
     path: Path
     instance: str
     series: str
+    study: str
     patient: str
     is_slice: bool
+    many: bool
+    position: str
+    aside: str
+    kind: str
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """A series of slices is a case, as is a film or a multi-frame file.
+
+    Files without images are left out with a line. So are, where the tree holds volumes, localizers,
+    secondary captures, and single slices of a study that has a volume; films are cases anywhere.
 
     Recognized where every image is DICOM. Cases are named by hashes of their UIDs, patients after
     their first case. Folder and file names, which may contain a patient's name, are not used.
@@ -50,6 +66,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     headers = [header for path in scans if (header := _header(root, path, issues))]
     instances: dict[str, _Header] = {}
     for header in headers:
+        if header.kind:
+            continue
         first = instances.setdefault(header.instance, header)
         if first is not header:  # a copied slice would be in its volume twice
             problem = f"is the same image as {first.path.relative_to(root)} (SOPInstanceUID)"
@@ -58,13 +76,54 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     for header in instances.values():
         identity = header.series if header.is_slice else f"{header.series}/{header.instance}"
         series[identity].append(header)
-    cases = [_case(identity, members) for identity, members in series.items()]
-    places = [members[0].path for members in series.values()]
-    return _named_patients(build(root, "dicom", cases, data, issues, places=places))
+    left = {h.path: h.kind for h in headers if h.kind} | _left_out(series)
+    kept = {name: [h for h in members if h.path not in left] for name, members in series.items()}
+    kept = {name: members for name, members in kept.items() if members}
+    if left and kept:
+        issues.warning(root, _described(left, root), "Make sure that nothing is missing")
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for members in kept.values():
+        spellings[patient_key(members[0].patient)].add(members[0].patient)
+    if several := sum(len(ways) > 1 for ways in spellings.values()):
+        problem = f"spells the PatientID of {several} patients in several ways (as 7 and 007)"
+        issues.warning(root, problem, "Each is taken for one patient; spell different ones apart")
+    cases = [_case(identity, members) for identity, members in kept.items()]
+    places = [members[0].path for members in kept.values()]
+    dataset = build(root, "dicom", cases, data, issues, places=places)
+    return _named_patients(replace(dataset, passed_over=dataset.passed_over.union(left)))
+
+
+def _left_out(series: Mapping[str, Sequence[_Header]]) -> dict[Path, str]:
+    """Files that are no part of a volume, and what they are; {} in a tree without volumes."""
+    volumes = {name for name, members in series.items() if _is_volume(members)}
+    studies = {header.study for name in volumes for header in series[name]} - {""}
+    left = {}
+    for name, members in series.items() if volumes else ():
+        lone = name not in volumes and members[0].is_slice and members[0].study in studies
+        for header in members:
+            if kind := header.aside or ("single slice" if lone else ""):
+                left[header.path] = kind
+    return left
+
+
+def _is_volume(members: Sequence[_Header]) -> bool:
+    """Slices in several places, or in none that are stated, which reading will refuse; or many frames."""
+    slices = [header for header in members if not header.aside]
+    places = {header.position for header in slices}
+    return any(h.many for h in slices) or (len(slices) > 1 and (len(places) > 1 or "" in places))
+
+
+def _described(left: Mapping[Path, str], root: Path) -> str:
+    """One line on all that is left out: nothing but kinds and paths."""
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for path, kind in left.items():
+        by_kind[kind].append(str(path.relative_to(root)))
+    parts = (f"{len(p)} of the kind {kind} ({some(p, 3)})" for kind, p in sorted(by_kind.items()))
+    return f"holds files that are no scan and are left out: {', '.join(parts)}"
 
 
 def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | None:
-    from pydicom import dcmread
+    from ..readers.dicomfile import load
 
     path = root / relative
     if os.path.getsize(path) == 0:
@@ -73,23 +132,36 @@ def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote the patient
-            found = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            found = load(path, _TAGS)
             values = {tag: str(found.get(tag) or "") for tag in _TAGS}
+    except InputError as error:
+        issues.error(path, error.problem, error.remedy)
+        return None
     except Exception as error:  # pydicom raises many kinds; their text may quote the patient
         problem = f"is no readable DICOM file ({type(error).__name__})"
         issues.error(path, problem, "Export it again or remove it")
         return None
-    if values["Modality"] in NO_IMAGES or not values["Rows"]:
-        return None
-    frames = values["NumberOfFrames"]
+    modality, frames = values["Modality"], values["NumberOfFrames"]
     many = frames.isdecimal() and int(frames) > 1
-    position = bool(values["ImagePositionPatient"])
+    position = values["ImagePositionPatient"]
+    aside = kind = ""
+    if modality in NO_IMAGES or not values["Rows"]:
+        kind = modality if modality in NO_IMAGES else "DICOM object without an image"
+    elif "LOCALIZER" in values["ImageType"].upper():
+        aside = "localizer"
+    elif values["SOPClassUID"].startswith(CAPTURE) and not position:
+        aside = "secondary capture"
     return _Header(
         path,
         instance=values["SOPInstanceUID"] or relative.as_posix(),
         series=values["SeriesInstanceUID"] or relative.parent.as_posix(),
+        study=values["StudyInstanceUID"],
         patient=values["PatientID"] or values["StudyInstanceUID"],
-        is_slice=not many and (position or values["Modality"] in SLICES),
+        is_slice=not many and (bool(position) or modality in SLICES),
+        many=many,
+        position=position,
+        aside=aside,
+        kind=kind,
     )
 
 
@@ -100,7 +172,7 @@ def _case(identity: str, members: list[_Header]) -> Case:
     return Case(
         name=f"{'series' if several else 'image'}-{short_hash(identity)}",
         images=(Path(os.path.commonpath([p.parent for p in paths])),) if several else paths,
-        group=short_hash(patient) if patient else "",
+        group=short_hash(patient_key(patient)) if patient else "",
         series=paths if several else (),
     )
 

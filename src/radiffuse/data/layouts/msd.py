@@ -13,7 +13,7 @@ from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from .build import NO_IMAGE, build, in_order, listed
+from .build import NO_IMAGE, build, channel_names, listed
 from .listing import inside, stem
 
 EXPECTED = "dataset.json with a list 'training'"
@@ -39,7 +39,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     modality = content.get("modality") or {"0": "image"}
     if not isinstance(modality, dict):
         raise InputError(path, "does not name its modalities by number", 'Write {"0": "CT"}')
-    channels = in_order(modality)
+    channels = channel_names(modality)
     cases = [replace(case, file_channels=len(channels)) for case in cases]
     return build(root, "msd", cases, data, issues, classes=classes, channels=channels)
 

@@ -13,7 +13,8 @@ from ...system.files import read_json
 from ..class_names import class_names
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from .build import build
+from ..names import composed, listed_fold
+from .build import KEEP_ONE, build
 from .listing import inside, walk
 
 EXPECTED = "dataset.json with channel_names, imagesTr/ and labelsTr/"
@@ -43,7 +44,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     else:
         cases = _in_folders(root, "Tr", ending, len(channels), issues)
     cases += _in_folders(root, "Ts", ending, len(channels), issues)
-    fold = _first_fold(root / "splits_final.json")
+    folds = root / "splits_final.json"
+    fold = listed_fold(folds, 0) if folds.is_file() else {}
     cases = [
         replace(case, split=case.split or fold.get(case.name), ignore_value=ignored)
         for case in cases
@@ -70,12 +72,16 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
     for path in _images(folder, issues):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
         if path.name.endswith(ending) and name and len(number) == 4 and number.isdecimal():
-            files[name][int(number)] = path
+            first = files[composed(name)].setdefault(int(number), path)
+            if first != path:
+                issues.error(path, f"has the same name as {first.name}", KEEP_ONE)
         else:
             issues.error(path, "is no channel of a case", f"Call it CASE_0000{ending}")
-    maps = {
-        p.name.removesuffix(ending): p for p in _images(labels, issues) if p.name.endswith(ending)
-    }
+    maps: dict[str, Path] = {}
+    for path in _images(labels, issues):
+        name = composed(path.name.removesuffix(ending))
+        if path.name.endswith(ending) and maps.setdefault(name, path) != path:
+            issues.error(path, f"has the same name as {maps[name].name}", KEEP_ONE)
     cases = []
     for name, by_number in sorted(files.items()):
         label = maps.pop(name, None)
@@ -126,17 +132,3 @@ def _listed(root: Path, entries: dict[str, Any], path: Path, issues: Issues) -> 
                 remedy = 'Write {"images": [...], "label": ...}'
                 issues.error(where, "lacks images or label", remedy)
     return cases
-
-
-def _first_fold(path: Path) -> dict[str, str]:
-    """Split by name of case, from fold 0 of ``splits_final.json``; {} where there is none."""
-    if not path.is_file():
-        return {}
-    folds = read_json(path)
-    try:
-        fold = {str(name): "train" for name in folds[0]["train"]}
-        return fold | {str(name): "validation" for name in folds[0]["val"]}
-    except (IndexError, KeyError, TypeError):
-        raise InputError(
-            path, "has no first fold with train and val", "Remove or repair it"
-        ) from None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
@@ -18,13 +19,29 @@ from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from .build import KEEP_ONE, build
-from .listing import SPLITS, is_dicom, key, walk
+from .doubts import guessing
+from .listing import LABEL_WORDS, SPLITS, is_dicom, key, unified, walk
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
 IMAGE_FOLDERS = ("images", "img", "imagestr")
 LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")
+ALSO_IMAGES = ("image", "imgs", "original", "originals", "scans", "films", "inputs", "jpegimages")
+ALSO_LABELS = (
+    *LABEL_WORDS,
+    "groundtruths",
+    "gts",
+    "segs",
+    "segmentations",
+    "manual",
+    "truth",
+    "segmentationclass",
+)
+"""Less usual names, for folders with images in them where none has a usual name; ``Ground Truth`` is
+``groundtruth``."""
 CHANNEL = re.compile(r"_0000$")
 """The only channel of an image, as nnU-Net and FLARE22 name it."""
+MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image)$", re.IGNORECASE)
+"""What a file is, after its name, as in ``1_mask``."""
 ROLE = re.compile(r"(?:(?<=/)|^)(?:img|image|label|mask|seg)[_-]?(?=\d+$)", re.IGNORECASE)
 """What a file is, before its number."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
@@ -46,7 +63,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     cases: list[Case] = []
     found = False
     tests: Path | None = None
-    for images, labels, split in _folders(root):
+    for images, labels, split in _folders(root, guessing(root, data)):
         if labels is None and images is not None and split == "test":
             tests = images
         if labels is None or (images is None and data.layout != "auto"):
@@ -66,12 +83,17 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     return build(root, "pairs", cases, data, issues, classes=declared_classes(root, issues))
 
 
-def _folders(root: Path) -> Iterator[tuple[Path | None, Path | None, str | None]]:
-    """Folders of images and of labels, None where missing, with their split."""
+def _folders(root: Path, guess: bool) -> Iterator[tuple[Path | None, Path | None, str | None]]:
+    """Folders of images and of labels, None where missing, with their split; ``guess``: by other names too."""
     inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()]
     for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
         split = None if base == root else SPLITS[base.name.lower()]
-        yield _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS), split
+        images, labels = _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS)
+        usual = labels is not None
+        if guess:
+            images = images or _folder(base, ALSO_IMAGES, filled=True)
+            labels = labels or _folder(base, ALSO_LABELS, filled=True)
+        yield images, labels if images or usual else None, split
     by_name = {path.name.lower(): path for path in inner}
     for name in (name for name in by_name if name in SPLITS):
         for ending in ANNOTATED:
@@ -79,8 +101,12 @@ def _folders(root: Path) -> Iterator[tuple[Path | None, Path | None, str | None]
                 yield by_name[name], by_name[name + ending], SPLITS[name]
 
 
-def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
-    found = sorted(p for p in base.iterdir() if p.name.lower() in names and p.is_dir())
+def _folder(base: Path, names: tuple[str, ...], *, filled: bool = False) -> Path | None:
+    """The folder with one of these names, whatever its case, and where ``filled`` with images in it."""
+    plain = {p: re.sub("[ _-]", "", p.name.lower()) for p in base.iterdir() if p.is_dir()}
+    found = sorted(
+        p for p, name in plain.items() if name in names and not (filled and not walk(p).images)
+    )
     if len(found) > 1:
         both = " and ".join(path.name for path in found)
         raise InputError(base, f"holds both {both}", "Keep one of them in this folder")
@@ -90,12 +116,13 @@ def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
 def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> list[Case]:
     pictures, series = _examinations(images, issues)
     maps = _by_key(labels, issues)
-    for pattern in (CHANNEL, ROLE):
+    single: Callable[[str], str] = partial(CHANNEL.sub, "")
+    for plain in (unified, single, partial(ROLE.sub, ""), partial(MARK.sub, "")):
         idle = [name for name in pictures if name not in maps]
         spare = [name for name in maps if name not in pictures]
-        for name, own in _loosely(idle, spare, pattern).items():
-            # The case of CASE_0000 is CASE; of img0001 and label0001 it is img0001.
-            kept = own if pattern is CHANNEL else name
+        for name, own in _loosely(idle, spare, plain).items():
+            # The case of CASE_0000 is CASE; of img0001 and label0001, 1 and 1_mask it is that of the image.
+            kept = own if plain is single else name
             maps[kept], pictures[kept] = maps.pop(own), pictures.pop(name)
     cases = []
     for name, path in sorted(pictures.items()):
@@ -112,13 +139,13 @@ def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> lis
 
 
 def _loosely(
-    images: Iterable[str], labels: Iterable[str], pattern: re.Pattern[str]
+    images: Iterable[str], labels: Iterable[str], plain: Callable[[str], str]
 ) -> dict[str, str]:
-    """Name of the label by name of the image, where they are equal without ``pattern``, and unique."""
+    """Name of the label by name of the image, where ``plain`` makes them equal, and unique."""
     cores: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
     for names, found in zip((images, labels), cores, strict=True):
         for name in names:
-            found[pattern.sub("", name)].append(name)
+            found[plain(name)].append(name)
     return {
         names[0]: cores[1][core][0]
         for core, names in cores[0].items()

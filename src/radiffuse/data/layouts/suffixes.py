@@ -1,7 +1,8 @@
 """Files whose last word says what they are, ``CASE_t1``, ``CASE_seg``, in one folder or one per case.
 
 So are BraTS (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``) and many sets in
-one folder (``001_img.nii``, ``001_mask.nii``).
+one folder (``001_img.nii``, ``001_mask.nii``). ISIC and BUSI name the image by the case alone
+(``001.jpg``, ``001_mask.png``); others give each case a folder (``001/image.png``, ``001/mask.png``).
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from ...config import Data
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
+from ..names import composed
 from .build import KEEP_ONE, build
-from .listing import stem, walk
+from .doubts import guessing
+from .listing import LABEL_WORDS, stem, walk
 
 EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
-LABEL_WORDS = ("seg", "mask", "label", "labels", "segmentation", "annotation")
-"""Last words of the names of label maps."""
 IMAGE_WORDS = ("img", "image")
 """Last words that only say that a file is an image."""
 SEQUENCES = {
@@ -36,13 +37,14 @@ Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Files that share all but the last word of their name, after ``_`` or ``-``, are one case.
 
+    So are an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a label ``mask``.
     A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. All cases
     need the same channels; one without a label is an error, and unlabelled under ``skip_bad``. Files
     without any label fit only if their words are in ``SEQUENCES`` or the layout was named.
     """
     listing = walk(root)
     faults = Issues(listing.issues)
-    files = _by_case(root, listing.images, faults)
+    files = _by_case(root, listing.images, guessing(root, data), faults)
     labelled = sum(len(words) for words in files.values() if _label(words))
     if not files or (data.layout == "auto" and not _obvious(files, labelled, len(listing.images))):
         return None
@@ -71,23 +73,56 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     return build(root, "suffixes", cases, data, issues, classes=classes, channels=channels)
 
 
-def _by_case(root: Path, images: list[PurePosixPath], issues: Issues) -> Files:
+def _by_case(root: Path, images: list[PurePosixPath], guess: bool, issues: Issues) -> Files:
+    """``guess``: labels may be named after a whole image, or alone in a folder."""
     files: Files = defaultdict(dict)
-    for path in images:
-        match = re.fullmatch(r"(.+)[_-]([^_-]+)", stem(path))
-        if match is None:
-            continue
-        words, word = files[path.parent / match[1]], match[2].lower()
-        if words.setdefault(word, path) != path:
-            problem = f"is the same part of the case as {words[word].name}"
-            issues.error(root / path, problem, KEEP_ONE)
-    return files
+
+    def add(place: PurePosixPath, word: str, path: PurePosixPath) -> None:
+        first = files[place].setdefault(word, path)
+        if first != path:
+            problem = f"is the same part of the case as {first.name}"
+            issues.error(root / spelled[path], problem, KEEP_ONE)
+
+    spelled = {PurePosixPath(composed(path.as_posix())): path for path in images}
+    if len(spelled) < len(images):  # names that differ in nothing but their accents stay apart
+        spelled = {path: path for path in images}
+    parts = {path: _part(path) for path in spelled}
+    for path, (place, word) in parts.items():
+        if word:
+            add(place, word, path)
+    alone = {place for place, words in files.items() if guess and not _channels(words)}
+    others = [path for path, (_, word) in parts.items() if word not in LABEL_WORDS]
+    whole = [path for path in others if path.parent / stem(path) in alone]
+    if whole:  # then every image is a case, named by its whole name
+        taken = {path for words in files.values() if _label(words) for path in words.values()}
+        moved = {path: (path.parent / stem(path), IMAGE_WORDS[1]) for path in others}
+        moved = {path: part for path, part in moved.items() if path not in taken}
+    else:
+        inner = {p.parent for place in alone for p in files[place].values() if p.parent == place}
+        moved = {p: (p.parent, stem(p).lower()) for p in others if p.parent in inner}
+    for path, (place, word) in moved.items():
+        files[parts[path][0]].pop(parts[path][1], None)
+        add(place, word, path)
+    return {
+        place: {word: spelled[path] for word, path in words.items()}
+        for place, words in files.items()
+        if words
+    }
+
+
+def _part(path: PurePosixPath) -> tuple[PurePosixPath, str]:
+    """The common part of the path of a file, and its last word in lower case, or ''."""
+    name = stem(path)
+    if name.lower() in LABEL_WORDS and path.parent.parts:
+        return path.parent, name.lower()
+    match = re.fullmatch(r"(.+)[_-]([^_-]+)", name)
+    return (path.parent / match[1], match[2].lower()) if match else (path, "")
 
 
 def _obvious(files: Files, labelled: int, images: int) -> bool:
     """Whether enough of the images fit for the layout to be recognized."""
     if labelled:
-        return 2 * labelled >= images
+        return 2 * sum(len(words) for words in files.values() if _label(words)) >= images
     words = {word for case in files.values() for word in case}
     return len(words) > 1 and words <= SEQUENCES and sum(map(len, files.values())) == images
 

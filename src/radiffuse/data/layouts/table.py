@@ -9,9 +9,10 @@ from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from ..tables import TABLE_SUFFIXES, read_table
+from ..tables import head_of, is_table, read_table
 from .build import build, once, place_of
-from .listing import SPLITS, inside, key
+from .doubts import look_at_columns, tables_of_images
+from .listing import SPLITS, inside, is_file_below, key
 
 EXPECTED = "a CSV or Parquet file with a column 'image'"
 
@@ -25,14 +26,15 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     column ``image`` of which at least one entry is a file.
 
     Raises:
-        InputError: The given table cannot be read or lacks the column ``image``.
+        InputError: The given table cannot be read or lacks the column ``image``; a folder holds several,
+            or none but such as name no file.
     """
     if root.is_dir():
-        found = _in_folder(root)
+        found = _in_folder(root, issues)
         if found is None:
             return None
         path, rows = found
-    elif root.suffix.lower() in TABLE_SUFFIXES:
+    elif is_table(root):
         path, rows = root, read_table(root)
         if "image" not in rows[0]:
             problem = f"has no column 'image' (but {', '.join(rows[0])})"
@@ -50,34 +52,29 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if blank and "patient" in rows[0] and data.group is None:
         remedy = "Fill them in, or each is its own patient"
         issues.warning(path, f"has {blank} rows without a patient", remedy)
+    look_at_columns(path, head_of(path), issues)
     classes = declared_classes(home, issues)
     return build(root, "table", cases, data, issues, home=home, classes=classes)
 
 
-def _in_folder(folder: Path) -> tuple[Path, Rows] | None:
-    usable = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in TABLE_SUFFIXES or path.name.lower() == "patients.csv":
-            continue
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        try:
-            rows = read_table(path)
-        except InputError:
-            continue  # another kind of table beside images
-        if any(_is_file(folder, row.get("image", "")) for row in rows):
-            usable.append((path, rows))
+def _in_folder(folder: Path, issues: Issues) -> tuple[Path, Rows] | None:
+    tables = [(path, read_table(path)) for path in tables_of_images(folder, issues)]
+    usable = [
+        (p, rows) for p, rows in tables if any(is_file_below(folder, r["image"]) for r in rows)
+    ]
     if len(usable) > 1:
         problem = f"holds several tables of images ({' and '.join(p.name for p, _ in usable)})"
         raise InputError(folder, problem, "Give one of the tables")
+    if tables and not usable:
+        path, rows = tables[0]
+        problem = f"names no image that is there (the first is {rows[0]['image']!r})"
+        remedy = "Write paths below its folder, or name the layout (--layout images) to do without"
+        raise InputError(path, problem, remedy)
+    for path, _ in tables:
+        if path != usable[0][0]:
+            problem = f"has a column 'image', but names no image that is there, as {usable[0][0].name} does"
+            issues.warning(path, problem, "It is passed over; make sure that nothing is missing")
     return usable[0] if usable else None
-
-
-def _is_file(folder: Path, name: str) -> bool:
-    try:
-        return bool(inside(folder, name, ""))
-    except InputError:
-        return False
 
 
 def _case(home: Path, row: dict[str, str], where: str) -> Case:

@@ -15,6 +15,7 @@ from ...errors import InputError
 from ..class_names import Key, classes_of_set, name_key, organ
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
+from ..names import composed
 from ..tables import read_table
 from .build import build, named
 from .listing import SPLITS, stem, walk
@@ -56,7 +57,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
             remedy = f"Add them to {MASKS}/, empty if a structure is absent, or leave the case out"
             issues.error(folder, f"lacks the masks of {some(lacking)}", remedy)
         parts = () if lacking else tuple(masks[folder][key] for key in chosen)
-        label, split = folder / MASKS if parts else None, splits.get(folder.name)
+        label, split = folder / MASKS if parts else None, splits.get(composed(folder.name))
         cases.append(Case(folder.name, (image,), label, label_parts=parts, split=split))
     dataset = build(root, "totalsegmentator", cases, data, issues, classes=classes)
     unused = {path for found in masks.values() for path in found.values()}
@@ -108,4 +109,5 @@ def _splits(path: Path) -> dict[str, str]:
     rows = read_table(path) if path.is_file() else [{}]
     if not {"image_id", "split"} <= rows[0].keys():
         return {}
-    return {row["image_id"]: SPLITS[s] for row in rows if (s := row["split"].lower()) in SPLITS}
+    known = ((composed(row["image_id"]), row["split"].lower()) for row in rows)
+    return {name: SPLITS[split] for name, split in known if split in SPLITS}

@@ -31,11 +31,16 @@ __all__ = [
     "label_suffix",
     "read_label",
     "read_scan",
+    "source_files",
     "source_frames",
     "write_image",
     "write_label",
     "write_marked_film",
 ]
+
+
+DETACHED = FORMATS["metaimage"].suffixes + FORMATS["nrrd"].suffixes
+"""Suffixes of headers that may name another file for their voxels."""
 
 
 def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> Scan:
@@ -56,16 +61,25 @@ def read_scan(path: Path, *, series: Sequence[Path] = (), channels: int = 1) -> 
     return _finite(path, _call("read", path, series, channels))
 
 
-def read_label(path: Path) -> Scan:
+def read_label(path: Path, threshold: float | None = None) -> Scan:
     """Read one label map as integers ``(1, *spatial)``; palette pictures give their indices.
 
+    With a threshold, values from it on become 1 and lower ones 0, also in pictures that are
+    compressed with loss.
+
     Raises:
-        InputError: As ``read_scan``, and for JPEG, DICOM, colors, and values that are not whole.
+        InputError: As ``read_scan``, and for DICOM, colors, and, without a threshold, JPEG and values
+            that are not whole.
     """
-    scan = _finite(path, _call("read", path, label=True))
+    options = {"label": True}
+    if threshold is not None and detect(path) in ("jpeg", "tiff"):
+        options["lossy"] = True
+    scan = _finite(path, _call("read", path, (), 1, **options))
     if len(scan.array) != 1:
         problem = "is in color, and a label map has one value per pixel"
         raise InputError(path, problem, "Export it as gray or palette PNG whose values are labels")
+    if threshold is not None:
+        return scan.with_array((scan.array >= threshold).astype(np.uint8))
     return scan if scan.array.dtype.kind in "iu" else scan.with_array(_whole(path, scan.array))
 
 
@@ -77,6 +91,17 @@ def inspect(path: Path, series: Sequence[Path] = (), channels: int = 1) -> Heade
     """
     header: Header = _call("read_header", path, series, channels)
     return header
+
+
+def source_files(path: Path, series: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """The files that a scan is read from: of a detached header with the file of its voxels.
+
+    Raises:
+        InputError: As ``read_scan``.
+    """
+    if series or path.suffix.lower() not in DETACHED or detect(path) not in ("metaimage", "nrrd"):
+        return tuple(series) or (path,)
+    return tuple(dict.fromkeys((path, _call("voxel_file", path))))
 
 
 def source_frames(path: Path, series: Sequence[Path] = ()) -> list[tuple[Path, int]]:
@@ -117,5 +142,6 @@ def _whole(path: Path, array: Array) -> Array:
         labels = array.astype(np.int32)
     if count := int(np.count_nonzero(labels != array)):
         problem = f"has {count:,} values that are not whole numbers, so it is no label map"
-        raise InputError(path, problem, "Give the label map, or round it")
+        remedy = "Give the label map, or say with --label-threshold where the foreground begins"
+        raise InputError(path, problem, remedy)
     return labels

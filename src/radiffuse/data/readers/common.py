@@ -28,6 +28,8 @@ JPEG_TOLERANCE = 8
 
 DAMAGED = "Copy or export the file again, or leave it out"
 CONVERT = "Convert it to NIfTI or PNG"
+ORIENTATION = 274
+"""Tag of EXIF and TIFF that says how stored pixels are to be turned and mirrored; 1: not at all."""
 ONE_EACH = "Save each time point or channel as a file of its own"
 
 
@@ -40,7 +42,7 @@ class Header:
         spatial_shape: Extent of the spatial axes in the order of ``Scan.array``.
         channels: As stored: 3 for a gray film stored as RGB, which has 1 once it is read.
         dtype: Name of the stored type, such as ``"uint8"``; the array read may be wider.
-        spacing, affine, value_range, unit: As in ``Scan``.
+        spacing: As in ``Scan``; so are ``affine``, ``value_range`` and ``unit``.
     """
 
     format: str
@@ -119,6 +121,46 @@ def check_length(
     length = os.stat(path).st_size if available is None else available
     if needed > (length * 1040 + 1024 if compressed else length):
         raise truncated(path)
+
+
+def check_upright(path: Path, orientation: object) -> None:
+    """Refuse a picture that its tag ``ORIENTATION`` asks to turn or mirror.
+
+    Some programs follow the tag and others do not, so whether labels were drawn before or after the
+    turn is not known.
+    """
+    if orientation in range(2, 9):
+        problem = f"is stored turned or mirrored (EXIF or TIFF orientation {orientation})"
+        remedy = (
+            "Save it upright without the tag (mogrify -auto-orient), and see that its label fits"
+        )
+        raise InputError(path, problem, remedy)
+
+
+def check_picture(path: Path, image: Any) -> None:
+    """``check_upright`` for a picture of Pillow: what EXIF or XMP say as far as it has been read."""
+    from PIL import Image
+
+    try:
+        orientation = Image.Image.getexif(image).get(ORIENTATION)
+    except Exception:  # damaged EXIF turns nothing
+        return
+    check_upright(path, orientation)
+
+
+def without_alpha(path: Path, array: Array, *, label: bool) -> Array:
+    """The channels ``(C, rows, columns)`` without the last one, which is alpha.
+
+    Raises:
+        InputError: It is a label map, and its shape is in the alpha channel.
+    """
+    seen, alpha = array[:-1], array[-1]
+    if label and alpha.min() < alpha.max():
+        flat = all(channel.min() == channel.max() for channel in seen)
+        if flat or (seen.any(axis=0) & (alpha == 0)).any():
+            problem = "has its mask in the alpha channel (transparency), which is not read"
+            raise InputError(path, problem, "Save it as gray values without transparency")
+    return seen
 
 
 def native(array: Array) -> Array:

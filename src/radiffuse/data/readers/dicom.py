@@ -71,7 +71,9 @@ def _header(path: Path, files: Sequence[File]) -> tuple[Header, list[int]]:
         raise InputError(path, "has several color frames", "Save each frame as a film")
     shape = (first.columns, first.rows, len(frames))
     check_extent(path, shape)
-    order, affine, spacing = order_and_affine(path, frames)
+    # a folder may hold several series
+    where = f"{path} ({len(files)} files from {first.path.name})" if len(files) > 1 else path
+    order, affine, spacing = order_and_affine(where, frames)
     return Header("dicom", shape, 1, dtype, spacing, affine, value_range, first.unit), order
 
 
@@ -122,12 +124,12 @@ def _volume(files: Sequence[File], header: Header, order: Sequence[int]) -> Arra
 def _rescale(file: File, frame: Frame, pixels: Array, dtype: np.dtype[Any]) -> Array:
     """Stored values to output values.
 
-    Bits above ``BitsStored`` may hold old overlays and are dropped. MONOCHROME1 shows low values
+    Bits beside those from ``HighBit`` down may hold old overlays and are dropped. MONOCHROME1 shows low values
     as white: films are inverted within the range of their bits, HU are not.
     """
-    spare = pixels.dtype.itemsize * 8 - file.stored
-    if spare and pixels.dtype.kind in "iu":
-        pixels = (pixels << spare) >> spare
+    bits = pixels.dtype.itemsize * 8
+    if bits > file.stored and pixels.dtype.kind in "iu":
+        pixels = (pixels << (bits - 1 - file.high)) >> (bits - file.stored)
     low, high = file.stored_range
     if file.photometric == "MONOCHROME1" and file.unit != "HU":
         pixels = low + high - pixels.astype(np.int64)

@@ -5,13 +5,16 @@ Only the elements listed here are ever read, so nothing that names a patient ent
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -30,7 +33,7 @@ _IMAGE_TAGS = (
     *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelSpacing"),
     *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePositionPatient"),
     "ImageOrientationPatient",
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"),
 )
 _PIXEL_TAGS = (
     *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
@@ -41,6 +44,13 @@ _PIXEL_TAGS = (
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO")
+REPAIR = "Export it again, or leave it out (dcmconv of DCMTK writes a whole file)"
+MOST_FRAMES = 2**16
+"""Most frames of a file: as many as a film has rows or columns."""
+MOST_ITEMS = 2**17
+"""Most items of sequences in a file; 2,000 frames of an enhanced CT have 40,000. Each takes 8 kB of memory."""
+_ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""Begin an item, low byte first and high byte first (PS3.5, 7.5)."""
 _NO_DECODER = "cannot be decompressed (damaged, or no decoder for {})"
 
 
@@ -54,6 +64,7 @@ class File:
     photometric: str
     allocated: int
     stored: int
+    high: int
     signed: bool
     ct: bool
     film_spacing: tuple[float, float] | None
@@ -77,11 +88,13 @@ class File:
 
     def decode(self) -> Array:
         """Stored values ``(frames, rows, columns)``, or RGB ``(frames, rows, columns, 3)``."""
-        data = _load(self.path, _IMAGE_TAGS + _PIXEL_TAGS)
+        data = load(self.path, _IMAGE_TAGS + _PIXEL_TAGS, pixels=True)
         if "PixelData" not in data:
             raise InputError(self.path, "holds no pixels", "Export the file again")
         if data.file_meta.TransferSyntaxUID.is_encapsulated:
-            check_frames(self.path, data.PixelData, len(self.frames), (self.rows, self.columns))
+            check_frames(self.path, data, len(self.frames), (self.rows, self.columns))
+        else:
+            data.BitsStored = self.high + 1  # pydicom drops what lies above
         try:
             pixels = np.asarray(pixel_array(data))
         except (RuntimeError, NotImplementedError) as error:
@@ -96,14 +109,44 @@ class File:
         return pixels.reshape(len(self.frames), self.rows, self.columns, *color)
 
 
-def _load(path: Path, tags: tuple[str, ...]) -> Any:
-    """The listed elements of a file alone."""
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if UID(str(meta.get("TransferSyntaxUID", ""))) == DeflatedExplicitVRLittleEndian:
-        # pydicom inflates such a file as a whole, without limit
-        raise InputError(path, "is a deflated DICOM file", "Uncompress it (dcmconv +te)")
-    stop = "PixelData" not in tags
-    return pydicom.dcmread(path, stop_before_pixels=stop, specific_tags=list(tags))
+class _Counted(io.BufferedReader):
+    """A file that counts items as they are read: the smallest has 8 bytes, and becomes an object of 8 kB."""
+
+    items = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.items += sum(map(data.count, _ITEMS))
+        if self.items > MOST_ITEMS:
+            raise OSError  # any other error may become one on its way through pydicom
+        return data
+
+
+def load(path: Path, tags: Sequence[str], *, pixels: bool = False) -> Any:
+    """The listed elements of a file alone, without its pixels unless asked. Each DICOM file is opened here.
+
+    Raises:
+        InputError: It lacks the preamble or its transfer syntax, or takes far more memory than its size says.
+    """
+    with _Counted(io.FileIO(path)) as file:
+        try:
+            meta = pydicom.filereader.read_file_meta_info(path)
+        except InvalidDicomError:
+            problem = "is no readable DICOM file: it lacks the preamble (DICM after 128 bytes)"
+            raise InputError(path, problem, REPAIR) from None
+        if not meta.get("TransferSyntaxUID"):
+            problem = "is no readable DICOM file: it does not name its transfer syntax"
+            raise InputError(path, problem, REPAIR)
+        if UID(str(meta.get("TransferSyntaxUID", ""))) == DeflatedExplicitVRLittleEndian:
+            # pydicom inflates such a file as a whole, without limit
+            raise InputError(path, "is a deflated DICOM file", "Uncompress it (dcmconv +te)")
+        try:
+            return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags))
+        except OSError:
+            if file.items <= MOST_ITEMS:
+                raise
+            problem = f"has more than {MOST_ITEMS:,} items in its header"
+            raise InputError(path, problem, "Export it again, or leave it out") from None
 
 
 def parse(path: Path) -> File:
@@ -112,7 +155,7 @@ def parse(path: Path) -> File:
     Raises:
         InputError: It is no image, or its color model or bit depth is not read.
     """
-    data = _load(path, _IMAGE_TAGS)
+    data = load(path, _IMAGE_TAGS)
     modality = str(data.get("Modality", ""))
     if modality in _NO_IMAGES or "Rows" not in data:
         kind = f"of modality {modality}" if modality.isalnum() and len(modality) < 9 else "object"
@@ -120,6 +163,9 @@ def parse(path: Path) -> File:
     rows, columns = int(data.Rows), int(data.Columns)
     samples = int(data.get("SamplesPerPixel", 1))
     count = max(1, int(data.get("NumberOfFrames") or 1))
+    if count > MOST_FRAMES:
+        problem = f"announces {count:,} frames, more than {MOST_FRAMES:,}"
+        raise InputError(path, problem, "Split it, or check its header for damage")
     check_extent(path, (rows, columns) if count == 1 else (columns, rows, count), samples)
     photometric = str(data.get("PhotometricInterpretation", ""))
     expected = 3 if photometric in _COLOR and photometric != "PALETTE COLOR" else 1
@@ -129,8 +175,15 @@ def parse(path: Path) -> File:
     stored = int(data.get("BitsStored") or allocated)
     if allocated not in (8, 16, 32) or not 0 < stored <= allocated:
         raise InputError(path, f"stores {stored} bits in {allocated}", "Convert it to 8 or 16 bit")
-    if not data.file_meta.TransferSyntaxUID.is_compressed and photometric != "YBR_FULL_422":
-        check_length(path, rows * columns * samples * count * allocated // 8)
+    encapsulated = data.file_meta.TransferSyntaxUID.is_encapsulated
+    high = int(data.get("HighBit") or 0)
+    high = high if stored <= high < allocated and not encapsulated else stored - 1
+    if data.get("ModalityLUTSequence"):
+        remedy = "Apply the table, and save it with RescaleSlope or as a 16-bit PNG or TIFF"
+        raise InputError(path, "gives its values by a table (ModalityLUTSequence)", remedy)
+    if not data.file_meta.TransferSyntaxUID.is_compressed:
+        stored_samples = 2 if photometric == "YBR_FULL_422" else samples
+        check_length(path, rows * columns * stored_samples * count * allocated // 8)
     return File(
         path=path,
         rows=rows,
@@ -138,6 +191,7 @@ def parse(path: Path) -> File:
         photometric=photometric,
         allocated=allocated,
         stored=stored,
+        high=high,
         signed=bool(int(data.get("PixelRepresentation", 0))),
         ct=modality == "CT",
         film_spacing=_film_spacing(data),

@@ -6,6 +6,7 @@ The first bytes of a file decide; its suffix must be of the same family.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable
@@ -53,8 +54,22 @@ def _is_metaimage(head: bytes) -> bool:
     return bool(keys & {b"ObjectType", b"NDims"})
 
 
+def _is_dicom(head: bytes) -> bool:
+    """With the preamble; or without, beginning with an element of group 2 or 8, which the reader refuses by name."""
+    if head[128:132] == b"DICM" or not re.match(
+        rb"[\2\x08]\0[\0-\2\5\x08\x10\x12\x16\x18]\0", head
+    ):
+        return head[128:132] == b"DICM"
+    length = int.from_bytes(head[4:8], "little")  # where the type of the element is not written
+    text = head[8 : 8 + length].rstrip(b"\0 ").decode("latin-1")
+    implicit = (
+        length == 4 if head[2] == 0 else 0 < length < 128 and text.isascii() and text.isprintable()
+    )
+    return implicit or head[4:6] in (b"UL", b"CS", b"UI", b"OB")
+
+
 FORMATS = {
-    "dicom": Format("DICOM", "dicom", "dicom", (".dcm",), lambda head: head[128:132] == b"DICM"),
+    "dicom": Format("DICOM", "dicom", "dicom", (".dcm",), _is_dicom),
     "png": Format("PNG", "png", "picture", (".png",), _begins(b"\x89PNG\r\n\x1a\n")),
     "jpeg": Format("JPEG", "jpeg", "picture", (".jpg", ".jpeg"), _begins(b"\xff\xd8\xff")),
     "tiff": Format(

@@ -29,6 +29,11 @@ class NiftiScan(Scan):
     sform: tuple[Array | None, int] = (None, 0)
     qform: tuple[Array | None, int] = (None, 0)
 
+    @property
+    def placed(self) -> bool:
+        """Whether the file states its place: without sform and qform, programs differ in it."""
+        return bool(self.sform[1] or self.qform[1])
+
 
 def affine_from_axes(axes: Array, origin: Array, to_ras: Array = LPS_TO_RAS) -> NDArray[np.float64]:
     """The ``(4, 4)`` affine from voxel indices to RAS+ millimeters.
@@ -60,13 +65,19 @@ def spacing_of(path: Path, affine: Array, dims: int) -> tuple[float, ...]:
     Raises:
         InputError: The affine is not finite, or is singular.
     """
-    matrix = np.asarray(affine, np.float64)
-    sizes = np.linalg.norm(matrix[:3, :3], axis=0)
-    if not np.isfinite(matrix).all() or not (sizes > 0).all():
-        raise InputError(path, "has an affine with zero or non-finite voxel sizes", DAMAGED)
-    if abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-3:
-        raise InputError(path, "has an affine whose axes do not span space", DAMAGED)
+    if not spans_space(affine):
+        raise InputError(path, "has an affine that is not finite or does not span space", DAMAGED)
+    sizes = np.linalg.norm(np.asarray(affine, np.float64)[:3, :3], axis=0)
     return tuple(float(size) for size in sizes[:dims])
+
+
+def spans_space(affine: Array | None) -> bool:
+    """Whether an affine is there, finite, and not singular."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    axes = np.asarray(affine, np.float64)[:3, :3]
+    sizes = np.linalg.norm(axes, axis=0)
+    return bool((sizes > 0).all() and abs(np.linalg.det(axes / sizes)) >= 1e-3)
 
 
 def to_scan_order(data: Array, dims: int) -> Array:

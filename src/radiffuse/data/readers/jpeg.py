@@ -10,7 +10,7 @@ from PIL import JpegImagePlugin
 
 from ...errors import InputError
 from ..scan import Scan
-from .common import JPEG_TOLERANCE, Header, check_extent, collapse_gray
+from .common import JPEG_TOLERANCE, Header, check_extent, check_picture, collapse_gray
 
 _CHANNELS = {"L": 1, "RGB": 3}
 
@@ -21,11 +21,14 @@ def read_header(path: Path) -> Header:
         return _header(path, image)
 
 
-def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan``; the orientation tag (EXIF) is not applied, as in ``png``."""
-    if label:
+def read(path: Path, *, label: bool = False, lossy: bool = False) -> Scan:
+    """See ``readers.read_scan``; ``lossy`` allows label maps, to be cut at a threshold."""
+    if label and not lossy:
         problem = "is a JPEG, whose compression smears label values along every edge"
-        raise InputError(path, problem, "Export the label map again as PNG")
+        remedy = (
+            "Export it again as PNG, or say where the foreground begins (--label-threshold 128)"
+        )
+        raise InputError(path, problem, remedy)
     with JpegImagePlugin.JpegImageFile(path) as image:
         header = _header(path, image)
         pixels = np.array(image)
@@ -39,4 +42,5 @@ def _header(path: Path, image: Any) -> Header:
     if channels is None:
         raise InputError(path, f"has the color model {image.mode}", "Save it as gray or RGB")
     check_extent(path, shape, channels)
+    check_picture(path, image)
     return Header("jpeg", shape, channels, "uint8", value_range=(0.0, 255.0))

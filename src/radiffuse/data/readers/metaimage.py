@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ..scan import Array, Scan
-from .common import DAMAGED, Header
+from ..scan import Array
+from .common import DAMAGED
 from .geometry import affine_from_axes
-from .voxels import HEADER_BYTES, Fields, Voxels
+from .voxels import HEADER_BYTES, Fields, Voxels, reader_of
 
 _TYPES = {
     "MET_UCHAR": "u1",
@@ -32,16 +32,6 @@ _SYNONYMS = {
     **dict.fromkeys(("Orientation", "Rotation"), "TransformMatrix"),
     "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
 }
-
-
-def read_header(path: Path) -> Header:
-    """See ``readers.inspect``."""
-    return _parse(path).header(path)
-
-
-def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
-    return _parse(path).scan(path)
 
 
 def _fields(path: Path) -> Fields:
@@ -96,3 +86,6 @@ def _affine(fields: Fields, dims: int) -> Array | None:
     axes[:dims] = np.reshape(rows, (dims, dims)).T * fields.numbers(spacing, dims)
     origin = fields.numbers("Offset", dims, "0 " * dims)
     return affine_from_axes(axes, np.array([*origin, 0.0][:3]))
+
+
+read_header, read, voxel_file = reader_of(_parse)

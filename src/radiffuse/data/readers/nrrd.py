@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..scan import Array, Scan
-from .common import DAMAGED, ONE_EACH, Header
+from ..scan import Array
+from .common import DAMAGED, ONE_EACH
 from .geometry import LPS_TO_RAS, TO_MILLIMETERS, affine_from_axes
-from .voxels import HEADER_BYTES, Fields, Voxels
+from .voxels import HEADER_BYTES, Fields, Voxels, reader_of
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -37,16 +37,6 @@ _SPACES: dict[str, NDArray[Any]] = {
     **dict.fromkeys(("left-anterior-superior", "las"), np.diag([-1.0, 1.0, 1.0])),
 }
 _COLORS = ("RGB-color", "3-color", "vector", "3-vector", "list", "stub", "scalar", "???")
-
-
-def read_header(path: Path) -> Header:
-    """See ``readers.inspect``."""
-    return _parse(path).header(path)
-
-
-def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan`` and ``readers.read_label``; ``label`` changes nothing here."""
-    return _parse(path).scan(path)
 
 
 def _fields(path: Path) -> Fields:
@@ -160,3 +150,6 @@ def _vector(fields: Fields, name: str, text: str) -> NDArray[np.float64]:
     if len(values) not in (2, 3):
         raise fields.damaged(name)
     return np.array([*values, 0.0][:3])
+
+
+read_header, read, voxel_file = reader_of(_parse)

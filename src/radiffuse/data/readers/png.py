@@ -11,35 +11,45 @@ from PIL import PngImagePlugin
 
 from ...errors import InputError
 from ..scan import Array, Scan
-from .common import DAMAGED, Header, check_extent, collapse_gray
+from .common import (
+    DAMAGED,
+    Header,
+    check_extent,
+    check_picture,
+    collapse_gray,
+    without_alpha,
+)
 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
 """Channels by color type, alpha not counted."""
+_WITH_ALPHA = (4, 6)
 
 
 def read_header(path: Path) -> Header:
     """See ``readers.inspect``."""
-    return _parse(path)[0]
+    header = _parse(path)[0]
+    with PngImagePlugin.PngImageFile(path) as image:
+        check_picture(path, image)
+    return header
 
 
 def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan`` and ``readers.read_label``.
-
-    EXIF orientation is not applied: pixels keep the order of the file, as masks do.
-    """
+    """See ``readers.read_scan`` and ``readers.read_label``."""
     header, depth, color = _parse(path)
     # The plugin's own class, not Image.open: format and size have been checked.
     with PngImagePlugin.PngImageFile(path) as image:
         image.verify()  # all checksums, which decoding skips
-    if depth == 16 and color != 0:
-        array = _deep(path, header)
-    else:
-        with PngImagePlugin.PngImageFile(path) as image:
-            if getattr(image, "is_animated", False):
-                raise InputError(path, "is animated", "Save each frame as a picture of its own")
-            if image.size != header.spatial_shape[::-1]:
-                raise InputError(path, "has a damaged image header", DAMAGED)
-            array = _pixels(image, label=label)
+    with PngImagePlugin.PngImageFile(path) as image:
+        if getattr(image, "is_animated", False):
+            raise InputError(path, "is animated", "Save each frame as a picture of its own")
+        if image.size != header.spatial_shape[::-1]:
+            raise InputError(path, "has a damaged image header", DAMAGED)
+        deep = depth == 16 and color != 0
+        array = _deep(path, header) if deep else _pixels(image, label=label)
+        image.load()  # EXIF may follow the pixels
+        check_picture(path, image)
+    if color in _WITH_ALPHA:
+        array = without_alpha(path, array, label=label)
     if label and color == 0 and depth in (2, 4):
         array = array // (255 // (2**depth - 1))  # Pillow stretches these to 0..255
     return header.scan(np.ascontiguousarray(collapse_gray(array)))
@@ -62,13 +72,10 @@ def _parse(path: Path) -> tuple[Header, int, int]:
 
 
 def _pixels(image: Any, *, label: bool) -> Array:
-    """``(C, rows, columns)`` without alpha."""
-    if image.mode == "P":
-        pixels = np.array(image if label else image.convert("RGB"))
-    else:
-        pixels = np.array(image)  # a copy: Pillow's memory is read-only, of which torch warns
-        if image.mode in ("LA", "RGBA"):
-            pixels = pixels[..., :-1]
+    """``(C, rows, columns)``, alpha last."""
+    if image.mode == "P" and not label:
+        image = image.convert("RGB")
+    pixels = np.array(image)  # a copy: Pillow's memory is read-only, of which torch warns
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint8 if pixels.dtype == np.bool_ else np.uint16)
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
@@ -81,4 +88,4 @@ def _deep(path: Path, header: Header) -> Array:
     pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     if pixels.dtype != np.uint16 or pixels.shape[:2] != header.spatial_shape or pixels.ndim != 3:
         raise InputError(path, "has a damaged image header", DAMAGED)
-    return np.moveaxis(pixels[..., : header.channels], -1, 0)
+    return np.moveaxis(pixels, -1, 0)

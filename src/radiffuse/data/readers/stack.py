@@ -43,7 +43,7 @@ class Frame:
 
 
 def order_and_affine(
-    where: Path, frames: Sequence[Frame]
+    where: Path | str, frames: Sequence[Frame]
 ) -> tuple[list[int], NDArray[np.float64], tuple[float, ...]]:
     """Sort two or more frames along the slice normal; errors of the whole series name ``where``.
 
@@ -75,7 +75,7 @@ def order_and_affine(
 
 
 def _common_plane(
-    where: Path, frames: Sequence[Frame]
+    where: Path | str, frames: Sequence[Frame]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]:
     """Directions of row and column, and (row, column) spacing, that all frames share."""
     first = frames[0]
@@ -113,7 +113,7 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
     return bool(np.allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance))
 
 
-def _even_gap(paths: Sequence[Path], where: Path, heights: NDArray[np.float64]) -> float:
+def _even_gap(paths: Sequence[Path], where: Path | str, heights: NDArray[np.float64]) -> float:
     """The distance between slices, in mm; ``heights`` are sorted, ``paths`` in the same order."""
     gaps = np.diff(heights)
     lowest = int(np.argmin(gaps))

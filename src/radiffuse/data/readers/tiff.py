@@ -6,6 +6,7 @@ Several pages are refused, since they may be slices, times or channels; previews
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from .codestream import frame_shape
 from .common import (
     DAMAGED,
     JPEG_TOLERANCE,
+    ORIENTATION,
     Header,
     check_extent,
     check_length,
+    check_upright,
     collapse_gray,
     native,
     truncated,
+    without_alpha,
 )
 
 # It prints every odd tag; what matters is refused here.
@@ -48,18 +52,20 @@ def read_header(path: Path) -> Header:
         return _header(path, file)
 
 
-def read(path: Path, *, label: bool = False) -> Scan:
-    """See ``readers.read_scan`` and ``readers.read_label``."""
+def read(path: Path, *, label: bool = False, lossy: bool = False) -> Scan:
+    """See ``readers.read_scan`` and ``readers.read_label``; ``lossy`` as in ``jpeg``."""
     with tifffile.TiffFile(path) as file:
         header, page = _header(path, file), file.pages.first
         inverted = page.photometric == PHOTOMETRIC.MINISWHITE
-        if label and (page.compression in _LOSSY or inverted):
+        if label and ((page.compression in _LOSSY and not lossy) or inverted):
             problem = "is compressed with loss or stored white-is-zero, so its values are no labels"
             raise InputError(path, problem, "Export the label map again as PNG")
         if page.compression in _CODESTREAMS:
             _check_codestreams(path, page)
         data = np.asarray(page.asarray(maxworkers=1)).reshape(page.shape)
         array = _channels_first(data, page)
+        if len(array) in (2, 4):
+            array = without_alpha(path, array, label=label)
         if page.photometric == PHOTOMETRIC.PALETTE and not label:
             array = _through_palette(array[0], page.colormap)
         array = native(array)
@@ -84,6 +90,8 @@ def _header(path: Path, file: tifffile.TiffFile) -> Header:
         compression = _name(page.compression)
         raise InputError(path, f"has the compression {compression}", "Save it with deflate or LZW")
     _check_segments(path, page)
+    if tag := page.tags.get(ORIENTATION):
+        check_upright(path, tag.value)
     dtype = np.dtype(np.uint8) if page.dtype.kind == "b" else page.dtype
     value_range = None
     if page.photometric == PHOTOMETRIC.PALETTE:
@@ -100,8 +108,10 @@ def _name(value: Any) -> str:
 
 
 def _check_single(path: Path, file: tifffile.TiffFile) -> None:
-    """Refuse several pages; ImageJ may store them as a single one."""
+    """Refuse several pages; ImageJ and tifffile may store them as a single one."""
     several = file.is_imagej and int((file.imagej_metadata or {}).get("images", 1)) > 1
+    stacked = ((shape.get("shape") or [0]) for shape in file.shaped_metadata or ())
+    several = several or any(math.prod(shape) > file.pages.first.size for shape in stacked)
     for index in range(1, 1000):
         try:
             page: Any = file.pages[index]
@@ -154,22 +164,21 @@ def _check_codestreams(path: Path, page: Any) -> None:
     with path.open("rb") as file:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(offset)
-            claimed = frame_shape(file.read(min(count, 2**16)))
-            if claimed is not None and claimed[0] * claimed[1] > 4 * width * height + 2**16:
-                raise InputError(
-                    path, f"has a compressed piece of {claimed[0]} x {claimed[1]}", DAMAGED
-                )
+            claimed = frame_shape(file.read(min(count, 2**20)))
+            if claimed is None or claimed[0] * claimed[1] > 4 * width * height + 2**16:
+                size = "unknown size" if claimed is None else f"{claimed[0]} x {claimed[1]}"
+                raise InputError(path, f"has a compressed piece of {size}", DAMAGED)
 
 
 def _channels_first(data: Array, page: Any) -> Array:
-    """``(C, rows, columns)`` with alpha dropped."""
+    """``(C, rows, columns)``, alpha last."""
     if page.axes == "YX":
         return data[None]
     if page.axes == "YXS":
         data = np.moveaxis(data, -1, 0)
     elif page.axes != "SYX":
         raise ValueError(f"axes {page.axes}")
-    return data[:3] if len(data) >= 3 else data[:1]
+    return data
 
 
 def _through_palette(indices: Array, colormap: Array) -> Array:

@@ -10,7 +10,7 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import InputError
+from ..links import refuse_link
 from ..scan import Array, Scan
 from .common import (
     CONVERT,
@@ -113,7 +114,10 @@ class Voxels:
                 self._fill(stream, memoryview(bytearray(min(start - skipped, _CHUNK))))
             self._fill(stream, flat.data)
             if self.compressed:
-                stream.read(1)  # reaches the end of the stream, where the checksum is verified
+                # The checksum stands at the end of the stream, behind bytes that no voxel needs.
+                for _ in range(_SLICE // _CHUNK):
+                    if not stream.read(_CHUNK):
+                        break
         data = flat.view(self.dtype).reshape(self.shape, order="F")
         if self.channel_axis is not None:
             data = np.moveaxis(data, self.channel_axis, 0)
@@ -130,6 +134,17 @@ class Voxels:
             if not count:
                 raise truncated(self.data)
             filled += count
+
+
+def reader_of(
+    parse: Callable[[Path], Voxels],
+) -> tuple[Callable[[Path], Header], Callable[..., Scan], Callable[[Path], Path]]:
+    """``read_header``, ``read`` and ``voxel_file`` of a format, given what says where the voxels of a file lie."""
+
+    def read(path: Path, *, label: bool = False) -> Scan:
+        return parse(path).scan(path)  # a label map is read as any other
+
+    return lambda path: parse(path).header(path), read, lambda path: parse(path).data
 
 
 class Inflater(io.RawIOBase):
@@ -153,8 +168,9 @@ class Inflater(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         while len(view):
             if self._engine.eof:
-                left = self._engine.unused_data or self._file.read(_CHUNK)
-                if not left.strip(b"\0"):
+                left = self._engine.unused_data
+                left += self._file.read(_CHUNK) if len(left) < 2 else b""
+                if not left.startswith(b"\x1f\x8b"):  # no further member: padding, or other bytes
                     return 0
                 self._engine = zlib.decompressobj(47)
             else:
@@ -235,6 +251,7 @@ class Fields:
             raise InputError(self.path, problem, "Put both files in one folder")
         try:
             first_bytes(self.path.parent / name)
+            refuse_link(self.path.parent / name, self.path.parent)
         except InputError as error:
             problem = f"says its voxels are in {name}, which {error.problem}"
             raise InputError(self.path, problem, "Copy header and data together") from None

@@ -28,6 +28,11 @@ export const post = async (path, body) => (await ask(path, {
   method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
 })).json();
 
+/** Send bytes. */
+export const send = async (path, body) => (await ask(path, {
+  method: "POST", headers: { "content-type": "application/octet-stream" }, body,
+})).json();
+
 /** Send a file; `progress` is told the share that is sent, `signal` stops it. */
 export function upload(file, limit, progress, signal) {
   if (file.size > limit) {

@@ -2,7 +2,9 @@
 
 import { el, svg } from "./dom.js";
 
-const WIDTH = 640, HEIGHT = 260, LEFT = 58, RIGHT = 12, TOP = 10, BOTTOM = 34;
+const WIDTH = 640, HEIGHT = 264, LEFT = 88, RIGHT = 12, TOP = 12, BOTTOM = 44;
+/** How a label at x of the axis is anchored, so that none is cut at its end. */
+const anchor = (x) => (x > WIDTH - RIGHT - 60 ? "end" : "middle");
 export const color = (i) => `var(--c${i % 6})`;
 const DASHES = ["", "7 4", "2 3"];
 export const dash = (i) => DASHES[Math.floor(i / 6) % DASHES.length];
@@ -36,7 +38,7 @@ export function chart(title, series, log) {
     node.append(svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: Y(v), y2: Y(v), class: "grid" }),
       svg("text", { x: LEFT - 8, y: Y(v) + 4, "text-anchor": "end" }, short(v)));
   }
-  for (const v of ticks(x0, x1, 6)) node.append(svg("text", { x: X(v), y: HEIGHT - 19, "text-anchor": "middle" }, short(v)));
+  for (const v of ticks(x0, x1, 6)) node.append(svg("text", { x: X(v), y: HEIGHT - 23, "text-anchor": anchor(X(v)) }, short(v)));
   node.append(svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, "step"));
   for (const { points, order, name } of series) {
     const kept = points.filter(([, y]) => !log || y > 0);

@@ -33,7 +33,7 @@ export function button(text, action, props = {}) {
 
 /** A labelled input or select; the label stands above it. */
 export function field(text, input, hint = "") {
-  return el("label", { class: "field" }, el("span", {}, text), input, hint && el("small", {}, hint));
+  return el("label", { class: "field" }, el("span", {}, text), input, typeof hint === "string" && hint ? el("small", {}, hint) : hint);
 }
 
 /** A labelled check box. */
@@ -69,6 +69,17 @@ export function say(text, kind = "error") {
   box().replaceChildren(el("span", {}, text), button("Close", quiet, { class: "plain" }));
   box().className = kind;
   box().hidden = false;
+}
+
+/** Ask in a box; the text of the button that was pressed, or the last one where the box was closed. */
+export function ask(text, answers) {
+  return new Promise((resolve) => {
+    const box = el("dialog", { class: "ask", "aria-label": text }, el("p", {}, text), el("div", { class: "acts" },
+      ...answers.map((answer) => button(answer, () => box.close(answer), answer === answers[0] ? { class: "main" } : {}))));
+    box.addEventListener("close", () => { box.remove(); resolve(box.returnValue || answers.at(-1)); });
+    document.body.append(box);
+    box.showModal();
+  });
 }
 
 /** Take the line away. */

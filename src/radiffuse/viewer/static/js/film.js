@@ -1,8 +1,8 @@
 // A film on a canvas: window, layers, zoom, and what lies under the pointer. Every pixel is drawn as it is.
 
-const TYPES = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, float32: Float32Array };
+export const TYPES = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, float32: Float32Array };
 
-function canvas(width, height) {
+export function canvas(width, height) {
   const node = document.createElement("canvas");
   node.width = width;
   node.height = height;

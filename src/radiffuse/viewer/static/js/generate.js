@@ -9,17 +9,20 @@ export function generatePage(app) {
   if (!runs.length) return el("p", { class: "hint" }, "No run of radiffuse synthesize was given. Start with: radiffuse view RUN");
   const scans = () => app.state.scans.map((scan) => [scan.id, scan.name]);
   const run = select(runs.map((one) => [one.id, one.name]));
-  const kind = select([["variation", "variations: what the film shows, drawn anew"], ["from-image", "variations that stay close to the film"],
-    ["interpolate", "from one film to another"]], "variation", adapt);
+  const kind = select([["variation", "variations"], ["from-image", "close variations"], ["interpolate", "from film to film"]],
+    "variation", adapt);
   const first = select(scans()), second = select(scans());
   const number = (value, min, max, step = "1") => el("input", { type: "number", value, min: String(min), max: String(max), step });
   const count = number("8", 1, 32), steps = number("50", 1, 1000), guidance = number("1.5", 0, 20, "any");
   const strength = number("0.5", 0.05, 1, "any"), seed = number("0", 0, 2147483647);
+  const what = { variation: "what the film shows, drawn anew", "from-image": "drawn anew, and close to the film", interpolate: "in even steps from one film to another" };
+  const meaning = el("small", {});
   const other = field("to this film", second), close = field("strength, 0 to 1", strength);
   const progress = el("div", {}), gallery = el("div", { class: "gallery" });
   const start = button("Generate", draw, { class: "main", type: "submit" });
 
   function adapt() {
+    meaning.textContent = what[kind.value];
     other.hidden = kind.value !== "interpolate";
     close.hidden = kind.value !== "from-image";
   }
@@ -58,7 +61,7 @@ export function generatePage(app) {
 
   adapt();
   const form = el("form", { class: "form", on: { submit: (event) => { event.preventDefault(); } } },
-    dropArea("Drop films here, or choose them", () => app.state.upload_limit, dropped), field("run", run), field("what", kind),
+    dropArea("Drop films here, or choose them", () => app.state.upload_limit, dropped), field("run", run), field("what", kind, meaning),
     field("film", first), other, close, field("images", count), field("inference steps", steps),
     field("guidance", guidance, "1 is none"), field("seed", seed), start, progress);
   return el("div", { class: "two" }, form, el("section", { "aria-label": "Synthetic films" },

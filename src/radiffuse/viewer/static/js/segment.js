@@ -8,7 +8,7 @@ export function segmentForm(app) {
   if (!runs.length) {
     return el("p", { class: "hint" }, "No run that segments was given. Start with: radiffuse view RUN");
   }
-  const choice = select(runs.map((run) => [run.id, `${run.name} (${run.dims}D)`]), undefined, adapt);
+  const choice = select(runs.map((run) => [run.id, `${run.name} (${run.dims}D)`]), undefined, adapt), named = el("small", {});
   const number = (value, max, text) => el("input", { type: "number", min: "1", max: String(max), value, placeholder: text });
   const samples = number("1", 64, ""), steps = number("", 1000, "as trained");
   const sampler = select([["", "as trained"], ["ddpm", "DDPM"], ["ddim", "DDIM"]], "");
@@ -18,7 +18,9 @@ export function segmentForm(app) {
   const progress = el("div", {}), start = button("Segment", run, { class: "main" });
 
   function adapt() {
-    diffusion.hidden = !runs.find((one) => one.id === choice.value).draws;
+    const run = runs.find((one) => one.id === choice.value);
+    named.textContent = run.name; // the box may be too narrow for it
+    diffusion.hidden = !run.draws;
   }
 
   async function run() {
@@ -43,5 +45,5 @@ export function segmentForm(app) {
 
   adapt();
   return el("form", { class: "form", on: { submit: (event) => { event.preventDefault(); guarded(run); } } },
-    field("run", choice), diffusion, doubt.node, start, progress);
+    field("run", choice, named), diffusion, doubt.node, start, progress);
 }

@@ -6,7 +6,7 @@ import { button, check, el, guarded, select, table } from "./dom.js";
 import { FilmView } from "./film.js";
 import { VolumeView } from "./volume.js";
 
-const WINDOWS = {
+export const WINDOWS = {
   "soft tissue": [-160, 240], lung: [-1350, 150], bone: [-450, 1050], brain: [0, 80], liver: [-45, 105],
 };
 
@@ -208,6 +208,7 @@ class LayerRow {
     if (this.listed.kind === "map") this.body.append(this.scale());
     else this.body.append((this.list = el("ul", { class: "classes" })));
     this.classes();
+    if (details.note) this.body.append(el("p", {}, details.note));
     if (details.scores) this.body.append(this.scores());
     this.body.append(this.downloads());
   }

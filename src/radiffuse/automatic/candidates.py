@@ -1,0 +1,205 @@
+"""What the method auto tries: methods of ``fit`` with a start each, planned for these cases and this time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..config import FIT, Fit, Split
+from ..config.effect import refuse_idle
+from ..config.values import completed, from_dict, to_dict
+from ..data.dataset import Dataset
+from ..data.fingerprint import find_dims
+from ..data.plan import Plan
+from ..errors import InputError
+from ..objectives import from_start, method_of, trial_of
+from ..train.labelled import choose_labelled
+from ..train.run import find_run
+from ..train.start import diffusion_of
+from .schedule import usual_steps
+
+SHIPPED = "films"
+"""The shipped network that gray films can start from."""
+LATER = 10
+"""A second timestep of fine-tuning is this part of all [ours]."""
+POOL = "+pool"
+"""Ends the name of a candidate that sees the unlabelled images while it trains."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of training.
+
+    Attributes:
+        name: Also of its folders.
+        settings: Of ``fit``, everything decided but the folder, the split and the steps tried.
+        why: What it is, in words.
+        plan: Of every fold and of the final training.
+        seconds: Of its training in full length, as its plan predicts; 0 where that is not known.
+        steps_given: Whether its steps are given, not planned.
+    """
+
+    name: str
+    settings: Fit
+    why: str
+    plan: Plan
+    seconds: float = 0.0
+    steps_given: bool = False
+
+    def with_pool(self, given: Fit) -> Candidate:
+        """The same with the pool of the given settings."""
+        settings = replace(self.settings, unlabelled=given.unlabelled, pool=given.pool)
+        return replace(
+            self, name=f"{self.name}{POOL}", settings=settings, why=f"{self.why}, with the pool"
+        )
+
+
+def find_candidates(
+    given: Fit,
+    dataset: Dataset,
+    hours: float,
+    most: int | None = None,
+    seen: dict[Any, Any] | None = None,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The candidates for a data set, the one to beat first, and why others are left out.
+
+    Args:
+        given: Settings of the command.
+        dataset: The labelled cases.
+        hours: What one training may take.
+        most: How many there is time for; None: all.
+        seen: See ``planned.Subject``; None: nothing was.
+
+    Raises:
+        InputError: The given run cannot be started from, or nothing can be trained.
+    """
+    found, errors = list[Candidate](), dict[str, InputError]()
+    seen = {} if seen is None else seen
+    for name, method, why, changes in proposals(given, dataset):
+        if len(found) == most:
+            problem = "too short to try it beside the others"
+            errors[name] = InputError("--hours", problem, "Give more")
+            continue
+        try:
+            settings = settings_of(given, method, changes)
+            found.append(_planned(name, why, settings, given, hours, seen))
+        except InputError as error:
+            if given.from_run and name == "finetune":
+                raise  # what was asked for by name
+            errors[name] = error
+    if not found:
+        of_data = (e for e in errors.values() if not e.where.startswith("--"))
+        raise next(of_data, errors["scratch"])
+    return found, {name: f"{e.where}: {e.problem}" for name, e in errors.items()}
+
+
+def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Name, method, words and further settings of every candidate, the one to beat first."""
+    films = find_dims(dataset) == 2
+    start, weights = given.from_run, {"weights": given.weights}
+    tuned = f"fine-tuning of {start}"
+    if start is not None:
+        yield "finetune", "finetune", tuned, {"from_run": start} | weights
+    if films:
+        yield "imagenet", "imagenet", "a U-Net on an encoder trained on ImageNet", {}
+    if start is None and films and len(dataset.channels) == 1:
+        start, weights = SHIPPED, {}
+        tuned = f"fine-tuning of the shipped {SHIPPED}"
+        yield "finetune", "finetune", tuned, {"from_run": start}
+    yield "scratch", "scratch", "the planned network from random weights", {}
+    if start is not None:
+        run = find_run(start)
+        changes: dict[str, Any] = {"from_run": start} | weights
+        later = diffusion_of(run).num_train_timesteps // LATER
+        timestep = replace(FIT["finetune"].finetune, timestep=later)
+        yield (
+            f"finetune-t{later}",
+            "finetune",
+            f"{tuned} at timestep {later}",
+            (changes | {"finetune": timestep}),
+        )
+        yield "probe", "probe", f"heads on the frozen features of {start}", changes
+
+
+def settings_of(given: Fit, method: str, changes: Mapping[str, Any]) -> Fit:
+    """The defaults of a method with what is given over them.
+
+    Raises:
+        InputError: The method does not obey a setting that is given.
+    """
+    usual = FIT["auto"]
+    own = _differing(to_dict(given), to_dict(usual))
+    base: Fit = from_dict(Fit, completed(to_dict(FIT[method]), own))
+    fixed: dict[str, Any] = {
+        "method": method,
+        "from_run": None,
+        "weights": usual.weights,
+        "hours": None,
+    }
+    fixed |= {"split": given.split, "unlabelled": (), "pool": usual.pool}
+    settings = replace(base, **fixed | dict(changes))
+    placed = {
+        name: getattr(settings, name)
+        for name in ("data", "out", "labels", "draw", *fixed, *changes)
+    }
+    refuse_idle(settings, replace(FIT[method], **placed))
+    return settings
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _planned(
+    name: str, why: str, settings: Fit, given: Fit, hours: float, seen: dict[Any, Any]
+) -> Candidate:
+    """The candidate, planned once for every fold and the final training."""
+    method = method_of(settings)
+    timed = None if settings.training.steps else hours
+    obeyed, source, start = from_start(replace(settings, hours=timed))
+    chosen = choose_labelled(obeyed, source, start, trial_of(method.build, start), seen=seen)
+    decided, plan = chosen.settings, chosen.plan
+    method.build(decided, plan, start, None)  # what it lacks is found here
+    steps = decided.training.length
+    seconds = 60 * plan.training.minutes if plan.training else 0.0
+    if given.hours is None and given.training.steps is None:
+        usual = usual_steps(len(chosen.budget), decided.training.batch)
+        seconds, steps = seconds * min(steps, usual) / steps, min(steps, usual)
+    fixed = replace(
+        decided,
+        hours=None,
+        labels=None,
+        draw=0,
+        split=Split(),
+        plan=plan.settings(),
+        training=replace(decided.training, steps=steps, validate_every=0),
+        machine=replace(decided.machine, memory=None, rate=None),
+    )
+    told = f"{why}, at {_grid(plan)}"
+    is_given = given.training.steps is not None
+    return Candidate(name, fixed, told, replace(plan, training=None), seconds, is_given)
+
+
+def _grid(plan: Plan) -> str:
+    """What a network sees, in words."""
+    if plan.spacing is not None:
+        return f"{' x '.join(f'{mm:.3g}' for mm in plan.spacing)} mm"
+    film = " x ".join(map(str, plan.film))
+    return film if plan.whole else f"{film} in patches of {' x '.join(map(str, plan.size))}"
+
+
+def _differing(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs, group by group."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(others[name], Mapping):
+            if inner := _differing(value, others[name]):
+                found[name] = inner
+        elif value != others[name]:
+            found[name] = value
+    return found
+
+
+def full_steps(candidate: Candidate, share: float) -> int:
+    """Steps of a round: a share of those in full length."""
+    return max(1, round(candidate.settings.training.length * share))

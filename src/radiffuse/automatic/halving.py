@@ -1,0 +1,139 @@
+"""Successive halving (Jamieson and Talwalkar 2016): every candidate is tried briefly, the better ones for longer.
+
+Pure functions of what was scored and measured so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .schedule import POOL_COST
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate trained for some steps on each fold, and scored on the cases that were left out.
+
+    Attributes:
+        candidate: Its name.
+        steps: Of a training.
+        dice: Mean Dice over cases, of the mean over classes; one that truth and mask both lack counts as found.
+        surface: Mean surface Dice, likewise.
+        seconds: Of all folds, scoring included.
+    """
+
+    candidate: str
+    steps: int
+    dice: float
+    surface: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.candidate:<20} {self.steps:>6} steps  Dice {self.dice:.3f}  "
+            f"surface Dice {self.surface:.3f}  {self.seconds / 60:.1f} min"
+        )
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """By Dice to three decimals; of equal ones the surface Dice decides."""
+        return round(self.dice, 3), self.surface
+
+
+def ranked(entries: Sequence[Entry]) -> list[Entry]:
+    """The best entry of each candidate, the best first; of equal ones, what was tried first and for fewer steps."""
+    best: dict[str, Entry] = {}
+    for entry in entries:
+        known = best.get(entry.candidate)
+        if known is None or entry.quality > known.quality:
+            best[entry.candidate] = entry
+    return sorted(best.values(), key=lambda e: e.quality, reverse=True)
+
+
+def survivors(entries: Sequence[Entry], reference: str, least: int = 1) -> list[str]:
+    """The better half of what was tried, ``least`` at least, the best first; and always the reference.
+
+    The others have to beat the reference; '' is none.
+    """
+    names = [entry.candidate for entry in ranked(entries)]
+    kept = names[: max(least, len(names) // 2)]
+    return kept if reference in kept or reference not in names else [*kept, reference]
+
+
+def trainings(
+    members: Sequence[Entry],
+    full: Sequence[int],
+    each: Sequence[float],
+    left: float,
+    most: int,
+) -> list[dict[str, Any]]:
+    """What is trained on all labels: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds.
+
+    Each member is trained in full length where the time allows it for all that follow as well, and then all of them
+    again with further seeds: for a convex loss the mean of several trainings is no worse than they are in the mean.
+
+    Args:
+        members: Entries of the candidates that were chosen, the best first.
+        full: Steps in full length, of each.
+        each: Seconds of a step, of each.
+        left: Seconds that are left.
+        most: Trainings at most.
+    """
+    least = [entry.steps * cost for entry, cost in zip(members, each, strict=True)]
+    found: list[dict[str, Any]] = []
+    for i, (entry, cost) in enumerate(zip(members, each, strict=True)):
+        steps = max(entry.steps, full[i])
+        if steps * cost + sum(least[i + 1 :]) > left:
+            steps = entry.steps
+        left -= steps * cost
+        found.append(
+            {"candidate": entry.candidate, "steps": steps, "seed": 0, "tried": entry.steps}
+        )
+    turn, cost = list(found), sum(r["steps"] * c for r, c in zip(found, each, strict=True))
+    while len(found) + len(turn) <= most and cost <= left:
+        left -= cost
+        found += [row | {"seed": len(found) // len(turn)} for row in turn]
+    return found
+
+
+SHORTEST = 1 / 8
+"""Of its full length that a training on all labels has even where no time is left [ours]."""
+
+
+def untried(name: str, full: int, seconds: float, left: float, most: int) -> list[dict[str, Any]]:
+    """Trainings of a candidate that nothing was tried of: as often as time allows in full length, else one shorter.
+
+    Args:
+        name: Of the candidate.
+        full: Its steps in full length.
+        seconds: Of them; 0: not known.
+        left: Seconds that are left.
+        most: Trainings at most.
+    """
+    times = max(1, min(most, round(left / seconds))) if seconds else 1
+    part = min(left / times / seconds, 1.0) if seconds else 1.0
+    steps = max(1, round(full * max(part, SHORTEST)))
+    return [{"candidate": name, "steps": steps, "seed": seed, "tried": 0} for seed in range(times)]
+
+
+def seconds_of_fold(
+    entries: Sequence[Entry], name: str, steps: int, folds: int, predicted: float
+) -> float:
+    """How long a fold takes: by what it took before, else by the same candidate without the pool, else as predicted.
+
+    Args:
+        entries: What was tried.
+        name: Of the candidate.
+        steps: Of the training.
+        folds: How many there are.
+        predicted: Seconds of the training by its plan.
+    """
+    plain = name.removesuffix("+pool")
+    for known, factor in ((name, 1.0), (plain, POOL_COST)):
+        same = [e for e in entries if e.candidate == known]
+        if same:
+            last = max(same, key=lambda e: e.steps)
+            return factor * last.seconds / folds * steps / last.steps
+    return predicted

@@ -1,0 +1,135 @@
+"""The labelled cases of an automatic choice, and what is to be tried on them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import FIT, Fit, Split
+from ..data.dataset import Case, Dataset
+from ..data.layouts import open_dataset
+from ..data.prepare import cache_folder
+from ..data.splits import Splits, load_splits, write_splits
+from ..errors import InputError
+from ..train.choices import AT_WORK, DEFAULT_HOURS
+from .candidates import find_candidates, proposals
+from .folds import make_folds
+from .record import Record
+from .schedule import POOL_COST, choose_schedule
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labelled cases.
+
+    Attributes:
+        dataset: All of them.
+        splits: Of them.
+        names: Those to learn from.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    names: tuple[str, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases to learn from."""
+        return [case for case in self.dataset if case.name in self.names]
+
+    @property
+    def untried(self) -> str:
+        """Why nothing is left out, where nothing is."""
+        if len({case.group for case in self.cases}) < 2:
+            return "the labels are of one patient, so that nothing can be left out to choose by"
+        return "folds would leave too little time for each training, so one has all labels and all time"
+
+    def write_split(self, path: Path, train: Sequence[str], validation: Sequence[str] = ()) -> None:
+        """A splits file; held out with ``validation`` is what the labels' own splits hold out."""
+        held = (*self.splits.validation, *self.splits.test)
+        write_splits(path, Splits(tuple(train), tuple(validation), held))
+
+
+def read_labels(settings: Fit, *, write: bool) -> Labels:
+    """Read and split the labelled cases.
+
+    Raises:
+        InputError: There are none, or too few.
+    """
+    dataset = open_dataset(settings.data, settings.reader).labelled
+    if not len(dataset):
+        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+    cache = cache_folder(settings.reader.cache)
+    usual = FIT["auto"].split
+    splits = load_splits(dataset, settings.split, cache, settings.draw, write=write, usual=usual)
+    return Labels(dataset, splits, splits.budget(settings.labels, settings.draw))
+
+
+def open_record(settings: Fit, labels: Labels, every: Path, path: Path, began: float) -> Record:
+    """A new record: folds, and the candidates with their plans.
+
+    Args:
+        settings: Of the command.
+        labels: The labelled cases.
+        every: A splits file, which is written here: all labels to learn from, and the rest held out.
+        path: Of the record, which is not written.
+        began: When the command did.
+
+    Raises:
+        InputError: Nothing can be trained.
+    """
+    labels.write_split(every, labels.names)
+    planned = replace(settings, split=Split(file=str(every)), labels=None, draw=0)
+    hours, seen = settings.hours or DEFAULT_HOURS["fit"], dict[Any, Any]()
+    dataset, seed, pool = labels.dataset, settings.split.seed, bool(settings.unlabelled)
+    schedule, share = choose_schedule(
+        lambda hours: find_candidates(planned, dataset, hours, 1, seen)[0][0],
+        hours,
+        labels=len(labels.names),
+        candidates=len([*proposals(planned, dataset)]),
+        folds=len(make_folds(dataset, labels.names, seed).parts),
+        pool=pool,
+        reference=settings.from_run is not None,
+    )
+    folds = make_folds(dataset, labels.names, seed, schedule.folds)
+    most = schedule.tries(pool=pool)
+    found, left_out = find_candidates(planned, dataset, AT_WORK * hours * share, most, seen)
+    return Record(path, folds, hours, found, left_out, schedule=schedule, began=began)
+
+
+def plan_choice(settings: Fit) -> tuple[Record, Labels]:
+    """What ``fit`` would begin with; nothing is written.
+
+    Raises:
+        InputError: Nothing can be trained.
+    """
+    labels = read_labels(settings, write=False)
+    with tempfile.TemporaryDirectory() as folder:
+        every, path = (Path(folder) / name for name in ("all.json", "choice.json"))
+        return open_record(settings, labels, every, path, time.monotonic()), labels
+
+
+def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
+    """Folds, candidates and rounds, a line each."""
+    patients, schedule = len({case.group for case in labels.cases}), record.schedule
+    yield (
+        f"{len(labels.names)} labelled cases of {patients} patients, {record.folds}, "
+        f"{60 * record.hours:.0f} min"
+    )
+    for one in record.candidates:
+        minutes = f", about {one.seconds / 60:.1f} min" if one.seconds else ""
+        yield f"  {one.name}: {one.why}; {one.settings.training.length:,} steps{minutes} each"
+    for name, why in record.left_out.items():
+        yield f"  not tried: {name} ({why})"
+    if not record.folds.parts:
+        without = "; without the pool, since whether it helps is not tried" if pool else ""
+        yield f"  {labels.untried}{without}"
+        return
+    rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
+    yield f"  in every fold {rounds} of these steps, as time allows; the best then on all labels"
+    if pool:
+        yield f"  the better ones with the pool as well, which takes about {POOL_COST:g} times as long"

@@ -1,0 +1,191 @@
+"""The record of an automatic choice, ``choice.json``: a command that is repeated goes on from it.
+
+What was decided by the time that was left is in it too, so that a resumed command decides as the first one did.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NotRequired, Self, TypedDict
+
+from ..config import Fit
+from ..config.values import from_dict, plain
+from ..data.plan import Plan
+from ..errors import damaged
+from ..system.cells import csv_text
+from ..system.files import read_json, write_atomic, write_json
+from ..train.run import CHOICE
+from .candidates import Candidate
+from .folds import Folds
+from .halving import Entry
+from .schedule import SCHEDULES, Schedule
+
+
+class Content(TypedDict):
+    """Of choice.json."""
+
+    by: str
+    folds: list[list[str]]
+    hours: float
+    seconds: float
+    candidates: list[dict[str, Any]]
+    left_out: dict[str, str]
+    tried: list[dict[str, Any]]
+    passed_over: dict[str, str]
+    ensembles: list[dict[str, Any]]
+    members: list[dict[str, Any]]
+    tta: list[str]
+    postprocess: list[str]
+    decisions: list[str]
+    outlook: NotRequired[str]
+    schedule: NotRequired[dict[str, Any]]
+
+
+TABLE = "candidates.csv"
+KINDS = {"settings": Fit, "plan": Plan}
+"""Fields of a candidate that are groups of values."""
+
+
+@dataclass
+class Record:
+    """What was decided and measured so far.
+
+    Attributes:
+        path: Of the file.
+        folds: Of the labelled cases.
+        hours: For everything.
+        candidates: What may be tried, the one to beat first.
+        left_out: Why others may not, by name.
+        tried: What was trained on every fold and scored.
+        passed_over: By name and steps, as in ``finetune 300``: why something was not tried to its end.
+        ensembles: Several candidates together: ``members``, their Dice and surface Dice, and by how much Dice gains.
+        members: What the result is made of: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds;
+            empty until that is decided.
+        tta: Views that are averaged at prediction.
+        postprocess: Steps after segmentation.
+        decisions: Sentences for people.
+        outlook: What more labels would bring, a sentence; empty until that was measured, as far as there was time.
+        schedule: How the time is shared.
+        before: Seconds of the commands before this one.
+    """
+
+    path: Path
+    folds: Folds
+    hours: float
+    candidates: list[Candidate]
+    left_out: dict[str, str]
+    tried: list[Entry] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
+    ensembles: list[dict[str, Any]] = field(default_factory=list)
+    members: list[dict[str, Any]] = field(default_factory=list)
+    tta: list[str] = field(default_factory=list)
+    postprocess: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    outlook: str = ""
+    schedule: Schedule = SCHEDULES[0]
+    before: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def read(cls, folder: Path, began: float) -> Self | None:
+        """The record of a folder; None where nothing was decided yet.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        path = folder / CHOICE
+        if not path.is_file():
+            return None
+        content: Content = read_json(path, Content)
+        with damaged(path):
+            return cls(
+                path,
+                Folds(tuple(map(tuple, content["folds"])), content["by"]),
+                content["hours"],
+                [
+                    Candidate(**row | {n: from_dict(k, row[n]) for n, k in KINDS.items()})
+                    for row in content["candidates"]
+                ],
+                content["left_out"],
+                [Entry(**row) for row in content["tried"]],
+                content["passed_over"],
+                content["ensembles"],
+                content["members"],
+                content["tta"],
+                content["postprocess"],
+                content["decisions"],
+                content.get("outlook", ""),
+                from_dict(Schedule, content.get("schedule", plain(SCHEDULES[0]))),
+                content["seconds"],
+                began,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Taken so far, by this command and those before it."""
+        return self.before + time.monotonic() - self.began
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return 3600 * self.hours - self.seconds
+
+    def candidate(self, name: str) -> Candidate:
+        """A candidate by name."""
+        return next(one for one in self.candidates if one.name == name)
+
+    def entry(self, name: str, steps: int) -> Entry | None:
+        """What was tried of a candidate with these steps."""
+        return next((e for e in self.tried if (e.candidate, e.steps) == (name, steps)), None)
+
+    def briefest(self, name: str) -> Entry | None:
+        """What was tried of a candidate with the fewest steps; what more labels would bring is told by as many."""
+        tried = [entry for entry in self.tried if entry.candidate == name]
+        return min(tried, key=lambda entry: entry.steps, default=None)
+
+    def folders(self, name: str, steps: int) -> list[Path]:
+        """The runs of a candidate with these steps, one per fold."""
+        base = self.path.parent / "folds" / name / str(steps)
+        return [base / f"fold-{fold}" for fold in range(len(self.folds.parts))]
+
+    def write(self) -> None:
+        """Write the file, and the table of what was tried."""
+        content: Content = {
+            "by": self.folds.by,
+            "folds": [list(part) for part in self.folds.parts],
+            "hours": self.hours,
+            "seconds": round(self.seconds, 1),
+            "candidates": [plain(one) for one in self.candidates],
+            "left_out": self.left_out,
+            "tried": [asdict(entry) for entry in self.tried],
+            "passed_over": self.passed_over,
+            "ensembles": self.ensembles,
+            "members": self.members,
+            "tta": self.tta,
+            "postprocess": self.postprocess,
+            "decisions": self.decisions,
+            "outlook": self.outlook,
+            "schedule": plain(self.schedule),
+        }
+        write_json(self.path, content)
+        if self.tried:
+            write_atomic(self.path.with_name(TABLE), csv_text(self.table(), "%.4f"))
+
+    def table(self) -> Any:
+        """What was tried, a row each: candidate, steps, Dice, surface Dice (``nsd``) and minutes."""
+        import pandas as pd
+
+        rows = [
+            {
+                "candidate": entry.candidate,
+                "steps": entry.steps,
+                "dice": entry.dice,
+                "nsd": entry.surface,
+                "minutes": entry.seconds / 60,
+                "what": self.candidate(entry.candidate).why,
+            }
+            for entry in self.tried
+        ]
+        return pd.DataFrame(rows)

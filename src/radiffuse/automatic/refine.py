@@ -1,0 +1,124 @@
+"""Post-processing chosen class by class on cases that the networks did not see: pieces kept by number, or by volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..config import IGNORE
+from ..data.cases import read_case_label
+from ..data.dataset import Case
+from ..data.scan import Array, Scan
+from ..evaluation.segmentation import score
+from ..evaluation.statistics import clustered_difference
+from ..inference.postprocess import pieces_of, postprocess
+from .scores import OutOfFold
+
+KEPT = (3, 2, 1)
+"""Numbers of pieces that are tried, the mildest first."""
+DROPPED = (0.1, 0.25, 0.5)
+"""Volumes below which pieces are dropped, as shares of the smallest true piece [ours]."""
+LEAST_GAIN = 0.001
+"""Mean Dice that a step has to gain."""
+LEAST_CASES = 3
+
+
+def refine(
+    found: OutOfFold, cases: Sequence[Case], classes: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The steps that gain, and a sentence for each.
+
+    A step is taken where mean Dice gains at least ``LEAST_GAIN``, and either no case loses or the interval of the
+    paired difference lies above 0; of several the best, and of equal ones the mildest.
+
+    Args:
+        found: Segments the cases.
+        cases: Of the folds.
+        classes: Names by label value.
+    """
+    if len(cases) < LEAST_CASES:
+        return [], []
+    smallest = _smallest_pieces(cases, len(classes))
+    options = {
+        value: list(_options(value, smallest.get(value, 0.0))) for value in range(1, len(classes))
+    }
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for mask, truth in _masks(found, cases):
+        for value, steps in options.items():
+            plain = _score(mask, truth, value)
+            scores.setdefault(f"{value}=none", []).append(plain)
+            for step in steps:
+                changed = mask.with_array(postprocess(mask.array[0], (step,), mask.spacing)[None])
+                same = np.array_equal(changed.array, mask.array)
+                scores.setdefault(step, []).append(plain if same else _score(changed, truth, value))
+    groups = [case.group for case in cases]
+    chosen, why = [], []
+    for value, steps in options.items():
+        before = scores[f"{value}=none"]
+        gains = {step: _gain(scores[step], before, groups) for step in steps}
+        good = [step for step in steps if gains[step] is not None]
+        if good:
+            best = max(good, key=lambda step: _mean(scores[step]))
+            chosen.append(best)
+            why.append(f"{classes[value]}: {best.split('=')[1]} gains {gains[best]:.3f} Dice")
+    return chosen, why
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _options(value: int, smallest: float) -> Iterator[str]:
+    """Steps for a class, the mildest first."""
+    for share in DROPPED if smallest else ():
+        yield f"{value}=drop:{share * smallest:.6f}".rstrip("0").rstrip(".")
+    for count in KEPT:
+        yield f"{value}=keep:{count}"
+
+
+def _smallest_pieces(cases: Sequence[Case], classes: int) -> Mapping[int, float]:
+    """Volume of the smallest true piece of each class, in mm³ (pixels where the spacing is unknown)."""
+    found: dict[int, float] = {}
+    for case in cases:
+        truth = read_case_label(case)
+        voxel = math.prod(truth.spacing or (1.0,))
+        for value in range(1, classes):
+            sizes = pieces_of(truth.array[0] == value)[1]
+            if len(sizes):
+                found[value] = min(found.get(value, math.inf), voxel * float(sizes.min()))
+    return found
+
+
+def _masks(found: OutOfFold, cases: Sequence[Case]) -> Iterator[tuple[Scan, Scan]]:
+    """Mask and truth of each case."""
+    for case in cases:
+        image, truth = found.read(case)
+        yield image.with_array(found.mask(case, image)[None]), truth
+
+
+def _score(mask: Scan, truth: Scan, value: int) -> tuple[float, float]:
+    """Dice and surface Dice of one class; 1 where both lack it."""
+    ignored: Array = truth.array[0] == IGNORE
+    true = np.where(ignored, IGNORE, truth.array[0] == value).astype(np.uint8)
+    predicted = (mask.array[0] == value).astype(np.uint8)
+    one = score(predicted, true, ("", "one"), truth.spacing or mask.spacing)[0]
+    return (one.dice, one.nsd) if one.counted else (1.0, 1.0)
+
+
+def _mean(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean Dice and surface Dice, to three decimals."""
+    dice, surface = np.mean(np.asarray(scores), axis=0)
+    return round(float(dice), 3), round(float(surface), 3)
+
+
+def _gain(
+    scores: Sequence[tuple[float, float]],
+    plain: Sequence[tuple[float, float]],
+    groups: Sequence[str],
+) -> float | None:
+    """By how much the mean Dice gains; None where that is too little or not sure."""
+    after, before = (np.asarray(values)[:, 0] for values in (scores, plain))
+    paired = clustered_difference(after, before, group=groups)
+    sure = paired.low > 0 or (after >= before).all()
+    return paired.difference if paired.difference >= LEAST_GAIN and sure else None

@@ -1,0 +1,140 @@
+"""How the time of a choice is shared between trying candidates and training on all labels: pure functions.
+
+A training that is good enough comes first; trying is what the rest of the time is for. So the richest schedule is taken
+whose trainings see enough images on a grid that is fine enough, and where none does, the first candidate is trained on
+all labels for the whole time. A choice gains less than trainings of a minute lose: where 20 of them shared 20 minutes,
+all saw lungs at 64 px, .02 to .03 Dice below a single one of 5 minutes at 128 px.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..data.plan import Plan
+from ..train.choices import AT_WORK, PASSES
+from ..train.planned import STEPS
+
+if TYPE_CHECKING:
+    from .candidates import Candidate
+
+POOL_COST = 2.0
+"""How much longer a training takes with the pool: 1.9 times by measurement, since the pool joins late and its teacher
+learns nothing."""
+GOOD_SIDE = 128
+"""2D: pixels of the longer side of a grid that is fine enough; on a finer one lungs gained nothing in equal time."""
+COARSER = 1.5
+"""3D: how much coarser a spacing may be than that of a training for the whole time [ours]."""
+ENOUGH = 0.75
+"""Share of the usual steps that a training has at least [ours]."""
+
+ROUNDED = 1.05
+"""How far seconds may lie above their share, since steps are whole and plans say hundredths of a minute."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is tried, and what is trained on all labels.
+
+    Attributes:
+        candidates: Most that are tried.
+        folds: Most folds; 0: nothing is tried.
+        shares: Steps of each round, as shares of those in full length; the pool joins the second, or the only one.
+        kept: Candidates that go on to the second round, at least; only the best goes on to a third.
+        final: Trainings on all labels that time is kept for.
+    """
+
+    candidates: int
+    folds: int
+    shares: tuple[float, ...]
+    kept: int
+    final: int
+
+    def tries(self, *, pool: bool) -> int:
+        """Most candidates without the pool; in a single round the first one with the pool takes a place."""
+        return self.candidates - (pool and len(self.shares) == 1)
+
+    def cost(self, candidates: int, folds: int, *, pool: bool, reference: bool = False) -> float:
+        """Time of everything but a third round, in trainings of full length without the pool.
+
+        Args:
+            candidates: How many there are.
+            folds: How many there are at most.
+            pool: Whether those that go on are tried with the pool as well.
+            reference: Whether one stays whatever it scores.
+        """
+        folds = min(folds, self.folds)
+        if not folds:
+            return self.final
+        both = 1 + POOL_COST * pool
+        first, *later = self.shares
+        tried = min(candidates, self.tries(pool=pool))
+        total = tried * folds * first * (1 if later else both)
+        if later:
+            total += min(tried, self.kept + reference) * folds * later[0] * both
+        return total + self.final * (POOL_COST if pool else 1)
+
+
+SCHEDULES = (
+    Schedule(candidates=9, folds=5, shares=(1 / 8, 1 / 2, 1.0), kept=2, final=2),
+    Schedule(candidates=3, folds=3, shares=(1 / 4, 1 / 2), kept=1, final=2),
+    Schedule(candidates=2, folds=2, shares=(1 / 2,), kept=1, final=1),
+    Schedule(candidates=1, folds=0, shares=(), kept=0, final=3),
+    Schedule(candidates=1, folds=0, shares=(), kept=0, final=1),
+)
+"""From the richest to the shortest [ours]. The last is what a single method would do."""
+
+
+def choose_schedule(
+    planned: Callable[[float], Candidate],
+    hours: float,
+    *,
+    labels: int,
+    candidates: int,
+    folds: int,
+    pool: bool,
+    reference: bool = False,
+) -> tuple[Schedule, float]:
+    """The schedule, and the share of all time that one training of full length takes.
+
+    Args:
+        planned: The first candidate, planned for so many hours of one training.
+        hours: For everything.
+        labels: Cases to learn from.
+        candidates: See ``Schedule.cost``.
+        folds: Likewise.
+        pool: Likewise.
+        reference: Likewise.
+    """
+    whole = planned(AT_WORK * hours)
+    for schedule in SCHEDULES[:-1]:
+        if not folds and schedule.folds:
+            continue
+        cost = schedule.cost(candidates, folds, pool=pool, reference=reference)
+        one = planned(AT_WORK * hours / cost)
+        fits = cost * one.seconds <= ROUNDED * 3600 * AT_WORK * hours
+        if fits and _is_enough(one, labels) and is_fine(one.plan, whole.plan):
+            return schedule, 1 / cost
+    return SCHEDULES[-1], 1.0
+
+
+def usual_steps(labels: int, batch: int) -> int:
+    """Steps of a training that nothing is said about."""
+    return max(STEPS, PASSES["fit"] * labels // batch)
+
+
+def is_fine(plan: Plan, whole: Plan) -> bool:
+    """Whether a grid loses nothing that counts against that of a training for the whole time."""
+    if plan.spacing is not None and whole.spacing is not None:
+        return math.prod(plan.spacing) <= COARSER**3 * math.prod(whole.spacing)
+    return max(plan.film) >= min(GOOD_SIDE, max(whole.film))
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _is_enough(one: Candidate, labels: int) -> bool:
+    training = one.settings.training
+    return one.steps_given or training.length >= ENOUGH * usual_steps(labels, training.batch)

@@ -1,0 +1,400 @@
+"""Which settings take effect beside the others. One that does not is refused where it is given, and is not recorded.
+
+What depends on the data or on another run is refused where that is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+from .classification import Augment, Classify
+from .data import Augmentation, PlanSettings, Split
+from .given import refuse_given
+from .learning import Contrast, Diffusion, Losses, Sampling, Training
+from .pooling import Pool
+from .pretraining import Pretrain
+from .rules import (
+    ALONE,
+    FLOAT32,
+    NO_MASK,
+    PASSES,
+    TRAINING,
+    UNKEPT,
+    UNPLANNED,
+    UNTRAINED,
+    Rule,
+    always,
+    unread,
+)
+from .segmenting import Evaluate, Fit, MaskDiffusion, Predict, Probing
+from .studying import OWN_START, UNCHOSEN, USED_BY, WITH_POOL, Study
+from .synthesis import DinoSettings, Generate, Judge, Synthesize, ZeroShot
+from .tools import Check, Convert, Doctor, Export, Select, View
+from .values import to_dict
+
+MOVES = "flip rotate scale zoom shear translate elastic"
+RARE = "elastic blur coarser"
+"""Changes of images that are drawn by ``chance``."""
+OTHERWISE = {"flip", "probability", "chance", "inverted", *RARE.split()}
+"""What is not drawn by ``probability``."""
+NOISED = "level timestep noises"
+NO_NOISE = "the objective knows no noising process"
+SET = "the study sets it"
+SET_BY_STUDY = (
+    "data out method from_run labels draw unlabelled training.seed training.validate_every"
+)
+
+
+CHOOSES = attrgetter("automatic")
+"""The condition of what ``fit`` does not use where it chooses the method itself."""
+
+
+ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
+    Training: (
+        (lambda s: not s.warmup_steps, "start_learning_rate", "there is no warm-up"),
+        (
+            lambda s: s.decay == "constant",
+            "final_learning_rate decay_steps",
+            "the learning rate is constant",
+        ),
+    ),
+    Diffusion: (
+        (lambda s: s.timestep_sampling != "low", "timestep_power", "no timesteps are favored"),
+    ),
+    Losses: ((lambda s: not s.focal, "focal_gamma", "the focal loss has no weight"),),
+    Sampling: ((lambda s: s.sampler != "ddim", "eta", "the sampler is not ddim"),),
+    MaskDiffusion: (
+        (lambda s: s.strategy == "none", "process sampling", "the strategy none diffuses nothing"),
+        (
+            lambda s: s.strategy != "recycle",
+            "first_pass",
+            "only recycle begins with a pass of its own",
+        ),
+    ),
+    Probing: ((lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),),
+    PlanSettings: (
+        (lambda s: s.window, "percentiles", "the window decides"),
+        (lambda s: s.size or s.grid or s.spacing, "ceiling", "the grid is given"),
+    ),
+    Augmentation: (
+        (
+            lambda s: not any(v for k, v in vars(s).items() if k not in OTHERWISE),
+            "probability",
+            "nothing that it is for is changed",
+        ),
+        (lambda s: not any(getattr(s, n) for n in RARE.split()), "chance", f"{RARE} are off"),
+        (lambda s: not s.gamma, "inverted", "gamma does not change"),
+    ),
+    Split: (
+        (
+            lambda s: s.fold is not None,
+            "test validation order places validation_kept",
+            "the fold decides",
+        ),
+        (lambda s: s.places is not None, "test validation order", "the places decide"),
+    ),
+    Contrast: (
+        (always, " ".join(f"views.{n}" for n in MOVES.split()), "the places of voxels are learned"),
+    ),
+    Pool: (
+        (
+            always,
+            " ".join(f"strong.{n}" for n in MOVES.split()),
+            "images are moved as --augmentation says",
+        ),
+    ),
+    DinoSettings: (
+        (always, "training.average_decay", "the teacher is the average"),
+        (lambda s: not s.local_crops, "local_scale", "there are no small crops"),
+    ),
+}
+"""Rules of a group, wherever it is."""
+
+COMMANDS: Mapping[type, tuple[Rule, ...]] = {
+    Check: (
+        (lambda s: not s.plan, "reader.cache", "nothing is kept"),
+        (lambda s: not s.plan, "reader.skip_bad", "all that is wrong is listed"),
+        (
+            lambda s: not s.plan,
+            "hours unlabelled from_run machine",
+            "no plan is asked for: --plan is missing",
+        ),
+        (lambda s: s.plan, "header_only", "--plan reads images"),
+        (lambda s: s.plan, "machine.scheduler", "nothing is prepared"),
+        *unread("finding", when=lambda s: s.plan),
+    ),
+    Pretrain: (
+        (always, "training.keep", "nothing is segmented"),
+        (
+            lambda s: s.objective in ("restorative", "contrastive", "masked", "coordinates"),
+            "diffusion",
+            NO_NOISE,
+        ),
+        (lambda s: s.objective == "clean-features", "diffusion", "--from has its noising process"),
+        (
+            lambda s: s.objective == "ddep",
+            "diffusion.prediction_type diffusion.variance diffusion.loss diffusion.min_snr_gamma "
+            "diffusion.timestep_sampling diffusion.zero_terminal_snr",
+            "ddep predicts the noise of a single level",
+        ),
+        (
+            lambda s: s.objective == "contrastive",
+            "augmentation",
+            "--contrast.views are the changes of crops",
+        ),
+        (
+            lambda s: s.objective == "coordinates",
+            " ".join(f"augmentation.{name}" for name in MOVES.split()),
+            "the places of voxels are learned",
+        ),
+        (lambda s: s.objective == "coordinates", "from_run", "a regressor starts anew"),
+        *unread("masks", when=lambda s: not s.for_run and not s.regressor.landmarks),
+        *unread("sites", "finding"),
+    ),
+    Fit: (
+        (
+            lambda s: s.method in ("dynunet", "imagenet"),
+            "network",
+            "the method has another network",
+        ),
+        (lambda s: s.method == "pixel", "loss", "pixel classifiers have cross-entropy"),
+        (
+            lambda s: s.method in ("dynunet", "imagenet", "pixel", "probe"),
+            "machine.checkpoint_activations",
+            "no U-Net is trained",
+        ),
+        (CHOOSES, "training.validate_every training.keep", "the folds judge the last weights"),
+        (CHOOSES, "machine.devices machine.num_nodes machine.strategy", "auto uses one device"),
+        (CHOOSES, "pool.teacher pool.corrector", "they may know what a fold leaves out"),
+        (lambda s: not s.from_run, "weights", "there is no run to start from"),
+        (lambda s: not s.unlabelled, "pool", "there is no pool: --unlabelled is not given"),
+        (lambda s: s.labels is None, "draw", "all labels are used: --labels is not given"),
+        *unread("finding"),
+    ),
+    Classify: (
+        (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
+        (always, "training.keep", "nothing is segmented"),
+        (lambda s: not s.ratio, "with_run", "no synthetic film is used: --ratio is 0"),
+        (always, "training.seed", "--draw is the seed"),
+        (always, "plan.postprocess", NO_MASK),
+        (always, "machine.checkpoint_activations", "no U-Net is trained"),
+        *unread("masks"),
+    ),
+    Predict: (
+        (always, f"{TRAINING} machine.workers", UNTRAINED),
+        UNKEPT,
+        *unread("masks", "sites", "finding"),
+    ),
+    Evaluate: (UNKEPT, *unread("sites", "finding")),
+    Synthesize: (
+        (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
+        (always, "training.keep dino.training.keep vae.training.keep", "nothing is segmented"),
+        (
+            always,
+            "dino.training.keep_state vae.training.keep_state",
+            "--training.keep-state is that of all stages",
+        ),
+        (lambda s: s.encoder, "dino", "--encoder is given"),
+        (lambda s: s.autoencoder or s.from_run, "vae", "an autoencoder is given"),
+        (lambda s: s.from_run, "denoiser", "--from gives the denoiser"),
+        (always, "plan.postprocess", NO_MASK),
+        *unread("masks", "sites"),
+    ),
+    Generate: (
+        (
+            lambda s: not {"perturb", "from-image"} & set(s.strategy),
+            "strength",
+            "the strategy has no strength",
+        ),
+        (
+            lambda s: s.references is None,
+            "reader.layout reader.group reader.only reader.views reader.finding reader.skip_bad",
+            "no references are given",
+        ),
+        *unread("masks", "sites"),
+        FLOAT32,
+        (always, PASSES, UNTRAINED),
+    ),
+    ZeroShot: (
+        (lambda s: s.method == "diffseg", f"features clusters {NOISED}", "diffseg does not use it"),
+        (lambda s: s.features == "encoder", NOISED, "the encoder sees clean films"),
+        FLOAT32,
+        (always, f"{PASSES} machine.workers machine.scheduler", UNTRAINED),
+        UNKEPT,
+        *unread("sites", "finding"),
+    ),
+    Judge: (
+        (lambda s: "fidelity" not in s.only, "draws seed", "fidelity is not measured"),
+        (
+            lambda s: "memorization" not in s.only,
+            "trained held_out percentile pairs",
+            "copies are not looked for",
+        ),
+        FLOAT32,
+        (always, PASSES, UNTRAINED),
+        *unread("masks", "sites", "finding"),
+    ),
+    Convert: (
+        (
+            always,
+            "diffusion.loss diffusion.min_snr_gamma diffusion.timestep_sampling",
+            UNTRAINED,
+        ),
+        (always, "plan.ceiling", UNPLANNED),
+    ),
+    Export: (
+        (lambda s: s.format in ("pretrained", "nnunet-encoder"), "head", "all heads are written"),
+        (lambda s: s.format != "pretrained", "push", "only the format pretrained is uploaded"),
+    ),
+    Select: (ALONE, UNKEPT, *unread("masks", "sites", "finding")),
+    View: (
+        ALONE,
+        UNKEPT,
+        (lambda s: not s.paths, "reader", "no path is given"),
+        *unread("sites", "finding"),
+    ),
+    Doctor: ((lambda s: s.completion, "json cache", "a script for completion is printed"),),
+    Study: (
+        (
+            lambda s: s.from_run or not s.unlabelled,
+            "pools",
+            "the network is not pre-trained here",
+        ),
+        (
+            lambda s: not s.unlabelled or (s.from_run and not s.trained & OWN_START) or s.unstarted,
+            "pretrain",
+            "nothing is pre-trained here",
+        ),
+        (
+            lambda s: s.from_run and not s.trained & (OWN_START | WITH_POOL),
+            "unlabelled",
+            "--from is given, and no method pre-trains another network or learns from a pool",
+        ),
+        (always, "finetune.pool.teacher finetune.pool.corrector", SET),
+        *(
+            (lambda s, used=used: not s.trained & used, name, "no method uses it")
+            for name, used in USED_BY.items()
+        ),
+        (lambda s: not set(s.methods) - UNCHOSEN, "choices", "no method uses it"),
+        (lambda s: s.pretrain.coordinates, "regressor", "--pretrain.coordinates gives one"),
+        (lambda s: set(s.transfer) <= {"finetune"}, "probing", "--transfer names no head"),
+        (always, "pretrain.data pretrain.out regressor.data regressor.out", SET),
+        (always, "regressor.plan regressor.reader regressor.machine", "--pretrain has it"),
+        *unread("finding", group="finetune.reader"),
+        *unread("finding", group="diffusion.reader"),
+        *unread("sites", "finding", group="pretrain.reader"),
+        *unread(
+            "masks",
+            group="pretrain.reader",
+            when=lambda s: not s.pretrain.for_run and not s.regressor.regressor.landmarks,
+        ),
+        *(
+            (
+                always,
+                " ".join(f"{group}.{name}" for name in SET_BY_STUDY.split()),
+                SET,
+            )
+            for group in ("finetune", "probing", "diffusion")
+        ),
+        (always, "probing.probe.heads", "--transfer names the heads"),
+        (always, "diffusion.diffusion.strategy", "--methods names the strategies"),
+        (
+            always,
+            "probing.split probing.reader probing.machine diffusion.split",
+            "--finetune has it",
+        ),
+    ),
+    Augment: (
+        (
+            always,
+            "classify.data classify.out classify.labels classify.draw classify.with_run "
+            "classify.ratio classify.real classify.training.seed",
+            SET,
+        ),
+        (always, "classify.plan.postprocess", NO_MASK),
+        (always, "classify.machine.checkpoint_activations", "no U-Net is trained"),
+        *unread("masks", group="classify.reader"),
+        (
+            always,
+            "classify.machine.memory classify.machine.rate classify.plan.ceiling",
+            UNPLANNED,
+        ),
+    ),
+}
+"""Rules of a command."""
+
+
+def idle(settings: Any) -> dict[str, str]:
+    """The settings and groups of a command, by full name, that take no effect beside the others, and why."""
+    found = dict(_of_others(settings, _chosen(settings)))
+    for when, names, why in COMMANDS.get(type(settings), ()):
+        if when(settings):
+            found |= dict.fromkeys(names.split(), why)
+    return found | {name: why for name, why in _of_groups(settings) if name not in found}
+
+
+def never(settings_type: type) -> frozenset[str]:
+    """The settings of a command, by full name, that never take effect; help and completion leave them out."""
+    rules = COMMANDS.get(settings_type, ())
+    return frozenset(name for when, names, _ in rules if when is always for name in names.split())
+
+
+def effective(settings: Any) -> dict[str, Any]:
+    """The settings of a command that take effect, as plain values."""
+    values = to_dict(settings)
+    for name in idle(settings):
+        *groups, last = name.split(".")
+        inside: Any = values
+        for group in groups:
+            inside = inside.get(group, {})
+        inside.pop(last, None)
+    return values
+
+
+def refuse_idle(settings: Any, defaults: Any) -> None:
+    """Refuse a setting that differs from its default and takes no effect.
+
+    Raises:
+        InputError: Names it, and why it takes none.
+    """
+    for name, why in idle(settings).items():
+        refuse_given(settings, defaults, name, why)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _chosen(settings: Any) -> tuple[str, ...]:
+    """The method or objective that was chosen."""
+    if isinstance(settings, Fit):
+        return (settings.method or "auto",)
+    return (settings.objective,) if isinstance(settings, Pretrain) else ()
+
+
+def _of_others(
+    settings: Any, chosen: tuple[str, ...], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """What is for another method or objective than those chosen, in groups of a study as well."""
+    for field in dataclasses.fields(settings):
+        if used_for := field.metadata.get("used_for"):
+            if isinstance(settings, Study) and field.name == "pretrain":
+                used_for = settings.objectives
+            yield from _of_others(getattr(settings, field.name), used_for, f"{field.name}.")
+        only = field.metadata.get("only_for", chosen)
+        if not set(only) & set(chosen) and chosen:
+            kind = "method" if isinstance(settings, Fit) else "objective"
+            wanted = " or ".join(f"--{kind} {value}" for value in only)
+            yield f"{prefix}{field.name}", f"is for {wanted}, not for {', '.join(chosen)}"
+
+
+def _of_groups(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for when, names, why in ANYWHERE.get(type(settings), ()):
+        if when(settings):
+            yield from ((f"{prefix}{name}", why) for name in names.split())
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _of_groups(value, f"{prefix}{field.name}.")

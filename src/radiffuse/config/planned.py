@@ -1,0 +1,33 @@
+"""What the plan decides about a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .network import Network
+from .types import NonNegativeFloat, PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What a training does where its settings leave it open; part of ``plan.json``, and what happens."""
+
+    network: Network | None
+    """The U-Net; None: that of the settings or of the run to start from."""
+    batch_size: PositiveInt
+    """Images or patches per step."""
+    micro_batch: PositiveInt
+    """Of these at once."""
+    steps: PositiveInt
+    """Optimizer steps."""
+    precision: Literal["32-true", "bf16-mixed"]
+    """Arithmetic."""
+    checkpoint_activations: bool
+    """Whether activations are recomputed in the backward pass."""
+    compile: bool
+    """Whether the network is compiled."""
+    minutes: NonNegativeFloat
+    """Predicted time of the training."""
+    memory_gib: NonNegativeFloat
+    """Predicted memory: of the GPU, or of the process."""

@@ -1,0 +1,259 @@
+"""Which scans of a pool to label next; the rules are in ``evaluation.choosing``, what they look at is made here."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.diffusion import GaussianDiffusion
+from ..data.batches import cut
+from ..data.dataset import Case, Dataset
+from ..data.fingerprint import evenly
+from ..data.plan import Plan
+from ..data.scan import Array, Scan, canonical_shape, canonical_spacing
+from ..data.transform import image_to_plan
+from ..errors import InputError
+from ..evaluation.choosing import typical, uncertain
+from ..evaluation.quality import uncertainty_of
+from ..nets.frozen import noised_features
+from ..train.progress import ProgressLine
+from ..train.start import Start
+from .masks import read_scan_of
+from .predictor import Predictor
+from .records import hash_of_files, scan_of
+from .windows import starts
+
+NOISE = 0.05
+"""Timestep of the features, as a fraction of all: those of little noise say most [related: Baranchuk et al. 2022]."""
+WINDOWS = 8
+"""Most windows of a volume or large film that its features are averaged over [ours]."""
+SIDES = {2: 16, 3: 8}
+"""Pixels and voxels a side of the small images that are compared without a network [ours]."""
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen scan, and why, in a few words."""
+
+    case: Case
+    why: str
+
+
+def choose_typical(
+    cases: Dataset,
+    labelled: Sequence[Case],
+    count: int,
+    *,
+    start: Start | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> list[Choice]:
+    """Typical and diverse scans, see ``choosing.typical``.
+
+    Args:
+        cases: The pool, without those that are labelled.
+        labelled: Scans that have labels, unlike which the chosen ones are to be.
+        count: Scans to choose.
+        start: The pre-trained network whose features are compared; None: small versions of the images are.
+        device: Where to compute; None: the CPU.
+        seed: Of the clusters.
+        skip_bad: Name bad scans and leave them out.
+
+    Raises:
+        InputError: A scan cannot be read, or too few are left.
+    """
+    if start is None:
+        describe: Callable[[Scan], Array] = small_image
+    else:
+        describe = _Features(start, device or torch.device("cpu"))
+
+    def read(case: Case) -> Array:
+        return describe(read_scan_of(case, len(cases.channels)))
+
+    known = _look(labelled, read, "looking at labelled scans", skip_bad=True)
+    found = _look(cases.cases, read, "looking at scans", skip_bad)
+    verify_count(count, len(found))
+    pairs = [*known, *found]
+    if len({len(vector) for _, vector in pairs}) > 1:
+        problem = "holds films and volumes"
+        raise InputError(cases.root, problem, "Choose among one kind, such as with --reader.only")
+    chosen = typical(
+        np.stack([vector for _, vector in pairs]).astype(np.float64),
+        [case.group for case, _ in pairs],
+        count,
+        labelled=range(len(known)),
+        seed=seed,
+    )
+    return [Choice(pairs[i][0], f"typical of {size} scan{'s' * (size != 1)}") for i, size in chosen]
+
+
+def choose_uncertain(
+    cases: Dataset,
+    labelled: Collection[str],
+    count: int,
+    *,
+    predictor: Predictor,
+    labels: int,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> list[Choice]:
+    """Scans about which a segmenter is uncertain, see ``choosing.uncertain``.
+
+    Args:
+        cases: The pool, without those that are labelled.
+        labelled: Patients that have labels.
+        count: Scans to choose.
+        predictor: The segmenter.
+        labels: Labelled scans that it learned from.
+        seed: Of the noise.
+        skip_bad: Name bad scans and leave them out.
+
+    Raises:
+        InputError: A scan cannot be read or segmented, or too few are left.
+    """
+
+    def look(case: Case) -> tuple[Array, Array]:
+        scan = read_scan_of(case, len(predictor.plan.channels))
+        return uncertainty_of(predictor.on_plan(scan, case.name))
+
+    found = _look(cases.cases, look, "segmenting", skip_bad)
+    verify_count(count, len(found))
+    entropy, volume = (np.stack([seen[k] for _, seen in found]) for k in (0, 1))
+    chosen = uncertain(
+        entropy,
+        volume,
+        [case.group for case, _ in found],
+        count,
+        labels=labels,
+        seen=labelled,
+        seed=seed,
+    )
+    names = predictor.plan.classes[1:]
+    return [Choice(found[i][0], f"{names[k]} uncertain, entropy {u:.3f}") for i, k, u in chosen]
+
+
+def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, list[Case]]:
+    """The pool without scans that have a label, there or elsewhere, and those that have one.
+
+    Args:
+        pool: The scans.
+        labelled: Labelled cases from elsewhere; a scan of the pool with the same content has their label.
+    """
+    by_size: dict[int, list[Case]] = defaultdict(list)
+    for case in labelled:
+        by_size[scan_of(case)["size"]].append(case)
+
+    @functools.cache
+    def hashes(size: int) -> set[str]:
+        return {hash_of_files(case) for case in by_size[size]}
+
+    def has_label(case: Case) -> bool:
+        if case.label is not None:
+            return True
+        size = scan_of(case)["size"] if by_size else 0
+        return size in by_size and hash_of_files(case) in hashes(size)
+
+    have = {case.name for case in pool if has_label(case)}
+    own = [case for case in pool if case.label is not None]
+    return pool.filter(lambda case: case.name not in have), [*labelled, *own]
+
+
+def verify_count(count: int, left: int) -> None:
+    """Refuse to choose more scans than are left.
+
+    Raises:
+        InputError: Says how many there are.
+    """
+    if count > left:
+        problem = f"the pool has {left} scans without labels to choose from"
+        remedy = f"Choose 1 to {left}" if left else "Give scans that have no labels yet"
+        raise InputError(f"--count {count}", problem, remedy)
+
+
+def small_image(scan: Scan) -> Array:
+    """A scan at a few pixels, its values between percentiles: float32, one vector."""
+    dims = scan.spatial_dims
+    side = SIDES[dims]
+    spacing = None
+    if dims == 3:
+        pairs = zip(canonical_shape(scan), canonical_spacing(scan), strict=True)
+        spacing = tuple(n * mm / side for n, mm in pairs)
+    channels = tuple(map(str, range(len(scan.array))))
+    plan = Plan(dims, channels, (), (side,) * dims, spacing, resize="stretch")
+    return image_to_plan(scan, plan)[0].ravel()
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+class _Features:
+    """Mean and spread of a denoiser's features in the middle, where they say what the image shows."""
+
+    def __init__(self, start: Start, device: torch.device) -> None:
+        assert start.plan is not None
+        self.plan, self.device = start.plan, device
+        self.denoiser = start.denoiser.to(device)
+        self.process = GaussianDiffusion(start.diffusion) if start.noised else None
+        self.timestep = round(NOISE * start.diffusion.num_train_timesteps) if start.noised else 0
+
+    def __call__(self, scan: Scan) -> Array:
+        """float32 ``(2 C',)``.
+
+        Raises:
+            InputError: The scan does not have the axes and channels of the network.
+        """
+        if scan.spatial_dims != self.plan.spatial_dims:
+            problem = f"has {scan.spatial_dims} axes, the network has {self.plan.spatial_dims}"
+            raise InputError("scan", problem, "Leave it out, or start from another run")
+        image = image_to_plan(scan, self.plan)[0]
+        parts = []
+        for window in _windows(image, self.plan.size):
+            found = noised_features(
+                self.denoiser,
+                self.process,
+                window[None].to(self.device),
+                self.timestep,
+                ("middle",),
+            )["middle"][0].flatten(1)
+            parts.append(torch.cat([found.mean(1), found.std(1, correction=0)]).cpu())
+        vector: Array = torch.stack(parts).mean(0).numpy()
+        return vector
+
+
+def _windows(image: Array, size: Sequence[int]) -> list[Tensor]:
+    """At most ``WINDOWS`` windows ``(C, *size)`` of an image, evenly spaced; a smaller image is centered in one."""
+    sides = zip(image.shape[1:], size, strict=True)
+    corners = list(
+        itertools.product(*(starts(n, p, 0.0) if n > p else [-((p - n) // 2)] for n, p in sides))
+    )
+    places = (corners[i] for i in evenly(len(corners), WINDOWS))
+    return [torch.from_numpy(cut(image, (*place, *size), -1.0)) for place in places]
+
+
+def _look(
+    cases: Sequence[Case], look: Callable[[Case], Seen], what: str, skip_bad: bool
+) -> list[tuple[Case, Seen]]:
+    """What is seen in each case that can be read."""
+    line, found = ProgressLine(what), []
+    for number, case in enumerate(cases, start=1):
+        try:
+            found.append((case, look(case)))
+        except InputError as error:
+            if error.where == "scan":
+                error = InputError(case.images[0], error.problem, error.remedy)
+            if not skip_bad:
+                raise error from None
+            print(f"radiffuse: {error}", file=sys.stderr)
+        line.update(number, len(cases), case.name)
+    return found

@@ -1,0 +1,110 @@
+"""Masked autoencoding of the U-Net, a rival of denoising (He et al. 2022, arXiv 2111.06377).
+
+Random blocks of the image are painted over, and the network restores them; what was visible does not count. [code:
+nnssl] 75 % of the blocks, in the middle of the intensities, mean squared error over their voxels. [ours] A block is a
+voxel of the network's coarsest level, so that it can neither be seen nor be interpolated at any level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Batch
+from ..data.plan import Plan
+from ..errors import InputError
+from ..nets.unet import UNet
+from ..train.pretraining import Objective, Pool
+from ..train.random import StepRandom
+from ..train.task import Loss, Task
+
+PAINTED = 0.0
+"""Value of masked voxels, of [-1, 1]."""
+
+
+class Masked(Objective):
+    """Pre-training by restoring masked blocks."""
+
+    def verify(self, plan: Plan) -> None:
+        """Refuse a size of a single block."""
+        block = self.unet(plan.spatial_dims, len(plan.channels)).size_multiple
+        if math.prod(n // b for n, b in zip(plan.size, block, strict=True)) < 2:
+            sides = "x".join(map(str, plan.size))
+            problem = "is one block of the coarsest level, and nothing would be left to see"
+            raise InputError(
+                f"size {sides}", problem, "Give a larger --size, or a network of fewer levels"
+            )
+
+    def task(self, pool: Pool) -> Task:
+        """Masked autoencoding of the pool's images."""
+        network = UNet(self.config(pool))
+        share, block = self.settings.mask_ratio, network.size_multiple
+        return MaskedAutoencoding(self.start(network), share, block, pool.validation_images())
+
+
+class MaskedAutoencoding(Task):
+    """The task: restore what is masked.
+
+    Args:
+        network: The network at its start, as many channels out as in.
+        share: Of the blocks that are masked; at least one is, and one is not.
+        block: Its pixels along each axis.
+        held_out: Images ``(N, C, *S)`` for validation.
+    """
+
+    def __init__(
+        self, network: nn.Module, share: float, block: Sequence[int], held_out: Tensor | None = None
+    ) -> None:
+        super().__init__(network)
+        self.share, self.block, self.held_out = share, tuple(block), held_out
+
+    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+        """Mean squared error over the masked voxels."""
+        keys = random.uniform((self.blocks(batch.images.shape[2:]),))
+        return Loss(self.error(network, batch.images, keys).mean())
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """The same error on held-out images, masked the same way each time."""
+        if self.held_out is None:
+            return {}
+        shape = (len(self.held_out), self.blocks(self.held_out.shape[2:]))
+        keys = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        errors = [
+            self.error(network, images.to(device), key.to(device))
+            for images, key in zip(self.held_out.split(16), keys.split(16), strict=True)
+        ]
+        return {"loss": float(torch.cat(errors).mean())}
+
+    def blocks(self, shape: Sequence[int]) -> int:
+        """How many blocks an image has."""
+        return math.prod(n // b for n, b in zip(shape, self.block, strict=True))
+
+    def error(self, network: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
+        """Mean squared error ``(B,)`` over the masked voxels of ``(B, C, *S)``; see ``masked`` for the keys."""
+        hidden = masked(keys, self.share, images.shape[2:], self.block)
+        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        output = network(torch.where(hidden, PAINTED, images), t).float()
+        wrong = (output - images).square() * hidden
+        error: Tensor = wrong.flatten(1).sum(1) / (hidden.flatten(1).sum(1) * images.shape[1])
+        return error
+
+
+def masked(keys: Tensor, share: float, shape: Sequence[int], block: Sequence[int]) -> Tensor:
+    """Which voxels are masked, booleans ``(B, 1, *shape)``: as many blocks of each image, those of the lowest keys.
+
+    Args:
+        keys: Uniform numbers ``(B, N)``, one per block.
+        share: Of the blocks that are masked.
+        shape: Of the images.
+        block: Its voxels along each axis.
+    """
+    count = min(max(1, round(share * keys.shape[1])), keys.shape[1] - 1)
+    chosen = torch.zeros_like(keys, dtype=torch.bool)
+    chosen.scatter_(1, keys.topk(count, dim=1, largest=False).indices, True)
+    hidden = chosen.reshape(-1, 1, *(n // b for n, b in zip(shape, block, strict=True)))
+    for axis, side in enumerate(block):
+        hidden = hidden.repeat_interleave(side, dim=2 + axis)
+    return hidden

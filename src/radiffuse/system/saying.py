@@ -1,0 +1,44 @@
+"""What a command says on stderr of what it is doing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from .distributed import rank
+
+MOMENT = 2.0
+"""Seconds after which a person wants to know what is being done."""
+_waiting: list[threading.Timer] = []
+
+
+def say(text: str) -> None:
+    """A line; of processes that train together rank 0 alone speaks. A text that begins with a space continues one."""
+    hush()
+    if rank() == 0:
+        _print(text)
+
+
+def _print(text: str) -> None:
+    line = text if text.startswith(" ") else f"radiffuse: {text}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def soon(text: str) -> None:
+    """A line about what begins now, if nothing else was said within a moment."""
+    hush()
+    # Who speaks is settled now: when the time is up, torch may be half imported.
+    launched_as = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    if rank() > 0 or launched_as != "0":
+        return
+    timer = threading.Timer(MOMENT, _print, (text,))
+    timer.daemon = True
+    _waiting.append(timer)
+    timer.start()
+
+
+def hush() -> None:
+    """Whatever ``soon`` had to say is no longer of interest."""
+    while _waiting:
+        _waiting.pop().cancel()

@@ -1,0 +1,80 @@
+"""The machine that a training is planned for: this one, or another that is described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..config import Machine
+from ..system.hardware import cores, free_memory, processor
+from .device import resolve_precision
+
+CORE_RATE = 60e9
+"""Operations per second of a CPU core in training, until it is measured."""
+GPU_RATE = {"32-true": 5e12, "bf16-mixed": 10e12}
+"""The same of a GPU."""
+SHARE = {"cpu": 0.8, "cuda": 0.92, "mps": 0.8}
+"""Share of the free memory that is used."""
+Precision = Literal["32-true", "bf16-mixed"]
+GIB = 2**30
+UNITS = {"GB": 10**9, "MB": 10**6, "GiB": 2**30, "MiB": 2**20}
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """A machine, or its part that one training uses.
+
+    Attributes:
+        device: cpu, cuda or mps.
+        name: For tables.
+        memory: Bytes that the training may take, per device.
+        rate: Floating point operations per second in training, of all devices.
+        bfloat16: Whether bfloat16 is fast.
+        described: Whether it is another machine than this one, or its speed is given.
+    """
+
+    device: str
+    name: str
+    memory: float
+    rate: float
+    bfloat16: bool
+    described: bool = False
+
+    def arithmetic(self, given: str) -> Precision:
+        """The arithmetic that a setting of ``Machine.precision`` stands for."""
+        bfloat16 = self.bfloat16 if given == "auto" else given == "bf16-mixed"
+        return "bf16-mixed" if bfloat16 else "32-true"
+
+    @property
+    def why_precision(self) -> str:
+        """The reason of ``arithmetic`` where nothing is given."""
+        return f"bfloat16 is {'fast' if self.bfloat16 else 'not faster'} on {self.name}"
+
+
+def facts_of(machine: Machine) -> MachineFacts:
+    """This machine, except where the settings describe another one."""
+    device = machine.accelerator
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "mps" if device == "cpu" and torch.backends.mps.is_available() else device
+    precision = resolve_precision(machine)
+    if device == "cuda" and torch.cuda.is_available():
+        free, name = torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
+        rate = GPU_RATE[precision]
+    else:
+        number = machine.threads or cores()
+        free, name = free_memory(), f"{number} cores of {processor()}"
+        rate = CORE_RATE * number
+    memory = SHARE[device] * (free if machine.memory is None else in_bytes(machine.memory))
+    count = machine.devices * machine.num_nodes
+    rate = rate * count if machine.rate is None else machine.rate * 1e12
+    given = machine.rate is not None
+    return MachineFacts(device, name, memory, rate, precision == "bf16-mixed", given)
+
+
+def in_bytes(text: str) -> float:
+    """Bytes of a text such as ``8GiB``."""
+    unit = next(unit for unit in UNITS if text.endswith(unit))
+    return float(text.removesuffix(unit)) * UNITS[unit]

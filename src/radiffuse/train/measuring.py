@@ -1,0 +1,135 @@
+"""How long a few real steps of a training take, before anything is prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import Machine, Training
+from ..config.values import plain
+from ..data.dataset import Case
+from ..data.plan import Plan
+from ..data.prepared import Prepared
+from ..data.scan import Array
+from ..errors import InputError, is_out_of_memory
+from ..system.files import locked, make_folder, read_json, write_json
+from .choices import Measured
+from .device import local_fabric
+from .passes import Passes
+from .step import Step, build_network, new_optimizer, without_gradient
+from .task import BatchesByStep, Task, place_on_device
+
+SECONDS = 8.0
+"""After a first step, others are timed for so long, at least one and at most ``STEPS``."""
+STEPS = 5
+FILE = "measured.json"
+
+Trial = Callable[[], tuple[Task, BatchesByStep]]
+"""Makes the task of a training, and batches of data that need not exist."""
+
+
+@dataclass(eq=False)
+class Blank(Prepared):
+    """Arrays of the right shapes that nobody prepared: noise, with every class somewhere."""
+
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    def like(cls, plan: Plan, shape: tuple[int, ...], *, labelled: bool, count: int = 8) -> Blank:
+        """``count`` cases of a shape on the grid of the plan."""
+        cases = tuple(Case(f"blank-{i}", (), group=str(i)) for i in range(count))
+        return cls(Path(), plan, cases, range(count), (), labelled, shape=shape)
+
+    def image(self, index: int) -> Array:
+        """Noise in [-1, 1]."""
+        shape = (len(self.plan.channels), *self.shape)
+        return np.random.default_rng(index).uniform(-1, 1, shape).astype(np.float16)
+
+    def label(self, index: int) -> Array:
+        """Values of all classes."""
+        classes = max(2, len(self.plan.classes))
+        return np.random.default_rng(index).integers(0, classes, self.shape).astype(np.uint8)
+
+    def foreground(self, index: int) -> Array:
+        """The middle, as the first class."""
+        return np.asarray([[1, *(n // 2 for n in self.shape)]], np.int32)
+
+
+def measure_steps(trial: Trial, training: Training, machine: Machine) -> Measured | None:
+    """Time steps of a training on this machine; None where it does not fit into memory.
+
+    Args:
+        trial: Makes what is trained; it is made and dropped here.
+        training: Of the steps: its batch and its micro-batch.
+        machine: Its device, arithmetic and checkpointing; compilation is left out.
+    """
+    fabric = local_fabric(machine)
+    cuda = fabric.device.type == "cuda"
+    try:
+        seconds = _time(trial, training, machine, fabric)
+    except (RuntimeError, MemoryError, InputError) as error:
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            return None
+        raise
+    finally:
+        if cuda:
+            torch.cuda.empty_cache()
+    return Measured(seconds)
+
+
+def remembered(
+    cache: Path, facts: dict[str, Any], measure: Callable[[], Measured | None], *, keep: bool
+) -> Measured | None:
+    """What was measured under the same facts before, else now; ``keep`` it in the cache folder."""
+    key = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode()).hexdigest()[:20]
+    path = cache / FILE
+
+    def known() -> dict[str, Any]:
+        try:
+            found = read_json(path)
+        except InputError:  # missing, or damaged: it is only a cache
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    if isinstance(row := known().get(key), dict) and "seconds" in row:
+        return Measured(float(row["seconds"]))
+    result = measure()
+    if result is not None and keep:
+        make_folder(cache)
+        with locked(cache):
+            write_json(path, known() | {key: plain(result)})
+    return result
+
+
+def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> float:
+    state = torch.get_rng_state()
+    try:
+        task, batches = trial()
+        place_on_device(batches, fabric.device)
+        torch.manual_seed(0)
+        network = build_network(task, machine)
+        model = fabric.setup_module(network)
+        task.averaged = without_gradient(network, fabric)
+        optimizer = fabric.setup_optimizers(new_optimizer(network, training))
+        size = training.micro_batch or training.batch
+        step = Step(fabric, task, network, model, optimizer, training, Passes(size, "a trial"))
+        times: list[float] = []
+        while len(times) < 2 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
+            began = time.perf_counter()
+            step(batches(len(times), 0, 1).to(fabric.device), len(times))
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+            if times[0] > SECONDS:  # a second one would take too long
+                return times[0]
+        return float(np.median(times[1:]))
+    finally:
+        torch.set_rng_state(state)

@@ -1,0 +1,277 @@
+"""From the settings of a command to its plan: what is left open is decided here, once, before anything is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from ..config import Fit, Network, PlanSettings, Pretrain, UNetConfig
+from ..data.ceiling import TARGET, Ceiling, candidates, find_ceilings
+from ..data.dataset import Dataset
+from ..data.fingerprint import Fingerprint, take_fingerprint
+from ..data.plan import Plan, make_plan
+from ..system.saying import soon
+from .choices import Choice, Decision, Measured, Request
+from .machine import MachineFacts, Precision, facts_of
+from .measuring import Blank, measure_steps, remembered
+from .planning import BATCH, Measure, decide
+from .task import BatchesByStep, Task
+
+Settings = TypeVar("Settings", Fit, Pretrain)
+Found = TypeVar("Found")
+Trial = Callable[[Blank, Settings], tuple[Task, BatchesByStep]]
+"""Makes what is trained by the plan of blank arrays and by settings, to time a few steps of it."""
+
+
+STEPS = 300
+"""Steps by a plan that says nothing of the training."""
+
+
+def decided(settings: Settings, plan: Plan) -> Settings:
+    """The settings with what the plan decides where they leave it open."""
+    training, machine = settings.training, settings.machine
+    if isinstance(settings, Pretrain) and settings.diffusion.shift is None:
+        settings = replace(settings, diffusion=replace(settings.diffusion, shift=plan.shift))
+    if (ours := plan.training) is None:
+        batch = training.batch_size or BATCH["fit", plan.spatial_dims]
+        training = replace(training, steps=training.steps or STEPS, batch_size=batch)
+        return replace(settings, training=training)
+    micro = ours.micro_batch if ours.micro_batch < ours.batch_size else None
+    training = replace(
+        training,
+        steps=training.steps or ours.steps,
+        batch_size=training.batch_size or ours.batch_size,
+        micro_batch=training.micro_batch or micro,
+    )
+    saving = machine.checkpoint_activations
+    machine = replace(
+        machine,
+        precision=ours.precision if machine.precision == "auto" else machine.precision,
+        compile=ours.compile if machine.compile is None else machine.compile,
+        checkpoint_activations=ours.checkpoint_activations if saving is None else saving,
+    )
+    given = settings.plan
+    grid: dict[str, Any] = {
+        "size": given.size or plan.size,
+        "grid": given.grid or plan.grid,
+        "spacing": given.spacing or plan.spacing,
+        "ceiling": None,
+    }
+    changes: dict[str, Any] = {
+        "training": training,
+        "machine": machine,
+        "plan": replace(given, **grid),
+    }
+    if ours.network is not None and network_is_open(settings.network):
+        changes["network"] = replace(ours.network, dropout=settings.network.dropout)
+    return replace(settings, **changes)
+
+
+def network_is_open(network: Network) -> bool:
+    """Whether nothing is said about the shape of the network."""
+    return replace(network, dropout=None) == Network()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a training is planned for.
+
+    Attributes:
+        kind: ``"fit"`` or ``"pretrain"``.
+        dataset: The cases that say what grid is needed.
+        images: Cases to train on.
+        labelled: Whether its label maps are looked at.
+        segments: Whether its classes are learned.
+        start: The network that is trained as it is; None: that of the settings, or an open one.
+        plan: Of the run to start from, whose intensities stay; None without.
+        chosen: Whether the network is of the settings at all; False: the method has its own.
+        more: See ``planning.Request``.
+        seen: What was found out about these cases for another plan, and is found out now.
+    """
+
+    kind: Literal["fit", "pretrain"]
+    dataset: Dataset
+    images: int
+    labelled: bool
+    segments: bool
+    start: UNetConfig | None = None
+    plan: Plan | None = None
+    chosen: bool = True
+    more: float = 1.0
+    seen: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, what: object, find: Callable[[], Found]) -> Found:
+        """What was seen before, or is found now."""
+        if what not in self.seen:
+            self.seen[what] = find()
+        found: Found = self.seen[what]
+        return found
+
+
+def plan_training(
+    settings: Settings, subject: Subject, trial: Trial[Settings], cache: Path, *, keep: bool
+) -> Plan:
+    """The plan of a training, with what is decided about it where the settings leave something open.
+
+    Args:
+        settings: Of the command.
+        subject: What it is for.
+        trial: Makes what is trained, for timing it.
+        cache: Folder of what was measured before.
+        keep: Whether what is measured now is kept there.
+
+    Raises:
+        InputError: Data or settings that cannot be used, or nothing fits into memory.
+    """
+    workers = settings.machine.workers
+    found = subject.once(
+        "fingerprint",
+        lambda: take_fingerprint(
+            subject.dataset,
+            labelled=subject.labelled,
+            skip_bad=settings.reader.skip_bad,
+            workers=workers,
+        ),
+    )
+    base = _base(settings, subject, found)
+    training, given = settings.training, settings.plan
+    free = subject.chosen and subject.start is None and network_is_open(settings.network)
+    is_given = (given.size, training.steps, training.batch_size)
+    machine = settings.machine
+    asked = settings.hours, machine.memory, machine.rate
+    if not free and all(is_given) and all(value is None for value in asked):
+        return base
+    wanted = _target(given)
+    grids = candidates(found)
+    fixed = given.size or given.grid or given.spacing
+    grids = [_grid_of(base)] if fixed else grids
+    ceilings = subject.once(
+        (tuple(grids), wanted),
+        lambda: find_ceilings(subject.dataset, found, grids, target=wanted, workers=workers),
+    )
+    request = Request(
+        kind=subject.kind,
+        images=subject.images,
+        classes=len(base.classes) if subject.segments else 0,
+        plan=given,
+        training=training,
+        machine=settings.machine,
+        network=None if free or not subject.chosen else settings.network,
+        start=subject.start,
+        hours=settings.hours,
+        more=subject.more,
+        target=wanted,
+    )
+    soon("planning: what fits the data, the machine and the time")
+    facts = facts_of(settings.machine)
+    remember = partial(remembered, cache, keep=keep)
+    measure = _measuring(settings, subject, base, facts, trial, remember)
+    decision = decide(found, ceilings, facts, request, None if facts.described else measure)
+    return _planned(base, decision, ceilings, found, subject)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Plan:
+    """The plan but for what depends on the machine."""
+    plan = make_plan(subject.dataset, settings.plan, labelled=subject.segments, found=found)
+    if (source := subject.plan) is not None:
+        names = ("intensity", "low", "high", "crop", "resize")
+        plan = replace(plan, **{name: getattr(source, name) for name in names})
+        if settings.plan.postprocess is None:
+            plan = replace(plan, postprocess=source.postprocess)
+    return plan
+
+
+def _target(given: PlanSettings) -> tuple[float, float]:
+    if given.ceiling is None:
+        return TARGET
+    dice, surface = (*given.ceiling, given.ceiling[-1])[:2]
+    return dice, surface
+
+
+def _grid_of(plan: Plan) -> tuple[float, ...]:
+    return plan.spacing if plan.spacing is not None else tuple(float(n) for n in plan.film)
+
+
+def _tried(settings: Settings, choice: Choice, precision: Precision) -> Settings:
+    """Settings under which a choice is timed: not compiled, without a seed or a number of steps."""
+    training = replace(
+        settings.training, steps=1, batch_size=choice.batch, micro_batch=choice.micro, seed=0
+    )
+    machine = replace(
+        settings.machine,
+        precision=precision,
+        checkpoint_activations=choice.checkpointed,
+        compile=False,
+    )
+    network = choice.network or settings.network
+    return replace(settings, training=training, machine=machine, network=network)
+
+
+def _planned(
+    base: Plan,
+    decision: Decision,
+    ceilings: Sequence[Ceiling],
+    found: Fingerprint,
+    subject: Subject,
+) -> Plan:
+    chosen = decision.plan
+    assert chosen.size is not None
+    training, reasons = decision.training, base.reasons | decision.reasons
+    if not subject.chosen:
+        training = replace(training, network=None)
+        reasons["network"] = "of the method"
+    elif subject.start is not None:
+        reasons["network"] = "that of the run to start from"
+    if base.intensity == "window" and subject.plan is None:
+        reasons["window"] = "percentiles of the " + ("classes" if found.foreground else "body")
+    names = [row.name for row in found.classes]
+    return replace(
+        base,
+        size=chosen.size,
+        grid=chosen.grid,
+        spacing=chosen.spacing,
+        training=training,
+        reasons=reasons,
+        ceilings=tuple(ceiling.row(names) for ceiling in ceilings),
+    )
+
+
+def _measuring(
+    settings: Settings,
+    subject: Subject,
+    base: Plan,
+    facts: MachineFacts,
+    trial: Trial[Settings],
+    remember: Callable[..., Measured | None],
+) -> Measure:
+    """What times steps of a choice, or remembers them."""
+
+    def measure(choice: Choice, precision: Precision) -> Measured | None:
+        plan, tried = replace(base, **choice.placed), _tried(settings, choice, precision)
+        shape = tuple(max(round(n), p) for n, p in zip(choice.whole, choice.size, strict=True))
+        shape = plan.film if plan.spatial_dims == 2 else shape
+        known = {
+            "torch": torch.__version__,
+            "machine": facts.name,
+            "threads": torch.get_num_threads(),
+            "plan": plan.treatment | {"size": plan.size},
+            "settings": {name: getattr(tried, name) for name in ("network", "training", "machine")},
+            "method": getattr(tried, "method", None) or getattr(tried, "objective", None),
+            "start": subject.start,
+        }
+
+        def now() -> Measured | None:
+            blank = Blank.like(plan, shape, labelled=subject.segments)
+            return measure_steps(lambda: trial(blank, tried), tried.training, tried.machine)
+
+        return subject.once(repr(known), lambda: remember(known, now))
+
+    return measure

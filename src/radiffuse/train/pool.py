@@ -1,0 +1,154 @@
+"""The pool of unlabelled images beside the labels: read, parted from held-out patients, prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import IGNORE, Data, Fit
+from ..core.losses import one_hot
+from ..data.arrays import logged_rows
+from ..data.batches import Batches
+from ..data.dataset import Dataset
+from ..data.layouts import open_dataset
+from ..data.pool import PoolBatches, WithPool
+from ..data.prepare import cache_folder, prepare
+from ..data.prepared import Prepared
+from ..data.provenance import descends
+from ..data.splits import Splits
+from ..errors import InputError
+from ..system.distributed import world_size
+from .cases import prepare_dataset
+from .labelled import Labelled
+from .measuring import Blank
+from .run import Run
+from .task import BatchesByStep
+from .unchanged import digests_of_rows, require_same_cases, require_same_names
+
+
+def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]:
+    """The pools without images of validation and test patients, or synthetic ones made from them.
+
+    Raises:
+        InputError: One cannot be read, or holds no other image.
+    """
+    held = splits.held_patients(dataset)
+    pools = []
+    for folder in settings.unlabelled:
+        whole = open_dataset(folder, settings.reader)
+        pools.append(whole.filter(lambda case: not descends(case, held)))
+        _require(len(pools[-1]), folder, len(whole))
+    return pools
+
+
+def with_pool(run: Run, labelled: Labelled, settings: Fit) -> WithPool:
+    """The labelled batches, each image beside one of the pool; ``settings`` are decided.
+
+    Raises:
+        InputError: A pool cannot be read, was another when the run began, or holds nothing to learn from.
+    """
+    if world_size() > 1:
+        problem = f"is learned from by one process, and {world_size()} train together"
+        raise InputError("--unlabelled", problem, "Train on one device, or leave it out")
+    pools = read_pools(settings, labelled.dataset, labelled.splits)
+    groups = [f"unlabelled {number}" for number in range(len(pools))]
+    for group, pool in zip(groups, pools, strict=True):
+        require_same_names(run.folder, (c.name for c in pool), trained=run.trained, group=group)
+    seen = _held_out_images(labelled, settings.reader)
+    used: list[tuple[Prepared, Sequence[int]]] = []
+    for folder, pool in zip(settings.unlabelled, pools, strict=True):
+        prepared = prepare_dataset(
+            pool, labelled.plan, settings.reader, settings.machine, labelled=False
+        )
+        sums = logged_rows(prepared.folder)
+        kept = [i for i, row in enumerate(prepared.rows) if sums.get(row) not in seen]
+        _require(len(kept), folder, len(prepared))
+        used.append((prepared, kept))
+    digests = {g: digests_of_rows(part) for g, (part, _) in zip(groups, used, strict=True)}
+    require_same_cases(run.folder, digests, trained=run.trained)
+    skipped = [{"case": s.case, "reason": s.reason} for part, _ in used for s in part.skipped]
+    data = run.data
+    data["skipped"] = [*data.get("skipped", ()), *skipped]
+    data["unlabelled"] = [Path(folder).name for folder in settings.unlabelled]
+    data["unlabelled_cases"] = sum(len(kept) for _, kept in used)
+    run.write_data(data)
+    return beside(labelled.batches, used, settings)
+
+
+def beside(
+    labelled: BatchesByStep, pools: Sequence[tuple[Prepared, Sequence[int]]], settings: Fit
+) -> WithPool:
+    """The labelled batches, each image beside one of the pools; ``settings`` are decided."""
+    training, wanted = settings.training, settings.pool
+    batches = PoolBatches(
+        pools,
+        batch_size=training.batch,
+        seed=training.seed,
+        augmentation=settings.augmentation,
+        strong=wanted.strong,
+    )
+    first, ramp = wanted.start * training.length, wanted.ramp * training.length
+
+    def strength(step: int) -> float:
+        """From 0 before the start to 1 at the end of the ramp, in a straight line."""
+        done = step + 1 - first
+        return min(max(done, 0.0) / ramp, 1.0) if ramp else float(done > 0)
+
+    return WithPool(labelled, batches, strength)
+
+
+def on_blank(labelled: BatchesByStep, blank: Blank, settings: Fit) -> BatchesByStep:
+    """Batches of arrays that nobody prepared, all of them with the pool, if there is one."""
+    if not settings.unlabelled:
+        return labelled
+    pool = Blank.like(blank.plan, blank.shape, labelled=False, count=len(blank))
+    batches = beside(labelled, [(pool, range(len(pool)))], settings)
+    return WithPool(labelled, batches.pool, lambda step: 1.0)
+
+
+def foreground_shares(labelled: Batches) -> Tensor | None:
+    """Shares of each class in the labelled films ``(N, K)``; None where the network sees patches."""
+    prepared = labelled.prepared
+    if not prepared.plan.whole:
+        return None
+    rows = []
+    for index in labelled.indices:
+        label = torch.from_numpy(prepared.label(index).astype("int64"))
+        counted = one_hot(label[None], len(prepared.plan.classes))[0] * (label != IGNORE)
+        rows.append(counted.flatten(1).sum(1) / (label != IGNORE).sum().clamp(min=1))
+    return torch.stack(rows)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _held_out_images(labelled: Labelled, reader: Data) -> set[int]:
+    """Checksums of the prepared images of validation and test; those that cannot be read are in no pool either."""
+    # Apart, since folds of the labels share the second.
+    parts = (labelled.splits.validation, labelled.splits.test)
+    return set().union(*(_sums(labelled, set(part), reader) for part in parts))
+
+
+def _sums(labelled: Labelled, names: set[str], reader: Data) -> set[int]:
+    dataset = labelled.dataset.filter(lambda case: case.name in names)
+    if not len(dataset):
+        return set()
+    try:
+        cache = cache_folder(reader.cache)
+        prepared = prepare(dataset, labelled.plan, labelled=False, cache=cache, skip_bad=True)
+    except InputError:
+        return set()
+    sums = logged_rows(prepared.folder)
+    return {sums[row] for row in prepared.rows}
+
+
+def _require(count: int, folder: str, whole: int) -> None:
+    if count:
+        return
+    problem = "holds no image"
+    if whole:
+        problem = f"holds {whole} images, all of them of validation or test patients"
+    raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")

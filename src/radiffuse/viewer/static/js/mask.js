@@ -1,0 +1,129 @@
+// A mask that is corrected: its labels, the planes through them, brush, fill, undo and redo. All of it is done here, at once.
+
+const MOST_REMEMBERED = 3e7; // changed voxels that undo keeps
+
+/** The planes of a scan: which axis of its array runs to the right (u), down (v) and through (w), and which are turned; `up`: which way through it is to the top, front or right. */
+export function planesOf(info) {
+  if (info.dims === 2) return [{ name: "film", u: 2, v: 1, w: 0, turnU: false, turnV: false, up: 1 }];
+  const [right, front, top] = info.axes.map(([axis, turned]) => ({ axis, turn: !turned }));
+  const plane = (name, u, v, w) => ({ name, u: u.axis, v: v.axis, w: w.axis, turnU: u.turn, turnV: v.turn, up: w.turn ? 1 : -1 });
+  return [plane("axial", right, front, top), plane("coronal", right, top, front), plane("sagittal", front, top, right)];
+}
+
+export class Mask {
+  /** `shape`: three axes, of films the first is 1; `labels`: a Uint8Array in their order. */
+  constructor(shape, labels) {
+    this.shape = shape;
+    this.labels = labels;
+    this.strides = [shape[1] * shape[2], shape[2], 1];
+    this.counts = new Float64Array(256);
+    for (let i = 0; i < labels.length; i++) this.counts[labels[i]] += 1;
+    this.done = [];
+    this.undone = [];
+    this.saved = undefined;
+    this.stroke = null;
+  }
+
+  get dirty() {
+    return this.done.at(-1) !== this.saved;
+  }
+
+  /** Begin a change: every place that `paint` meets becomes `value`. */
+  begin(value) {
+    this.stroke = { value, cells: [], before: [] };
+  }
+
+  paint(cell) {
+    const { labels, stroke } = this, old = labels[cell];
+    if (old === stroke.value) return;
+    stroke.cells.push(cell);
+    stroke.before.push(old);
+    labels[cell] = stroke.value;
+    this.counts[old] -= 1;
+    this.counts[stroke.value] += 1;
+  }
+
+  /** End it; whether anything changed. */
+  end() {
+    const { stroke } = this;
+    this.stroke = null;
+    if (!stroke?.cells.length) return false;
+    this.done.push({ value: stroke.value, cells: Uint32Array.from(stroke.cells), before: Uint8Array.from(stroke.before) });
+    this.undone = [];
+    let kept = this.done.reduce((sum, one) => sum + one.cells.length, 0);
+    while (kept > MOST_REMEMBERED && this.done.length > 1) {
+      const gone = this.done.shift();
+      kept -= gone.cells.length;
+      if (this.saved === undefined || this.saved === gone) this.saved = null; // what was saved cannot be reached by undo
+    }
+    return true;
+  }
+
+  undo() {
+    const one = this.done.pop();
+    if (!one) return null;
+    for (let i = one.cells.length - 1; i >= 0; i--) this.set(one.cells[i], one.before[i]);
+    this.undone.push(one);
+    return one;
+  }
+
+  redo() {
+    const one = this.undone.pop();
+    if (!one) return null;
+    for (const cell of one.cells) this.set(cell, one.value);
+    this.done.push(one);
+    return one;
+  }
+
+  set(cell, value) {
+    this.counts[this.labels[cell]] -= 1;
+    this.counts[value] += 1;
+    this.labels[cell] = value;
+  }
+
+  /** Where a plane at index s begins in the array, and the steps to the next column and row of the picture. */
+  walk(plane, s) {
+    const { shape, strides } = this, { u, v, w, turnU, turnV } = plane;
+    return {
+      columns: shape[u], rows: shape[v],
+      start: s * strides[w] + (turnU ? (shape[u] - 1) * strides[u] : 0) + (turnV ? (shape[v] - 1) * strides[v] : 0),
+      right: turnU ? -strides[u] : strides[u], down: turnV ? -strides[v] : strides[v],
+    };
+  }
+
+  /** A disc around a pixel of a plane, round in mm; `r` in pixels of the finer side, 0 is one pixel. The box it lies in. */
+  disc(plane, s, x, y, r, [sx, sy]) {
+    const walk = this.walk(plane, s), fine = Math.min(sx, sy), most = (r * fine) ** 2 + 1e-9;
+    const dx = Math.floor((r * fine) / sx), dy = Math.floor((r * fine) / sy);
+    const box = [Math.max(0, x - dx), Math.max(0, y - dy), Math.min(walk.columns - 1, x + dx), Math.min(walk.rows - 1, y + dy)];
+    for (let row = box[1]; row <= box[3]; row++) {
+      for (let column = box[0]; column <= box[2]; column++) {
+        if (((column - x) * sx) ** 2 + ((row - y) * sy) ** 2 <= most) this.paint(walk.start + column * walk.right + row * walk.down);
+      }
+    }
+    return box;
+  }
+
+  /** Fill what is connected to a pixel and has its label: in the plane, or `solid` in all of the volume. */
+  fill(plane, s, x, y, solid) {
+    const { labels, shape, strides } = this, walk = this.walk(plane, s);
+    const first = walk.start + x * walk.right + y * walk.down, label = labels[first];
+    if (label === this.stroke.value) return;
+    const axes = solid ? [0, 1, 2] : [plane.u, plane.v], todo = [first];
+    this.paint(first);
+    while (todo.length) {
+      const cell = todo.pop();
+      for (const axis of axes) {
+        const step = strides[axis], at = Math.floor(cell / step) % shape[axis];
+        if (at > 0 && labels[cell - step] === label) { this.paint(cell - step); todo.push(cell - step); }
+        if (at < shape[axis] - 1 && labels[cell + step] === label) { this.paint(cell + step); todo.push(cell + step); }
+      }
+    }
+  }
+
+  /** As it is sent: deflated. */
+  async packed() {
+    const stream = new Blob([this.labels]).stream().pipeThrough(new CompressionStream("deflate"));
+    return new Response(stream).arrayBuffer();
+  }
+}

@@ -1,0 +1,86 @@
+"""Which candidates go on, and what they are expected to take: pure functions, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from radiffuse.automatic.halving import (
+    Entry,
+    ranked,
+    seconds_of_fold,
+    survivors,
+    trainings,
+    untried,
+)
+
+
+def entry(
+    name: str, dice: float, surface: float = 0.5, steps: int = 10, seconds: float = 50
+) -> Entry:
+    return Entry(name, steps, dice, surface, seconds)
+
+
+def test_dice_decides_and_surface_dice_where_it_is_equal() -> None:
+    tried = [entry("a", 0.9001, 0.4), entry("b", 0.9004, 0.6), entry("c", 0.91, 0.1)]
+    assert [e.candidate for e in ranked(tried)] == ["c", "b", "a"]
+
+
+def test_a_candidate_stands_for_its_best_steps_and_the_first_of_equal_ones() -> None:
+    tried = [
+        entry("a", 0.8, steps=3),
+        entry("b", 0.9),
+        entry("a", 0.9, steps=9),
+        entry("b", 0.9, steps=30),
+    ]
+    assert [(e.candidate, e.steps) for e in ranked(tried)] == [("a", 9), ("b", 10)]
+
+
+def test_the_better_half_goes_on_and_the_reference_with_it() -> None:
+    tried = [
+        entry(name, dice) for name, dice in zip("abcde", (0.5, 0.9, 0.8, 0.7, 0.6), strict=True)
+    ]
+    assert survivors(tried, "") == ["b", "c"]
+    assert survivors(tried, "a") == ["b", "c", "a"]
+    assert survivors(tried, "b") == ["b", "c"]
+    assert survivors(tried[:3], "", least=2) == ["b", "c"]
+    assert survivors(tried[:3], "") == ["b"]
+    assert survivors(tried[:1], "", least=2) == ["a"]
+    assert survivors([], "a") == []
+
+
+def test_time_is_that_measured_in_proportion_to_the_steps() -> None:
+    tried = [entry("a", 0.9, seconds=50), entry("a", 0.9, steps=20, seconds=200)]
+    assert seconds_of_fold(tried, "a", 40, 5, 7.0) == pytest.approx(200 / 5 * 2)
+    assert seconds_of_fold(tried, "a+pool", 20, 5, 7.0) == pytest.approx(2 * 200 / 5)
+    assert seconds_of_fold(tried, "b", 20, 5, 7.0) == 7.0
+
+
+def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
+    """A step of a takes 1 second, of b 2; in the folds they took 10 and 5 steps, in full length 20 and 10."""
+    members = [entry("a", 0.9), entry("b", 0.8, steps=5)]
+
+    def found(left: float, most: int = 4) -> list[tuple[str, int, int, int]]:
+        rows = trainings(members, [20, 10], [1.0, 2.0], left, most)
+        return [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows]
+
+    assert found(20) == [("a", 10, 0, 10), ("b", 5, 0, 5)]
+    assert found(30) == [("a", 20, 0, 10), ("b", 5, 0, 5)]
+    assert found(40) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
+    assert found(79) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
+    assert found(80)[2:] == [("a", 20, 1, 10), ("b", 10, 1, 5)]
+    assert len(found(1000, most=3)) == 2
+    assert [row["seed"] for row in trainings(members[:1], [20], [1.0], 59, 3)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("left", "steps", "times"), [(100, 80, 1), (90, 72, 1), (1, 10, 1), (290, 77, 3), (900, 80, 3)]
+)
+def test_what_nothing_was_tried_of_is_trained_as_often_as_time_allows(
+    left: float, steps: int, times: int
+) -> None:
+    """80 steps take 100 seconds, and there are three trainings at most."""
+    rows = untried("a", 80, 100.0, left, 3)
+    assert [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows] == [
+        ("a", steps, seed, 0) for seed in range(times)
+    ]
+    assert untried("a", 80, 0.0, left, 3) == untried("a", 80, 100.0, 100.0, 3)

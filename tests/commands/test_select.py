@@ -1,0 +1,121 @@
+"""``radiffuse select``: what is chosen, what is never chosen, and what is refused in one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import radiffuse
+from conftest import SIZE, line_of
+from radiffuse.cli import main
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
+from radiffuse.system.files import read_json, write_json
+from tiny_runs import finished_run
+
+MACHINE = {"accelerator": "cpu", "precision": "32-true"}
+
+
+def write_pool(folder: Path, bright: int, striped: int) -> Path:
+    """Films of two kinds, a little different each."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(bright + striped):
+        film = np.tile(np.linspace(0, 200, 32), (32, 1))
+        if i >= bright:
+            film = np.where(np.arange(32)[:, None] // 4 % 2, 200, film[::-1, ::-1] / 4)
+        film = np.clip(film + rng.normal(0, 4, (32, 32)), 0, 255).astype(np.uint8)
+        Image.fromarray(film).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def chosen(**settings: object) -> pd.DataFrame:
+    return pd.read_csv(radiffuse.select(machine=MACHINE, **settings), dtype=str)
+
+
+def test_without_a_model_both_kinds_of_films_are_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(tmp_path / "pool", 8, 6)
+    table = chosen(data=pool, count=2, out=tmp_path / "next.csv")
+    assert list(table) == ["place", "case", "file", "why"]
+    assert [int(name) < 8 for name in table["case"]] == [True, False]
+    assert list(table["why"]) == ["typical of 8 scans", "typical of 6 scans"]
+    assert all((pool / file).is_file() for file in table["file"])
+    assert "2 of 14 scans, typical and diverse by the features of films:" in capsys.readouterr().out
+    again = chosen(data=pool, count=2, out=pool / "next.csv")
+    assert again.equals(table)
+    capsys.readouterr()
+    assert chosen(data=pool, count=2, out=pool / "next.csv").equals(table)
+    assert "next.csv" not in capsys.readouterr().err  # its column of files is no table of images
+
+
+def test_volumes_are_compared_without_a_network(tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    for i in range(4):
+        array = np.zeros((9, 10, 11), np.int16)
+        array[: 4 + i % 2 * 3] = 100 + i
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"ct/{i}.nii.gz")
+    table = chosen(data=tmp_path / "ct", count=2, out=tmp_path / "next.csv")
+    assert sorted(int(name) % 2 for name in table["case"]) == [0, 1]
+
+
+def test_scans_with_labels_are_not_chosen(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither those that have one in the pool, nor copies, by any name, of those that a run's data has one of."""
+    images = sorted((films / "images").iterdir())
+    pool = write_pool(tmp_path / "pool", 2, 0)
+    for number, image in enumerate(images[:4]):
+        shutil.copy(image, pool / f"renamed-{number}.png")
+    plan = Plan(2, ("image",), tuple(read_json(films / "classes.json").values()), SIZE)
+    run = finished_run(tmp_path / "run", plan, seed=3)
+    write_json(run / "data.json", {"root": str(films), "split": {"train": [images[0].stem]}})
+    table = chosen(data=pool, from_=run, count=2, out=tmp_path / "next.csv")
+    assert sorted(table["case"]) == ["000", "001"]
+    assert all(" uncertain, entropy 0." in why for why in table["why"])
+    assert "4 have labels" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--count 3: the pool has 2 scans without labels"):
+        chosen(data=pool, from_=run, count=3, out=tmp_path / "next.csv")
+    with pytest.raises(InputError, match=r"the pool has 0 scans without labels"):
+        chosen(data=films, count=1, out=tmp_path / "next.csv")
+
+
+def test_data_of_a_run_that_is_gone_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE), seed=3)
+    write_json(run / "data.json", {"root": str(tmp_path / "gone")})
+    pool = write_pool(tmp_path / "pool", 2, 0)
+    assert len(chosen(data=pool, from_=run, count=1, out=tmp_path / "next.csv")) == 1
+    assert "which scans of the pool it has labels for is not known" in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = str(write_pool(tmp_path / "pool", 2, 0))
+    other = tmp_path / "patients.csv"
+    other.write_text("image,patient\n000,a\n")
+    arguments = ["select", pool, "--count", "1", "--out"]
+    assert "is no list of this command" in line_of([*arguments, str(other)], capsys)
+    assert other.read_text().startswith("image")
+    assert "is not the name of a CSV file" in line_of([*arguments, str(tmp_path)], capsys)
+
+
+def test_a_dry_run_refuses_what_the_run_refuses_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, out = str(write_pool(tmp_path / "pool", 2, 0)), tmp_path / "next.csv"
+    arguments = ["select", pool, "--out", str(out), "--dry-run"]
+    assert main([*arguments, "--count", "2"]) == 0
+    assert "count: 2" in capsys.readouterr().out
+    assert not out.exists()
+    assert "the pool has 2 scans without labels" in line_of([*arguments, "--count", "3"], capsys)
+    assert "nothing" in line_of([*arguments, "--from", "nothing"], capsys)

@@ -1,0 +1,277 @@
+"""The planner as a pure function: fingerprint, machine, hours and settings to a plan with its reasons."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+
+from radiffuse.config import Machine, Network, PlanSettings, Training, resolve_network
+from radiffuse.data.ceiling import Ceiling, candidates
+from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
+from radiffuse.data.plan import Plan, Structures
+from radiffuse.errors import InputError
+from radiffuse.train import measuring
+from radiffuse.train.choices import Measured, Request
+from radiffuse.train.machine import MachineFacts, facts_of, in_bytes
+from radiffuse.train.plan_text import format_plan, structures
+from radiffuse.train.planning import decide
+
+OPEN = Training(steps=None, batch_size=None)
+VALUES = (Intensities(0, 1, 2, 1, 1),)
+CORES = MachineFacts("cpu", "2 cores", 6e9, 120e9, False)
+CARD = MachineFacts("cuda", "a card of 24 GB", 22e9, 15e12, True)
+LARGE = MachineFacts("cuda", "a card of 80 GB", 74e9, 60e12, True)
+
+
+def films(shape: tuple[int, int] = (512, 512), count: int = 40) -> Fingerprint:
+    lung = ClassFacts("lung", count, 0.3, 8e4, 2, 150, VALUES)
+    return Fingerprint(
+        *(count, count, 1, False, "px"),
+        *((shape,), ((1.0, 1.0),), (shape,), VALUES, VALUES, (lung,)),
+    )
+
+
+def volumes(shape: tuple[int, ...], spacing: tuple[float, ...], channels: int = 1) -> Fingerprint:
+    organ = ClassFacts("organ", 30, 0.01, 8e4, 1, 20, VALUES)
+    return Fingerprint(
+        *(30, 30, channels, channels == 1, "mm"),
+        *((shape,), (spacing,), (shape,), VALUES * channels, VALUES * channels, (organ,)),
+    )
+
+
+def rising(found: Fingerprint, enough: int) -> tuple[Ceiling, ...]:
+    """Ceilings of which the one at place ``enough`` is the first that suffices."""
+    scores = [0.9 + 0.01 * i for i in range(enough)] + [0.995]
+    return tuple(
+        Ceiling(grid, (dice,), (dice,))
+        for grid, dice in zip(candidates(found), scores, strict=False)
+    )
+
+
+def request(**changes: object) -> Request:
+    values: dict[str, object] = {"kind": "fit", "images": 40, "classes": 2, "training": OPEN}
+    return Request(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_grid_is_the_coarsest_that_suffices_and_the_film_is_seen_whole() -> None:
+    found = films()
+    decision = decide(found, rising(found, 2), CORES, request(hours=2))
+    assert decision.plan.size == (128, 128)
+    assert decision.plan.grid is None
+    assert "coarsest that suffices" in decision.reasons["grid"]
+    assert "lung" in decision.reasons["grid"]
+    assert set(decision.reasons) >= {
+        "size",
+        "network",
+        "batch_size",
+        "steps",
+        "precision",
+        "minutes",
+    }
+
+
+@pytest.mark.parametrize("hours", [0.05, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((512, 512, 130), (0.8, 0.8, 3.0)), ((150, 150, 50), (0.98, 0.98, 3.27))],
+)
+def test_a_patch_of_a_volume_shows_what_lies_around_an_organ(
+    shape: tuple[int, ...], spacing: tuple[float, ...], hours: float
+) -> None:
+    found = volumes(shape, spacing)
+    decision = decide(
+        found, rising(found, len(candidates(found)) - 1), CORES, request(hours=hours, images=10)
+    )
+    body = [n * mm for n, mm in zip(shape, spacing, strict=True)]
+    seen = [n * mm for n, mm in zip(decision.plan.size, decision.plan.spacing or (), strict=True)]
+    # a quarter of the body's sides, or 96 voxels; patches are rounded to what the network can halve
+    wide = zip(decision.plan.size, seen, body, strict=True)
+    assert all(n >= 96 or mm >= 0.22 * whole for n, mm, whole in wide)
+    assert math.prod(decision.plan.size) >= 24**3
+
+
+def test_parts_of_a_film_need_more_steps_than_whole_films() -> None:
+    found = films((1024, 1024), 9)
+    fine = rising(found, candidates(found).index((768.0, 768.0)))
+    core = replace(CORES, rate=60e9)
+    for hours in (0.08, 0.13, 0.3, 1.0):
+        decision = decide(found, fine, core, request(hours=hours, images=9))
+        side = (decision.plan.grid or decision.plan.size)[0]  # type: ignore[index]
+        shown = decision.training.steps * decision.training.batch_size  # type: ignore[operator]
+        patches = round(side / decision.plan.size[0]) ** 2  # type: ignore[index]
+        assert shown >= 2400 * patches**0.5
+
+
+def test_what_time_does_not_allow_is_said() -> None:
+    found = films((2048, 2048))
+    fine = rising(found, 10)
+    slow = decide(found, fine, CORES, request(hours=0.2))
+    fast = decide(found, fine, LARGE, request(hours=10))
+    assert max(fast.plan.grid or fast.plan.size) == 1536
+    assert max(slow.plan.grid or slow.plan.size) < 1536
+    assert "as fine as time and memory allow: a perfect network reaches" in slow.reasons["grid"]
+
+
+def test_a_faster_machine_trains_a_larger_network() -> None:
+    found = films()
+    widths = [
+        decide(found, rising(found, 4), facts, request(hours=2)).training.network.width  # type: ignore[union-attr]
+        for facts in (CORES, CARD, LARGE)
+    ]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1]
+
+
+@pytest.mark.parametrize("facts", [CORES, CARD, LARGE])
+@pytest.mark.parametrize("hours", [0.5, 8.0])
+def test_predicted_time_and_memory_keep_within_what_there_is(
+    facts: MachineFacts, hours: float
+) -> None:
+    for found in (films(), films((2500, 2048)), volumes((512, 512, 120), (0.8, 0.8, 3.0))):
+        decision = decide(found, rising(found, 3), facts, request(hours=hours))
+        assert decision.training.memory_gib * 2**30 <= facts.memory * 1.01
+        assert decision.training.minutes <= 60 * hours * 1.01
+        assert decision.training.minutes >= 60 * hours * 0.95  # the hours are filled
+        network = decision.training.network
+        assert network is not None
+        dims = found.spatial_dims
+        unet = resolve_network(network, spatial_dims=dims, in_channels=1, out_channels=2)
+        size = decision.plan.size
+        assert size is not None
+        left = [n // m for n, m in zip(size, unet.size_multiple, strict=True)]
+        assert all(n % m == 0 for n, m in zip(size, unet.size_multiple, strict=True))
+        assert max(left) <= 8
+
+
+def test_without_hours_steps_are_passes_over_the_images() -> None:
+    found = films(count=2000)
+    few, many = (
+        decide(found, rising(found, 0), LARGE, request(images=n)).training for n in (10, 20_000)
+    )
+    assert many.steps * many.batch_size == pytest.approx(40 * 20_000, rel=0.01)
+    assert few.steps * few.batch_size >= 2400
+    slow = decide(found, rising(found, 0), CORES, request(images=20_000))
+    assert slow.training.minutes == pytest.approx(60, rel=0.02)
+    assert "more with --hours" in slow.reasons["steps"]
+
+
+def test_what_is_given_stays() -> None:
+    found = films((1024, 1024))
+    network = Network(preset="tiny", width=24)
+    given = request(
+        plan=PlanSettings(size=(96,), grid=(512,)),
+        training=Training(steps=77, batch_size=3, micro_batch=1),
+        machine=Machine(precision="bf16-mixed", compile=True, checkpoint_activations=True),
+        network=network,
+    )
+    decision = decide(found, rising(found, 4), CORES, given)
+    plan, training = decision.plan, decision.training
+    assert (plan.size, plan.grid) == ((96, 96), (512, 512))
+    assert (training.steps, training.batch_size, training.micro_batch) == (77, 3, 1)
+    assert (training.precision, training.compile, training.checkpoint_activations) == (
+        *("bf16-mixed", True),
+        True,
+    )
+    assert training.network is None
+    for name in ("size", "grid", "network", "batch_size", "micro_batch", "steps", "compile"):
+        assert decision.reasons[name].startswith("given"), name
+    with pytest.raises(InputError, match="--hours 2: would be ignored"):
+        decide(found, (), CORES, replace(given, hours=2.0))
+
+
+def test_a_few_given_steps_are_not_worth_a_large_network() -> None:
+    found = films((64, 64))
+    few, many = (
+        decide(found, (), LARGE, request(training=Training(steps=n, batch_size=8))).training
+        for n in (4, 40_000)
+    )
+    assert few.network is not None
+    assert few.network.preset == "tiny"
+    assert many.network not in (None, few.network)
+
+
+def test_memory_decides_how_many_go_through_at_once() -> None:
+    found = volumes((128, 128, 128), (1.0, 1.0, 1.0))
+    plan = PlanSettings(size=(128,), spacing=(1.0, 1.0, 1.0))
+    network = Network(preset="small")
+    wanted = request(plan=plan, network=network, training=Training(steps=9, batch_size=4))
+    roomy = decide(found, (), LARGE, wanted).training
+    assert (roomy.micro_batch, roomy.checkpoint_activations) == (4, False)
+    tight = decide(found, (), replace(LARGE, memory=32e9), wanted).training
+    assert tight.micro_batch < 4
+    tiny = decide(found, (), replace(LARGE, memory=8e9), wanted).training
+    assert tiny.checkpoint_activations
+    with pytest.raises(InputError, match="no network fits into"):
+        decide(found, (), replace(LARGE, memory=1e9), wanted)
+
+
+def test_measured_steps_count_more_than_guessed_ones() -> None:
+    found, asked = films(), []
+
+    def measure(choice: object, precision: str) -> Measured:
+        asked.append(choice)
+        return Measured(100.0)
+
+    decision = decide(found, rising(found, 2), LARGE, request(hours=1), measure)
+    assert 1 <= len(asked) <= 3
+    assert decision.training.minutes == pytest.approx(60, rel=0.1)
+    assert decision.training.steps == 32  # an hour, but for a tenth, of 100 s each
+    assert "measured here" in decision.reasons["minutes"]
+
+
+def test_another_machine_can_be_described() -> None:
+    facts = facts_of(Machine(accelerator="cpu", memory="8GiB", rate=2.5))
+    assert facts.memory == pytest.approx(0.8 * 8 * 2**30)
+    assert facts.rate == 2.5e12
+    assert facts.described
+    assert in_bytes("1.5GB") == 1.5e9
+
+
+def test_the_plan_shows_how_large_many_and_thin_the_structures_are() -> None:
+    """Lungs of 8e4 pixels in two pieces, 150 px thin; slices five times as thick as pixels are wide."""
+    two, three = films(), volumes((64, 64, 20), (1.0, 1.0, 5.0))
+    title, rows = structures(held(two))
+    assert rows == [("lung", "8e+04", "2", "150")]
+    assert title.startswith("structures in px")
+    assert "coarsest" not in title
+    assert structures(held(three))[0].endswith("the coarsest axis is 5 times the finest")
+    assert Structures.of(replace(two, classes=())) is None
+    plan = Plan(2, ("image",), ("background", "lung"), (64, 64), structures=held(two))
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(format_plan(plan))
+    assert re.search(r"class +size +pieces +thinnest *\nlung +8e\+04 +2 +150", shown.get())
+
+
+def held(found: Fingerprint) -> Structures:
+    known = Structures.of(found)
+    assert known is not None
+    return known
+
+
+def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*values: object) -> float:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    emptied: list[bool] = []
+    card = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(measuring, "local_fabric", lambda machine: card)
+    monkeypatch.setattr(measuring, "_time", full)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    assert measuring.measure_steps(lambda: None, Training(), Machine()) is None  # type: ignore[arg-type,return-value]
+    assert emptied == [True]
+
+
+def test_why_nothing_is_compiled_is_said() -> None:
+    found = films()
+    reasons = [
+        decide(found, rising(found, 2), facts, request(hours=2)).reasons for facts in (CORES, CARD)
+    ]
+    assert "longer than planning may" in reasons[0]["compile"]
+    assert "pays on a GPU" in reasons[1]["compile"]

@@ -1,0 +1,297 @@
+"""Correcting a mask in a browser: with the mouse and with keys alone, in three planes, down a list of work."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra 'view': pip install 'radiffuse[view]'")
+pytest.importorskip(
+    "playwright", reason="needs the extra 'browser': pip install 'radiffuse[browser]'"
+)
+import uvicorn
+from playwright.sync_api import Page, expect, sync_playwright
+from test_browser import CHROMIUM, FLAGS, PATIENCE
+
+import viewer_files as files
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.readers import read_label, write_label
+from radiffuse.data.scan import Scan
+from radiffuse.viewer.app import make_app
+from radiffuse.viewer.serve import bind, make_state
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SHAPE = (10, 12, 8)
+AFFINE = np.array([[0, 2.0, 0, -10], [0, 0, -1.5, 7], [3.0, 0, 0, 4], [0, 0, 0, 1]])
+"""Its first axis runs up, its second to the right, its third to the back."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Three films with masks of different quality, and a volume."""
+    for name in ("films", "masks", "volumes"):
+        (tmp_path / name).mkdir()
+    lines = []
+    for i, name in enumerate("abc"):
+        (tmp_path / "films" / f"{name}.png").write_bytes(files.film_bytes(tmp_path, (20, 20), i))
+        path = tmp_path / "masks" / f"{name}.png"
+        write_label(path, np.zeros((20, 20), np.uint8), Scan(np.zeros((1, 20, 20))))
+        lines.append(record_of(tmp_path / "films" / f"{name}.png", path, (0.9, 0.4, 0.7)[i]))
+    header = {
+        "radiffuse": "1", "command": "predict", "settings": {},
+        "runs": [{"run": "runs/seg", "model": "0" * 64, "plan": "0" * 64}],
+        "classes": {"0": "background", "1": "lung", "2": "heart"},
+    }  # fmt: skip
+    (tmp_path / "masks" / "prediction.json").write_text(json.dumps(header))
+    (tmp_path / "masks" / "classes.json").write_text(json.dumps(header["classes"]))
+    (tmp_path / "masks" / "masks.jsonl").write_text(
+        "".join(f"{json.dumps(one)}\n" for one in lines)
+    )
+    values = np.random.default_rng(0).integers(0, 100, SHAPE).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(values, AFFINE), tmp_path / "volumes" / "ct.nii.gz")
+    return tmp_path
+
+
+def record_of(scan: Path, mask: Path, dice: float) -> dict[str, Any]:
+    from radiffuse.data.dataset import Case
+    from radiffuse.inference.records import hash_of_files, scan_of
+    from radiffuse.system.files import sha256
+
+    case = Case(mask.stem, (scan,))
+    return {
+        "case": mask.stem,
+        "scan": scan_of(case) | {"sha256": hash_of_files(case)},
+        "files": {"mask": {mask.name: sha256(mask)}},
+        "expected": {"all": {"dice": dice, "low": dice - 0.1, "high": 0.95, "level": 0.9}},
+    }
+
+
+@pytest.fixture
+def opened(browser: Any, scans: Path, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Opens the page on some of the scans; at the end it must have logged no error."""
+    ends: list[Callable[[], None]] = []
+    faults: list[str] = []
+
+    def open_page(*names: str, **settings: Any) -> Page:
+        (tmp_path / "server").mkdir()
+        given = {"corrections": str(tmp_path / "out")} | settings
+        state = make_state(
+            files.settings_of(*(scans / n for n in names), **given), tmp_path / "server"
+        )
+        with bind(0) as bound:
+            bound_to = bound.dup()
+        port = bound_to.getsockname()[1]
+        config = uvicorn.Config(
+            make_app(state, files.TOKEN, port), log_level="error", access_log=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound_to]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        context = browser.new_context(viewport={"width": 1200, "height": 800})
+        page: Page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+
+        def end() -> None:
+            context.close()
+            server.should_exit = True
+            thread.join(20)
+            state.jobs.stop()
+
+        ends.append(end)
+        page.goto(f"http://127.0.0.1:{port}/{files.TOKEN}/")
+        page.click("#tab-correct")
+        page.locator(".plane canvas").first.wait_for()
+        return page
+
+    yield open_page
+    for end in ends:
+        end()
+    assert not faults
+
+
+def saved(page: Page, path: Path) -> np.ndarray:
+    """What pressing s writes."""
+    page.keyboard.press("s")
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not path.is_file():
+        page.wait_for_timeout(50)
+        assert time.monotonic() < deadline
+    expect(page.locator("#message")).to_contain_text("is saved as corrected")
+    expect(page.locator(".layers .main")).to_have_text("Saved")
+    return read_label(path).array[0]
+
+
+def pixel(page: Page, plane: str, place: tuple[float, float]) -> tuple[float, float]:
+    """Where a place of a plane, as fractions of its canvas, is on the screen."""
+    box = page.locator(f".plane.{plane} canvas").bounding_box()
+    assert box
+    return box["x"] + place[0] * box["width"], box["y"] + place[1] * box["height"]
+
+
+def test_a_film_is_corrected_with_the_mouse(opened: Any, tmp_path: Path) -> None:
+    page = opened("films")
+    expect(page.locator(".layers h2").first).to_have_text("a")
+    for _ in range(4):
+        page.keyboard.press("[")
+    expect(page.locator(".radius output")).to_have_text("0 px")
+    side = page.evaluate(
+        "Math.min(...['clientWidth', 'clientHeight'].map((k) => document.querySelector('.plane')[k])) / 20"
+    )
+    middle = pixel(page, "film", (0.5, 0.5))
+
+    def at(row: int, column: int) -> tuple[float, float]:
+        return middle[0] + (column - 9.5) * side, middle[1] + (row - 9.5) * side
+
+    ring = [(5, 5), (5, 10), (12, 10), (12, 5), (5, 5)]
+    page.mouse.move(*at(*ring[0]))
+    page.mouse.down()
+    for place in ring[1:]:
+        page.mouse.move(*at(*place))  # one event for a whole side: no gap may stay
+    page.mouse.up()
+    outline = np.zeros((20, 20), np.uint8)
+    outline[[5, 12], 5:11], outline[5:13, [5]], outline[5:13, [10]] = 1, 1, 1
+    page.keyboard.press("f")
+    page.mouse.click(*at(8, 7))
+    filled = outline.copy()
+    filled[5:13, 5:11] = 1
+    page.keyboard.press("e")
+    page.mouse.click(*at(5, 5))
+    filled[5, 5] = 0
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-1.png"), outline)
+    page.keyboard.press("y")
+    page.keyboard.press("Control+y")
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-2.png"), filled)
+
+
+@pytest.mark.parametrize(
+    ("plane", "axes"),
+    # Right stands on the left, front and top stand above; page up goes to the top, the front, the right.
+    [
+        ("axial", {"ArrowLeft": (1, 1), "ArrowUp": (2, -1), "PageUp": (0, 1)}),
+        ("coronal", {"ArrowLeft": (1, 1), "ArrowUp": (0, 1), "PageUp": (2, -1)}),
+        ("sagittal", {"ArrowLeft": (2, -1), "ArrowUp": (0, 1), "PageUp": (1, 1)}),
+    ],
+)
+def test_a_volume_is_corrected_with_keys_alone(
+    opened: Any, tmp_path: Path, plane: str, axes: dict[str, tuple[int, int]]
+) -> None:
+    page = opened("volumes")
+    place = [n // 2 for n in SHAPE]
+    page.locator(f".plane.{plane} canvas").focus()
+    for _ in range(4):
+        page.keyboard.press("[")
+    page.keyboard.press("i")
+    page.keyboard.press("Space")
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[tuple(place)] = 255
+    page.keyboard.press("1")
+    for key, (axis, by) in axes.items():
+        page.keyboard.press(key)
+        place[axis] += by
+        page.keyboard.down("Space")
+        expected[tuple(place)] = 1
+        page.keyboard.press(key)
+        place[axis] += by
+        if key != "PageUp":
+            expected[tuple(place)] = 1
+        page.keyboard.up("Space")
+    found = saved(page, tmp_path / "out/ct/label-1.nii.gz")
+    assert np.argwhere(found).tolist() == np.argwhere(expected).tolist()
+    assert np.array_equal(found, expected)
+    assert np.array_equal(nibabel.load(tmp_path / "out/ct/label-1.nii.gz").affine, AFFINE)
+
+
+def test_down_the_list_of_work_by_keys(opened: Any, scans: Path, tmp_path: Path) -> None:
+    (scans / "next.csv").write_text(
+        "place,case,file,why\n1,c,c.png,typical\n2,a,a.png,typical\n3,b,b.png,typical\n"
+    )
+    page = opened("films", masks=str(scans / "masks"), worklist=str(scans / "next.csv"))
+    names = page.locator(".scan")
+    assert names.all_inner_texts() == ["c", "a", "b"]
+    page.locator("select[aria-label='Order of the scans']").select_option("expected")
+    assert names.all_inner_texts() == ["b", "c", "a"]
+    expect(page.locator(".layers h2").first).to_have_text("c")
+    page.locator(".plane canvas").focus()
+    page.keyboard.press("Space")
+    saved(page, tmp_path / "out/c/label-1.png")
+    page.keyboard.press("n")
+    expect(page.locator(".layers h2").first).to_have_text("a")
+    page.keyboard.press("p")
+    expect(page.locator(".layers h2").first).to_have_text("c")
+    expect(page.locator(".layers pre")).to_contain_text("radiffuse fit")
+    page.keyboard.press("n")
+    expect(page.locator(".layers h2").first).to_have_text("a")
+    page.keyboard.press("Space")
+    page.keyboard.press("n")
+    page.locator("dialog").wait_for()
+    page.keyboard.press("Enter")  # Save, which has the focus
+    expect(page.locator(".layers h2").first).to_have_text("b")
+    assert [case.name for case in open_dataset(tmp_path / "out")] == ["a", "c"]
+    entry = json.loads((tmp_path / "out/corrections.jsonl").read_text().splitlines()[0])
+    assert entry["start"]["model"] == "0" * 16
+    expect(page.locator(".tick")).to_have_count(2)
+
+
+def test_all_keys_are_listed_and_everything_has_a_name(opened: Any) -> None:
+    page = opened("volumes")
+    page.keyboard.press("?")
+    expect(page.locator("dialog.help")).to_contain_text("use the tool at the cursor")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('button, input, select, canvas')].filter((one) => {
+            const labels = [...(one.labels || [])].map((label) => label.textContent).join('');
+            return !(one.getAttribute('aria-label') || labels || one.textContent.trim() || one.placeholder);
+        }).map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+    page.locator("#tab-correct").focus()
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(
+            page.evaluate(
+                "document.activeElement.className + document.activeElement.textContent.slice(0, 9)"
+            )
+        )
+    assert {"screen", "mainSave as i", "Brush"} <= seen
+
+
+def test_changes_are_not_lost_by_another_tab(opened: Any) -> None:
+    page = opened("films")
+    page.locator(".plane canvas").focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".layers .main")).to_have_text("Save")
+    page.click("#tab-view")
+    page.click(".scan >> text=b")
+    page.click("#tab-correct")
+    expect(page.locator(".layers h2").first).to_have_text("a")
+    expect(page.locator(".layers .main")).to_have_text("Save")
+    page.click(".scan >> text=b")
+    page.click("dialog >> text=Stay")
+    expect(page.locator(".layers h2").first).to_have_text("a")
+    page.click(".scan >> text=b")
+    page.click("dialog >> text=Discard")
+    expect(page.locator(".layers h2").first).to_have_text("b")
