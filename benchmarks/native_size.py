@@ -8,7 +8,8 @@
 cost, so that other work on the machine does not matter; 0: as the flags say), segments all films and scores them at
 their own size: Dice, HD95, surface Dice at 2 pixels and at 1 % of the longest side. Films of the training pool whose
 label was not used are the part ``dev``, on which anything is decided; ``publish`` reports the part ``test``, over any
-number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for ``WORK`` as well.
+number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for ``WORK`` as well. Of runs
+that expect a Dice of each mask it says how often the true one lay in the interval, and how often that was promised.
 ``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the mean of each draw.
 """
 
@@ -55,6 +56,8 @@ from radiffuse.reports.style import INK, MARKED, MARKERS, SERIES, SOFT, styled
 
 BATCH = 8
 METRICS = ("dice", "hd95", "nsd", "nsd_1pct")
+EXPECTED = {key: f"expected_{key}" for key in ("dice", "low", "high", "level")}
+"""Columns of what was expected of each mask, by its keys in ``masks.jsonl``; only automatic runs expect anything."""
 MANY: tuple[str, Any, str] = (INK, "-", "95 %, new patients and draws")
 ONE: tuple[str, Any, str] = (SOFT, (0, (2, 2)), "95 %, new patients, this draw")
 """Color, line and meaning of an interval from several draws, and from one."""
@@ -171,6 +174,8 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
     used = _budget(out)
     classes = json.loads((Path(f"{out}-masks") / "classes.json").read_text())
     classes = [classes[key] for key in sorted(classes, key=int)]
+    lines = (Path(f"{out}-masks") / "masks.jsonl").read_text().splitlines()
+    expected = {line["case"]: line.get("expected", {}) for line in map(json.loads, lines)}
     rows = []
     for case in dataset:
         part = next((part for part in ("test", "validation") if case.name in splits[part]), "dev")
@@ -190,6 +195,7 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
                     "train_seconds": round(trained), "predict_seconds": round(predicted),
                     **{key: row[key] for key in METRICS[:-1]},
                     "nsd_1pct": other["nsd"], "flags": shlex.join(flags),
+                    **{EXPECTED[k]: v for k, v in expected[case.name].get(row["class"], {}).items()},
                 }
             )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -248,9 +254,23 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
                 part[metric], **keys, bounds=BOUNDS[metric.removesuffix("_1pct")]
             )
             row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        row |= _kept(part)
         cost = part.groupby("draw")[["steps", "train_seconds", "predict_seconds"]].first().mean()
         rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]})
     return pd.DataFrame(rows)
+
+
+def _kept(part: pd.DataFrame) -> dict[str, float]:
+    """How often the Dice lay in the interval that was expected of the mask, and how often that was promised."""
+    known = part.reindex(columns=["dice", *EXPECTED.values()]).dropna()
+    if not len(known):
+        return {}
+    inside = known["dice"].between(known[EXPECTED["low"]] - 5e-5, known[EXPECTED["high"]] + 5e-5)
+    return {
+        "expected_dice": known[EXPECTED["dice"]].mean(),
+        "kept": inside.mean(),
+        "promised": known[EXPECTED["level"]].mean(),
+    }
 
 
 def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -158,3 +158,16 @@ def test_the_first_figure_of_the_readme_is_that_of_the_published_table(results: 
     kept = results.read_scores(ROOT / "results" / "scores" / "lungs-native.csv.gz")
     means = kept.groupby("name")["dice"].mean()
     assert means.to_dict() == pytest.approx(table.set_index("name")["dice"].to_dict(), abs=1e-4)
+
+
+def test_intervals_that_were_expected_are_held_against_the_dice(results: Any) -> None:
+    """Five films: inside, on an end as far as it is rounded, below, above, and one of which nothing was expected."""
+    script = import_module("native_size")
+    dice = [0.90, 0.80004, 0.60, 0.99, 0.5]
+    films = pd.DataFrame({"dice": dice, "expected_dice": [0.9, 0.85, 0.8, 0.9, None]})
+    films["expected_low"], films["expected_high"] = 0.7, [0.95, 0.8, 0.9, 0.95, None]
+    films["expected_level"] = 0.8
+    assert script._kept(films) == pytest.approx(
+        {"expected_dice": (0.9 + 0.85 + 0.8 + 0.9) / 4, "kept": 0.5, "promised": 0.8}
+    )
+    assert script._kept(films[["dice"]]) == {}
