@@ -17,7 +17,7 @@ from ..synthesis.generation import Provenance, write_film
 from ..synthesis.sampling import latent_noise, sample_latents, to_films
 from ..synthesis.strategies import interpolate
 from ..synthesis.synthesizer import Synthesizer, load_synthesizer
-from ..train.device import make_fabric
+from ..train.device import local_device
 from ..train.run import Run
 from .jobs import Job
 from .requests import Generation
@@ -49,7 +49,7 @@ def generate(
     if asked.steps > timesteps:
         problem = f"are more than the {timesteps} that were trained"
         raise InputError(f"{asked.steps} steps", problem, f"Use 1 to {timesteps}")
-    device = make_fabric(state.settings.machine).device
+    device = local_device(state.settings.machine).device
     synthesizer.to(device)
     films = torch.stack([_film(state, item, plan) for item in items]).to(device)
     job.begin("looking at the films")

@@ -21,7 +21,7 @@ from ..inference.members import Member, Overrides, open_members
 from ..inference.predictor import Predictor, Segmented
 from ..inference.records import identity, short
 from ..inference.windows import starts
-from ..train.device import make_fabric
+from ..train.device import local_device
 from ..train.run import Run
 from .jobs import Job
 from .requests import Segmentation
@@ -45,15 +45,15 @@ def segment(state: State, item: Item, entry: Entry, asked: Segmentation, job: Jo
     """
     job.begin("reading the run")
     machine = state.settings.machine
-    fabric = make_fabric(machine)
+    local = local_device(machine)
     overrides = Overrides(asked.sampler, asked.steps)
-    opened = open_members(Run.open(entry.path), machine, fabric.device, overrides)
+    opened = open_members(Run.open(entry.path), machine, local.device, overrides)
     members = [_watched(member, job) for member in opened]
     member = members[0]
     job.begin("reading the scan")
     scan = _scan(state, item, member)
     open_with = partial(
-        Predictor, members, fabric.device, fabric.autocast, overlap=OVERLAP, seed=asked.seed
+        Predictor, members, local.device, local.autocast, overlap=OVERLAP, seed=asked.seed
     )
     draws = any(member.draws for member in members)
     samples = asked.samples if draws else 1
