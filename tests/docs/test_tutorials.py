@@ -1,4 +1,4 @@
-"""The tutorials run from top to bottom: every bash and Python block, in order, in an empty folder.
+"""The tutorials and the pages for each reader run from top to bottom: every bash and Python block, in an empty folder.
 
 Steps, counts and networks are made tiny by flags at the end of a line, which win over those before. Nothing else
 differs from what a reader types. The shell expands the lines (loops, variables, files it writes); the commands then run
@@ -16,7 +16,14 @@ from code_blocks import ROOT, fenced
 
 from radiffuse.cli import main
 
-TUTORIALS = sorted(p for p in (ROOT / "docs" / "tutorials").glob("*.md") if p.stem != "index")
+ELSEWHERE = {"index", "developer"}
+"""The former has nothing to run, the latter changes the source: see ``test_developer_page.py``."""
+TUTORIALS = sorted(
+    page
+    for folder in ("tutorials", "readers")
+    for page in (ROOT / "docs" / folder).glob("*.md")
+    if page.stem not in ELSEWHERE
+)
 TINY = ["--width", "8", "--multipliers", "1,2", "--attention-factors", "2", "--head-channels", "8"]
 STEPS = ["--steps", "2", "--batch-size", "2", "--warmup-steps", "0"]
 LIGHT = {
@@ -36,6 +43,10 @@ def lightened(words: list[str]) -> list[str]:
     extra = list(LIGHT.get(command, ()))
     if command == "anatomy":
         extra += ["--count", str(COUNT)]
+    if (
+        command == "fit" and "--method" not in rest
+    ):  # its trials take minutes; tests/automatic has them
+        extra += ["--method", "scratch"]
     if command == "fit" and "--from" not in rest:
         extra += [*TINY, "--size", "32,32"]
     if "--hours" in rest:  # the number of steps is enough
@@ -88,6 +99,6 @@ def test_the_shell_expands_lines_before_they_run(tmp_path: Path) -> None:
 
 
 def test_every_tutorial_has_something_to_run() -> None:
-    assert len(TUTORIALS) >= 5
+    assert len(TUTORIALS) >= 8
     for page in TUTORIALS:
         assert any(kind == "bash" for kind, _ in fenced(page)), page
