@@ -258,7 +258,10 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
         "draws": 1,
         "pretrain": common | {"plan": {"size": (32, 32)}},
         "regressor": {"network": TINY, "training": tiny},
-        "probing": {"training": tiny, "probe": {"width": 8, "sweep": (1, 30)}},
+        "probing": {
+            "training": tiny,
+            "probe": {"width": 8, "sweep": (1, 30), "sweep_coordinates": True},
+        },
         "finetune": FINETUNE | {"reader": cache},
     }
     out = radiffuse.study(**chosen).parent
@@ -266,7 +269,12 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
     ways = ("diffusion", "guided", "restorative", "contrastive", "masked")
     names = {f"{way}@{regime}" for way in ways for regime in ("nonlinear", "linear", "finetune")}
     swept = {f"{way}@nonlinear@t={t}" for way in ways[:2] for t in (1, 30)}
-    assert set(table["method"]) == {"scratch"} | names | swept
+    blind = {f"{way}@{kind}@no-coordinates" for way in ways for kind in ("nonlinear", "linear")}
+    assert set(table["method"]) == {"scratch"} | names | swept | blind
+    for way in ways:  # every rival's heads see what guides the guided one
+        probe = Run.open(out / "runs" / f"{way}-probe-2-0").config["settings"]["probe"]
+        assert probe["coordinates"] is True
+        assert probe["regressor"] == (None if way == "guided" else str(out / "coordinates"))
     runs = {path.name for path in (out / "runs").iterdir()}
     assert {f"{way}-probe-2-0" for way in ways} < runs  # one frozen pass for all heads
     assert len(runs) == 11

@@ -74,7 +74,10 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
             "only recycle begins with a pass of its own",
         ),
     ),
-    Probing: ((lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),),
+    Probing: (
+        (lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),
+        (lambda s: not s.coordinates, "regressor sweep_coordinates", "heads see no coordinates"),
+    ),
     PlanSettings: (
         (lambda s: s.window, "percentiles", "the window decides"),
         (lambda s: s.size or s.grid or s.spacing, "ceiling", "the grid is given"),
@@ -300,6 +303,12 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             for group in ("finetune", "probing", "diffusion")
         ),
         (always, "probing.probe.heads", "--transfer names the heads"),
+        (lambda s: s.guides, "probing.probe.regressor", "heads see the coordinates that guide"),
+        (
+            lambda s: not s.places_heads,
+            "probing.probe.sweep_coordinates",
+            "heads see no coordinates",
+        ),
         (always, "diffusion.diffusion.strategy", "--methods names the strategies"),
         (
             always,

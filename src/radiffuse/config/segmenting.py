@@ -30,6 +30,9 @@ Method = Literal[
 POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet")
 """Those that can learn from a pool beside the labels: they train a whole network; auto tries with and without it."""
 
+NO_COORDINATES = "no-coordinates"
+"""In the name of a head: it sees no coordinates, where the others do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuning:
@@ -62,8 +65,14 @@ class Probing:
     width: PositiveInt = 32
     """Channels of the non-linear head."""
     coordinates: bool = field(default=True, metadata=before(False))
-    """Heads on a guided network also see its body coordinates, beside their finest features: a head on single voxels
-    knows the place of one from nothing else, unless the features kept it [ours]. Other networks have none."""
+    """Heads also see body coordinates, beside their finest features: a head on single voxels knows the place of one
+    from nothing else, unless the features kept it [ours]. They are those of a guided network, or of ``regressor``;
+    without either there are none."""
+    regressor: str | None = None
+    """Run of the objective coordinates, of the same plan, whose coordinates heads on an unguided network see, so that
+    they know as much of the place as those on a guided one, which has its own."""
+    sweep_coordinates: bool = False
+    """Also train heads of each kind that see no coordinates, in the same pass."""
 
 
 @dataclass(frozen=True, kw_only=True)

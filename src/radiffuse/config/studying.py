@@ -136,7 +136,8 @@ class Study:
     )
     """Settings of fine-tuning; the study sets data, out, method, from_run, labels and draw."""
     probing: Fit = field(default=_fixed(FIT["probe"], 500, 8), metadata=used_for("probe"))
-    """Settings of probing; its ``probe.sweep`` adds methods such as guided@t=30."""
+    """Settings of probing; its ``probe.sweep`` adds methods such as guided@t=30, ``probe.sweep_coordinates`` such as
+    guided@no-coordinates. With a guided method, heads of all methods see the coordinates that guide it."""
     diffusion: Fit = field(
         default=_fixed(FIT["diffusion"], 700, 16), metadata=used_for("diffusion")
     )
@@ -147,6 +148,17 @@ class Study:
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[Literal["test", "validation"], ...] = ("test",)
     """Cases to score: test, or validation while tuning."""
+
+    @property
+    def guides(self) -> bool:
+        """Whether a method needs the regressor, whose coordinates the heads of all methods then see."""
+        return bool(self.trained & USED_BY["regressor"])
+
+    @property
+    def places_heads(self) -> bool:
+        """Whether heads see coordinates."""
+        probe = self.probing.probe
+        return probe.coordinates and (self.guides or probe.regressor is not None)
 
     @property
     def unstarted(self) -> bool:

@@ -25,6 +25,7 @@ def noised_features(
     *,
     seed: int = 0,
     draws: int = 1,
+    where: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Activations of one noised pass, without gradients: float32 ``(B, C', *S')`` by name, in the order of ``taps``.
 
@@ -38,18 +39,21 @@ def noised_features(
         taps: Names of features, see ``UNet``.
         seed: Seed of the noise.
         draws: Draws of noise to average the features over.
+        where: Body coordinates of the images, where a guided network's are known already.
     """
     t = torch.full((images.shape[0],), timestep, dtype=torch.int64, device=images.device)
     total: dict[str, Tensor] = {}
     draws = 1 if process is None else draws
+    guide: dict[str, Tensor] = {}
     with torch.no_grad(), _evaluating(denoiser):
+        if isinstance(denoiser, GuidedUNet):
+            guide = {"where": denoiser.coordinates(images) if where is None else where}
         for draw in range(draws):
             x_t = images
             if process is not None:
                 noise = fixed_noise(tuple(images.shape[1:]), seed, draws)[draw].to(images.device)
                 x_t = process.to(images.device).add_noise(images, noise.expand_as(images), t)
-            guide = (images,) if isinstance(denoiser, GuidedUNet) else ()
-            features = denoiser.features(x_t, t, taps, *guide)
+            features = denoiser.features(x_t, t, taps, **guide)
             for name in taps:
                 total[name] = total.get(name, 0) + features[name].float() / draws
     return total

@@ -53,11 +53,21 @@ class GuidedUNet(UNet):
         return self.features(x, t, ("output",), clean)["output"]
 
     def features(
-        self, x: Tensor, t: Tensor, taps: Sequence[str], clean: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        taps: Sequence[str],
+        clean: Tensor | None = None,
+        *,
+        where: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The named features of one pass, see ``UNet``; ``clean`` as in ``forward``."""
-        where = self.coordinates(x if clean is None else clean).to(x.dtype)
-        return super().features(torch.cat([x, where], dim=1), t, taps)
+        """The named features of one pass, see ``UNet``; ``clean`` as in ``forward``.
+
+        ``where`` gives the coordinates of the clean patch, (B, spatial_dims, *S), where they are known already.
+        """
+        if where is None:
+            where = self.coordinates(x if clean is None else clean)
+        return super().features(torch.cat([x, where.to(x.dtype)], dim=1), t, taps)
 
     @torch.no_grad()
     def coordinates(self, clean: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Heads on a frozen network's feature pyramid (vox2vec, arXiv 2307.14725, section 3.3; Li et al. 2025 use the second).
 
 The input is the image noised to one or several timesteps; the features of a level are joined over timesteps by channel;
-a head turns them into logits. Beside its finest features a head can see the body coordinates that a guided network is
-given [ours], of the same image or window. Several heads, each with its own timesteps and levels, learn from one pass of
-the frozen network.
+a head turns them into logits. Beside its finest features a head can see body coordinates of the same image or window
+[ours]: those that a guided network is given, or those of a regressor beside any other network. Several heads, each with
+its own timesteps and levels, learn from one pass of the frozen network, and of the regressor.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..config import Diffusion
 from ..config.types import Timestep
 from ..core.diffusion import GaussianDiffusion
 from .blocks import convolution, redraw_all
+from .coordinates import CoordinateRegressor
 from .frozen import feature_channels, noised_features
 from .guided import GuidedUNet
 from .unet import UNet
@@ -37,7 +38,7 @@ class HeadConfig:
         kind: ``linear`` or ``nonlinear``.
         timesteps: Training timesteps of its features, or ``clean``.
         taps: Names of its features: ``middle``, ``level.K``, ``fine``; the finest last.
-        coordinates: Whether it sees the coordinates of a guided network beside its finest features.
+        coordinates: Whether it sees body coordinates beside its finest features.
     """
 
     name: str
@@ -108,10 +109,11 @@ class ProbedNetwork(nn.Module):
         width: Channels of non-linear heads.
         seed: Seed of the noise and of the heads' initial weights.
         draws: Draws of noise that features are averaged over.
+        regressor: Gives heads on an unguided network their coordinates; frozen, and saved with the heads.
 
     Raises:
         ValueError: A head has an unknown kind, feature or timestep, or coordinates that there are none of, or two have
-            one name.
+            one name; the regressor is for other images, or the network has its own.
     """
 
     def __init__(
@@ -124,10 +126,12 @@ class ProbedNetwork(nn.Module):
         width: int = 32,
         seed: int = 0,
         draws: int = 1,
+        regressor: CoordinateRegressor | None = None,
     ) -> None:
         super().__init__()
-        _verify(denoiser, diffusion, heads)
+        _verify(denoiser, diffusion, heads, regressor)
         self.denoiser = denoiser.requires_grad_(False)
+        self.regressor = None if regressor is None else regressor.requires_grad_(False).eval()
         self.diffusion = diffusion
         self.process = None if diffusion is None else GaussianDiffusion(diffusion)
         self.classes, self.width, self.seed, self.draws = classes, width, seed, draws
@@ -136,7 +140,7 @@ class ProbedNetwork(nn.Module):
         self.heads = nn.ModuleList()
         for head in self.configs:
             channels = [feature_channels(denoiser, tap) * len(head.timesteps) for tap in head.taps]
-            channels[-1] += denoiser.coordinate_channels * head.coordinates
+            channels[-1] += dims * head.coordinates
             if head.kind == "linear":
                 self.heads.append(LinearHead(dims, channels, classes))
             else:
@@ -149,37 +153,51 @@ class ProbedNetwork(nn.Module):
         return tuple(head.name for head in self.configs)
 
     def train(self, mode: bool = True) -> ProbedNetwork:
-        """Set the mode of the heads; the denoiser stays in evaluation mode."""
+        """Set the mode of the heads; what is frozen stays in evaluation mode."""
         super().train(mode)
         self.denoiser.eval()
+        if self.regressor is not None:
+            self.regressor.eval()
         return self
 
     def forward(self, images: Tensor, names: Sequence[str] | None = None) -> list[Tensor]:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1], by the named heads or all, in their order."""
         pairs = zip(self.configs, self.heads, strict=True)
         wanted = [(config, head) for config, head in pairs if names is None or config.name in names]
-        features = self.features(images, [config for config, _ in wanted])
-        where: list[Tensor] = []
-        if any(config.coordinates for config, _ in wanted):
-            assert isinstance(self.denoiser, GuidedUNet)
-            where = [self.denoiser.coordinates(images).float()]
+        configs = [config for config, _ in wanted]
+        where = self.coordinates(images, configs)
+        features = self.features(images, configs, where)
         logits = []
         for config, head in wanted:
             levels = [[features[t, tap] for t in config.timesteps] for tap in config.taps]
             if config.coordinates:
-                levels[-1] += [resize(part, levels[-1][0].shape[2:]) for part in where]
+                assert where is not None
+                levels[-1].append(resize(where.float(), levels[-1][0].shape[2:]))
             logits.append(head([torch.cat(parts, dim=1) for parts in levels], images.shape[2:]))
         return logits
 
-    def features(self, images: Tensor, heads: Sequence[HeadConfig]) -> Features:
-        """The features that the heads need, each computed once."""
+    def coordinates(self, images: Tensor, heads: Sequence[HeadConfig]) -> Tensor | None:
+        """Body coordinates ``(B, dims, *S)`` of images; None where neither the network nor a head sees any."""
+        if isinstance(self.denoiser, GuidedUNet):
+            return self.denoiser.coordinates(images)
+        if self.regressor is None or not any(head.coordinates for head in heads):
+            return None
+        with torch.no_grad():
+            where: Tensor = self.regressor(images)
+        return where
+
+    def features(
+        self, images: Tensor, heads: Sequence[HeadConfig], where: Tensor | None = None
+    ) -> Features:
+        """The features that the heads need, each computed once; ``where`` as ``coordinates`` gives it."""
         features: dict[tuple[Timestep, str], Tensor] = {}
         for t in dict.fromkeys(t for head in heads for t in head.timesteps):
             taps = dict.fromkeys(tap for head in heads if t in head.timesteps for tap in head.taps)
             process, at = (None, 0) if t == "clean" else (self.process, t)
             at_t = noised_features(
-                self.denoiser, process, images, at, [*taps], seed=self.seed, draws=self.draws
-            )
+                self.denoiser, process, images, at, [*taps],
+                seed=self.seed, draws=self.draws, where=where,
+            )  # fmt: skip
             features |= {(t, tap): feature for tap, feature in at_t.items()}
         return features
 
@@ -193,6 +211,7 @@ class ProbedNetwork(nn.Module):
             "width": self.width,
             "seed": self.seed,
             "draws": self.draws,
+            "regressor": None if self.regressor is None else self.regressor.to_config(),
         }
 
 
@@ -226,7 +245,18 @@ def pyramid(denoiser: UNet) -> tuple[str, ...]:
     return ("middle", *(f"level.{k}" for k in levels), *(("fine",) if denoiser.folds else ()))
 
 
-def _verify(denoiser: UNet, diffusion: Diffusion | None, heads: Sequence[HeadConfig]) -> None:
+def _verify(
+    denoiser: UNet,
+    diffusion: Diffusion | None,
+    heads: Sequence[HeadConfig],
+    regressor: CoordinateRegressor | None,
+) -> None:
+    if regressor is not None:
+        if denoiser.coordinate_channels:
+            raise ValueError("the network is guided, and heads see the coordinates of its own")
+        ours, theirs = denoiser.config, regressor.config
+        if (ours.spatial_dims, ours.in_channels) != (theirs.spatial_dims, theirs.in_channels):
+            raise ValueError("the regressor sees images of other axes or channels")
     total = 1 if diffusion is None else diffusion.num_train_timesteps
     known = pyramid(denoiser)
     if not heads or len({head.name for head in heads}) != len(heads):
@@ -240,5 +270,6 @@ def _verify(denoiser: UNet, diffusion: Diffusion | None, heads: Sequence[HeadCon
             raise ValueError(f"timesteps {shown}: they go from 0 to {total - 1}, or are clean")
         if not head.taps or any(tap not in known for tap in head.taps):
             raise ValueError(f"features {head.taps}: choose from {', '.join(known)}")
-        if head.coordinates and not denoiser.coordinate_channels:
-            raise ValueError(f"{head.name} wants coordinates, and no regressor guides the network")
+        if head.coordinates and not denoiser.coordinate_channels and regressor is None:
+            problem = "wants coordinates, and no regressor guides the network or is given"
+            raise ValueError(f"{head.name} {problem}")

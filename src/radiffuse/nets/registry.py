@@ -39,12 +39,17 @@ Builder = Callable[[Config], nn.Module]
 
 def _unet(config: Config) -> UNet:
     values = from_dict(UNetConfig, config["unet"], strict=True)
-    if "coordinates" not in config:
-        return UNet(values)
-    regressor = build(config["coordinates"])
+    guide = _guide(config.get("coordinates"))
+    return UNet(values) if guide is None else GuidedUNet(values, guide)
+
+
+def _guide(config: Config | None) -> CoordinateRegressor | None:
+    if config is None:
+        return None
+    regressor = build(config)
     if not isinstance(regressor, CoordinateRegressor):
         raise ValueError("its coordinates are no regressor")
-    return GuidedUNet(values, regressor)
+    return regressor
 
 
 def _regressor(config: Config) -> CoordinateRegressor:
@@ -95,6 +100,7 @@ KINDS: Mapping[str, Builder] = {
         _diffusion(c),
         heads=[from_dict(HeadConfig, head, strict=True) for head in c["heads"]],
         **_arguments(c, "classes", "width", "seed", "draws"),
+        regressor=_guide(c.get("regressor")),
     ),
 }
 """How to build each kind of network, its weights yet to be loaded."""

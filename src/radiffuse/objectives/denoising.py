@@ -17,16 +17,14 @@ from ..config import Diffusion, Pretrain, Training, UNetConfig
 from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
-from ..errors import InputError
 from ..inference.coordinates import warn_of_guide
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
-from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..system.distributed import gather
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
-from ..train.run import Run
+from ..train.start import load_regressor
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
@@ -53,7 +51,7 @@ class DDPM(DenoisingObjective):
         """
         if self.followed is None:
             return None
-        regressor = _regressor(self.followed)
+        regressor = load_regressor(self.followed)
         warn_of_guide(self.followed.folder)
         return regressor
 
@@ -157,11 +155,3 @@ class Denoising(DenoisingTask):
         images = self.held_out.to(device)
         context = (images,) if self.guided else ()
         return {"loss": self.held_out_error(network, images, *context)}
-
-
-def _regressor(run: Run) -> CoordinateRegressor:
-    regressor = load_network(run.model)
-    if not isinstance(regressor, CoordinateRegressor):
-        remedy = "Give a run of radiffuse pretrain --objective coordinates"
-        raise InputError(run.folder, "gives no body coordinates", remedy)
-    return regressor

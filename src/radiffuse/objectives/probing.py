@@ -17,15 +17,18 @@ from torch import nn
 
 from ..config import Fit, Losses, Probing
 from ..config.given import refuse_given
+from ..config.segmenting import NO_COORDINATES
 from ..config.types import Timestep
 from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
 from ..evaluation.tables import class_sizes, read_scores, size_groups
+from ..inference.coordinates import warn_of_guide
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
+from ..nets.coordinates import CoordinateRegressor
 from ..nets.probe import HeadConfig, ProbedNetwork, pyramid
 from ..nets.unet import UNet
 from ..system.cells import csv_text
@@ -35,7 +38,7 @@ from ..train.memory import verify_memory
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.segmenting import SegmentationTask, mean_dice
-from ..train.start import Start, verify_size
+from ..train.start import Start, find_pretrained, load_regressor, verify_size
 from ..train.task import Loss
 
 TIMESTEPS = "timesteps sweep noise_draws"
@@ -87,6 +90,7 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
             width=wanted.width,
             seed=settings.training.seed,
             draws=wanted.noise_draws,
+            regressor=_regressor(wanted),
         )
     except ValueError as error:
         raise InputError("--method probe", str(error), "See radiffuse fit --help") from None
@@ -121,9 +125,8 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
     if unknown := sorted(wanted - set(whole)):
         raise ValueError(f"--levels {', '.join(unknown)}: choose from {', '.join(whole)}")
     timesteps: tuple[Timestep, ...] = (0,) if clean else settings.timesteps
-    head = partial(
-        HeadConfig, coordinates=settings.coordinates and denoiser.coordinate_channels > 0
-    )
+    known = denoiser.coordinate_channels > 0 or settings.regressor is not None
+    head = partial(HeadConfig, coordinates=settings.coordinates and known)
     for kind in settings.heads:
         yield head(kind, kind, timesteps, taps)
     for kind in settings.heads:
@@ -131,6 +134,16 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
             yield head(f"{kind}@t={t}", kind, (t,), taps)
         for tap in taps if settings.sweep_levels else ():
             yield head(f"{kind}@{tap}", kind, timesteps, (tap,))
+        if settings.sweep_coordinates:
+            yield HeadConfig(f"{kind}@{NO_COORDINATES}", kind, timesteps, taps)
+
+
+def _regressor(settings: Probing) -> CoordinateRegressor | None:
+    if settings.regressor is None:
+        return None
+    run = find_pretrained(settings.regressor)
+    warn_of_guide(run.folder)
+    return load_regressor(run)
 
 
 def score_heads(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from ..config import Method as Fitting
 from ..config import Strategy, Study
 from ..config.pretraining import Objective
+from ..config.segmenting import NO_COORDINATES
 from ..config.studying import UNCHOSEN, Choice
 
 
@@ -37,6 +38,13 @@ class Start:
     from_run: str | None = None
     coordinates: str | None = None
     synthetic: bool = False
+
+    @property
+    def guided(self) -> bool:
+        """Whether it sees body coordinates, as what it starts from may."""
+        return self.coordinates is not None or (
+            self.from_run is not None and STARTS[self.from_run].guided
+        )
 
 
 DENOISER = "denoiser"
@@ -127,7 +135,7 @@ def by_sampler(plain: Variant, settings: Study) -> Iterator[Variant]:
 
 
 def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
-    """Probed or fine-tuned; if pre-training was denoising, also non-linear probes on single timesteps."""
+    """Probed or fine-tuned; also probes without coordinates, and where it learned from noise on single timesteps."""
     wanted = settings.transfer or ("finetune",)
     for transfer in wanted:
         suffix = f"@{transfer}" if len(wanted) > 1 else ""
@@ -135,6 +143,9 @@ def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
             yield dataclasses.replace(plain, suffix=suffix)
             continue
         yield dataclasses.replace(plain, head=transfer, suffix=suffix)
+        if settings.places_heads and settings.probing.probe.sweep_coordinates:
+            name = f"@{NO_COORDINATES}"
+            yield dataclasses.replace(plain, head=f"{transfer}{name}", suffix=f"{suffix}{name}")
         denoising = STARTS[plain.row.start or DENOISER].objective is None
         for t in settings.probing.probe.sweep if denoising and transfer == "nonlinear" else ():
             yield dataclasses.replace(plain, head=f"{transfer}@t={t}", suffix=f"{suffix}@t={t}")

@@ -95,7 +95,8 @@ class StudyRuns:
         if variant.head:
             base = given.probing
             kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
-            changes = {"method": "probe", "probe": replace(base.probe, heads=kinds)}
+            probe = replace(base.probe, heads=kinds, regressor=self._places(row))
+            changes = {"method": "probe", "probe": probe}
             changes |= {
                 name: getattr(given.finetune, name) for name in ("split", "reader", "machine")
             }
@@ -127,6 +128,16 @@ class StudyRuns:
             training=training,
             **{"draw": draw} | changes | self._chosen(variant, labels, draw),
         )
+
+    def _places(self, row: Method) -> str | None:
+        """The run whose coordinates heads see, where the network is not guided: what guides a rival."""
+        given = self.settings
+        assert row.start is not None
+        if STARTS[row.start].guided or not given.probing.probe.coordinates:
+            return None
+        if given.guides:
+            return str(self.start("regressor").folder)
+        return given.probing.probe.regressor
 
     def _chosen(self, variant: Variant, labels: int, draw: int) -> dict[str, Any]:
         """Settings by which the chosen cases are the labelled ones, the draw being the seed of the choice.

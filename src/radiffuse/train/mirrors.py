@@ -19,7 +19,7 @@ from .run import Run
 
 PATHS = {
     "data", "out", "from_run", "with_run", "coordinates", "landmarks", "file", "cache", "unlabelled", "teacher",
-    "corrector",
+    "corrector", "regressor",
 }  # fmt: skip
 """Settings that are paths, which may contain names."""
 LONGEST = 250

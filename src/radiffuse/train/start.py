@@ -11,6 +11,7 @@ from ..config import (
     Fit,
     Network,
     PlanSettings,
+    Probing,
     UNetConfig,
     network_settings,
     resolve_network,
@@ -20,6 +21,7 @@ from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
+from ..nets.coordinates import CoordinateRegressor
 from ..nets.registry import load_network
 from ..nets.unet import UNet, verify_config
 from .memory import verify_memory
@@ -45,7 +47,7 @@ class Start:
     def given_to(self, settings: Fit) -> Fit:
         """Settings with the intensities and the network of the run, and its grid where no other will do.
 
-        The coordinates that a probe sees are those of a guided network, and off for another.
+        The coordinates that a probe sees are those of a guided network or of ``probe.regressor``, and off without.
 
         Raises:
             InputError: They ask for others; names the setting.
@@ -61,10 +63,35 @@ class Start:
         for name in {"size", "grid"} & free.keys():
             if (sides := free[name]) is not None and len(sides) == 1:
                 free[name] = sides * self.plan.spatial_dims
-        if settings.method == "probe" and not self.denoiser.coordinate_channels:
-            settings = replace(settings, probe=replace(settings.probe, coordinates=False))
+        if settings.method == "probe":
+            settings = replace(settings, probe=self._probed(settings.probe))
         plan = replace(kept, **free)
         return replace(settings, plan=plan, network=network_settings(self.denoiser.config))
+
+    def _probed(self, probe: Probing) -> Probing:
+        """Without coordinates, where neither the network nor a regressor gives any."""
+        if probe.regressor is not None:
+            where, run = f"--probe.regressor {probe.regressor}", find_pretrained(probe.regressor)
+            load_regressor(run)
+            if self.denoiser.coordinate_channels:
+                problem = "is not needed: the network is guided, and heads see its own coordinates"
+                raise InputError(where, problem, "Leave it out")
+            assert self.plan is not None
+            ours, theirs = (
+                replace(plan.settings(), postprocess=None) for plan in (self.plan, run.plan)
+            )
+            if ours != theirs:
+                keys = [k for k, v in vars(ours).items() if v != getattr(theirs, k)]
+                problem = f"was trained with another {' and '.join(keys)} than the network"
+                remedy = "Train both with the same --plan settings"
+                raise InputError(where, problem, remedy)
+        elif not self.denoiser.coordinate_channels:
+            if probe.sweep_coordinates:
+                problem = "takes no effect: heads on an unguided network see no coordinates"
+                remedy = "Leave it out, or give a --probe.regressor"
+                raise InputError("--probe.sweep-coordinates", problem, remedy)
+            return replace(probe, coordinates=False)
+        return probe
 
 
 def find_pretrained(name: str) -> Run:
@@ -91,6 +118,19 @@ def load_denoiser(run: Run, weights: str = "average") -> UNet:
         remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
         raise InputError(run.folder, "is not a pre-trained denoiser", remedy)
     return denoiser
+
+
+def load_regressor(run: Run) -> CoordinateRegressor:
+    """The network of a run of the objective coordinates.
+
+    Raises:
+        InputError: The run has another kind of network.
+    """
+    regressor = load_network(run.model)
+    if not isinstance(regressor, CoordinateRegressor):
+        remedy = "Give a run of radiffuse pretrain --objective coordinates"
+        raise InputError(run.folder, "gives no body coordinates", remedy)
+    return regressor
 
 
 def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
