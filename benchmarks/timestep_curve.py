@@ -3,26 +3,37 @@
 ``STUDY`` is a study with non-linear probes on single timesteps (``--probing.sweep``), or its scores as they are kept in
 ``results/scores/guided-timesteps.csv.gz``. Writes these, ``guided-timesteps.csv``, for each way of pre-training, size
 group and timestep the mean Dice with its interval and the paired difference to ``--peak``, and draws
-``docs/images/guided-timesteps.svg``. Groups are thirds of the classes by mean volume.
+``docs/images/guided-timesteps.svg``; the clean image is timestep 0. Groups are thirds of the classes by mean volume.
+With ``--data`` the claims guided-4 and guided-5 are filled.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
-from results import origin, read_scores, write_figure, write_scores, write_table
+from results import (
+    HOW,
+    fill_claim,
+    origin,
+    overall,
+    read_scores,
+    write_figure,
+    write_scores,
+    write_table,
+)
 
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean, holm, verdict
 from radiffuse.evaluation.tables import SIZES, size_groups
 from radiffuse.reports.style import SERIES, styled
 
 NAME = "guided-timesteps"
-HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+))?")
+HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+|clean))?")
 NAMES = {"diffusion": "denoising", "guided": "guided denoising"}
 
 
@@ -32,11 +43,38 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder, or file of scores")
     parser.add_argument("--peak", type=int, default=10, help="timestep of the plain heads")
     parser.add_argument("--command", required=True)
+    parser.add_argument("--data", help="the data, in words, for the claims")
     given = parser.parse_args()
     scores = write_scores(read_scores(given.study), NAME)
     table = curve(by_group(scores, given.peak), given.peak)
     write_table(table, origin(given.command), f"{NAME}.csv")
     write_figure(draw(table), NAME)
+    if given.data:
+        about = {
+            "data": given.data,
+            "command": given.command,
+            "seeds": str(scores["draw"].nunique()),
+        }
+        _claims(table, given.peak, about)
+
+
+def _claims(table: pd.DataFrame, peak: int, about: Mapping[str, str]) -> None:
+    """The peak against lower timesteps, and the highest one against the peak, of the guided features."""
+    rows = table[(table["way"] == "guided") & (table["timestep"] != peak)]
+    low, high = rows[rows["timestep"] < peak], rows[rows["timestep"] == rows["timestep"].max()]
+    for claim, part in (("guided-4", low), ("guided-5", high)):
+        found = list(part.itertuples())
+        said = [
+            f"{r.size} organs, timestep {r.timestep} against {peak}: {r.difference:+.3f}"
+            for r in found
+        ]
+        fill_claim(claim, {
+            **about,
+            "value": "guided, " + "; ".join(said),
+            "interval": "; ".join(f"{r.difference_low:+.3f} to {r.difference_high:+.3f}" for r in found),
+            "test": f"Dice by size group of organs; {HOW}",
+            "verdict": overall([str(r.verdict) for r in found]),
+        })  # fmt: skip
 
 
 def by_group(results: pd.DataFrame, peak: int) -> pd.DataFrame:
@@ -44,11 +82,12 @@ def by_group(results: pd.DataFrame, peak: int) -> pd.DataFrame:
 
     Args:
         results: ``results.csv`` of a study.
-        peak: Timestep of heads whose name has none.
+        peak: Timestep of heads whose name has none, where no name has it: else they join several.
     """
     found = results["method"].str.extract(f"^{HEAD.pattern}$")
-    rows = results[found[0].isin(NAMES)].assign(way=found[0], timestep=found[1].fillna(str(peak)))
-    rows = rows.astype({"timestep": int})
+    joined = found[1].isna() & (found[1] == str(peak)).any()
+    rows = results.assign(way=found[0], timestep=found[1].fillna(str(peak)).replace("clean", "0"))
+    rows = rows[found[0].isin(NAMES) & ~joined].astype({"timestep": int})
     sizes = rows[rows["truth_voxels"] > 0].groupby("class")["truth_voxels"].mean()
     rows = rows.assign(size=rows["class"].map(size_groups(sizes.to_dict())))
     rows = rows[rows["counted"].astype(bool) & rows["size"].notna()]
@@ -96,10 +135,11 @@ def draw(table: pd.DataFrame) -> Figure:
             rows = table[(table["way"] == way) & (table["size"] == size)].sort_values("timestep")
             axes.plot(rows["timestep"], rows["dice"], "o-", color=SERIES[i], label=size)
             axes.vlines(rows["timestep"], rows["low"], rows["high"], color=SERIES[i], alpha=0.6)
-        axes.set_xscale("log")
+        axes.set_xscale("symlog")  # the clean image, 0, has a place
         axes.xaxis.set_major_locator(FixedLocator(sorted(set(table["timestep"]))))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels([str(t) for t in sorted(set(table["timestep"]))])
+        names = ["clean" if t == 0 else str(t) for t in sorted(set(table["timestep"]))]
+        axes.set_xticklabels(names)
         axes.set_xlabel("timestep of 300")
         axes.set_title(NAMES[way])
     panels[0].set_ylabel("Dice")

@@ -119,6 +119,32 @@ def test_curve_of_timesteps_follows_from_the_scores_that_were_kept(
     assert [path.read_text() for path in written] == first
 
 
+def test_a_timestep_alone_counts_and_not_the_one_that_joins_several(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "study"
+    made.mkdir()
+    heads = tuple(f"guided@nonlinear{end}" for end in ("", "@t=clean", "@t=10", "@t=100"))
+    table = scores(heads, **{"class": ["a", "b", "c"]})
+    sizes = table["class"].map({"a": 10, "b": 100, "c": 1000})
+    dice = table["dice"] / 2 + table["method"].map(
+        dict(zip(heads, (0.4, 0.2, 0.1, 0.0), strict=True))
+    )
+    table.assign(truth_voxels=sizes, dice=dice).to_csv(made / "results.csv", index=False)
+    (results.RESULTS / "claims.csv").write_text(
+        "id,claim,value,verdict\nguided-4,x,,\nguided-5,y,,\n"
+    )
+    call(monkeypatch, "timestep_curve", made, "--command", "c", "--data", "drawn")
+    found = pd.read_csv(results.RESULTS / "guided-timesteps.csv").set_index(["size", "timestep"])
+    assert set(found.index.get_level_values("timestep")) == {0, 10, 100}
+    values = table.assign(dice=dice)
+    alone = values[(values["method"] == heads[2]) & (values["class"] == "c")]["dice"]
+    assert found.loc[("big", 10), "dice"] == pytest.approx(alone.mean(), abs=1e-3)
+    claims = pd.read_csv(results.RESULTS / "claims.csv").set_index("id")["value"]
+    assert "timestep 0 against 10: +" in claims["guided-4"]
+    assert "timestep 100 against 10: -" in claims["guided-5"]
+
+
 def test_figure_of_a_native_table_shows_each_interval_and_each_draw(
     results: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def anatomy(
     size: Sequence[int] | int = ...,
     seed: int = ...,
     start: int = ...,
+    textured: bool = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:
     """Write procedural images with exact labels: bitewings, chest films or abdominal CT."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import radiffuse
 from conftest import TINY
 from radiffuse.config import Augmentation, Network, resolve_network
+from radiffuse.config.types import Ramp
 from radiffuse.data.crops import CropPairBatches, CropPairs, crop_size
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
@@ -31,6 +32,7 @@ from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.objectives.coordinates import CoordinateLearning
 from radiffuse.reports.pictures import coordinate_figure
+from radiffuse.system.files import read_json, seal
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 
@@ -68,14 +70,14 @@ def random(total: int = 4, step: int = 0) -> StepRandom:
     return StepRandom(0, step, total=total, start=0, stop=total, device=torch.device("cpu"))
 
 
-def regressor(dims: int, channels: int = 1) -> CoordinateRegressor:
+def regressor(dims: int, channels: int = 1, ramp: Ramp = "none") -> CoordinateRegressor:
     unet = resolve_network(
         Network(width=8, multipliers=(1, 2, 2), blocks=1, attention_factors=(), head_channels=8),
         spatial_dims=dims,
-        in_channels=channels,
+        in_channels=channels + dims * (ramp == "input"),
         out_channels=dims,
     )
-    network = CoordinateRegressor(unet, (4.0, 3.0, 5.0)[:dims])
+    network = CoordinateRegressor(unet, (4.0, 3.0, 5.0)[:dims], ramp, (2.0, 1.5, 1.0)[:dims])
     network.initialize(torch.Generator().manual_seed(0))
     return network
 
@@ -212,6 +214,44 @@ def test_the_regressor_ends_at_a_quarter_and_trains_every_weight(dims: int, tmp_
     assert torch.equal(again.scale, network.scale)  # type: ignore[arg-type]
     with torch.no_grad():
         assert torch.equal(again(images), network(images))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("ramp", ["input", "output"])
+def test_a_ramp_is_the_place_in_the_patch(dims: int, ramp: Ramp, tmp_path: Path) -> None:
+    """It goes by the length of a voxel over that of a unit, 0 in the middle, along each axis alone."""
+    network = regressor(dims, ramp=ramp).eval()
+    images = torch.rand((2, 1, *(16,) * dims), generator=torch.Generator().manual_seed(0))
+    unit = torch.tensor((2 / 4, 1.5 / 3, 1 / 5)[:dims]).reshape(1, dims, *[1] * dims)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(16.0) - 7.5] * dims, indexing="ij"))[None]
+    seen: list[Tensor] = []
+    network.trunk.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert network.image_channels == 1
+    with torch.no_grad():
+        found = network(images)
+        plain = regressor(dims)
+        if ramp == "output":
+            plain.load_state_dict(network.state_dict())
+            torch.testing.assert_close(found, plain.eval()(images) + grid * unit)
+            assert torch.equal(seen[0], images)
+        else:
+            torch.testing.assert_close(seen[0][:, 1:], (grid * unit).expand(2, *[-1] * (dims + 1)))
+            assert torch.equal(seen[0][:, :1], images)
+        save_network(network, tmp_path)
+        assert torch.equal(load_network(tmp_path).eval()(images), found)
+
+
+def test_a_regressor_from_before_ramps_is_read(tmp_path: Path) -> None:
+    network = regressor(2).eval()
+    save_network(network, tmp_path)
+    description = read_json(tmp_path / "config.json", dict)
+    assert [description.pop(name) for name in ("ramp", "step")] == ["none", [2.0, 1.5]]
+    seal(tmp_path, "config.json", description)
+    images = torch.rand((1, 1, 16, 16))
+    assert torch.equal(load_network(tmp_path).eval()(images), network(images))
+    seal(tmp_path, "config.json", description | {"ramp": "up"})
+    with pytest.raises(InputError, match="ramp"):
+        load_network(tmp_path)
 
 
 def test_a_map_of_a_volume_is_blended_from_patches() -> None:

@@ -36,6 +36,7 @@ def anatomy(settings: Anatomy) -> Path:
         seed=settings.seed,
         size=settings.size,
         start_index=settings.start,
+        textured=settings.textured,
         progress=ProgressLine("drawing"),
     )
     return out

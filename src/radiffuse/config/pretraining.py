@@ -15,7 +15,9 @@ from .types import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Ramp,
     Within,
+    before,
     only_for,
 )
 
@@ -35,6 +37,10 @@ class Regressor:
     """Pairs of voxels per pair of crops, in each step."""
     agreement: NonNegativeFloat = 1.0
     """Weight of the loss term that gives a voxel the same coordinates in both crops."""
+    ramp: Ramp = field(default="none", metadata=before("none"))
+    """The place of a voxel in its patch, as a linear ramp along each axis [ours]. none: the network finds places by the
+    image alone; input: it sees the ramp as further channels; output: the ramp is added to what it says, so that it has
+    to learn only how the patch lies in the body."""
     landmarks: str | None = None
     """Labelled scans for a final test: the centers of their classes are carried from scan to scan by coordinates, and
     the errors are written to landmarks.csv."""

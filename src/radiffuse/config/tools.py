@@ -52,6 +52,9 @@ class Anatomy:
     """Seed; the same seed, count and size give the same files."""
     start: NonNegativeInt = 0
     """Number of the first case; each number is a patient of its own."""
+    textured: bool = False
+    """abdomen: flesh and noise vary by as many HU, over as many millimeters, as in real CT; the scenes and their labels
+    are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

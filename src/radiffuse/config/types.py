@@ -69,6 +69,10 @@ FULL_NAMES = {"full_names": True}
 """Metadata: the settings of the group have no short names, so that others keep theirs."""
 
 
+Ramp = Literal["none", "input", "output"]
+"""What a regressor of body coordinates does with the place of a voxel in its patch."""
+
+
 def before(value: object) -> dict[str, object]:
     """Metadata: the value that holds for runs from before the setting was there."""
     return {"before": value}

@@ -254,8 +254,8 @@ def _verify(
     if regressor is not None:
         if denoiser.coordinate_channels:
             raise ValueError("the network is guided, and heads see the coordinates of its own")
-        ours, theirs = denoiser.config, regressor.config
-        if (ours.spatial_dims, ours.in_channels) != (theirs.spatial_dims, theirs.in_channels):
+        axes, channels = denoiser.config.spatial_dims, denoiser.config.in_channels
+        if (axes, channels) != (regressor.config.spatial_dims, regressor.image_channels):
             raise ValueError("the regressor sees images of other axes or channels")
     total = 1 if diffusion is None else diffusion.num_train_timesteps
     known = pyramid(denoiser)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..config import Diffusion, UNetConfig
+from ..config.types import Ramp
 from ..config.values import from_dict, misfit
 from ..core.finite import not_finite
 from ..errors import DAMAGE, InputError, RunError, first_line, is_out_of_memory
@@ -54,7 +55,11 @@ def _guide(config: Config | None) -> CoordinateRegressor | None:
 
 def _regressor(config: Config) -> CoordinateRegressor:
     scale = tuple(float(v) for v in config["scale"])
-    return CoordinateRegressor(from_dict(UNetConfig, config["unet"], strict=True), scale)
+    ramp, step = config.get("ramp", "none"), config.get("step")
+    if fault := misfit(ramp, Ramp, "ramp") or (step and misfit(step, list[float], "step")):
+        raise ValueError(fault)
+    unet = from_dict(UNetConfig, config["unet"], strict=True)
+    return CoordinateRegressor(unet, scale, ramp, step)
 
 
 def _diffusion(config: Config) -> Diffusion | None:

@@ -50,9 +50,10 @@ class Coordinates(CropPairObjective):
     """Training of a body-part regressor, which can then guide denoising."""
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
-        """The trunk of the regressor."""
+        """The trunk of the regressor, with an input channel more for each axis of a ramp that it sees."""
+        seen = channels + dims * (self.settings.regressor.ramp == "input")
         return resolve_network(
-            self.settings.network, spatial_dims=dims, in_channels=channels, out_channels=dims
+            self.settings.network, spatial_dims=dims, in_channels=seen, out_channels=dims
         )
 
     def crop(self, plan: Plan) -> float:
@@ -64,7 +65,7 @@ class Coordinates(CropPairObjective):
         plan, wanted = pool.plan, self.settings.regressor
         spacing = plan.spacing or (1.0,) * plan.spatial_dims
         scale = extent_deviation(pool.prepared, pool.training, spacing)
-        network = CoordinateRegressor(self.config(pool), scale)
+        network = CoordinateRegressor(self.config(pool), scale, wanted.ramp, spacing)
         network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
         return CoordinateLearning(
             network,

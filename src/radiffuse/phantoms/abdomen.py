@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from . import abdomen_organs as organs
 from .abdomen_frame import PITCH, SPINE, VERTEBRAE, Frame, bowel, build
+from .abdomen_texture import flesh, quantum_noise
 from .drawing import Drawing, Floats, axes, centroids, smoothstep, waves
 from .solids import Canvas, Pose, Solid, ellipsoid
 
@@ -47,8 +48,10 @@ def draw(
     noise: np.random.Generator,
     size: Sequence[int],
     step: tuple[float, ...],
+    *,
+    textured: bool = False,
 ) -> Drawing:
-    """One CT volume. See ``registry.Anatomy``."""
+    """One CT volume. See ``registry.Anatomy``; ``textured``: with the flesh and the noise of ``abdomen_texture``."""
     r, a, s = axes(size, step)
     middle = np.array([rng.normal(0, 5), 26 + rng.normal(0, 6), rng.uniform(-14, 24)])
     pose = Pose.random(rng, middle, 3.0)
@@ -65,7 +68,13 @@ def draw(
     texture = waves(rng, 3, 20, (7, 40))(r, a, s)
     tissue = smoothstep(np.abs(canvas.hu - 60), 240, 180)
     image = canvas.hu + np.float32(rng.uniform(1, 4)) * texture * tissue
-    image = _scan(rng, noise, image, canvas, step)
+    if textured:
+        image += flesh(noise, canvas) * tissue
+    image = _scan(rng, image, step)
+    level, grain = float(np.exp(rng.uniform(np.log(4), np.log(24)))), float(rng.uniform(0.45, 0.8))
+    grains = quantum_noise(noise, size, step) if textured else level * _grains(noise, size, grain)
+    central = 0.7 + 0.5 * np.exp(-(canvas.x**2 + (canvas.y - 25) ** 2) / 110**2)
+    image = np.clip(image + central * grains, -1024, 3071).astype(np.float32)
     affine = np.diag([*step, 1.0])
     affine[:3, 3] = [-(n - 1) / 2 * d for n, d in zip(size, step, strict=True)]
     landmarks = _landmarks(canvas.label, affine, pose)
@@ -218,25 +227,20 @@ def _couch(rng: np.random.Generator, canvas: Canvas) -> None:
     canvas.hu[top] = rng.uniform(-700, -300)
 
 
-def _scan(
-    rng: np.random.Generator,
-    noise: np.random.Generator,
-    image: Floats,
-    canvas: Canvas,
-    step: Sequence[float],
-) -> Floats:
-    """What the scanner does: finite resolution, and correlated noise, strongest in the middle."""
+def _scan(rng: np.random.Generator, image: Floats, step: Sequence[float]) -> Floats:
+    """The finite resolution of the scanner."""
     sharpness = rng.uniform(0.35, 0.9)
     sigma = [max(0.35, sharpness / s) for s in step]
-    image = ndimage.gaussian_filter(image, sigma, truncate=3)
-    level, grain = float(np.exp(rng.uniform(np.log(4), np.log(24)))), float(rng.uniform(0.45, 0.8))
-    white = noise.standard_normal(image.shape, dtype=np.float32)
+    return np.asarray(ndimage.gaussian_filter(image, sigma, truncate=3), np.float32)
+
+
+def _grains(noise: np.random.Generator, size: Sequence[int], grain: float) -> Floats:
+    """Noise of unit variance, correlated over a voxel whatever its size."""
+    white = noise.standard_normal(size, dtype=np.float32)
     fine = ndimage.gaussian_filter(white, (grain, grain, 0.3), truncate=3)
     # Filtered back projection suppresses low frequencies: subtract them from the noise.
     fine -= 0.7 * ndimage.gaussian_filter(fine, (2 * grain, 2 * grain, 0.0), truncate=3)
-    fine /= fine.std()
-    central = 0.7 + 0.5 * np.exp(-(canvas.x**2 + (canvas.y - 25) ** 2) / 110**2)
-    return np.clip(image + level * central * fine, -1024, 3071).astype(np.float32)
+    return np.asarray(fine / fine.std(), np.float32)
 
 
 def _landmarks(

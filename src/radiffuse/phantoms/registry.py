@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,11 @@ SMALLEST, LARGEST = 16, 4096
 """Legal number of pixels along an axis."""
 
 
+Render = Callable[
+    [np.random.Generator, np.random.Generator, Sequence[int], tuple[float, ...]], Drawing
+]
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """One anatomy.
@@ -25,14 +31,14 @@ class Anatomy:
         field: Field of view in millimeters along each axis where no spacing is given; None: as far as it takes.
         render: Draws one case from: generator of all that is in the picture, generator of the detector's noise, which
             depends on the size; pixels along each axis; millimeters per pixel.
+        textured: The same with flesh and noise as in real images; None: there is no such drawing.
     """
 
     name: str
     classes: tuple[str, ...]
     field: tuple[float | None, ...]
-    render: Callable[
-        [np.random.Generator, np.random.Generator, Sequence[int], tuple[float, ...]], Drawing
-    ]
+    render: Render
+    textured: Render | None = None
 
     @property
     def spatial_dims(self) -> int:
@@ -47,12 +53,13 @@ class Anatomy:
         )
 
 
+_textured = functools.partial(abdomen.draw, textured=True)
 ANATOMIES: dict[str, Anatomy] = {
     one.name: one
     for one in (
         Anatomy("bitewing", bitewing.CLASSES, (bitewing.HEIGHT, None), bitewing.draw),
         Anatomy("chest", chest.CLASSES, (chest.HEIGHT, None), chest.draw),
-        Anatomy("abdomen", abdomen.CLASSES, abdomen.FIELD, abdomen.draw),
+        Anatomy("abdomen", abdomen.CLASSES, abdomen.FIELD, abdomen.draw, _textured),
     )
 }
 
@@ -75,6 +82,8 @@ def draw(
     index: int,
     size: tuple[int, ...],
     spacing: tuple[float, ...] | None = None,
+    *,
+    textured: bool = False,
 ) -> Drawing:
     """Draw one case: the same arguments give the same bytes.
 
@@ -88,6 +97,7 @@ def draw(
         size: Pixels along each axis: (rows, columns), or (right, anterior, superior).
         spacing: Millimeters per pixel along each axis; None: the usual field of view of the
             anatomy.
+        textured: With flesh and noise as in real images; the scene and its labels are the same.
 
     Raises:
         InputError: An argument is not legal.
@@ -96,7 +106,12 @@ def draw(
     _check(chosen, seed, index, size, spacing)
     step = chosen.spacing(size) if spacing is None else tuple(float(mm) for mm in spacing)
     scene, noise = map(np.random.default_rng, np.random.SeedSequence((seed, index)).spawn(2))
-    return chosen.render(scene, noise, size, step)
+    render = chosen.textured if textured else chosen.render
+    if render is None:
+        others = ", ".join(name for name, one in ANATOMIES.items() if one.textured)
+        problem = f"is not for {anatomy}, but for {others}"
+        raise InputError("textured", problem, "leave it out")
+    return render(scene, noise, size, step)
 
 
 def _check(

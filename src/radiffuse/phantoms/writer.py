@@ -25,6 +25,7 @@ def write_dataset(
     size: tuple[int, ...],
     spacing: tuple[float, ...] | None = None,
     start_index: int = 0,
+    textured: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Draw ``count`` cases into a folder; running it again completes what is missing.
@@ -41,6 +42,7 @@ def write_dataset(
         size: Pixels along each axis.
         spacing: Millimeters per pixel; None: the usual field of view.
         start_index: Number of the first case, so that several sets of one seed share no case.
+        textured: See ``draw``.
         progress: Called with (cases done, count) after each case.
 
     Returns:
@@ -66,7 +68,7 @@ def write_dataset(
             label = out / "labels" / name if labelled else None
             kept = (images / name).exists() and (label is None or label.exists())
             if not kept or not compared:  # of those that are there, the first stands for all
-                drawing = draw(anatomy, seed, index, size, spacing)
+                drawing = draw(anatomy, seed, index, size, spacing, textured=textured)
                 _write_or_compare(drawing, images / name, label, kept)
                 compared, drawn = compared or kept, drawn + (not kept)
             if progress is not None:
