@@ -23,6 +23,7 @@ from .rules import (
     PASSES,
     TRAINING,
     UNKEPT,
+    UNPLACED,
     UNPLANNED,
     UNTRAINED,
     Rule,
@@ -76,7 +77,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
     ),
     Probing: (
         (lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),
-        (lambda s: not s.coordinates, "regressor sweep_coordinates", "heads see no coordinates"),
+        (lambda s: not s.coordinates, "regressor sweep_coordinates", UNPLACED),
     ),
     PlanSettings: (
         (lambda s: s.window, "percentiles", "the window decides"),
@@ -143,11 +144,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             "diffusion.timestep_sampling diffusion.zero_terminal_snr",
             "ddep predicts the noise of a single level",
         ),
-        (
-            lambda s: s.objective == "contrastive",
-            "augmentation",
-            "--contrast.views are the changes of crops",
-        ),
+        (lambda s: s.objective == "contrastive", "augmentation", "--contrast.views changes crops"),
         (
             lambda s: s.objective == "coordinates",
             " ".join(f"augmentation.{name}" for name in MOVES.split()),
@@ -158,11 +155,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("sites", "finding"),
     ),
     Fit: (
-        (
-            lambda s: s.method in ("dynunet", "imagenet"),
-            "network",
-            "the method has another network",
-        ),
+        (lambda s: s.method in ("dynunet", "imagenet"), "network", "the method has its own"),
         (lambda s: s.method == "pixel", "loss", "pixel classifiers have cross-entropy"),
         (
             lambda s: s.method in ("dynunet", "imagenet", "pixel", "probe"),
@@ -304,11 +297,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         ),
         (always, "probing.probe.heads", "--transfer names the heads"),
         (lambda s: s.guides, "probing.probe.regressor", "heads see the coordinates that guide"),
-        (
-            lambda s: not s.places_heads,
-            "probing.probe.sweep_coordinates",
-            "heads see no coordinates",
-        ),
+        (lambda s: not s.places_heads, "probing.probe.sweep_coordinates", UNPLACED),
         (always, "diffusion.diffusion.strategy", "--methods names the strategies"),
         (
             always,

@@ -32,6 +32,7 @@ def unread(
 
 NO_MASK = "no mask is predicted"
 UNTRAINED = "nothing is trained"
+UNPLACED = "heads see no coordinates"
 UNPLANNED = "this command plans no time or memory"
 TRAINING = (
     "machine.compile machine.checkpoint_activations machine.strategy machine.memory machine.rate"
