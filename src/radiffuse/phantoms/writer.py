@@ -39,10 +39,8 @@ def write_dataset(
         count: Cases, 1 or more.
         labelled: Whether to write label maps.
         seed: Seed of the data set.
-        size: Pixels along each axis.
-        spacing: Millimeters per pixel; None: the usual field of view.
+        size, spacing, textured: See ``draw``.
         start_index: Number of the first case, so that several sets of one seed share no case.
-        textured: See ``draw``.
         progress: Called with (cases done, count) after each case.
 
     Returns:
