@@ -39,8 +39,10 @@ def write_dataset(
         count: Cases, 1 or more.
         labelled: Whether to write label maps.
         seed: Seed of the data set.
-        size, spacing, textured: See ``draw``.
-        start_index: Number of the first case, so that several sets of one seed share no case.
+        size: Pixels along each axis.
+        spacing: Millimeters per pixel; None: the usual field of view.
+        textured: See ``draw``.
+        start_index: Number of the first case; sets of one seed share none.
         progress: Called with (cases done, count) after each case.
 
     Returns:
@@ -49,17 +51,16 @@ def write_dataset(
     Raises:
         InputError: An argument is not legal, the folder cannot be written, or it holds cases of other settings.
     """
-    chosen = find(anatomy)
     if count < 1:
         raise InputError("count", f"{count} cases cannot be written", "give a number from 1")
-    suffix = ".png" if chosen.spatial_dims == 2 else ".nii.gz"
+    suffix = ".png" if find(anatomy).spatial_dims == 2 else ".nii.gz"
     images = out / "images" if labelled else out
     drawn, compared = 0, False
     try:
         images.mkdir(parents=True, exist_ok=True)
         if labelled:
             (out / "labels").mkdir(exist_ok=True)
-            names = {str(value): name for value, name in enumerate(chosen.classes)}
+            names = {str(value): name for value, name in enumerate(find(anatomy).classes)}
             write_json(out / "classes.json", names)
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
