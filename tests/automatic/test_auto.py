@@ -15,7 +15,7 @@ import pytest
 
 import radiffuse
 from conftest import TINY, line_of
-from radiffuse.automatic import choice, schedule
+from radiffuse.automatic import decision, schedule
 from radiffuse.automatic.candidates import proposals, settings_of
 from radiffuse.automatic.labels import read_labels
 from radiffuse.automatic.record import Record
@@ -276,9 +276,9 @@ def test_several_vote_where_that_gains(
     def gains(*_: object, **__: object) -> PairedTest:
         return PairedTest(0.01, 0.005, 0.02, 0.01, 9)
 
-    monkeypatch.setattr(choice, "clustered_difference", gains)
+    monkeypatch.setattr(decision, "clustered_difference", gains)
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
-    monkeypatch.setattr(choice, "MIRRORED", ())
+    monkeypatch.setattr(decision, "MIRRORED", ())
     run = radiffuse.fit(**settings(films, tmp_path, from_=pretrained, labels=2))
     record = record_of(run.folder)
     assert len(record.members) == len(members_of(run)) == 2
@@ -305,10 +305,44 @@ def test_the_better_candidates_are_tried_with_the_pool_as_well(
     for path in (run.folder / "folds").glob("scratch*/*/fold-*/data.json"):
         seen = json.loads(path.read_text()).get("unlabelled_cases")
         assert bool(seen) == ("+pool" in str(path))
+    # Two patients decide nothing, so both vote.
+    assert {member["candidate"] for member in record.members} == {"scratch", "scratch+pool"}
+    assert "both vote" in " ".join(record.decisions)
     gone = sorted(pool.rglob("*.png"))[-1]
     gone.unlink()
     with pytest.raises(InputError, match=f"begun with other cases: .*{gone.stem} went"):
         radiffuse.fit(**given)
+
+
+@pytest.mark.parametrize(("low", "sure"), [(0.001, True), (-0.001, False)])
+def test_one_alone_where_the_folds_decide_about_the_pool(
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    low: float,
+    sure: bool,
+) -> None:
+    """The first comparison is of the two together with the better one, the second that of the two."""
+    found = iter([PairedTest(0.0, -0.01, 0.01, 1.0, 9), PairedTest(0.01, low, 0.02, 0.01, 9)])
+    monkeypatch.setattr(decision, "clustered_difference", lambda *_, **__: next(found))
+    monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
+    monkeypatch.setattr(decision, "MIRRORED", ())
+    run = radiffuse.fit(**settings(films, tmp_path, labels=2, unlabelled=(str(unlabelled),)))
+    record = record_of(run.folder)
+    assert len({member["candidate"] for member in record.members}) == 2 - sure
+    assert ("both vote" in " ".join(record.decisions)) != sure
+
+
+def test_a_pool_that_cannot_be_tried_has_a_training_beside_one_without_it(
+    films: Path, unlabelled: Path, tmp_path: Path
+) -> None:
+    run = radiffuse.fit(**settings(films, tmp_path, labels=1, unlabelled=(str(unlabelled),)))
+    record = record_of(run.folder)
+    assert [m["candidate"] for m in record.members] == ["scratch", "scratch+pool"]
+    assert "was not tried" in " ".join(record.decisions)
+    seen = [bool(part.data.get("unlabelled_cases")) for part in members_of(run)]
+    assert seen == [False, True]
 
 
 # ------------------------------------------------------------------------------------------------ settings

@@ -84,3 +84,26 @@ def test_what_nothing_was_tried_of_is_trained_as_often_as_time_allows(
         ("a", steps, seed, 0) for seed in range(times)
     ]
     assert untried("a", 80, 0.0, left, 3) == untried("a", 80, 100.0, 100.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("left", "rows"),
+    [
+        (900, [("a", 80, 0), ("p", 80, 0)]),
+        (270, [("a", 72, 0), ("p", 72, 0)]),  # nine tenths of three trainings
+        (240, [("p", 80, 0)]),
+        (150, [("p", 60, 0)]),  # three quarters of two
+        (140, [("a", 80, 0)]),
+        (50, [("a", 40, 0)]),
+        (0, [("a", 10, 0)]),
+        (-20, [("a", 10, 0)]),
+    ],
+)
+def test_a_pool_that_was_not_tried_votes_with_a_training_without_it_or_has_the_time_of_two(
+    left: float, rows: list[tuple[str, int, int]]
+) -> None:
+    """80 steps take 100 seconds without the pool, and twice as long with it."""
+    found = untried("a", 80, 100.0, left, 3, "p")
+    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == rows
+    unknown = untried("a", 80, 0.0, left, 3, "p")
+    assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("p", 80)]

@@ -31,7 +31,7 @@ def planned(hours: float, cores: float = 1.0) -> Any:
 
 def test_costs_are_those_worked_out_by_hand() -> None:
     """In trainings: trials of the first round, then of the second, then those on all labels."""
-    rich, short, brief, thrice, once = SCHEDULES
+    rich, short, brief, thrice, twice, once = SCHEDULES
     assert rich.cost(5, 5, pool=False) == pytest.approx(25 / 8 + 10 / 2 + 2)
     assert rich.cost(5, 5, pool=True) == pytest.approx(25 / 8 + 10 / 2 * 3 + 4)
     assert rich.cost(5, 5, pool=False, reference=True) == pytest.approx(25 / 8 + 15 / 2 + 2)
@@ -40,7 +40,7 @@ def test_costs_are_those_worked_out_by_hand() -> None:
     assert short.cost(5, 5, pool=True) == pytest.approx(9 / 4 + 3 / 2 * 3 + 4)
     assert brief.cost(5, 5, pool=False) == pytest.approx(2 * 2 / 2 + 1)
     assert brief.cost(5, 5, pool=True) == pytest.approx(2 / 2 * 3 + 2)  # one, without and with it
-    assert (thrice.cost(5, 5, pool=True), once.cost(5, 5, pool=True)) == (3, 1)
+    assert [one.cost(5, 5, pool=True) for one in (thrice, twice, once)] == [3, 2, 1]
 
 
 CASES = [

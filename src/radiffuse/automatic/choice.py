@@ -15,37 +15,27 @@ from ..config import Fit, Split
 from ..config.segmenting import POOLED
 from ..data.plan import Plan
 from ..errors import InputError, TrainingDiverged
-from ..evaluation.statistics import clustered_difference, clustered_mean
-from ..inference.expecting import of_new_scans
 from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..system.distributed import launched
 from ..system.files import seal, write_atomic, write_json
 from ..system.saying import say
 from ..train.cases import open_more
-from ..train.choices import AT_WORK
 from ..train.members import MEMBERS
 from ..train.pool import read_pools
 from ..train.progress import duration
 from ..train.run import CHOICE, Run, start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
 from .candidates import POOL, Candidate, full_steps
-from .halving import Entry, ranked, seconds_of_fold, survivors, trainings, untried
+from .decision import TOGETHER, Decision
+from .halving import Entry, ranked, seconds_of_fold, survivors
 from .labels import described, open_record, read_labels
 from .outlook import look_ahead
 from .record import Record
-from .refine import refine
-from .scores import SCORED, OutOfFold, by_case, read_folds
+from .scores import SCORED, by_case, read_folds
 
 Train = Callable[[Fit, Plan, bool], Run]
 """Trains a run by a method of ``fit`` and a plan, with its report or without."""
-TOGETHER = 3
-"""Most candidates of an ensemble; the fold runs of as many are kept until it is decided."""
-LEAST_PATIENTS = 4
-"""Patients on whom an ensemble has to gain: fewer gains of one sign are too easily chance."""
-MIRRORED = ("mirror",)
-LEAST_GAIN = 0.002
-"""Mean Dice that an ensemble has to gain, since every member costs its time at each prediction [ours]."""
 
 
 def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any]) -> Run:
@@ -111,7 +101,7 @@ class _Choice:
         for number, share in enumerate(shares):
             if number == min(1, len(shares) - 1) and pool:
                 able = [n for n in names if record.candidate(n).settings.method in POOLED]
-                names += map(self._with_pool, able)
+                names += [record.with_pool(name, self.settings) for name in able]
             for place, name in enumerate(names, start=1):
                 stage = f"round {number + 1} of {len(shares)}: {name}, {place} of {len(names)}"
                 self._attempt(record.candidate(name), share, stage)
@@ -122,27 +112,7 @@ class _Choice:
 
     def decide(self) -> None:
         """Choose the members, and the steps after segmentation."""
-        record = self.record
-        if record.members:
-            return
-        best = ranked(record.tried)
-        members, why = self._best_members(best) if best else ([], [])
-        if not best:
-            why = [self._untried()]
-        record.decisions += why
-        if members:
-            found = self._view(members)
-            if self.settings.plan.postprocess is None:
-                self._refine(found)
-            self._score(found)
-            self._lengthen(members)
-        else:
-            first = record.candidates[0]
-            full, left = first.settings.training.length, AT_WORK * record.left
-            record.members = untried(first.name, full, first.seconds, left, TOGETHER)
-        record.write()
-        for sentence in record.decisions:
-            say(sentence)
+        Decision(self.settings, self.labels, self.record, self.run.folder).decide()
 
     def finish(self) -> None:
         """Train the members on all labels, and make them one run."""
@@ -228,12 +198,6 @@ class _Choice:
             reader=self.settings.reader,
         )
 
-    def _with_pool(self, name: str) -> str:
-        with_pool = self.record.candidate(name).with_pool(self.settings)
-        if with_pool.name not in {one.name for one in self.record.candidates}:
-            self.record.candidates.append(with_pool)
-        return with_pool.name
-
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
         """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""
         record, steps = self.record, full_steps(candidate, share)
@@ -300,101 +264,6 @@ class _Choice:
                 for folder in self.record.folders(entry.candidate, entry.steps):
                     shutil.rmtree(folder / "model", ignore_errors=True)
 
-    def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
-        names = [(entry.candidate, entry.steps) for entry in members]
-        return OutOfFold.of(self.record, names, self.settings.machine, tta)
-
-    def _best_members(self, best: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-        """The best candidate, or several together where that gains more than noise; and sentences that say so."""
-        record = self.record
-        alone = by_case(read_folds(record.folders(best[0].candidate, best[0].steps)))
-        mean = clustered_mean(alone["dice"], group=list(alone["group"]))
-        why = [
-            f"chosen: {best[0].candidate} with {best[0].steps} steps, Dice {mean.mean:.3f} "
-            f"({mean.low:.3f} to {mean.high:.3f}), surface Dice {best[0].surface:.3f} "
-            f"on {len(alone)} cases that it did not see"
-        ]
-        if len(best) > 1:
-            why.append(f"next: {best[1]}")
-        chosen, gained = [best[0]], 0.0
-        for size in range(2, min(TOGETHER, len(best)) + 1):
-            members = list(best[:size])
-            if record.left < sum(e.seconds for e in members) / len(self.folds.parts):
-                break
-            scored = self._out_of_fold(members).score(
-                self.labels.dataset, skip_bad=self.settings.reader.skip_bad
-            )
-            table = by_case(scored.table)
-            paired = clustered_difference(table["dice"], alone["dice"], group=list(alone["group"]))
-            names = [e.candidate for e in members]
-            row: dict[str, Any] = {"members": names, "dice": float(table["dice"].mean())}
-            row |= {"nsd": float(table["nsd"].mean()), "gain": paired.difference}
-            record.ensembles.append(row | {"low": paired.low, "high": paired.high})
-            why.append(
-                f"together: {' and '.join(names)}, Dice {row['dice']:.3f}, "
-                f"gain {paired.difference:+.3f} ({paired.low:+.3f} to {paired.high:+.3f})"
-            )
-            sure = paired.low > 0 and paired.n >= LEAST_PATIENTS
-            if sure and paired.difference > max(gained, LEAST_GAIN):
-                chosen, gained = members, paired.difference
-        if len(chosen) > 1:
-            why.append(f"{len(chosen)} of them vote together")
-        elif record.ensembles:
-            why.append("one alone, since together they gain no more than noise")
-        return chosen, why
-
-    def _view(self, members: Sequence[Entry]) -> OutOfFold:
-        """Average mirrored views at prediction where cases that were left out gain by it; returns what segments."""
-        record, plain = self.record, self._out_of_fold(members)
-        if not all(record.candidate(member.candidate).plan.mirror for member in members):
-            return plain
-        mirrored, names = self._out_of_fold(members, MIRRORED), [m.candidate for m in members]
-        scored = mirrored.score(self.labels.dataset, skip_bad=self.settings.reader.skip_bad)
-        together = (row["dice"] for row in record.ensembles if row["members"] == names)
-        gain = float(by_case(scored.table)["dice"].mean()) - next(together, members[0].dice)
-        verb = "averaged" if gain > 0 else "not averaged"
-        record.decisions.append(f"mirrored views are {verb} at prediction: Dice {gain:+.3f}")
-        if gain <= 0:
-            return plain
-        record.tta = list(MIRRORED)
-        return mirrored
-
-    def _lengthen(self, members: Sequence[Entry]) -> None:
-        """The trainings on all labels: in full length, and with further seeds, as far as the time allows."""
-        record = self.record
-        full = [full_steps(record.candidate(entry.candidate), 1.0) for entry in members]
-        each = [entry.seconds / len(self.folds.parts) / entry.steps for entry in members]
-        brief = record.briefest(members[0].candidate)
-        ahead = brief.seconds if brief else 0.0
-        record.members = trainings(members, full, each, AT_WORK * (record.left - ahead), TOGETHER)
-        if (times := len(record.members) // len(members)) > 1:
-            record.decisions.append(f"trained {times} times, by different seeds")
-
-    def _refine(self, found: OutOfFold) -> None:
-        scored = {name for runs in found.runs for name in read_folds([runs[0].folder])["case"]}
-        cases = [case for case in self.labels.cases if case.name in scored]
-        classes = found.predictor(cases[0]).plan.classes
-        self.record.postprocess, why = refine(found, cases, classes)
-        self.record.decisions += [f"after segmentation, {sentence}" for sentence in why]
-
-    def _score(self, found: OutOfFold) -> None:
-        """Score every case as the members segment it that did not see it, with what comes after."""
-        steps, skip_bad = self.record.postprocess, self.settings.reader.skip_bad
-        scored = found.score(self.labels.dataset, steps, skip_bad=skip_bad)
-        scored.write(self.run.folder / "validation")
-        if sentence := of_new_scans(scored.table):
-            self.record.decisions.append(sentence)
-
     def _is_member(self, entry: Entry) -> bool:
         tried = {(member["candidate"], member["tried"]) for member in self.record.members}
         return (entry.candidate, entry.steps) in tried
-
-    def _untried(self) -> str:
-        """Why nothing was tried, and what is trained then."""
-        first, pool = self.record.candidates[0], ""
-        why = "no candidate could be tried on all folds in the time"
-        if not self.folds.parts:
-            why = self.labels.untried
-        if self.settings.unlabelled:
-            pool = "; the pool is left out, since whether it helps was not tried"
-        return f"chosen: {first.name}, the first of the candidates: {why}{pool}"

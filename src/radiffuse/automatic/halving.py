@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .candidates import POOL
 from .schedule import POOL_COST
 
 
@@ -102,20 +103,53 @@ SHORTEST = 1 / 8
 """Of its full length that a training on all labels has even where no time is left [ours]."""
 
 
-def untried(name: str, full: int, seconds: float, left: float, most: int) -> list[dict[str, Any]]:
+def with_pool_untried(times: float) -> tuple[bool, bool]:
+    """Whether to train without and with a pool that was not tried: both vote, as far as the time allows.
+
+    It was never worse than the same training without it (``results/lungs-pool.csv``), but that is no proof for other
+    images; so both, or in the time of two trainings the one with it, which takes as long.
+
+    Args:
+        times: For how many trainings of full length without the pool there is time.
+    """
+    both, one = (round(times) >= cost for cost in (1 + POOL_COST, POOL_COST))
+    return both or not one, one
+
+
+def pool_in_words(members: Sequence[str]) -> str:
+    """How a pool that was not tried is used by the trainings of these names."""
+    with_pool = [name for name in members if name.endswith(POOL)]
+    if not with_pool:
+        return "the pool is left out, since it takes longer than there is time"
+    if len(with_pool) < len(members):
+        return "one training without the pool and one with it vote, since whether it helps was not tried"
+    return "it is trained with the pool, which was not tried"
+
+
+def untried(
+    name: str, full: int, seconds: float, left: float, most: int, pool: str = ""
+) -> list[dict[str, Any]]:
     """Trainings of a candidate that nothing was tried of: as often as time allows in full length, else one shorter.
 
     Args:
         name: Of the candidate.
         full: Its steps in full length.
-        seconds: Of them; 0: not known.
+        seconds: Of them without the pool; 0: not known.
         left: Seconds that are left.
         most: Trainings at most.
+        pool: Name of the candidate with the pool, see ``with_pool_untried``; '': there is none.
     """
-    times = max(1, min(most, round(left / seconds))) if seconds else 1
-    part = min(left / times / seconds, 1.0) if seconds else 1.0
-    steps = max(1, round(full * max(part, SHORTEST)))
-    return [{"candidate": name, "steps": steps, "seed": seed, "tried": 0} for seed in range(times)]
+    times = max(left / seconds, 0.0) if seconds else 1.0 if not pool else 1 + POOL_COST
+    without, with_pool = with_pool_untried(times) if pool else (True, False)
+    names = [name] * (without and (1 if with_pool else max(1, min(most, round(times)))))
+    names += [pool] * with_pool
+    part = times / (names.count(name) + POOL_COST * with_pool)
+    steps = max(1, round(full * min(max(part, SHORTEST), 1.0)))
+    seeds = [names[:place].count(one) for place, one in enumerate(names)]
+    return [
+        {"candidate": one, "steps": steps, "seed": seed, "tried": 0}
+        for one, seed in zip(names, seeds, strict=True)
+    ]
 
 
 def seconds_of_fold(
@@ -130,7 +164,7 @@ def seconds_of_fold(
         folds: How many there are.
         predicted: Seconds of the training by its plan.
     """
-    plain = name.removesuffix("+pool")
+    plain = name.removesuffix(POOL)
     for known, factor in ((name, 1.0), (plain, POOL_COST)):
         same = [e for e in entries if e.candidate == known]
         if same:

@@ -16,8 +16,9 @@ from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, write_splits
 from ..errors import InputError
 from ..train.choices import AT_WORK, DEFAULT_HOURS
-from .candidates import find_candidates, proposals
+from .candidates import POOL, find_candidates, proposals
 from .folds import make_folds
+from .halving import pool_in_words, with_pool_untried
 from .record import Record
 from .schedule import POOL_COST, choose_schedule
 
@@ -46,7 +47,7 @@ class Labels:
         """Why nothing is left out, where nothing is."""
         if len({case.group for case in self.cases}) < 2:
             return "the labels are of one patient, so that nothing can be left out to choose by"
-        return "folds would leave too little time for each training, so one has all labels and all time"
+        return "folds would leave too little time for each training, so nothing is left out"
 
     def write_split(self, path: Path, train: Sequence[str], validation: Sequence[str] = ()) -> None:
         """A splits file; held out with ``validation`` is what the labels' own splits hold out."""
@@ -126,8 +127,9 @@ def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
     for name, why in record.left_out.items():
         yield f"  not tried: {name} ({why})"
     if not record.folds.parts:
-        without = "; without the pool, since whether it helps is not tried" if pool else ""
-        yield f"  {labels.untried}{without}"
+        name, kept = record.candidates[0].name, with_pool_untried(schedule.final)
+        names = [one for one, is_kept in zip((name, f"{name}{POOL}"), kept, strict=True) if is_kept]
+        yield f"  {labels.untried}" + (f"; {pool_in_words(names)}" if pool else "")
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
     yield f"  in every fold {rounds} of these steps, as time allows; the best then on all labels"

@@ -136,6 +136,13 @@ class Record:
         """A candidate by name."""
         return next(one for one in self.candidates if one.name == name)
 
+    def with_pool(self, name: str, given: Fit) -> str:
+        """Name of a candidate with the pool of the given settings, which becomes one of the candidates."""
+        found = self.candidate(name).with_pool(given)
+        if found.name not in {one.name for one in self.candidates}:
+            self.candidates.append(found)
+        return found.name
+
     def entry(self, name: str, steps: int) -> Entry | None:
         """What was tried of a candidate with these steps."""
         return next((e for e in self.tried if (e.candidate, e.steps) == (name, steps)), None)

@@ -44,7 +44,8 @@ class Schedule:
         folds: Most folds; 0: nothing is tried.
         shares: Steps of each round, as shares of those in full length; the pool joins the second, or the only one.
         kept: Candidates that go on to the second round, at least; only the best goes on to a third.
-        final: Trainings on all labels that time is kept for.
+        final: Trainings on all labels that time is kept for; without folds, in those without the pool.
+        pooled: Only where there is a pool.
     """
 
     candidates: int
@@ -52,6 +53,7 @@ class Schedule:
     shares: tuple[float, ...]
     kept: int
     final: int
+    pooled: bool = False
 
     def tries(self, *, pool: bool) -> int:
         """Most candidates without the pool; in a single round the first one with the pool takes a place."""
@@ -83,9 +85,11 @@ SCHEDULES = (
     Schedule(candidates=3, folds=3, shares=(1 / 4, 1 / 2), kept=1, final=2),
     Schedule(candidates=2, folds=2, shares=(1 / 2,), kept=1, final=1),
     Schedule(candidates=1, folds=0, shares=(), kept=0, final=3),
+    Schedule(candidates=1, folds=0, shares=(), kept=0, final=2, pooled=True),
     Schedule(candidates=1, folds=0, shares=(), kept=0, final=1),
 )
-"""From the richest to the shortest [ours]. The last is what a single method would do."""
+"""From the richest to the shortest [ours]. Without folds, the time of three trainings is for one without the pool and
+one with it, that of two for the one with it. The last is what a single method would do."""
 
 
 def choose_schedule(
@@ -111,7 +115,7 @@ def choose_schedule(
     """
     whole = planned(AT_WORK * hours)
     for schedule in SCHEDULES[:-1]:
-        if not folds and schedule.folds:
+        if (schedule.folds and not folds) or (schedule.pooled and not pool):
             continue
         cost = schedule.cost(candidates, folds, pool=pool, reference=reference)
         one = planned(AT_WORK * hours / cost)

@@ -1,0 +1,197 @@
+"""What is trained on all labels, decided by the scores of the folds: who votes, how it looks, and what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import Fit
+from ..config.segmenting import POOLED
+from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
+from ..inference.expecting import of_new_scans
+from ..system.saying import say
+from ..train.choices import AT_WORK
+from .candidates import POOL, full_steps
+from .halving import Entry, pool_in_words, ranked, trainings, untried
+from .labels import Labels
+from .record import Record
+from .refine import refine
+from .scores import OutOfFold, by_case, read_folds
+
+TOGETHER = 3
+"""Most candidates of an ensemble; the fold runs of as many are kept until it is decided."""
+LEAST_PATIENTS = 4
+"""Patients on whom an ensemble has to gain: fewer gains of one sign are too easily chance."""
+MIRRORED = ("mirror",)
+LEAST_GAIN = 0.002
+"""Mean Dice that an ensemble has to gain, since every member costs its time at each prediction [ours]."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from the rounds; it is written to the record.
+
+    Attributes:
+        settings: Of the command.
+        labels: The labelled cases.
+        record: What was tried.
+        folder: Of the run.
+    """
+
+    settings: Fit
+    labels: Labels
+    record: Record
+    folder: Path
+
+    def decide(self) -> None:
+        """Choose the members, and the steps after segmentation."""
+        record = self.record
+        if record.members:
+            return
+        best = ranked(record.tried)
+        members, why = self._best_members(best) if best else ([], [])
+        if members:
+            record.decisions += why
+            found = self._view(members)
+            if self.settings.plan.postprocess is None:
+                self._refine(found)
+            self._score(found)
+            self._lengthen(members)
+        else:
+            first, pool = record.candidates[0], ""
+            if self.settings.unlabelled and first.settings.method in POOLED:
+                pool = record.with_pool(first.name, self.settings)
+            full, left = first.settings.training.length, AT_WORK * record.left
+            record.members = untried(first.name, full, first.seconds, left, TOGETHER, pool)
+            why = [self._untried([member["candidate"] for member in record.members])]
+            record.decisions += why
+        record.write()
+        for sentence in record.decisions:
+            say(sentence)
+
+    # -------------------------------------------------------------------------------------------- internal
+
+    def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
+        names = [(entry.candidate, entry.steps) for entry in members]
+        return OutOfFold.of(self.record, names, self.settings.machine, tta)
+
+    def _best_members(self, best: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+        """The best candidate, or several together where that gains more than noise; and sentences that say so."""
+        record = self.record
+        alone = by_case(read_folds(record.folders(best[0].candidate, best[0].steps)))
+        mean = clustered_mean(alone["dice"], group=list(alone["group"]))
+        why = [
+            f"chosen: {best[0].candidate} with {best[0].steps} steps, Dice {mean.mean:.3f} "
+            f"({mean.low:.3f} to {mean.high:.3f}), surface Dice {best[0].surface:.3f} "
+            f"on {len(alone)} cases that it did not see"
+        ]
+        if len(best) > 1:
+            why.append(f"next: {best[1]}")
+        chosen, gained = [best[0]], 0.0
+        for size in range(2, min(TOGETHER, len(best)) + 1):
+            members = list(best[:size])
+            if record.left < sum(e.seconds for e in members) / len(self.record.folds.parts):
+                break
+            paired, sentence = self._together(members, alone)
+            why.append(sentence)
+            sure = paired.low > 0 and paired.n >= LEAST_PATIENTS
+            if sure and paired.difference > max(gained, LEAST_GAIN):
+                chosen, gained = members, paired.difference
+        twin = self._twin(best, alone) if len(chosen) == 1 else None
+        if len(chosen) > 1:
+            why.append(f"{len(chosen)} of them vote together")
+        elif twin:
+            chosen.append(twin)
+            if [e.candidate for e in chosen] != record.ensembles[0]["members"]:
+                why.append(self._together(chosen, alone)[1])
+            why.append("both vote, since the folds do not decide whether the pool helps")
+        elif record.ensembles:
+            why.append("one alone, since together they gain no more than noise")
+        return chosen, why
+
+    def _together(self, members: Sequence[Entry], alone: Any) -> tuple[PairedTest, str]:
+        """What several gain over one, which is put on record, and a sentence that says so."""
+        scored = self._out_of_fold(members).score(
+            self.labels.dataset, skip_bad=self.settings.reader.skip_bad
+        )
+        table = by_case(scored.table)
+        paired = clustered_difference(table["dice"], alone["dice"], group=list(alone["group"]))
+        names = [e.candidate for e in members]
+        row: dict[str, Any] = {"members": names, "dice": float(table["dice"].mean())}
+        row |= {"nsd": float(table["nsd"].mean()), "gain": paired.difference}
+        self.record.ensembles.append(row | {"low": paired.low, "high": paired.high})
+        return paired, (
+            f"together: {' and '.join(names)}, Dice {row['dice']:.3f}, "
+            f"gain {paired.difference:+.3f} ({paired.low:+.3f} to {paired.high:+.3f})"
+        )
+
+    def _twin(self, best: Sequence[Entry], alone: Any) -> Entry | None:
+        """The best candidate without the pool, or with it, where the folds do not decide and both have the time."""
+        record, name = self.record, best[0].candidate
+        other = name.removesuffix(POOL) if name.endswith(POOL) else f"{name}{POOL}"
+        twin = next((entry for entry in best[1:TOGETHER] if entry.candidate == other), None)
+        if twin is None or not record.ensembles:
+            return None
+        table = by_case(read_folds(record.folders(twin.candidate, twin.steps)))
+        paired = clustered_difference(alone["dice"], table["dice"], group=list(alone["group"]))
+        needed = sum(self._seconds_of_step(e) * self._full(e) for e in (best[0], twin))
+        return None if paired.low > 0 or needed > AT_WORK * record.left else twin
+
+    def _seconds_of_step(self, entry: Entry) -> float:
+        return entry.seconds / len(self.record.folds.parts) / entry.steps
+
+    def _full(self, entry: Entry) -> int:
+        return full_steps(self.record.candidate(entry.candidate), 1.0)
+
+    def _view(self, members: Sequence[Entry]) -> OutOfFold:
+        """Average mirrored views at prediction where cases that were left out gain by it; returns what segments."""
+        record, plain = self.record, self._out_of_fold(members)
+        if not all(record.candidate(member.candidate).plan.mirror for member in members):
+            return plain
+        mirrored, names = self._out_of_fold(members, MIRRORED), [m.candidate for m in members]
+        scored = mirrored.score(self.labels.dataset, skip_bad=self.settings.reader.skip_bad)
+        together = (row["dice"] for row in record.ensembles if row["members"] == names)
+        gain = float(by_case(scored.table)["dice"].mean()) - next(together, members[0].dice)
+        verb = "averaged" if gain > 0 else "not averaged"
+        record.decisions.append(f"mirrored views are {verb} at prediction: Dice {gain:+.3f}")
+        if gain <= 0:
+            return plain
+        record.tta = list(MIRRORED)
+        return mirrored
+
+    def _lengthen(self, members: Sequence[Entry]) -> None:
+        """The trainings on all labels: in full length, and with further seeds, as far as the time allows."""
+        record = self.record
+        full, each = map(self._full, members), map(self._seconds_of_step, members)
+        brief = record.briefest(members[0].candidate)
+        ahead = brief.seconds if brief else 0.0
+        record.members = trainings(
+            members, [*full], [*each], AT_WORK * (record.left - ahead), TOGETHER
+        )
+        if (times := len(record.members) // len(members)) > 1:
+            record.decisions.append(f"trained {times} times, by different seeds")
+
+    def _refine(self, found: OutOfFold) -> None:
+        scored = {name for runs in found.runs for name in read_folds([runs[0].folder])["case"]}
+        cases = [case for case in self.labels.cases if case.name in scored]
+        classes = found.predictor(cases[0]).plan.classes
+        self.record.postprocess, why = refine(found, cases, classes)
+        self.record.decisions += [f"after segmentation, {sentence}" for sentence in why]
+
+    def _score(self, found: OutOfFold) -> None:
+        """Score every case as the members segment it that did not see it, with what comes after."""
+        steps, skip_bad = self.record.postprocess, self.settings.reader.skip_bad
+        scored = found.score(self.labels.dataset, steps, skip_bad=skip_bad)
+        scored.write(self.folder / "validation")
+        if sentence := of_new_scans(scored.table):
+            self.record.decisions.append(sentence)
+
+    def _untried(self, members: Sequence[str]) -> str:
+        """Why nothing was tried, and what is trained then."""
+        why = "no candidate could be tried on all folds in the time"
+        if not self.record.folds.parts:
+            why = self.labels.untried
+        pool = f"; {pool_in_words(members)}" if self.settings.unlabelled else ""
+        return f"chosen: {self.record.candidates[0].name}, the first of the candidates: {why}{pool}"
