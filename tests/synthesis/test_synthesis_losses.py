@@ -45,7 +45,9 @@ def test_the_loss_of_dino_by_hand() -> None:
     """Two answers, three views of which the first two are large, temperatures of 1 and 1/2."""
     student = torch.tensor([[[4.0, 1.0], [1.0, 1.0], [1.0, 9.0]]]).log()  # .8 .2, .5 .5, .1 .9
     teacher = 0.5 * torch.tensor([[[3.0, 1.0], [1.0, 1.0]]]).log()  # .75 .25, .5 .5
-    settings = DinoSettings(temperature=1.0, teacher_temperature=0.5, spread=0.0)
+    settings = DinoSettings(
+        temperature=1.0, teacher_temperature=0.5, teacher_warmup=0.0, spread=0.0
+    )
     views = Views(torch.zeros(1, 2, 1, 4, 4), None, ("a",), torch.zeros(1, 1, 1, 2, 2))
     network = Answers(student, teacher, torch.ones(1, 2, 3))
     loss = DinoLearning(settings, 4, 1).loss(network, views, random(1))

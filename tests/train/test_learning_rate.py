@@ -1,4 +1,4 @@
-"""The learning rate against the values of its closed form."""
+"""Learning rate and weight decay against the values of their closed forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from radiffuse.config import Training
-from radiffuse.train.learning_rate import learning_rate
+from radiffuse.train.learning_rate import learning_rate, weight_decay
 
 COSINE = Training(
     steps=20_000,
@@ -62,3 +62,16 @@ def test_a_step_is_one_drop() -> None:
 
 def test_a_run_of_one_step_learns() -> None:
     assert learning_rate(0, Training(steps=1, learning_rate=1e-3, decay="cosine")) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.04), (25, 0.09272077938642147), (50, 0.22), (75, 0.34727922061357857), (100, 0.4)],
+)
+def test_weight_decay_rises_along_half_a_cosine(step: int, expected: float) -> None:
+    """A quarter of the way: .22 - .18 cos 45 degrees."""
+    rising = Training(steps=101, weight_decay=0.04, final_weight_decay=0.4)
+    assert weight_decay(step, rising) == pytest.approx(expected, rel=1e-12)
+    assert weight_decay(step, Training(steps=101, weight_decay=0.04)) == 0.04
+    single = Training(steps=1, weight_decay=0.04, final_weight_decay=0.4)
+    assert weight_decay(0, single) == pytest.approx(0.04)

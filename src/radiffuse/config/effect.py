@@ -48,7 +48,6 @@ SET_BY_STUDY = (
     "data out method from_run labels draw unlabelled training.seed training.validate_every"
 )
 
-
 CHOOSES = attrgetter("automatic")
 """The condition of what ``fit`` does not use where it chooses the method itself."""
 
@@ -113,6 +112,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
     DinoSettings: (
         (always, "training.average_decay", "the teacher is the average"),
         (lambda s: not s.local_crops, "local_scale", "there are no small crops"),
+        (lambda s: not s.teacher_warmup, "start_teacher_temperature", "there is no warm-up"),
     ),
 }
 """Rules of a group, wherever it is."""

@@ -115,6 +115,8 @@ class Training:
     """Step, counted from 0, at which the cosine ends or the rate drops; None: the last one."""
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
+    final_weight_decay: NonNegativeFloat | None = None
+    """Weight decay of the last step, reached from ``weight_decay`` along half a cosine; None: it stays the same."""
     gradient_clip: NonNegativeFloat | None = 1.0
     """Largest norm of the gradient; None: no clipping."""
     average_decay: Fraction = 0.9999

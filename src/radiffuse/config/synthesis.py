@@ -34,8 +34,15 @@ class DinoSettings:
     """Initial momentum of the teacher's weights; rises to 1 along a half cosine. [related] .996 at batches of 1024."""
     temperature: Annotated[float, Within(0.001)] = 0.1
     """Temperature of the student. [related]"""
-    teacher_temperature: Annotated[float, Within(0.001)] = 0.04
-    """Temperature of the teacher. [related]"""
+    teacher_temperature: Annotated[float, Within(0.001)] = 0.07
+    """Temperature of the teacher after its warm-up. [related]"""
+    start_teacher_temperature: Annotated[float, Within(0.001)] = 0.04
+    """Temperature of the teacher at the first step. [related]"""
+    teacher_warmup: Fraction = 0.3
+    """Share of the steps in which the teacher's temperature rises linearly. [related] 30 of 100 epochs."""
+    last_layer_held: Fraction = 0.05
+    """Share of the steps, from the first, in which the last layer does not learn. [related] the first of 100 epochs;
+    [ours] of 1,000 steps, about one epoch of 1,600 films."""
     center_momentum: Fraction = 0.9
     """Momentum of the running mean of the teacher's outputs, which is subtracted against collapse. [related]"""
     spread: NonNegativeFloat = 0.2
@@ -50,6 +57,7 @@ class DinoSettings:
         decay="cosine",
         final_learning_rate=1e-6,
         weight_decay=0.04,
+        final_weight_decay=0.4,
         gradient_clip=3.0,
         average_decay=0.0,
     )

@@ -37,18 +37,26 @@ class DinoLearning(Task):
     A large crop has ``size`` pixels along each axis; ``held_out`` are views of films for validation, or None.
     """
 
+    decays_vectors = False
+
     def __init__(
         self, settings: DinoSettings, size: int, channels: int, held_out: Views | None = None
     ) -> None:
         super().__init__(lambda: DinoNetwork(settings, size, channels))
         self.settings, self.held_out = settings, held_out
         self.whole_batch = settings.spread > 0  # crowding is a matter of the batch as a whole
+        self.steps_held = round(settings.last_layer_held * settings.training.length)
+
+    def held(self, network: nn.Module, step: int) -> tuple[nn.Parameter, ...]:
+        """The last layer, in the first ``last_layer_held`` of the steps (Caron et al. 2021)."""
+        assert isinstance(network, DinoNetwork)
+        return (network.student.prototypes,) if step < self.steps_held else ()
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Cross-entropy of the student's outputs from the teacher's, over pairs of different views."""
         assert isinstance(batch, Views)
         student, teacher, tokens = network(batch.images, batch.small, random.total)
-        target = (teacher / self.settings.teacher_temperature).softmax(-1)
+        target = (teacher / teacher_temperature(random.step, self.settings)).softmax(-1)
         log_student = (student / self.settings.temperature).log_softmax(-1)
         terms = [
             -(target[:, i] * log_student[:, j]).sum(-1)
@@ -205,6 +213,17 @@ class _Branch(nn.Module):
         logits = direction @ F.normalize(self.prototypes, dim=1).T
         views = crops.shape[:2]
         return logits.float().unflatten(0, views), token.float().unflatten(0, views)
+
+
+def teacher_temperature(step: int, settings: DinoSettings) -> float:
+    """The teacher's temperature in one step, counted from 0: a linear warm-up, then constant.
+
+    Caron et al. 2021, section 3.2. From ``start_teacher_temperature`` at step 0 to ``teacher_temperature`` when the
+    share ``teacher_warmup`` of the steps is over.
+    """
+    start, final = settings.start_teacher_temperature, settings.teacher_temperature
+    warmup = round(settings.teacher_warmup * settings.training.length)
+    return start + (final - start) * step / warmup if step < warmup else final
 
 
 def trained_encoder(network: DinoNetwork) -> Encoder:

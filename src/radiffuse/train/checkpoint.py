@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,16 +169,21 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 
 
 def unflatten_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], info: Mapping[str, Any]
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    info: Mapping[str, Any],
+    scheduled: Collection[str] = (),
 ) -> dict[str, Any]:
     """The state dictionary that ``flatten_optimizer`` took apart, for an optimizer of the same settings.
+
+    ``scheduled``: settings of groups that are set anew in every step, and so may differ.
 
     Raises:
         ValueError: A moment has another shape than its weight, or a setting another value than the optimizer's.
     """
     groups = optimizer.state_dict()["param_groups"]
     for own, saved in zip(groups, info["groups"], strict=True):
-        for key in (own.keys() & saved.keys()) - IMPLEMENTATION:
+        for key in (own.keys() & saved.keys()) - IMPLEMENTATION.union(scheduled):
             if plain(saved[key]) != plain(own[key]):
                 raise ValueError(f"{key} is {saved[key]}, the settings give {own[key]}")
         if saved["params"] != own["params"]:

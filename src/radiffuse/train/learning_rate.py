@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: a resumed run needs no scheduler state."""
+"""Learning rate and weight decay as pure functions of the step: a resumed run needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -33,5 +33,25 @@ def learning_rate(step: int, training: Training) -> float:
         return training.final_learning_rate
     if training.decay == "step":
         return peak
-    cosine = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (end - warmup)))
-    return training.final_learning_rate + (peak - training.final_learning_rate) * cosine
+    return _half_cosine(peak, training.final_learning_rate, (step - warmup) / (end - warmup))
+
+
+def weight_decay(step: int, training: Training) -> float:
+    """Weight decay of one optimizer step: constant, or along half a cosine (Caron et al. 2021).
+
+    Args:
+        step: The step, counted from 0.
+        training: Settings; see ``weight_decay`` and ``final_weight_decay``.
+
+    Returns:
+        From ``weight_decay`` at step 0 to ``final_weight_decay``, where it is given, at the last step.
+    """
+    start, final = training.weight_decay, training.final_weight_decay
+    if final is None:
+        return start
+    return _half_cosine(start, final, min(1.0, step / max(1, training.length - 1)))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end`` as ``share`` goes from 0 to 1."""
+    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * share)))

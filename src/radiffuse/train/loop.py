@@ -30,7 +30,7 @@ from .checkpoint import (
     unflatten_optimizer,
 )
 from .device import make_fabric
-from .learning_rate import learning_rate
+from .learning_rate import learning_rate, weight_decay
 from .log import Log, unwritten_of
 from .passes import Passes
 from .run import Run
@@ -91,8 +91,8 @@ def train(
     with Stop() as stop:
         for step in range(start, steps):
             batch = batches(step, rank, world).to(device)
-            rate = learning_rate(step, training)
-            loss, terms = state.update(batch, step, rate)
+            rate, decay = learning_rate(step, training), weight_decay(step, training)
+            loss, terms = state.update(batch, step, rate, decay)
             if not math.isfinite(loss):
                 names = ", ".join(batch.cases[:4]) + (" ..." if len(batch.cases) > 4 else "")
                 raise _diverged(run, f"the loss is {loss} at step {step} (cases {names})")
@@ -156,7 +156,8 @@ class _State:
         self.template = copy.deepcopy(network) if self.sharded else network
         share_statistics(network)
         self.model = fabric.setup_module(torch.compile(network) if machine.compile else network)
-        optimizer = self.optimizer = fabric.setup_optimizers(new_optimizer(network, training))
+        new = new_optimizer(network, training, decays_vectors=task.decays_vectors)
+        optimizer = self.optimizer = fabric.setup_optimizers(new)
         if self.sharded:
             shard(self.average.module, fabric.strategy.device_mesh)
         self.average.to(self.device).eval()
@@ -166,7 +167,9 @@ class _State:
         if newest is not None:
             with fitting(run.state, newest):
                 moments, info = newest.tensors["optimizer"], newest.info
-                content = unflatten_optimizer(optimizer, moments, info["optimizer"])
+                scheduled = training.final_weight_decay is not None
+                own = {"weight_decay"} if scheduled else set[str]()
+                content = unflatten_optimizer(optimizer, moments, info["optimizer"], own)
                 arrange = shard_optimizer if self.sharded else in_order_of_weights
                 optimizer.load_state_dict(arrange(optimizer, content))
                 if "micro_batch" in info:
@@ -176,10 +179,16 @@ class _State:
         self.log = Log(run, self.start, training, main=fabric.global_rank == 0, unwritten=unwritten)
         self.model.train()
 
-    def update(self, batch: Batch, number: int, rate: float) -> tuple[float, dict[str, float]]:
-        """Take step ``number`` at a learning rate: its loss and terms; a loss that is not finite moves no weight."""
+    def update(
+        self, batch: Batch, number: int, rate: float, decay: float
+    ) -> tuple[float, dict[str, float]]:
+        """Take step ``number`` at a learning rate and a weight decay: its loss and terms.
+
+        A loss that is not finite moves no weight.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.optimizer.param_groups[0]["weight_decay"] = decay
         loss, terms = self.step(batch, number)
         if math.isfinite(loss):
             self.average.update_parameters(self.network)

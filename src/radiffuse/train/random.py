@@ -15,11 +15,15 @@ class StepRandom:
 
     Everything is drawn for the whole batch and the share is cut out, so micro-batches and ranks together see what one
     pass on one process would see.
+
+    Attributes:
+        step: The step, counted from 0.
     """
 
     def __init__(
         self, seed: int, step: int, *, total: int, start: int, stop: int, device: torch.device
     ) -> None:
+        self.step = step
         self.generator = Stream.STEP.torch(seed, step, device=device)
         self.total, self.start, self.stop = total, start, stop
         self.device = device

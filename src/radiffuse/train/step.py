@@ -63,6 +63,8 @@ class Step:
         if self.fabric.world_size > 1:
             loss = float(mean_over_ranks(torch.tensor(loss, device=self.fabric.device)))
         if math.isfinite(loss):
+            for weight in self.task.held(self.network, number):
+                weight.grad = None
             if (clip := self.training.gradient_clip) is not None:
                 self.fabric.clip_gradients(
                     self.model, self.optimizer, max_norm=clip, error_if_nonfinite=False
@@ -124,10 +126,19 @@ def build_network(task: Task, machine: Machine, *, sharded: bool = False) -> nn.
     return network
 
 
-def new_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The optimizer of the settings, over all weights that learn."""
+def new_optimizer(
+    network: nn.Module, training: Training, *, decays_vectors: bool = True
+) -> torch.optim.Optimizer:
+    """The optimizer of the settings, over all weights that learn; weight decay is that of its first group.
+
+    ``decays_vectors`` False: weights of a single axis are in a second group, without weight decay.
+    """
     cls = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    parameters: Any = [p for p in network.parameters() if p.requires_grad]
+    if not decays_vectors:
+        vectors = [p for p in parameters if p.ndim < 2]
+        matrices = [p for p in parameters if p.ndim >= 2]
+        parameters = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     rate, decay = training.learning_rate, training.weight_decay
     # Fused: one pass over weights, gradients and moments instead of a dozen.
     return cls(parameters, lr=rate, weight_decay=decay, fused=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class Task(ABC):
     judged_by: str | None = None
     """The validation score by which the best weights are kept, the higher the better; None: the last are kept."""
 
+    decays_vectors = True
+    """Whether weight decay also shrinks biases, the scales of normalizations, and other weights of a single axis."""
+
     memory: nn.Module | None = None
     """What the task itself learns, such as a history of losses; kept in checkpoints."""
 
@@ -81,6 +84,10 @@ class Task(ABC):
     def losses_of(self, batch: Batch) -> tuple[LossOf, ...]:
         """What is minimized, one after another: each has a backward pass of its own, so one at a time is in memory."""
         return (self.loss,)
+
+    def held(self, network: nn.Module, step: int) -> Iterable[nn.Parameter]:
+        """The weights that do not learn in a step: their gradients are dropped, so that nothing moves them."""
+        return ()
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Scores of the averaged network; empty without held-out data."""
