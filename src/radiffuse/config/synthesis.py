@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from .data import Augmentation, Data, PlanSettings
 from .learning import Diffusion, Machine, Training
-from .types import POSITIONAL, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
+from .types import (
+    POSITIONAL,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Within,
+    before,
+)
 
 SynthesisStrategy = Literal["variation", "interpolate", "perturb", "from-image", "manifold"]
 
@@ -38,9 +46,9 @@ class DinoSettings:
     """Temperature of the teacher after its warm-up. [related]"""
     start_teacher_temperature: Annotated[float, Within(0.001)] = 0.04
     """Temperature of the teacher at the first step. [related]"""
-    teacher_warmup: Fraction = 0.3
+    teacher_warmup: Fraction = field(default=0.3, metadata=before(0.0))
     """Share of the steps in which the teacher's temperature rises linearly. [related] 30 of 100 epochs."""
-    last_layer_held: Fraction = 0.05
+    last_layer_held: Fraction = field(default=0.05, metadata=before(0.0))
     """Share of the steps, from the first, in which the last layer does not learn. [related] the first of 100 epochs;
     [ours] of 1,000 steps, about one epoch of 1,600 films."""
     center_momentum: Fraction = 0.9
