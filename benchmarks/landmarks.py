@@ -1,14 +1,16 @@
-"""How well body coordinates find a place again: ``python benchmarks/landmarks.py RUN SCANS``.
+"""How well body coordinates find a place again: ``python benchmarks/landmarks.py SCANS RUN [RUN ...]``.
 
-RUN is a finished run of ``radiffuse pretrain --objective coordinates``, SCANS are labelled scans it never saw. The
-center of every organ is carried from each scan to the next by its coordinates; beside it stands what the point at the
-same share of the scan's extent would have missed by. Writes ``landmarks.csv``: error in mm by organ and over all, with
-intervals over targets, and every error to ``results/scores/landmarks.csv.gz``.
+RUNs are finished runs of ``radiffuse pretrain --objective coordinates`` that differ in ``--regressor.ramp``, SCANS are
+labelled scans that they never saw. The center of every organ is carried from each scan to the next by its coordinates;
+beside it stands what the point at the same share of the scan's extent would have missed by. Writes ``landmarks.csv``:
+error in mm by organ and over all, with intervals over targets, and how it differs, in pairs, from that of the first run
+and from that of the same place; every error goes to ``results/scores/``.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +18,7 @@ from results import origin, write_scores, write_table
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
-from radiffuse.evaluation.statistics import clustered_mean
+from radiffuse.evaluation.statistics import clustered_difference, clustered_mean
 from radiffuse.inference.coordinates import carried_landmarks
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import load_network
@@ -26,29 +28,52 @@ from radiffuse.train.run import Run
 def main() -> None:
     """Carry, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
     parser.add_argument("scans", type=Path)
-    parser.add_argument("--command", required=True, help="how run and scans were made")
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--command", required=True, help="how runs and scans were made")
+    parser.add_argument("--name", default="landmarks", help="of the tables")
     given = parser.parse_args()
-    run = Run.open(given.run)
+    found = write_scores(pd.concat([carried(run, given.scans) for run in given.runs]), given.name)
+    first = found[found["ramp"] == found["ramp"].iloc[0]]
+    rows = [row for _, mine in found.groupby("ramp", sort=False) for row in errors(mine, first)]
+    write_table(pd.DataFrame(rows), origin(given.command), f"{given.name}.csv")
+
+
+def carried(folder: Path, scans: Path) -> pd.DataFrame:
+    """Every error of a run."""
+    run = Run.open(folder)
     regressor = load_network(run.model).eval()
     assert isinstance(regressor, CoordinateRegressor)
-    dataset = open_dataset(given.scans, Data()).labelled
-    found = pd.DataFrame(carried_landmarks(regressor, run.plan, dataset))
-    found = write_scores(found, "landmarks")
-    parts = {"all": found} | dict(list(found.groupby("class", sort=False)))
-    rows = []
-    for name, part in parts.items():
-        row: dict[str, object] = {"class": name, "pairs": len(part)}
+    dataset = open_dataset(scans, Data()).labelled
+    rows = pd.DataFrame(carried_landmarks(regressor, run.plan, dataset))
+    return rows.assign(ramp=regressor.ramp, steps=run.config["settings"]["training"]["steps"])
+
+
+def errors(mine: pd.DataFrame, first: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """A row over all organs and one for each; ``first`` has the errors that the others are compared with."""
+    keys = ["source", "target", "class"]
+    both = mine.merge(first[[*keys, "error"]], on=keys, suffixes=("", "_first"))
+    for name, part in {"all": both, **dict(list(both.groupby("class", sort=False)))}.items():
+        row = {name: part[name].iloc[0] for name in ("ramp", "steps")}
+        row |= {"class": name, "pairs": len(part)}
+        group = part["target"].tolist()
         for column in ("error", "same_place"):
-            interval = clustered_mean(part[column], group=part["target"].tolist())
+            interval = clustered_mean(part[column], group=group)
             row |= {
                 column: interval.mean,
                 f"{column}_low": interval.low,
                 f"{column}_high": interval.high,
             }
-        rows.append(row)
-    write_table(pd.DataFrame(rows), origin(given.command), "landmarks.csv")
+        for reference, column in (("same_place", "same_place"), ("first", "error_first")):
+            if name != "all" or (reference == "first" and part["error"].equals(part[column])):
+                continue
+            test = clustered_difference(part["error"], part[column], group=group)
+            row |= {
+                f"against_{reference}": test.difference,
+                f"against_{reference}_low": test.low,
+                f"against_{reference}_high": test.high,
+            }
+        yield row
 
 
 if __name__ == "__main__":

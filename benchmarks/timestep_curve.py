@@ -32,8 +32,7 @@ from radiffuse.evaluation.statistics import clustered_difference, clustered_mean
 from radiffuse.evaluation.tables import SIZES, size_groups
 from radiffuse.reports.style import SERIES, styled
 
-NAME = "guided-timesteps"
-HEAD = re.compile(r"(\w+)@nonlinear(?:@t=(\d+|clean))?")
+HEAD = re.compile(r"(\w+)(?:@nonlinear)?(?:@t=(\d+|clean))?")
 NAMES = {"diffusion": "denoising", "guided": "guided denoising"}
 
 
@@ -43,12 +42,13 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder, or file of scores")
     parser.add_argument("--peak", type=int, default=10, help="timestep of the plain heads")
     parser.add_argument("--command", required=True)
+    parser.add_argument("--name", default="guided-timesteps", help="of the table and the figure")
     parser.add_argument("--data", help="the data, in words, for the claims")
     given = parser.parse_args()
-    scores = write_scores(read_scores(given.study), NAME)
+    scores = write_scores(read_scores(given.study), given.name)
     table = curve(by_group(scores, given.peak), given.peak)
-    write_table(table, origin(given.command), f"{NAME}.csv")
-    write_figure(draw(table), NAME)
+    write_table(table, origin(given.command), f"{given.name}.csv")
+    write_figure(draw(table), given.name)
     if given.data:
         about = {
             "data": given.data,

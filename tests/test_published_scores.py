@@ -124,7 +124,7 @@ def test_a_timestep_alone_counts_and_not_the_one_that_joins_several(
 ) -> None:
     made = tmp_path / "study"
     made.mkdir()
-    heads = tuple(f"guided@nonlinear{end}" for end in ("", "@t=clean", "@t=10", "@t=100"))
+    heads = tuple(f"guided{end}" for end in ("", "@t=clean", "@t=10", "@t=100"))
     table = scores(heads, **{"class": ["a", "b", "c"]})
     sizes = table["class"].map({"a": 10, "b": 100, "c": 1000})
     dice = table["dice"] / 2 + table["method"].map(
