@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +15,15 @@ import torch
 
 import radiffuse
 from conftest import line_of, synthesize_settings
-from radiffuse.config import DinoSettings
+from radiffuse.config import Diffusion, DinoSettings
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepare import prepare
 from radiffuse.errors import InputError
+from radiffuse.synthesis.denoiser import ConditionalDenoiser
 from radiffuse.synthesis.dino import DinoNetwork
 from radiffuse.synthesis.embedding import features
+from radiffuse.synthesis.synthesizer import scheduler_of
 from radiffuse.synthesis.views import ViewBatches
 from radiffuse.train.run import Run
 
@@ -47,6 +51,75 @@ def test_diffusers_loads_and_samples_it_without_radiffuse(synthesizer: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_aligned_flow_resumes_is_drawn_and_is_a_pipeline_of_diffusers(
+    classes: Path, synthesizer: Path, tmp_path: Path
+) -> None:
+    settings = synthesize_settings(classes, tmp_path / "flow", synthesizer.parent / "cache")
+    del settings["dino"], settings["vae"]
+    settings |= {
+        "encoder": synthesizer / "encoder/model",
+        "autoencoder": synthesizer / "autoencoder/model",
+        "diffusion": {"schedule": "flow", "timestep_sampling": "logit-normal", "shift": 2.0},
+        "alignment": 0.5,
+    }
+    run = radiffuse.synthesize(**settings)
+    apart = [row["misalignment"] for row in run.log() if "misalignment" in row]
+    assert len(apart) == 4
+    assert all(0 < value < 2 for value in apart)
+    weights = run.model / "unet/diffusion_pytorch_model.safetensors"
+    expected = weights.read_bytes()
+    shutil.rmtree(run.model)
+    shutil.rmtree(run.folder / "state" / "step-00000004")
+    radiffuse.synthesize(**settings)
+    assert weights.read_bytes() == expected
+    script = [sys.executable, "-c", WITHOUT_RADIFFUSE, str(run.model)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawing = {"run": run.folder, "count": 1, "steps": 2, "references": classes}
+    machine = {"accelerator": "cpu", "precision": "32-true"}
+    drawn = [
+        radiffuse.generate(**drawing, machine=machine, sampler=sampler, out=tmp_path / str(sampler))
+        for sampler in (None, "ddim", "heun")
+    ]
+    films = [sorted(folder.rglob("*.png"))[0].read_bytes() for folder in drawn]
+    assert films[0] == films[1] != films[2]
+    for source, sampler in ((run.folder, "dpm++"), (synthesizer, "heun")):
+        with pytest.raises(InputError, match=rf"sampler {re.escape(sampler)}"):
+            radiffuse.generate(
+                **drawing | {"run": source}, sampler=sampler, out=tmp_path / "refused"
+            )
+    with pytest.raises(InputError, match="zero-terminal-snr.* a flow ends in pure noise"):
+        radiffuse.synthesize(
+            **settings | {"diffusion": {"schedule": "flow", "zero_terminal_snr": False}}
+        )
+
+
+def test_the_pipeline_of_a_flow_asks_at_the_times_that_were_trained() -> None:
+    """The network gets T s, s the standard deviation of the noise, in training and from the scheduler that is saved."""
+    process = Diffusion(schedule="flow", prediction_type="v", shift=3.0)
+    scheduler = scheduler_of(process)
+    scheduler.set_timesteps(10)
+    told = scheduler.timesteps
+    assert torch.equal(told, (1000 * scheduler.sigmas[:-1]).long())
+    asked: list[torch.Tensor] = []
+
+    def unet(x: torch.Tensor, time: torch.Tensor, **_: object) -> SimpleNamespace:
+        asked.append(time)
+        return SimpleNamespace(sample=x)
+
+    t = torch.tensor([0, 499, 999])
+    denoiser = ConditionalDenoiser(unet, process)
+    denoiser(torch.zeros(3, 1, 2, 2), t, torch.zeros(3, 4))
+    s = (t + 1) / 1000
+    torch.testing.assert_close(asked[0], 1000 * 3 * s / (1 + 2 * s))
+    # A straight path from noise to an image that the network knows is gone to its end.
+    x, image = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    noise = x
+    for time in told:
+        x = scheduler.step(noise - image, time, x).prev_sample
+    torch.testing.assert_close(x, image, rtol=1e-4, atol=1e-2)
 
 
 def test_every_stage_leaves_a_run(synthesizer: Path) -> None:

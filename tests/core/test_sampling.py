@@ -292,7 +292,7 @@ def test_timesteps_out_of_order_are_refused() -> None:
             sample(diffusion, lambda x, t: x, x, timesteps, sampler="ddim")
     with pytest.raises(ValueError, match="no timesteps"):
         sample(diffusion, lambda x, t: x, x, [])
-    with pytest.raises(InputError, match="ddpm or ddim"):
+    with pytest.raises(InputError, match="ddpm, ddim or heun"):
         sample(diffusion, lambda x, t: x, x, [5], sampler="euler")  # type: ignore[arg-type]
 
 

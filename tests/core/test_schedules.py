@@ -165,12 +165,12 @@ def test_min_snr_weights_are_those_of_the_paper(snr: float, gamma: float) -> Non
         "v": min(snr, gamma) / (snr + 1),
     }
     for prediction_type, expected in weights.items():
-        weight = schedules.min_snr_weight(signal, prediction_type, gamma)
+        weight = schedules.min_snr_weight(signal, 1 - signal, prediction_type, gamma)
         assert weight.item() == pytest.approx(expected)
 
 
 def test_min_snr_is_finite_without_signal_and_off_by_default() -> None:
     signal = torch.tensor([0.5, 0.0], dtype=torch.float64)
-    assert schedules.min_snr_weight(signal, "v", 5.0).tolist() == [0.5, 0.0]
-    assert schedules.min_snr_weight(signal, "x_start", 5.0).tolist() == [1.0, 0.0]
-    assert schedules.min_snr_weight(signal, "epsilon", None).tolist() == [1.0, 1.0]
+    assert schedules.min_snr_weight(signal, 1 - signal, "v", 5.0).tolist() == [0.5, 0.0]
+    assert schedules.min_snr_weight(signal, 1 - signal, "x_start", 5.0).tolist() == [1.0, 0.0]
+    assert schedules.min_snr_weight(signal, 1 - signal, "epsilon", None).tolist() == [1.0, 1.0]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
-from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, LatentNetwork
+from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, Diffusion, LatentNetwork
 from radiffuse.errors import InputError
 from radiffuse.synthesis.autoencoder import build_autoencoder, load_autoencoder
 from radiffuse.synthesis.denoiser import build_denoiser, center_context, start_denoiser
@@ -139,7 +139,7 @@ def test_gray_films_go_through_an_autoencoder_of_colors(stable_diffusion: Path) 
 
 
 def test_a_start_keeps_all_but_the_map_of_the_embedding(stable_diffusion: Path) -> None:
-    denoiser = start_denoiser(str(stable_diffusion), latent_channels=4, width=40)
+    denoiser = start_denoiser(str(stable_diffusion), Diffusion(), latent_channels=4, width=40)
     assert denoiser.width == 40
     assert denoiser.unet.encoder_hid_proj.weight.shape == (24, 40)
     from diffusers import UNet2DConditionModel
@@ -152,9 +152,9 @@ def test_a_start_keeps_all_but_the_map_of_the_embedding(stable_diffusion: Path) 
     told = normalize(torch.randn(2, 40), dim=1)
     assert denoiser(torch.randn(2, 4, 8, 8), torch.tensor([0, 999]), told).shape == (2, 4, 8, 8)
     with pytest.raises(InputError, match="for 4 latent channels, the autoencoder has 8"):
-        start_denoiser(str(stable_diffusion), latent_channels=8, width=40)
+        start_denoiser(str(stable_diffusion), Diffusion(), latent_channels=8, width=40)
     with pytest.raises(InputError, match=r"holds no UNet2DConditionModel .*safetensors lacks "):
-        start_denoiser(str(stable_diffusion / "vae"), latent_channels=4, width=40)
+        start_denoiser(str(stable_diffusion / "vae"), Diffusion(), latent_channels=4, width=40)
 
 
 def test_folders_that_lack_a_weight_are_refused(stable_diffusion: Path) -> None:
@@ -162,7 +162,7 @@ def test_folders_that_lack_a_weight_are_refused(stable_diffusion: Path) -> None:
         path = stable_diffusion / part / "diffusion_pytorch_model.safetensors"
         save_file({k: v for k, v in load_file(path).items() if k != lost}, path)
     with pytest.raises(InputError, match="lacks conv_norm_out.weight"):
-        start_denoiser(str(stable_diffusion), latent_channels=4, width=40)
+        start_denoiser(str(stable_diffusion), Diffusion(), latent_channels=4, width=40)
     with pytest.raises(InputError, match="lacks quant_conv.weight"):
         load_autoencoder(str(stable_diffusion), 1)
 
@@ -170,7 +170,7 @@ def test_folders_that_lack_a_weight_are_refused(stable_diffusion: Path) -> None:
 def test_context_tokens_start_centered_and_the_null_token_is_the_bias() -> None:
     torch.manual_seed(0)
     network = LatentNetwork(channels=(16, 32), heads=2, context=256)
-    denoiser = build_denoiser(network, latent_channels=4, size=8, width=48)
+    denoiser = build_denoiser(network, Diffusion(), latent_channels=4, size=8, width=48)
     crowded = normalize(torch.randn(48) + 0.3 * torch.randn(500, 48), dim=1)
     center_context(denoiser, crowded)
     tokens = denoiser.unet.encoder_hid_proj(crowded).detach()
@@ -184,7 +184,7 @@ def test_context_tokens_start_centered_and_the_null_token_is_the_bias() -> None:
 def test_presets_build_and_only_sd_spares_its_coarsest_level(preset: str) -> None:
     with torch.device("meta"):
         network = LatentNetwork(preset=preset)  # type: ignore[arg-type]
-        unet = build_denoiser(network, latent_channels=4, size=64, width=768).unet
+        unet = build_denoiser(network, Diffusion(), latent_channels=4, size=64, width=768).unet
     kinds = ["Attn" in kind for kind in unet.config.down_block_types]
     assert kinds == [True] * (len(kinds) - 1) + [preset != "sd"]
     assert list(unet.config.up_block_types) == [
@@ -201,4 +201,4 @@ def test_the_autoencoder_halves_as_often_as_it_has_levels() -> None:
     assert output.shape == (2, 1, 32, 32)
     assert mean.shape == log_variance.shape == (2, 3, 8, 8)
     with pytest.raises(InputError, match="does not divide"):
-        build_denoiser(LatentNetwork(heads=5), latent_channels=3, size=8, width=8)
+        build_denoiser(LatentNetwork(heads=5), Diffusion(), latent_channels=3, size=8, width=8)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from radiffuse.config import AutoencoderSettings, Diffusion, DinoSettings, Training
+from radiffuse.config import AutoencoderSettings, Diffusion, DinoSettings, LatentNetwork, Training
 from radiffuse.data.batches import Batch
+from radiffuse.synthesis.alignment import AlignedDenoiser, misalignment, without_projector
 from radiffuse.synthesis.autoencoder import Autoencoding, estimate_scale
-from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
+from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising, build_denoiser
 from radiffuse.synthesis.dino import DinoLearning, DinoNetwork, koleo
 from radiffuse.synthesis.encoder import Encoder
 from radiffuse.synthesis.views import Views, _crop
@@ -177,3 +178,46 @@ def test_latents_are_drawn_and_embeddings_are_left_out_as_often_as_asked() -> No
     untold = (network.condition == 0).all(1)
     assert bool(((network.condition == 1).all(1) | untold).all())
     assert float(untold.float().mean()) == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 400))
+
+
+def test_misalignment_and_its_gradient_by_hand() -> None:
+    """One place of the same direction, one at a right angle: the second is pulled towards its token, by half."""
+    feature = torch.tensor([[3.0, 4.0], [2.0, 0.0]]).T.reshape(1, 2, 1, 2).requires_grad_()
+    tokens = torch.tensor([[6.0, 8.0], [0.0, 5.0]]).T.reshape(1, 2, 1, 2)
+    apart = misalignment(feature, tokens)
+    assert apart.tolist() == pytest.approx([0.5])
+    (gradient,) = torch.autograd.grad(apart.sum(), feature)
+    # d(1 - cos)/df = -(token direction - cos feature direction) / |f|, over two places.
+    expected = torch.tensor([[0.0, 0.0], [0.0, -1 / 2 / 2]]).T.reshape(1, 2, 1, 2)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=0)
+    wide = torch.tensor([3.0, 4.0])[None, :, None, None].expand(1, 2, 4, 4)
+    assert misalignment(wide, tokens[..., :1]).tolist() == pytest.approx([0.0], abs=1e-6)
+
+
+def test_alignment_is_added_to_the_error_by_its_weight() -> None:
+    """An error of 4, and features opposite to their tokens: 4 + .5 x 2."""
+    process = Diffusion(prediction_type="x_start")
+    network = Answers(torch.zeros(3, 1, 4, 4), -torch.ones(3, 2, 2, 2))
+    latents = torch.cat([torch.full((3, 1, 4, 4), 2.0), torch.zeros(3, 1, 4, 4)], dim=1)
+    batch = LatentBatch(latents, None, ("x",) * 3, torch.ones(3, 2), torch.ones(3, 2, 2, 2))
+    loss = LatentDenoising(network.eval, process, null=0.0, alignment=0.5).loss(
+        network, batch, random(3)
+    )
+    assert float(loss.value) == pytest.approx(5.0)
+    assert loss.terms["misalignment"] == pytest.approx(2.0)
+
+
+def test_alignment_teaches_the_way_down_to_its_level_and_the_projector_is_dropped() -> None:
+    """Tokens on a grid of 4, latents on one of 8: the second level."""
+    settings = LatentNetwork(channels=(16, 32, 32), heads=2, context=16)
+    inner = build_denoiser(settings, Diffusion(), latent_channels=2, size=8, width=8)
+    network = AlignedDenoiser(inner, 8, (6, 4, 4))
+    x, t, embedding = torch.randn(2, 2, 8, 8), torch.tensor([3, 500]), torch.randn(2, 8)
+    output, feature = network(x, t, embedding)
+    torch.testing.assert_close(output, inner(x, t, embedding))
+    assert feature.shape == (2, 6, 4, 4)
+    misalignment(feature, torch.randn(2, 6, 4, 4)).sum().backward()
+    taught = {name for name, p in inner.unet.named_parameters() if p.grad is not None}
+    assert any(name.startswith("down_blocks.1.attentions") for name in taught)
+    assert not any(name.startswith(("down_blocks.2", "mid_block", "up_blocks")) for name in taught)
+    assert without_projector(network) is without_projector(inner) is inner

@@ -275,6 +275,7 @@ def _stages(settings: Synthesize, plan: Plan | None) -> str:
         autoencoder = build_autoencoder(settings.vae, channels, size)
         denoiser = build_denoiser(
             settings.denoiser,
+            settings.diffusion,
             latent_channels=settings.vae.latent_channels,
             size=size // autoencoder.factor,
             width=settings.dino.width,

@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,13 @@ def choose(
     """
     run = find_pretrained(settings.run)
     synthesizer = is_synthesizer(run.model)
-    default = "ddim" if synthesizer else "ddpm"
-    settings = replace(settings, sampler=settings.sampler or default)  # type: ignore[arg-type]
     source = (SynthesizerGeneration if synthesizer else DenoiserGeneration)(settings, run)
     if settings.steps > source.timesteps:
         problem = f"are more than the {source.timesteps} that were trained"
         raise InputError(f"--steps {settings.steps}", problem, f"Use 1 to {source.timesteps}")
     left_out = FREE if synthesizer else (*FREE, *SYNTHESIZER_ONLY)
     wanted = {k: v for k, v in to_dict(settings).items() if k not in left_out}
-    wanted["model"] = source.model
+    wanted |= {"sampler": source.sampler, "model": source.model}
     refuse_foreign(Path(settings.out), SETTINGS)
     _agree(Path(settings.out), wanted)
     local_device(settings.machine)

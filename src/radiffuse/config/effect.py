@@ -62,17 +62,14 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
         ),
     ),
     Diffusion: (
-        (lambda s: s.timestep_sampling != "low", "timestep_power", "no timesteps are favored"),
+        (lambda s: s.timestep_sampling != "low", "timestep_power", "no low ones are favored"),
+        (lambda s: s.schedule == "flow", "zero_terminal_snr", "a flow ends in pure noise"),
     ),
     Losses: ((lambda s: not s.focal, "focal_gamma", "the focal loss has no weight"),),
     Sampling: ((lambda s: s.sampler != "ddim", "eta", "the sampler is not ddim"),),
     MaskDiffusion: (
         (lambda s: s.strategy == "none", "process sampling", "the strategy none diffuses nothing"),
-        (
-            lambda s: s.strategy != "recycle",
-            "first_pass",
-            "only recycle begins with a pass of its own",
-        ),
+        (lambda s: s.strategy != "recycle", "first_pass", "only recycle has a first pass"),
     ),
     Probing: (
         (lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),

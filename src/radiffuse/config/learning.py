@@ -13,13 +13,16 @@ from .types import Fraction, Memory, NonNegativeFloat, NonNegativeInt, PositiveI
 class Diffusion:
     """The noising process and what the network predicts."""
 
-    schedule: Literal["linear", "cosine", "scaled-linear"] = "cosine"
+    schedule: Literal["linear", "cosine", "scaled-linear", "flow"] = "cosine"
     """linear: betas 1e-4 to 0.02 for any T, as published for T = 1000 (Ho et al. 2020); cosine: Nichol and
-    Dhariwal 2021, eq. 17; scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012."""
+    Dhariwal 2021, eq. 17; scaled-linear: Stable Diffusion's, linear in the square root of beta, .00085 to .012; flow:
+    the straight path (1 - s) x_start + s noise, s = (t + 1) / T (rectified flow, Liu et al. 2023; flow matching, Lipman
+    et al. 2023), which needs v or x_start."""
     num_train_timesteps: PositiveInt = 1000
     """T, the number of timesteps; timesteps are 0 to T - 1."""
     prediction_type: Literal["epsilon", "x_start", "v"] = "epsilon"
-    """What the network's output means: the noise, the clean image, or the velocity (Salimans and Ho 2022)."""
+    """What the network's output means: the noise, the clean image, or the velocity (Salimans and Ho 2022; of a flow the
+    noise less the image)."""
     variance: Literal["fixed_small", "fixed_large", "learned"] = "fixed_small"
     """Variance of the reverse step; learned doubles the output channels and adds the variational bound to the loss
     (Nichol and Dhariwal 2021, hybrid objective)."""
@@ -27,10 +30,11 @@ class Diffusion:
     """Distance between prediction and target."""
     min_snr_gamma: NonNegativeFloat | None = None
     """Clamp of the min-SNR loss weight (Hang et al. 2023; 5 is usual); None: all timesteps weigh the same."""
-    timestep_sampling: Literal["uniform", "loss-aware", "low"] = "uniform"
+    timestep_sampling: Literal["uniform", "loss-aware", "low", "logit-normal"] = "uniform"
     """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, with unbiased weights;
     uniform until every timestep has had ten losses, about 23,000 in all for T = 1000, as run and ``--dry-run`` say.
-    low: more of the low ones, for features of details, without weights that undo it [ours]."""
+    low: more of the low ones, for features of details, without weights that undo it [ours]; logit-normal: more of the
+    middle, usual with a flow (Esser et al. 2024)."""
     timestep_power: Annotated[float, Within(1, 20)] = 2.0
     """low: timesteps are T u^power, u uniform in [0, 1). With T = 300, t <= 10 is drawn in 19 % of all cases by a power
     of 2, in 33 % by 3, in 4 % by 1, which is uniform."""
@@ -40,7 +44,7 @@ class Diffusion:
     """How many times as long the sides of the image are as those that the schedule was made for (64 pixels): 4 at 256
     pixels. Averages over neighbors keep more signal in a larger image; so log SNR is lowered by 2 log(shift) at every
     timestep (Hoogeboom et al. 2023, "simple diffusion"). None: the schedule as it is; in ``pretrain`` by ddpm as the
-    plan says: by the patch, with ``--from`` as in that run."""
+    plan says: by the patch, with ``--from`` as in that run. With flow: Esser et al. 2024, eq. 23, which is the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,6 +153,9 @@ class Synthesize:
     """The noising process: v prediction with zero terminal SNR, or epsilon without [related]; schedule [related]."""
     null: Fraction = 0.1
     """Probability with which a sample's embedding is replaced by the null token. [related]"""
+    alignment: NonNegativeFloat = 0.0
+    """Weight of a term that aligns an inner feature of the denoiser, projected, with the encoder's tokens of the clean
+    image (REPA, Yu et al. 2025; .5 there); 0: none. The projector is not kept."""
     training: Training = Training(
         steps=4000,
         batch_size=32,
@@ -185,10 +188,11 @@ class Drawing:
     """perturb: size of the move, in standard deviations of the class; from-image: fraction of the timesteps, 0 to 1."""
     guidance: NonNegativeFloat = 1.5
     """Scale of classifier-free guidance; 1 is none."""
-    sampler: Literal["ddim", "ddpm", "dpm++"] | None = None
-    """ddim: with eta 0; dpm++ (synthesizers only): DPM-Solver++ of diffusers, second order, multistep; ddpm (denoisers
-    only): with few steps and epsilon prediction it was seen to correct errors that DDIM keeps. None: ddim for a
-    synthesizer, ddpm for a denoiser."""
+    sampler: Literal["ddim", "ddpm", "dpm++", "heun"] | None = None
+    """ddim: with eta 0, of a flow Euler's method; dpm++ (synthesizers only, and no flows): DPM-Solver++ of diffusers,
+    second order, multistep; ddpm (denoisers only): with few steps and epsilon prediction it was seen to correct errors
+    that DDIM keeps; heun (flows only): second order, asks the network twice per step. None: ddim for a synthesizer or a
+    flow, ddpm for another denoiser."""
     steps: PositiveInt = 50
     """Inference steps. [related]"""
     batch: PositiveInt = 32

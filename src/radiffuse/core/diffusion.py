@@ -1,6 +1,7 @@
 """The forward process, what a network's output means, and the training loss.
 
-Notation of Ho et al. 2020: a = alphas_cumprod[t], x_t = sqrt(a) x_start + sqrt(1 - a) noise.
+x_t = alpha x_start + sigma noise. In the notation of Ho et al. 2020, alpha = sqrt(a) and sigma = sqrt(1 - a), a =
+alphas_cumprod[t]; of a flow (Lipman et al. 2023, Liu et al. 2023) alpha = 1 - s and sigma = s, s = (t + 1) / T.
 Images lie in [-1, 1], tensors are (B, C, *spatial), timesteps are (B,) int64 in 0 to T - 1.
 """
 
@@ -31,19 +32,19 @@ class Prediction:
     epsilon: Tensor
     """The noise."""
     v: Tensor
-    """The velocity, sqrt(a) noise - sqrt(1 - a) x_start (Salimans and Ho 2022)."""
+    """The velocity, sqrt(a) noise - sqrt(1 - a) x_start (Salimans and Ho 2022); of a flow, noise - x_start."""
 
 
 @dataclass(frozen=True)
 class Posterior:
     """q(x_previous | x_t, x_start) between any two timesteps, in float64.
 
-    Ho et al. 2020, eq. 6 and 7. Its mean is ``x_start_coefficient`` x_start + ``x_t_coefficient``
-    x_t.
+    Ho et al. 2020, eq. 6 and 7; for any alpha and sigma Kingma et al. 2021, appendix A. Its mean is
+    ``x_start_coefficient`` x_start + ``x_t_coefficient`` x_t.
     """
 
     beta: float
-    """Variance of the noise added between the two timesteps, 1 - a_t / a_previous."""
+    """Variance of the noise added between the two timesteps, 1 - a_t / a_previous unless of a flow."""
     variance: float
     """Variance of the posterior; 0 where the previous image is the clean one."""
     x_start_coefficient: float
@@ -68,8 +69,10 @@ class GaussianDiffusion(nn.Module):
     """
 
     alphas_cumprod: Tensor
-    sqrt_alphas_cumprod: Tensor
-    sqrt_one_minus_alphas_cumprod: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    alpha_slope: Tensor
+    sigma_slope: Tensor
     loss_weight: Tensor
     log_beta: Tensor
     posterior_log_variance: Tensor
@@ -78,28 +81,38 @@ class GaussianDiffusion(nn.Module):
 
     def __init__(self, config: Diffusion, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        if config.zero_terminal_snr and config.prediction_type == "epsilon":
+        self.config, self.flows = config, config.schedule == "flow"
+        if (config.zero_terminal_snr or self.flows) and config.prediction_type == "epsilon":
+            name = "the schedule flow" if self.flows else "zero_terminal_snr"
+            other = "choose another schedule" if self.flows else "turn zero_terminal_snr off"
             raise InputError(
                 "prediction_type",
-                "epsilon says nothing about the image at the last timestep of zero_terminal_snr",
-                "use prediction_type v or x_start, or turn zero_terminal_snr off",
+                f"epsilon says nothing about the image at the last timestep of {name}",
+                f"use prediction_type v or x_start, or {other}",
             )
-        self.config = config
         self.num_train_timesteps = config.num_train_timesteps
-        betas = betas_of(config)
-        a = schedules.alphas_cumprod(betas)
+        signal, noise = _variances(config)
         # Python floats stay float64 wherever the buffers go: few-step samplers need exact values.
-        self._signal: tuple[float, ...] = tuple(a.tolist())
+        self._variances: tuple[tuple[float, float], ...] = tuple(
+            zip(signal.tolist(), noise.tolist(), strict=True)
+        )
         steps = [self.posterior(t, t - 1) for t in range(self.num_train_timesteps)]
+        # Of a schedule of betas, the betas themselves, which have more digits.
+        added = torch.tensor([step.beta for step in steps], dtype=torch.float64)
+        betas = added if self.flows else betas_of(config)
         variance = torch.tensor([step.variance for step in steps], dtype=torch.float64)
         # The posterior of the last step has variance 0; the paper's code takes that of the step before.
         variance[0] = variance[1]
+        alpha, sigma = signal.sqrt(), noise.sqrt()
         tables = {
-            "alphas_cumprod": a,
-            "sqrt_alphas_cumprod": a.sqrt(),
-            "sqrt_one_minus_alphas_cumprod": (1 - a).sqrt(),
+            "alphas_cumprod": signal,
+            "alpha": alpha,
+            "sigma": sigma,
+            # Along the path of an image: by the angle whose cosine is alpha; of a flow, by its time.
+            "alpha_slope": -torch.ones_like(alpha) if self.flows else -sigma,
+            "sigma_slope": torch.ones_like(sigma) if self.flows else alpha.clone(),
             "loss_weight": schedules.min_snr_weight(
-                a, config.prediction_type, config.min_snr_gamma
+                signal, noise, config.prediction_type, config.min_snr_gamma
             ),
             "log_beta": betas.log(),
             "posterior_log_variance": variance.log(),
@@ -114,10 +127,14 @@ class GaussianDiffusion(nn.Module):
     # ------------------------------------------------------------------------------ forward process
 
     def signal(self, t: int) -> float:
-        """alphas_cumprod at one timestep in float64; 1 at t = -1, the clean image."""
+        """alphas_cumprod, the variance of the signal, at one timestep in float64; 1 at t = -1, the clean image."""
+        return self.variances(t)[0]
+
+    def variances(self, t: int) -> tuple[float, float]:
+        """Variances of signal and noise, alpha^2 and sigma^2, at one timestep in float64; 1 and 0 at t = -1."""
         if not -1 <= t < self.num_train_timesteps:
             raise ValueError(f"t = {t} is not in -1 to {self.num_train_timesteps - 1}")
-        return 1.0 if t == -1 else self._signal[t]
+        return (1.0, 0.0) if t == -1 else self._variances[t]
 
     def posterior(self, t: int, t_previous: int) -> Posterior:
         """The exact reverse step from t to an earlier timestep, given x_start.
@@ -131,14 +148,15 @@ class GaussianDiffusion(nn.Module):
         """
         if not -1 <= t_previous < t:
             raise ValueError(f"t_previous = {t_previous} is not in -1 to {t - 1}")
-        a, a_previous = self.signal(t), self.signal(t_previous)
-        alpha = a / a_previous
-        beta = 1 - alpha
+        (signal, noise), (signal_previous, noise_previous) = map(self.variances, (t, t_previous))
+        alpha = signal / signal_previous
+        # Where signal and noise add up to 1, both are equal, and the second has more digits.
+        beta = noise - alpha * noise_previous if self.flows else 1 - alpha
         return Posterior(
             beta=beta,
-            variance=beta * (1 - a_previous) / (1 - a),
-            x_start_coefficient=math.sqrt(a_previous) * beta / (1 - a),
-            x_t_coefficient=math.sqrt(alpha) * (1 - a_previous) / (1 - a),
+            variance=beta * noise_previous / noise,
+            x_start_coefficient=math.sqrt(signal_previous) * beta / noise,
+            x_t_coefficient=math.sqrt(alpha) * noise_previous / noise,
         )
 
     def add_noise(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -149,13 +167,12 @@ class GaussianDiffusion(nn.Module):
             noise: Standard normal, shaped like ``x_start``.
             t: (B,) int64, 0 to T - 1.
         """
-        signal, sigma = self._scales(t, x_start)
-        return signal * x_start + sigma * noise
+        return _expand(self.alpha[t], x_start) * x_start + _expand(self.sigma[t], x_start) * noise
 
     def velocity(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Velocity, sqrt(a) noise - sqrt(1 - a) x_start. Arguments as of ``add_noise``."""
-        signal, sigma = self._scales(t, x_start)
-        return signal * noise - sigma * x_start
+        """Velocity along the path, see ``Prediction``. Arguments as of ``add_noise``."""
+        of_noise = _expand(self.sigma_slope[t], noise) * noise
+        return of_noise + _expand(self.alpha_slope[t], x_start) * x_start
 
     def reverse(self, x_start: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """A draw of the posterior q(x_{t-1} | x_t, x_start), each image at its own t (Ho et al. 2020, eq. 6).
@@ -202,7 +219,9 @@ class GaussianDiffusion(nn.Module):
         return output, None
 
     def predict(self, output: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
-        """All forms of a network's output; finite at alphas_cumprod = 0, where epsilon is not allowed.
+        """All forms of a network's output; finite at alpha = 0, where epsilon is not allowed.
+
+        Image and noise follow from x_t and v since alpha sigma' - sigma alpha' = 1 on both kinds of path.
 
         Args:
             output: (B, C or 2 C, *spatial), the network's output at (x_t, t).
@@ -210,16 +229,16 @@ class GaussianDiffusion(nn.Module):
             t: (B,) int64, 0 to T - 1.
         """
         answer = self.split(output, x_t.shape[1])[0].to(x_t.dtype)
-        signal, sigma = self._scales(t, x_t)
+        alpha, sigma = _expand(self.alpha[t], x_t), _expand(self.sigma[t], x_t)
         if self.config.prediction_type == "v":
-            x_start = signal * x_t - sigma * answer
-            epsilon = sigma * x_t + signal * answer
+            x_start = _expand(self.sigma_slope[t], x_t) * x_t - sigma * answer
+            epsilon = alpha * answer - _expand(self.alpha_slope[t], x_t) * x_t
             return Prediction(x_start=x_start, epsilon=epsilon, v=answer)
         if self.config.prediction_type == "x_start":
-            x_start, epsilon = answer, (x_t - signal * answer) / sigma
+            x_start, epsilon = answer, (x_t - alpha * answer) / sigma
         else:
-            x_start, epsilon = (x_t - sigma * answer) / signal, answer
-        return Prediction(x_start=x_start, epsilon=epsilon, v=signal * epsilon - sigma * x_start)
+            x_start, epsilon = (x_t - sigma * answer) / alpha, answer
+        return Prediction(x_start, epsilon, v=self.velocity(x_start, epsilon, t))
 
     # ------------------------------------------------------------------------------------- the loss
 
@@ -293,16 +312,9 @@ class GaussianDiffusion(nn.Module):
             return torch.where(_expand(t, x_t) == 0, small, large)
         return interpolate_log_variance(raw.to(x_t.dtype), small, large)
 
-    def _scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(a) and sqrt(1 - a) of each image, broadcastable to ``like``."""
-        return (
-            _expand(self.sqrt_alphas_cumprod[t], like),
-            _expand(self.sqrt_one_minus_alphas_cumprod[t], like),
-        )
-
 
 def betas_of(config: Diffusion) -> Tensor:
-    """The betas of a process, (T,) float64 on the CPU.
+    """The betas of a process that is no flow, (T,) float64 on the CPU.
 
     Raises:
         InputError: An illegal schedule.
@@ -311,6 +323,15 @@ def betas_of(config: Diffusion) -> Tensor:
     if config.zero_terminal_snr:
         betas = schedules.rescale_zero_terminal_snr(betas)
     return betas if config.shift in (None, 1) else schedules.shifted(betas, config.shift)
+
+
+def _variances(config: Diffusion) -> tuple[Tensor, Tensor]:
+    """Variances of signal and noise, (T,) float64."""
+    if config.schedule == "flow":
+        time = schedules.flow_times(config.num_train_timesteps, config.shift)
+        return (1 - time) ** 2, time**2
+    a = schedules.alphas_cumprod(betas_of(config))
+    return a, 1 - a
 
 
 def _expand(values: Tensor, like: Tensor) -> Tensor:

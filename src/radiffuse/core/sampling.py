@@ -1,4 +1,4 @@
-"""From noise to image in any number of steps: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021).
+"""From noise to image in any number of steps: DDPM (Ho et al. 2020), DDIM (Song et al. 2021), Heun's method for flows.
 
 A few-step sampler visits some of the training timesteps and steps between them with the exact
 respaced posterior. The network always gets the training timestep, never the number of the step.
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from radiffuse.core.gaussian import interpolate_log_variance
 from radiffuse.errors import InputError
 
 Spacing = Literal["leading", "linspace", "trailing"]
-Sampler = Literal["ddpm", "ddim"]
+Sampler = Literal["ddpm", "ddim", "heun"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) -> output; x_t is (B, C, *spatial), t is (B,) int64 training timesteps."""
 
@@ -53,6 +54,11 @@ def image_spacing(prediction_type: str) -> Spacing:
     start at the end.
     """
     return "leading" if prediction_type == "epsilon" else "trailing"
+
+
+def image_sampler(schedule: str) -> Sampler:
+    """The sampler of images of a denoiser of pixels by default: of a flow its ordinary differential equation."""
+    return "ddim" if schedule == "flow" else "ddpm"
 
 
 def inference_timesteps(
@@ -148,7 +154,7 @@ def ddim_step(
     noise: Tensor | None = None,
     clip: bool = False,
 ) -> StepOutput:
-    """One DDIM step (Song et al. 2021, eq. 12 and 16), between any timesteps.
+    """One DDIM step (Song et al. 2021, eq. 12 and 16), between any timesteps; of a flow, with eta 0, a step of Euler.
 
     Args:
         diffusion: The process.
@@ -173,6 +179,39 @@ def ddim_step(
     return StepOutput(sample=sample, x_start=x_start)
 
 
+def heun_step(
+    diffusion: GaussianDiffusion,
+    network: Denoiser,
+    x_t: Tensor,
+    t: int,
+    t_previous: int,
+    *,
+    clip: bool = False,
+) -> StepOutput:
+    """One step of Heun's method along a flow, dx/ds = v: by the mean velocity of both ends (Karras et al. 2022).
+
+    The network is asked twice; once, for a step of Euler, on the way to the clean image, where it has no timestep.
+
+    Args:
+        diffusion: The process, a flow.
+        network: Called as ``network(x_t, t)``.
+        x_t: (B, C, *spatial).
+        t: Training timestep of ``x_t``.
+        t_previous: Training timestep to go to; -1 is the clean image.
+        clip: Clip the estimates of x_start to [-1, 1]; the velocities then follow the clipped estimates.
+    """
+    output = network(x_t, _steps(t, x_t))
+    euler = ddim_step(diffusion, output, x_t, t, t_previous, clip=clip)
+    if t_previous == -1:
+        return euler
+    x_start, epsilon = _predict(diffusion, output, x_t, t, clip=clip)
+    output = network(euler.sample, _steps(t_previous, x_t))
+    x_next, epsilon_next = _predict(diffusion, output, euler.sample, t_previous, clip=clip)
+    time, after = (math.sqrt(diffusion.variances(s)[1]) for s in (t, t_previous))
+    velocity = 0.5 * (epsilon - x_start + epsilon_next - x_next)
+    return StepOutput(sample=x_t + (after - time) * velocity, x_start=x_start)
+
+
 @torch.no_grad()
 def sample(
     diffusion: GaussianDiffusion,
@@ -195,56 +234,75 @@ def sample(
         network: Called as ``network(x_t, t)``, t a (B,) int64 tensor of training timesteps.
         start: x at the first timestep, (B, C, *spatial), or the shape of the noise to start from.
         timesteps: Descending, as of ``inference_timesteps``; the last step leads to the clean image.
-        sampler: ``ddpm``, with the variance of ``diffusion.config``, or ``ddim``.
+        sampler: ``ddpm``, with the variance of ``diffusion.config``; ``ddim``; or ``heun``, of a flow.
         eta: Noise of DDIM, 0 to 1.
-        generator: Source of randomness; None only for DDIM with eta 0 from a given ``start``.
+        generator: Source of randomness; None only for DDIM with eta 0 or Heun from a given ``start``.
         clip: Clip each estimate of x_start to [-1, 1].
         keep_estimates: Return each step's estimate of x_start.
 
     Raises:
-        InputError: Unknown sampler.
+        InputError: Unknown sampler, or one that the process does not have.
         ValueError: Timesteps not descending, or no generator where noise is needed.
     """
-    if sampler not in ("ddpm", "ddim"):
-        raise InputError("sampler", f"{sampler!r} is not a sampler", "use ddpm or ddim")
+    if sampler not in ("ddpm", "ddim", "heun"):
+        raise InputError("sampler", f"{sampler!r} is not a sampler", "use ddpm, ddim or heun")
+    verify_sampler(sampler, diffusion.config.schedule)
     if not timesteps:
         raise ValueError("no timesteps to sample at")
     table = diffusion.alphas_cumprod
     x = start if isinstance(start, Tensor) else _noise(start, generator, table)
     estimates: list[Tensor] = []
     for t, t_previous in zip(timesteps, [*timesteps[1:], -1], strict=True):
-        output = network(x, torch.full((x.shape[0],), t, dtype=torch.int64, device=x.device))
-        noisy = t_previous >= 0 and (sampler == "ddpm" or eta > 0)
-        noise = _noise(x.shape, generator, x) if noisy else None
-        if sampler == "ddpm":
-            step = ddpm_step(diffusion, output, x, t, t_previous, noise=noise, clip=clip)
+        if sampler == "heun":
+            step = heun_step(diffusion, network, x, t, t_previous, clip=clip)
         else:
-            step = ddim_step(diffusion, output, x, t, t_previous, eta=eta, noise=noise, clip=clip)
+            output = network(x, _steps(t, x))
+            noisy = t_previous >= 0 and (sampler == "ddpm" or eta > 0)
+            noise = _noise(x.shape, generator, x) if noisy else None
+            go = ddpm_step if sampler == "ddpm" else partial(ddim_step, eta=eta)
+            step = go(diffusion, output, x, t, t_previous, noise=noise, clip=clip)
         x = step.sample
         if keep_estimates:
             estimates.append(step.x_start)
     return SampleOutput(sample=x, estimates=tuple(estimates))
 
 
+def verify_sampler(sampler: str, schedule: str) -> None:
+    """Refuse a sampler that a process does not have.
+
+    Raises:
+        InputError: Heun's method, and no flow; or the solver of diffusers, and a flow.
+    """
+    if sampler == "heun" and schedule != "flow":
+        problem = f"is for the schedule flow, not for {schedule}"
+        raise InputError("sampler heun", problem, "use another sampler")
+    if sampler == "dpm++" and schedule == "flow":
+        raise InputError("sampler dpm++", "is not for the schedule flow", "use heun or ddim")
+
+
+def _steps(t: int, like: Tensor) -> Tensor:
+    """A timestep for each image of a batch."""
+    return torch.full((like.shape[0],), t, dtype=torch.int64, device=like.device)
+
+
 def _predict(
     diffusion: GaussianDiffusion, output: Tensor, x_t: Tensor, t: int, *, clip: bool
 ) -> tuple[Tensor, Tensor]:
     """Estimates of x_start and of the noise that agree with each other and x_t."""
-    steps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
-    prediction = diffusion.predict(output, x_t, steps)
+    prediction = diffusion.predict(output, x_t, _steps(t, x_t))
     if not clip:
         return prediction.x_start, prediction.epsilon
-    x_start, a = prediction.x_start.clamp(-1, 1), diffusion.signal(t)
-    return x_start, (x_t - math.sqrt(a) * x_start) / math.sqrt(1 - a)
+    x_start, (signal, noise) = prediction.x_start.clamp(-1, 1), diffusion.variances(t)
+    return x_start, (x_t - math.sqrt(signal) * x_start) / math.sqrt(noise)
 
 
 def _at(
     diffusion: GaussianDiffusion, x_start: Tensor, epsilon: Tensor, t: int, sigma: float
 ) -> Tensor:
     """The point at t by x_start and epsilon, with room for new noise of standard deviation sigma."""
-    a = diffusion.signal(t)
+    signal, noise = diffusion.variances(t)
     # Rounding may leave a tiny negative number under the root at eta = 1.
-    return math.sqrt(a) * x_start + math.sqrt(max(1 - a - sigma**2, 0.0)) * epsilon
+    return math.sqrt(signal) * x_start + math.sqrt(max(noise - sigma**2, 0.0)) * epsilon
 
 
 def _noise(shape: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:

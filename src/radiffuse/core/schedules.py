@@ -2,7 +2,7 @@
 
 A schedule is a vector of T betas, each in (0, 1]; timestep t multiplies the signal by sqrt(1 -
 beta_t) and adds noise of variance beta_t. ``alphas_cumprod[t]`` is the fraction of the signal's
-variance left after step t.
+variance left after step t. A flow has no betas, but times: see ``flow_times``.
 """
 
 from __future__ import annotations
@@ -94,13 +94,26 @@ def betas(schedule: str, num_train_timesteps: int) -> Tensor:
         raise InputError(
             "schedule", f"{schedule!r} is not a schedule", f"use one of {', '.join(_SCHEDULES)}"
         )
-    if num_train_timesteps < 2:
-        raise InputError(
-            "num_train_timesteps",
-            f"{num_train_timesteps} is not a number of diffusion steps",
-            "use 2 or more; 1000 is usual",
-        )
+    _verify_length(num_train_timesteps)
     return _SCHEDULES[schedule](num_train_timesteps)
+
+
+def flow_times(num_train_timesteps: int, shift: float | None = None) -> Tensor:
+    """The times s of a rectified flow, x = (1 - s) x_start + s noise (Liu et al. 2023; Lipman et al. 2023).
+
+    Timestep t has s = (t + 1) / T, so the last one is pure noise and -1, the clean image, has 0; with ``shift`` m it is
+    m s / (1 + (m - 1) s), whose SNR is lower by m squared (Esser et al. 2024, eq. 23).
+
+    Returns:
+        (T,) float64, ascending, in (0, 1].
+
+    Raises:
+        InputError: T below 2.
+    """
+    _verify_length(num_train_timesteps)
+    steps = torch.arange(1, num_train_timesteps + 1, dtype=torch.float64, device="cpu")
+    time = steps / num_train_timesteps
+    return time if shift is None else shift * time / (1 + (shift - 1) * time)
 
 
 def alphas_cumprod(betas: Tensor) -> Tensor:
@@ -141,15 +154,19 @@ def resolution_shift(size: Sequence[int], reference: int = 64) -> float:
     return max(1.0, math.sqrt(math.prod(size) / reference ** len(size)))
 
 
-def min_snr_weight(alphas_cumprod: Tensor, prediction_type: str, gamma: float | None) -> Tensor:
+def min_snr_weight(
+    signal: Tensor, noise: Tensor, prediction_type: str, gamma: float | None
+) -> Tensor:
     """Loss weight of each timestep (Hang et al. 2023, section 3.4).
 
-    With SNR = a / (1 - a), the loss on x_start is weighted by min(SNR, gamma), whatever the
-    network predicts: so by that over 1 for ``x_start``, over SNR for ``epsilon``, over SNR + 1 for
-    ``v``. A timestep without signal (zero terminal SNR) has weight 0 for ``x_start`` and ``v``.
+    The loss on x_start is weighted by min(SNR, gamma), whatever the network predicts: so by that
+    over 1 for ``x_start``, over SNR for ``epsilon``, times the variance of the noise for ``v``, whose
+    error is that of x_start over the noise's standard deviation. A timestep without signal has
+    weight 0 for ``x_start`` and ``v``.
 
     Args:
-        alphas_cumprod: (T,), in [0, 1).
+        signal: (T,), variance of the signal, in [0, 1).
+        noise: (T,), variance of the noise, in (0, 1].
         prediction_type: ``epsilon``, ``x_start`` or ``v``.
         gamma: Clamp; None weighs all timesteps by 1.
 
@@ -157,9 +174,18 @@ def min_snr_weight(alphas_cumprod: Tensor, prediction_type: str, gamma: float | 
         (T,), 0 or more.
     """
     if gamma is None:
-        return torch.ones_like(alphas_cumprod)
-    snr = alphas_cumprod / (1 - alphas_cumprod)
+        return torch.ones_like(signal)
+    snr = signal / noise
     if prediction_type == "epsilon":
         return (gamma / snr).clamp(max=1)
     clamped = snr.clamp(max=gamma)
-    return clamped / (snr + 1) if prediction_type == "v" else clamped
+    return clamped * noise if prediction_type == "v" else clamped
+
+
+def _verify_length(num_train_timesteps: int) -> None:
+    if num_train_timesteps < 2:
+        raise InputError(
+            "num_train_timesteps",
+            f"{num_train_timesteps} is not a number of diffusion steps",
+            "use 2 or more; 1000 is usual",
+        )

@@ -1,4 +1,4 @@
-"""Sampling of training timesteps: uniformly, more often where the loss is large, or more often the low ones."""
+"""Sampling of training timesteps: all alike, or more of those of a large loss, of the low ones, of the middle."""
 
 from __future__ import annotations
 
@@ -74,6 +74,20 @@ class LowTimesteps(TimestepSampler):
         device = generator.device
         u = torch.rand(batch, generator=generator, device=device)
         t = (u**self.power * self.num_train_timesteps).long()
+        return t.clamp(max=self.num_train_timesteps - 1), torch.ones(batch, device=device)
+
+
+class LogitNormalTimesteps(TimestepSampler):
+    """More of the timesteps in the middle: t = floor(T u), logit u standard normal (Esser et al. 2024, eq. 19).
+
+    P(t < s) = Phi(log(s / (T - s))): half of them lie between .34 and .66 of T. No weights undo it.
+    """
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Timesteps in the middle more often, all of weight 1. See the base class."""
+        device = generator.device
+        u = torch.randn(batch, generator=generator, device=device).sigmoid()
+        t = (u * self.num_train_timesteps).long()
         return t.clamp(max=self.num_train_timesteps - 1), torch.ones(batch, device=device)
 
 
@@ -174,4 +188,6 @@ def timestep_sampler(config: Diffusion) -> TimestepSampler:
         return LossAwareTimesteps(config.num_train_timesteps)
     if config.timestep_sampling == "low":
         return LowTimesteps(config.num_train_timesteps, config.timestep_power)
+    if config.timestep_sampling == "logit-normal":
+        return LogitNormalTimesteps(config.num_train_timesteps)
     return UniformTimesteps(config.num_train_timesteps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
 from ..core.finite import verify_finite
-from ..core.sampling import Denoiser, image_spacing, inference_timesteps
+from ..core.sampling import Denoiser, Sampler, image_sampler, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.arrays import write_arrays
 from ..data.plan import Plan
@@ -32,12 +31,14 @@ def draw_images(
     *,
     count: int,
     steps: int = 50,
-    sampler: Literal["ddim", "ddpm"] = "ddpm",
+    sampler: Sampler | None = None,
     seed: int = 0,
     batch: int = 16,
     references: Tensor | None = None,
 ) -> Array:
     """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1], which depend on seed and count alone.
+
+    ``sampler`` None is that of ``core.sampling.image_sampler``.
 
     A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more, C, *size)``.
 
@@ -69,7 +70,7 @@ def draw_images(
             denoiser,
             start.to(device),
             timesteps,
-            sampler=sampler,
+            sampler=sampler or image_sampler(diffusion.schedule),
             generator=_generator(seed, first),
         )
         sample = verify_finite(

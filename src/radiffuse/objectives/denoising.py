@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from ..train.start import load_regressor
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
+Network = Callable[..., Any]
+"""``(x_t, t, *context)`` to the output."""
 QUARTERS = 4
 """Parts of the timesteps whose loss is logged."""
 
@@ -92,7 +95,7 @@ class DenoisingTask(Task):
         """Further inputs of the network after x_t and t: none."""
         return ()
 
-    def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
+    def loss(self, network: Network, batch: Batch, random: StepRandom) -> Loss:
         """Weighted error of the prediction at random timesteps; logged by quarter of the timesteps."""
         self.diffusion.to(batch.images.device)
         t, weights = (random.share(v) for v in self.timesteps.draw(random.total, random.generator))

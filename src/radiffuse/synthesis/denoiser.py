@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..config import LATENT_PRESETS, Diffusion, LatentNetwork
+from ..core.schedules import flow_times
 from ..data.batches import Batch, BatchSource
 from ..data.scan import Array
 from ..errors import InputError
-from ..objectives.denoising import DenoisingTask
+from ..objectives.denoising import DenoisingTask, Network
 from ..train.random import StepRandom
+from ..train.task import Loss
+from .alignment import misalignment, without_projector
 from .hub import load_diffusers, most_groups
 
 
@@ -28,11 +31,21 @@ class ConditionalDenoiser(nn.Module):
     """``UNet2DConditionModel`` whose context is one token: a linear map of the embedding (``encoder_hid_proj``).
 
     The null token is the embedding 0, so it is the bias of that map and is learned.
+
+    Args:
+        unet: The network.
+        diffusion: The noising process. As the schedulers of diffusers do, a flow tells the network its time, T s.
     """
 
-    def __init__(self, unet: Any) -> None:
+    times: Tensor | None
+
+    def __init__(self, unet: Any, diffusion: Diffusion) -> None:
         super().__init__()
         self.unet = unet
+        total, times = diffusion.num_train_timesteps, None
+        if diffusion.schedule == "flow":
+            times = (total * flow_times(total, diffusion.shift)).float()
+        self.register_buffer("times", times, persistent=False)
 
     @property
     def width(self) -> int:
@@ -47,12 +60,13 @@ class ConditionalDenoiser(nn.Module):
             t: ``(B,)`` int64 training timesteps.
             embedding: ``(B, width)`` of length 1; all 0 is the null token.
         """
-        output: Tensor = self.unet(x_t, t, encoder_hidden_states=embedding[:, None]).sample
+        time = t if self.times is None else self.times[t]
+        output: Tensor = self.unet(x_t, time, encoder_hidden_states=embedding[:, None]).sample
         return output
 
 
 def build_denoiser(
-    network: LatentNetwork, *, latent_channels: int, size: int, width: int
+    network: LatentNetwork, diffusion: Diffusion, *, latent_channels: int, size: int, width: int
 ) -> ConditionalDenoiser:
     """A fresh denoiser of latents whose longer axis has ``size``; ``width`` is that of the embeddings.
 
@@ -87,10 +101,12 @@ def build_denoiser(
         encoder_hid_dim=width,
         encoder_hid_dim_type="text_proj",
     )
-    return ConditionalDenoiser(unet)
+    return ConditionalDenoiser(unet, diffusion)
 
 
-def start_denoiser(name: str, *, latent_channels: int, width: int) -> ConditionalDenoiser:
+def start_denoiser(
+    name: str, diffusion: Diffusion, *, latent_channels: int, width: int
+) -> ConditionalDenoiser:
     """The denoiser of a folder in the layout of Stable Diffusion, with a fresh map of the embedding.
 
     Raises:
@@ -109,7 +125,7 @@ def start_denoiser(name: str, *, latent_channels: int, width: int) -> Conditiona
     unet = UNet2DConditionModel.from_config(config)
     kept = {k: v for k, v in source.state_dict().items() if not k.startswith("encoder_hid_proj")}
     unet.load_state_dict(kept, strict=False)
-    return ConditionalDenoiser(unet)
+    return ConditionalDenoiser(unet, diffusion)
 
 
 def center_context(denoiser: ConditionalDenoiser, embeddings: Tensor) -> None:
@@ -135,14 +151,18 @@ def _blocks(way: str, attended: int, levels: int) -> tuple[str, ...]:
 class LatentBatch(Batch):
     """A batch whose ``images`` are mean and standard deviation of latents, float32 ``(B, 2 c, h, w)``.
 
-    ``embeddings`` are float32 ``(B, width)``.
+    ``embeddings`` are float32 ``(B, width)``; ``tokens``, to align with, are float32 ``(B, width, h, w)`` or None.
     """
 
     embeddings: Tensor
+    tokens: Tensor | None = None
 
 
 class LatentBatches(BatchSource[int, LatentBatch]):
-    """Batches of latents ``(N, 2 c, h, w)`` with their embeddings ``(N, width)``; ``names`` are the cases."""
+    """Batches of latents ``(N, 2 c, h, w)`` with their embeddings ``(N, width)``; ``names`` are the cases.
+
+    ``tokens``, of the patches of the films, are ``(N, width, h, w)``, or None.
+    """
 
     def __init__(
         self,
@@ -153,9 +173,10 @@ class LatentBatches(BatchSource[int, LatentBatch]):
         batch_size: int,
         seed: int,
         indices: Sequence[int],
+        tokens: Array | None = None,
     ) -> None:
         super().__init__(indices, batch_size=batch_size, seed=seed)
-        self.latents, self.embeddings = latents, embeddings
+        self.latents, self.embeddings, self.tokens = latents, embeddings, tokens
         self.names = tuple(names)
 
     def sample(self, index: int, rng: np.random.Generator) -> int:
@@ -163,12 +184,16 @@ class LatentBatches(BatchSource[int, LatentBatch]):
         return index
 
     def collate(self, samples: Sequence[int]) -> LatentBatch:
-        """The rows of both arrays."""
-        latents, embeddings = (
-            torch.from_numpy(np.stack([np.asarray(a[row], np.float32) for row in samples]))
-            for a in (self.latents, self.embeddings)
-        )
-        return LatentBatch(latents, None, tuple(self.names[row] for row in samples), embeddings)
+        """The rows of the arrays."""
+
+        def rows(array: Array) -> Tensor:
+            return torch.from_numpy(
+                np.stack([np.asarray(array[row], np.float32) for row in samples])
+            )
+
+        names = tuple(self.names[row] for row in samples)
+        tokens = None if self.tokens is None else rows(self.tokens)
+        return LatentBatch(rows(self.latents), None, names, rows(self.embeddings), tokens)
 
 
 class LatentDenoising(DenoisingTask):
@@ -178,6 +203,8 @@ class LatentDenoising(DenoisingTask):
         build: Makes the denoiser at its start.
         diffusion: The noising process.
         null: Fraction of the samples that get the null token.
+        alignment: Weight of the distance between an ``AlignedDenoiser``'s feature and the batch's tokens; 0: the
+            network is a ``ConditionalDenoiser``.
         held_out: Latents and embeddings never trained on, or None.
     """
 
@@ -187,10 +214,11 @@ class LatentDenoising(DenoisingTask):
         diffusion: Diffusion,
         *,
         null: float,
+        alignment: float = 0.0,
         held_out: LatentBatch | None = None,
     ) -> None:
         super().__init__(build, diffusion)
-        self.null, self.held_out = null, held_out
+        self.null, self.alignment, self.held_out = null, alignment, held_out
 
     def clean(self, batch: Batch, random: StepRandom) -> Tensor:
         """Latents drawn from their posterior."""
@@ -202,11 +230,29 @@ class LatentDenoising(DenoisingTask):
         assert isinstance(batch, LatentBatch)
         return (batch.embeddings * (random.uniform(()) >= self.null)[:, None],)
 
+    def loss(self, network: Network, batch: Batch, random: StepRandom) -> Loss:
+        """The error of the prediction, and what keeps an inner feature near the encoder's tokens."""
+        if not self.alignment:
+            return super().loss(network, batch, random)
+        assert isinstance(batch, LatentBatch)
+        assert batch.tokens is not None
+        found: list[Tensor] = []
+
+        def denoise(x_t: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
+            output, feature = network(x_t, t, embedding)
+            found.append(feature)
+            return torch.as_tensor(output)
+
+        error = super().loss(denoise, batch, random)
+        apart = misalignment(found[0], batch.tokens).mean()
+        value = error.value + self.alignment * apart
+        return Loss(value, {**error.terms, "misalignment": float(apart.detach())})
+
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Denoising error on held-out latents with their own embeddings, and with the null token."""
         if self.held_out is None or not len(self.held_out):
             return {}
-        held = self.held_out.to(device)
+        held, network = self.held_out.to(device), without_projector(network)
         x_start = held.images.chunk(2, dim=1)[0]
         contexts = {"loss": held.embeddings, "loss_null": torch.zeros_like(held.embeddings)}
         return {

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import Generate
 from ..config.given import refuse_given
+from ..core.sampling import image_sampler, verify_sampler
 from ..data.readers import write_image
 from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
@@ -24,7 +25,7 @@ SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
 
 
 class DenoiserGeneration:
-    """Generation from a run of radiffuse pretrain, of films or volumes; the sampler of the settings is resolved.
+    """Generation from a run of radiffuse pretrain, of films or volumes.
 
     Raises:
         InputError: The run is no denoiser, or a setting is one of synthesizers.
@@ -46,6 +47,8 @@ class DenoiserGeneration:
         )
         refuse_given(settings, default, unread, why)
         self.diffusion = diffusion_of(run)
+        self.sampler: Any = settings.sampler or image_sampler(self.diffusion.schedule)
+        verify_sampler(self.sampler, self.diffusion.schedule)
         self.timesteps = self.diffusion.num_train_timesteps
         self.model = fingerprint(self.network)[:16]
         self.count = settings.count
@@ -68,7 +71,7 @@ class DenoiserGeneration:
                 image=f"{name}{self.suffix}",
                 patient=name,
                 seed=settings.seed,
-                sampler=str(settings.sampler),
+                sampler=self.sampler,
                 steps=settings.steps,
                 model=self.model,
             )
@@ -82,7 +85,7 @@ class DenoiserGeneration:
             self.plan,
             count=settings.count,
             steps=settings.steps,
-            sampler="ddim" if settings.sampler == "ddim" else "ddpm",
+            sampler=self.sampler,
             seed=settings.seed,
         )
         for row, image in zip(rows, images, strict=True):

@@ -46,6 +46,12 @@ def encode(prepared: Prepared, autoencoder: Autoencoder, machine: Machine, cache
     return features_with(autoencoder, prepared, machine, cache, what, dtype, function="encode")
 
 
+def patch_tokens(prepared: Prepared, encoder: Encoder, machine: Machine, cache: Path) -> Array:
+    """The encoder's tokens of the patches, float16 ``(N, W, h, w)``."""
+    how = {"kind": "patches", "function": "patches"}
+    return features_with(encoder, prepared, machine, cache, "patch tokens", np.float16, **how)
+
+
 def by_class(prepared: Prepared, indices: Sequence[int]) -> dict[str, list[int]]:
     """Rows by class, sorted; all under '' where there are no classes."""
     rows: dict[str, list[int]] = {}

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..config import Data, Generate
 from ..config.values import from_dict
+from ..core.sampling import verify_sampler
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.names import safe_name
@@ -109,7 +110,7 @@ class _Start:
 
 
 class SynthesizerGeneration:
-    """Generation from a run of radiffuse synthesize; the sampler of the settings is resolved.
+    """Generation from a run of radiffuse synthesize.
 
     Raises:
         InputError: Settings that cannot be followed.
@@ -127,7 +128,9 @@ class SynthesizerGeneration:
         self.model = fingerprint(self.synthesizer.denoiser)[:16]
         self.references: References | None = None
         if settings.sampler == "ddpm":
-            raise InputError("--sampler ddpm", "is for a denoiser", "Use ddim or dpm++")
+            raise InputError("--sampler ddpm", "is for a denoiser", "Use ddim, dpm++ or heun")
+        self.sampler: Any = settings.sampler or "ddim"
+        verify_sampler(self.sampler, self.synthesizer.diffusion.schedule)
         if not self.strategies:
             raise InputError("--strategy", "names none", f"Choose of {', '.join(STRATEGIES)}")
         if "from-image" in self.strategies and not 0 < settings.strength <= 1:
@@ -216,7 +219,7 @@ class SynthesizerGeneration:
             strength=strength,
             seed=seed,
             guidance=settings.guidance,
-            sampler=str(settings.sampler),
+            sampler=self.sampler,
             steps=settings.steps,
             model=self.model,
         )
@@ -236,7 +239,7 @@ class SynthesizerGeneration:
             self.synthesizer,
             torch.stack([start.embedding for start in starts]),
             latent_noise(autoencoder, self.run.plan.size, [start.generator for start in starts]),
-            sampler="dpm++" if self.settings.sampler == "dpm++" else "ddim",
+            sampler=self.sampler,
             steps=self.settings.steps,
             guidance=self.settings.guidance,
             start=parents,

@@ -50,7 +50,7 @@ def sample_latents(
     embeddings: Tensor,
     noise: Tensor,
     *,
-    sampler: Literal["ddim", "dpm++"] = "ddim",
+    sampler: Literal["ddim", "heun", "dpm++"] = "ddim",
     steps: int = 50,
     guidance: float = 1.0,
     start: Tensor | None = None,
@@ -62,7 +62,8 @@ def sample_latents(
         synthesizer: The networks.
         embeddings: ``(B, W)``, of length 1.
         noise: ``(B, c, h, w)``, standard normal.
-        sampler: DDIM with eta 0, or DPM-Solver++ of diffusers (Lu et al. 2022), second order.
+        sampler: DDIM with eta 0, of a flow Euler's method; heun, of a flow; or DPM-Solver++ of diffusers (Lu et al.
+            2022), second order, of any other process.
         steps: Inference steps over all timesteps.
         guidance: Weight of classifier-free guidance, see ``guided``.
         start: Latents ``(B, c, h, w)`` of real images to start from; None starts from noise.
@@ -87,7 +88,7 @@ def sample_latents(
     denoise = guided(synthesizer.denoiser.eval(), embeddings, guidance)
     if sampler == "dpm++":
         return _dpm_solver(synthesizer, denoise, x, timesteps)
-    return reverse(diffusion, denoise, x, timesteps, sampler="ddim", clip=False).sample
+    return reverse(diffusion, denoise, x, timesteps, sampler=sampler, clip=False).sample
 
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:

@@ -67,8 +67,24 @@ class Synthesizer:
         return self
 
 
+def scheduler_of(diffusion: Diffusion) -> Any:
+    """The noising process as a scheduler of diffusers: DDIM, or for a flow DPM-Solver++, which does without betas."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    if diffusion.schedule != "flow":
+        return DDIMScheduler(clip_sample=False, **scheduler_settings(diffusion))
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=diffusion.num_train_timesteps,
+        prediction_type={"v": "flow_prediction", "x_start": "sample"}[diffusion.prediction_type],
+        use_flow_sigmas=True,
+        flow_shift=diffusion.shift or 1.0,
+        steps_offset=1,  # means nothing here; pipelines warn of another value
+        final_sigmas_type="zero",
+    )
+
+
 def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
-    """The noising process as settings of the schedulers of diffusers."""
+    """A noising process that is no flow as settings of the schedulers of diffusers."""
     schedule, first, last = SCHEDULES[diffusion.schedule]
     # The schedulers know no shift, but any betas.
     own = {} if diffusion.shift is None else {"trained_betas": betas_of(diffusion).tolist()}
@@ -87,7 +103,7 @@ def scheduler_settings(diffusion: Diffusion) -> dict[str, Any]:
 def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
     """Write the folder; ``config.json`` last, since it marks the model as complete."""
     hush()
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline
     from safetensors.torch import save
 
     (folder / "config.json").unlink(missing_ok=True)
@@ -98,7 +114,7 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             unet=synthesizer.denoiser.unet,
-            scheduler=DDIMScheduler(clip_sample=False, **scheduler_settings(synthesizer.diffusion)),
+            scheduler=scheduler_of(synthesizer.diffusion),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -151,11 +167,12 @@ def load_synthesizer(folder: Path, channels: int) -> Synthesizer:
             )
             for i, entry in enumerate(classes)
         }
+        diffusion = from_dict(Diffusion, config["diffusion"], strict=True)
         return Synthesizer(
-            ConditionalDenoiser(unet.eval()),
+            ConditionalDenoiser(unet.eval(), diffusion),
             Autoencoder(vae.eval(), channels),
             load_encoder(str(folder / "encoder")),
-            from_dict(Diffusion, config["diffusion"], strict=True),
+            diffusion,
             densities,
             {entry["name"]: entry["images"] for entry in classes},
         )

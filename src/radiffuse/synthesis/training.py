@@ -39,9 +39,9 @@ from ..train.pretraining import ChosenPool, Pool
 from ..train.run import Run
 from ..train.start import verify_whole
 from ..train.unchanged import require_same_names, require_same_prepared
+from .alignment import AlignedDenoiser, without_projector
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
-    ConditionalDenoiser,
     LatentBatch,
     LatentBatches,
     LatentDenoising,
@@ -50,7 +50,7 @@ from .denoiser import (
     start_denoiser,
 )
 from .dino import DinoLearning, DinoNetwork, trained_encoder
-from .embedding import by_class, embed, encode
+from .embedding import by_class, embed, encode, patch_tokens
 from .encoder import Encoder, load_encoder, save_encoder
 from .hub import forget_paths
 from .sampling import sample_latents, to_films
@@ -79,26 +79,31 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
     if rows := films.held_out:
         held_names = tuple(names[i] for i in rows)
         held_out = LatentBatch(_rows(latents, rows), None, held_names, _rows(embeddings, rows))
+    tokens = (
+        patch_tokens(prepared, encoder, settings.machine, cache) if settings.alignment else None
+    )
     task = LatentDenoising(
-        partial(_start_of_denoiser, settings, films, autoencoder, embeddings),
+        partial(_start_of_denoiser, settings, films, autoencoder, embeddings, tokens),
         settings.diffusion,
         null=settings.null,
+        alignment=settings.alignment,
         held_out=held_out,
     )
     batches = LatentBatches(
         latents,
         embeddings,
         names,
+        tokens=tokens,
         batch_size=settings.training.batch,
         seed=settings.training.seed,
         indices=films.training,
     )
 
     def finish(trained: Trained) -> None:
-        assert isinstance(trained.average, ConditionalDenoiser)
+        denoiser = without_projector(trained.average)
         classes = by_class(prepared, films.training)
         synthesizer = Synthesizer(
-            trained.average,
+            denoiser,
             autoencoder,
             encoder,
             settings.diffusion,
@@ -228,20 +233,32 @@ def _train_stage(
 
 
 def _start_of_denoiser(
-    settings: Synthesize, films: Pool, autoencoder: Autoencoder, embeddings: Array
+    settings: Synthesize,
+    films: Pool,
+    autoencoder: Autoencoder,
+    embeddings: Array,
+    tokens: Array | None,
 ) -> nn.Module:
     channels, width = autoencoder.latent_channels, embeddings.shape[1]
     if settings.from_run is not None:
-        denoiser = start_denoiser(settings.from_run, latent_channels=channels, width=width)
+        denoiser = start_denoiser(
+            settings.from_run, settings.diffusion, latent_channels=channels, width=width
+        )
     else:
         size = max(films.plan.size) // autoencoder.factor
         denoiser = build_denoiser(
-            settings.denoiser, latent_channels=channels, size=size, width=width
+            settings.denoiser,
+            settings.diffusion,
+            latent_channels=channels,
+            size=size,
+            width=width,
         )
     center_context(denoiser, _rows(embeddings, films.training))
     if settings.machine.checkpoint_activations:
         denoiser.unet.enable_gradient_checkpointing()
-    return denoiser
+    if tokens is None:
+        return denoiser
+    return AlignedDenoiser(denoiser, max(films.plan.size) // autoencoder.factor, tokens.shape[1:])
 
 
 def _write_samples(
