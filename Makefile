@@ -45,7 +45,7 @@ check: $(READY)
 	$(BIN)/python tools/reference.py --check docs/reference/commands.md
 	$(BIN)/python tools/stubs.py --check src/radiffuse/__init__.pyi
 	$(BIN)/python tools/house.py --check docs/images/house.svg
-	$(BIN)/python tools/tables.py --check README.md $$(find docs -name "*.md")
+	$(BIN)/python tools/tables.py --check README.md $$(find docs results -name "*.md")
 
 docs: $(READY)
 	rm -rf docs/reference/api

@@ -882,7 +882,7 @@ def info(
     report: bool = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:
-    """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, license."""
+    """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, licence."""
 
 def cache(
     *,

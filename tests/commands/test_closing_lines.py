@@ -57,7 +57,8 @@ def test_masks_and_the_next_command_are_named(
     assert main(["predict", out, str(films / "images"), "--out", str(masks)]) == 0
     said = capsys.readouterr().err
     assert f"the masks are in {masks}" in said
-    assert f"next: radiffuse evaluate '{masks}' LABELLED" in said
+    evaluate = f"radiffuse evaluate '{masks}' LABELLED"
+    assert f"next: radiffuse view SCANS --masks '{masks}', or {evaluate}" in said
 
 
 def test_checkpoints_of_a_finished_run_go(

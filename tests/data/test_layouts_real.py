@@ -57,7 +57,7 @@ def test_ct_sarcoma():
     assert (summary["cases"], summary["labelled"], summary["patients"]) == (10, 10, 10)
     assert summary["spatial_dims"] == {"3": 10}
     assert summary["spacing"]["median"] == pytest.approx([0.9766, 0.9766, 3.27], abs=1e-3)
-    assert summary["classes"]["label 1"]["cases"] == 10
+    assert summary["classes"]["class-1"]["cases"] == 10
 
 
 @pytest.mark.parametrize("name", ["ct-abdomen", "ct-sarcoma"])

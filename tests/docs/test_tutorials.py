@@ -16,8 +16,8 @@ from code_blocks import ROOT, fenced
 
 from radiffuse.cli import main
 
-ELSEWHERE = {"index", "developer"}
-"""The former has nothing to run, the latter changes the source: see ``test_developer_page.py``."""
+ELSEWHERE = {"index", "walk", "developer"}
+"""The first two have nothing to run, the last changes the source: see ``test_developer_page.py``."""
 TUTORIALS = sorted(
     page
     for folder in ("tutorials", "readers")

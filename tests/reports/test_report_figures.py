@@ -53,7 +53,7 @@ def test_label_efficiency_draws_the_mean_of_every_budget() -> None:
     expected = table[table["method"] == "scratch"].groupby("labels")["dice"].mean()
     np.testing.assert_allclose(lines[0].get_ydata(orig=False), expected)
     shown = texts(figure)
-    assert {"scratch", "finetune", "1", "2", "10", "labeled images"} <= set(shown)
+    assert {"scratch", "finetune", "1", "2", "10", "labelled images"} <= set(shown)
 
 
 def test_label_efficiency_takes_one_row_per_draw() -> None:

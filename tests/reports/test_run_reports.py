@@ -229,7 +229,7 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
         assert shown in page
     drawing = (tmp_path / "label-efficiency.svg").read_text()
     assert "fine_tune&amp;50%" in drawing
-    assert "labeled images" in drawing
+    assert "labelled images" in drawing
     first = (tmp_path / "label-efficiency.pdf").read_bytes()
     assert first.startswith(b"%PDF")
     lines = (tmp_path / "comparisons.tex").read_text().splitlines()

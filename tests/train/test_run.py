@@ -11,7 +11,7 @@ from radiffuse.config import Pretrain, Training
 from radiffuse.config.effect import effective
 from radiffuse.config.values import to_dict
 from radiffuse.errors import InputError, RunError
-from radiffuse.train.run import WITHOUT_EFFECT, Run, start_run
+from radiffuse.train.run import WEIGHTS, WITHOUT_EFFECT, Run, find_run, start_run
 
 
 def settings_of(**training: object) -> Pretrain:
@@ -152,3 +152,15 @@ def test_the_config_is_plain_yaml(tmp_path: Path) -> None:
     content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert list(content) == ["command", "run_version", "radiffuse", "settings"]
     assert content["settings"] == values()
+
+
+def test_shipped_weights_are_found_beside_a_folder_of_data_of_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "films" / "images").mkdir(parents=True)
+    assert find_run("films").folder == WEIGHTS / "films"
+    begin(tmp_path / "films-64", values())  # a run of that name comes first
+    assert find_run("films-64").folder == Path("films-64")
+    with pytest.raises(InputError, match="is not a run"):
+        find_run("./films")

@@ -15,10 +15,10 @@ NEXT = {
     "fit": "radiffuse predict {} SCANS --out masks",
     "coordinates": "radiffuse pretrain CT --coordinates {} --out runs/pre3d",
     "synthesize": "radiffuse generate {} --count 16 --out FAKE",
-    "predict": "radiffuse evaluate {} LABELLED --out runs/eval",
+    "predict": "radiffuse view SCANS --masks {0}, or radiffuse evaluate {0} LABELLED --out runs/eval",
     "generate": "radiffuse judge REAL {}",
 }
-"""By command: what is typed next; {} is what it wrote."""
+"""By command: what is typed next; {} or {0} is what it wrote."""
 WROTE = {
     "predict": "the masks are",
     "zeroshot": "the masks are",

@@ -81,7 +81,7 @@ class Select:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, license."""
+    """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, licence."""
 
     run: str = field(default="", metadata=POSITIONAL)
     """Run folder, name of shipped weights, study, evaluation, masks or images that a command wrote, folder of weights
@@ -132,9 +132,9 @@ class Export:
     head: str | None = None
     """Probing: which head to export; None: the first."""
     licence: str | None = None
-    """License of the weights for the model card, as the hub spells it, such as apache-2.0."""
+    """Licence of the weights for the model card, as the hub spells it, such as apache-2.0."""
     data_licence: str | None = None
-    """License of the training data for the model card; None: what the data set states."""
+    """Licence of the training data for the model card; None: what the data set states."""
     push: str | None = None
     """pretrained: also upload the folder to this repository of the Hugging Face hub, OWNER/NAME."""
 

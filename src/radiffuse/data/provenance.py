@@ -1,4 +1,4 @@
-"""What a data folder says about the origin of its images, and about their license."""
+"""What a data folder says about the origin of its images, and about their licence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tables import read_table
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"
 LONGEST = 200
-"""Characters of a license that are kept."""
+"""Characters of a licence that are kept."""
 
 
 @dataclass(frozen=True)

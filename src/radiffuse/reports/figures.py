@@ -89,7 +89,7 @@ def label_efficiency(
     return series_figure(
         _means(table, "labels", metric, dots=True),
         title=title or f"{name} by number of labels",
-        x="labeled images", y=name, log=True,
+        x="labelled images", y=name, log=True,
         ticks={n: f"{n:g}" for n in sorted(set(table["labels"]))},
     )  # fmt: skip
 

@@ -91,7 +91,7 @@ def write_study_report(folder: Path) -> Path:
         write_atomic(folder / f"{name}.csv", text)
         save_latex(rows, folder / f"{name}.tex")
     subtitle = (
-        f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labeled images, "
+        f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labelled images, "
         f"{study.number} test cases"
     )
     report = Report(folder.resolve().name, subtitle)
@@ -235,7 +235,7 @@ def _efficiency(report: Report, study: _Study, folder: Path) -> None:
     save_figure(figure, folder / "label-efficiency")
     report.figure(
         figure,
-        "Mean Dice on the test cases against the number of labeled images. Bars: 95% intervals "
+        "Mean Dice on the test cases against the number of labelled images. Bars: 95% intervals "
         "over draws and patients. Faint dots: single draws.",
     )
 

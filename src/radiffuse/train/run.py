@@ -267,13 +267,14 @@ def _is_logged(row: Any) -> bool:
 
 
 def find_run(name: str) -> Run:
-    """A run by folder, or shipped weights by name.
+    """A run by folder, or shipped weights by name, also where a folder of that name, such as ``films``, is no run.
 
     Raises:
         InputError: Neither is there.
     """
     path = Path(name)
-    if not path.exists() and "/" not in name and (WEIGHTS / name).is_dir():
+    run = any((path / mark).is_file() for mark in MARKS)
+    if not run and "/" not in name and (WEIGHTS / name).is_dir():
         path = WEIGHTS / name
     if not path.exists():
         known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*") if p.is_dir())) or "none"

@@ -208,6 +208,6 @@ def _shares(classes: Sequence[str], records: Sequence[CaseRecord]) -> dict[str, 
     for value in sorted({*voxels, *(range(len(classes)) if voxels else ())}):
         total = everything if value == IGNORE else counted
         share = voxels[value] / total if total else 0.0
-        name = names.get(value, f"label {value}")
+        name = names.get(value, f"class-{value}")
         shares[name] = {"value": value, "share": share, "cases": cases[value]}
     return shares
