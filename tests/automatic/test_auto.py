@@ -16,7 +16,7 @@ import pytest
 import radiffuse
 from conftest import TINY, line_of
 from radiffuse.automatic import decision, schedule
-from radiffuse.automatic.candidates import proposals, settings_of
+from radiffuse.automatic.candidates import find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
 from radiffuse.automatic.record import Record
 from radiffuse.cli import main
@@ -361,6 +361,8 @@ def test_films_and_volumes_have_candidates_of_their_own(
     assert names == ["imagenet", "finetune", "scratch", "finetune-t100", "probe"]
     names = [name for name, *_ in proposals(started, data)]
     assert names == ["finetune", "imagenet", "scratch", "finetune-t100", "probe"]
+    names = [name for name, *_ in proposals(given(encoder="runs/synth"), data)]
+    assert names == ["dino", "imagenet", "finetune", "scratch", "finetune-t100", "probe"]
     color = dataclasses.replace(data, channels=("r", "g"))
     assert [name for name, *_ in proposals(without, color)] == ["imagenet", "scratch"]
     monkeypatch.setattr("radiffuse.automatic.candidates.find_dims", lambda _: 3)
@@ -377,6 +379,18 @@ def test_a_candidate_has_the_defaults_of_its_method_and_what_is_given() -> None:
     with pytest.raises(InputError, match=r"--network.*another network"):
         settings_of(given(width=8), "imagenet", {})
     assert settings_of(given(width=8), "scratch", {}).network.width == 8
+    with_encoder = given(encoder="runs/synth")
+    assert settings_of(with_encoder, "scratch", {}).encoder is None
+    assert settings_of(with_encoder, "dino", {"encoder": "runs/synth"}).encoder == "runs/synth"
+
+
+def test_an_encoder_that_is_asked_for_and_cannot_be_used_is_an_error(
+    films: Path, tmp_path: Path
+) -> None:
+    asked = {"plan": {"size": (32, 32)}, "training": {"steps": 1, "batch_size": 2}}
+    settings = given(data=str(films), encoder=str(tmp_path), **asked)
+    with pytest.raises(InputError, match="model.safetensors"):
+        find_candidates(settings, open_dataset(films, Data()), 1.0)
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,17 @@ def fit_values(films: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
     )
 
 
+def small_dino(folder: Path) -> Path:
+    """An encoder of one block, as transformers writes it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=32, patch_size=8
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
 FITS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
     "auto": lambda pre: {
         "network": TINY,
@@ -273,6 +284,11 @@ FITS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
     },
     "scratch": lambda pre: {"network": TINY, "plan": {"size": SIZE}, "loss": {"focal": 0.5}},
     "dynunet": lambda pre: {"plan": {"size": SIZE}, "loss": {"focal": 0.5}},
+    "dino": lambda pre: {
+        "encoder": small_dino(pre.parent / "dino"),
+        "plan": {"size": SIZE},
+        "loss": {"focal": 0.5},
+    },
     "finetune": lambda pre: {"from": pre, "loss": {"focal": 0.5}},
     "pixel": lambda pre: {"from": pre},
     "probe": lambda pre: {"from": pre, "loss": {"focal": 0.5}},

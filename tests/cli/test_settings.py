@@ -459,7 +459,7 @@ def test_a_fit_without_a_method_says_which_one_it_is() -> None:
         (
             "study",
             ["--finetune.probe.heads", "linear"],
-            "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, imagenet, pixel",
+            "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, imagenet, dino, pixel",
         ),
         ("study", ["--probing.finetune.timestep", "9"], "--probing.finetune.timestep"),
         ("study", ["--regressor.sigma", "0.3"], "--regressor.sigma: is for --objective ddep"),

@@ -106,11 +106,14 @@ def test_a_timestep_that_the_network_does_not_know(pretrained: Path, timestep: i
         new_segmenter(chosen, PLAN, start(Run.open(pretrained)))
 
 
-@pytest.mark.parametrize("method", ["finetune", "pixel", "probe", "scratch", "dynunet", "imagenet"])
+@pytest.mark.parametrize(
+    "method", ["finetune", "pixel", "probe", "scratch", "dynunet", "imagenet", "dino"]
+)
 def test_a_method_says_whether_it_needs_a_pretrained_run(method: str) -> None:
     needs = method in ("finetune", "pixel", "probe")
+    given = dataclasses.replace(SETTINGS, encoder="dino" if method == "dino" else None)
     word = "needs a pre-trained network" if needs else "cannot start from a pre-trained run"
-    chosen = dataclasses.replace(SETTINGS, method=method)  # type: ignore[arg-type]
+    chosen = dataclasses.replace(given, method=method)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=f"--method {method}: {word}"):
         method_of(dataclasses.replace(chosen, from_run=None if needs else "runs/pre"))
     method_of(dataclasses.replace(chosen, from_run="runs/pre" if needs else None))

@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 
 from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, Diffusion, LatentNetwork
 from radiffuse.errors import InputError
+from radiffuse.nets.encoder import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 from radiffuse.synthesis.autoencoder import build_autoencoder, load_autoencoder
 from radiffuse.synthesis.denoiser import build_denoiser, center_context, start_denoiser
-from radiffuse.synthesis.encoder import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 
 
 def gray(count: int = 2, size: int = 32) -> torch.Tensor:

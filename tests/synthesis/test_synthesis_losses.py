@@ -13,11 +13,11 @@ from torch.distributions import Normal, kl_divergence
 
 from radiffuse.config import AutoencoderSettings, Diffusion, DinoSettings, LatentNetwork, Training
 from radiffuse.data.batches import Batch
+from radiffuse.nets.encoder import Encoder
 from radiffuse.synthesis.alignment import AlignedDenoiser, misalignment, without_projector
 from radiffuse.synthesis.autoencoder import Autoencoding, estimate_scale
 from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising, build_denoiser
 from radiffuse.synthesis.dino import DinoLearning, DinoNetwork, koleo
-from radiffuse.synthesis.encoder import Encoder
 from radiffuse.synthesis.views import Views, _crop
 from radiffuse.train.random import StepRandom
 

@@ -72,7 +72,7 @@ def find_candidates(
         seen: See ``planned.Subject``; None: nothing was.
 
     Raises:
-        InputError: The given run cannot be started from, or nothing can be trained.
+        InputError: The given run or encoder cannot be used, or nothing can be trained.
     """
     found, errors = list[Candidate](), dict[str, InputError]()
     seen = {} if seen is None else seen
@@ -85,7 +85,7 @@ def find_candidates(
             settings = settings_of(given, method, changes)
             found.append(_planned(name, why, settings, given, hours, seen))
         except InputError as error:
-            if given.from_run and name == "finetune":
+            if name == "dino" or (given.from_run and name == "finetune"):
                 raise  # what was asked for by name
             errors[name] = error
     if not found:
@@ -101,6 +101,9 @@ def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Map
     tuned = f"fine-tuning of {start}"
     if start is not None:
         yield "finetune", "finetune", tuned, {"from_run": start} | weights
+    if given.encoder is not None:
+        why = f"a light decoder on the frozen {given.encoder}"
+        yield "dino", "dino", why, {"encoder": given.encoder}
     if films:
         yield "imagenet", "imagenet", "a U-Net on an encoder trained on ImageNet", {}
     if start is None and films and len(dataset.channels) == 1:
@@ -134,6 +137,7 @@ def settings_of(given: Fit, method: str, changes: Mapping[str, Any]) -> Fit:
     fixed: dict[str, Any] = {
         "method": method,
         "from_run": None,
+        "encoder": None,
         "weights": usual.weights,
         "hours": None,
     }

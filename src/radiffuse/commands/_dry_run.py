@@ -48,6 +48,7 @@ from ..nets.summary import summarize
 from ..objectives import OBJECTIVES, from_start, method_of, trial_of
 from ..objectives.mask_diffusion import SELF_CONDITIONED
 from ..objectives.probing import heads
+from ..objectives.segmentation import dino_network
 from ..release.convert import choose as choose_foreign
 from ..studies.augment import first_parts
 from ..studies.study import open_study, verify
@@ -168,7 +169,7 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
         chosen = choose_labelled(settings, source, start, trial_of(method.build, start))
         settings, plan = chosen.settings, chosen.plan
         read_pools(settings, chosen.dataset, chosen.splits)
-        if start:
+        if start or settings.method == "dino":
             method.build(settings, plan, start, None)
         elif settings.method != "dynunet":
             unet_for(settings, plan)
@@ -176,6 +177,8 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
     if settings.method == "probe":
         assert start is not None
         parts.append(_heads(settings, start))
+    elif settings.method == "dino":
+        parts.append(_dino(settings, *_grid(settings.plan, plan), len(plan.classes) if plan else 2))
     elif settings.method == "imagenet":
         (size, channels), classes = _grid(settings.plan, plan), len(plan.classes) if plan else 2
         film = _millions(ImageNetUNet(channels, classes))
@@ -297,6 +300,21 @@ def _stages(settings: Synthesize, plan: Plan | None) -> str:
             what += f", {training.steps} steps of {training.batch_size} images"
         lines.append(f"{name:<12} {what}")
     return f"networks at {size} pixels\n" + "\n".join(lines)
+
+
+def _dino(settings: Fit, size: tuple[int, ...], channels: int, classes: int) -> str:
+    name = str(settings.encoder)
+    if not Path(name).expanduser().exists():
+        return f"a light decoder on {name}, which is fetched when the run begins"
+    network = dino_network(settings, channels, classes)
+    patch = network.encoder.patch
+    grid, at = (" x ".join(map(str, n)) for n in ([-(-n // patch) for n in size], size))
+    own = sum(p.numel() for p in network.parameters() if p.requires_grad) / 1e6
+    blocks = ", ".join(map(str, network.blocks))
+    return (
+        f"light decoder on blocks {blocks} of {name} at {at}: {grid} patches of {patch} pixels, "
+        f"{_millions(network)}, of which {own:.1f} M learn"
+    )
 
 
 def _dynunet(plan: Plan | None, size: tuple[int, ...], channels: int) -> str:

@@ -154,6 +154,8 @@ def _chosen(settings: Mapping[str, Any]) -> str:
         return "MONAI's DynUNet"
     if settings.get("method") == "auto":
         return "not chosen yet"
+    if settings.get("method") == "dino":
+        return f"a light decoder on the frozen {settings.get('encoder')}"
     if settings.get("method") == "imagenet":
         return "U-Net on EfficientNet-Lite0"
     network = settings.get("network") or settings.get("denoiser") or {}

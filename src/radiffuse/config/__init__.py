@@ -30,7 +30,17 @@ from .network import (
 from .planned import TrainingPlan
 from .pooling import Pool
 from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
-from .segmenting import FIT, Evaluate, Finetuning, Fit, MaskDiffusion, Method, Predict, Probing
+from .segmenting import (
+    FIT,
+    Decoding,
+    Evaluate,
+    Finetuning,
+    Fit,
+    MaskDiffusion,
+    Method,
+    Predict,
+    Probing,
+)
 from .studying import NNUNet, Study
 from .synthesis import (
     LATENT_PRESETS,
@@ -67,6 +77,7 @@ __all__ = [
     "Contrast",
     "Convert",
     "Data",
+    "Decoding",
     "Diffusion",
     "DinoSettings",
     "Doctor",

@@ -152,10 +152,14 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("sites", "finding"),
     ),
     Fit: (
-        (lambda s: s.method in ("dynunet", "imagenet"), "network", "the method has its own"),
+        (
+            lambda s: s.method in ("dynunet", "imagenet", "dino"),
+            "network",
+            "the method has its own",
+        ),
         (lambda s: s.method == "pixel", "loss", "pixel classifiers have cross-entropy"),
         (
-            lambda s: s.method in ("dynunet", "imagenet", "pixel", "probe"),
+            lambda s: s.method in ("dynunet", "imagenet", "dino", "pixel", "probe"),
             "machine.checkpoint_activations",
             "no U-Net is trained",
         ),

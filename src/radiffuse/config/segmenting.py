@@ -24,7 +24,7 @@ from .types import (
 )
 
 Method = Literal[
-    "auto", "finetune", "scratch", "dynunet", "imagenet", "pixel", "probe", "diffusion"
+    "auto", "finetune", "scratch", "dynunet", "imagenet", "dino", "pixel", "probe", "diffusion"
 ]
 """The methods of ``fit``."""
 POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet")
@@ -76,6 +76,17 @@ class Probing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Settings of the decoder on a frozen DINO encoder."""
+
+    blocks: tuple[NonNegativeInt, ...] = ()
+    """Blocks of the encoder whose tokens are joined, 0 being the first. Empty: four, evenly spread up to the last, such
+    as 2, 5, 8 and 11 of 12 [related: MedDINOv3]."""
+    width: Annotated[int, Within(16)] = 128
+    """Channels at the grid of the patches, a multiple of 8; every doubling halves them, down to 16 [ours]."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskDiffusion:
     """Settings of mask diffusion: how masks are noised in training, and how they are sampled."""
 
@@ -110,15 +121,19 @@ class Fit:
     """Run folder. Repeat the command to resume an interrupted run."""
     method: Method | None = None
     """auto: whatever does best on labelled cases that were left out, in folds over patients, within ``--hours``:
-    finetune, imagenet, scratch or probe, several of them together where that gains. It is then trained on all labels;
-    without ``--split.test`` there is no test part. finetune: the whole pre-trained network (PTDR); scratch: the same
-    network from random weights; dynunet: MONAI's DynUNet from random weights, in the shape that nnU-Net would give it;
-    imagenet: for films, a U-Net on an encoder that was trained on ImageNet (EfficientNet-Lite0); pixel: an ensemble of
-    pixel classifiers on frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al. 2025);
-    diffusion: mask diffusion (Fu et al. 2023). None: auto. Some defaults below depend on the method."""
+    finetune, imagenet, dino (with ``--encoder``), scratch or probe, several of them together where that gains. It is
+    then trained on all labels; without ``--split.test`` there is no test part. finetune: the whole pre-trained network
+    (PTDR); scratch: the same network from random weights; dynunet: MONAI's DynUNet from random weights, in the shape
+    that nnU-Net would give it; imagenet: for films, a U-Net on an encoder that was trained on ImageNet
+    (EfficientNet-Lite0); dino: for films, a light decoder on several blocks of a frozen DINO, ``--encoder``; pixel: an
+    ensemble of pixel classifiers on frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al.
+    2025); diffusion: mask diffusion (Fu et al. 2023). None: auto. Some defaults below depend on the method."""
     from_run: str | None = None
     """``--from``: pre-trained run, or the name of shipped weights (films, which suits any grid; films-64). Needed by
     finetune, pixel and probe, optional for auto and diffusion."""
+    encoder: str | None = field(default=None, metadata=only_for("auto", "dino"))
+    """DINO encoder of the method dino: a folder with config.json and model.safetensors (DINOv2, DINOv3 or DINO of
+    transformers), a run of radiffuse synthesize, or a public name such as facebook/dinov2-base."""
     labels: PositiveInt | None = None
     """Label budget: the number of labelled cases to use; None: the whole training pool."""
     draw: NonNegativeInt = 0
@@ -129,6 +144,8 @@ class Fit:
     """Settings of the methods finetune and scratch."""
     probe: Probing = field(default=Probing(), metadata=only_for("probe"))
     """Settings of the method probe."""
+    dino: Decoding = field(default=Decoding(), metadata=FULL_NAMES | only_for("dino"))
+    """Settings of the method dino."""
     diffusion: MaskDiffusion = field(default=MaskDiffusion(), metadata=only_for("diffusion"))
     """Settings of the method diffusion."""
     loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
@@ -218,6 +235,7 @@ FIT: dict[str | None, Fit] = {
     "scratch": Fit(method="scratch"),
     "dynunet": Fit(method="dynunet"),
     "imagenet": Fit(method="imagenet"),
+    "dino": Fit(method="dino"),
     "pixel": Fit(method="pixel"),
     "probe": _PROBE,
     "diffusion": _DIFFUSION,

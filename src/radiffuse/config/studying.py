@@ -33,6 +33,7 @@ STARTLESS = {
     "scratch",
     "dynunet",
     "imagenet",
+    "dino",
     "nnunet",
     "scratch+pool",
     "dynunet+pool",
@@ -57,6 +58,8 @@ USED_BY = {
     "ensemble": {"ensemble"},
     "pseudo_labels": {"pseudo-labels"},
     "finetune.pool": WITH_POOL | {"pseudo-labels", "synthetic-labelled"},
+    "finetune.encoder": {"dino"},
+    "finetune.dino": {"dino"},
     "nnunet": {"nnunet"},
 }
 """Settings of a study that some methods alone use, and these methods."""
@@ -90,13 +93,14 @@ class Study:
     """``--from``: a pre-trained run, or the name of shipped weights, to use instead of pre-training."""
     methods: tuple[str, ...] = ("scratch", "finetune")
     """Any of: scratch; finetune; pixel; ddep; dynunet (MONAI's); imagenet (a U-Net on an encoder trained on ImageNet,
-    for films); nnunet (nnU-Net 2 with its own choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool (the
-    same with ``--unlabelled`` as a pool beside the labels); pseudo-labels (with a pool that the denoiser draws and the
-    fine-tuned network of the same draw labels); synthetic-unlabelled (pre-trained on ``--synthetic`` as well);
-    synthetic-labelled (with ``--synthetic`` as a pool that the fine-tuned network of the same draw labels); the ways of
-    pre-training diffusion, guided, restorative, contrastive, masked, clean-features (after diffusion, in as many steps
-    again) and guided-clean-features (after guided), used as ``transfer`` says; the strategies of mask diffusion, from
-    scratch or, as in recycle+pretrained, from the pre-trained run; ensemble."""
+    for films); dino (a light decoder on the frozen ``--finetune.encoder``, for films); nnunet (nnU-Net 2 with its own
+    choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool (the same with ``--unlabelled`` as a pool beside
+    the labels); pseudo-labels (with a pool that the denoiser draws and the fine-tuned network of the same draw labels);
+    synthetic-unlabelled (pre-trained on ``--synthetic`` as well); synthetic-labelled (with ``--synthetic`` as a pool
+    that the fine-tuned network of the same draw labels); the ways of pre-training diffusion, guided, restorative,
+    contrastive, masked, clean-features (after diffusion, in as many steps again) and guided-clean-features (after
+    guided), used as ``transfer`` says; the strategies of mask diffusion, from scratch or, as in recycle+pretrained,
+    from the pre-trained run; ensemble."""
     transfer: tuple[Literal["linear", "nonlinear", "finetune"], ...] = ()
     """How the ways of pre-training are used: linear or nonlinear (probing), or finetune (the default). With several,
     methods get names such as guided@linear."""
@@ -132,7 +136,7 @@ class Study:
     """Settings of the regressor for guidance; the study sets data, out and plan."""
     finetune: Fit = field(
         default=_fixed(FIT[None], 300, 8),
-        metadata=used_for("finetune", "scratch", "dynunet", "imagenet", "pixel"),
+        metadata=used_for("finetune", "scratch", "dynunet", "imagenet", "dino", "pixel"),
     )
     """Settings of fine-tuning; the study sets data, out, method, from_run, labels and draw."""
     probing: Fit = field(default=_fixed(FIT["probe"], 500, 8), metadata=used_for("probe"))

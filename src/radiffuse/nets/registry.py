@@ -23,6 +23,7 @@ from ..errors import DAMAGE, InputError, RunError, first_line, is_out_of_memory
 from ..system.files import read_json, seal, verify_sums, write_atomic
 from .classifier import Classifier
 from .coordinates import CoordinateRegressor
+from .dino_segmenter import from_config as _dino
 from .dynunet import DynUNet
 from .guided import GuidedUNet
 from .imagenet import ImageNetUNet
@@ -90,6 +91,7 @@ KINDS: Mapping[str, Builder] = {
         strides=c["strides"],
         filters=c["filters"],
     ),
+    "dino": _dino,
     "imagenet": lambda c: ImageNetUNet(**_arguments(c, "channels", "classes")),
     "segmenter": lambda c: SegmentingUNet(_unet(c), **_arguments(c, "timestep")),
     "mask-denoiser": lambda c: MaskDenoiser(

@@ -82,6 +82,7 @@ METHODS: Mapping[str, Method] = {
     "scratch": Method(segmentation.build, pretrained=False),
     "dynunet": Method(segmentation.build_dynunet, pretrained=False),
     "imagenet": Method(segmentation.build_imagenet, pretrained=False),
+    "dino": Method(segmentation.build_dino, pretrained=False, verify=segmentation.verify_encoder),
     "pixel": Method(pixel.build, pretrained=True),
     "probe": Method(probing.build, pretrained=True, finish=probing.score_heads),
     "diffusion": Method(mask_diffusion.build, verify=mask_diffusion.verify),

@@ -16,7 +16,9 @@ from ..core.losses import segmentation_loss
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
+from ..nets.dino_segmenter import DinoSegmenter, new_dino_segmenter
 from ..nets.dynunet import new_dynunet
+from ..nets.encoder import load_encoder
 from ..nets.imagenet import new_imagenet_unet
 from ..nets.segmenter import SegmentingUNet
 from ..train.labelled import HeldOut
@@ -129,7 +131,54 @@ def build_imagenet(
     Raises:
         InputError: The images are volumes, or the encoder's weights are not installed.
     """
-    if plan.spatial_dims != 2:
-        raise InputError("--method imagenet", "is for films, and these are volumes", "Use scratch")
+    _verify_films("imagenet", plan)
     network = new_imagenet_unet(len(plan.channels), len(plan.classes), settings.training.seed)
     return Segmentation(network, settings.loss, held_out)
+
+
+def build_dino(
+    settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
+) -> Segmentation:
+    """A light decoder on a frozen DINO encoder.
+
+    Raises:
+        InputError: The images are volumes, there is no such encoder, or it does not fit them or the settings.
+    """
+    _verify_films("dino", plan)
+    network = dino_network(settings, len(plan.channels), len(plan.classes))
+    return Segmentation(network, settings.loss, held_out)
+
+
+def dino_network(settings: Fit, channels: int, classes: int) -> DinoSegmenter:
+    """The network of the method dino at its start; see ``build_dino``."""
+    assert settings.encoder is not None
+    otherwise = "train one on images of yours with radiffuse synthesize, and give its run"
+    encoder = load_encoder(settings.encoder, otherwise)
+    wanted = settings.dino
+    try:
+        return new_dino_segmenter(
+            encoder,
+            channels,
+            classes,
+            blocks=wanted.blocks,
+            width=wanted.width,
+            seed=settings.training.seed,
+        )
+    except ValueError as error:
+        problem = f"with the encoder {settings.encoder}: {error}"
+        raise InputError("--method dino", problem, "See radiffuse fit --help") from None
+
+
+def verify_encoder(settings: Fit) -> None:
+    """Raise InputError if the method dino has no encoder to decode."""
+    if settings.encoder is None:
+        remedy = (
+            "Give one with --encoder: a folder, a run of radiffuse synthesize, or a public name"
+        )
+        raise InputError("--method dino", "needs a DINO encoder", remedy)
+
+
+def _verify_films(method: str, plan: Plan) -> None:
+    if plan.spatial_dims != 2:
+        where = f"--method {method}"
+        raise InputError(where, "is for films, and these are volumes", "Use scratch")

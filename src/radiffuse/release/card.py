@@ -26,6 +26,7 @@ WHAT = {
     "coordinates": "A regressor of body coordinates, trained on unlabelled scans",
     "segmenter": "A segmentation network",
     "dynunet": "A segmentation network",
+    "dino": "A light decoder on a frozen DINO encoder",
     "imagenet": "A segmentation network on an encoder trained on ImageNet",
     "pixel": "A pixel classifier on the features of a pre-trained network",
     "probe": "Segmentation heads on the frozen features of a pre-trained network",

@@ -203,6 +203,7 @@ METHODS: dict[str, Method] = {
     "scratch": Method(fit="scratch"),
     "dynunet": Method(fit="dynunet"),
     "imagenet": Method(fit="imagenet"),
+    "dino": Method(fit="dino"),
     "nnunet": Method(fit=None, segments="nnunet"),
     "finetune": Method(DENOISER, vary=by_start),
     "pixel": Method(DENOISER, "pixel"),

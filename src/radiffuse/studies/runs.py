@@ -113,6 +113,8 @@ class StudyRuns:
             changes |= {"plan": shared.plan.settings(), "network": network}
         elif not variant.head:
             changes |= self.closed(given.data, base.plan, base.network, base.reader)
+        if row.fit != "dino":
+            changes["encoder"] = None
         if row.start:
             start = self.start(row.start, variant.pool)
             changes["from_run"] = str(start.folder)

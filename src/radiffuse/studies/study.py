@@ -157,6 +157,11 @@ def _verify_needs(settings: Study, name: str) -> None:
             "Give --unlabelled",
         ),
         (
+            row.fit == "dino" and not settings.finetune.encoder,
+            "needs a DINO encoder",
+            "Give it with --finetune.encoder",
+        ),
+        (
             row.segments == "nnunet" and not settings.nnunet.python,
             "needs an interpreter that has nnU-Net",
             "Give it with --nnunet.python",

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ..config import AutoencoderSettings
 from ..data.batches import Batch
 from ..errors import InputError
+from ..nets.hub import OWN, load_diffusers, most_groups
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
-from .hub import OWN, load_diffusers, most_groups
 
 SCALE_IMAGES = 512
 """The standard deviation of the latents is estimated from at most this many images."""

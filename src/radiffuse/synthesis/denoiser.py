@@ -20,11 +20,11 @@ from ..core.schedules import flow_times
 from ..data.batches import Batch, BatchSource
 from ..data.scan import Array
 from ..errors import InputError
+from ..nets.hub import load_diffusers, most_groups
 from ..objectives.denoising import DenoisingTask, Network
 from ..train.random import StepRandom
 from ..train.task import Loss
 from .alignment import misalignment, without_projector
-from .hub import load_diffusers, most_groups
 
 
 class ConditionalDenoiser(nn.Module):

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ..config import DinoSettings
 from ..data.batches import Batch
 from ..errors import InputError
+from ..nets.encoder import Encoder
+from ..nets.hub import hush
 from ..system.distributed import gather, world_size
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
-from .encoder import Encoder
-from .hub import hush
 from .views import Views
 
 HEAD_WIDTH = 64

@@ -22,12 +22,12 @@ from ..core.finite import verify_finite
 from ..data.arrays import allocate, checksum, fill_rows, logged_rows, open_array, write_rows
 from ..data.prepared import Prepared
 from ..data.scan import Array
+from ..nets.encoder import Encoder
 from ..system.distributed import rank, wait_for_main
 from ..system.files import locked, make_folder
 from ..train.device import local_device
 from ..train.progress import ProgressLine
 from .autoencoder import Autoencoder
-from .encoder import Encoder
 
 FORMAT = 2
 """Part of every key: a change of what is stored, or how, must raise it."""

@@ -20,13 +20,13 @@ from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.provenance import Origin, read_origins
 from ..errors import InputError
+from ..nets.encoder import load_encoder
 from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..train.cases import prepare_dataset
 from ..train.run import WEIGHTS
 from ..train.start import find_pretrained
 from .embedding import features_with
-from .encoder import load_encoder
 
 
 class PooledDenoiser(nn.Module):

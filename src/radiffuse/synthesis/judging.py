@@ -16,10 +16,10 @@ from ..data.provenance import Origin, generation_settings
 from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_share
+from ..nets.encoder import Encoder, load_encoder
 from ..train.run import Run
 from .copies import Floats, Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
-from .encoder import Encoder, load_encoder
 from .feature_network import (
     FeatureNetwork,
     ImageSet,

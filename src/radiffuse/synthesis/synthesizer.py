@@ -23,11 +23,11 @@ from ..core.diffusion import betas_of
 from ..core.finite import not_finite
 from ..core.sampling import image_spacing
 from ..errors import InputError, RunError, first_line
+from ..nets.encoder import Encoder, load_encoder, save_encoder
+from ..nets.hub import forget_paths, hush, read_diffusers
 from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
-from .encoder import Encoder, load_encoder, save_encoder
-from .hub import forget_paths, hush, read_diffusers
 from .strategies import Density
 
 KIND = "synthesizer"

@@ -22,6 +22,8 @@ from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.scan import Array
 from ..errors import InputError
+from ..nets.encoder import Encoder, load_encoder, save_encoder
+from ..nets.hub import forget_paths
 from ..system.distributed import wait_for_main
 from ..system.files import whole_folder
 from ..train.act import Act
@@ -51,8 +53,6 @@ from .denoiser import (
 )
 from .dino import DinoLearning, DinoNetwork, trained_encoder
 from .embedding import by_class, embed, encode, patch_tokens
-from .encoder import Encoder, load_encoder, save_encoder
-from .hub import forget_paths
 from .sampling import sample_latents, to_films
 from .strategies import fit_densities
 from .synthesizer import Synthesizer, save_synthesizer

@@ -30,7 +30,7 @@ from .run import Run
 from .start import Start, verify_kind
 from .unchanged import require_same_names, require_same_prepared, require_same_splits
 
-OWN_NETWORK = ("dynunet", "imagenet")
+OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
 MORE = {"diffusion": 5.0}
 """Methods that learn more slowly, see ``planning.Request`` [ours]."""

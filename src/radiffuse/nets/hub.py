@@ -37,7 +37,7 @@ def forget_paths(folder: Path) -> None:
 
 
 def component_folder(
-    name: str, files: Sequence[str], setting: str, default: str, optional: Sequence[str] = ()
+    name: str, files: Sequence[str], setting: str, otherwise: str, optional: Sequence[str] = ()
 ) -> Path:
     """The folder of a component, downloaded first if a public name was given.
 
@@ -45,14 +45,14 @@ def component_folder(
         name: A folder, or a name such as ``facebook/dinov2-base`` on the Hugging Face hub.
         files: What must lie in it, relative to it.
         setting: The flag that named it, for messages.
-        default: What happens without the flag, for messages.
+        otherwise: What else can be done, for messages.
         optional: What is downloaded as well if it exists.
 
     Raises:
         InputError: The folder lacks a file; or there is no such folder and nothing can be downloaded.
     """
     path = Path(name).expanduser()
-    expected = f"Expected is a folder with {' and '.join(files)}; or leave {setting} out: {default}"
+    expected = f"Expected is a folder with {' and '.join(files)}; or {otherwise}"
     if path.exists():
         for file in files:
             if not (path / file).is_file():
@@ -67,7 +67,8 @@ def component_folder(
         fetched = Path(snapshot_download(name, allow_patterns=[*files, *optional]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError):
         problem = "is no folder here and cannot be fetched by that name"
-        raise InputError(f"{setting} {name}", problem, expected) from None
+        remedy = f"Where the hub can be reached, hf download {name} --local-dir FOLDER; give FOLDER"
+        raise InputError(f"{setting} {name}", problem, f"{remedy}. {expected}") from None
     for file in files:
         if not (fetched / file).is_file():
             raise InputError(f"{setting} {name}", f"has no {file}", expected)
@@ -105,7 +106,8 @@ def load_diffusers(kind: str, name: str, parts: tuple[str, ...], setting: str, d
     for part in parts:
         files = [str(Path(part) / file) for file in ("config.json", WEIGHTS)]
         try:
-            folder = component_folder(name, files, setting, default) / part
+            otherwise = f"leave {setting} out: {default}"
+            folder = component_folder(name, files, setting, otherwise) / part
             break
         except InputError:
             if part == parts[-1]:

@@ -1,7 +1,8 @@
-"""The frozen DINO encoder, from images to embeddings: a folder of transformers, whoever trained it."""
+"""A frozen DINO encoder, from images to embeddings and features: a folder of transformers, whoever trained it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ MODEL_TYPES = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
 """Architectures of transformers that an encoder may have (DINO v1 is a ``vit``)."""
 FOREIGN = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
 """Entries of a configuration that name code outside of transformers; they are not read."""
+PLACES = ("", "model", "model/encoder", "encoder/model")
+"""Where an encoder lies in a folder: itself, or in a run of ``synthesize`` or of its first stage."""
 UNUSED = ("pooler.", "mask_token")
 """Weights that no embedding depends on, and that some files lack."""
 PREPROCESSOR = "preprocessor_config.json"
@@ -68,26 +71,55 @@ class Encoder(nn.Module):
 
     def patches(self, images: Tensor) -> Tensor:
         """The tokens of the patches on their grid, ``(B, width, h, w)``. Arguments and errors as of ``forward``."""
-        tokens, side = self._tokens(images), self.size // int(self.backbone.config.patch_size)
+        tokens, side = self._tokens(images), self.size // self.patch
         grid = tokens[:, -side * side :].float()  # the global token and any registers come first
         patches: Tensor = grid.transpose(1, 2).unflatten(2, (side, side))
         return patches
 
     @torch.no_grad()
+    def blocks(self, images: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        """The tokens of the patches after several blocks, each through the last normalization, ``(B, width, h, w)``.
+
+        Of images of any whole number of patches, which are not resized. Arguments and errors as of ``forward``; block 0
+        is the first.
+        """
+        options: dict[str, Any] = {"output_hidden_states": True}
+        if self.backbone.config.model_type == "vit":  # the others do so by themselves
+            options["interpolate_pos_encoding"] = True
+        found = self.backbone(pixel_values=self._pixels(images), **options).hidden_states
+        shape = tuple(n // self.patch for n in images.shape[2:])
+        normalization = getattr(self.backbone, "layernorm", None) or self.backbone.norm
+        return [
+            normalization(found[number + 1])[:, -shape[0] * shape[1] :]
+            .transpose(1, 2)
+            .unflatten(2, shape)
+            for number in numbers
+        ]
+
+    @property
+    def patch(self) -> int:
+        """Pixels of a patch along each axis."""
+        return int(self.backbone.config.patch_size)
+
+    @torch.no_grad()
     def _tokens(self, images: Tensor) -> Tensor:
-        if images.shape[1] != self.channels and images.shape[1] != 1:
-            problem = f"takes {self.channels} channels, the images have {images.shape[1]}"
-            remedy = "Train one on the images: leave --encoder out"
-            raise InputError("the encoder", problem, remedy)
         shape = (self.size, self.size)
         if tuple(images.shape[2:]) != shape:
             images = F.interpolate(
                 images, shape, mode="bilinear", align_corners=False, antialias=True
             )
-        pixels = images.expand(-1, self.channels, -1, -1)
-        pixels = ((pixels + 1) / 2 - self.mean) / self.std
-        tokens: Tensor = self.backbone(pixel_values=pixels).last_hidden_state
+        tokens: Tensor = self.backbone(pixel_values=self._pixels(images)).last_hidden_state
         return tokens
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """What the backbone sees of images in [-1, 1]."""
+        if images.shape[1] != self.channels and images.shape[1] != 1:
+            problem = f"takes {self.channels} channels, the images have {images.shape[1]}"
+            raise InputError(
+                "the encoder", problem, "Train one on the images: radiffuse synthesize"
+            )
+        pixels = images.expand(-1, self.channels, -1, -1)
+        return ((pixels + 1) / 2 - self.mean) / self.std
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -110,17 +142,23 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         )
 
 
-def load_encoder(name: str) -> Encoder:
-    """A DINO encoder by folder or public name, on the CPU.
+def load_encoder(name: str, otherwise: str = f"leave --encoder out: {OWN}") -> Encoder:
+    """A DINO encoder by folder or public name, on the CPU; or that of a run of ``synthesize``.
 
     ``preprocessor_config.json`` names the size that images are resized to, and mean and standard deviation of the
     normalization; without that file, the size is the one in ``config.json`` and the rest is ImageNet's.
 
+    Args:
+        name: Folder or name.
+        otherwise: What else can be done, for messages.
+
     Raises:
         InputError: There is none, or it cannot be read.
     """
-    folder = component_folder(name, FILES, "--encoder", OWN, [PREPROCESSOR])
-    backbone = verified(_load_backbone(folder), folder)
+    places = (Path(name).expanduser() / place for place in PLACES)
+    own = (place for place in places if all((place / file).is_file() for file in FILES))
+    folder = component_folder(str(next(own, name)), FILES, "--encoder", otherwise, [PREPROCESSOR])
+    backbone = verified(_load_backbone(folder).float(), folder)
     path = folder / PREPROCESSOR
     values = read_json(path) if path.is_file() else {}
     channels = int(backbone.config.num_channels)
@@ -138,7 +176,6 @@ def _load_backbone(folder: Path) -> Any:
         InputError: It is of another type, or the two files do not make a network.
     """
     from safetensors.torch import load_file
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
     hush()
@@ -148,21 +185,58 @@ def _load_backbone(folder: Path) -> Any:
         problem = f"has the model_type {kind!r}, not {', '.join(MODEL_TYPES)}"
         raise InputError(folder / FILES[0], problem, "Give a DINO of transformers")
     try:
-        known = {key: value for key, value in values.items() if key not in FOREIGN}
-        config = CONFIG_MAPPING[kind].from_dict(known)
-        backbone, found = MODEL_MAPPING[type(config)].from_pretrained(
-            None,
-            config=config,
-            state_dict=load_file(folder / FILES[1]),
-            output_loading_info=True,
-            trust_remote_code=False,
-        )
+        config = _config(values)
+        with torch.random.fork_rng(devices=[]):  # what a file lacks is drawn, and may be UNUSED
+            torch.manual_seed(0)
+            backbone, found = MODEL_MAPPING[type(config)].from_pretrained(
+                None,
+                config=config,
+                state_dict=load_file(folder / FILES[1]),
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
         if missing := [k for k in found["missing_keys"] if not any(u in k for u in UNUSED)]:
             raise ValueError(f"{FILES[1]} lacks {min(missing)}")
     except Exception as error:  # transformers raises many types, all about the folder
         problem = f"holds no encoder that can be read ({first_line(error)})"
         raise InputError(folder, problem, "Give a DINO of transformers") from None
     return backbone
+
+
+def described(encoder: Encoder) -> dict[str, Any]:
+    """What ``built`` makes the encoder of again, its weights apart: JSON, without the path that it came from."""
+    values, left = encoder.backbone.config.to_dict(), {*FOREIGN, "_name_or_path", "dtype"}
+    return {
+        "backbone": {key: value for key, value in values.items() if key not in left},
+        "size": encoder.size,
+        "mean": encoder.mean.flatten().tolist(),
+        "std": encoder.std.flatten().tolist(),
+    }
+
+
+def built(values: Mapping[str, Any]) -> Encoder:
+    """An encoder as ``described``, its weights yet to be loaded.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is of another type, or not valid.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    hush()
+    if values["backbone"].get("model_type") not in MODEL_TYPES:
+        raise ValueError(f"its encoder is none of {', '.join(MODEL_TYPES)}")
+    config = _config(values["backbone"])
+    backbone = MODEL_MAPPING[type(config)](config)
+    mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+    return Encoder(backbone, int(values["size"]), mean, std)
+
+
+def _config(values: Mapping[str, Any]) -> Any:
+    """The configuration of a known type, without what names code outside of transformers."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    known = {key: value for key, value in values.items() if key not in FOREIGN}
+    return CONFIG_MAPPING[values["model_type"]].from_dict(known)
 
 
 def _shown_size(values: dict[str, Any], config: Any) -> int:
