@@ -141,9 +141,10 @@ def test_a_study_has_it_as_a_row(
     }
     command = ["study", str(films), "--methods", "scratch,dino", "--out", str(tmp_path / "s")]
     assert "--methods dino: needs a DINO encoder" in line_of(command, capsys)
-    out = radiffuse.study(
+    out = tmp_path / "study"
+    radiffuse.study(
         data=films,
-        out=tmp_path / "study",
+        out=out,
         methods=("scratch", "dino"),
         labels=(2,),
         draws=1,

@@ -134,8 +134,8 @@ class Synthesize:
     out: str = ""
     """Run folder; encoder and autoencoder are runs inside it. Repeat the command to resume an interrupted run."""
     encoder: str | None = None
-    """DINO encoder: a folder with config.json and model.safetensors, or a public name such as facebook/dinov2-base;
-    None: train a small one on the images."""
+    """DINO encoder: a folder with config.json and model.safetensors, a run of radiffuse synthesize, or a public name
+    such as facebook/dinov2-base; None: train a small one on the images."""
     autoencoder: str | None = None
     """``AutoencoderKL``: a folder with config.json and diffusion_pytorch_model.safetensors, or a public name; None:
     that of ``--from``, else train a small one on the images."""
