@@ -376,7 +376,7 @@ def test_a_candidate_has_the_defaults_of_its_method_and_what_is_given() -> None:
     own = settings_of(given(learning_rate=0.5), "probe", {})
     assert own.training.learning_rate == 0.5
     assert own.training.decay == FIT["probe"].training.decay
-    with pytest.raises(InputError, match=r"--network.*another network"):
+    with pytest.raises(InputError, match=r"--network.*has its own"):
         settings_of(given(width=8), "imagenet", {})
     assert settings_of(given(width=8), "scratch", {}).network.width == 8
     with_encoder = given(encoder="runs/synth")
