@@ -23,6 +23,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,7 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
     used = _budget(out)
     classes = json.loads((Path(f"{out}-masks") / "classes.json").read_text())
     classes = [classes[key] for key in sorted(classes, key=int)]
+    digest = sha256(" ".join(sorted(used)).encode()).hexdigest()[:8]
     lines = (Path(f"{out}-masks") / "masks.jsonl").read_text().splitlines()
     expected = {line["case"]: line.get("expected", {}) for line in map(json.loads, lines)}
     rows = []
@@ -192,6 +194,7 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
                 {
                     "name": given.name, "labels": given.labels, "draw": given.draw, "case": case.name,
                     "group": case.group, "part": part, "class": row["class"], "steps": _steps(out),
+                    "learned": digest,
                     "train_seconds": round(trained), "predict_seconds": round(predicted),
                     **{key: row[key] for key in METRICS[:-1]},
                     "nsd_1pct": other["nsd"], "flags": shlex.join(flags),
@@ -280,6 +283,7 @@ def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     rival = table[table["name"] == reference]
     for (labels, name, kind), part in table.groupby(["labels", "name", "class"]):
         both = part.merge(rival, on=keys, suffixes=("", "_r"))
+        _refuse_other_labels(both, name, reference)
         for metric in METRICS if name != reference and len(both) else ():
             test = clustered_difference(
                 both[metric],
@@ -302,6 +306,16 @@ def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
             for (low, high), p, draws in zip(sides.to_numpy(), adjusted, part["draws"], strict=True)
         ]
     return pairs
+
+
+def _refuse_other_labels(both: pd.DataFrame, name: str, reference: str) -> None:
+    """A draw is one set of labelled films; scores from before this was kept have no column of it."""
+    known = both.reindex(columns=["draw", "learned", "learned_r"]).dropna()
+    other = sorted({*known[known["learned"] != known["learned_r"]]["draw"]})
+    if other:
+        draws = ", ".join(map(str, other))
+        problem = f"{name} and {reference} did not learn from the same films in draw {draws}"
+        raise SystemExit(f"{problem}. Run both with the same --split flags")
 
 
 if __name__ == "__main__":

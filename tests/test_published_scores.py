@@ -197,3 +197,16 @@ def test_intervals_that_were_expected_are_held_against_the_dice(results: Any) ->
         {"expected_dice": (0.9 + 0.85 + 0.8 + 0.9) / 4, "kept": 0.5, "promised": 0.8}
     )
     assert script._kept(films[["dice"]]) == {}
+
+
+def test_methods_are_compared_on_draws_of_the_same_films_only(results: Any) -> None:
+    script = import_module("native_size")
+    rows = [(name, d, learned) for d, learned in ((0, "x"), (1, "y")) for name in ("a", "b")]
+    films = pd.DataFrame(rows, columns=["name", "draw", "learned"]).assign(labels=5, dice=0.9)
+    films = films.assign(hd95=1.0, nsd=0.5, nsd_1pct=0.6, **{"class": "lung"})
+    films = pd.concat([films.assign(case=f"{n}", group=f"{n}") for n in range(4)])
+    assert len(script._pairs(films, "a")) == 4
+    assert len(script._pairs(films.drop(columns="learned"), "a")) == 4
+    films.loc[(films["name"] == "b") & (films["draw"] == 1), "learned"] = "z"
+    with pytest.raises(SystemExit, match="b and a .* in draw 1. Run both with the same --split"):
+        script._pairs(films, "a")
