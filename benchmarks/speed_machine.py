@@ -48,11 +48,15 @@ def cold(known: Sequence[str] = ()) -> Contest:
     films, run = folder / "films", folder / "run"
     program = [sys.executable, "-m", "radiffuse"]
     quiet = {"check": True, "capture_output": True}
-    anatomy = ["anatomy", "chest", "--count", "8", "--size", "512,512", "--out", str(films)]
+    anatomy = ["anatomy", "chest", "--count"]
     fit = ["fit", str(films), "--method", "finetune", "--from", "films-64", "--steps", "2"]
-    for words in (anatomy, [*fit, "--out", str(run), "--reader.cache", str(folder / "cache")]):
+    for words in (
+        [*anatomy, "8", "--size", "64,64", "--out", str(films)],
+        [*anatomy, "1", "--size", "512,512", "--out", str(folder / "one")],
+        [*fit, "--batch-size", "2", "--out", str(run), "--reader.cache", str(folder / "cache")],
+    ):
         subprocess.run([*program, *words], **quiet)  # type: ignore[call-overload]
-    film, masks = sorted((films / "images").iterdir())[0], folder / "masks"
+    film, masks = next((folder / "one" / "images").iterdir()), folder / "masks"
 
     def wait(command: Sequence[str]) -> Mapping[str, float]:
         shutil.rmtree(masks, ignore_errors=True)

@@ -51,6 +51,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+REPOSITORY = "https://github.com/radiffuse/radiffuse/blob/main/"
+
 OPTIONAL = (
     "SimpleITK", "dask", "distributed", "highdicom", "itk", "mlflow", "onnx", "onnxruntime", "shtab", "wandb", "zarr",
 )  # fmt: skip
@@ -66,6 +68,12 @@ def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
         lines[i] = "``".join(parts)
 
 
+def lead_out(app: Any, name: str, source: list[str]) -> None:
+    """Links to files outside of this folder lead to the repository."""
+    source[0] = source[0].replace("](../../", f"]({REPOSITORY}")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", lead_out)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon

@@ -1,0 +1,40 @@
+"""Links between the documents lead somewhere, also where Sphinx does not look: README, results, files of the source."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from code_blocks import FENCE, PAGES, ROOT
+
+LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)")
+ALL = [*PAGES, *(ROOT / "results").glob("*.md")]
+
+
+def targets(page: Path) -> list[str]:
+    """Files that a page links to, as it writes them."""
+    return LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    missing = [to for to in targets(page) if not (page.parent / to).exists()]
+    assert not missing
+    out = [to for to in targets(page) if not (page.parent / to).resolve().is_relative_to(ROOT)]
+    assert not out
+
+
+def test_links_out_of_the_documents_are_written_as_sphinx_leads_them() -> None:
+    docs = ROOT / "docs"
+    for page in docs.rglob("*.md"):
+        for to in targets(page):
+            if not (page.parent / to).resolve().is_relative_to(docs):
+                assert to.startswith("../../")
+                assert page.parent.parent == docs
+
+
+def test_links_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "p.md"
+    page.write_text("[a](b.md#c) [d](https://e) ![f](g.png)\n```text\n[h](i)\n```\n[j](#k)\n")
+    assert targets(page) == ["b.md", "g.png"]
