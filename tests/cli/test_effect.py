@@ -34,7 +34,7 @@ from tiny_runs import finished_run
 
 MUTED = (
     *("dataclasses", "copy", "pickle", "radiffuse.config.effect", "radiffuse.config.given"),
-    "radiffuse.config.values",
+    *("radiffuse.config.values", "radiffuse.config.groups"),
 )
 """Who copies, records or refuses settings: a setting that nobody else reads is not obeyed."""
 MAKERS = (

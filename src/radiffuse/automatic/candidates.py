@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..objectives import from_start, method_of, trial_of
 from ..train.labelled import choose_labelled
 from ..train.run import find_run
-from ..train.start import diffusion_of
+from ..train.start import diffusion_of, knows_timesteps
 from .schedule import usual_steps
 
 SHIPPED = "films"
@@ -111,8 +111,7 @@ def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Map
         tuned = f"fine-tuning of the shipped {SHIPPED}"
         yield "finetune", "finetune", tuned, {"from_run": start}
     yield "scratch", "scratch", "the planned network from random weights", {}
-    if start is not None:
-        run = find_run(start)
+    if start is not None and knows_timesteps(run := find_run(start)):
         changes: dict[str, Any] = {"from_run": start} | weights
         later = diffusion_of(run).num_train_timesteps // LATER
         timestep = replace(FIT["finetune"].finetune, timestep=later)

@@ -59,7 +59,7 @@ from ..synthesis.judging import open_judged
 from ..synthesis.training import choose_films as choose_pool
 from ..system.files import refuse_foreign
 from ..train.device import local_device
-from ..train.labelled import choose_labelled
+from ..train.labelled import OWN_NETWORK, choose_labelled
 from ..train.plan_text import format_plan
 from ..train.pool import read_pools
 from ..train.run import MARKS
@@ -171,7 +171,7 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
         read_pools(settings, chosen.dataset, chosen.splits)
         if start or settings.method == "dino":
             method.build(settings, plan, start, None)
-        elif settings.method != "dynunet":
+        elif settings.method not in OWN_NETWORK:
             unet_for(settings, plan)
     parts = [_shown(plan, settings.data, full)]
     if settings.method == "probe":
@@ -179,10 +179,9 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
         parts.append(_heads(settings, start))
     elif settings.method == "dino":
         parts.append(_dino(settings, *_grid(settings.plan, plan), len(plan.classes) if plan else 2))
-    elif settings.method == "imagenet":
-        (size, channels), classes = _grid(settings.plan, plan), len(plan.classes) if plan else 2
-        film = _millions(ImageNetUNet(channels, classes))
-        parts.append(f"U-Net on EfficientNet-Lite0 at {' x '.join(map(str, size))}: {film}")
+    elif settings.method == "imagenet" or (start and start.unet is None):
+        classes = len(plan.classes) if plan else 0
+        parts.append(_imagenet(*_grid(settings.plan, plan), classes=classes or 2))
     elif settings.method == "dynunet":
         parts.append(_dynunet(plan, *_grid(settings.plan, plan)))
     else:
@@ -222,6 +221,8 @@ def _pretrain(settings: Pretrain, full: bool) -> tuple[Pretrain, list[str]]:
             settings = objective.settings
         planned = _shown(plan, settings.data, full)
     size, channels = _grid(settings.plan, plan)
+    if objective.on_imagenet:
+        return settings, [planned, _imagenet(size, channels, channels)]
     if objective.noised:
         GaussianDiffusion(settings.diffusion)
     text = _network(settings, objective.unet(len(size), channels), size)
@@ -315,6 +316,12 @@ def _dino(settings: Fit, size: tuple[int, ...], channels: int, classes: int) -> 
         f"light decoder on blocks {blocks} of {name} at {at}: {grid} patches of {patch} pixels, "
         f"{_millions(network)}, of which {own:.1f} M learn"
     )
+
+
+def _imagenet(size: tuple[int, ...], channels: int, classes: int) -> str:
+    with torch.device("meta"):  # sizes alone: no weights are made
+        film = _millions(ImageNetUNet(channels, classes))
+    return f"U-Net on EfficientNet-Lite0 at {' x '.join(map(str, size))}: {film}"
 
 
 def _dynunet(plan: Plan | None, size: tuple[int, ...], channels: int) -> str:

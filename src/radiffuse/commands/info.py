@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Info
+from ..config.network import IMAGENET, begins_on_imagenet
 from ..data.dataset import counted_patients
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, printable
@@ -75,12 +76,13 @@ def describe(path: Path) -> Lines:
 def _run(run: Run) -> Lines:
     content, data = run.config, run.data
     settings = content["settings"]
+    first = "ImageNet" if begins_on_imagenet(settings) else "scratch"
     members = ", ".join(part.folder.name for part in members_of(run) if part is not run)
     lines = [
         ("command", f"radiffuse {content.get('command')}"),
         ("radiffuse", str(content.get("radiffuse"))),
         ("data", _data(data)),
-        ("members", members) if members else ("from", str(settings.get("from_run") or "scratch")),
+        ("members", members) if members else ("from", str(settings.get("from_run") or first)),
     ]
     if (run.folder / "plan.json").exists():
         lines += _plan(run.plan)
@@ -156,7 +158,7 @@ def _chosen(settings: Mapping[str, Any]) -> str:
         return "not chosen yet"
     if settings.get("method") == "dino":
         return f"a light decoder on the frozen {settings.get('encoder')}"
-    if settings.get("method") == "imagenet":
+    if settings.get("method") == IMAGENET:
         return "U-Net on EfficientNet-Lite0"
     network = settings.get("network") or settings.get("denoiser") or {}
     overrides = [f"{k} {v}" for k, v in network.items() if k != "preset" and v is not None]

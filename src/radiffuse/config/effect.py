@@ -11,11 +11,10 @@ from operator import attrgetter
 from typing import Any
 
 from .classification import Augment, Classify
-from .data import Augmentation, PlanSettings, Split
 from .given import refuse_given
-from .learning import Contrast, Diffusion, Losses, Sampling, Training
-from .pooling import Pool
-from .pretraining import Pretrain
+from .groups import ANYWHERE, MOVES
+from .network import IMAGENET
+from .pretraining import TIMELESS, Pretrain
 from .rules import (
     ALONE,
     FLOAT32,
@@ -30,17 +29,12 @@ from .rules import (
     always,
     unread,
 )
-from .segmenting import Evaluate, Fit, MaskDiffusion, Predict, Probing
+from .segmenting import Evaluate, Fit, Predict
 from .studying import OWN_START, UNCHOSEN, USED_BY, WITH_POOL, Study
-from .synthesis import DinoSettings, Generate, Judge, Synthesize, ZeroShot
+from .synthesis import Generate, Judge, Synthesize, ZeroShot
 from .tools import Check, Convert, Doctor, Export, Select, View
 from .values import to_dict
 
-MOVES = "flip rotate scale zoom shear translate elastic"
-RARE = "elastic blur coarser"
-"""Changes of images that are drawn by ``chance``."""
-OTHERWISE = {"flip", "probability", "chance", "inverted", *RARE.split()}
-"""What is not drawn by ``probability``."""
 NOISED = "level timestep noises"
 NO_NOISE = "the objective knows no noising process"
 SET = "the study sets it"
@@ -51,68 +45,6 @@ SET_BY_STUDY = (
 CHOOSES = attrgetter("automatic")
 """The condition of what ``fit`` does not use where it chooses the method itself."""
 
-
-ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
-    Training: (
-        (lambda s: not s.warmup_steps, "start_learning_rate", "there is no warm-up"),
-        (
-            lambda s: s.decay == "constant",
-            "final_learning_rate decay_steps",
-            "the learning rate is constant",
-        ),
-    ),
-    Diffusion: (
-        (lambda s: s.timestep_sampling != "low", "timestep_power", "no low ones are favored"),
-        (lambda s: s.schedule == "flow", "zero_terminal_snr", "a flow ends in pure noise"),
-    ),
-    Losses: ((lambda s: not s.focal, "focal_gamma", "the focal loss has no weight"),),
-    Sampling: ((lambda s: s.sampler != "ddim", "eta", "the sampler is not ddim"),),
-    MaskDiffusion: (
-        (lambda s: s.strategy == "none", "process sampling", "the strategy none diffuses nothing"),
-        (lambda s: s.strategy != "recycle", "first_pass", "only recycle has a first pass"),
-    ),
-    Probing: (
-        (lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),
-        (lambda s: not s.coordinates, "regressor sweep_coordinates", UNPLACED),
-    ),
-    PlanSettings: (
-        (lambda s: s.window, "percentiles", "the window decides"),
-        (lambda s: s.size or s.grid or s.spacing, "ceiling", "the grid is given"),
-    ),
-    Augmentation: (
-        (
-            lambda s: not any(v for k, v in vars(s).items() if k not in OTHERWISE),
-            "probability",
-            "nothing that it is for is changed",
-        ),
-        (lambda s: not any(getattr(s, n) for n in RARE.split()), "chance", f"{RARE} are off"),
-        (lambda s: not s.gamma, "inverted", "gamma does not change"),
-    ),
-    Split: (
-        (
-            lambda s: s.fold is not None,
-            "test validation order places validation_kept",
-            "the fold decides",
-        ),
-        (lambda s: s.places is not None, "test validation order", "the places decide"),
-    ),
-    Contrast: (
-        (always, " ".join(f"views.{n}" for n in MOVES.split()), "the places of voxels are learned"),
-    ),
-    Pool: (
-        (
-            always,
-            " ".join(f"strong.{n}" for n in MOVES.split()),
-            "images are moved as --augmentation says",
-        ),
-    ),
-    DinoSettings: (
-        (always, "training.average_decay", "the teacher is the average"),
-        (lambda s: not s.local_crops, "local_scale", "there are no small crops"),
-        (lambda s: not s.teacher_warmup, "start_teacher_temperature", "there is no warm-up"),
-    ),
-}
-"""Rules of a group, wherever it is."""
 
 COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     Check: (
@@ -136,6 +68,17 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         ),
         (lambda s: s.objective == "clean-features", "diffusion", "--from has its noising process"),
         (
+            lambda s: s.network.preset == IMAGENET and s.objective not in TIMELESS,
+            "network.preset",
+            f"is for {', '.join(TIMELESS)}: the network {IMAGENET} knows no timesteps",
+        ),
+        (lambda s: s.network.preset == IMAGENET, "diffusion", "the network knows no timesteps"),
+        (
+            lambda s: s.network.preset == IMAGENET,
+            "machine.checkpoint_activations",
+            "its activations are kept",
+        ),
+        (
             lambda s: s.objective == "ddep",
             "diffusion.prediction_type diffusion.variance diffusion.loss diffusion.min_snr_gamma "
             "diffusion.timestep_sampling diffusion.zero_terminal_snr",
@@ -156,6 +99,11 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             lambda s: s.method in ("dynunet", "imagenet", "dino"),
             "network",
             "the method has its own",
+        ),
+        (
+            lambda s: s.network.preset == IMAGENET and not s.from_run,
+            "network.preset",
+            f"is for pretrain: here it is --method {IMAGENET}",
         ),
         (lambda s: s.method == "pixel", "loss", "pixel classifiers have cross-entropy"),
         (

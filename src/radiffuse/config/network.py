@@ -1,13 +1,17 @@
-"""Which U-Net to build."""
+"""Which network to build."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..errors import InputError
 from .types import Fraction, Ints, PositiveInt, Stride
+
+IMAGENET: Literal["imagenet"] = "imagenet"
+"""The preset that is not of the U-Net of Dhariwal and Nichol."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +96,14 @@ class UNetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Which U-Net to build: a preset by size, and overrides of single values."""
+    """Which network to build: a preset by size, and overrides of single values."""
 
-    preset: Literal["tiny", "tiny-256", "small", "base", "paper"] | None = None
+    preset: Literal["tiny", "tiny-256", "small", "base", "paper", "imagenet"] | None = None
     """None: the network of ``--from``, else as the plan says. tiny: 3.0 M parameters, for 48 to 96 px on a CPU;
     tiny-256: 12 M, 256 px on a CPU, folds 4 x 4 pixels; small: 17 M, 64 to 128 px; base: 128 to 256 px on one GPU;
-    paper: the U-Net of Dhariwal and Nichol at 256 px, base width 128, 138 M parameters [paper, related]."""
+    paper: the U-Net of Dhariwal and Nichol at 256 px, base width 128, 138 M parameters [paper, related]; imagenet: for
+    pretrain, and films of any size, the network of ``fit --method imagenet``: 3.8 M, and its encoder was trained on
+    ImageNet."""
     width: PositiveInt | None = None
     """Base width; None takes the preset's."""
     multipliers: tuple[PositiveInt, ...] | None = None
@@ -134,7 +140,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve_network(
     network: Network, *, spatial_dims: int, in_channels: int, out_channels: int
 ) -> UNetConfig:
-    """The network that a preset and its overrides specify."""
+    """The network that a preset and its overrides specify.
+
+    Raises:
+        InputError: The preset is no U-Net of this kind.
+    """
+    if network.preset == IMAGENET:
+        problem, remedy = "is not the U-Net that is trained here", "Use another preset"
+        raise InputError(f"--network.preset {IMAGENET}", problem, remedy)
     values = dict(PRESETS[network.preset or "tiny"])
     overrides = {name: value for name, value in vars(network).items() if name != "preset"}
     if network.strides:
@@ -155,6 +168,12 @@ def network_settings(unet: UNetConfig) -> Network:
         **({} if preset else values | {"unshuffle": unet.fold}),
         strides=tuple("x".join(map(str, step)) for step in unet.strides) or None,
     )
+
+
+def begins_on_imagenet(settings: Mapping[str, Any]) -> bool:
+    """Whether recorded settings, of pretrain or fit, are of a training that began with the weights of ImageNet."""
+    preset = (settings.get("network") or {}).get("preset")
+    return not settings.get("from_run") and IMAGENET in (settings.get("method"), preset)
 
 
 BOTTLENECK = 8

@@ -25,6 +25,8 @@ Objective = Literal[
     "ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features", "coordinates"
 ]
 """The tasks that ``pretrain`` can train on."""
+TIMELESS = ("ddep", "restorative", "masked")
+"""Those that a network without timesteps can learn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,14 @@ class Pretrain:
     out: str = ""
     """Run folder. Repeat the command to resume an interrupted run."""
     objective: Objective = "ddpm"
-    """ddpm: denoise at all noise levels; ddep: denoise at the single level ``sigma`` (Brempong et al. 2022);
+    """ddpm: denoise at all noise levels; ddep: denoise at the single level ``sigma``, the decoder alone where the
+    encoder was trained before, by ``--from`` or on ImageNet (Brempong et al. 2022);
     restorative: undo shuffled pixels, bent intensities and in- and out-painting (Models Genesis); contrastive: find the
     same voxel in another crop (vox2vec); masked: restore masked blocks (masked autoencoding); clean-features:
     a copy of the denoiser of ``--from`` learns to give its features of noised images on clean ones (CleanDIFT);
     coordinates: predict the body coordinates of every voxel, which can then guide ddpm (Li et al. 2025)."""
     network: Network = Network()
-    """The U-Net; for coordinates, its decoder stops at a quarter of the resolution."""
+    """The network; for coordinates, its decoder stops at a quarter of the resolution."""
     diffusion: Diffusion = Diffusion()
     """The noising process."""
     hours: Hours | None = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import Augmentation
-from ..config.effect import MOVES
+from ..config.groups import MOVES
 from ..errors import InputError
 from .augment import augmented
 from .batches import Batch, BatchSource, cut

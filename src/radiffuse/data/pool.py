@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Augmentation
-from ..config.effect import MOVES
+from ..config.groups import MOVES
 from .augment import Change
 from .batches import Batch, Batches, BatchSource, Patch
 from .prepared import Prepared

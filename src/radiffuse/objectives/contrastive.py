@@ -119,7 +119,7 @@ class VoxelContrast(Task):
 
 
 def start_embedder(
-    unet: UNet, width: int, generator: torch.Generator, start: UNet | None = None
+    unet: UNet, width: int, generator: torch.Generator, start: nn.Module | None = None
 ) -> VoxelEmbedder:
     """A U-Net, with the weights of ``start`` if given, under a projector; other weights are random."""
     unet.initialize(generator)

@@ -1,6 +1,7 @@
 """Decoder denoising (DDeP, Brempong et al. 2022, arXiv 2205.11423): denoising at one noise level.
 
-The encoder of ``--from`` is frozen, and a fresh decoder learns. Without ``--from`` the whole network learns.
+The encoder of ``--from``, or that of ImageNet as in the paper, is frozen, and a fresh decoder learns. Without either
+the whole network learns.
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
-from ..nets.unet import UNet
+from ..nets.imagenet import ImageNetDenoiser
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
+from ..train.start import unet_of
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
-DECODER = ("up.", "norm.", "refine.", "head.")
+DECODER = ("up.", "norm.", "refine.", "decoder.", "head.")
 """Prefixes of the names of the decoder's weights."""
+COLORS = "colors."
+"""The same of those that mix a film's channels before ImageNet's encoder, which it never saw."""
 
 
 class DDeP(DenoisingObjective):
     """Pre-training of a decoder by denoising."""
 
     def task(self, pool: Pool) -> Task:
-        """A fresh decoder on the encoder of ``--from``."""
-        config = self.config(pool)
-        network = UNet(config)
-        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
-        if (start := self.before(config)) is not None:
+        """A fresh decoder on the encoder of ``--from``, or on that of ImageNet."""
+        network = self.network(pool)
+        if (start := self.before(unet_of(network))) is not None:
             take_encoder(network, start)
+        elif isinstance(network, ImageNetDenoiser):
+            freeze_but(network, (*DECODER, COLORS))
         return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
 
 
@@ -66,9 +70,14 @@ class DecoderDenoising(Task):
         return error
 
 
-def take_encoder(network: UNet, start: UNet) -> None:
+def take_encoder(network: nn.Module, start: nn.Module) -> None:
     """Copy the encoder of another network, and freeze it."""
     taken = {k: v for k, v in start.state_dict().items() if not k.startswith(DECODER)}
     network.load_state_dict(taken, strict=False)
+    freeze_but(network, DECODER)
+
+
+def freeze_but(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Let only weights learn whose names begin so."""
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(DECODER))
+        parameter.requires_grad_(name.startswith(prefixes))

@@ -21,11 +21,10 @@ from ..data.batches import Batch
 from ..inference.coordinates import warn_of_guide
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
-from ..nets.unet import UNet
 from ..system.distributed import gather
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
-from ..train.start import load_regressor
+from ..train.start import Pretrained, load_regressor
 from ..train.task import Loss, Task
 from ._samples import DenoisingObjective
 
@@ -68,11 +67,17 @@ class DDPM(DenoisingObjective):
         plain = super().unet(dims, channels)
         return replace(plain, in_channels=channels + dims) if self.settings.coordinates else plain
 
+    def network(self, pool: Pool) -> Pretrained:
+        """Guided where a regressor is given."""
+        if self.regressor is None:
+            return super().network(pool)
+        network = GuidedUNet(self.config(pool), self.regressor)
+        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
+        return network
+
     def task(self, pool: Pool) -> Task:
         """Denoising of the pool's images."""
-        config, guide = self.config(pool), self.regressor
-        network = UNet(config) if guide is None else GuidedUNet(config, guide)
-        return Denoising(self.start(network), self.settings.diffusion, pool.validation_images())
+        return Denoising(self.started(pool), self.settings.diffusion, pool.validation_images())
 
 
 class DenoisingTask(Task):
@@ -142,7 +147,9 @@ class Denoising(DenoisingTask):
         held_out: Images ``(N, C, *S)`` for validation, never trained on.
     """
 
-    def __init__(self, network: UNet, diffusion: Diffusion, held_out: Tensor | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, diffusion: Diffusion, held_out: Tensor | None = None
+    ) -> None:
         super().__init__(network, diffusion)
         self.guided = isinstance(network, GuidedUNet)
         self.held_out = held_out

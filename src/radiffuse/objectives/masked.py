@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
-from ..nets.unet import UNet
+from ..nets.imagenet import ImageNetDenoiser
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
@@ -30,8 +30,10 @@ class Masked(Objective):
 
     def verify(self, plan: Plan) -> None:
         """Refuse a size of a single block."""
-        block = self.unet(plan.spatial_dims, len(plan.channels)).size_multiple
-        if math.prod(n // b for n, b in zip(plan.size, block, strict=True)) < 2:
+        block: Sequence[int] = ImageNetDenoiser.size_multiple
+        if not self.on_imagenet:
+            block = self.unet(plan.spatial_dims, len(plan.channels)).size_multiple
+        if math.prod(blocks_along(plan.size, block)) < 2:
             sides = "x".join(map(str, plan.size))
             problem = "is one block of the coarsest level, and nothing would be left to see"
             raise InputError(
@@ -40,9 +42,8 @@ class Masked(Objective):
 
     def task(self, pool: Pool) -> Task:
         """Masked autoencoding of the pool's images."""
-        network = UNet(self.config(pool))
-        share, block = self.settings.mask_ratio, network.size_multiple
-        return MaskedAutoencoding(self.start(network), share, block, pool.validation_images())
+        network, share = self.started(pool), self.settings.mask_ratio
+        return MaskedAutoencoding(network, share, network.size_multiple, pool.validation_images())
 
 
 class MaskedAutoencoding(Task):
@@ -80,7 +81,7 @@ class MaskedAutoencoding(Task):
 
     def blocks(self, shape: Sequence[int]) -> int:
         """How many blocks an image has."""
-        return math.prod(n // b for n, b in zip(shape, self.block, strict=True))
+        return math.prod(blocks_along(shape, self.block))
 
     def error(self, network: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
         """Mean squared error ``(B,)`` over the masked voxels of ``(B, C, *S)``; see ``masked`` for the keys."""
@@ -90,6 +91,11 @@ class MaskedAutoencoding(Task):
         wrong = (output - images).square() * hidden
         error: Tensor = wrong.flatten(1).sum(1) / (hidden.flatten(1).sum(1) * images.shape[1])
         return error
+
+
+def blocks_along(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    """Blocks along each axis; the last one may stand out."""
+    return tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
 
 
 def masked(keys: Tensor, share: float, shape: Sequence[int], block: Sequence[int]) -> Tensor:
@@ -104,7 +110,7 @@ def masked(keys: Tensor, share: float, shape: Sequence[int], block: Sequence[int
     count = min(max(1, round(share * keys.shape[1])), keys.shape[1] - 1)
     chosen = torch.zeros_like(keys, dtype=torch.bool)
     chosen.scatter_(1, keys.topk(count, dim=1, largest=False).indices, True)
-    hidden = chosen.reshape(-1, 1, *(n // b for n, b in zip(shape, block, strict=True)))
-    for axis, side in enumerate(block):
-        hidden = hidden.repeat_interleave(side, dim=2 + axis)
+    hidden = chosen.reshape(-1, 1, *blocks_along(shape, block))
+    for axis, (n, side) in enumerate(zip(shape, block, strict=True)):
+        hidden = hidden.repeat_interleave(side, dim=2 + axis).narrow(2 + axis, 0, n)
     return hidden

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..data.corruption import Corrupted, CorruptedBatches, corrupt_all
-from ..nets.unet import UNet
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
@@ -23,8 +22,7 @@ class Restorative(Objective):
 
     def task(self, pool: Pool) -> Task:
         """Restoration of the pool's images."""
-        network = UNet(self.config(pool))
-        return Restoring(self.start(network), pool.validation_images())
+        return Restoring(self.started(pool), pool.validation_images())
 
 
 class Restoring(Task):

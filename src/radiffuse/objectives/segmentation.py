@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..nets.dino_segmenter import DinoSegmenter, new_dino_segmenter
 from ..nets.dynunet import new_dynunet
 from ..nets.encoder import load_encoder
-from ..nets.imagenet import new_imagenet_unet
+from ..nets.imagenet import ImageNetDenoiser, ImageNetUNet, new_imagenet_unet
 from ..nets.segmenter import SegmentingUNet
 from ..train.labelled import HeldOut
 from ..train.random import StepRandom
@@ -89,13 +89,15 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
     return Segmentation(new_segmenter(settings, plan, start), settings.loss, held_out)
 
 
-def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet:
+def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet | ImageNetUNet:
     """The U-Net at its start; see ``build``."""
     generator = torch.Generator().manual_seed(settings.training.seed)
     timestep = settings.finetune.timestep
     if start is None:
         unet = unet_for(settings, plan)
         return SegmentingUNet.from_scratch(unet, timestep=timestep, generator=generator)
+    if isinstance(start.network, ImageNetDenoiser):
+        return start.network.segmenter(len(plan.classes), generator)
     last = start.diffusion.num_train_timesteps - 1
     if not 0 <= timestep <= last:
         problem = f"the pre-trained network knows timesteps 0 to {last}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..config.network import begins_on_imagenet
 from ..errors import InputError, RunError
 from ..evaluation.tables import read_scores
 from ..system.files import count_parameters, read_json, write_atomic
@@ -28,6 +29,7 @@ WHAT = {
     "dynunet": "A segmentation network",
     "dino": "A light decoder on a frozen DINO encoder",
     "imagenet": "A segmentation network on an encoder trained on ImageNet",
+    "imagenet-denoiser": "A U-Net on an encoder trained on ImageNet, pre-trained on unlabelled images",
     "pixel": "A pixel classifier on the features of a pre-trained network",
     "probe": "Segmentation heads on the frozen features of a pre-trained network",
     "mask-denoiser": "A segmentation network that draws masks by diffusion",
@@ -63,6 +65,9 @@ class Source:
     name: str
     what: str
     licence: str
+
+
+IMAGENET_SOURCE = Source("EfficientNet-Lite0", "start of the encoder, from ImageNet", "apache-2.0")
 
 
 def write_card(folder: Path) -> Path:
@@ -128,6 +133,8 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
         found.append(Source(harmless(name), f"further images for {purpose}", NOT_STATED))
     for name in data.get("unlabelled", ()):
         found.append(Source(harmless(name), "the pool, without labels", NOT_STATED))
+    if begins_on_imagenet(settings):
+        found.append(IMAGENET_SOURCE)
     pool = settings.get("pool") or {}
     for key, purpose in RUNS.items():
         if not (name := settings.get(key) or pool.get(key)):

@@ -138,14 +138,21 @@ def choose_labelled(
             images=len(cases) - len(splits.validation),
             labelled=True,
             segments=True,
-            start=start.denoiser.config if start else None,
+            start=start.unet if start else None,
+            own=_own_network(settings, start),
             plan=source.plan if source else None,
-            chosen=settings.method not in OWN_NETWORK,
             more=MORE.get(settings.method or "", 1.0),
             seen={} if seen is None else seen,
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
     return Chosen(dataset, splits, plan, cases, budget, decided(settings, plan))
+
+
+def _own_network(settings: Fit, start: Start | None) -> str:
+    """See ``planned.Subject``."""
+    if start is not None and start.unet is None:
+        return "that of the run to start from"
+    return "of the method" if settings.method in OWN_NETWORK else ""
 
 
 def labelled_data(

@@ -89,7 +89,7 @@ class Subject:
         segments: Whether its classes are learned.
         start: The network that is trained as it is; None: that of the settings, or an open one.
         plan: Of the run to start from, whose intensities stay; None without.
-        chosen: Whether the network is of the settings at all; False: the method has its own.
+        own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
         more: See ``planning.Request``.
         seen: What was found out about these cases for another plan, and is found out now.
     """
@@ -101,7 +101,7 @@ class Subject:
     segments: bool
     start: UNetConfig | None = None
     plan: Plan | None = None
-    chosen: bool = True
+    own: str = ""
     more: float = 1.0
     seen: dict[Any, Any] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ def plan_training(
     )
     base = _base(settings, subject, found)
     training, given = settings.training, settings.plan
-    free = subject.chosen and subject.start is None and network_is_open(settings.network)
+    free = not subject.own and subject.start is None and network_is_open(settings.network)
     is_given = (given.size, training.steps, training.batch_size)
     machine = settings.machine
     asked = settings.hours, machine.memory, machine.rate
@@ -161,7 +161,7 @@ def plan_training(
         plan=given,
         training=training,
         machine=settings.machine,
-        network=None if free or not subject.chosen else settings.network,
+        network=None if free or subject.own else settings.network,
         start=subject.start,
         hours=settings.hours,
         more=subject.more,
@@ -225,9 +225,9 @@ def _planned(
     chosen = decision.plan
     assert chosen.size is not None
     training, reasons = decision.training, base.reasons | decision.reasons
-    if not subject.chosen:
+    if subject.own:
         training = replace(training, network=None)
-        reasons["network"] = "of the method"
+        reasons["network"] = subject.own
     elif subject.start is not None:
         reasons["network"] = "that of the run to start from"
     if base.intensity == "window" and subject.plan is None:
@@ -255,7 +255,8 @@ def _measuring(
     """What times steps of a choice, or remembers them."""
 
     def measure(choice: Choice, precision: Precision) -> Measured | None:
-        plan, tried = replace(base, **choice.placed), _tried(settings, choice, precision)
+        chosen = replace(choice, network=None) if subject.own else choice
+        plan, tried = replace(base, **choice.placed), _tried(settings, chosen, precision)
         shape = tuple(max(round(n), p) for n, p in zip(choice.whole, choice.size, strict=True))
         shape = plan.film if plan.spatial_dims == 2 else shape
         known = {

@@ -15,19 +15,22 @@ from ..config import (
     Diffusion,
     Pretrain,
     UNetConfig,
-    network_settings,
     resolve_network,
 )
+from ..config.network import IMAGENET
+from ..config.pretraining import TIMELESS
 from ..core.schedules import resolution_shift
 from ..data.batches import Batches
 from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
+from ..data.fingerprint import find_dims
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.streams import Stream
 from ..errors import InputError
+from ..nets.imagenet import new_imagenet_denoiser, published_weights
 from ..nets.unet import UNet
 from ..system.files import write_atomic
 from .cases import VALIDATION_IMAGES, limited, with_more
@@ -36,9 +39,12 @@ from .memory import verify_memory
 from .planned import Subject, decided, network_is_open, plan_training
 from .run import Run
 from .start import (
+    Pretrained,
     diffusion_of,
     find_pretrained,
-    load_denoiser,
+    load_pretrained,
+    settings_of_network,
+    unet_of,
     verify_kind,
     verify_plan,
     verify_size,
@@ -145,7 +151,7 @@ class Objective(ABC):
         )
 
     @cached_property
-    def source_run(self) -> tuple[UNet, Diffusion] | None:
+    def source_run(self) -> tuple[Pretrained, Diffusion] | None:
         """The network and the noising process of ``--from``, which are loaded once; None without.
 
         Raises:
@@ -154,18 +160,23 @@ class Objective(ABC):
         if not self.settings.from_run:
             return None
         run = find_pretrained(self.settings.from_run)
-        return load_denoiser(run), diffusion_of(run)
+        return load_pretrained(run), diffusion_of(run)
 
-    def before(self, unet: UNetConfig) -> UNet | None:
+    @property
+    def on_imagenet(self) -> bool:
+        """Whether the network is that on ImageNet's encoder, which knows no timesteps."""
+        return self.settings.network.preset == IMAGENET
+
+    def before(self, unet: UNetConfig | None) -> Pretrained | None:
         """The network of ``--from``; None without.
 
         Raises:
-            InputError: It differs from that of the settings.
+            InputError: It is another U-Net than that of the settings, or one where they ask for none.
         """
         if self.source_run is None:
             return None
         network, _ = self.source_run
-        if network.config != unet:
+        if unet_of(network) != unet:
             problem = "holds another network than the settings ask for"
             remedy = "Give a pre-trained run of the same --network settings"
             raise InputError(str(self.settings.from_run), problem, remedy)
@@ -226,10 +237,12 @@ class Objective(ABC):
         if run is not None:
             require_same_names(run.folder, (case.name for case in dataset), trained=run.trained)
         if self.source_run is not None and network_is_open(settings.network):
-            network = network_settings(self.source_run[0].config)
+            network = settings_of_network(self.source_run[0])
             self.settings = settings = replace(settings, network=network)
         if (followed := self.followed) is not None:
             verify_kind(dataset, followed, mixed=settings.reader.skip_bad)
+        if self.on_imagenet:
+            self._verify_imagenet(dataset)
         given = followed.plan if followed is not None else None
         known = run is not None and (run.folder / "plan.json").exists()
         plan = (
@@ -244,11 +257,25 @@ class Objective(ABC):
             raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out, or give --grid")
         self.settings = settings = decided(settings, plan)
         self.verify(plan)
-        unet = self.unet(plan.spatial_dims, len(plan.channels))
-        verify_size(plan.size, unet)
-        verify_memory(plan.size, unet, settings.machine, training=True)
+        unet = None if self.on_imagenet else self.unet(plan.spatial_dims, len(plan.channels))
+        if unet is not None:
+            verify_size(plan.size, unet)
+            verify_memory(plan.size, unet, settings.machine, training=True)
         self.before(unet)
         return ChosenPool(dataset, plan, own)
+
+    def _verify_imagenet(self, dataset: Dataset) -> None:
+        """Refuse what the network on ImageNet's encoder cannot do, before anything is planned."""
+        where = f"--network.preset {IMAGENET}"
+        if (objective := self.settings.objective) not in TIMELESS:
+            problem = f"knows no timesteps, which {objective} needs"
+            raise InputError(where, problem, f"Choose one of {', '.join(TIMELESS)}")
+        if find_dims(dataset) != 2:
+            raise InputError(where, "is for films, and these are volumes", "Use another preset")
+        if self.settings.from_run:
+            verify_kind(dataset, find_pretrained(self.settings.from_run))
+        else:
+            published_weights(where)
 
     def _plan(self, dataset: Dataset, given: Plan | None, *, keep: bool) -> Plan:
         """A new plan, by the images themselves or by labelled ones that they are ``--for``."""
@@ -271,6 +298,7 @@ class Objective(ABC):
             images=images,
             labelled=settings.for_run is not None,
             segments=False,
+            own=f"the preset {IMAGENET}" if self.on_imagenet else "",
             plan=given,
             more=MORE,
         )
@@ -306,10 +334,20 @@ class Objective(ABC):
         """The U-Net for the pool."""
         return self.unet(pool.plan.spatial_dims, len(pool.plan.channels))
 
-    def start(self, network: UNet) -> UNet:
-        """The network with its initial weights: those of ``--from``, else random ones by the seed."""
-        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
-        if (before := self.before(network.config)) is not None:
+    def network(self, pool: Pool) -> Pretrained:
+        """The network of the settings: random weights by the seed, and an encoder of ImageNet where they ask for it."""
+        seed = self.settings.training.seed
+        if self.on_imagenet:
+            published = not self.settings.from_run
+            return new_imagenet_denoiser(len(pool.plan.channels), seed, published=published)
+        network = UNet(self.config(pool))
+        network.initialize(torch.Generator().manual_seed(seed))
+        return network
+
+    def started(self, pool: Pool) -> Pretrained:
+        """The same with the weights of ``--from``, if given."""
+        network = self.network(pool)
+        if (before := self.before(unet_of(network))) is not None:
             network.load_state_dict(before.state_dict())
         return network
 

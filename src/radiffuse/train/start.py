@@ -16,17 +16,21 @@ from ..config import (
     network_settings,
     resolve_network,
 )
+from ..config.network import IMAGENET
 from ..config.values import from_dict
 from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.coordinates import CoordinateRegressor
+from ..nets.imagenet import ImageNetDenoiser
 from ..nets.registry import load_network
 from ..nets.unet import UNet, verify_config
 from .memory import verify_memory
 from .run import Run, find_run
 
+Pretrained = UNet | ImageNetDenoiser
+"""Networks that pre-training makes; the second knows no timesteps, and starts segmenters alone."""
 OF_GRID = ("size", "grid", "spacing", "ceiling")
 """Settings of the plan that a segmenter may change: the network was trained at several scales."""
 
@@ -35,14 +39,29 @@ OF_GRID = ("size", "grid", "spacing", "ceiling")
 class Start:
     """A pre-trained network, the noising process of its run, and whether it learned from noised images."""
 
-    denoiser: UNet
+    network: Pretrained
     diffusion: Diffusion
     noised: bool
     plan: Plan | None = None
 
+    @property
+    def denoiser(self) -> UNet:
+        """The network where it is a U-Net that knows timesteps, as ``given_to`` and ``load_denoiser`` see to."""
+        assert isinstance(self.network, UNet)
+        return self.network
+
+    @property
+    def unet(self) -> UNetConfig | None:
+        """See ``unet_of``."""
+        return unet_of(self.network)
+
     def keeps_grid(self, settings: Fit) -> bool:
         """Whether only the grid of the run will do: for frozen features, and for coordinates of the body."""
-        return settings.method in ("probe", "pixel") or self.denoiser.coordinate_channels > 0
+        return settings.method in ("probe", "pixel") or self._coordinate_channels > 0
+
+    @property
+    def _coordinate_channels(self) -> int:
+        return self.network.coordinate_channels if isinstance(self.network, UNet) else 0
 
     def given_to(self, settings: Fit) -> Fit:
         """Settings with the intensities and the network of the run, and its grid where no other will do.
@@ -57,7 +76,7 @@ class Start:
         given, kept = settings.plan, self.plan.settings()
         free = {} if self.keeps_grid(settings) else {k: getattr(given, k) for k in OF_GRID}
         verify_plan(replace(given, **dict.fromkeys(free)), self.plan, name)
-        verify_network(settings.network, self.denoiser.config, name)
+        self._verify_use(settings, name)
         if given.postprocess is not None:
             kept = replace(kept, postprocess=given.postprocess)
         for name in {"size", "grid"} & free.keys():
@@ -66,7 +85,21 @@ class Start:
         if settings.method == "probe":
             settings = replace(settings, probe=self._probed(settings.probe))
         plan = replace(kept, **free)
-        return replace(settings, plan=plan, network=network_settings(self.denoiser.config))
+        return replace(settings, plan=plan, network=settings_of_network(self.network))
+
+    def _verify_use(self, settings: Fit, name: str) -> None:
+        """Refuse another network, and what this one cannot do."""
+        verify_network(settings.network, self.network, name)
+        if self.unet is not None:
+            return
+        what = f"{name} has the network {IMAGENET}, which knows no timesteps"
+        if settings.method != "finetune":
+            raise InputError(f"--method {settings.method}", what, "Use finetune, or another run")
+        if settings.finetune.timestep:
+            raise InputError(f"--timestep {settings.finetune.timestep}", what, "Leave it out")
+        if settings.machine.checkpoint_activations:
+            problem = f"{name} has the network {IMAGENET}, whose activations are kept"
+            raise InputError("--checkpoint-activations", problem, "Leave it out")
 
     def _probed(self, probe: Probing) -> Probing:
         """Without coordinates, where neither the network nor a regressor gives any."""
@@ -107,17 +140,46 @@ def find_pretrained(name: str) -> Run:
     return run
 
 
-def load_denoiser(run: Run, weights: str = "average") -> UNet:
+def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
     """The network of a run of radiffuse pretrain, with ``average`` weights or the ``raw`` ones of the last step.
 
     Raises:
         InputError: The run has another kind of network.
     """
-    denoiser = load_network(run.model, "raw" if weights == "raw" else "model")
-    if not isinstance(denoiser, UNet):
+    network = load_network(run.model, "raw" if weights == "raw" else "model")
+    if not isinstance(network, Pretrained):
         remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
         raise InputError(run.folder, "is not a pre-trained denoiser", remedy)
-    return denoiser
+    return network
+
+
+def load_denoiser(run: Run, weights: str = "average") -> UNet:
+    """The same where only a U-Net will do, see ``as_unet``."""
+    return as_unet(load_pretrained(run, weights), run)
+
+
+def as_unet(network: Pretrained, run: Run) -> UNet:
+    """The network of a run for what needs timesteps and named features.
+
+    Raises:
+        InputError: It has none.
+    """
+    if not isinstance(network, UNet):
+        problem = f"has the network {IMAGENET}, which knows no timesteps"
+        remedy = f"Give a run of radiffuse pretrain of another --network.preset than {IMAGENET}"
+        raise InputError(run.folder, problem, remedy)
+    return network
+
+
+def unet_of(network: Pretrained) -> UNetConfig | None:
+    """The U-Net that a network is; None where it is another."""
+    return network.config if isinstance(network, UNet) else None
+
+
+def settings_of_network(network: Pretrained) -> Network:
+    """The settings that specify a network."""
+    unet = unet_of(network)
+    return Network(preset=IMAGENET) if unet is None else network_settings(unet)
 
 
 def load_regressor(run: Run) -> CoordinateRegressor:
@@ -153,8 +215,15 @@ def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
             _refuse(key, value, name, trained)
 
 
-def verify_network(given: Network, unet: UNetConfig, name: str) -> None:
+def verify_network(given: Network, network: Pretrained, name: str) -> None:
     """Refuse settings that differ from the network of the run ``name``."""
+    if not isinstance(network, UNet) or given.preset == IMAGENET:
+        known = settings_of_network(network)
+        for key, value in vars(given).items():
+            if value not in (None, getattr(known, key)):
+                _refuse(key, value, name, f"with the network {known.preset or 'of its own'}")
+        return
+    unet = network.config
     wanted = resolve_network(
         given,
         spatial_dims=unet.spatial_dims,
@@ -194,6 +263,12 @@ def _refuse(key: str, value: object, name: str, trained: str) -> None:
 
 def _words(value: object) -> str:
     return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+
+
+def knows_timesteps(run: Run) -> bool:
+    """Whether the network of a pre-training has timesteps and named features, as a U-Net does."""
+    network = run.config["settings"].get("network") or {}
+    return bool(network.get("preset") != IMAGENET)
 
 
 def diffusion_of(run: Run) -> Diffusion:
