@@ -1,10 +1,10 @@
-"""How well body coordinates find a place again: ``python benchmarks/landmarks.py SCANS RUN [RUN ...]``.
+"""How well body coordinates find a place again: ``python benchmarks/landmarks.py RUN [RUN ...]``.
 
-RUNs are finished runs of ``radiffuse pretrain --objective coordinates`` that differ in ``--regressor.ramp``, SCANS are
-labelled scans that they never saw. The center of every organ is carried from each scan to the next by its coordinates;
-beside it stands what the point at the same share of the scan's extent would have missed by. Writes ``landmarks.csv``:
-error in mm by organ and over all, with intervals over targets, and how it differs, in pairs, from that of the first run
-and from that of the same place; every error goes to ``results/scores/``.
+RUNs are finished runs of ``radiffuse pretrain --objective coordinates --regressor.landmarks SCANS`` that differ in
+``--regressor.ramp``; SCANS are labelled scans that they never saw. The center of every organ was carried from each scan
+to the next by its coordinates; beside it stands what the point at the same share of the scan's extent would have missed
+by. Writes ``landmarks.csv``: error in mm by organ and over all, with intervals over targets, and how it differs, in
+pairs, from that of the first run and from that of the same place; every error goes to ``results/scores/``.
 """
 
 from __future__ import annotations
@@ -16,37 +16,29 @@ from pathlib import Path
 import pandas as pd
 from results import origin, write_scores, write_table
 
-from radiffuse.config import Data
-from radiffuse.data.layouts import open_dataset
 from radiffuse.evaluation.statistics import clustered_difference, clustered_mean
-from radiffuse.inference.coordinates import carried_landmarks
-from radiffuse.nets.coordinates import CoordinateRegressor
-from radiffuse.nets.registry import load_network
 from radiffuse.train.run import Run
 
 
 def main() -> None:
     """Carry, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scans", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--command", required=True, help="how runs and scans were made")
     parser.add_argument("--name", default="landmarks", help="of the tables")
     given = parser.parse_args()
-    found = write_scores(pd.concat([carried(run, given.scans) for run in given.runs]), given.name)
+    found = write_scores(pd.concat([carried(run) for run in given.runs]), given.name)
     first = found[found["ramp"] == found["ramp"].iloc[0]]
     rows = [row for _, mine in found.groupby("ramp", sort=False) for row in errors(mine, first)]
     write_table(pd.DataFrame(rows), origin(given.command), f"{given.name}.csv")
 
 
-def carried(folder: Path, scans: Path) -> pd.DataFrame:
+def carried(folder: Path) -> pd.DataFrame:
     """Every error of a run."""
-    run = Run.open(folder)
-    regressor = load_network(run.model).eval()
-    assert isinstance(regressor, CoordinateRegressor)
-    dataset = open_dataset(scans, Data()).labelled
-    rows = pd.DataFrame(carried_landmarks(regressor, run.plan, dataset))
-    return rows.assign(ramp=regressor.ramp, steps=run.config["settings"]["training"]["steps"])
+    settings = Run.open(folder).config["settings"]
+    rows = pd.read_csv(folder / "landmarks.csv", dtype={"source": str, "target": str})
+    ramp, steps = settings["regressor"].get("ramp", "none"), settings["training"]["steps"]
+    return rows.assign(ramp=ramp, steps=steps)
 
 
 def errors(mine: pd.DataFrame, first: pd.DataFrame) -> Iterator[dict[str, object]]:
