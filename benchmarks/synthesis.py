@@ -108,7 +108,7 @@ def train(given: argparse.Namespace) -> None:
             training={"decay": "constant", "average_decay": 0.998, "steps": steps},
             reader=_reader(given),
         )
-        shutil.copytree(run, kept)
+        shutil.copytree(run.folder, kept)
 
 
 def draw(given: argparse.Namespace) -> None:

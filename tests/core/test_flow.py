@@ -13,7 +13,9 @@ from radiffuse.config import Diffusion
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import Denoiser, Sampler, inference_timesteps, sample
 from radiffuse.core.timesteps import timestep_sampler
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
+from radiffuse.inference.draw import draw_images
 
 MEAN = torch.tensor([0.5, -1.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
@@ -195,3 +197,27 @@ def test_logit_normal_timesteps_are_those_of_the_middle() -> None:
     for below in (10, 25, 50, 90):
         share = NormalDist().cdf(math.log(below / (100 - below)))
         assert float((t < below).float().mean()) == pytest.approx(share, abs=0.012)
+
+
+def test_a_denoiser_of_pixels_draws_a_flow_along_its_path_and_others_with_noise() -> None:
+    class Answer(torch.nn.Module):
+        """A tenth of what it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.share = torch.nn.Parameter(torch.tensor(0.1))
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.share * x
+
+    plan = Plan(2, ("image",), (), (4, 4))
+
+    def drawn(schedule: str, sampler: Sampler | None) -> Tensor:
+        process = Diffusion(schedule=schedule, prediction_type="v")  # type: ignore[arg-type]
+        with torch.no_grad():
+            images = draw_images(Answer(), process, plan, count=3, steps=4, sampler=sampler)
+        return torch.from_numpy(images)
+
+    assert torch.equal(drawn("flow", None), drawn("flow", "ddim"))
+    assert not torch.equal(drawn("flow", None), drawn("flow", "heun"))
+    assert torch.equal(drawn("cosine", None), drawn("cosine", "ddpm"))
