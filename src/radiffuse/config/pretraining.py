@@ -42,7 +42,7 @@ class Regressor:
     ramp: Ramp = field(default="none", metadata=before("none"))
     """The place of a voxel in its patch, as a linear ramp along each axis [ours]. none: the network finds places by the
     image alone; input: it sees the ramp as further channels; output: the ramp is added to what it says, so that it has
-    to learn only how the patch lies in the body."""
+    to learn only how the patch lies in the body. Neither found landmarks better (results/landmarks-ramp.csv)."""
     landmarks: str | None = None
     """Labelled scans for a final test: the centers of their classes are carried from scan to scan by coordinates, and
     the errors are written to landmarks.csv."""
