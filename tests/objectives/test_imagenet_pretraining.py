@@ -196,8 +196,8 @@ def test_a_decoder_is_trained_anew_on_the_encoder_of_a_run(
     runs: Runs, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which needs no weights of ImageNet any more, nor the setting of the network."""
-    monkeypatch.setitem(sys.modules, package.__name__, None)
     settings = given(unlabelled, tmp_path / "run", network={}, from_run=str(runs["masked"]))
+    monkeypatch.setitem(sys.modules, package.__name__, None)
     run = radiffuse.pretrain(**settings)
     assert run.config["settings"]["network"]["preset"] == "imagenet"
     before, after = weights_of(runs["masked"]), weights_of(run.folder)
@@ -298,9 +298,9 @@ def test_a_start_that_knows_no_timesteps_is_refused_where_they_are_needed(
             [*fit[:4], "--from", plain, "--method", "finetune", "--preset", "imagenet"],
             "--preset imagenet", "was trained with the network",
         ),
-        ([*fit[:4], "--method", "scratch", "--preset", "imagenet"], "--preset imagenet", "imagenet"),
+        ([*fit[:4], "--method", "scratch", "--preset", "imagenet"], "--network.preset", "imagenet"),
         (["generate", run, "--out", out], "ddep", none),
-        (["select", str(unlabelled), "--from", run, "--count", "2", "--out", out], "ddep", none),
+        (["select", str(unlabelled), "--from", run, "--count", "2", "--out", f"{out}.csv"], "ddep", none),
         (["pretrain", str(unlabelled), "--from", run, "--out", out], "imagenet", none),
         (
             ["pretrain", str(unlabelled), "--objective", "ddep", "--from", plain, "--out", out,
