@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from results import (
     RESULTS,
+    hardware,
     origin,
     read_scores,
     scores_path,
@@ -194,7 +195,7 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
                 {
                     "name": given.name, "labels": given.labels, "draw": given.draw, "case": case.name,
                     "group": case.group, "part": part, "class": row["class"], "steps": _steps(out),
-                    "learned": digest,
+                    "learned": digest, "hardware": hardware(),
                     "train_seconds": round(trained), "predict_seconds": round(predicted),
                     **{key: row[key] for key in METRICS[:-1]},
                     "nsd_1pct": other["nsd"], "flags": shlex.join(flags),
@@ -240,9 +241,10 @@ def _publish(given: argparse.Namespace) -> None:
         f"{script} publish WORK {given.table} --reference {given.reference}"
     )
     table = write_scores(table, given.table)
-    write_table(_means(table), source, f"{given.table}.csv")
-    if len(pairs := _pairs(table, given.reference)):
-        write_table(pairs, source, f"{given.table}-paired.csv")
+    for rows, end in ((_means(table), ""), (_pairs(table, given.reference), "-paired")):
+        if len(rows):
+            here = {key: value for key, value in source.items() if key not in rows}
+            write_table(rows, here, f"{given.table}{end}.csv")
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
@@ -259,8 +261,14 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
             row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
         row |= _kept(part)
         cost = part.groupby("draw")[["steps", "train_seconds", "predict_seconds"]].first().mean()
-        rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]})
+        rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]} | _where(part))
     return pd.DataFrame(rows)
+
+
+def _where(*parts: pd.DataFrame) -> dict[str, str]:
+    """The hardware of the runs, which need not be that of whoever publishes them."""
+    known = pd.concat([part.reindex(columns=["hardware"]) for part in parts])["hardware"].dropna()
+    return {"hardware": "; ".join(sorted(set(known)))} if len(known) else {}
 
 
 def _kept(part: pd.DataFrame) -> dict[str, float]:
@@ -294,7 +302,7 @@ def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
             row = {"name": name, "class": kind, "reference": reference, "labels": labels}
             row |= {"metric": metric, "difference": test.difference, "low": test.low}
             row |= {"high": test.high, "p_value": test.p_value, "draws": test.draws}
-            rows.append(row | {"patients": test.n, "note": test.note})
+            rows.append(row | {"patients": test.n, "note": test.note} | _where(part, rival))
     pairs = pd.DataFrame(rows)
     for metric, part in pairs.groupby("metric") if rows else ():
         adjusted = holm(part["p_value"])
