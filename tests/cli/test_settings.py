@@ -212,7 +212,7 @@ def test_illegal_values_are_named(command: str, values: dict[str, Any], word: st
         ("fit d --out o --skip-bad=maybe", "--skip-bad takes true or false, not 'maybe'"),
         (
             "fit d --out o --preset huge",
-            "--preset takes one of tiny, tiny-256, small, base or paper, not 'huge'",
+            "--preset takes one of tiny, tiny-256, small, base, paper or imagenet, not 'huge'",
         ),
         ("fit d --out o --weights x", "--weights takes one of average or raw, not 'x'"),
         (

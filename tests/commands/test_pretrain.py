@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -143,13 +144,14 @@ def test_the_decoders_target_is_the_noise() -> None:
 
 
 def test_the_network_at_its_start_depends_on_the_seed_alone() -> None:
-    def start(seed: int) -> UNet:
-        torch.manual_seed(seed + 100)
-        settings = Pretrain(training=Training(seed=seed))
-        return OBJECTIVES["ddpm"](settings).start(UNet(UNET))
+    plan = Plan(2, ("image",), (), (32, 32))
+    pool = SimpleNamespace(plan=plan)
 
     def weights(seed: int) -> torch.Tensor:
-        return torch.cat([p.flatten() for p in start(seed).parameters()])
+        torch.manual_seed(seed + 100)
+        settings = Pretrain(network=Network(**TINY), training=Training(seed=seed))
+        network = OBJECTIVES["ddpm"](settings).started(cast(Any, pool))
+        return torch.cat([p.flatten() for p in network.parameters()])
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))

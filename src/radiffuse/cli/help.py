@@ -22,6 +22,8 @@ USUAL = (
     "machine.accelerator",
 )
 """Beside the settings of the command itself, what a user sets in its groups."""
+RARE = ("encoder",)
+"""Settings of the command itself that are shown with their method only."""
 FEW = 20
 """A command with no more settings shows them all."""
 WORDS = {int: "N", float: "X", bool: "", str: "TEXT"}
@@ -135,7 +137,7 @@ def help_text(command: str, defaults: Any, chosen: str | None, *, own: bool, ful
 
 
 def _is_usual(command: str, name: str, chosen: str | None) -> bool:
-    if "." not in name or name in USUAL:
+    if name not in RARE and ("." not in name or name in USUAL):
         return True
     fields = {f.name: f.metadata for f in dataclasses.fields(COMMANDS[command].settings)}
     first, _, rest = name.partition(".")

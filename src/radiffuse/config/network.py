@@ -172,7 +172,8 @@ def network_settings(unet: UNetConfig) -> Network:
 
 def begins_on_imagenet(settings: Mapping[str, Any]) -> bool:
     """Whether recorded settings, of pretrain or fit, are of a training that began with the weights of ImageNet."""
-    preset = (settings.get("network") or {}).get("preset")
+    network = settings.get("network")  # of classify, a name
+    preset = network.get("preset") if isinstance(network, Mapping) else None
     return not settings.get("from_run") and IMAGENET in (settings.get("method"), preset)
 
 
