@@ -25,6 +25,10 @@ TOGETHER = 3
 LEAST_PATIENTS = 4
 """Patients on whom an ensemble has to gain: fewer gains of one sign are too easily chance."""
 MIRRORED = ("mirror",)
+UNKNOWN = (
+    "the Dice to expect of new scans is not known, since no labelled case was held back to measure it: "
+    "give more --hours, labels of more patients, or a --split.test"
+)
 LEAST_GAIN = 0.002
 """Mean Dice that an ensemble has to gain, since every member costs its time at each prediction [ours]."""
 
@@ -66,6 +70,8 @@ class Decision:
             full, left = first.settings.training.length, AT_WORK * record.left
             record.members = untried(first.name, full, first.seconds, left, TOGETHER, pool)
             why = [self._untried([member["candidate"] for member in record.members])]
+            if not self.labels.splits.test:
+                why.append(UNKNOWN)
             record.decisions += why
         record.write()
         for sentence in record.decisions:

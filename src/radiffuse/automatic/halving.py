@@ -120,7 +120,7 @@ def pool_in_words(members: Sequence[str]) -> str:
     """How a pool that was not tried is used by the trainings of these names."""
     with_pool = [name for name in members if name.endswith(POOL)]
     if not with_pool:
-        return "the pool is left out, since it takes longer than there is time"
+        return "the pool is not used, since a training with it takes longer than there is time"
     if len(with_pool) < len(members):
         return "one training without the pool and one with it vote, since whether it helps was not tried"
     return "it is trained with the pool, which was not tried"

@@ -47,7 +47,7 @@ class Labels:
         """Why nothing is left out, where nothing is."""
         if len({case.group for case in self.cases}) < 2:
             return "the labels are of one patient, so that nothing can be left out to choose by"
-        return "folds would leave too little time for each training, so nothing is left out"
+        return "there is too little time to try anything on folds"
 
     def write_split(self, path: Path, train: Sequence[str], validation: Sequence[str] = ()) -> None:
         """A splits file; held out with ``validation`` is what the labels' own splits hold out."""

@@ -28,8 +28,10 @@ from .step import Step, build_network, new_optimizer, without_gradient
 from .task import BatchesByStep, Task, place_on_device
 
 SECONDS = 8.0
-"""After a first step, others are timed for so long, at least one and at most ``STEPS``."""
+"""After a first step, others are timed for so long, at least two and at most ``STEPS``."""
 STEPS = 5
+LONGEST = 20.0
+"""A first step of more seconds is not repeated. It is slower than others, since memory and kernels are made in it."""
 FILE = "measured.json"
 
 Trial = Callable[[], tuple[Task, BatchesByStep]]
@@ -122,14 +124,14 @@ def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> fl
         size = training.micro_batch or training.batch
         step = Step(fabric, task, network, model, optimizer, training, Passes(size, "a trial"))
         times: list[float] = []
-        while len(times) < 2 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
+        while len(times) < 3 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
             began = time.perf_counter()
             step(batches(len(times), 0, 1).to(fabric.device), len(times))
             if fabric.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
-            if times[0] > SECONDS:  # a second one would take too long
+            if times[0] > LONGEST:
                 return times[0]
-        return float(np.median(times[1:]))
+        return min(times[1:])  # other work on the machine makes steps slower, nothing makes them faster
     finally:
         torch.set_rng_state(state)
