@@ -132,6 +132,8 @@ def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> fl
             times.append(time.perf_counter() - began)
             if times[0] > LONGEST:
                 return times[0]
-        return min(times[1:])  # other work on the machine makes steps slower, nothing makes them faster
+        return min(
+            times[1:]
+        )  # other work on the machine makes steps slower, nothing makes them faster
     finally:
         torch.set_rng_state(state)
