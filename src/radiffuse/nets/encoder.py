@@ -142,7 +142,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         )
 
 
-def load_encoder(name: str, otherwise: str = f"leave --encoder out: {OWN}") -> Encoder:
+def load_encoder(name: str, otherwise: str = "") -> Encoder:
     """A DINO encoder by folder or public name, on the CPU; or that of a run of ``synthesize``.
 
     ``preprocessor_config.json`` names the size that images are resized to, and mean and standard deviation of the
@@ -150,14 +150,15 @@ def load_encoder(name: str, otherwise: str = f"leave --encoder out: {OWN}") -> E
 
     Args:
         name: Folder or name.
-        otherwise: What else can be done, for messages.
+        otherwise: What else can be done, for messages; ``''``: to leave it out.
 
     Raises:
         InputError: There is none, or it cannot be read.
     """
     places = (Path(name).expanduser() / place for place in PLACES)
     own = (place for place in places if all((place / file).is_file() for file in FILES))
-    folder = component_folder(str(next(own, name)), FILES, "--encoder", otherwise, [PREPROCESSOR])
+    remedy = otherwise or f"leave --encoder out: {OWN}"
+    folder = component_folder(str(next(own, name)), FILES, "--encoder", remedy, [PREPROCESSOR])
     backbone = verified(_load_backbone(folder).float(), folder)
     path = folder / PREPROCESSOR
     values = read_json(path) if path.is_file() else {}
