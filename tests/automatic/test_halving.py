@@ -6,6 +6,7 @@ import pytest
 
 from radiffuse.automatic.halving import (
     Entry,
+    pool_in_words,
     ranked,
     seconds_of_fold,
     survivors,
@@ -107,3 +108,9 @@ def test_a_pool_that_was_not_tried_votes_with_a_training_without_it_or_has_the_t
     assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == rows
     unknown = untried("a", 80, 0.0, left, 3, "p")
     assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("p", 80)]
+
+
+def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
+    assert "learns from labels alone" in pool_in_words(["dino"], able=False)
+    assert "longer than there is time" in pool_in_words(["scratch"], able=True)
+    assert "one with it vote" in pool_in_words(["scratch", "scratch+pool"], able=True)

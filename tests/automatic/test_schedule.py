@@ -26,7 +26,9 @@ def planned(hours: float, cores: float = 1.0) -> Any:
     training = SimpleNamespace(length=int(seconds * RATES[side] * cores / BATCH), batch=BATCH)
     plan = Plan(2, ("image",), ("background", "a"), (side, side), ceilings=ceilings(LUNGS))
     settings = SimpleNamespace(training=training)
-    return SimpleNamespace(settings=settings, plan=plan, seconds=3600 * hours, steps_given=False)
+    return SimpleNamespace(
+        settings=settings, plan=plan, seconds=3600 * hours, steps_given=False, takes_pool=True
+    )
 
 
 def test_costs_are_those_worked_out_by_hand() -> None:

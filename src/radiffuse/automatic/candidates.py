@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import FIT, Fit, Split
 from ..config.effect import refuse_idle
+from ..config.segmenting import POOLED
 from ..config.values import completed, from_dict, to_dict
 from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
@@ -46,6 +47,11 @@ class Candidate:
     plan: Plan
     seconds: float = 0.0
     steps_given: bool = False
+
+    @property
+    def takes_pool(self) -> bool:
+        """Whether its method can learn from unlabelled images."""
+        return self.settings.method in POOLED
 
     def with_pool(self, given: Fit) -> Candidate:
         """The same with the pool of the given settings."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Fit, Split
-from ..config.segmenting import POOLED
 from ..data.plan import Plan
 from ..errors import InputError, TrainingDiverged
 from ..inference.predictor import Predictor
@@ -100,7 +99,7 @@ class _Choice:
         shares, least = record.schedule.shares, record.schedule.kept
         for number, share in enumerate(shares):
             if number == min(1, len(shares) - 1) and pool:
-                able = [n for n in names if record.candidate(n).settings.method in POOLED]
+                able = [n for n in names if record.candidate(n).takes_pool]
                 names += [record.with_pool(name, self.settings) for name in able]
             for place, name in enumerate(names, start=1):
                 stage = f"round {number + 1} of {len(shares)}: {name}, {place} of {len(names)}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Fit
-from ..config.segmenting import POOLED
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..inference.expecting import of_new_scans
 from ..system.saying import say
@@ -64,9 +63,9 @@ class Decision:
             self._score(found)
             self._lengthen(members)
         else:
-            first, pool = record.candidates[0], ""
-            if self.settings.unlabelled and first.settings.method in POOLED:
-                pool = record.with_pool(first.name, self.settings)
+            first = record.candidates[0]
+            with_pool = self.settings.unlabelled and first.takes_pool
+            pool = record.with_pool(first.name, self.settings) if with_pool else ""
             full, left = first.settings.training.length, AT_WORK * record.left
             record.members = untried(first.name, full, first.seconds, left, TOGETHER, pool)
             why = [self._untried([member["candidate"] for member in record.members])]
@@ -199,5 +198,7 @@ class Decision:
         why = "no candidate could be tried on all folds in the time"
         if not self.record.folds.parts:
             why = self.labels.untried
-        pool = f"; {pool_in_words(members)}" if self.settings.unlabelled else ""
-        return f"chosen: {self.record.candidates[0].name}, the first of the candidates: {why}{pool}"
+        first = self.record.candidates[0]
+        pool = pool_in_words(members, able=first.takes_pool) if self.settings.unlabelled else ""
+        why += f"; {pool}" if pool else ""
+        return f"chosen: {first.name}, the first of the candidates: {why}"

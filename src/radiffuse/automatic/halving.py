@@ -116,8 +116,10 @@ def with_pool_untried(times: float) -> tuple[bool, bool]:
     return both or not one, one
 
 
-def pool_in_words(members: Sequence[str]) -> str:
-    """How a pool that was not tried is used by the trainings of these names."""
+def pool_in_words(members: Sequence[str], *, able: bool) -> str:
+    """How a pool that was not tried is used by the trainings of these names; ``able``: whether they could."""
+    if not able:
+        return "the pool is not used, since this method learns from labels alone"
     with_pool = [name for name in members if name.endswith(POOL)]
     if not with_pool:
         return "the pool is not used, since a training with it takes longer than there is time"

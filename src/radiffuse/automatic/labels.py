@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,10 @@ def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
     for name, why in record.left_out.items():
         yield f"  not tried: {name} ({why})"
     if not record.folds.parts:
-        name, kept = record.candidates[0].name, with_pool_untried(schedule.final)
-        names = [one for one, is_kept in zip((name, f"{name}{POOL}"), kept, strict=True) if is_kept]
-        yield f"  {labels.untried}" + (f"; {pool_in_words(names)}" if pool else "")
+        first = record.candidates[0]
+        names = compress((first.name, f"{first.name}{POOL}"), with_pool_untried(schedule.final))
+        used = pool_in_words([*names], able=first.takes_pool) if pool else ""
+        yield f"  {labels.untried}" + (f"; {used}" if used else "")
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
     yield f"  in every fold {rounds} of these steps, as time allows; the best then on all labels"

@@ -114,8 +114,9 @@ def choose_schedule(
         reference: Likewise.
     """
     whole = planned(AT_WORK * hours)
+    alone = pool and whole.takes_pool  # without folds only the first candidate is trained
     for schedule in SCHEDULES[:-1]:
-        if (schedule.folds and not folds) or (schedule.pooled and not pool):
+        if (schedule.folds and not folds) or (schedule.pooled and not alone):
             continue
         cost = schedule.cost(candidates, folds, pool=pool, reference=reference)
         one = planned(AT_WORK * hours / cost)
