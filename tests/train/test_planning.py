@@ -255,6 +255,28 @@ def held(found: Fingerprint) -> Structures:
     return known
 
 
+@pytest.mark.parametrize(
+    ("seconds", "found", "steps"),
+    [
+        ([9.0, 1.5, 1.2, 2.0, 1.3, 1.4], 1.2, 6),  # the first is slow, and one is disturbed
+        ([1.0, 5.0, 2.0, 4.0], 2.0, 4),  # as many as fit into eight seconds
+        ([15.0, 12.0, 11.0], 11.0, 3),  # two at least
+        ([21.0], 21.0, 1),  # too slow for another
+    ],
+)
+def test_the_speed_is_that_of_the_fastest_step_after_the_first(
+    seconds: list[float], found: float, steps: int
+) -> None:
+    asked: list[int] = []
+
+    def timed(number: int) -> float:
+        asked.append(number)
+        return seconds[number]
+
+    assert measuring._steady(timed) == found
+    assert asked == [*range(steps)]
+
+
 def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*values: object) -> float:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")

@@ -123,17 +123,24 @@ def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> fl
         optimizer = fabric.setup_optimizers(new_optimizer(network, training))
         size = training.micro_batch or training.batch
         step = Step(fabric, task, network, model, optimizer, training, Passes(size, "a trial"))
-        times: list[float] = []
-        while len(times) < 3 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
+
+        def timed(number: int) -> float:
             began = time.perf_counter()
-            step(batches(len(times), 0, 1).to(fabric.device), len(times))
+            step(batches(number, 0, 1).to(fabric.device), number)
             if fabric.device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
-            if times[0] > LONGEST:
-                return times[0]
-        return min(
-            times[1:]
-        )  # other work on the machine makes steps slower, nothing makes them faster
+            return time.perf_counter() - began
+
+        return _steady(timed)
     finally:
         torch.set_rng_state(state)
+
+
+def _steady(timed: Callable[[int], float]) -> float:
+    """Seconds of an undisturbed step, from those of step 0, 1, ...: other work makes steps slower, nothing faster."""
+    times = [timed(0)]
+    if times[0] > LONGEST:
+        return times[0]
+    while len(times) < 3 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
+        times.append(timed(len(times)))
+    return min(times[1:])
