@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 
 from radiffuse.config import LATENT_PRESETS, AutoencoderSettings, Diffusion, LatentNetwork
 from radiffuse.errors import InputError
-from radiffuse.nets.encoder import IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from radiffuse.nets.encoder import load_encoder
+from radiffuse.nets.imagenet import DEVIATION, MEAN
 from radiffuse.synthesis.autoencoder import build_autoencoder, load_autoencoder
 from radiffuse.synthesis.denoiser import build_denoiser, center_context, start_denoiser
 
@@ -36,8 +37,8 @@ def public_encoder(tmp_path: Path) -> Path:
         "do_center_crop": True,
         "crop_size": {"height": 42, "width": 42},
         "size": {"shortest_edge": 48},
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
+        "image_mean": list(MEAN),
+        "image_std": list(DEVIATION),
     }
     (tmp_path / "dino/preprocessor_config.json").write_text(json.dumps(processor))
     return tmp_path / "dino"
@@ -75,7 +76,7 @@ def test_an_encoder_sees_films_as_it_was_trained_to(public_encoder: Path) -> Non
     assert (encoder.size, encoder.width, encoder.channels) == (42, 32, 3)
     images = gray(2, 42)
     colors = ((images + 1) / 2).expand(-1, 3, -1, -1)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
     tokens = encoder.backbone(pixel_values=(colors - mean) / std).last_hidden_state[:, 0]
     found = encoder(images)
     assert torch.allclose(found, normalize(tokens, dim=1), atol=1e-5)

@@ -13,7 +13,8 @@ from radiffuse.config import Decoding, Fit
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.dino_segmenter import DinoSegmenter, new_dino_segmenter, spread_blocks
-from radiffuse.nets.encoder import IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from radiffuse.nets.encoder import load_encoder
+from radiffuse.nets.imagenet import DEVIATION, MEAN
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.objectives import method_of
 from radiffuse.objectives.segmentation import build_dino
@@ -65,7 +66,7 @@ def test_the_features_are_those_of_transformers(kind: str, tmp_path: Path) -> No
     folder, patch = folder_of(kind, tmp_path), KINDS[kind]["patch_size"]
     encoder = load_encoder(str(folder))
     films = torch.rand(2, 1, 3 * patch, 5 * patch) * 2 - 1
-    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
     pixels = ((films.expand(-1, 3, -1, -1) + 1) / 2 - mean) / std
     found = encoder.blocks(films, (1, 3))
     with torch.no_grad():

@@ -200,13 +200,12 @@ def heun_step(
         t_previous: Training timestep to go to; -1 is the clean image.
         clip: Clip the estimates of x_start to [-1, 1]; the velocities then follow the clipped estimates.
     """
-    output = network(x_t, _steps(t, x_t))
-    euler = ddim_step(diffusion, output, x_t, t, t_previous, clip=clip)
+    x_start, epsilon = _predict(diffusion, network(x_t, _steps(t, x_t)), x_t, t, clip=clip)
+    euler = _at(diffusion, x_start, epsilon, t_previous, 0.0)
     if t_previous == -1:
-        return euler
-    x_start, epsilon = _predict(diffusion, output, x_t, t, clip=clip)
-    output = network(euler.sample, _steps(t_previous, x_t))
-    x_next, epsilon_next = _predict(diffusion, output, euler.sample, t_previous, clip=clip)
+        return StepOutput(sample=euler, x_start=x_start)
+    output = network(euler, _steps(t_previous, x_t))
+    x_next, epsilon_next = _predict(diffusion, output, euler, t_previous, clip=clip)
     time, after = (math.sqrt(diffusion.variances(s)[1]) for s in (t, t_previous))
     velocity = 0.5 * (epsilon - x_start + epsilon_next - x_next)
     return StepOutput(sample=x_t + (after - time) * velocity, x_start=x_start)

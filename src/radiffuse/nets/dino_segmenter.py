@@ -73,11 +73,9 @@ class DinoSegmenter(nn.Module):
         patch = self.encoder.patch
         films = functional.pad(films, (0, -columns % patch, 0, -rows % patch), mode="replicate")
         h = self.join(torch.cat(self.encoder.blocks(films, self.blocks), dim=1))
-        for number, level in enumerate(self.levels, start=1):
-            share = 2 ** (
-                len(self.levels) - number
-            )  # of a patch that is no power of 2, the first is less than double
-            shape = [math.ceil(n / share) for n in films.shape[2:]]
+        for halvings, level in zip(reversed(range(len(self.levels))), self.levels, strict=True):
+            # Of a patch that is no power of 2, the first grid is less than double.
+            shape = [-(-n // 2**halvings) for n in films.shape[2:]]
             seen = functional.interpolate(
                 films, shape, mode="bilinear", align_corners=False, antialias=True
             )

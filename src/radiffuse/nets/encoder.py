@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, first_line
 from ..system.files import read_json, whole_folder, write_json
 from .hub import OWN, component_folder, hush, verified
+from .imagenet import DEVIATION, MEAN
 
 FILES = ("config.json", "model.safetensors")
 MODEL_TYPES = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
@@ -24,8 +25,6 @@ PLACES = ("", "model", "model/encoder", "encoder/model")
 UNUSED = ("pooler.", "mask_token")
 """Weights that no embedding depends on, and that some files lack."""
 PREPROCESSOR = "preprocessor_config.json"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module):
@@ -71,10 +70,8 @@ class Encoder(nn.Module):
 
     def patches(self, images: Tensor) -> Tensor:
         """The tokens of the patches on their grid, ``(B, width, h, w)``. Arguments and errors as of ``forward``."""
-        tokens, side = self._tokens(images), self.size // self.patch
-        grid = tokens[:, -side * side :].float()  # the global token and any registers come first
-        patches: Tensor = grid.transpose(1, 2).unflatten(2, (side, side))
-        return patches
+        side = self.size // self.patch
+        return _on_grid(self._tokens(images).float(), (side, side))
 
     @torch.no_grad()
     def blocks(self, images: Tensor, numbers: Sequence[int]) -> list[Tensor]:
@@ -89,12 +86,7 @@ class Encoder(nn.Module):
         found = self.backbone(pixel_values=self._pixels(images), **options).hidden_states
         shape = tuple(n // self.patch for n in images.shape[2:])
         normalization = getattr(self.backbone, "layernorm", None) or self.backbone.norm
-        return [
-            normalization(found[number + 1])[:, -shape[0] * shape[1] :]
-            .transpose(1, 2)
-            .unflatten(2, shape)
-            for number in numbers
-        ]
+        return [_on_grid(normalization(found[number + 1]), shape) for number in numbers]
 
     @property
     def patch(self) -> int:
@@ -120,6 +112,12 @@ class Encoder(nn.Module):
             )
         pixels = images.expand(-1, self.channels, -1, -1)
         return ((pixels + 1) / 2 - self.mean) / self.std
+
+
+def _on_grid(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The tokens of the patches ``(B, W, h, w)``; the global token and any registers come before them."""
+    patches: Tensor = tokens[:, -shape[0] * shape[1] :].transpose(1, 2).unflatten(2, shape)
+    return patches
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -163,8 +161,8 @@ def load_encoder(name: str, otherwise: str = "") -> Encoder:
     path = folder / PREPROCESSOR
     values = read_json(path) if path.is_file() else {}
     channels = int(backbone.config.num_channels)
-    mean = tuple(values.get("image_mean", IMAGENET_MEAN))
-    std = tuple(values.get("image_std", IMAGENET_STD))
+    mean = tuple(values.get("image_mean", MEAN))
+    std = tuple(values.get("image_std", DEVIATION))
     if len(mean) != channels or len(std) != channels:
         raise InputError(path, f"does not fit {channels} channels", "Restore the file")
     return Encoder(backbone, _shown_size(values, backbone.config), mean, std)

@@ -94,7 +94,7 @@ class CleanFeatures(Objective):
         denoiser, diffusion = self.teacher
         timesteps = self.timesteps
         student = FeatureStudent(copy.deepcopy(denoiser), len(timesteps))
-        student.initialize(torch.Generator().manual_seed(self.settings.training.seed))
+        student.initialize(self.generator())
         teacher, held_out = copy.deepcopy(denoiser), pool.validation_images()
         return CleanFeatureLearning(student, teacher, diffusion, timesteps, held_out)
 

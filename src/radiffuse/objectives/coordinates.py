@@ -66,7 +66,7 @@ class Coordinates(CropPairObjective):
         spacing = plan.spacing or (1.0,) * plan.spatial_dims
         scale = extent_deviation(pool.prepared, pool.training, spacing)
         network = CoordinateRegressor(self.config(pool), scale, wanted.ramp, spacing)
-        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
+        network.initialize(self.generator())
         return CoordinateLearning(
             network,
             spacing,

@@ -72,7 +72,7 @@ class DDPM(DenoisingObjective):
         if self.regressor is None:
             return super().network(pool)
         network = GuidedUNet(self.config(pool), self.regressor)
-        network.initialize(torch.Generator().manual_seed(self.settings.training.seed))
+        network.initialize(self.generator())
         return network
 
     def task(self, pool: Pool) -> Task:

@@ -336,13 +336,16 @@ class Objective(ABC):
 
     def network(self, pool: Pool) -> Pretrained:
         """The network of the settings: random weights by the seed, and an encoder of ImageNet where they ask for it."""
-        seed = self.settings.training.seed
         if self.on_imagenet:
-            published = not self.settings.from_run
+            seed, published = self.settings.training.seed, not self.settings.from_run
             return new_imagenet_denoiser(len(pool.plan.channels), seed, published=published)
         network = UNet(self.config(pool))
-        network.initialize(torch.Generator().manual_seed(seed))
+        network.initialize(self.generator())
         return network
+
+    def generator(self) -> torch.Generator:
+        """What random weights are drawn by: a new one by the seed."""
+        return torch.Generator().manual_seed(self.settings.training.seed)
 
     def started(self, pool: Pool) -> Pretrained:
         """The same with the weights of ``--from``, if given."""
