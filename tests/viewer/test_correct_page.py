@@ -12,6 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 pytest.importorskip("fastapi", reason="needs the extra 'view': pip install 'radiffuse[view]'")
 pytest.importorskip(
@@ -252,6 +253,118 @@ def test_down_the_list_of_work_by_keys(opened: Any, scans: Path, tmp_path: Path)
     entry = json.loads((tmp_path / "out/corrections.jsonl").read_text().splitlines()[0])
     assert entry["start"]["model"] == "0" * 16
     expect(page.locator(".tick")).to_have_count(2)
+
+
+def specks(shape: tuple[int, ...], share: float) -> np.ndarray:
+    """A mask of two classes in many pieces."""
+    rng = np.random.default_rng(7)
+    return np.where(rng.random(shape) < share, rng.integers(1, 3, shape), 0).astype(np.uint8)
+
+
+def piece(labels: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
+    """Where the piece is that holds a place."""
+    found = label(labels == labels[place])[0]
+    return np.asarray(found == found[place])
+
+
+def test_a_piece_of_a_film_is_removed_or_kept_with_the_mouse(
+    opened: Any, scans: Path, tmp_path: Path
+) -> None:
+    given = specks((20, 20), 0.6)
+    write_label(scans / "masks" / "a.png", given, Scan(np.zeros((1, 20, 20))))
+    (scans / "masks" / "prediction.json").unlink()
+    page = opened("films", masks=str(scans / "masks"))
+    side = page.evaluate(
+        "Math.min(...['clientWidth', 'clientHeight'].map((k) => document.querySelector('.plane')[k])) / 20"
+    )
+    middle = pixel(page, "film", (0.5, 0.5))
+
+    def click(place: tuple[int, ...]) -> None:
+        row, column = place
+        page.mouse.click(middle[0] + (column - 9.5) * side, middle[1] + (row - 9.5) * side)
+
+    one, two = (tuple(np.argwhere(given == value)[40]) for value in (1, 2))
+    empty = tuple(np.argwhere(given == 0)[9])
+    expected = given.copy()
+    expected[piece(given, one)] = 0
+    page.keyboard.press("r")
+    click(empty)
+    expect(page.locator(".status")).to_contain_text("Nothing to remove")
+    click(one)
+    assert 0 < (expected == 1).sum() < (given == 1).sum()
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-1.png"), expected)
+    page.click("text=Keep piece only")
+    click(two)
+    alone = expected.copy()
+    alone[(given == 2) & ~piece(given, two)] = 0
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-2.png"), alone)
+    page.keyboard.press("z")
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-3.png"), expected)
+    page.keyboard.press("y")
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-4.png"), alone)
+
+
+def test_a_piece_of_a_volume_is_one_through_all_slices(
+    opened: Any, scans: Path, tmp_path: Path
+) -> None:
+    given = specks(SHAPE, 0.4)
+    place = tuple(n // 2 for n in SHAPE)
+    given[place[0] - 2 : place[0] + 2, place[1], place[2]] = 1
+    (scans / "masks-3d").mkdir()
+    nibabel.save(nibabel.Nifti1Image(given, AFFINE), scans / "masks-3d" / "ct.nii.gz")
+    page = opened("volumes", masks=str(scans / "masks-3d"))
+    page.locator(".plane.coronal canvas").focus()
+    at = page.evaluate("document.querySelector('.status').textContent")
+    place = tuple(map(int, at.split("voxel ")[1].split(" ·")[0].split(", ")))
+    while not given[place]:
+        page.keyboard.press("ArrowLeft")
+        place = (place[0], place[1] + 1, place[2])
+    page.keyboard.press("k")
+    page.keyboard.press("Space")
+    own = piece(given, place)
+    expected = np.where((given == given[place]) & ~own, 0, given)
+    assert len(np.unique(np.argwhere(own)[:, 0])) > 1
+    assert np.array_equal(saved(page, tmp_path / "out/ct/label-1.nii.gz"), expected)
+    page.keyboard.press("r")
+    page.keyboard.press("Space")
+    expected[own] = 0
+    assert np.array_equal(saved(page, tmp_path / "out/ct/label-2.nii.gz"), expected)
+
+
+def test_a_large_brush_grows_by_larger_steps(opened: Any) -> None:
+    page = opened("films")
+    size = page.locator(".radius output")
+    page.keyboard.press("]")
+    expect(size).to_have_text("5 px")  # from 4
+    for _ in range(10):
+        page.keyboard.press("]")
+    assert 40 <= int(size.inner_text().split()[0]) <= 60
+    for _ in range(20):
+        page.keyboard.press("[")
+    expect(size).to_have_text("0 px")
+
+
+def test_the_list_of_keys_opens_at_its_top(opened: Any) -> None:
+    page = opened("films")
+    page.set_viewport_size({"width": 900, "height": 420})  # too low for all keys
+    page.keyboard.press("?")
+    box = page.locator("dialog.help")
+    expect(box.locator("h2").first).to_be_in_viewport()
+    assert box.evaluate("(one) => [one.scrollTop, one.scrollHeight > one.clientHeight]") == [0, 1]
+    page.click("dialog >> text=Close")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_note_moves_nothing_and_goes(opened: Any, tmp_path: Path) -> None:
+    page = opened("films")
+    page.clock.install()
+    page.locator(".plane canvas").focus()
+    before = page.locator("main").bounding_box()
+    page.keyboard.press("Space")
+    saved(page, tmp_path / "out/a/label-1.png")
+    assert page.locator("main").bounding_box() == before
+    page.clock.run_for(9000)
+    expect(page.locator("#message")).to_be_hidden()
 
 
 def test_all_keys_are_listed_and_everything_has_a_name(opened: Any) -> None:

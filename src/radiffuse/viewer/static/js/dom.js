@@ -63,9 +63,13 @@ export function table(columns, rows, caption = "") {
 }
 
 const box = () => document.getElementById("message");
+const NOTE = 8000; // milliseconds that a note stays
+let timer = 0;
 
-/** Show one line to the user until it is closed or replaced. */
+/** Show one line to the user over the page until it is closed or replaced; a note goes by itself. */
 export function say(text, kind = "error") {
+  clearTimeout(timer);
+  if (kind === "note") timer = setTimeout(quiet, NOTE);
   box().replaceChildren(el("span", {}, text), button("Close", quiet, { class: "plain" }));
   box().className = kind;
   box().hidden = false;

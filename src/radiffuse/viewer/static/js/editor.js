@@ -2,15 +2,15 @@
 
 import { bytes, get, send } from "./api.js";
 import { classColor, css, IGNORED, labelLut } from "./colors.js";
-import { ask, button, check, el, guarded, say, select } from "./dom.js";
+import { ask, button, el, guarded, say, select } from "./dom.js";
 import { TYPES } from "./film.js";
+import { act } from "./keys.js";
 import { Mask, planesOf } from "./mask.js";
 import { PlaneView } from "./plane.js";
-import { amount, WINDOWS } from "./stage.js";
+import { amount } from "./stage.js";
+import { AT_ONCE, toolbar } from "./toolbar.js";
 
 const KEPT = 96; // slices that stay in memory
-const LARGEST = 60; // radius of the brush, in pixels
-const TOOLS = { move: ["Move", "v"], brush: ["Brush", "b"], erase: ["Erase", "e"], fill: ["Fill", "f"] };
 
 export class Editor {
   /** `app`: of main.js. */
@@ -72,7 +72,7 @@ export class Editor {
       this.active = this.views[0];
       this.host.className = `host planes ${info.dims === 2 ? "one" : "three"}`;
       this.host.replaceChildren(...this.views.map((view) => view.node));
-      this.tools();
+      toolbar(this);
       this.side();
       this.show();
     } catch (error) {
@@ -170,7 +170,7 @@ export class Editor {
       return "move";
     }
     if (this.inside(view, pixel)) this.go(view.place(pixel));
-    if (this.tool === "fill") {
+    if (AT_ONCE.includes(this.tool)) {
       if (this.inside(view, pixel)) this.use(view, pixel);
       return "";
     }
@@ -203,10 +203,14 @@ export class Editor {
   /** Use the tool once, on one pixel. */
   use(view, pixel) {
     if (this.tool === "move") return;
-    this.mask.begin(this.tool === "erase" ? 0 : this.value);
-    if (this.tool === "fill") this.mask.fill(view.plane, view.index, ...pixel, this.solid);
-    else this.mask.disc(view.plane, view.index, ...pixel, this.radius, view.spacing);
-    if (this.mask.end()) this.changed();
+    const { mask, tool } = this, at = [view.plane, view.index, ...pixel];
+    mask.begin(tool === "brush" || tool === "fill" ? this.value : 0);
+    if (tool === "fill") mask.fill(...at, this.solid);
+    else if (tool === "remove") mask.remove(...at);
+    else if (tool === "keep") mask.keep(...at);
+    else mask.disc(...at, this.radius, view.spacing);
+    if (mask.end()) this.changed();
+    else if (tool === "remove" || tool === "keep") this.status.textContent = `Nothing to remove here · ${this.told()}`;
   }
 
   inside(view, [x, y]) {
@@ -280,38 +284,6 @@ export class Editor {
 
   // ------------------------------------------------------------------------------------------------ what is around the planes
 
-  tools() {
-    const { info } = this;
-    const number = (i, label) => el("input", { type: "number", value: String(Math.round(this.window[i] * 100) / 100), step: "any", "aria-label": label });
-    const lower = number(0, "Black at"), upper = number(1, "White at");
-    const apply = () => {
-      const pair = [Number(lower.value), Number(upper.value)];
-      if (pair[1] > pair[0]) { this.window = pair; this.again(); }
-    };
-    for (const input of [lower, upper]) input.addEventListener("change", apply);
-    const set = ([a, b]) => { lower.value = String(a); upper.value = String(b); apply(); };
-    this.keys = Object.fromEntries(Object.entries(TOOLS).map(([name, [text, key]]) =>
-      [name, button(text, () => this.take(name), { "aria-keyshortcuts": key, title: `${text} (${key})` })]));
-    const parts = [el("div", { class: "group", role: "group", "aria-label": "Tool" }, ...Object.values(this.keys))];
-    this.size = el("input", { type: "range", min: "0", max: String(LARGEST), value: String(this.radius), on: { input: () => this.grow(Number(this.size.value)) } });
-    this.sized = el("output", {});
-    parts.push(el("label", { class: "slide radius" }, el("span", {}, "radius"), this.size, this.sized));
-    if (info.dims === 3) {
-      parts.push(check("fill in all slices", this.solid, (on) => { this.solid = on; }).node);
-      const names = ["all", ...this.views.map((view) => view.plane.name)];
-      parts.push(select(names.map((n) => [n, n === "all" ? "three planes" : n]), "all", (name) => this.only(name), { "aria-label": "Planes" }));
-    }
-    if (info.hounsfield) parts.push(select([["", "window"], ...Object.keys(WINDOWS).map((n) => [n, n])], "", (n) => n && set(WINDOWS[n]), { "aria-label": "Window" }));
-    parts.push(el("div", { class: "window" }, el("span", {}, "black"), lower, el("span", {}, "white"), upper));
-    if (info.channels > 1) {
-      const options = Array.from({ length: info.channels }, (_, i) => [String(i), `channel ${i + 1}`]);
-      parts.push(select(options, "0", (i) => this.look(Number(i)), { "aria-label": "Channel" }));
-    }
-    this.bar.replaceChildren(...parts);
-    this.take(this.tool);
-    this.grow(this.radius);
-  }
-
   only(name) {
     for (const view of this.views) view.node.hidden = name !== "all" && name !== view.plane.name;
     this.host.classList.toggle("three", name === "all");
@@ -330,7 +302,7 @@ export class Editor {
   }
 
   grow(radius) {
-    this.radius = Math.min(LARGEST, Math.max(0, radius));
+    this.radius = Math.min(Number(this.size.max), Math.max(0, radius));
     this.size.value = String(this.radius);
     this.sized.textContent = `${this.radius} px`;
     for (const view of this.views) view.draw();
@@ -375,7 +347,7 @@ export class Editor {
 
   choose(value) {
     this.value = value;
-    if (this.tool === "erase" || this.tool === "move") this.take("brush");
+    if (this.tool !== "fill") this.take("brush");
     this.sizes();
   }
 
@@ -407,37 +379,7 @@ export class Editor {
 
   /** What a key does; whether it does anything. */
   key(event) {
-    if (!this.mask) return false;
-    const view = this.active, { key } = event;
-    if (event.ctrlKey || event.metaKey) {
-      const act = { z: () => (event.shiftKey ? this.redo() : this.undo()), Z: () => this.redo(), y: () => this.redo(), s: () => this.save() }[key];
-      act?.();
-      return Boolean(act);
-    }
-    if (event.altKey) return false;
-    const [x, y] = view.of(this.cursor), step = event.shiftKey ? 10 : 1, onPlane = document.activeElement === view.screen;
-    const move = (dx, dy) => {
-      const to = view.place([x + dx * step, y + dy * step]);
-      this.go(to);
-      if (this.pen) this.use(view, view.of(this.cursor));
-    };
-    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    const acts = {
-      b: () => this.take("brush"), e: () => this.take("erase"), f: () => this.take("fill"), v: () => this.take("move"),
-      "[": () => this.grow(this.radius - 1), "]": () => this.grow(this.radius + 1),
-      z: () => this.undo(), y: () => this.redo(), s: () => this.save(), n: () => this.app.next(1), p: () => this.app.next(-1),
-      m: () => { this.masked = !this.masked; for (const one of this.views) one.draw(); },
-      i: () => this.choose(IGNORED), "+": () => view.zoomBy(1.25), "=": () => view.zoomBy(1.25), "-": () => view.zoomBy(0.8), 0: () => view.fit(),
-      PageUp: () => this.through(view, 1), PageDown: () => this.through(view, -1),
-    };
-    if (onPlane && moves[key]) move(...moves[key]);
-    else if (onPlane && (key === " " || key === "Enter")) {
-      if (!event.repeat) this.use(view, [x, y]);
-      this.pen = key === " ";
-    } else if (/^[1-9]$/.test(key) && Number(key) < this.classes.length) this.choose(Number(key));
-    else if (acts[key]) guarded(acts[key]);
-    else return false;
-    return true;
+    return Boolean(this.mask) && act(this, event);
   }
 
   released(event) {

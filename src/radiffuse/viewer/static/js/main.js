@@ -4,7 +4,7 @@ import { get, remove } from "./api.js";
 import { button, el, guarded, quiet, say, select } from "./dom.js";
 import { dropArea } from "./drop.js";
 import { Editor } from "./editor.js";
-import { help } from "./help.js";
+import { help } from "./keys.js";
 import { segmentForm } from "./segment.js";
 import { Stage } from "./stage.js";
 

@@ -1,4 +1,4 @@
-// A mask that is corrected: its labels, the planes through them, brush, fill, undo and redo. All of it is done here, at once.
+// A mask that is corrected: its labels, the planes through them, brush, fill, pieces, undo and redo. All of it is done here, at once.
 
 const MOST_REMEMBERED = 3e7; // changed voxels that undo keeps
 
@@ -104,12 +104,38 @@ export class Mask {
     return box;
   }
 
+  /** Where a pixel of a plane is in the array. */
+  cell(plane, s, x, y) {
+    const walk = this.walk(plane, s);
+    return walk.start + x * walk.right + y * walk.down;
+  }
+
   /** Fill what is connected to a pixel and has its label: in the plane, or `solid` in all of the volume. */
   fill(plane, s, x, y, solid) {
-    const { labels, shape, strides } = this, walk = this.walk(plane, s);
-    const first = walk.start + x * walk.right + y * walk.down, label = labels[first];
+    this.spread(this.cell(plane, s, x, y), solid ? [0, 1, 2] : [plane.u, plane.v]);
+  }
+
+  /** Take away the piece of a class that holds a pixel, in all of the volume; nothing where there is no class. */
+  remove(plane, s, x, y) {
+    this.spread(this.cell(plane, s, x, y), [0, 1, 2]);
+  }
+
+  /** Take away all other pieces of the class at a pixel. */
+  keep(plane, s, x, y) {
+    const { labels, stroke } = this, first = this.cell(plane, s, x, y), label = labels[first];
+    if (label === stroke.value) return;
+    this.spread(first, [0, 1, 2]);
+    const own = stroke.cells.length;
+    for (let i = 0; i < labels.length; i++) if (labels[i] === label) this.paint(i);
+    for (let i = 0; i < own; i++) this.set(stroke.cells[i], label); // it comes back
+    stroke.cells = stroke.cells.slice(own);
+    stroke.before = stroke.before.slice(own);
+  }
+
+  /** Paint a place and what is connected to it along some axes, side by side, and has its label. */
+  spread(first, axes) {
+    const { labels, shape, strides } = this, label = labels[first], todo = [first];
     if (label === this.stroke.value) return;
-    const axes = solid ? [0, 1, 2] : [plane.u, plane.v], todo = [first];
     this.paint(first);
     while (todo.length) {
       const cell = todo.pop();
