@@ -3,6 +3,7 @@
     python benchmarks/native_size.py run WORK DATA NAME --draw 0 --minutes 8 -- FLAGS OF FIT
     python benchmarks/native_size.py publish WORK TABLE --reference NAME
     python benchmarks/native_size.py figure TABLE --of "the lungs"
+    python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
 
 ``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten steps
 cost, so that other work on the machine does not matter; 0: as the flags say), segments all films and scores them at
@@ -10,7 +11,9 @@ their own size: Dice, HD95, surface Dice at 2 pixels and at 1 % of the longest s
 label was not used are the part ``dev``, on which anything is decided; ``publish`` reports the part ``test``, over any
 number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for ``WORK`` as well. Of runs
 that expect a Dice of each mask it says how often the true one lay in the interval, and how often that was promised.
-``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the mean of each draw.
+``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the mean of each draw; along
+the numbers of labels, if the table has several. ``outlines`` draws ``docs/images/FIGURE.png``: best, median and worst
+film of the part ``test`` by the Dice of the first run, at their own size, with the outlines of one run or two.
 """
 
 from __future__ import annotations
@@ -24,14 +27,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
-from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from native_figures import draw, outlines, small_png
 from results import (
+    FIGURES,
     RESULTS,
     hardware,
     origin,
@@ -54,15 +55,15 @@ from radiffuse.evaluation.statistics import (
     verdict,
 )
 from radiffuse.evaluation.tables import BOUNDS, evaluate_cases
-from radiffuse.reports.style import INK, MARKED, MARKERS, SERIES, SOFT, styled
+from radiffuse.reports.pictures import OverlayCase
+from radiffuse.system.files import read_yaml, write_atomic
 
 BATCH = 8
+LIMIT = 300_000
+"""Most bytes of a picture in the repository."""
 METRICS = ("dice", "hd95", "nsd", "nsd_1pct")
 EXPECTED = {key: f"expected_{key}" for key in ("dice", "low", "high", "level")}
 """Columns of what was expected of each mask, by its keys in ``masks.jsonl``; only automatic runs expect anything."""
-MANY: tuple[str, Any, str] = (INK, "-", "95 %, new patients and draws")
-ONE: tuple[str, Any, str] = (SOFT, (0, (2, 2)), "95 %, new patients, this draw")
-"""Color, line and meaning of an interval from several draws, and from one."""
 
 
 def main() -> None:
@@ -84,6 +85,12 @@ def main() -> None:
     figure = commands.add_parser("figure")
     figure.add_argument("table")
     figure.add_argument("--of", default="", help="what is segmented, for the axis")
+    figure.add_argument("--names", nargs="+", help="rows of the table; all by default")
+    picture = commands.add_parser("outlines")
+    picture.add_argument("figure")
+    picture.add_argument("runs", type=Path, nargs="+", help="of this script: one or two")
+    picture.add_argument("--names", nargs="+", help="how the figure calls the runs")
+    picture.add_argument("--part", default="test")
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     given = parser.parse_args(words[:cut])
@@ -91,60 +98,55 @@ def main() -> None:
         _run(given, words[cut + 1 :])
     elif given.command == "publish":
         _publish(given)
+    elif given.command == "figure":
+        table, scores = pd.read_csv(RESULTS / f"{given.table}.csv"), scores_path(given.table)
+        names = given.names or list(table["name"])
+        if missing := sorted(set(names) - set(table["name"])):
+            raise SystemExit(f"no row of {given.table}.csv is called {', '.join(missing)}")
+        table = table[table["name"].isin(names)]
+        write_figure(draw(table, read_scores(scores), given.of), given.table)
     else:
-        table = pd.read_csv(RESULTS / f"{given.table}.csv")
-        write_figure(draw(table, read_scores(scores_path(given.table)), given.of), given.table)
+        _outlines(given)
 
 
-@styled
-def draw(table: pd.DataFrame, scores: pd.DataFrame, of: str = "") -> Figure:
-    """Dice by method: the mean with its interval, and the mean of each draw of the labels.
+def _outlines(given: argparse.Namespace) -> None:
+    """Best, median and worst film of the first run, under each run."""
+    tables = [read_scores(Path(f"{run}.csv")) for run in given.runs]
+    names = given.names or [table["name"].iloc[0] for table in tables]
+    if len(set(names)) != len(tables):
+        raise SystemExit(f"{len(tables)} runs need as many different --names, not {names}")
+    scores = [_by_film(table[table["part"] == given.part]) for table in tables]
+    shared = scores[0].index
+    for other in scores[1:]:
+        shared = shared.intersection(other.index)
+    if not len(shared):
+        raise SystemExit(f"the runs share no film of the part {given.part}")
+    order = scores[0].loc[shared].sort_values("dice", kind="stable").index
+    places = {"best": -1, "median": (len(order) - 1) // 2, "worst": 0}
+    data = read_yaml(given.runs[0] / "config.yaml")["settings"]["data"]
+    films = {case.name: case for case in open_dataset(Path(data), Data())}
+    rows: dict[str, list[tuple[OverlayCase, str]]] = {name: [] for name in names}
+    for word, place in places.items():
+        case = films[order[place]]
+        image = read_case_image(case)
+        truth = read_case_label(case, image).array[0]
+        for name, run, table in zip(names, given.runs, scores, strict=True):
+            mask = read_label(Path(f"{run}-masks") / f"{case.name}.png").array[0]
+            found = table.loc[case.name]
+            said = f"{case.name}: Dice {found['dice']:.3f}\n"
+            said += f"surface Dice {found['nsd']:.2f}, HD95 {found['hd95']:.0f} px"
+            heading = f"{word} of {len(order)}"
+            shown = OverlayCase(heading, case.name, image.array[0], truth, mask, found["dice"])
+            rows[name].append((shown, said))
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    path = FIGURES / f"{given.figure}.png"
+    write_atomic(path, small_png(outlines(rows), LIMIT))
+    print(path, path.stat().st_size, "bytes")
 
-    Args:
-        table: Columns name, class, labels, draws, dice, dice_low and dice_high; a panel for each class.
-        scores: Columns name, class, labels, draw and dice, one row for each film.
-        of: What is segmented, for the axis.
-    """
-    keys = ["name", "labels"]
-    order = table.groupby(keys)["dice"].mean().sort_values().index
-    many = table["labels"].nunique() > 1
-    names = [f"{name}, {labels} labels" if many else name for name, labels in order]
-    classes, draws = sorted(set(table["class"])), sorted(set(scores["draw"]))
-    looks = {
-        number: {"color": color, "marker": marker, "linestyle": "", **MARKED}
-        for number, color, marker in zip(draws, cycle(SERIES), cycle(MARKERS))
-    }
-    figure = Figure(figsize=(max(7.6, 2.4 * len(classes) + 2.6), 1.4 + 0.3 * len(order)))
-    panels = figure.subplots(1, len(classes), sharey=True, squeeze=False)[0]
-    for axes, kind in zip(panels, classes, strict=True):
-        rows = table[table["class"] == kind].set_index(keys)
-        parts = scores[scores["class"] == kind].groupby([*keys, "draw"])["dice"].mean()
-        for y, key in enumerate(order):
-            if key not in rows.index:
-                continue
-            row = rows.loc[key]
-            color, line, _ = MANY if row["draws"] > 1 else ONE
-            axes.hlines(y, row["dice_low"], row["dice_high"], color=color, linestyle=line)
-            axes.plot(row["dice"], y, "|", color=color, markersize=13, markeredgewidth=2)
-            for number, dice in parts[key].items():
-                axes.plot(dice, y, **looks[number])
-        axes.grid(axis="x")
-        axes.set_xlabel(f"Dice of {of}" if of else "Dice")
-        if len(classes) > 1:
-            axes.set_title(str(kind))
-    panels[0].set_yticks(range(len(order)), names)
-    panels[0].set_ylim(-0.6, len(order) - 0.4)
-    handles = [Line2D([], [], **look) for look in looks.values()]
-    seen = [
-        look
-        for look, there in zip((MANY, ONE), (table["draws"] > 1, table["draws"] == 1), strict=True)
-        if there.any()
-    ]
-    handles += [Line2D([], [], color=color, linestyle=line) for color, line, _ in seen]
-    words = [f"draw {number} of the labels" for number in draws]
-    words += [word for _, _, word in seen]
-    figure.legend(handles, words, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return figure
+
+def _by_film(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the classes of each film."""
+    return table.groupby("case")[["dice", "nsd", "hd95"]].mean()
 
 
 def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:

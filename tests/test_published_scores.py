@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from importlib import import_module
@@ -9,11 +10,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("native_size", "publish_recycling", "timestep_curve")
+SCRIPTS = ("native_size", "native_figures", "publish_recycling", "timestep_curve")
 RECYCLING = ("recycle", "standard", "recycle-next", "self-condition", "self-condition-next")
 
 
@@ -163,8 +167,9 @@ def test_figure_of_a_native_table_shows_each_interval_and_each_draw(
     points = {(line.get_marker(), round(float(line.get_xdata()[0]), 6)) for line in axes.lines}
     assert points == {("|", 0.8), ("|", 0.5), ("o", 0.4), ("s", 0.6), ("s", 0.8)}
     words = [text.get_text() for text in figure.legends[0].get_texts()]
+    figures = import_module("native_figures")
     assert words == [
-        "draw 0 of the labels", "draw 1 of the labels", script.MANY[2], script.ONE[2],
+        "draw 0 of the labels", "draw 1 of the labels", figures.MANY[2], figures.ONE[2],
     ]  # fmt: skip
     table.to_csv(results.RESULTS / "t.csv", index=False)
     results.write_scores(films, "t")
@@ -173,6 +178,115 @@ def test_figure_of_a_native_table_shows_each_interval_and_each_draw(
         call(monkeypatch, "native_size", "figure", "t")
         contents.append((results.FIGURES / "t.svg").read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_figure_along_the_numbers_of_labels_has_a_line_for_each_method(
+    results: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ["name", "class", "labels", "draws", "dice", "dice_low", "dice_high"]
+    rows = [
+        ("b", "lung", 20, 2, 0.9, 0.8, 0.95), ("b", "lung", 1, 2, 0.5, 0.3, 0.7),
+        ("a", "lung", 1, 2, 0.6, 0.5, 0.65), ("a", "lung", 20, 1, 0.7, 0.6, 0.8),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    drawn = [("b", 1, 0, 0.4), ("b", 1, 1, 0.6), ("b", 20, 0, 0.9), ("b", 20, 1, 0.9)]
+    drawn += [("a", 1, 0, 0.55), ("a", 1, 1, 0.65), ("a", 20, 0, 0.7)]
+    films = pd.DataFrame(drawn, columns=["name", "labels", "draw", "dice"])
+    films["class"] = "lung"
+    script = import_module("native_size")
+    (axes,) = script.draw(table, films, "the lungs").axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "20"]
+    lines = {tuple(line.get_ydata()) for line in axes.lines if line.get_linestyle() != "None"}
+    assert lines == {(0.6, 0.7), (0.5, 0.9)}
+    dots = sorted(float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() == ".")
+    assert dots == sorted(dice for *_, dice in drawn)
+    ends = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert ends["a"] < ends["b"]
+    spans, dashed = {}, {}
+    for bars in axes.collections:
+        for segment, (_, dashes) in zip(bars.get_segments(), bars.get_linestyle(), strict=True):
+            low, high = map(float, segment[:, 1])
+            spans[low], dashed[low] = high, dashes is not None
+    assert spans == {0.5: 0.65, 0.6: 0.8, 0.3: 0.7, 0.8: 0.95}
+    assert [low for low, broken in dashed.items() if broken] == [0.6]
+    table.to_csv(results.RESULTS / "t.csv", index=False)
+    results.write_scores(films, "t")
+    call(monkeypatch, "native_size", "figure", "t", "--names", "b")
+    drawing = (results.FIGURES / "t.svg").read_text()
+    assert "<!-- b -->" in drawing
+    assert "<!-- a -->" not in drawing
+    with pytest.raises(SystemExit, match="no row of t.csv is called c"):
+        call(monkeypatch, "native_size", "figure", "t", "--names", "b", "c")
+
+
+def run_with_masks(work: Path, name: str, dice: dict[str, float], part: str = "test") -> Path:
+    """A run of ``native_size.py`` on films of 40 x 30 pixels whose masks are a square."""
+    data = work / "data"
+    for folder in ("images", "labels"):
+        (data / folder).mkdir(parents=True, exist_ok=True)
+    square = np.zeros((40, 30), np.uint8)
+    square[10:20, 5:25] = 1
+    run, masks = work / f"{name}-5-0", work / f"{name}-5-0-masks"
+    run.mkdir()
+    masks.mkdir()
+    for case in dice:
+        Image.fromarray(square * 200).save(data / "images" / f"{case}.png")
+        Image.fromarray(square).save(data / "labels" / f"{case}.png")
+        Image.fromarray(square).save(masks / f"{case}.png")
+    (run / "config.yaml").write_text(f"settings: {{data: {data}}}\n")
+    rows = pd.DataFrame({"case": list(dice), "dice": list(dice.values())})
+    rows = rows.assign(name=name, part=part, nsd=0.5, hd95=12.0, **{"class": "a"})
+    rows.to_csv(f"{run}.csv", index=False)
+    return run
+
+
+def test_outlines_show_the_best_median_and_worst_film_of_the_first_run(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_with_masks(tmp_path, "a", {"01": 0.7, "02": 0.9, "03": 0.8, "04": 0.1, "05": 0.75})
+    other = run_with_masks(tmp_path, "b", {"01": 0.2, "02": 0.3, "03": 0.99, "05": 0.4})
+    script, seen = import_module("native_size"), []
+    kept = script.outlines
+    monkeypatch.setattr(script, "outlines", lambda rows: seen.append(rows) or kept(rows))
+    call(monkeypatch, "native_size", "outlines", "o", first, other, "--names", "ours", "theirs")
+    (rows,) = seen
+    # 04 is no film of the other run, so the worst is 01.
+    shown = {name: [(c.heading, c.name, c.dice) for c, _ in row] for name, row in rows.items()}
+    assert shown == {
+        "ours": [("best of 4", "02", 0.9), ("median of 4", "05", 0.75), ("worst of 4", "01", 0.7)],
+        "theirs": [("best of 4", "02", 0.3), ("median of 4", "05", 0.4), ("worst of 4", "01", 0.2)],
+    }
+    assert rows["ours"][0][1] == "02: Dice 0.900\nsurface Dice 0.50, HD95 12 px"
+    picture = Image.open(results.FIGURES / "o.png").convert("RGB")
+    assert picture.width == pytest.approx(1012, abs=2)
+    assert (results.FIGURES / "o.png").stat().st_size < 300_000
+    colors = {color for _, color in picture.getcolors(1 << 24)}
+    assert {(0x35, 0xD0, 0xFF), (0xFF, 0xB0, 0)} <= colors
+    with pytest.raises(SystemExit, match="need as many different"):
+        call(monkeypatch, "native_size", "outlines", "o", first, other, "--names", "a", "a")
+    unseen = run_with_masks(tmp_path, "c", {"01": 0.2}, part="dev")
+    with pytest.raises(SystemExit, match="share no film"):
+        call(monkeypatch, "native_size", "outlines", "o", first, unseen)
+
+
+def test_a_picture_is_made_small_by_fewer_grays(results: Any) -> None:
+    figures = import_module("native_figures")
+    figure = Figure(figsize=(2, 2), facecolor="white")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
+    figure.figimage(noise, cmap="gray", vmin=0, vmax=255)
+    whole, small = (figures.small_png(figure, limit, dpi=100) for limit in (60_000, 25_000))
+    assert len(whole) <= 60_000
+    assert len(small) <= 25_000
+    found = [np.asarray(Image.open(io.BytesIO(data)).convert("L"), int) for data in (whole, small)]
+    levels = [len(np.unique(pixels)) for pixels in found]
+    assert levels[0] > 60
+    assert 16 <= levels[1] <= 32
+    off = [abs(pixels - noise).max() for pixels in found]  # half a level, and Pillow's cells of 4
+    assert off[0] <= 255 / 63 / 2 + 4
+    assert off[1] <= 255 / 15 / 2 + 4
+    with pytest.raises(ValueError, match="16 grays"):
+        figures.small_png(figure, 1_000, dpi=100)
 
 
 def test_the_first_figure_of_the_readme_is_that_of_the_published_table(results: Any) -> None:

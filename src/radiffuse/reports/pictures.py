@@ -72,21 +72,26 @@ def overlays(cases: Sequence[OverlayCase]) -> Figure:
         score = f"Dice {case.dice:.3f}" if math.isfinite(case.dice) else ""
         heading = " · ".join(part for part in (case.heading, score) if part)
         bare.set_title(f"{heading}\n{_shorten(case.name)}", fontsize=9.5, pad=6)
-        _outline(outlined, case.truth, TRUTH, "solid")
-        _outline(outlined, case.prediction, PREDICTION, (0, (4, 2)))
-    key = grid[1, 0]
-    box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
-    for x, (name, color) in enumerate((("truth", TRUTH), ("prediction", PREDICTION))):
-        key.text(
-            0.03, 0.97 - 0.085 * x, name, color=color, fontsize=8.5, weight="bold", va="top",
-            transform=key.transAxes, bbox=box,
-        )  # fmt: skip
+        draw_outline(outlined, case.truth, TRUTH, "solid")
+        draw_outline(outlined, case.prediction, PREDICTION, (0, (4, 2)))
+    draw_key(grid[1, 0])
     return figure
 
 
-def _outline(
+def draw_key(axes: Axes) -> None:
+    """Name the colors of the outlines in the upper left corner of an image."""
+    box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
+    for x, (name, color) in enumerate((("truth", TRUTH), ("prediction", PREDICTION))):
+        axes.text(
+            0.03, 0.97 - 0.085 * x, name, color=color, fontsize=8.5, weight="bold", va="top",
+            transform=axes.transAxes, bbox=box,
+        )  # fmt: skip
+
+
+def draw_outline(
     axes: Axes, labels: Array, color: str, style: str | tuple[int, tuple[int, int]]
 ) -> None:
+    """Outline every structure of a label map ``(H, W)`` and shade what is ignored; the axes then fit the map."""
     # A rim of background closes the outlines of masks that touch the border.
     padded = np.pad(np.where(labels == IGNORE, 0, labels), 1)
     x = np.arange(-1, labels.shape[1] + 1)

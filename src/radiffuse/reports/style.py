@@ -163,6 +163,7 @@ class Series:
         low: Lower ends of intervals ``(n,)``; None: it has no intervals.
         high: Upper ends.
         dots: Single values beside the line, as (x, y).
+        alone: Which intervals are of one draw alone, and therefore dashed; empty: none.
     """
 
     name: str
@@ -171,17 +172,19 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     dots: Sequence[tuple[float, float]] = ()
+    alone: Sequence[bool] = ()
 
 
 def draw_series(axes: Axes, series: Sequence[Series], *, log: bool = False) -> None:
     """Draw lines in the order of the colors; those with intervals stand a little apart from each other."""
     for i, one in enumerate(series):
-        color, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+        color, marker = SERIES[i % len(SERIES)], MARKERS[(i + i // len(SERIES)) % len(MARKERS)]
         place = i - (len(series) - 1) / 2
         x = np.asarray(one.x, dtype=np.float64)
         if one.low is not None and one.high is not None:
             x = x * (1 + 0.022 * place) if log else x + 0.05 * place
-            axes.vlines(x, one.low, one.high, color=color, linewidth=1.2)
+            lines = ["dashed" if alone else "solid" for alone in one.alone or [False]]
+            axes.vlines(x, one.low, one.high, color=color, linewidth=1.2, linestyle=lines)
         for at, value in one.dots:
             beside = at * (1 + 0.022 * place) * 1.012
             axes.plot(beside, value, ".", color=color, alpha=0.4, markersize=5)
