@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -13,6 +14,12 @@ from typing import Any
 
 from ..errors import SettingError
 from .types import Spelled, Within
+
+
+@functools.cache
+def hints_of(kind: type, *, marked: bool = False) -> Mapping[str, Any]:
+    """Types of the fields by name; ``marked`` with their marks of legal values."""
+    return typing.get_type_hints(kind, include_extras=marked)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -39,7 +46,7 @@ def from_dict(
     """
     if checked and (fault := misfit(values, settings_type)):
         raise ValueError(fault)
-    kinds = typing.get_type_hints(settings_type)
+    kinds = hints_of(settings_type)
     if strict and (unknown := sorted(set(values) - set(kinds))):
         raise ValueError(f"unknown settings {', '.join(unknown)}")
     arguments = {}
@@ -63,7 +70,7 @@ def is_group(kind: Any) -> bool:
 
 def walk_settings(settings_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting of a dataclass and the groups inside it, by full name (``training.steps``), with its type."""
-    for name, kind in typing.get_type_hints(settings_type).items():
+    for name, kind in hints_of(settings_type).items():
         if is_group(kind):
             yield from walk_settings(kind, f"{prefix}{name}.")
         else:
@@ -85,7 +92,7 @@ def plain(value: Any) -> Any:
 
 def dated(settings_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of an older record, with what held before a setting was there where it is missing (``before``)."""
-    kinds, result = typing.get_type_hints(settings_type), dict(values)
+    kinds, result = hints_of(settings_type), dict(values)
     for field in dataclasses.fields(settings_type):
         inner = result.get(field.name)
         if is_group(kind := kinds[field.name]) and isinstance(inner, Mapping):
@@ -138,10 +145,10 @@ def misfit(value: Any, kind: Any, name: str = "") -> str | None:
         faults = [misfit(value, one, name) for one in inner]
         return None if None in faults else faults[0]
     if typing.is_typeddict(kind):
-        kind, hints = dict[str, Any], typing.get_type_hints(kind)
+        kind, hints = dict[str, Any], hints_of(kind)
         origin, inner = dict, (str, Any)
     else:
-        hints = typing.get_type_hints(kind, include_extras=True) if is_group(kind) else {}
+        hints = hints_of(kind, marked=True) if is_group(kind) else {}
     if origin is typing.Literal:
         fits = any(type(value) is type(one) and value == one for one in inner)
         return None if fits else f"{fault}, not one of {', '.join(map(str, inner))}"
@@ -187,7 +194,8 @@ def verify_ranges(settings: Any, prefix: str = "") -> None:
     Raises:
         InputError: Names the setting, its value and what is legal.
     """
-    hints = typing.get_type_hints(type(settings), include_extras=True)
+    kind: type = type(settings)
+    hints = hints_of(kind, marked=True)
     for field in dataclasses.fields(settings):
         value, mark = getattr(settings, field.name), _mark(hints[field.name])
         if dataclasses.is_dataclass(value):

@@ -193,6 +193,7 @@ def draw_series(axes: Axes, series: Sequence[Series], *, log: bool = False) -> N
 
 def name_ends(axes: Axes, series: Sequence[Series], size: float = 10.0) -> None:
     """Write the name of each line beside its last value; limits and scales must be final."""
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    if (layout := axes.figure.get_layout_engine()) is not None:
+        layout.execute(axes.figure)  # type: ignore[arg-type]
     ends = [(float(s.y[-1]), s.name, SERIES[i % len(SERIES)]) for i, s in enumerate(series)]
     label_ends(axes, [end for end in ends if math.isfinite(end[0])], size=size)
