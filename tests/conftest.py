@@ -33,6 +33,34 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{len(val)}-bytes" if isinstance(val, bytes) else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_endings() -> Iterator[Any]:
+    """A tiny run takes longer over what it leaves than over training: figures stay blank, samples take two steps.
+
+    Yields what draws a figure, for ``drawn``.
+    """
+    from radiffuse.inference import draw
+    from radiffuse.reports import html, style
+    from radiffuse.synthesis import training
+
+    with pytest.MonkeyPatch.context() as patch:
+        svg = html._svg
+        patch.setattr(html, "_svg", lambda *_: "<svg></svg>")
+        patch.setitem(style.SETTINGS, "figure.constrained_layout.use", False)
+        patch.setattr(draw, "SAMPLE_STEPS", 2)
+        patch.setattr(training, "SAMPLE_STEPS", 2)
+        yield svg
+
+
+@pytest.fixture
+def drawn(quick_endings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are drawn as users see them: for tests of figures, and one of each kind of report."""
+    from radiffuse.reports import html, style
+
+    monkeypatch.setattr(html, "_svg", quick_endings)
+    monkeypatch.setitem(style.SETTINGS, "figure.constrained_layout.use", True)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache."""

@@ -82,6 +82,7 @@ def test_pretraining_resumes_bit_for_bit(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("method", ["finetune", "pixel"])
 def test_finetuning_resumes_bit_for_bit(
     films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str

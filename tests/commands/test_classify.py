@@ -120,6 +120,7 @@ def test_parents_of_the_test_are_left_out(real: Path, tmp_path: Path) -> None:
         radiffuse.classify(**base)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_study_scores_every_arm_and_goes_on_where_it_stopped(
     real: Path, tmp_path: Path
 ) -> None:

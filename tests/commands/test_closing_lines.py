@@ -169,6 +169,7 @@ def test_what_a_failed_command_found_or_made_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "made/new/inner").exists()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_shows_what_it_is_in_a_notebook(finished: list[str], films: Path) -> None:
     out = Path(finished[finished.index("--out") + 1])
     run = radiffuse.Run.open(out)

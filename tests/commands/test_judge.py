@@ -56,6 +56,7 @@ def with_parents(fake: Path, names: list[str], out: Path) -> Path:
     return out
 
 
+@pytest.mark.usefixtures("drawn")
 def test_it_measures_all_and_by_strategy_and_names_the_network(
     real: Path, fake: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

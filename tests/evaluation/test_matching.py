@@ -88,6 +88,7 @@ def test_names_that_do_not_meet_are_refused() -> None:
         match({1: "left kidney", 2: "kidney_left"}, {1: "left kidney"})
 
 
+@pytest.mark.usefixtures("drawn")
 def test_evaluate_by_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = {"liver": slice(0, 3), "spleen": slice(4, 5)}
     for case in ("a", "b"):

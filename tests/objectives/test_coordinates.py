@@ -289,6 +289,7 @@ def arguments(data: Path, out: Path, cache: Path, **changes: object) -> dict[str
     } | changes  # fmt: skip
 
 
+@pytest.mark.usefixtures("drawn")
 def test_distances_are_learned_on_films_and_a_resumed_run_is_bit_identical(
     unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -35,6 +35,7 @@ def settings(films: Path, pretrained: Path, out: Path, **changes: object) -> dic
     } | changes
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_sweep_ends_in_one_table_and_any_head_segments(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from radiffuse.errors import InputError
 from radiffuse.reports.figures import class_bars
 from radiffuse.reports.html import Report, format_interval, format_mean, format_p, format_value
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>\' onload="x" $\\frac{'
 
 

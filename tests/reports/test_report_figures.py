@@ -24,6 +24,8 @@ from radiffuse.reports.figures import (
 from radiffuse.reports.pictures import OverlayCase, overlays, sample_grid, to_uint8
 from radiffuse.reports.style import moved_apart
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def texts(figure: Figure) -> list[str]:
     """Every text of a figure; drawing it must not fail."""

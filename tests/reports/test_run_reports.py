@@ -20,6 +20,8 @@ from radiffuse.reports.run import (
 from radiffuse.reports.study import COLUMNS, compare, write_study_report
 from radiffuse.train.run import Run
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def write_log(folder: Path) -> None:
     lines = [

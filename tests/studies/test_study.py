@@ -167,6 +167,7 @@ def test_names_of_variants_vary_one_thing_at_a_time() -> None:
     assert found["finetune@raw"].trained == "finetune@raw"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_mask_diffusion_stands_in_the_same_study(
     films: Path, pretrained: Path, tmp_path: Path
 ) -> None:

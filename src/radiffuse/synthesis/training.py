@@ -59,6 +59,7 @@ from .synthesizer import Synthesizer, save_synthesizer
 from .views import ViewBatches
 
 SAMPLES = 32
+SAMPLE_STEPS = 50
 SAMPLE_GUIDANCE = 1.5
 
 Reporter = Callable[[Path], Any]
@@ -272,7 +273,7 @@ def _write_samples(
         synthesizer,
         embeddings,
         torch.randn((len(embeddings), *shape), generator=generator),
-        steps=min(50, settings.diffusion.num_train_timesteps),
+        steps=min(SAMPLE_STEPS, settings.diffusion.num_train_timesteps),
         guidance=SAMPLE_GUIDANCE,
     )
     films = to_films(autoencoder, latents)
