@@ -50,13 +50,16 @@ class Stub:
 
 
 def chosen(
-    masks: list[Array], monkeypatch: pytest.MonkeyPatch, truths: list[Array] | None = None
+    masks: list[Array],
+    monkeypatch: pytest.MonkeyPatch,
+    truths: list[Array] | None = None,
+    usual: tuple[str, ...] = (),
 ) -> list[str]:
     stub = Stub(masks, truths or [truth() for _ in masks])
     found: Any = stub
     monkeypatch.setattr(module, "read_case_label", lambda case: stub.read(case)[1])
     cases = [Case(str(i), (Path("x"),), group=str(i)) for i in range(len(masks))]
-    return refine(found, cases, CLASSES)[0]
+    return refine(found, cases, CLASSES, usual)[0]
 
 
 def test_specks_go_and_both_lungs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +94,24 @@ def test_what_harms_a_single_case_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
 def test_with_few_cases_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen([specks(truth(), 1, 2) for _ in range(2)], monkeypatch) == []
+
+
+def test_the_usual_step_is_taken_unless_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lungs, as in all label maps: kept where masks have no more; not where a third piece is true."""
+    usual = ("1=keep:2", "2=keep:5")
+    assert chosen([truth() for _ in range(4)], monkeypatch, usual=usual) == [*usual]
+    three = truth()
+    three[32:38, 20:40] = 1
+    assert chosen([three] * 4, monkeypatch, [three] * 4, usual) == ["2=keep:5"]
+    assert chosen([truth() for _ in range(2)], monkeypatch, usual=usual) == [*usual]
+
+
+def test_the_usual_step_is_among_those_that_may_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four large pieces are true, and a fifth of half their size is not: no other step removes it alone."""
+    true, false = (np.zeros((40, 60), np.uint8) for _ in range(2))
+    for mask in (true, false):
+        for place in range(4):
+            mask[5:15, 3 + 14 * place : 13 + 14 * place] = 1
+    false[25:31, 20:30] = 1
+    assert chosen([false] * 4, monkeypatch, [true] * 4) == []
+    assert chosen([false] * 4, monkeypatch, [true] * 4, ("1=keep:4",)) == ["1=keep:4"]

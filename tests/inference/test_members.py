@@ -15,6 +15,7 @@ from radiffuse.config import Machine
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError, RunError
+from radiffuse.inference.postprocess import postprocess
 from radiffuse.inference.predictor import Predictor
 from radiffuse.inference.records import identity
 from radiffuse.nets.registry import load_network
@@ -113,3 +114,25 @@ def test_the_viewer_lists_it_as_one_run_that_segments(tmp_path: Path) -> None:
     assert runs.add(chosen_run(tmp_path / "run", FILM, COARSE))
     (entry,) = runs.all()
     assert (entry.use, entry.dims, entry.draws) == ("segment", 2, False)
+
+
+def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fewer labels say less about the pieces of a structure, so that the plans of two runs may differ there."""
+    plans = (("1=keep:1", "2=keep:2"), ("2=keep:2",), ("1=keep:1",))
+    one, two, three = (
+        Run.open(
+            finished_run(tmp_path / str(n), dataclasses.replace(FILM, postprocess=steps), seed=n)
+        )
+        for n, steps in enumerate(plans)
+    )
+    both = Predictor.open([one, two], CPU)
+    assert "what all have: 2=keep:2" in capsys.readouterr().err
+    plain = both.probabilities(scan()).argmax(0).astype(np.uint8)
+    assert np.array_equal(both(scan()).mask, postprocess(plain, ("2=keep:2",)))
+    assert not np.array_equal(both(scan()).mask, plain)
+    assert Predictor.open([two, three], CPU).after == ()
+    assert "what all have: nothing" in capsys.readouterr().err
+    assert Predictor.open([one, one], CPU).after == plans[0]
+    assert not capsys.readouterr().err

@@ -17,6 +17,7 @@ from PIL import Image
 import radiffuse
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
+from radiffuse.inference.postprocess import postprocess
 from radiffuse.nets.registry import load_network
 from radiffuse.release.bundle import inference
 from radiffuse.release.documents import render
@@ -101,6 +102,25 @@ def test_volumes_through_monai(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.affine, affine, atol=1e-5)
     assert len(np.unique(expected)) > 1
     assert (np.asarray(found.dataobj) == expected).mean() > 0.98
+
+
+@pytest.mark.parametrize("step", ["largest", "keep:2", "2=keep:1", "none"])
+def test_pieces_are_kept_as_here(step: str) -> None:
+    """MONAI's own transform, as the bundle sets it, on blobs of two classes."""
+    from monai.bundle import ConfigParser
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(3).normal(size=(3, 64, 64))
+    mask = np.stack([gaussian_filter(one, 3) for one in noise]).argmax(0).astype(np.uint8)
+    plan = film_plan(postprocess=(step,))
+    transforms = inference(plan)["postprocessing"]["transforms"]
+    kept = [one for one in transforms if one["_target_"].startswith("KeepLargest")]
+    assert len(kept) == (step != "none")
+    found = torch.from_numpy(mask[None].copy())
+    for one in kept:
+        found = ConfigParser(config={"t": one}).get_parsed_content("t")({"pred": found})["pred"]
+    assert np.array_equal(np.asarray(found)[0], postprocess(mask, (step,)))
+    assert (step == "none") == np.array_equal(np.asarray(found)[0], mask)
 
 
 def test_treatments_that_monai_does_not_know(tmp_path: Path) -> None:

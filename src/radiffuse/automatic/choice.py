@@ -128,9 +128,7 @@ class _Choice:
                 settings = self._settings(candidate, member["steps"], folder, self._split("all"))
                 seed = settings.training.seed + member["seed"]
                 settings = replace(settings, training=replace(settings.training, seed=seed))
-                plan = replace(candidate.plan, postprocess=steps or candidate.plan.postprocess)
-                given = replace(settings.plan, postprocess=plan.postprocess or None)
-                self.train(replace(settings, plan=given), plan, True)
+                self.train(*self._with_steps(settings, candidate.plan, steps), True)
                 record.write()
         self._forget([e for e in record.tried if self._is_member(e)])
         write_atomic(self.run.folder / "plan.json", parts[0].plan.to_json())
@@ -197,6 +195,13 @@ class _Choice:
             reader=self.settings.reader,
         )
 
+    def _with_steps(self, settings: Fit, plan: Plan, steps: tuple[str, ...]) -> tuple[Fit, Plan]:
+        """Settings and plan with these steps on predicted masks, or with those that the user gave."""
+        if self.settings.plan.postprocess is not None:
+            return settings, plan
+        given = replace(settings.plan, postprocess=steps or ("none",))
+        return replace(settings, plan=given), replace(plan, postprocess=steps)
+
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
         """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""
         record, steps = self.record, full_steps(candidate, share)
@@ -244,7 +249,9 @@ class _Choice:
         """Train and score; returns the seconds of that, without those of preparing."""
         settings = self._settings(candidate, steps, folder, split)
         training = replace(settings.training, wandb=None, mlflow=None, keep_state=False)
-        run = self.train(replace(settings, training=training), candidate.plan, False)
+        settings = replace(settings, training=training)
+        # What comes after segmentation is decided on plain masks.
+        run = self.train(*self._with_steps(settings, candidate.plan, ()), False)
         trained = max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
         begun = time.monotonic()
         score_cases(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Fit
+from ..data.plan import Plan
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..inference.expecting import of_new_scans
 from ..system.saying import say
@@ -59,7 +60,7 @@ class Decision:
             record.decisions += why
             found = self._view(members)
             if self.settings.plan.postprocess is None:
-                self._refine(found)
+                self._refine(found, record.candidate(members[0].candidate).plan)
             self._score(found)
             self._lengthen(members)
         else:
@@ -68,10 +69,13 @@ class Decision:
             pool = record.with_pool(first.name, self.settings) if with_pool else ""
             full, left = first.settings.training.length, AT_WORK * record.left
             record.members = untried(first.name, full, first.seconds, left, TOGETHER, pool)
+            record.postprocess = [*first.plan.postprocess]
+            named, because = ", ".join(record.postprocess), first.plan.reasons.get("postprocess")
+            after = [f"after segmentation, {named}: {because}"] if named else []
             why = [self._untried([member["candidate"] for member in record.members])]
             if not self.labels.splits.test:
                 why.append(UNKNOWN)
-            record.decisions += why
+            record.decisions += why + after
         record.write()
         for sentence in record.decisions:
             say(sentence)
@@ -178,11 +182,11 @@ class Decision:
         if (times := len(record.members) // len(members)) > 1:
             record.decisions.append(f"trained {times} times, by different seeds")
 
-    def _refine(self, found: OutOfFold) -> None:
+    def _refine(self, found: OutOfFold, plan: Plan) -> None:
         scored = {name for runs in found.runs for name in read_folds([runs[0].folder])["case"]}
         cases = [case for case in self.labels.cases if case.name in scored]
-        classes = found.predictor(cases[0]).plan.classes
-        self.record.postprocess, why = refine(found, cases, classes)
+        steps, why = refine(found, cases, plan.classes, plan.postprocess)
+        self.record.postprocess = steps
         self.record.decisions += [f"after segmentation, {sentence}" for sentence in why]
 
     def _score(self, found: OutOfFold) -> None:

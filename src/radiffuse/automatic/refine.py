@@ -9,11 +9,12 @@ import numpy as np
 
 from ..config import IGNORE
 from ..data.cases import read_case_label
+from ..data.components import pieces_of
 from ..data.dataset import Case
 from ..data.scan import Array, Scan
 from ..evaluation.segmentation import score
 from ..evaluation.statistics import clustered_difference
-from ..inference.postprocess import pieces_of, postprocess
+from ..inference.postprocess import postprocess
 from .scores import OutOfFold
 
 KEPT = (3, 2, 1)
@@ -26,23 +27,26 @@ LEAST_CASES = 3
 
 
 def refine(
-    found: OutOfFold, cases: Sequence[Case], classes: Sequence[str]
+    found: OutOfFold, cases: Sequence[Case], classes: Sequence[str], usual: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The steps that gain, and a sentence for each.
 
     A step is taken where mean Dice gains at least ``LEAST_GAIN``, and either no case loses or the interval of the
-    paired difference lies above 0; of several the best, and of equal ones the mildest.
+    paired difference lies above 0; of several the best, and of equal ones the mildest. Where none gains so much, the
+    usual step of the class is taken unless mean Dice falls by it.
 
     Args:
         found: Segments the cases.
         cases: Of the folds.
         classes: Names by label value.
+        usual: Steps of single classes that the plan would take.
     """
     if len(cases) < LEAST_CASES:
-        return [], []
+        return [*usual], [f"{step}, which was not tried" for step in usual]
+    expected = {int(step.split("=")[0]): step for step in usual}
     smallest = _smallest_pieces(cases, len(classes))
     options = {
-        value: list(_options(value, smallest.get(value, 0.0))) for value in range(1, len(classes))
+        value: _options(value, smallest.get(value, 0.0), usual) for value in range(1, len(classes))
     }
     scores: dict[str, list[tuple[float, float]]] = {}
     for mask, truth in _masks(found, cases):
@@ -63,18 +67,22 @@ def refine(
             best = max(good, key=lambda step: _mean(scores[step]))
             chosen.append(best)
             why.append(f"{classes[value]}: {best.split('=')[1]} gains {gains[best]:.3f} Dice")
+        elif (kept := expected.get(value)) and (by := _difference(scores[kept], before)) >= 0:
+            chosen.append(kept)
+            what = f"{kept.split('=')[1]}, as in the label maps"
+            why.append(f"{classes[value]}: {what}, gains {by:.3f} Dice")
     return chosen, why
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _options(value: int, smallest: float) -> Iterator[str]:
+def _options(value: int, smallest: float, usual: Sequence[str]) -> list[str]:
     """Steps for a class, the mildest first."""
-    for share in DROPPED if smallest else ():
-        yield f"{value}=drop:{share * smallest:.6f}".rstrip("0").rstrip(".")
-    for count in KEPT:
-        yield f"{value}=keep:{count}"
+    dropped = [f"{value}=drop:{share * smallest:.6f}" for share in DROPPED if smallest]
+    kept = [f"{value}=keep:{count}" for count in KEPT]
+    more = [step for step in usual if step.startswith(f"{value}=") and step not in kept]
+    return [step.rstrip("0").rstrip(".") for step in dropped] + more + kept
 
 
 def _smallest_pieces(cases: Sequence[Case], classes: int) -> Mapping[int, float]:
@@ -118,7 +126,18 @@ def _gain(
     groups: Sequence[str],
 ) -> float | None:
     """By how much the mean Dice gains; None where that is too little or not sure."""
-    after, before = (np.asarray(values)[:, 0] for values in (scores, plain))
+    after, before = _dice(scores), _dice(plain)
     paired = clustered_difference(after, before, group=groups)
     sure = paired.low > 0 or (after >= before).all()
     return paired.difference if paired.difference >= LEAST_GAIN and sure else None
+
+
+def _difference(
+    scores: Sequence[tuple[float, float]], plain: Sequence[tuple[float, float]]
+) -> float:
+    """Of mean Dice, to three decimals."""
+    return round(float(np.mean(_dice(scores) - _dice(plain))), 3)
+
+
+def _dice(scores: Sequence[tuple[float, float]]) -> Array:
+    return np.asarray(scores)[:, 0]

@@ -16,6 +16,7 @@ from ..config import IGNORE
 from ..errors import InputError
 from ..system.hardware import cores, free_memory
 from .cases import read_case_image, read_case_label
+from .components import constant_pieces
 from .dataset import Case, Dataset
 from .issues import raise_first, say, some
 from .label_values import judge_values
@@ -50,10 +51,11 @@ class ClassFacts:
         cases: How many of them have it.
         share: Of all labelled voxels that are not ignored, 0 to 1.
         volume: In mm^3; of films in mm^2; in voxels where the fingerprint's ``unit`` is ``"px"``.
-        components: Pieces that touch at corners at most.
+        components: Pieces; what touches by sides, edges or corners is one.
         thickness: Thinnest extent in mm or voxels, see ``structures.thickness``.
         intensities: By channel.
         sides: Where it is from side to side in each case that has it, see ``structures.Structure.side``.
+        pieces: Its number in each of these cases where that is the same in all, see ``components.constant_pieces``.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ClassFacts:
     thickness: float
     intensities: tuple[Intensities, ...]
     sides: tuple[float, ...] = ()
+    pieces: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def take_fingerprint(
         ]
         problem = f"mixes films and volumes; {kinds[-1][0]}D are {some(sorted(rare), 3)}"
         raise InputError(dataset.root, problem, "Put each kind in its own folder, or --skip-bad")
-    found = [fact for fact in facts.values() if len(fact.shape) == kinds[0][0]]
+    kept = {case: fact for case, fact in facts.items() if len(fact.shape) == kinds[0][0]}
+    found = list(kept.values())
     return Fingerprint(
         cases=len(dataset),
         labelled=len(dataset.labelled),
@@ -164,7 +168,7 @@ def take_fingerprint(
         bodies=tuple(fact.body for fact in found),
         body=_intensities([fact.values for fact in found]),
         foreground=_intensities([s.values for f in found for s in f.structures.values()]),
-        classes=_classes(dataset.classes, found),
+        classes=_classes(dataset.classes, found, [case.group for case in kept]),
     )
 
 
@@ -227,8 +231,10 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _classes(names: Sequence[str], found: Sequence[CaseFacts]) -> tuple[ClassFacts, ...]:
-    """Every declared class, and those that the label maps have."""
+def _classes(
+    names: Sequence[str], found: Sequence[CaseFacts], groups: Sequence[str]
+) -> tuple[ClassFacts, ...]:
+    """Every declared class, and those that the label maps have; ``groups`` are the patients."""
     known = max((value for fact in found for value in fact.structures), default=0)
     counted = sum(fact.counted for fact in found)
     rows = []
@@ -242,7 +248,11 @@ def _classes(names: Sequence[str], found: Sequence[CaseFacts]) -> tuple[ClassFac
         share = sum(structure.voxels for structure in of) / counted
         values = _intensities([structure.values for structure in of])
         sides = tuple(structure.side for structure in of)
-        rows.append(ClassFacts(name, len(of), share, volume, components, thick, values, sides))
+        patients = {g for fact, g in zip(found, groups, strict=True) if value in fact.structures}
+        pieces = constant_pieces([structure.components for structure in of], len(patients))
+        rows.append(
+            ClassFacts(name, len(of), share, volume, components, thick, values, sides, pieces)
+        )
     return tuple(rows)
 
 

@@ -76,7 +76,7 @@ class Plan:
         resize: 2D: ``stretch`` to the grid, or ``fit`` inside and pad.
         intensity: ``percentiles`` of each image, or a fixed ``window``; mapped to [-1, 1] and clipped.
         low, high: Percentiles, or ends of the window (HU for CT).
-        postprocess: Steps on predicted masks, see ``config.PlanSettings``.
+        postprocess: Steps on predicted masks, see ``config.PlanSettings``; where none is given, by the labels.
         crop: To the box of pixels that are not 0 in all channels (``nonzero``), of the body in CT
             (``body``), or not at all (None).
         grid: 2D: pixels (rows, columns) that a film is brought to; where they are more than ``size``, the network sees
@@ -214,6 +214,7 @@ def make_plan(
     spacing = (settings.spacing or target_spacing(found)) if found.spatial_dims == 3 else None
     classes = find_classes(dataset) if labelled else ()
     mirror, why = sides(classes, found)
+    steps, agreed = _kept_pieces(settings.postprocess, classes, found)
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
@@ -225,10 +226,10 @@ def make_plan(
         intensity=intensity,
         low=float(low),
         high=float(high),
-        postprocess=settings.postprocess or (),
+        postprocess=steps,
         crop=settings.crop,
         mirror=mirror,
-        reasons={"mirror": why} if classes else {},
+        reasons={k: v for k, v in (("mirror", why), ("postprocess", agreed)) if v and classes},
         structures=Structures.of(found),
     )
     _verify(plan, "--plan")
@@ -256,6 +257,20 @@ def target_spacing(found: Fingerprint) -> tuple[float, ...]:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _kept_pieces(
+    given: tuple[Step, ...] | None, classes: Sequence[str], found: Fingerprint
+) -> tuple[tuple[Step, ...], str]:
+    """The steps on predicted masks, and why: as many pieces are kept as a class has in every label map [ours]."""
+    if given is not None:
+        return given, "given"
+    facts = zip(range(1, len(classes)), found.classes, strict=False)
+    counts = {value: fact.pieces for value, fact in facts if fact.pieces}
+    steps = tuple(f"{value}=keep:{count}" for value, count in counts.items())
+    names = ", ".join(classes[value] for value in counts)
+    why = f"every label map that was read has as many pieces of {names}" if counts else ""
+    return steps, why
 
 
 def _size(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import IGNORE
 from .body import BODY_GRID, BODY_HU, NOT_DARK, Box, around, boxes, content_box
+from .components import pieces_of
 from .scan import Array, Scan, canonical_shape, canonical_spacing, orientation
 
 SAMPLES = 10_000
@@ -22,7 +23,7 @@ class Structure:
     Attributes:
         voxels: Their number.
         volume: In mm^3; of films in mm^2; in voxels where the spacing is unknown.
-        components: Pieces that touch at corners at most.
+        components: Pieces; what touches by sides, edges or corners is one.
         thickness: See ``thickness``, in mm or voxels.
         values: ``(C, N)``, a sample of its values.
         side: How far its center is from the middle of the body toward the right of a volume, or the last column of a
@@ -143,11 +144,9 @@ def _structure(
     step: Array,
     width: tuple[int, float, float],
 ) -> Structure:
-    from scipy import ndimage
-
     mask = label[box] == value
     voxels = int(mask.sum())
-    pieces = int(ndimage.label(mask)[1])
+    pieces = len(pieces_of(mask)[1])
     values = _sample(array[(slice(None), *box)], mask)
     axis, middle, extent = width
     along = mask.sum(tuple(a for a in range(mask.ndim) if a != axis))

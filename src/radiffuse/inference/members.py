@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..nets.unet import UNet
+from ..system.saying import say
 from ..train.members import members_of, views_of
 from ..train.memory import verify_memory
 from ..train.run import WEIGHTS, Run
@@ -160,6 +161,16 @@ def probed(run: Run, network: ProbedNetwork, head: str | None) -> Segment:
     return one_pass(lambda images: network(images, (name,))[0])
 
 
+def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
+    """Steps after segmentation that every member has in its plan; says so where they differ."""
+    first, *others = (member.plan.postprocess for member in members)
+    common = tuple(step for step in first if all(step in steps for steps in others))
+    if any(steps != first for steps in others):
+        done = brief(common) or "nothing"
+        say(f"the runs differ in what comes after segmentation; done is what all have: {done}")
+    return common
+
+
 def verify_agreement(members: list[Member]) -> None:
     """Refuse an ensemble whose members see other channels or have other classes; each has a grid of its own.
 
@@ -168,7 +179,7 @@ def verify_agreement(members: list[Member]) -> None:
     """
     first = members[0]
     for other in members[1:]:
-        for name in ("classes", "channels", "spatial_dims", "postprocess"):
+        for name in ("classes", "channels", "spatial_dims"):
             one, two = getattr(first.plan, name), getattr(other.plan, name)
             if one != two:
                 problem = f"has {name} {brief(two)} in its plan, {first.name} has {brief(one)}"

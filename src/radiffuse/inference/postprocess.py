@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ..data.components import pieces_of
 from ..data.scan import Array
 
 
@@ -30,14 +31,6 @@ def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | No
                 region = STEPS[name](region, *numbers)
         result[region] = value
     return result
-
-
-def pieces_of(region: Array) -> tuple[Array, Array]:
-    """The number of its connected piece at each voxel, and the size of each; they touch by sides, edges or corners."""
-    from scipy import ndimage
-
-    pieces, _ = ndimage.label(region, np.ones((3,) * region.ndim, bool))
-    return pieces, np.bincount(pieces.ravel())[1:]
 
 
 def structure(dims: int, side: float, cut: float = 0) -> Array:

@@ -27,7 +27,7 @@ from ..evaluation.quality import expected_dice
 from ..system.files import reserve
 from ..train.device import local_device
 from ..train.run import Run
-from .members import Member, Overrides, open_members, verify_agreement
+from .members import Member, Overrides, common_steps, open_members, verify_agreement
 from .postprocess import postprocess
 from .views import views
 from .windows import slide
@@ -89,7 +89,7 @@ class Predictor:
         seed: int = 0,
     ) -> None:
         verify_agreement(list(members))
-        self.members = tuple(members)
+        self.members, self.after = tuple(members), common_steps(members)
         self.device, self.autocast, self.overlap = device, autocast, overlap
         self.samples, self.ensemble = samples, ensemble
         self.views = [views(m.tta if tta is None else tta, m.plan, m.name) for m in self.members]
@@ -139,7 +139,7 @@ class Predictor:
             InputError: The scan does not have the axes and channels of the plan, or a logit is not finite.
         """
         votes, undo = self._vote(scan, name)
-        return replace(votes.result(undo, self.plan, scan.spacing), mean=votes.mean)
+        return replace(votes.result(undo, self.plan, self.after, scan.spacing), mean=votes.mean)
 
     @torch.no_grad()
     def probabilities(self, scan: Scan, name: str = "") -> Array:
@@ -209,7 +209,7 @@ class Predictor:
             steps = steps or [_Votes(logits.shape[1], image.shape[1:]) for _ in logits]
             for votes, step in zip(steps, logits, strict=True):
                 votes.add(first, step.softmax(0), 1.0)
-        return [votes.result(undo, self.plan, scan.spacing) for votes in steps]
+        return [votes.result(undo, self.plan, self.after, scan.spacing) for votes in steps]
 
     def to_plan(self, scan: Scan, plan: Plan | None = None) -> tuple[Tensor, Undo]:
         """The image ``(C, *S)`` that a network sees by a plan, that of the first by default, and how to undo it.
@@ -303,9 +303,11 @@ class _Votes:
             if self.square is not None:
                 self.square[value] += weight * vote**2
 
-    def result(self, undo: Undo, plan: Plan, spacing: Sequence[float] | None) -> Segmented:
+    def result(
+        self, undo: Undo, plan: Plan, after: Sequence[str], spacing: Sequence[float] | None
+    ) -> Segmented:
         mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
-        mask = postprocess(mask, plan.postprocess, spacing)
+        mask = postprocess(mask, after, spacing)
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {

@@ -8,6 +8,7 @@ of volumes whose spacing is not the plan's differ at borders.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from ..system.files import write_atomic, write_json
 from ..train.run import Run
 from .documents import render
 from .program import Write, torch_program
+
+KEPT = re.compile(r"none|(\d+=)?(largest|keep:\d+)")
+"""Steps after segmentation that MONAI has as well."""
 
 
 def bundle(run: Run, head: str | None = None) -> Write:
@@ -31,10 +35,11 @@ def bundle(run: Run, head: str | None = None) -> Write:
         RunError: See ``program.trace``.
     """
     plan = run.plan
+    other = [step for step in plan.postprocess if not KEPT.fullmatch(step)]
     for setting, value, known in (
+        ("postprocess", tuple(other), ((),)),
         ("crop", plan.crop, (None, "nonzero") if plan.spatial_dims == 3 else (None,)),
         ("grid", plan.grid, (None, plan.size)),
-        ("postprocess", plan.postprocess, ((), ("none",), ("largest",))),
         ("channels", len(plan.channels), (1,)),
     ):
         if value not in known:
@@ -60,8 +65,17 @@ def usage(plan: Plan) -> str:
 
 def inference(plan: Plan) -> dict[str, Any]:
     """The bundle's ``inference.json``: from files to label maps on their own grids."""
-    text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2)
+    kept = [_kept(step, plan) for step in plan.postprocess if step != "none"]
+    text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2, kept=kept)
     return dict(json.loads(text))
+
+
+def _kept(step: str, plan: Plan) -> tuple[list[int], int]:
+    """The classes of a step after segmentation, and how many of their largest pieces it keeps."""
+    value, _, what = step.rpartition("=")
+    return [int(value)] if value else [*range(1, len(plan.classes))], int(
+        what.partition(":")[2] or 1
+    )
 
 
 def _metadata(plan: Plan, name: str) -> dict[str, Any]:

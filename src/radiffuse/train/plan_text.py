@@ -54,6 +54,9 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "intensity", f"{ends} {plan.low:g} to {plan.high:g}", why("window", "")
     if "mirror" in plan.reasons:
         yield "mirroring", "left to right" if plan.mirror else "no", why("mirror", "")
+    if plan.reasons.get("postprocess"):
+        steps = ", ".join(map(str, plan.postprocess)) or "none"
+        yield "after segmentation", steps, why("postprocess", "")
     if plan.shift is not None:
         yield "noise", f"shifted by {plan.shift:.3g}", why("shift", "")
     if plan.training is not None:

@@ -184,8 +184,9 @@ def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Pla
     if (source := subject.plan) is not None:
         names = ("intensity", "low", "high", "crop", "resize")
         plan = replace(plan, **{name: getattr(source, name) for name in names})
-        if settings.plan.postprocess is None:
-            plan = replace(plan, postprocess=source.postprocess)
+        if source.postprocess and settings.plan.postprocess in (None, source.postprocess):
+            why = {"postprocess": "as in the run to start from"}
+            plan = replace(plan, postprocess=source.postprocess, reasons=plan.reasons | why)
     return plan
 
 

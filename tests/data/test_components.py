@@ -1,0 +1,79 @@
+"""How many pieces a structure has: counted, agreed upon by patients, and kept by the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from radiffuse.config import PlanSettings
+from radiffuse.data.components import constant_pieces, pieces_of
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan, make_plan
+from radiffuse.train.plan_text import rows
+
+ONE, TWO = 1, 2
+
+
+def write(folder: Path, name: str, *squares: tuple[int, int, int]) -> None:
+    """A film, and its label map with squares of 4 pixels (value, row, column)."""
+    label = np.zeros((32, 32), np.uint8)
+    for value, row, column in squares:
+        label[row : row + 4, column : column + 4] = value
+    for part, array in (("images", 50 + 50 * label), ("labels", label)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array.astype(np.uint8)).save(folder / part / f"{name}.png")
+
+
+def planned(folder: Path, **given: object) -> Plan:
+    settings = PlanSettings(size=(32,), **given)  # type: ignore[arg-type]
+    return make_plan(open_dataset(folder), settings, labelled=True)
+
+
+def test_pieces_that_touch_at_a_corner_are_one() -> None:
+    mask = np.zeros((3, 4, 5), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = True  # touch at a corner
+    mask[2, 3, 3:5] = True
+    pieces, sizes = pieces_of(mask)
+    assert sizes.tolist() == [2, 2]
+    assert pieces[0, 0, 0] == pieces[1, 1, 1] != pieces[2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("counts", "patients", "found"),
+    [([2, 2, 2], 3, 2), ([2, 2, 2], 2, None), ([2, 2, 1], 3, None), ([1] * 9, 9, 1), ([], 0, None)],
+)
+def test_label_maps_of_three_patients_have_to_agree(
+    counts: list[int], patients: int, found: int | None
+) -> None:
+    assert constant_pieces(counts, patients) == found
+
+
+def test_the_plan_keeps_as_many_pieces_as_all_label_maps_have(tmp_path: Path) -> None:
+    """Two lungs in all four films, of which one has no lesion and the others one or two."""
+    lungs = ((ONE, 2, 2), (ONE, 2, 20))
+    write(tmp_path, "p1", *lungs, (TWO, 10, 10))
+    write(tmp_path, "p2", *lungs, (TWO, 10, 10), (TWO, 20, 20))
+    write(tmp_path, "p3", *lungs, (TWO, 10, 20))
+    write(tmp_path, "p4", *lungs)
+    plan = planned(tmp_path)
+    assert plan.postprocess == ("1=keep:2",)
+    named = {name: (value, why) for name, value, why in rows(plan)}
+    assert named["after segmentation"][0] == "1=keep:2"
+    assert "class-1" in named["after segmentation"][1]
+    assert planned(tmp_path, postprocess=("none",)).postprocess == ("none",)
+    assert planned(tmp_path, postprocess=("fill",)).postprocess == ("fill",)
+
+
+def test_films_of_one_patient_are_one_opinion(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path, f"film{number}", (ONE, 2, 2))
+    assert planned(tmp_path).postprocess == ("1=keep:1",)
+    (tmp_path / "patients.csv").write_text(
+        "image,patient\n" + "".join(f"film{n}.png,{'ab'[n % 2]}\n" for n in range(4))
+    )
+    plan = planned(tmp_path)
+    assert plan.postprocess == ()
+    assert "postprocess" not in plan.reasons
