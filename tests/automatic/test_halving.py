@@ -65,7 +65,8 @@ def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
         return [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows]
 
     assert found(20) == [("a", 10, 0, 10), ("b", 5, 0, 5)]
-    assert found(30) == [("a", 20, 0, 10), ("b", 5, 0, 5)]
+    assert found(30) == [("a", 15, 0, 10), ("b", 7, 0, 5)]
+    assert found(-1) == found(20)
     assert found(40) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
     assert found(79) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
     assert found(80)[2:] == [("a", 20, 1, 10), ("b", 10, 1, 5)]

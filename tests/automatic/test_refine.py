@@ -106,12 +106,20 @@ def test_the_usual_step_is_taken_unless_it_costs(monkeypatch: pytest.MonkeyPatch
     assert chosen([truth() for _ in range(2)], monkeypatch, usual=usual) == [*usual]
 
 
-def test_the_usual_step_is_among_those_that_may_gain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four large pieces are true, and a fifth of half their size is not: no other step removes it alone."""
-    true, false = (np.zeros((40, 60), np.uint8) for _ in range(2))
-    for mask in (true, false):
-        for place in range(4):
-            mask[5:15, 3 + 14 * place : 13 + 14 * place] = 1
+def test_the_usual_step_goes_before_another_that_gains_as_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Specks fall to a milder step as well; but all label maps have two lungs, and the next island may be larger."""
+    masks = [specks(truth(), 1, 1 + i % 2) for i in range(5)]
+    assert chosen(masks, monkeypatch, usual=("1=keep:2",)) == ["1=keep:2"]
+
+
+def test_a_usual_number_beyond_those_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four large pieces are true, and a fifth, of 60 pixels beside their 100, is not: no other step removes it."""
+    true = np.zeros((40, 60), np.uint8)
+    for place in range(4):
+        true[5:15, 3 + 14 * place : 13 + 14 * place] = 1
+    false = true.copy()
     false[25:31, 20:30] = 1
     assert chosen([false] * 4, monkeypatch, [true] * 4) == []
     assert chosen([false] * 4, monkeypatch, [true] * 4, ("1=keep:4",)) == ["1=keep:4"]

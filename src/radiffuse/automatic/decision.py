@@ -18,6 +18,7 @@ from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels
 from .record import Record
 from .refine import refine
+from .schedule import ENOUGH
 from .scores import OutOfFold, by_case, read_folds
 
 TOGETHER = 3
@@ -137,7 +138,7 @@ class Decision:
         )
 
     def _twin(self, best: Sequence[Entry], alone: Any) -> Entry | None:
-        """The best candidate without the pool, or with it, where the folds do not decide and both have the time."""
+        """The best candidate without the pool, or with it, where the folds do not decide and there is time for both."""
         record, name = self.record, best[0].candidate
         other = name.removesuffix(POOL) if name.endswith(POOL) else f"{name}{POOL}"
         twin = next((entry for entry in best[1:TOGETHER] if entry.candidate == other), None)
@@ -146,7 +147,7 @@ class Decision:
         table = by_case(read_folds(record.folders(twin.candidate, twin.steps)))
         paired = clustered_difference(alone["dice"], table["dice"], group=list(alone["group"]))
         needed = sum(self._seconds_of_step(e) * self._full(e) for e in (best[0], twin))
-        return None if paired.low > 0 or needed > AT_WORK * record.left else twin
+        return None if paired.low > 0 or ENOUGH * needed > AT_WORK * record.left else twin
 
     def _seconds_of_step(self, entry: Entry) -> float:
         return entry.seconds / len(self.record.folds.parts) / entry.steps

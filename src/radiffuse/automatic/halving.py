@@ -72,8 +72,9 @@ def trainings(
 ) -> list[dict[str, Any]]:
     """What is trained on all labels: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds.
 
-    Each member is trained in full length where the time allows it for all that follow as well, and then all of them
-    again with further seeds: for a convex loss the mean of several trainings is no worse than they are in the mean.
+    All members are trained in full length where the time allows it, else in the same part of it, but never shorter than
+    in the folds; and then all of them again with further seeds: for a convex loss the mean of several trainings is no
+    worse than they are in the mean.
 
     Args:
         members: Entries of the candidates that were chosen, the best first.
@@ -82,17 +83,19 @@ def trainings(
         left: Seconds that are left.
         most: Trainings at most.
     """
-    least = [entry.steps * cost for entry, cost in zip(members, each, strict=True)]
-    found: list[dict[str, Any]] = []
-    for i, (entry, cost) in enumerate(zip(members, each, strict=True)):
-        steps = max(entry.steps, full[i])
-        if steps * cost + sum(least[i + 1 :]) > left:
-            steps = entry.steps
-        left -= steps * cost
-        found.append(
-            {"candidate": entry.candidate, "steps": steps, "seed": 0, "tried": entry.steps}
-        )
+    needed = sum(steps * cost for steps, cost in zip(full, each, strict=True))
+    part = min(max(left, 0.0) / needed, 1.0)
+    found: list[dict[str, Any]] = [
+        {
+            "candidate": entry.candidate,
+            "steps": max(entry.steps, int(part * steps)),
+            "seed": 0,
+            "tried": entry.steps,
+        }
+        for entry, steps in zip(members, full, strict=True)
+    ]
     turn, cost = list(found), sum(r["steps"] * c for r, c in zip(found, each, strict=True))
+    left -= cost
     while len(found) + len(turn) <= most and cost <= left:
         left -= cost
         found += [row | {"seed": len(found) // len(turn)} for row in turn]
