@@ -297,6 +297,12 @@ FITS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
         "plan": {"size": SIZE},
         "diffusion": {"sampling": {"sampler": "ddim", "steps": 1}},
     },
+    "joint": lambda pre: {
+        "network": TINY,
+        "plan": {"size": SIZE},
+        "loss": {"focal": 0.5},
+        "joint": {"sampling": {"sampler": "ddim", "steps": 1}},
+    },
 }
 
 

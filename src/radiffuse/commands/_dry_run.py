@@ -43,6 +43,7 @@ from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.dynunet import new_dynunet
 from ..nets.imagenet import ImageNetUNet
+from ..nets.joint_denoiser import joint_config
 from ..nets.mask_denoiser import mask_denoiser_config
 from ..nets.summary import summarize
 from ..objectives import OBJECTIVES, from_start, method_of, trial_of
@@ -195,6 +196,8 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
         strategy = settings.diffusion.strategy
         if settings.method == "diffusion" and strategy != "none":
             unet = mask_denoiser_config(unet, classes, strategy in SELF_CONDITIONED)
+        if settings.method == "joint":
+            unet = joint_config(unet, classes)
         parts.append(_network(settings, unet, size))
         if settings.method == "diffusion" and strategy != "none":
             parts += _timesteps(settings.diffusion.process, settings.training)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from .data import FINETUNE_AUGMENTATION, FIT_AUGMENTATION, Augmentation, Data, PlanSettings, Split
@@ -12,6 +12,7 @@ from .pooling import Pool
 from .types import (
     FULL_NAMES,
     POSITIONAL,
+    Fraction,
     Hours,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,7 +25,16 @@ from .types import (
 )
 
 Method = Literal[
-    "auto", "finetune", "scratch", "dynunet", "imagenet", "dino", "pixel", "probe", "diffusion"
+    "auto",
+    "finetune",
+    "scratch",
+    "dynunet",
+    "imagenet",
+    "dino",
+    "pixel",
+    "probe",
+    "diffusion",
+    "joint",
 ]
 """The methods of ``fit``."""
 POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet")
@@ -112,6 +122,26 @@ class MaskDiffusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Joint:
+    """Settings of image and mask together: what is given and what is noised in training, and how masks are sampled."""
+
+    given_image: Fraction = 0.5
+    """Fraction of the labelled images that are given as they are, their masks to be found [ours]."""
+    given_mask: Fraction = 0.1
+    """Fraction whose masks are given, the images to be drawn. Of all others both parts are noised, each to a timestep
+    of its own [paper: UniDiffuser, Bao et al. 2023, of all]."""
+    missing: Fraction = 0.5
+    """Of the images that are given, the fraction whose masks are pure noise, as where sampling starts [ours]."""
+    image_weight: NonNegativeFloat = 1.0
+    """Weight of the loss of images beside that of masks."""
+    process: Diffusion = Diffusion()
+    """The noising process of both parts, and what the network predicts of the image; it always predicts the clean mask.
+    With ``--from``, schedule, timesteps and prediction are those of the run."""
+    sampling: Sampling = Sampling()
+    """How masks of given images are sampled in validation and, by default, at prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
 
@@ -127,10 +157,11 @@ class Fit:
     that nnU-Net would give it; imagenet: for films, a U-Net on an encoder that was trained on ImageNet
     (EfficientNet-Lite0); dino: for films, a light decoder on several blocks of a frozen DINO, ``--encoder``; pixel: an
     ensemble of pixel classifiers on frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al.
-    2025); diffusion: mask diffusion (Fu et al. 2023). None: auto. Some defaults below depend on the method."""
+    2025); diffusion: mask diffusion (Fu et al. 2023); joint: a denoiser of image and mask together, which also draws
+    pairs of both (radiffuse generate). None: auto. Some defaults below depend on the method."""
     from_run: str | None = None
     """``--from``: pre-trained run, or the name of shipped weights (films, which suits any grid; films-64). Needed by
-    finetune, pixel and probe, optional for auto and diffusion."""
+    finetune, pixel and probe, optional for auto, diffusion and joint."""
     encoder: str | None = field(default=None, metadata=only_for("auto", "dino"))
     """DINO encoder of the method dino: a folder with config.json and model.safetensors (DINOv2, DINOv3 or DINO of
     transformers), a run of radiffuse synthesize, or a public name such as facebook/dinov2-base."""
@@ -148,12 +179,15 @@ class Fit:
     """Settings of the method dino."""
     diffusion: MaskDiffusion = field(default=MaskDiffusion(), metadata=only_for("diffusion"))
     """Settings of the method diffusion."""
+    joint: Joint = field(default=Joint(), metadata=only_for("joint"))
+    """Settings of the method joint."""
     loss: Losses = Losses(cross_entropy=1.0, dice=1.0)
-    """Cross-entropy and Dice [related: nnU-Net]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy."""
+    """Cross-entropy and Dice [related: nnU-Net]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy. joint:
+    of masks of given images; else cross-entropy."""
     with_run: tuple[str, ...] = ()
     """``--with``: more folders of labelled images to learn from, such as synthetic ones that a network has labelled.
     They do not count towards ``--labels``; those made from images of validation or test patients are left out."""
-    unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED))
+    unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED, "joint"))
     """Folders of images without labels, the pool, to learn from beside the labelled ones. Images of validation or test
     patients, images that are the same as one of theirs, and synthetic images made from them are left out."""
     pool: Pool = field(default=Pool(), metadata=FULL_NAMES | only_for(*POOLED))
@@ -228,6 +262,13 @@ _DIFFUSION = Fit(
 """[code] AdamW, weight decay 1e-8, clip 1.0, 1e-5 to 8e-4 in 100 steps, cosine to 5e-5, Dice + 20 focal; [ours] steps,
 batch size and averaged weights."""
 
+_JOINT = Fit(
+    method="joint",
+    augmentation=FINETUNE_AUGMENTATION,
+    training=replace(_DIFFUSION.training, weight_decay=1e-2),
+)
+"""[ours] the optimization of mask diffusion, with the weight decay and the loss of the other methods."""
+
 FIT: dict[str | None, Fit] = {
     None: Fit(),
     "auto": Fit(method="auto", split=Split(test=0.0, validation=0.0)),
@@ -239,6 +280,7 @@ FIT: dict[str | None, Fit] = {
     "pixel": Fit(method="pixel"),
     "probe": _PROBE,
     "diffusion": _DIFFUSION,
+    "joint": _JOINT,
 }
 """The defaults of ``fit`` by method."""
 

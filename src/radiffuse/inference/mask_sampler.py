@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,13 @@ from ..core.diffusion import GaussianDiffusion
 from ..core.masks import logits_to_x_start
 from ..core.sampling import inference_timesteps, sample
 from ..errors import InputError
+from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
+
+
+def of_x_start(diffusion: Diffusion) -> Diffusion:
+    """The same noising, of what is predicted clean: masks, or estimates that are clean already."""
+    return replace(diffusion, prediction_type="x_start")
 
 
 class MaskSampler:
@@ -20,9 +28,12 @@ class MaskSampler:
         InputError: More steps than the process has timesteps.
     """
 
-    def __init__(self, network: MaskDenoiser, diffusion: Diffusion, sampling: Sampling) -> None:
+    def __init__(
+        self, network: MaskDenoiser | JointDenoiser, diffusion: Diffusion, sampling: Sampling
+    ) -> None:
         self.network = network
-        self.process = GaussianDiffusion(diffusion)
+        self.predict = network.segment if isinstance(network, JointDenoiser) else network
+        self.process = GaussianDiffusion(of_x_start(diffusion))
         self.sampling = sampling
         total = diffusion.num_train_timesteps
         if sampling.steps > total:
@@ -61,7 +72,7 @@ class MaskSampler:
             guess = logits_to_x_start(logits[-1]) if logits else None
             if not every_step:
                 logits.clear()
-            logits.append(self.network(images, x_t, network_t, guess).float())
+            logits.append(self.predict(images, x_t, network_t, guess).float())
             return logits_to_x_start(logits[-1])
 
         sample(

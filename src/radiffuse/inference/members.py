@@ -13,6 +13,7 @@ from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
 from ..data.plan import Plan
 from ..errors import InputError, RunError
+from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
@@ -116,7 +117,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     network = network.to(device).eval()
     if isinstance(network, ProbedNetwork):
         return Member(str(run.folder), probed(run, network, overrides.head), plan, heads=True)
-    if not isinstance(network, MaskDenoiser):
+    if not isinstance(network, MaskDenoiser | JointDenoiser):
         return Member(str(run.folder), one_pass(network), plan)
     settings = diffusion_settings(run)
     diffusion = from_dict(Diffusion, settings["process"])
@@ -126,14 +127,15 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
 
 
 def diffusion_settings(run: Run) -> Mapping[str, Any]:
-    """The settings of a run of mask diffusion: ``process``, ``sampling``, ``strategy``.
+    """The settings of a run that draws masks, by mask diffusion or joint: ``process``, ``sampling`` and others.
 
     Raises:
         RunError: It has none.
     """
-    settings: Mapping[str, Any] | None = run.config["settings"].get("diffusion")
+    given = run.config["settings"]
+    settings: Mapping[str, Any] | None = given.get("joint") or given.get("diffusion")
     if settings is None:
-        problem = "names another method than that of its network, mask diffusion"
+        problem = "names another method than that of its network, which draws masks"
         raise RunError(run.folder / "config.yaml", problem, "Restore the file")
     return settings
 

@@ -214,7 +214,9 @@ def identity(run: Run) -> dict[str, str]:
     for path in sorted(run.model.rglob("*")):
         if path.is_file() and path.name not in ("raw.safetensors", "SHA256SUMS"):
             digest.update(f"{sha256(path)}  {path.relative_to(run.model).as_posix()}\n".encode())
-    digest.update(json.dumps(run.config["settings"].get("diffusion"), sort_keys=True).encode())
+    given = run.config["settings"]
+    drawing = given.get("joint") or given.get("diffusion")
+    digest.update(json.dumps(drawing, sort_keys=True).encode())
     plan = hashlib.sha256(run.plan.to_json().encode()).hexdigest()
     return {"model": digest.hexdigest(), "plan": plan}
 

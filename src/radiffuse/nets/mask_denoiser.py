@@ -54,17 +54,7 @@ class MaskDenoiser(nn.Module):
         """
         unet = denoiser.rebuilt(mask_denoiser_config(denoiser.config, classes, self_condition))
         unet.initialize(generator)
-        weights, grown = denoiser.state_dict(), unet.state_dict()
-        # Image channels first, coordinates last where there are any, masks between them.
-        coordinates = denoiser.coordinate_channels
-        image = denoiser.config.in_channels - coordinates
-        for name, each in unet.input_weights.items():
-            old, new = weights[name], torch.zeros_like(grown[name])
-            new[:, : image * each] = old[:, : image * each]
-            new[:, new.shape[1] - coordinates * each :] = old[:, image * each :]
-            weights[name] = new
-        trunk = {k: v for k, v in weights.items() if not k.startswith("head.")}
-        unet.load_state_dict(trunk, strict=False)
+        unet.load_state_dict(widened(denoiser, unet), strict=False)
         return cls(with_head(unet, classes, generator), classes, self_condition=self_condition)
 
     def forward(
@@ -94,6 +84,22 @@ class MaskDenoiser(nn.Module):
         """See ``registry.Saveable``."""
         values = {"classes": self.classes, "self_condition": self.self_condition}
         return self.unet.to_config() | {"kind": "mask-denoiser", **values}
+
+
+def widened(denoiser: UNet, unet: UNet) -> dict[str, Tensor]:
+    """The weights of a denoiser, without its head, for a network with more input channels, whose weights are zero.
+
+    Image channels come first, coordinates last where there are any, and the new ones between them.
+    """
+    weights, grown = denoiser.state_dict(), unet.state_dict()
+    coordinates = denoiser.coordinate_channels
+    image = denoiser.config.in_channels - coordinates
+    for name, each in unet.input_weights.items():
+        old, new = weights[name], torch.zeros_like(grown[name])
+        new[:, : image * each] = old[:, : image * each]
+        new[:, new.shape[1] - coordinates * each :] = old[:, image * each :]
+        weights[name] = new
+    return {k: v for k, v in weights.items() if not k.startswith("head.")}
 
 
 def _unit(x: Tensor) -> Tensor:

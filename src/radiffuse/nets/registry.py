@@ -27,6 +27,7 @@ from .dino_segmenter import from_config as _dino
 from .dynunet import DynUNet
 from .guided import GuidedUNet
 from .imagenet import ImageNetDenoiser, ImageNetUNet
+from .joint_denoiser import JointDenoiser, TwoTimesUNet
 from .mask_denoiser import MaskDenoiser
 from .pixel import PixelClassifier
 from .probe import HeadConfig, ProbedNetwork
@@ -97,6 +98,10 @@ KINDS: Mapping[str, Builder] = {
     "segmenter": lambda c: SegmentingUNet(_unet(c), **_arguments(c, "timestep")),
     "mask-denoiser": lambda c: MaskDenoiser(
         _unet(c), **_arguments(c, "classes"), self_condition=bool(c["self_condition"])
+    ),
+    "joint-denoiser": lambda c: JointDenoiser(
+        TwoTimesUNet(from_dict(UNetConfig, c["unet"], strict=True)),
+        **_arguments(c, "classes", "timesteps"),
     ),
     "pixel": lambda c: PixelClassifier(
         _unet(c),

@@ -183,7 +183,7 @@ class UNet(nn.Module):
         self._check(x, taps)
         depths = self.taps
         # The SiLU with which every block begins, once for all of them.
-        embedding = F.silu(self.time(timestep_embedding(t, self.config.width)))
+        embedding = F.silu(self.embed(t))
 
         h = self.stem(fold(x, self.config.fold) if self.folds else x)
         skips = [h]
@@ -217,6 +217,10 @@ class UNet(nn.Module):
             last = self.head(h) if self.folds else convolved(self.norm, self.head, h)
             found["output"] = last.to(x.dtype)
         return found
+
+    def embed(self, t: Tensor) -> Tensor:
+        """What every block is told of the timesteps: (B,) to (B, 4 width)."""
+        return cast(Tensor, self.time(timestep_embedding(t, self.config.width)))
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights again; the last layer of every block and of the network is zero (section 3).

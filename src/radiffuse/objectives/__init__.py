@@ -35,7 +35,7 @@ from ..train.start import (
     verify_kind,
 )
 from ..train.task import BatchesByStep, Task
-from . import mask_diffusion, pixel, probing, segmentation
+from . import joint, mask_diffusion, pixel, probing, segmentation
 from .clean_features import CleanFeatures
 from .consistency import Consistency
 from .contrastive import Contrastive
@@ -94,6 +94,7 @@ METHODS: Mapping[str, Method] = {
     "pixel": Method(pixel.build, pretrained=True),
     "probe": Method(probing.build, pretrained=True, finish=probing.score_heads),
     "diffusion": Method(mask_diffusion.build, verify=mask_diffusion.verify),
+    "joint": Method(joint.build, verify=joint.verify),
     "supervised": Method(segmentation.build, verify=mask_diffusion.verify),
 }
 """Segmentation methods, by ``--method``; supervised is diffusion with the strategy none."""
@@ -117,8 +118,8 @@ def method_of(settings: Fit) -> Method:
     if method.pretrained is False and settings.from_run:
         problem, remedy = "cannot start from a pre-trained run", "Leave --from or --method out"
         raise InputError(f"--method {name}", problem, remedy)
-    if settings.unlabelled and name not in POOLED:
-        problem = f"is for {', '.join(POOLED)}, not for {name}"
+    if settings.unlabelled and name not in (*POOLED, "joint"):
+        problem = f"is for {', '.join(POOLED)} and joint, not for {name}"
         raise InputError("--unlabelled", problem, "Leave it or --method out")
     method.verify(settings)
     return method
@@ -190,8 +191,8 @@ def pooled(
     labelled: Batches,
     teachers: Teachers = Teachers(),  # noqa: B008 (frozen)
 ) -> Task:
-    """The task, with a loss of the pool beside that of the labelled images, if there is a pool."""
-    if not settings.unlabelled:
+    """The task, with a loss of the pool beside that of the labelled images, if there is a pool and it has none."""
+    if not settings.unlabelled or settings.method not in POOLED:
         return task
     shares = foreground_shares(labelled)
     return Consistency(task, settings.pool, settings.loss, shares, labelled.mirrored, teachers)

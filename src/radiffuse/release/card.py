@@ -33,6 +33,7 @@ WHAT = {
     "pixel": "A pixel classifier on the features of a pre-trained network",
     "probe": "Segmentation heads on the frozen features of a pre-trained network",
     "mask-denoiser": "A segmentation network that draws masks by diffusion",
+    "joint-denoiser": "A denoiser of image and mask together, which segments and draws pairs",
     "classifier": "A classifier of films",
     "members": "Segmentation networks that were chosen automatically and vote",
 }

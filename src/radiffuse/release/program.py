@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..data.plan import Plan
 from ..errors import InputError, RunError
+from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
@@ -93,7 +94,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
             raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
         return Mean([one_pass_network(part, head) for part in parts]).eval()
     network = load_network(run.model)
-    if isinstance(network, MaskDenoiser):
+    if isinstance(network, MaskDenoiser | JointDenoiser):
         problem = "draws masks from noise in several steps, which one program does not do"
         remedy = "Export a run of another method, or use radiffuse.Segmenter"
         raise InputError(run.folder, problem, remedy)

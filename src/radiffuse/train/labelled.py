@@ -32,7 +32,7 @@ from .unchanged import require_same_names, require_same_prepared, require_same_s
 
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
-MORE = {"diffusion": 5.0}
+MORE = {"diffusion": 5.0, "joint": 5.0}
 """Methods that learn more slowly, see ``planning.Request`` [ours]."""
 
 VALIDATION_PATCHES = 16

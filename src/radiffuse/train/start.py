@@ -9,6 +9,7 @@ from ..config import (
     PRESETS,
     Diffusion,
     Fit,
+    Joint,
     Network,
     PlanSettings,
     Probing,
@@ -24,11 +25,14 @@ from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.imagenet import ImageNetDenoiser
+from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
 from ..nets.unet import UNet, verify_config
 from .memory import verify_memory
 from .run import Run, find_run
 
+OF_PROCESS = ("schedule", "num_train_timesteps", "prediction_type", "zero_terminal_snr", "shift")
+"""Settings of the noising process that a network was trained for."""
 Pretrained = UNet | ImageNetDenoiser
 """Networks that pre-training makes; the second knows no timesteps, and starts segmenters alone."""
 OF_GRID = ("size", "grid", "spacing", "ceiling")
@@ -84,6 +88,8 @@ class Start:
                 free[name] = sides * self.plan.spatial_dims
         if settings.method == "probe":
             settings = replace(settings, probe=self._probed(settings.probe))
+        if settings.method == "joint":
+            settings = replace(settings, joint=self._joint(settings.joint, name))
         plan = replace(kept, **free)
         return replace(settings, plan=plan, network=settings_of_network(self.network))
 
@@ -100,6 +106,25 @@ class Start:
         if settings.machine.checkpoint_activations:
             problem = f"{name} has the network {IMAGENET}, whose activations are kept"
             raise InputError("--checkpoint-activations", problem, "Leave it out")
+
+    def _joint(self, joint: Joint, name: str) -> Joint:
+        """With the timesteps and the prediction of the run; how the loss weighs them is free.
+
+        Raises:
+            InputError: They ask for others, or the network sees coordinates, which noise does not have.
+        """
+        if self._coordinate_channels:
+            problem = f"{name} is guided by body coordinates, which noise does not have"
+            remedy = "Start from a run that was pre-trained without --coordinates"
+            raise InputError("--method joint", problem, remedy)
+        given, usual = joint.process, Diffusion()
+        of_run = {key: getattr(self.diffusion, key) for key in OF_PROCESS}
+        for key, has in of_run.items():
+            if (value := getattr(given, key)) not in (getattr(usual, key), has):
+                where = f"--joint.process.{key} {value}"
+                problem = f"{name} was trained with {has}"
+                raise InputError(where, problem, "Leave it out, or train from scratch")
+        return replace(joint, process=replace(given, **of_run))
 
     def _probed(self, probe: Probing) -> Probing:
         """Without coordinates, where neither the network nor a regressor gives any."""
@@ -147,6 +172,8 @@ def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
         InputError: The run has another kind of network.
     """
     network = load_network(run.model, "raw" if weights == "raw" else "model")
+    if isinstance(network, JointDenoiser):
+        network = network.image_part()
     if not isinstance(network, Pretrained):
         remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
         raise InputError(run.folder, "is not a pre-trained denoiser", remedy)
@@ -272,8 +299,13 @@ def knows_timesteps(run: Run) -> bool:
 
 
 def diffusion_of(run: Run) -> Diffusion:
-    """The noising process in the settings of a pre-training; the default where its objective knows none."""
-    diffusion: Diffusion = from_dict(Diffusion, run.config["settings"].get("diffusion", {}))
+    """The noising process in the settings of a pre-training, or of image and mask together.
+
+    The default where its objective knows none.
+    """
+    settings = run.config["settings"]
+    given = settings["joint"]["process"] if "joint" in settings else settings.get("diffusion", {})
+    diffusion: Diffusion = from_dict(Diffusion, given)
     return diffusion
 
 

@@ -33,6 +33,8 @@ TABLES = (
     "zeroshot.csv",
     "candidates.csv",
 )
+DRAWING = ("mask-denoiser", "joint-denoiser")
+"""Kinds of networks whose masks are drawn in several steps."""
 SCORES = ("validation/cases.csv", "test/cases.csv", "cases.csv")
 """Scores case by case, of which the means are shown."""
 
@@ -121,7 +123,7 @@ class Runs:
         elif run.finished and (folder / "plan.json").is_file() and run.plan.classes:
             paths = [part.model / "config.json" for part in members_of(run)]
             contents = (read_json(path, dict[str, Any]) for path in paths)
-            draws = any(content.get("kind") == "mask-denoiser" for content in contents)
+            draws = any(content.get("kind") in DRAWING for content in contents)
             more |= {"use": "segment", "dims": run.plan.spatial_dims, "draws": draws}
         return self._entry(folder, name, "run", **more)
 
