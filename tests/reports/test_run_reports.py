@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -226,9 +227,26 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
     settings = "radiffuse: 9.9\nsettings:\n  training:\n    seed: 7\n"
     (run / "config.yaml").write_text(settings)
     (run / "log.jsonl").write_text('{"step": 1, "seconds": 75}\n')
+    other = tmp_path / "runs" / "scratch-1-1"
+    other.mkdir()
+    (other / "log.jsonl").write_text('{"step": 3, "seconds": 15}\n')
+    (other / "cost.json").write_text(
+        '{"measured": {"memory_gib": 0.5, "hardware": "3 cores of X"}}'
+    )
+    nnunet = tmp_path / "nnunet" / "5-0"
+    nnunet.mkdir(parents=True)
+    (nnunet / "seconds.json").write_text('{"train": 120, "predict": 7}')
+    (nnunet.parent / "nnunet.json").write_text('{"nnunetv2": "2.8.1", "trainer": "T"}')
     page = write_study_report(tmp_path).read_text()
-    for shown in ("radiffuse study --config study.yaml", "9.9", "1 min 15 s", "2 mm"):
-        assert shown in page
+    shown = ["radiffuse study --config study.yaml", "9.9", "1 min 30 s", "2 mm", "3 cores of X"]
+    for text in [*shown, "nnunetv2 2.8.1, trainer T", datetime.date.today().isoformat()]:
+        assert text in page, text
+    costs = pd.read_csv(tmp_path / "costs.csv").set_index(["method", "labels"])
+    assert costs.loc[("scratch", 1)].tolist() == [2, 2, 0.75, 0.5]
+    assert costs.loc[("nnunet", 5), "minutes"] == 2
+    assert costs.loc[("nnunet", 5), ["steps", "memory_gib"]].isna().all()
+    for name in ("costs.tex", "by-case.svg", "by-case.pdf"):
+        assert (tmp_path / name).stat().st_size > 100
     drawing = (tmp_path / "label-efficiency.svg").read_text()
     assert "fine_tune&amp;50%" in drawing
     assert "labelled images" in drawing

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation.tables import read_table
 from ..system.files import read_json
+from .exports import save_figure, save_latex
 from .figures import pool_curves
 from .html import Report, format_mean
+from .origin import origin_table
 from .parts import of_folder
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ MEAN = "mean"
 
 @of_folder
 def write_augment_report(folder: Path) -> Path:
-    """Write ``report.html`` from ``summary.csv`` and ``warnings.json``.
+    """Write ``report.html``, ``summary.tex`` and the figure from ``summary.csv``, ``warnings.json`` and the runs.
 
     Raises:
         InputError: A file is missing or not readable.
@@ -34,8 +36,10 @@ def write_augment_report(folder: Path) -> Path:
         report.text(*warnings)
     report.section("Mean AUROC")
     whole = summary[summary["class"] == MEAN]
+    figure = pool_curves(whole)
+    save_figure(figure, folder / "pools")
     report.figure(
-        pool_curves(whole),
+        figure,
         "Mean over classes against the number of real films; 95 % intervals for new draws and patients.",
     )
     report.table(
@@ -45,6 +49,11 @@ def write_augment_report(folder: Path) -> Path:
     )
     report.section("By class")
     report.table(_shown(summary[summary["class"] != MEAN]), "Each class against the others.")
+    save_latex(summary, folder / "summary.tex")
+    report.section("How it was made")
+    draws = {"draws of each pool": str(int(first["draws"]))}
+    command = f"radiffuse augment --config augment.yaml --out {folder.name}"
+    report.table(origin_table(folder, command, draws))
     return report.save(folder / "report.html")
 
 

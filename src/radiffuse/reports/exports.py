@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import printable
+from ..system.cells import csv_text
 from ..system.files import write_atomic
 from .html import format_value
 
@@ -30,6 +31,12 @@ def save_figure(figure: Figure, path: Path) -> None:
         ):
             figure.savefig(buffer, format=kind, metadata=nothing)
         write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
+
+
+def save_table(table: pd.DataFrame, path: Path) -> None:
+    """Write ``path.csv`` and ``path.tex``."""
+    write_atomic(path.with_suffix(".csv"), csv_text(table, "%.6g"))
+    save_latex(table, path.with_suffix(".tex"))
 
 
 def save_latex(table: pd.DataFrame, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,18 +13,15 @@ import numpy as np
 from ..errors import InputError
 from ..evaluation.statistics import BETTER, MARGIN, clustered_difference, holm, verdict
 from ..evaluation.tables import ALL_CLASSES, distance_unit, over_classes, read_table, summarize
-from ..system.cells import csv_text
-from ..system.files import write_atomic
-from ..system.hardware import processor
-from ..train.run import Run
 from . import parts
-from .exports import save_figure, save_latex
+from .exports import save_figure, save_table
 from .figures import class_bars, label_efficiency, paired_dots, step_curves
 from .html import Report, format_interval, format_p
-from .run import format_duration
+from .origin import cost_table, origin_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 COLUMNS = ("method", "labels", "draw", "case", "group", "class", "dice", "iou", "hd95", "nsd")
 """Columns that ``results.csv`` must have."""
@@ -58,7 +54,7 @@ class Comparisons:
 
 @parts.of_folder
 def write_study_report(folder: Path) -> Path:
-    """Write the report of a study, its tables ``summary``, ``comparisons`` and ``gaps`` (CSV, LaTeX) and its figure.
+    """Write the report of a study, its tables (CSV, LaTeX) and its figures (SVG, PDF).
 
     Read are ``results.csv`` (``COLUMNS``; one row per method, budget, draw, case and class), and,
     where present, ``study.yaml`` (settings; ``reference`` names the method that the others are
@@ -87,9 +83,7 @@ def write_study_report(folder: Path) -> Path:
         ("comparisons", study.compared.against),
         ("gaps", study.compared.gaps),
     ):
-        text = csv_text(rows, "%.6g")
-        write_atomic(folder / f"{name}.csv", text)
-        save_latex(rows, folder / f"{name}.tex")
+        save_table(rows, folder / name)
     subtitle = (
         f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labelled images, "
         f"{study.number} test cases"
@@ -98,12 +92,12 @@ def write_study_report(folder: Path) -> Path:
     report.fill(
         {
             "Label efficiency": lambda: _efficiency(report, study, folder),
-            "Scores": lambda: _scores(report, study),
-            f"Against {reference}": lambda: _comparisons(report, study),
-            "Along the sampling": lambda: _steps(report, folder / "steps.csv"),
+            "Scores": lambda: _scores(report, study, folder),
+            f"Against {reference}": lambda: _comparisons(report, study, folder),
+            "Along the sampling": lambda: _steps(report, folder),
             "Cases": lambda: parts.overlays_section(report, folder / "overlays.npz", {}),
             "Data": lambda: parts.data_section(report, parts.read_optional(folder / "data.json")),
-            "How it was made": lambda: report.table(_origin(folder, study, settings)),
+            "How it was made": lambda: _how(report, study, folder, settings),
             "Settings": lambda: parts.settings_section(report, folder),
         }
     )
@@ -232,9 +226,10 @@ def _efficiency(report: Report, study: _Study, folder: Path) -> None:
         fewest = dice[dice["labels"] == dice["labels"].min()]
         title = _finding(fewest.sort_values("difference").iloc[-1], study.reference)
     figure = label_efficiency(study.cases, title=title)
-    save_figure(figure, folder / "label-efficiency")
-    report.figure(
+    _figure(
+        report,
         figure,
+        folder / "label-efficiency",
         "Mean Dice on the test cases against the number of labelled images. Bars: 95% intervals "
         "over draws and patients. Faint dots: single draws.",
     )
@@ -254,7 +249,7 @@ def _labels(number: float) -> str:
     return f"{number:g} label" + ("" if number == 1 else "s")
 
 
-def _scores(report: Report, study: _Study) -> None:
+def _scores(report: Report, study: _Study, folder: Path) -> None:
     summary, table = study.summary, study.table
     unit = distance_unit(table)
     overall = summary[summary["class"] == ALL_CLASSES]
@@ -268,11 +263,11 @@ def _scores(report: Report, study: _Study) -> None:
         means = _of_dice(most[most["class"] == ALL_CLASSES])
         best = str(means.sort_values("mean")["method"].iloc[-1])
         caption = f"Mean Dice by class: {best}, {most['labels'].iloc[0]:g} labels"
-        report.figure(class_bars(most[most["method"] == best]), caption)
+        _figure(report, class_bars(most[most["method"] == best]), folder / "by-class", caption)
     report.text(parts.HOW_MEASURED)
 
 
-def _comparisons(report: Report, study: _Study) -> None:
+def _comparisons(report: Report, study: _Study, folder: Path) -> None:
     reference = study.reference
     dice, gaps = _of_dice(study.compared.against), _of_dice(study.compared.gaps)
     if dice.empty:
@@ -294,7 +289,8 @@ def _comparisons(report: Report, study: _Study) -> None:
     means = pairs.groupby("case")[["dice_a", "dice_b"]].mean().dropna()
     if len(means) > 1:
         figure = paired_dots(means["dice_a"], means["dice_b"], names=(method, reference))
-        report.figure(figure, f"Every test case with {_labels(labels)}, mean over draws")
+        caption = f"Every test case with {_labels(labels)}, mean over draws"
+        _figure(report, figure, folder / "by-case", caption)
 
 
 def _readable(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -310,34 +306,34 @@ def _readable(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return shown
 
 
-def _origin(folder: Path, study: _Study, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """What repeats the study, and what it took, as far as its files and those of its runs say."""
-    import pandas as pd
-
-    runs = [Run(path) for path in sorted(folder.glob("runs/*")) if path.is_dir()]
-    configs = [parts.read_optional(run.folder / "config.yaml") for run in runs]
-    seeds = [(one.get("settings") or {}).get("training", {}).get("seed") for one in configs]
-    seconds = sum(
-        max((float(row.get("seconds", 0)) for row in run.log()), default=0.0) for run in runs
-    )
+def _how(report: Report, study: _Study, folder: Path, settings: Mapping[str, Any]) -> None:
+    """What repeats the study, and what it took."""
     unit = distance_unit(study.table)
-    found = {
-        "command": f"radiffuse study --config study.yaml --out {folder.name}",
-        "version": ", ".join(sorted({str(one["radiffuse"]) for one in configs if "radiffuse" in one})),
-        "training of the methods": format_duration(seconds) if runs else "",
-        "seeds of training": ", ".join(map(str, sorted({seed for seed in seeds if seed is not None}))),
+    known = {
         "draws of the labels": ", ".join(f"{draw:g}" for draw in sorted(set(study.table["draw"]))),
         "tolerance of surface Dice": f"{settings['tolerance']:g} {unit}" if "tolerance" in settings else "",
         "unit of distances": unit,
-        "hardware, where this page was written": f"{processor()}, {os.cpu_count()} cores",
     }  # fmt: skip
-    return pd.DataFrame([row for row in found.items() if row[1]], columns=["what", "value"])
+    command = f"radiffuse study --config study.yaml --out {folder.name}"
+    report.table(origin_table(folder, command, known))
+    if len(costs := cost_table(folder)):
+        save_table(costs, folder / "costs")
+        named = costs.rename(columns={"memory_gib": "memory, GiB"})
+        report.table(named, "What a training took: means over the draws")
 
 
-def _steps(report: Report, path: Path) -> None:
+def _steps(report: Report, folder: Path) -> None:
     """Dice along the sampling steps at the largest budget, if the study has mask diffusion in it."""
+    path = folder / "steps.csv"
     if not path.is_file():
         return
     table = read_table(path, "method", "labels", "draw", "case", "group", "step", "dice")
     most = table[table["labels"] == table["labels"].max()]
-    report.figure(step_curves(most), f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels.")
+    caption = f"{parts.STEPS_CAPTION} {most['labels'].iloc[0]:g} labels."
+    _figure(report, step_curves(most), folder / "sampling-steps", caption)
+
+
+def _figure(report: Report, figure: Figure, path: Path, caption: str) -> None:
+    """A figure in the page, and beside it as SVG and PDF."""
+    save_figure(figure, path)
+    report.figure(figure, caption)

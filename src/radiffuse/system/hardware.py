@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,6 +167,40 @@ def processor() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def this_machine() -> str:
+    """The accelerator, if there is one, else the cores of the processor, in words."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{cores()} cores of {processor()}"
+
+
+def peak_memory() -> int:
+    """Most bytes taken since ``forget_peak_memory``, or else since the start: of the GPU, or of this process."""
+    import torch
+
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_reserved()):
+        return int(most)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # of POSIX alone
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def forget_peak_memory() -> None:
+    """Count the most memory from now on, where the system can, without what a plan tried or another training took."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        with suppress(OSError):  # not every container may
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 # ------------------------------------------------------------------------------------------------ internal

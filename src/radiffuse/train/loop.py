@@ -18,6 +18,7 @@ from ..core.finite import not_finite
 from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
 from ..system.distributed import any_rank, wait_for_main
+from ..system.hardware import forget_peak_memory
 from .batch_norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
@@ -135,8 +136,7 @@ class _State:
         self, fabric: Any, task: Task, run: Run, training: Training, machine: Machine
     ) -> None:
         self.task, self.run, self.device = task, run, fabric.device
-        if self.device.type == "cuda":  # what a plan tried counts no more, see outcome.peak_memory
-            torch.cuda.reset_peak_memory_stats(self.device)
+        forget_peak_memory()
         self.judged_by = task.judged_by if training.keep == "best" else None
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
         torch.manual_seed(training.seed)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import psutil
-import torch
 from rich.console import Console
 
 from ..system.files import write_json
+from ..system.hardware import peak_memory, this_machine
 from .loop import Trained
 from .plan_text import format_plan
 from .run import Run
@@ -23,27 +22,19 @@ def announce(run: Run) -> None:
 
 
 def compare_costs(run: Run, trained: Trained, steps: int) -> None:
-    """Print what a training took beside what was predicted, and write both into ``cost.json``."""
-    if (plan := run.plan.training) is None or not trained.steps:
+    """Write what a training took into ``cost.json``; print it beside what a plan predicted."""
+    if not trained.steps:
         return
     minutes = trained.seconds / 60 * steps / trained.steps  # a resumed run: in proportion
     found = {"minutes": round(minutes, 2), "memory_gib": round(peak_memory() / 2**30, 2)}
+    cost = {"measured": found | {"hardware": this_machine()}}
+    if (plan := run.plan.training) is None:
+        write_json(run.folder / FILE, cost)
+        return
     predicted = {"minutes": plan.minutes, "memory_gib": plan.memory_gib}
-    write_json(run.folder / FILE, {"predicted": predicted, "measured": found})
+    write_json(run.folder / FILE, {"predicted": predicted} | cost)
     print(
         f"radiffuse: took {minutes:.1f} min (predicted {plan.minutes:.1f}), "
         f"{found['memory_gib']:.1f} GiB of memory (predicted {plan.memory_gib:.1f})",
         file=sys.stderr,
     )
-
-
-def peak_memory() -> int:
-    """Most bytes that a training took: of the GPU, or of this process."""
-    if torch.cuda.is_available() and (most := torch.cuda.max_memory_reserved()):
-        return int(most)
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource  # of POSIX alone
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most

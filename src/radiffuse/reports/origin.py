@@ -1,0 +1,109 @@
+"""How a study was made, for its page: what repeats it, on what it ran, and what each method took."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..system.hardware import this_machine
+from ..train.run import Run
+from . import parts
+from .run import format_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def origin_table(folder: Path, command: str, known: Mapping[str, str]) -> pd.DataFrame:
+    """Command, version, hardware, date, time and seeds, as far as the files of a study and its runs say.
+
+    Args:
+        folder: Of the study; its trainings are in ``runs/``.
+        command: That repeats it.
+        known: Further rows; an empty text is left out.
+    """
+    import pandas as pd
+
+    runs = _runs(folder)
+    configs = [parts.read_optional(run.folder / "config.yaml") for run in runs]
+    seeds = {(one.get("settings") or {}).get("training", {}).get("seed") for one in configs}
+    machines = {_measured(run).get("hardware") for run in runs} - {None}
+    where = "hardware" if machines else "hardware, where this page was written"
+    found = {
+        "command": command,
+        "version": ", ".join(sorted({str(one["radiffuse"]) for one in configs if "radiffuse" in one})),
+        **_nnunet(folder),
+        where: "; ".join(sorted(map(str, machines))) or this_machine(),
+        "trained": _dates(runs),
+        "training of the methods": format_duration(sum(map(_seconds, runs))) if runs else "",
+        "seeds of training": ", ".join(map(str, sorted(seeds - {None}))),
+        **known,
+    }  # fmt: skip
+    return pd.DataFrame([row for row in found.items() if row[1]], columns=["what", "value"])
+
+
+def cost_table(folder: Path) -> pd.DataFrame:
+    """What a training took, a row for each method and number of labels: means over the draws.
+
+    Columns: method, labels, trainings, steps, minutes, memory_gib; steps and memory of nnU-Net are not known. Variants
+    that share a training, such as heads of one probing run, are one row with its name.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for run in _runs(folder):
+        if not (named := re.fullmatch(r"(.+)-(\d+)-(\d+)", run.folder.name)):
+            continue
+        name, labels, _ = named.groups()
+        steps = max((int(row.get("step", 0)) for row in run.log()), default=None)
+        took = {"seconds": _seconds(run), "memory_gib": _measured(run).get("memory_gib")}
+        rows.append({"method": name, "labels": int(labels), "steps": steps, **took})
+    for path in sorted(folder.glob("nnunet/*/seconds.json")):
+        seconds = parts.read_optional(path).get("train")
+        rows.append(
+            {"method": "nnunet", "labels": int(path.parent.name.split("-")[0]), "seconds": seconds}
+        )
+    columns = ["method", "labels", "trainings", "steps", "minutes", "memory_gib"]
+    if not rows:
+        return pd.DataFrame(columns=columns)
+    table = pd.DataFrame(rows).reindex(
+        columns=["method", "labels", "steps", "seconds", "memory_gib"]
+    )
+    table = table.astype(dict.fromkeys(("steps", "seconds", "memory_gib"), float))
+    table["minutes"] = table.pop("seconds") / 60
+    groups = table.groupby(["method", "labels"], sort=False)
+    return groups.mean().assign(trainings=groups.size()).reset_index()[columns]
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _runs(folder: Path) -> list[Run]:
+    return [Run(path) for path in sorted(folder.glob("runs/*")) if path.is_dir()]
+
+
+def _measured(run: Run) -> Mapping[str, Any]:
+    found = parts.read_optional(run.folder / "cost.json").get("measured")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _seconds(run: Run) -> float:
+    """What a training took, a resumed one as its log adds it up."""
+    return max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
+
+
+def _dates(runs: list[Run]) -> str:
+    """The first and the last day on which a training ended."""
+    ended = [path.stat().st_mtime for run in runs if (path := run.folder / "log.jsonl").is_file()]
+    if not ended:
+        return ""
+    days = {datetime.date.fromtimestamp(time).isoformat() for time in (min(ended), max(ended))}
+    return " to ".join(sorted(days))
+
+
+def _nnunet(folder: Path) -> dict[str, str]:
+    about = parts.read_optional(folder / "nnunet" / "nnunet.json")
+    return {"nnU-Net": ", ".join(f"{key} {value}" for key, value in about.items())}
