@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.config import Diffusion, Machine, Network, Sampling, View, resolve_network
+from radiffuse.automatic.candidates import Candidate
+from radiffuse.automatic.folds import Folds
+from radiffuse.automatic.halving import Entry
+from radiffuse.automatic.record import Record
+from radiffuse.config import FIT, Diffusion, Machine, Network, Sampling, View, resolve_network
 from radiffuse.config.values import to_dict
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import write_image
@@ -17,7 +21,7 @@ from radiffuse.data.scan import Scan
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import SegmentingUNet
-from radiffuse.system.files import write_atomic, write_json
+from radiffuse.system.files import seal, write_atomic, write_json
 from radiffuse.train.run import start_run
 
 CPU = Machine(accelerator="cpu", precision="32-true")
@@ -66,6 +70,30 @@ def make_run(folder: Path, *, dims: int = 2, diffusion: bool = False) -> Path:
     write_atomic(
         folder / "log.jsonl", "\n".join([*rows, '{"step": 20, "validation": {"dice": 0.5}}'])
     )
+    return folder
+
+
+def make_choice(folder: Path) -> Path:
+    """A finished automatic run of one member, with what was tried on two folds."""
+    plan = Plan(2, ("image",), ("background", "lung"), (16, 16))
+    with start_run(folder, "fit", {"method": "auto"}) as run:
+        member = make_run(folder / "members" / "scratch")
+        write_atomic(folder / "plan.json", plan.to_json())
+        seal(run.model, "config.json", {"kind": "members", "members": [member.name]})
+    names = ("scratch", "imagenet")
+    candidates = [
+        Candidate(name, FIT["scratch"], f"a <b>{name}</b> network", plan) for name in names
+    ]
+    record = Record(folder / "choice.json", Folds((("a", "b"), ("c",))), 0.5, candidates, {})
+    record.left_out = {"probe": "--hours: too short", "finetune": "--hours: too short"}
+    record.tried = [Entry("imagenet", 50, 0.7, 0.6, 90.0), Entry("scratch", 50, 0.8, 0.7, 60.0)]
+    record.members = [{"candidate": "scratch", "steps": 100, "seed": 0, "tried": 50}]
+    record.decisions = ["chosen: scratch with 50 steps"]
+    for number, rows in enumerate(("a,lung,0.9,0.8\nb,lung,0.8,0.8", "c,lung,0.7,0.5")):
+        path = record.folders("scratch", 50)[number] / "validation" / "cases.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"case,class,dice,nsd\n{rows}\n")
+    record.write()
     return folder
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import radiffuse
 from conftest import TINY, line_of
@@ -144,6 +145,15 @@ def test_its_folder_is_taken_as_one_run(
     text = (best / "report.html").read_text()
     assert "Choice" in text
     assert "finetune" in text
+    assert "Dice to expect of new scans</dt><dd>0." in text
+    card = (best / "README.md").read_text()
+    assert "not known" not in card
+    votes = len(record_of(best).members)
+    assert ("that vote, chosen automatically" in card) == (votes > 1)
+    assert card.count(" steps of 2 images") == votes
+    tags = yaml.safe_load(card.split("---")[1])["tags"]
+    started = {member["candidate"].partition("-")[0] for member in record_of(best).members}
+    assert ("diffusion" in tags) == bool(started & {"finetune", "probe"})  # of a denoiser
 
 
 def test_a_finished_choice_that_is_repeated_stays_as_it_is(
@@ -193,6 +203,8 @@ def test_steps_are_chosen_where_there_is_one_candidate(alone: Path) -> None:
     assert [e.steps for e in record.tried] == [1, 2]
     assert set(record.left_out) >= {"imagenet", "finetune", "probe"}
     assert "takes no effect" in record.left_out["imagenet"]
+    front = yaml.safe_load((alone / "README.md").read_text().split("---")[1])
+    assert front["tags"] == ["medical-imaging", "fit"]  # trained from scratch
 
 
 @pytest.mark.parametrize("trainings", [3, 4])

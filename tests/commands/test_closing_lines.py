@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
 import types
@@ -14,6 +15,7 @@ import pytest
 import radiffuse
 from conftest import TINY, pretrain_settings
 from radiffuse.cli import main
+from radiffuse.cli.settings import from_arguments
 from radiffuse.errors import InputError
 from radiffuse.system import saying
 from radiffuse.system.leftovers import leaves_nothing_empty
@@ -45,20 +47,59 @@ def test_a_finished_run_says_so_and_what_comes_next(
     assert "validation: Dice 0." in said
     assert re.search(r"HD95 [\d.]+ px\b", said), said  # films whose files state no spacing
     assert f"report: {out / 'report.html'}" in said
-    assert f"next: radiffuse predict {out} SCANS --out masks" in said
+    assert (
+        f"next: radiffuse predict {out} SCANS --out masks   (SCANS: the scans to segment)" in said
+    )
     assert "goes on from" not in said
 
 
-def test_masks_and_the_next_command_are_named(
-    finished: list[str], films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def hints(said: str) -> list[list[str]]:
+    """The words of each next command, as a shell reads them."""
+    lines = [line for line in said.splitlines() if line.startswith("radiffuse: next: radiffuse ")]
+    return [shlex.split(line.removeprefix("radiffuse: next: radiffuse ")) for line in lines]
+
+
+def test_each_next_command_can_be_copied(
+    finished: list[str],
+    unlabelled: Path,
+    films: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = finished[finished.index("--out") + 1]
-    masks = tmp_path / "my masks"
-    assert main(["predict", out, str(films / "images"), "--out", str(masks)]) == 0
+    """From predict over select to the page, with blanks in the names of all folders; folders in use are left alone."""
+    monkeypatch.chdir(tmp_path)
+    for name, source in (("a run", finished[finished.index("--out") + 1]), ("a pool", unlabelled)):
+        Path(name).symlink_to(source)
+    Path("runs/eval").mkdir(parents=True)
+    assert main(["predict", "a run", "a pool", "--out", "my masks"]) == 0
     said = capsys.readouterr().err
-    assert f"the masks are in {masks}" in said
-    evaluate = f"radiffuse evaluate '{masks}' LABELLED"
-    assert f"next: radiffuse view SCANS --masks '{masks}', or {evaluate}" in said
+    assert "the masks are in my masks" in said
+    view, select = hints(said)
+    assert view == ["view", "a pool", "a run", "--masks", "my masks"]
+    assert select == ["select", "a pool", "--from", "a run", "--count", "5", "--out", "next.csv"]
+    assert main(select) == 0
+    (again,) = hints(capsys.readouterr().err)
+    assert again == [*view, "--worklist", "next.csv"]
+    page = from_arguments("view", again[1:]).settings
+    assert (page.paths, page.masks, page.worklist) == (("a pool", "a run"), "my masks", "next.csv")
+    assert main(["predict", "a run", str(films), "--out", "more masks"]) == 0
+    _, evaluate = hints(capsys.readouterr().err)
+    assert evaluate == ["evaluate", "more masks", str(films), "--out", "runs/eval-2"]
+    assert main(evaluate) == 0
+
+
+def test_the_hint_after_a_check_names_what_was_given(
+    films: Path, unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["check", str(films), "--only", "bitewing-00000[0-5]", "--header-only"]
+    assert main(given) == 0
+    (words,) = hints(capsys.readouterr().err)
+    assert words[:4] == ["fit", str(films), "--hours", "2"]
+    parsed = from_arguments("fit", words[1:]).settings
+    assert parsed.reader.only == "bitewing-00000[0-5]"
+    assert main(["check", str(unlabelled), "--header-only"]) == 0
+    assert hints(capsys.readouterr().err)[0][:2] == ["select", str(unlabelled)]
 
 
 def test_checkpoints_of_a_finished_run_go(

@@ -48,7 +48,9 @@ def test_without_a_model_both_kinds_of_films_are_chosen(
     assert [int(name) < 8 for name in table["case"]] == [True, False]
     assert list(table["why"]) == ["typical of 8 scans", "typical of 6 scans"]
     assert all((pool / file).is_file() for file in table["file"])
-    assert "2 of 14 scans, typical and diverse by the features of films:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of 14 scans to label, in this order: " in said
+    assert "typical of many scans and unlike each other by the features of films" in said
     again = chosen(data=pool, count=2, out=pool / "next.csv")
     assert again.equals(table)
     capsys.readouterr()
@@ -79,8 +81,10 @@ def test_scans_with_labels_are_not_chosen(
     write_json(run / "data.json", {"root": str(films), "split": {"train": [images[0].stem]}})
     table = chosen(data=pool, from_=run, count=2, out=tmp_path / "next.csv")
     assert sorted(table["case"]) == ["000", "001"]
-    assert all(" uncertain, entropy 0." in why for why in table["why"])
-    assert "4 have labels" in capsys.readouterr().out
+    assert all(" uncertain: 0." in why for why in table["why"])
+    said = capsys.readouterr().out
+    assert "2 of 6 scans (4 have labels) to label, in this order: " in said
+    assert "most about the first, the classes in turn; 0 is sure, 1 is a guess" in said
     with pytest.raises(InputError, match=r"--count 3: the pool has 2 scans without labels"):
         chosen(data=pool, from_=run, count=3, out=tmp_path / "next.csv")
     with pytest.raises(InputError, match=r"the pool has 0 scans without labels"):

@@ -52,8 +52,30 @@ def test_a_sound_data_set(tmp_path):
     assert summary["classes"]["lung"] == {"value": 1, "share": 0.5, "cases": 3}
     assert 0 <= summary["intensity"]["lowest"] < summary["intensity"]["highest"] <= 255
     text = text_of(result)
-    assert "Nothing wrong" in text
+    assert "No errors, no warnings." in text
     assert "24 x 20 px" in text
+    assert "Pixels" in text
+    assert "Voxels" not in text
+    assert "patients.csv (columns image and patient)" in " ".join(text.split())
+    assert "classes.json" not in text
+
+
+def test_what_only_a_person_knows_is_asked(tmp_path):
+    pairs(tmp_path)
+    assert 'What is class-1? classes.json beside the images can name it: {"1": "..."}' in words_of(
+        check_path(tmp_path, workers=0)
+    )
+    (tmp_path / "patients.csv").write_text("image,patient\n" + "".join(
+        f"{path.stem},p{i // 2}\n" for i, path in enumerate(sorted((tmp_path / "images").iterdir()))
+    ))  # fmt: skip
+    write_json(tmp_path / "classes.json", {"1": "lung"})
+    text = words_of(check_path(tmp_path, workers=0))
+    assert "To decide" not in text
+    assert "No errors, no warnings." in text
+
+
+def words_of(result):
+    return " ".join(text_of(result).split())
 
 
 def test_every_bad_file_is_named_at_once(tmp_path):

@@ -68,6 +68,21 @@ def test_uncertain_scans_take_turns_between_classes() -> None:
     assert chosen[0][2] == pytest.approx(0.9 / 1.1)
 
 
+def test_the_most_uncertain_of_a_class_is_labelled_first() -> None:
+    """Few labels draw with chance, and what was drawn is put in order."""
+    u = np.random.default_rng(1).uniform(0.1, 0.9, (40, 2))
+    volume = np.full_like(u, 1e6)
+    for seed in range(5):
+        found = uncertain(u * volume, volume, range(40), 9, labels=1, seed=seed)
+        classes = [k for _, k, _ in found]
+        assert classes[::2] == [classes[0]] * 5
+        assert classes[1::2] == [1 - classes[0]] * 4
+        for part in (found[::2], found[1::2]):
+            assert part == sorted(part, key=lambda one: -one[2])
+            assert [one[2] for one in part] == pytest.approx([u[i, k] / 1.1 for i, k, _ in part])
+        assert len({i for i, _, _ in found}) == 9
+
+
 def test_few_labels_draw_in_proportion_to_the_uncertainty() -> None:
     """The Gumbel-max trick: with one label, a scan is drawn with probability u / sum of u."""
     u, volume = np.array([[0.1], [0.3], [0.6]]), np.full((3, 1), 1e6)

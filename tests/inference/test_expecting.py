@@ -15,7 +15,7 @@ from radiffuse.data.readers import write_image
 from radiffuse.data.scan import Scan
 from radiffuse.evaluation.quality import conformal
 from radiffuse.inference import predictor
-from radiffuse.inference.expecting import Calibration, in_words, kept, of_new_scans, table_of
+from radiffuse.inference.expecting import Calibration, in_words, kept, new_scans_in_words, table_of
 from radiffuse.viewer.scans import Item, Scans, mask_layers
 from tiny_runs import finished_run
 
@@ -73,11 +73,11 @@ def test_of_a_new_scan_the_dice_of_unseen_patients_is_expected() -> None:
         ("3", "q", "x", 0.7, 0),
         ("3", "q", "y", 0.9, 0),
     ]
-    line = of_new_scans(scores(rows))
+    line = new_scans_in_words(scores(rows))
     low, high, _ = conformal(np.log([0.11, 0.21]))
-    assert "these 2 patients': Dice 0.858" in line  # 1.01 - sqrt(.11 * .21)
+    assert "these 2 patients: 0.858" in line  # 1.01 - sqrt(.11 * .21)
     assert f"and {1.01 - np.exp(high):.3f} to {1.01 - np.exp(low):.3f} in 67% of scans" in line
-    assert of_new_scans(scores(rows[:2])) == ""
+    assert new_scans_in_words(scores(rows[:2])) == ""
 
 
 def test_promises_are_counted_against_the_truth() -> None:

@@ -15,6 +15,7 @@ from radiffuse.config import Machine, Network, PlanSettings, Training, resolve_n
 from radiffuse.data.ceiling import Ceiling, candidates
 from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.data.plan import Plan, Structures
+from radiffuse.data.scan import rounded
 from radiffuse.errors import InputError
 from radiffuse.train import measuring
 from radiffuse.train.choices import Measured, Request
@@ -115,7 +116,7 @@ def test_what_time_does_not_allow_is_said() -> None:
     fast = decide(found, fine, LARGE, request(hours=10))
     assert max(fast.plan.grid or fast.plan.size) == 1536
     assert max(slow.plan.grid or slow.plan.size) < 1536
-    assert "as fine as time and memory allow: a perfect network reaches" in slow.reasons["grid"]
+    assert "as fine as time and memory allow: the grid alone limits Dice to" in slow.reasons["grid"]
 
 
 def test_a_faster_machine_trains_a_larger_network() -> None:
@@ -237,8 +238,10 @@ def test_the_plan_shows_how_large_many_and_thin_the_structures_are() -> None:
     """Lungs of 8e4 pixels in two pieces, 150 px thin; slices five times as thick as pixels are wide."""
     two, three = films(), volumes((64, 64, 20), (1.0, 1.0, 5.0))
     title, rows = structures(held(two))
-    assert rows == [("lung", "8e+04", "2", "150")]
+    assert rows == [("lung", "80,000", "2", "150")]
     assert title.startswith("structures in px")
+    assert rounded(92730.5) == "92,700"
+    assert [rounded(v) for v in (0, 2, 0.012345, 1234567.8)] == ["0", "2", "0.0123", "1,230,000"]
     assert "coarsest" not in title
     assert structures(held(three))[0].endswith("the coarsest axis is 5 times the finest")
     assert Structures.of(replace(two, classes=())) is None
@@ -246,7 +249,7 @@ def test_the_plan_shows_how_large_many_and_thin_the_structures_are() -> None:
     console = Console(width=120)
     with console.capture() as shown:
         console.print(format_plan(plan))
-    assert re.search(r"class +size +pieces +thinnest *\nlung +8e\+04 +2 +150", shown.get())
+    assert re.search(r"class +size +pieces +thinnest *\nlung +80,000 +2 +150", shown.get())
 
 
 def held(found: Fingerprint) -> Structures:

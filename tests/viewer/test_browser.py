@@ -41,6 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         files.make_run(folder / "runs" / "flat"),
         files.make_run(folder / "runs" / "diffusion", diffusion=True),
         files.make_run(folder / "runs" / "solid", dims=3),
+        files.make_choice(folder / "runs" / "chosen"),
     ]
     (folder / "scans").mkdir()
     files.volume_bytes(folder / "scans")
@@ -203,6 +204,20 @@ def test_keyboard_alone_reaches_every_tab(page: Page) -> None:
         expect(page.locator(f"#tab-{tab}")).to_be_focused()
     expect(page.locator(".chart path.curve")).to_have_count(3)
     expect(page.locator("#work")).to_contain_text("Settings that differ")
+
+
+def test_an_automatic_run_is_explained(page: Page) -> None:
+    page.click("#tab-runs")
+    page.locator(".runs").wait_for()
+    for name in ("flat", "diffusion", "solid"):
+        page.locator(".choose label", has_text=name).locator("input").uncheck()
+    expect(page.locator("h2").first).to_have_text("Choice of chosen")
+    expect(page.locator(".reason").first).to_have_text("chosen: scratch with 50 steps")
+    expect(page.locator("table caption", has_text="Tried on cases")).to_be_visible()
+    expect(page.locator("td", has_text="a <b>imagenet</b> network")).to_have_count(1)
+    expect(page.locator(".chart path.curve").first).to_be_visible()  # of its member
+    page.locator(".choose label", has_text="chosen: scratch").locator("input").uncheck()
+    expect(page.locator(".chart")).to_have_count(0)
 
 
 def test_a_tab_shows_nothing_of_the_one_before_while_it_loads(page: Page) -> None:

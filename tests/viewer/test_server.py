@@ -823,6 +823,36 @@ def test_curves_tables_and_settings_of_a_run(
     assert table["rows"] == [["<b>recycle</b>", "0.5"]]
 
 
+def test_an_automatic_run_shows_its_choice_and_its_members(
+    client: TestClient, state: State, tmp_path: Path
+) -> None:
+    best = files.make_choice(tmp_path / "best")
+    assert state.runs.add(best)
+    listed = client.get(f"{ROOT}api/state").json()["runs"]
+    assert [(one["name"], one["use"]) for one in listed] == [
+        ("best", "segment"),
+        ("best: scratch", ""),  # to be looked at; the choice stands for it
+    ]
+    found, member = (client.get(f"{ROOT}api/runs/{one['id']}").json() for one in listed)
+    assert found["choice"]["sentences"] == [
+        "chosen: scratch with 50 steps",
+        "Not tried: probe, finetune (--hours: too short)",
+    ]
+    tried, chosen, folds = found["choice"]["tables"]
+    assert tried["columns"][5:7] == ["fold 1", "fold 2"]
+    assert tried["rows"] == [  # the means of .9 and .8, and .7, of the folds' own tables
+        ["scratch", "50", "0.800", "0.700", "1.0", "0.850", "0.700", "a <b>scratch</b> network"],
+        ["imagenet", "50", "0.700", "0.600", "1.5", "", "", "a <b>imagenet</b> network"],
+    ]
+    assert chosen["rows"] == [["scratch", "100", "0"]]
+    assert folds["rows"] == [["1", "2", "a, b"], ["2", "1", "c"]]
+    assert found["tables"] == []  # candidates.csv is not shown twice
+    assert member["curves"]["loss"][0] == [1, 1.0]
+    assert member["choice"] == {}
+    (best / "choice.json").write_text("{}")
+    assert "choice.json" in client.get(f"{ROOT}api/runs/{listed[0]['id']}").json()["problems"][0]
+
+
 def test_damaged_logs_and_tables_are_named_and_left_out(tmp_path: Path) -> None:
     assert curves([{"step": 1, "loss": float("nan")}, {"step": 2, "loss": "x"}]) == {}
     long = curves([{"step": i, "loss": 1.0} for i in range(10_001)])["loss"]

@@ -84,7 +84,7 @@ def find_candidates(
     seen = {} if seen is None else seen
     for name, method, why, changes in proposals(given, dataset):
         if len(found) == most:
-            problem = "too short to try it as well"
+            problem = "too short for more candidates"
             errors[name] = InputError("--hours", problem, "Give more")
             continue
         try:

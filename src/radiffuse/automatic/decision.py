@@ -10,7 +10,7 @@ from typing import Any
 from ..config import Fit
 from ..data.plan import Plan
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
-from ..inference.expecting import of_new_scans
+from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.choices import AT_WORK
 from .candidates import POOL, full_steps
@@ -195,7 +195,7 @@ class Decision:
         steps, skip_bad = self.record.postprocess, self.settings.reader.skip_bad
         scored = found.score(self.labels.dataset, steps, skip_bad=skip_bad)
         scored.write(self.folder / "validation")
-        if sentence := of_new_scans(scored.table):
+        if sentence := new_scans_in_words(scored.table):
             self.record.decisions.append(sentence)
 
     def _untried(self, members: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -20,8 +20,8 @@ from ..train.choices import AT_WORK, DEFAULT_HOURS
 from .candidates import POOL, find_candidates, proposals
 from .folds import make_folds
 from .halving import pool_in_words, with_pool_untried
-from .record import Record
-from .schedule import POOL_COST, choose_schedule
+from .record import Record, by_reason
+from .schedule import POOL_COST, Schedule, choose_schedule, least_hours
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,33 @@ def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
         f"{60 * record.hours:.0f} min"
     )
     for one in record.candidates:
-        minutes = f", about {one.seconds / 60:.1f} min" if one.seconds else ""
-        yield f"  {one.name}: {one.why}; {one.settings.training.length:,} steps{minutes} each"
-    for name, why in record.left_out.items():
-        yield f"  not tried: {name} ({why})"
+        minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
+        yield f"  {one.name}: {one.why}; {one.settings.training.length:,} steps{minutes}"
+    for why, others in by_reason(record.left_out).items():
+        yield f"  not tried: {', '.join(others)} ({why})"
     if not record.folds.parts:
         first = record.candidates[0]
         names = compress((first.name, f"{first.name}{POOL}"), with_pool_untried(schedule.final))
         used = pool_in_words([*names], able=first.takes_pool) if pool else ""
         yield f"  {labels.untried}" + (f"; {used}" if used else "")
+        if patients > 1 and first.seconds:
+            yield f"  {_more_time(record, labels, patients, pool=pool and first.takes_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
     yield f"  in every fold {rounds} of these steps, as time allows; the best then on all labels"
     if pool:
         yield f"  the better ones with the pool as well, which takes about {POOL_COST:g} times as long"
+
+
+def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> str:
+    """From how many hours on more would be done, by the speed that was measured."""
+
+    def least(wanted: Callable[[Schedule], bool]) -> str:
+        count = len(record.candidates) + len(record.left_out)
+        counts: dict[str, Any] = {"candidates": count, "folds": patients, "pool": pool}
+        return f"{least_hours(record.candidates[0], len(labels.names), wanted, **counts):.2g}"
+
+    text = f"at this speed folds take --hours {least(lambda one: bool(one.folds))} or more"
+    if pool and not with_pool_untried(record.schedule.final)[1]:
+        text += f", the pool alone --hours {least(lambda one: one.pooled)}"
+    return text

@@ -6,6 +6,7 @@ What was decided by the time that was left is in it too, so that a resumed comma
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
@@ -41,6 +42,14 @@ class Content(TypedDict):
     decisions: list[str]
     outlook: NotRequired[str]
     schedule: NotRequired[dict[str, Any]]
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """What was not tried for the same reason, by reason."""
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 TABLE = "candidates.csv"

@@ -131,6 +131,40 @@ def usual_steps(labels: int, batch: int) -> int:
     return max(STEPS, PASSES["fit"] * labels // batch)
 
 
+def least_hours(
+    first: Candidate,
+    labels: int,
+    wanted: Callable[[Schedule], bool],
+    *,
+    candidates: int,
+    folds: int,
+    pool: bool,
+    reference: bool = False,
+) -> float:
+    """The hours from which on a schedule may be taken, at the speed and on the grid of a plan: a lower bound.
+
+    With more time a plan may have a finer grid, on which each step takes longer.
+
+    Args:
+        first: The first candidate; its plan has to know how long it takes.
+        labels: Cases to learn from.
+        wanted: Which schedules count.
+        candidates: See ``Schedule.cost``.
+        folds: Likewise.
+        pool: Likewise.
+        reference: Likewise.
+    """
+    training = first.settings.training
+    given = first.steps_given
+    steps = training.length if given else ENOUGH * usual_steps(labels, training.batch)
+    costs = (
+        schedule.cost(candidates, folds, pool=pool, reference=reference)
+        for schedule in SCHEDULES
+        if wanted(schedule)
+    )
+    return min(costs) * steps * first.seconds / training.length / 3600 / AT_WORK
+
+
 def is_fine(plan: Plan, whole: Plan) -> bool:
     """Whether a grid loses nothing that counts against that of a training for the whole time."""
     if plan.spacing is not None and whole.spacing is not None:

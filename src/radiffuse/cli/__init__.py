@@ -90,7 +90,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from ..commands._ending import ending
     from ..system.saying import say
 
-    for line in ending(name, result):
+    for line in ending(name, parsed.settings, result):
         say(line)
     return 0
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..config import Check
+from ..config.given import reader_flags
+from ..config.values import to_dict
+from ..errors import RadiffuseError
 from ..train.run import Run as RunFolder
+from ..train.run import find_run
 from ._result import Run, said
 
-NEXT = {
-    "pretrain": "radiffuse fit LABELLED --method finetune --from {} --out runs/seg",
-    "fit": "radiffuse predict {} SCANS --out masks",
-    "coordinates": "radiffuse pretrain CT --coordinates {} --out runs/pre3d",
-    "synthesize": "radiffuse generate {} --count 16 --out FAKE",
-    "predict": "radiffuse view SCANS --masks {0}, or radiffuse evaluate {0} LABELLED --out runs/eval",
-    "generate": "radiffuse judge REAL {}",
-}
-"""By command: what is typed next; {} or {0} is what it wrote."""
 WROTE = {
     "predict": "the masks are",
     "zeroshot": "the masks are",
@@ -27,13 +23,16 @@ WROTE = {
     "export": "the published run is",
     "convert": "the run is",
 }
+PLACEHOLDERS = {"LABELLED": "your labelled images", "SCANS": "the scans to segment"}
+"""Words for a folder that the command was not told, and what to put there."""
 
 
-def ending(name: str, result: Any) -> Iterator[str]:
+def ending(name: str, settings: Any, result: Any) -> Iterator[str]:
     """The last lines of a command.
 
     Args:
         name: Of the command.
+        settings: What it was given; the folders in it are those of the next command.
         result: What its function returned.
     """
     if isinstance(result, RunFolder):
@@ -45,12 +44,136 @@ def ending(name: str, result: Any) -> Iterator[str]:
         else:
             yield f"{WROTE.get(name, 'the results are')} in {run.folder}"
         result = run.folder
-        if run.config["settings"].get("objective") == "coordinates":
-            name = "coordinates"
     elif isinstance(result, Path) and name not in WROTE and name != "select":
         page = result if result.suffix == ".html" else result / "report.html"
         yield f"report: {page}" if page.is_file() else f"the results are in {result}"
     elif isinstance(result, Path) and name in WROTE:
         yield f"{WROTE[name]} in {result}"
     if name in NEXT and isinstance(result, Path):
-        yield f"next: {NEXT[name].format(shlex.quote(str(result)))}"
+        for words in NEXT[name](settings, str(result)):
+            yield next_line(*words)
+
+
+def next_line(*words: str) -> str:
+    """The command to type next, ready to be copied: ``words`` without the program's name."""
+    unknown = [f"{word}: {PLACEHOLDERS[word]}" for word in words if word in PLACEHOLDERS]
+    return f"next: {shlex.join(['radiffuse', *words])}" + (
+        f"   ({', '.join(unknown)})" * bool(unknown)
+    )
+
+
+def after_check(settings: Check, *, labelled: bool) -> str:
+    """What is typed after looking at a data set: ``fit``, or where nothing has a label, what to label first."""
+    if not labelled:
+        by = ("--count", "5", "--out", _free("first.csv"))
+        return next_line("select", settings.data, *by, *_reading(settings))
+    words = ["fit", settings.data, "--hours", f"{settings.hours or 2:g}"]
+    if settings.unlabelled:
+        words += ["--unlabelled", ",".join(settings.unlabelled)]
+    if settings.from_run:
+        words += ["--from", settings.from_run]
+    return next_line(*words, "--out", _free("runs/seg"), *_reading(settings))
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+Words = Iterator[tuple[str, ...]]
+
+
+def _pretrain(settings: Any, run: str) -> Words:
+    if settings.objective == "coordinates":
+        yield "pretrain", settings.data, "--coordinates", run, "--out", _free("runs/pre3d")
+    else:
+        labelled = settings.for_run or "LABELLED"
+        yield "fit", labelled, "--from", run, "--method", "finetune", "--out", _free("runs/seg")
+
+
+def _fit(settings: Any, run: str) -> Words:
+    scans = settings.unlabelled[0] if settings.unlabelled else "SCANS"
+    yield "predict", run, scans, "--out", _free("masks")
+
+
+def _predict(settings: Any, masks: str) -> Words:
+    reading = _reading(settings)
+    yield "view", settings.data, *settings.runs, "--masks", masks, *reading
+    if _has_labels(settings):
+        yield "evaluate", masks, settings.data, "--out", _free("runs/eval"), *reading
+    else:
+        by = ("--from", settings.runs[0], "--count", "5", "--out", _free("next.csv"))
+        yield "select", settings.data, *by, *reading
+
+
+def _select(settings: Any, table: str) -> Words:
+    run, masks, reading = settings.from_run, "", _reading(settings)
+    if run and _segments(run):
+        masks = _masks_of(run) or _free("masks")
+        if not Path(masks).exists():
+            yield "predict", run, settings.data, "--out", masks, *reading
+    shown = (run, "--masks", masks) if masks else ()
+    yield "view", settings.data, *shown, "--worklist", table, *reading
+
+
+def _synthesize(_: Any, run: str) -> Words:
+    yield "generate", run, "--count", "16", "--out", _free("synthetic")
+
+
+def _generate(settings: Any, images: str) -> Words:
+    try:
+        real = find_run(settings.run).data.get("root")
+    except RadiffuseError:
+        real = None
+    if real and Path(str(real)).exists():
+        yield "judge", str(real), images
+
+
+NEXT: dict[str, Callable[[Any, str], Words]] = {
+    "pretrain": _pretrain,
+    "fit": _fit,
+    "synthesize": _synthesize,
+    "predict": _predict,
+    "select": _select,
+    "generate": _generate,
+}
+"""By command: the words of what is typed next, of its settings and what it wrote."""
+
+
+def _free(name: str) -> str:
+    """The name, or with a number behind it where something of the name is there already."""
+    path, number = Path(name), 1
+    while path.exists():
+        number += 1
+        path = Path(name).with_stem(f"{Path(name).stem}-{number}")
+    return path.as_posix()
+
+
+def _masks_of(run: str) -> str:
+    """A folder beside us with masks of this run alone, or ''."""
+    from ..system.files import read_json
+
+    for path in sorted(Path().glob("*/prediction.json")):
+        try:
+            record = read_json(path, dict[str, Any])
+        except RadiffuseError:
+            continue
+        if [one.get("run") for one in record.get("runs", ()) if isinstance(one, dict)] == [run]:
+            return path.parent.as_posix()
+    return ""
+
+
+def _reading(settings: Any) -> list[str]:
+    return reader_flags(to_dict(settings.reader))
+
+
+def _segments(name: str) -> bool:
+    run = find_run(name)
+    return run.finished and bool(run.plan.classes)
+
+
+def _has_labels(settings: Any) -> bool:
+    """Whether the scans have labels, so that the masks can be scored."""
+    from ..data.layouts import open_dataset
+
+    try:
+        return bool(len(open_dataset(settings.data, settings.reader).labelled))
+    except RadiffuseError:
+        return False

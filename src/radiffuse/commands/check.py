@@ -14,6 +14,8 @@ from ..config.given import refuse_given
 from ..data.checking.check import check_path
 from ..data.checking.text import format_check
 from ..errors import InputError
+from ..system.saying import say
+from ._ending import after_check
 
 
 def check(settings: Check) -> int:
@@ -27,16 +29,21 @@ def check(settings: Check) -> int:
     """
     console = Console()
     if settings.plan:
-        console.print(_planned(settings))
+        planned, labelled = _planned(settings)
+        console.print(planned)
+        say(after_check(settings, labelled=labelled))
         return 0
     path = Path(settings.data)
     result = check_path(path, settings.reader, decode=not settings.header_only)
     console.print(format_check(result, path))
-    return 2 if result.errors else 0
+    if result.errors:
+        return 2
+    say(after_check(settings, labelled=bool(result.summary["labelled"])))
+    return 0
 
 
-def _planned(settings: Check) -> RenderableType:
-    """What ``fit`` would try on labelled images, and the plan of the first; else the plan of ``pretrain``."""
+def _planned(settings: Check) -> tuple[RenderableType, bool]:
+    """What ``fit`` would try and the plan of the first, else that of ``pretrain``; whether there are labels."""
     from ..automatic.labels import described, plan_choice
     from ..data.layouts import open_dataset
     from ..objectives import OBJECTIVES
@@ -50,11 +57,11 @@ def _planned(settings: Check) -> RenderableType:
         raise InputError(settings.data, "holds no images", "See docs/reference/layouts.md")
     if not len(dataset.labelled):
         refuse_given(settings, Check(), "unlabelled", f"{settings.data} has no labels")
-        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan)
+        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan), False
     given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
     record, labels = plan_choice(given)
     read_pools(given, labels.dataset, labels.splits)
     lines = "\n".join(described(record, labels, pool=bool(settings.unlabelled)))
     first = record.candidates[0]
     title = Text(f"\nthe plan of {first.name}", style="bold")
-    return Group(Text(lines), title, format_plan(first.plan))
+    return Group(Text(lines), title, format_plan(first.plan)), True

@@ -67,8 +67,9 @@ def select(settings: Select) -> Path:
     chosen = enumerate(opened.choose(), start=1)
     rows = [(i, one.case.name, _file(one.case, home), one.why) for i, one in chosen]
     write_atomic(out, csv_text(pd.DataFrame(rows, columns=list(CHOSEN))))
-    without = f"{len(pool) - len(cases)} have labels, " if len(cases) < len(pool) else ""
-    print(f"{len(rows)} of {len(pool)} scans, {without}{opened.how}: {printable(str(out))}")
+    without = f" ({len(pool) - len(cases)} have labels)" if len(cases) < len(pool) else ""
+    print(printable(f"{len(rows)} of {len(pool)} scans{without} to label, in this order: {out}"))
+    print(printable(opened.how))
     for row in rows:
         print(printable(f"{row[0]:>4}  {row[2]}  {row[3]}"))
     return out
@@ -93,7 +94,10 @@ def choose(settings: Select) -> Opened:
         options["labels"] = len(run.data.get("split", {}).get("train", ()))
         patients = {case.group for case in labelled}
         by = partial(choose_uncertain, cases, patients, settings.count, **options)
-        how = f"about which {settings.from_run} is uncertain"
+        how = (
+            f"{settings.from_run} is uncertain about them, most about the first"
+            f"{', the classes in turn' * (len(run.plan.classes) > 2)}; 0 is sure, 1 is a guess"
+        )
     else:
         unused = "machine.channels_last"
         if settings.machine.precision == "bf16-mixed":
@@ -102,7 +106,7 @@ def choose(settings: Select) -> Opened:
         options["start"], name = start_for(cases, settings.from_run)
         options["device"] = local_device(settings.machine).device
         by = partial(choose_typical, cases, labelled, settings.count, **options)
-        how = f"typical and diverse by {name}"
+        how = f"typical of many scans and unlike each other by {name}; the first stands for most"
     return Opened(pool, cases, by, how)
 
 

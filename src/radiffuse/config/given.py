@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from ..errors import InputError
+from .data import Data
+from .values import flatten, to_dict
 
 _DEFAULTS: ContextVar[Any] = ContextVar("defaults", default=None)
 """The defaults of the command that runs, with what its recipes say."""
@@ -57,6 +59,21 @@ def flag(name: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def reader_flags(values: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that say how a path becomes cases, as far as they are not the usual ones.
+
+    Args:
+        values: Settings of ``Data`` as plain values; others are passed over.
+    """
+    usual, words = dict(flatten(to_dict(Data()))), []
+    for name, value in flatten(values).items():
+        if name in usual and value != usual[name] and value not in (None, (), []):
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            word = text.lower() if isinstance(value, bool) else text
+            words += [f"--reader.{name.replace('_', '-')}", word]
+    return words
 
 
 def _groups(settings: Any, kind: type) -> Iterator[Any]:

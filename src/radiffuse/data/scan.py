@@ -163,6 +163,11 @@ def gray_values(images: Array) -> Array:
     return values
 
 
+def rounded(number: float) -> str:
+    """Three significant digits, as a person writes them: 92730.5 as ``92,700``, 0.012345 as ``0.0123``."""
+    return f"{float(f'{number:.3g}'):,.10g}"
+
+
 def times(numbers: Sequence[float]) -> str:
     """``512 x 512``."""
     return " x ".join(f"{number:g}" for number in numbers)

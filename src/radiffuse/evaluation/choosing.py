@@ -104,7 +104,8 @@ def uncertain(
         seed: Of the noise.
 
     Returns:
-        Place of each chosen scan, the class that it was chosen for (0 is the first of the foreground), and u there.
+        Place of each chosen scan, the class that it was chosen for (0 is the first of the foreground), and u there:
+        the most uncertain scan of a class first, the classes in turn.
     """
     mean = entropy / np.maximum(volume + ABSENT * np.median(volume, axis=0), 1.0)
     noise = np.random.default_rng(seed).gumbel(size=mean.shape)
@@ -117,7 +118,10 @@ def uncertain(
         best = int(np.where(free.open(), keys[:, k], -np.inf).argmax())
         free.take(best)
         chosen.append((best, k, float(mean[best, k])))
-    return chosen
+    ordered = {
+        k: iter(sorted((c for c in chosen if c[1] == k), key=lambda c: -c[2])) for k in turns
+    }
+    return [next(ordered[k]) for _, k, _ in chosen]
 
 
 # ------------------------------------------------------------------------------------------------ internal

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..evaluation.quality import expect, strain
+from ..evaluation.quality import Expected, expect, strain
 from ..evaluation.tables import ALL_CLASSES, read_scores
 from ..train.run import Run
 
@@ -89,19 +89,24 @@ def in_words(expectation: Expectation) -> str:
     return f"expected Dice {one['dice']:.3f} ({spread})"
 
 
-def of_new_scans(scores: pd.DataFrame) -> str:
-    """What to expect of a scan that is not there yet, a sentence; '' where cases are too few.
+def of_new_scans(scores: pd.DataFrame) -> tuple[Expected | None, int]:
+    """What to expect of a scan that is not there yet, None where cases are too few; and the number of patients.
 
     Args:
         scores: Of cases that the networks did not see, with columns case, group and dice.
     """
     cases = scores.groupby(["group", "case"], as_index=False)[["dice"]].mean().dropna()
     one = cases.sort_values("case").groupby("group")["dice"].first()
-    found = expect(0.0, strain(np.zeros(len(one)), one).tolist())
+    return expect(0.0, strain(np.zeros(len(one)), one).tolist()), len(one)
+
+
+def new_scans_in_words(scores: pd.DataFrame) -> str:
+    """``of_new_scans`` as a sentence; '' where cases are too few."""
+    found, patients = of_new_scans(scores)
     if found is None:
         return ""
     return (
-        f"expected of a new scan like these {len(one)} patients': Dice {found.dice:.3f}, "
+        f"the Dice to expect of a new scan like those of these {patients} patients: {found.dice:.3f}, "
         f"and {found.low:.3f} to {found.high:.3f} in {found.level:.0%} of scans"
     )
 

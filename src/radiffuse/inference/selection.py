@@ -140,7 +140,7 @@ def choose_uncertain(
         seed=seed,
     )
     names = predictor.plan.classes[1:]
-    return [Choice(found[i][0], f"{names[k]} uncertain, entropy {u:.3f}") for i, k, u in chosen]
+    return [Choice(found[i][0], f"{names[k]} uncertain: {u:.2f}") for i, k, u in chosen]
 
 
 def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, list[Case]]:

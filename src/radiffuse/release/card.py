@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import yaml
 
 from ..config.network import begins_on_imagenet
 from ..errors import InputError, RunError
-from ..evaluation.tables import read_scores
+from ..evaluation.tables import distance_unit, read_scores
 from ..system.files import count_parameters, read_json, write_atomic
-from ..train.members import members_of
-from ..train.run import Run, find_run
+from ..train.members import MEMBERS, members_of
+from ..train.run import CHOICE, Run, find_run
 from .documents import harmless, render
 
 NOT_STATED = "not stated"
@@ -35,9 +36,10 @@ WHAT = {
     "mask-denoiser": "A segmentation network that draws masks by diffusion",
     "joint-denoiser": "A denoiser of image and mask together, which segments and draws pairs",
     "classifier": "A classifier of films",
-    "members": "Segmentation networks that were chosen automatically and vote",
 }
 """First words of the card, by the kind of the network."""
+DIFFUSED = ("ddpm", "clean-features")
+"""Objectives of pre-training that are diffusion."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
         plan=run.plan,
         parameters=_parameters(run),
         data=data,
-        parts={k: len(v) for k, v in split.items() if isinstance(v, list)}
+        parts={k: len(v) for k, v in split.items() if isinstance(v, list) and v}
         if isinstance(split, Mapping)
         else {},
         sources=sources(run, licences),
         metrics=list(_metrics(run)),
         licence=licences.weights,
+        trainings=list(_trainings(run)),
         not_stated=NOT_STATED,
     )
 
@@ -123,7 +126,7 @@ RUNS = {
 
 
 def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
-    """Everything that went into a run: its data, and the runs it started from with theirs."""
+    """Everything that went into a run: its data, and the runs it started from or consists of with theirs."""
     settings, data = run.config["settings"], run.data
     stated = licences.data or data.get("licence") or NOT_STATED
     purpose = "training" if run.plan.classes else "pre-training, no labels"
@@ -149,17 +152,67 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
         own = _stated(parent.folder / "README.md") or NOT_STATED
         found.append(Source(label, f"{purpose}, a run of radiffuse", own))
         found += sources(parent)
-    return found
+    for part in _members(run):
+        if part.folder != run.folder:
+            found += sources(part, licences)
+    return list(dict.fromkeys(found))
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
 def _what(run: Run) -> str:
-    path = run.model / "config.json"
-    kind = read_json(path, dict[str, Any]).get("kind") if path.is_file() else None
+    parts = _members(run)
     default = "A generator of images" if run.config.get("command") == "synthesize" else "A model"
-    return WHAT.get(str(kind), default)
+    what = WHAT.get(_kind(parts[0]), default)
+    if _kind(run) != MEMBERS:
+        return what
+    if len(parts) > 1:
+        return f"{len(parts)} segmentation networks that vote, chosen automatically"
+    return f"{what}, chosen automatically"
+
+
+def _members(run: Run) -> tuple[Run, ...]:
+    """The networks that vote; the run itself where it is one, or where they are gone."""
+    try:
+        return members_of(run)
+    except (InputError, RunError):
+        return (run,)
+
+
+def _kind(run: Run) -> str:
+    path = run.model / "config.json"
+    return str(read_json(path, dict[str, Any]).get("kind")) if path.is_file() else ""
+
+
+def _diffuses(run: Run) -> bool:
+    """Whether a run is a diffusion model, or one of its networks uses or started from one."""
+    settings, command = run.config["settings"], run.config.get("command")
+    if command == "synthesize" or settings.get("converted") or _kind(run) == "mask-denoiser":
+        return True
+    if command == "pretrain" and settings.get("objective", "ddpm") in DIFFUSED:
+        return True
+    parts = [part for part in _members(run) if part.folder != run.folder]
+    if settings.get("from_run") and _kind(run) != MEMBERS:
+        with suppress(InputError, RunError):
+            parts.append(find_run(str(settings["from_run"])))
+    return any(map(_diffuses, parts))
+
+
+def _trainings(run: Run) -> Iterator[str]:
+    """What was trained for how long, a line per network."""
+    parts = _members(run)
+    for part in parts:
+        training = part.config["settings"].get("training") or {}
+        if not training.get("steps"):
+            continue
+        who = f"{harmless(part.folder.name)}: " if part.folder != run.folder else ""
+        yield (
+            f"{who}{training['steps']} steps of {training['batch_size']} images, learning rate "
+            f"{training['learning_rate']}, seed {training['seed']}"
+        )
+    if _kind(run) == MEMBERS:
+        yield f"chosen automatically; what was tried, and why this was chosen, is in {CHOICE}"
 
 
 def _front_matter(run: Run, licences: Licences) -> list[str]:
@@ -168,7 +221,8 @@ def _front_matter(run: Run, licences: Licences) -> list[str]:
         content["license_name"] = "not-stated"
     if run.plan.classes:
         content["pipeline_tag"] = "image-segmentation"
-    content["tags"] = ["medical-imaging", "diffusion", str(run.config.get("command"))]
+    tags = ["medical-imaging", *["diffusion"] * _diffuses(run), str(run.config.get("command"))]
+    content["tags"] = tags
     return yaml.safe_dump(content, sort_keys=False).splitlines()
 
 
@@ -184,7 +238,7 @@ def _metrics(run: Run) -> Iterator[str]:
     path = run.folder / "validation" / "cases.csv"
     if path.is_file():
         table = read_scores(path)
-        for metric, unit in (("dice", ""), ("hd95", " mm or px")):
+        for metric, unit in (("dice", ""), ("hd95", f" {distance_unit(table)}")):
             if metric in table and table[metric].notna().any():
                 mean = table.groupby("case")[metric].mean().mean()
                 cases = table["case"].nunique()

@@ -130,7 +130,7 @@ def plan_section(report: Report, folder: Path) -> None:
     import pandas as pd
 
     from ..data.plan import read_plan
-    from ..train.plan_text import STRUCTURES, grids, rows, structures
+    from ..train.plan_text import CEILING, STRUCTURES, grids, rows, structures
 
     if (
         not (folder / "plan.json").is_file()
@@ -149,8 +149,7 @@ def plan_section(report: Report, folder: Path) -> None:
         report.table(pd.DataFrame(held, columns=list(STRUCTURES)), title.capitalize())
     if plan.ceilings:
         names, best = grids(plan)
-        caption = "Best Dice / surface Dice that a perfect network could reach, by grid and class"
-        report.table(pd.DataFrame(best, columns=["grid", *names]), caption)
+        report.table(pd.DataFrame(best, columns=["grid", *names]), CEILING[0].upper() + CEILING[1:])
 
 
 def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) -> pd.DataFrame:

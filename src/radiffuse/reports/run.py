@@ -15,6 +15,7 @@ from ..data.readers import read_scan
 from ..data.scan import Array
 from ..errors import RunError, damaged
 from ..evaluation.tables import SIZES, read_table
+from ..inference.expecting import of_new_scans
 from ..system.files import read_json
 from ..train.run import CHOICE, Run
 from .figures import METRIC_NAMES, loss_curves, timestep_curves, validation_scores
@@ -77,7 +78,7 @@ def write_run_report(folder: Path) -> Path:
         raise RunError(folder, "holds nothing of a run", "Give the folder that --out named")
     command = config.get("command")
     report = Report(folder.resolve().name, f"radiffuse {command}" if command else "A radiffuse run")
-    _facts(report, log, data)
+    _facts(report, log, data, folder)
     report.fill(
         {
             "Choice": lambda: _choice(report, folder),
@@ -138,8 +139,10 @@ def format_duration(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------ of a run
 
 
-def _facts(report: Report, log: Log, data: Mapping[str, Any]) -> None:
+def _facts(report: Report, log: Log, data: Mapping[str, Any], folder: Path) -> None:
     facts: dict[str, object] = {}
+    if (folder / CHOICE).is_file():
+        facts["Dice to expect of new scans"] = _expected(folder) or "not measured"
     trained = [row for row in log if "loss" in row]
     if trained:
         facts["Steps"] = int(trained[-1]["step"])
@@ -163,8 +166,19 @@ def _facts(report: Report, log: Log, data: Mapping[str, Any]) -> None:
         report.facts(facts)
 
 
+def _expected(folder: Path) -> str:
+    """The Dice to expect of a scan like the labelled ones; '' where no case was held back to measure it."""
+    path = folder / "validation" / "cases.csv"
+    if not path.is_file():
+        return ""
+    found, _ = of_new_scans(read_table(path, "case", "group", "dice"))
+    return f"{found.dice:.3f} ({found.low:.3f} to {found.high:.3f})" if found else ""
+
+
 def _choice(report: Report, folder: Path) -> None:
     """What an automatic choice tried, what it decided, and why."""
+    from ..automatic.record import by_reason
+
     if not (folder / CHOICE).is_file():
         return
     content: Chosen = read_json(folder / CHOICE, Chosen)
@@ -183,8 +197,9 @@ def _choice(report: Report, folder: Path) -> None:
             ),
             "Mean Dice by the number of labels: measured in the folds, then as the curve goes on; 95 % intervals",
         )
-    for what, why in (content.get("left_out", {}) | content.get("passed_over", {})).items():
-        report.details(f"Not tried: {what}", why)
+    untried = content.get("left_out", {}) | content.get("passed_over", {})
+    for why, names in by_reason(untried).items():
+        report.details(f"Not tried: {', '.join(names)}", why)
 
 
 def _heads(report: Report, path: Path) -> None:

@@ -10,11 +10,13 @@ from rich.text import Text
 
 from ..config import TrainingPlan
 from ..data.plan import Plan, Structures
-from ..data.scan import times
+from ..data.scan import rounded, times
 from .progress import duration
 
 STRUCTURES = ("class", "size", "pieces", "thinnest")
 """Columns of the table of structures; the size is a volume, or an area of films."""
+CEILING = "upper limit of Dice / surface Dice by grid, for any network: not the Dice to expect"
+"""Title of the table of grids."""
 MOST_CLASSES = 8
 """Classes that the table of grids shows: those that lose most on the coarsest."""
 
@@ -37,7 +39,7 @@ def format_plan(plan: Plan) -> RenderableType:
         ours = times((plan.film if plan.spatial_dims == 2 else plan.spacing) or ())
         for row in best:
             table.add_row(*row, style="bold" if row[0] == ours else "")
-        parts += [Text("\nbest possible Dice / surface Dice by grid", style="bold"), table]
+        parts += [Text(f"\n{CEILING}", style="bold"), table]
     return Group(*parts)
 
 
@@ -96,7 +98,7 @@ def structures(found: Structures) -> tuple[str, list[tuple[str, ...]]]:
     title = f"structures in {found.unit}, medians over the cases that have them"
     if found.anisotropy > 1:
         title += f"; the coarsest axis is {found.anisotropy:g} times the finest"
-    rows = [(name, *(f"{v:,.4g}" for v in row)) for name, row in found.classes.items()]
+    rows = [(name, *map(rounded, row)) for name, row in found.classes.items()]
     return title, rows
 
 

@@ -94,7 +94,7 @@ def _why_grid(
     if reached is not None:
         dice, surface = (float(np.nanmin(v)) for v in (reached.dice, reached.surface))
         worst = found.classes[int(np.nanargmin(reached.dice))].name
-        text = f"a perfect network reaches Dice {dice:.3f} ({worst}), surface Dice {surface:.3f}"
+        text = f"the grid alone limits Dice to {dice:.3f} ({worst}), surface Dice to {surface:.3f}"
     if given:
         return f"given; {text}" if text else "given"
     if reached is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ..config import Data
-from ..config.values import flatten, to_dict
+from ..config.given import reader_flags
 from ..errors import RadiffuseError
 from ..inference.records import Record
 from ..train.run import Run
@@ -40,11 +39,7 @@ def next_fit(corrections: Corrections, runs: Runs, record: Record | None, labell
         if value and value != "auto":
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             words += [f"--{name.removesuffix('_run')}", text]
-    usual = dict(flatten(to_dict(Data())))
-    for name, value in flatten(settings.get("reader", {})).items():
-        if name in usual and value != usual[name] and value not in (None, (), []):
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words += [f"--reader.{name.replace('_', '-')}", text]
+    words += reader_flags(settings.get("reader", {}))
     earlier = [folder for folder in settings.get("with_run", ()) if folder not in more]
     if paths:
         out = f"{str(paths[0]).rstrip('/')}-corrected"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -11,19 +10,20 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..config.values import flatten
-from ..errors import InputError, RadiffuseError
-from ..system.cells import read_cell
+from ..errors import RadiffuseError
 from ..system.files import read_json, read_yaml
-from ..train.members import members_of
-from ..train.run import Run
+from ..train.members import MEMBERS, members_of
+from ..train.run import CHOICE, Run
+from .choices import choice_of
 from .refusal import known
+from .tables import mean_scores, shown_table
 
 POINTS = 1500
 """Most points of a curve; a longer one is thinned evenly, its last point kept."""
-ROWS = 500
-"""Most rows of a table."""
 SUBRUNS = 200
 """Most runs taken from one folder."""
+TRIED = "candidates.csv"
+"""Of an automatic run, where ``choices`` shows more of it."""
 TABLES = (
     "summary.csv",
     "comparisons.csv",
@@ -31,7 +31,7 @@ TABLES = (
     "classes.csv",
     "sweep.csv",
     "zeroshot.csv",
-    "candidates.csv",
+    TRIED,
 )
 DRAWING = ("mask-denoiser", "joint-denoiser")
 """Kinds of networks whose masks are drawn in several steps."""
@@ -101,7 +101,7 @@ class Runs:
                 yield self._entry(path, path.stem, "table")
             return
         if (path / "config.yaml").is_file():
-            yield self._run(path, name)
+            yield from self._with_members(path, name)
             return
         if (path / "study.yaml").is_file():
             yield self._entry(path, name, "study")
@@ -110,10 +110,17 @@ class Runs:
         for home in (path, path / "runs"):
             for inner in sorted(home.iterdir()) if home.is_dir() else []:
                 if (inner / "config.yaml").is_file():
-                    yield self._run(inner, f"{name}/{inner.name}")
+                    yield from self._with_members(inner, f"{name}/{inner.name}")
 
     def _entry(self, path: Path, name: str, kind: str, **more: Any) -> Entry:
         return Entry(str(next(self._numbers)), name, path, kind, **more)
+
+    def _with_members(self, folder: Path, name: str) -> Iterator[Entry]:
+        """A run, and of an automatic one the runs it consists of, for their curves: it stands for them elsewhere."""
+        yield self._run(folder, name)
+        for part in sorted((folder / MEMBERS).glob("*/config.yaml")):
+            title = f"{name}: {part.parent.name}"
+            yield self._entry(part.parent, title, "run", command=f"member of {name}")
 
     def _run(self, folder: Path, name: str) -> Entry:
         run = Run.open(folder)
@@ -137,19 +144,32 @@ def described(entry: Entry) -> dict[str, Any]:
     files = {entry.name: entry.path}
     if entry.kind != "table":
         scores = () if (entry.path / "summary.csv").is_file() else SCORES
-        files = {name: entry.path / name for name in (*TABLES, *scores)}
+        chosen = {TRIED} if (entry.path / CHOICE).is_file() else set()
+        files = {name: entry.path / name for name in (*TABLES, *scores) if name not in chosen}
     tables = []
     for name, path in files.items():
         if path.is_file():
             try:
-                tables.append({"name": name} | (_means if name in SCORES else shown_table)(path))
+                tables.append(
+                    {"name": name} | (mean_scores if name in SCORES else shown_table)(path)
+                )
             except RadiffuseError as error:
                 problems.append(str(error))
-    result: dict[str, Any] = {**entry.view(), "curves": {}, "tables": tables, "settings": {}}
+    result: dict[str, Any] = {
+        **entry.view(),
+        "curves": {},
+        "tables": tables,
+        "settings": {},
+        "choice": {},
+    }
     if entry.kind == "run":
         run = Run.open(entry.path)
         try:
             result["curves"] = curves(run.log())
+        except RadiffuseError as error:
+            problems.append(str(error))
+        try:
+            result["choice"] = choice_of(entry.path)
         except RadiffuseError as error:
             problems.append(str(error))
         result["settings"] = flat(run.config["settings"])
@@ -180,48 +200,7 @@ def flat(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def shown_table(path: Path) -> dict[str, Any]:
-    """The first ``ROWS`` rows of a CSV file, as text.
-
-    Raises:
-        InputError: It is no CSV file.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            read = itertools.islice(csv.reader(file), ROWS + 2)
-            rows = [list(map(read_cell, row)) for row in read]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, f"cannot be read ({error})", "Restore the file") from None
-    return {
-        "columns": rows[0] if rows else [],
-        "rows": rows[1 : ROWS + 1],
-        "cut": len(rows) > ROWS + 1,
-    }
-
-
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _means(path: Path) -> dict[str, Any]:
-    """The means of a table of scores, with intervals, as ``evaluate`` gives them.
-
-    Raises:
-        InputError: It is no such table.
-    """
-    from ..evaluation.tables import METRICS, read_scores, summarize
-
-    try:
-        table = read_scores(path)
-        metrics = [metric for metric in METRICS if metric in table]
-        summary = summarize(table, metrics=metrics)
-    except (ValueError, KeyError, OSError) as error:
-        raise InputError(path, f"cannot be read ({error})", "Restore the file") from None
-    columns = ["class", "metric", "mean", "low", "high", "n"]
-    rows = [
-        [f"{row[k]:.4f}" if k in ("mean", "low", "high") else str(row[k]) for k in columns]
-        for row in summary.to_dict("records")
-    ]
-    return {"columns": columns, "rows": rows[:ROWS], "cut": len(rows) > ROWS}
 
 
 def _header(path: Path) -> list[str]:

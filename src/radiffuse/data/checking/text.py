@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from ...errors import printable
 from ..dataset import counted_patients
 from ..issues import Issue
+from ..scan import rounded
 from .check import CheckResult
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
@@ -26,7 +28,7 @@ def format_check(result: CheckResult, root: Path | str | None = None) -> Rendera
         overview.add_row(Text(name, style="bold"), Text(printable(value)))
     parts: list[RenderableType] = [overview]
     if result.summary["classes"]:
-        parts.append(_classes(result.summary["classes"]))
+        parts.append(_classes(result.summary))
     for severity, style in _STYLES.items():
         by_remedy: dict[str, list[Issue]] = {}
         for issue in result.issues:
@@ -37,8 +39,23 @@ def format_check(result: CheckResult, root: Path | str | None = None) -> Rendera
             start = os.fspath(root).rstrip("/") + "/" if root else ""
             parts += [_block(remedy, issues, start) for remedy, issues in by_remedy.items()]
     if not result.issues:
-        parts.append(Text("\nNothing wrong.", style="green"))
+        parts.append(Text("\nNo errors, no warnings.", style="green"))
+    if open_ := list(_undecided(result.summary)):
+        parts.append(Text("\nTo decide", style="bold"))
+        parts += [Text(f"  {line}") for line in open_]
     return Group(*parts)
+
+
+def _undecided(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the files do not say, and only a person knows."""
+    if summary["cases"] > 1 and not summary["patients_named"]:
+        yield (
+            "Has a patient more than one image? Then name the patients, in patients.csv (columns image and patient) "
+            "or by --group, a pattern for file names: else scores come out too good. If not, there is nothing to do."
+        )
+    if unnamed := [name for name in summary["classes"] if re.fullmatch(r"class-\d+", name)]:
+        words = ", ".join(f'"{name.removeprefix("class-")}": "..."' for name in unnamed)
+        yield f"What is {' and '.join(unnamed)}? classes.json beside the images can name it: {{{words}}}"
 
 
 def _block(remedy: str, issues: Sequence[Issue], start: str) -> Text:
@@ -68,7 +85,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("Spacing", _range(known, "mm") if known else "not in the files"))
     if i := summary["intensity"]:
         unit = f" {i['unit']}" if i["unit"] != "gray" else ""
-        ends = f"{i['lowest']:g} to {i['highest']:g}{unit}, mean {i['mean']:.4g}"
+        ends = f"{i['lowest']:,.10g} to {i['highest']:,.10g}{unit}, mean {rounded(i['mean'])}"
         lines.append(("Intensity", ends))
     return lines
 
@@ -81,9 +98,10 @@ def _range(values: Mapping[str, Sequence[float]], unit: str) -> str:
     return f"{low} {unit}" if low == high else f"{middle} {unit} (median; {low} to {high})"
 
 
-def _classes(classes: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("Value", "Class", "Voxels", "Cases"):
+def _classes(summary: Mapping[str, Any]) -> Table:
+    table, classes = Table(box=None, pad_edge=False), summary["classes"]
+    flat = set(summary["spatial_dims"]) == {"2"}
+    for title in ("Value", "Class", "Pixels" if flat else "Voxels", "Cases"):
         table.add_column(f"\n{title}", justify="left" if title == "Class" else "right")
     for name, found in classes.items():
         share = f"{100 * found['share']:.3g} %"

@@ -10,8 +10,8 @@ const DASHES = ["", "7 4", "2 3"];
 export const dash = (i) => DASHES[Math.floor(i / 6) % DASHES.length];
 
 /** A short text of a number. */
-export const short = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)
-  ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+export const short = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e9)
+  ? value.toExponential(2) : Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 }));
 
 function ticks(low, high, count) {
   const step = 10 ** Math.floor(Math.log10((high - low) / count || 1));

@@ -53,7 +53,7 @@ export function select(options, value, change = () => {}, props = {}) {
 /** A table of texts; numbers stand at the right. */
 export function table(columns, rows, caption = "") {
   const numeric = columns.map((_, i) => rows.some((row) => row[i] !== "") &&
-    rows.every((row) => row[i] === "" || row[i] === undefined || (typeof row[i] === "string" && !Number.isNaN(Number(row[i])))));
+    rows.every((row) => row[i] === "" || row[i] === undefined || (typeof row[i] === "string" && !Number.isNaN(Number(row[i].replaceAll(",", ""))))));
   const cell = (tag, content, i) =>
     el(tag, { class: numeric[i] ? "number" : "", ...(tag === "th" ? { scope: "col" } : {}) }, content ?? "");
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, el("table", {},

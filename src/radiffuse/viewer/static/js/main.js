@@ -50,7 +50,7 @@ app.editor = new Editor(app);
 const ORDERS = {
   list: ["in the order of the list", () => 0],
   expected: ["lowest expected Dice first", (a, b) => (a.expected.dice ?? 2) - (b.expected.dice ?? 2)],
-  name: ["by name", (a, b) => a.name.localeCompare(b.name)],
+  name: ["by name", (a, b) => a.name.localeCompare(b.name, "en", { numeric: true })],
 };
 
 const side = {

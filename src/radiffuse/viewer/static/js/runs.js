@@ -30,7 +30,8 @@ export async function runsPage(app) {
     const picked = runs.map((run, order) => ({ run, order })).filter(({ run }) => chosen.has(run.id));
     for (const { run } of picked) if (!known.has(run.id)) known.set(run.id, await get(`api/runs/${run.id}`));
     const all = picked.map(({ run, order }) => ({ ...known.get(run.id), order }));
-    body.replaceChildren(...problems(all), ...curves(all, log), ...settings(all), ...tables(all));
+    const parts = [...problems(all), ...choices(all), ...curves(all, log), ...settings(all), ...tables(all)];
+    body.replaceChildren(...(parts.length || !all.length ? parts : [el("p", { class: "hint" }, "Nothing was logged or scored yet.")]));
   }
 
   await draw();
@@ -46,6 +47,13 @@ function key(i) {
 }
 
 const problems = (all) => all.flatMap((run) => run.problems).map((text) => el("p", { class: "problem" }, text));
+
+/** What an automatic run tried, on which folds, and what it chose. */
+function choices(all) {
+  return all.filter((run) => run.choice.sentences).flatMap((run) => [el("h2", {}, `Choice of ${run.name}`),
+    ...run.choice.sentences.map((text) => el("p", { class: "reason" }, text)),
+    ...run.choice.tables.map((one) => table(one.columns, one.rows, one.title))]);
+}
 
 function curves(all, log) {
   const names = [...new Set(all.flatMap((run) => Object.keys(run.curves)))];
