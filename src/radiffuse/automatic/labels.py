@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -147,7 +148,8 @@ def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> 
     def least(wanted: Callable[[Schedule], bool]) -> str:
         count = len(record.candidates) + len(record.left_out)
         counts: dict[str, Any] = {"candidates": count, "folds": patients, "pool": pool}
-        return f"{least_hours(record.candidates[0], len(labels.names), wanted, **counts):.2g}"
+        hours = least_hours(record.candidates[0], len(labels.names), wanted, **counts)
+        return f"{math.ceil(100 * hours) / 100:g}"
 
     text = f"at this speed folds take --hours {least(lambda one: bool(one.folds))} or more"
     if pool and not with_pool_untried(record.schedule.final)[1]:
