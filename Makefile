@@ -28,10 +28,10 @@ demo: $(READY)
 	$(BIN)/python tools/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 mutate: $(READY)
 	$(BIN)/python tools/mutate.py --jobs 2
@@ -49,7 +49,7 @@ check: $(READY)
 
 docs: $(READY)
 	rm -rf docs/reference/api
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html docs build/docs
 
 bench: $(READY)
 	$(BIN)/python benchmarks/faults.py

@@ -73,7 +73,14 @@ def lead_out(app: Any, name: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../../", f"]({REPOSITORY}")
 
 
+def own_branch(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """The side bar opens only the branch that a page is in: all of them on each page would be most of the build."""
+    if (whole := context.get("toctree")) is not None:
+        context["toctree"] = lambda **wishes: whole(**wishes | {"collapse": True})
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("html-page-context", own_branch, priority=400)  # before furo
     app.connect("source-read", lead_out)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
