@@ -1,6 +1,7 @@
 """Segmentation at the films' own size: resolutions, starts and methods with the same computing time, on unseen films.
 
     python benchmarks/native_size.py run WORK DATA NAME --draw 0 --minutes 8 -- FLAGS OF FIT
+    python benchmarks/native_size.py after WORK DATA NAME --draw 0 --steps 1=keep:2 --to OTHER
     python benchmarks/native_size.py publish WORK TABLE --reference NAME
     python benchmarks/native_size.py figure TABLE --of "the lungs"
     python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
@@ -8,7 +9,8 @@
 ``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten steps
 cost, so that other work on the machine does not matter; 0: as the flags say), segments all films and scores them at
 their own size: Dice, HD95, surface Dice at 2 pixels and at 1 % of the longest side. Films of the training pool whose
-label was not used are the part ``dev``, on which anything is decided; ``publish`` reports the part ``test``, over any
+label was not used are the part ``dev``, on which anything is decided; ``after`` scores the masks of such a
+run once more, with steps after segmentation, as the run OTHER. ``publish`` reports the part ``test``, over any
 number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for ``WORK`` as well. Of runs
 that expect a Dice of each mask it says how often the true one lay in the interval, and how often that was promised.
 ``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the mean of each draw; along
@@ -23,11 +25,13 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from native_figures import draw, outlines, small_png
@@ -47,6 +51,7 @@ from radiffuse.config import Data
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.readers import read_label
+from radiffuse.data.readers.write import write_image
 from radiffuse.evaluation.statistics import (
     MARGIN,
     clustered_difference,
@@ -55,6 +60,7 @@ from radiffuse.evaluation.statistics import (
     verdict,
 )
 from radiffuse.evaluation.tables import BOUNDS, evaluate_cases
+from radiffuse.inference.postprocess import postprocess
 from radiffuse.reports.pictures import OverlayCase
 from radiffuse.system.files import read_yaml, write_atomic
 
@@ -77,6 +83,14 @@ def main() -> None:
     run.add_argument("--draw", type=int, default=0)
     run.add_argument("--labels", type=int, default=5)
     run.add_argument("--minutes", type=float, default=8.0, help="of one core; 0: as the flags say")
+    after = commands.add_parser("after")
+    after.add_argument("work", type=Path)
+    after.add_argument("data")
+    after.add_argument("name")
+    after.add_argument("--draw", type=int, default=0)
+    after.add_argument("--labels", type=int, default=5)
+    after.add_argument("--steps", required=True, help="after segmentation, apart by commas")
+    after.add_argument("--to", required=True, help="name of the masks with these steps")
     publish = commands.add_parser("publish")
     publish.add_argument("work", type=Path)
     publish.add_argument("table")
@@ -96,6 +110,8 @@ def main() -> None:
     given = parser.parse_args(words[:cut])
     if given.command == "run":
         _run(given, words[cut + 1 :])
+    elif given.command == "after":
+        _after(given)
     elif given.command == "publish":
         _publish(given)
     elif given.command == "figure":
@@ -173,41 +189,70 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
     predicted = _seconds(
         ["predict", str(out), given.data, "--out", f"{out}-masks", "--machine.threads", "1"]
     )
-    splits = json.loads((out / "splits.json").read_text())
-    dataset = open_dataset(Path(given.data), Data())
-    used = _budget(out)
-    classes = json.loads((Path(f"{out}-masks") / "classes.json").read_text())
+    row = {"name": given.name, "labels": given.labels, "draw": given.draw}
+    cost = {"train_seconds": round(trained), "predict_seconds": round(predicted)}
+    found = _scores(out, Path(f"{out}-masks"), given.data, row, cost, flags)
+    found.to_csv(f"{out}.csv", index=False)
+    print(given.name, given.draw, _steps(out), "steps", round(trained), "s")
+    print(found.groupby(["part", "class"])[list(METRICS)].mean().round(4))
+
+
+def _after(given: argparse.Namespace) -> None:
+    """Post-process the masks of a run by ``inference.postprocess``, as the run would with these steps in its plan."""
+    run, to = (
+        given.work / f"{name}-{given.labels}-{given.draw}" for name in (given.name, given.to)
+    )
+    before, masks = Path(f"{run}-masks"), Path(f"{to}-masks")
+    shutil.copytree(before, masks)
+    steps = given.steps.split(",")
+    for path in masks.glob("*.png"):
+        mask = read_label(path)
+        write_image(path, postprocess(mask.array[0], steps, mask.spacing), mask)
+    known = pd.read_csv(f"{run}.csv").iloc[0]
+    row = {"name": given.to, "labels": given.labels, "draw": given.draw}
+    cost = {key: known[key] for key in ("train_seconds", "predict_seconds")}
+    flags = [*shlex.split(known["flags"]), "--plan.postprocess", given.steps]
+    found = _scores(run, masks, given.data, row, cost, flags)
+    found.to_csv(f"{to}.csv", index=False)
+    print(given.to, given.draw)
+    print(found.groupby(["part", "class"])[list(METRICS)].mean().round(4))
+
+
+def _scores(
+    run: Path,
+    masks: Path,
+    data: str,
+    row: dict[str, Any],
+    cost: dict[str, Any],
+    flags: Sequence[str],
+) -> pd.DataFrame:
+    """Scores of the masks of all films that a run did not learn from, each with what is known of the run."""
+    splits = json.loads((run / "splits.json").read_text())
+    used = _budget(run)
+    classes = json.loads((masks / "classes.json").read_text())
     classes = [classes[key] for key in sorted(classes, key=int)]
     digest = sha256(" ".join(sorted(used)).encode()).hexdigest()[:8]
-    lines = (Path(f"{out}-masks") / "masks.jsonl").read_text().splitlines()
+    lines = (masks / "masks.jsonl").read_text().splitlines()
     expected = {line["case"]: line.get("expected", {}) for line in map(json.loads, lines)}
     rows = []
-    for case in dataset:
+    for case in open_dataset(Path(data), Data()):
         part = next((part for part in ("test", "validation") if case.name in splits[part]), "dev")
         if case.name in used and part == "dev":
             continue
         image = read_case_image(case)
         truth = read_case_label(case, image)
-        mask = read_label(Path(f"{out}-masks") / f"{case.name}.png")
+        mask = read_label(masks / f"{case.name}.png")
         one = 0.01 * max(image.array.shape[1:])
         scores = evaluate_cases([(case.name, mask, truth)], classes)
         wide = evaluate_cases([(case.name, mask, truth)], classes, one)
-        for row, other in zip(scores.to_dict("records"), wide.to_dict("records"), strict=True):
-            rows.append(
-                {
-                    "name": given.name, "labels": given.labels, "draw": given.draw, "case": case.name,
-                    "group": case.group, "part": part, "class": row["class"], "steps": _steps(out),
-                    "learned": digest, "hardware": hardware(),
-                    "train_seconds": round(trained), "predict_seconds": round(predicted),
-                    **{key: row[key] for key in METRICS[:-1]},
-                    "nsd_1pct": other["nsd"], "flags": shlex.join(flags),
-                    **{EXPECTED[k]: v for k, v in expected[case.name].get(row["class"], {}).items()},
-                }
-            )  # fmt: skip
-    table = pd.DataFrame(rows)
-    table.to_csv(f"{out}.csv", index=False)
-    print(given.name, given.draw, _steps(out), "steps", round(trained), "s")
-    print(table.groupby(["part", "class"])[list(METRICS)].mean().round(4))
+        for of, other in zip(scores.to_dict("records"), wide.to_dict("records"), strict=True):
+            where = {"case": case.name, "group": case.group, "part": part, "class": of["class"]}
+            known = {"steps": _steps(run), "learned": digest, "hardware": hardware()}
+            values = {key: of[key] for key in METRICS[:-1]} | {"nsd_1pct": other["nsd"]}
+            dice = expected[case.name].get(of["class"], {})
+            hoped = {EXPECTED[key]: value for key, value in dice.items()}
+            rows.append(row | where | known | cost | values | {"flags": shlex.join(flags)} | hoped)
+    return pd.DataFrame(rows)
 
 
 def _steps(run: Path) -> int:
