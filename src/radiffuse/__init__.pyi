@@ -821,7 +821,7 @@ def generate(
     threads: int | None = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:
-    """Draw synthetic images from a synthesizer or a pre-trained denoiser, as a data set."""
+    """Draw synthetic images from a synthesizer or a denoiser, as a data set; with masks from a joint one."""
 
 def zeroshot(
     *,

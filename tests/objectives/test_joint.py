@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -21,12 +22,14 @@ from radiffuse.config import (
 )
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.masks import mask_to_x_start
-from radiffuse.core.sampling import inference_timesteps, sample
+from radiffuse.core.sampling import Sampler, inference_timesteps, sample
 from radiffuse.data.augment import Change
 from radiffuse.data.batches import Batch
+from radiffuse.data.plan import Plan
 from radiffuse.data.pool import PooledBatch
 from radiffuse.errors import InputError
 from radiffuse.inference.mask_sampler import MaskSampler
+from radiffuse.inference.pairs import draw_pairs
 from radiffuse.nets.joint_denoiser import CLEAN, JointDenoiser
 from radiffuse.nets.registry import load_network
 from radiffuse.objectives.joint import JointDenoising
@@ -152,6 +155,24 @@ def test_given_masks_draw_images_of_their_classes() -> None:
     for value, mean in enumerate(MEANS):
         assert float(drawn[labels == value].mean()) == pytest.approx(mean, abs=0.02)
         assert float(drawn[labels == value].std()) == pytest.approx(SPREAD, rel=0.1)
+
+
+@pytest.mark.parametrize(("kind", "sampler"), [("epsilon", "ddpm"), ("x_start", "ddim")])
+def test_drawn_pairs_have_the_joint_distribution(
+    kind: Literal["epsilon", "x_start"], sampler: Sampler
+) -> None:
+    """How often each class is drawn, and mean and spread of the gray values within it."""
+    process = Diffusion(num_train_timesteps=100, prediction_type=kind)
+    plan = Plan(2, ("image",), ("background", "a"), (64, 64))
+    network = Best(process)
+    network.unused = nn.Parameter(torch.zeros(1))  # says on which device it is
+    images, masks = draw_pairs(network, process, plan, count=2, steps=100, sampler=sampler, seed=1)
+    assert images.shape == (2, 1, 64, 64)
+    assert masks.shape == (2, 64, 64)
+    assert masks.mean() == pytest.approx(SHARE, abs=0.03)
+    for value, mean in enumerate(MEANS):
+        assert images[:, 0][masks == value].mean() == pytest.approx(mean, abs=0.03)
+        assert images[:, 0][masks == value].std() == pytest.approx(SPREAD, rel=0.12)
 
 
 class Spy(nn.Module):

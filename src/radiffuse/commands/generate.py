@@ -18,6 +18,7 @@ from ..data.provenance import SETTINGS, TABLE
 from ..errors import InputError
 from ..synthesis.denoiser_generation import SYNTHESIZER_ONLY, DenoiserGeneration
 from ..synthesis.generation import Provenance, SynthesizerGeneration
+from ..synthesis.joint_generation import JointGeneration, is_joint
 from ..synthesis.synthesizer import is_synthesizer
 from ..system.cells import written_cell
 from ..system.files import locked, read_json, refuse_foreign, write_atomic, write_json
@@ -69,7 +70,11 @@ def choose(
     """
     run = find_pretrained(settings.run)
     synthesizer = is_synthesizer(run.model)
-    source = (SynthesizerGeneration if synthesizer else DenoiserGeneration)(settings, run)
+    source: SynthesizerGeneration | DenoiserGeneration
+    if synthesizer:
+        source = SynthesizerGeneration(settings, run)
+    else:
+        source = (JointGeneration if is_joint(run) else DenoiserGeneration)(settings, run)
     if settings.steps > source.timesteps:
         problem = f"are more than the {source.timesteps} that were trained"
         raise InputError(f"--steps {settings.steps}", problem, f"Use 1 to {source.timesteps}")

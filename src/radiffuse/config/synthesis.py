@@ -201,12 +201,14 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Drawing):
-    """Draw synthetic images from a synthesizer or a pre-trained denoiser, as a data set."""
+    """Draw synthetic images from a synthesizer or a denoiser, as a data set; with masks from a joint one."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """A run of radiffuse synthesize or pretrain, or the name of shipped weights."""
+    """A run of radiffuse synthesize or pretrain, or the name of shipped weights; one of radiffuse fit --method joint,
+    whose masks are drawn with the images."""
     out: str = ""
-    """Folder for the images and provenance.csv; finished images are kept when the command is repeated."""
+    """Folder for the images, or images/ and labels/, and provenance.csv; finished images are kept when the
+    command is repeated."""
     references: str | None = None
     """Real images whose embeddings are used; None: the training images of the run. Without references, manifold uses
     the density that the run holds."""

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
 from ..core.finite import verify_finite
-from ..core.sampling import Denoiser, Sampler, image_sampler, image_spacing, inference_timesteps
+from ..core.sampling import (
+    Denoiser,
+    Sampler,
+    Spacing,
+    image_sampler,
+    image_spacing,
+    inference_timesteps,
+)
 from ..core.sampling import sample as reverse
 from ..data.arrays import write_arrays
 from ..data.plan import Plan
@@ -35,10 +42,13 @@ def draw_images(
     seed: int = 0,
     batch: int = 16,
     references: Tensor | None = None,
+    spacing: Spacing | None = None,
+    channels: int | None = None,
 ) -> Array:
     """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1], which depend on seed and count alone.
 
-    ``sampler`` None is that of ``core.sampling.image_sampler``.
+    ``sampler`` None is that of ``core.sampling.image_sampler``, ``spacing`` None that of ``image_spacing``, and
+    ``channels`` None those of the plan.
 
     A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more, C, *size)``.
 
@@ -52,11 +62,11 @@ def draw_images(
         raise InputError("the denoiser", problem, remedy)
     device = next(network.parameters()).device
     process = GaussianDiffusion(diffusion).to(device)
-    spacing = image_spacing(diffusion.prediction_type)
+    spacing = spacing or image_spacing(diffusion.prediction_type)
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
 
     def noise(number: int) -> Tensor:
-        shape = (len(plan.channels), *plan.size)
+        shape = (channels or len(plan.channels), *plan.size)
         return torch.randn(shape, generator=_generator(seed, number))
 
     images = []

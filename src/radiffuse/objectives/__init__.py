@@ -94,7 +94,7 @@ METHODS: Mapping[str, Method] = {
     "pixel": Method(pixel.build, pretrained=True),
     "probe": Method(probing.build, pretrained=True, finish=probing.score_heads),
     "diffusion": Method(mask_diffusion.build, verify=mask_diffusion.verify),
-    "joint": Method(joint.build, verify=joint.verify),
+    "joint": Method(joint.build, verify=joint.verify, finish=joint.name_patients),
     "supervised": Method(segmentation.build, verify=mask_diffusion.verify),
 }
 """Segmentation methods, by ``--method``; supervised is diffusion with the strategy none."""

@@ -21,11 +21,13 @@ from ..data.augment import apply_changes
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..data.pool import PooledBatch
+from ..data.provenance import parents_of
 from ..errors import InputError
 from ..inference.mask_sampler import MaskSampler
 from ..nets.joint_denoiser import CLEAN, JointDenoiser
-from ..train.labelled import HeldOut
+from ..train.labelled import HeldOut, Labelled
 from ..train.random import StepRandom
+from ..train.run import Run
 from ..train.segmenting import SegmentationTask, logged, mean_dice
 from ..train.start import Start, unet_for
 from ..train.task import Loss, LossOf
@@ -157,6 +159,13 @@ def build(
             start.denoiser, classes=classes, timesteps=steps, generator=generator
         )
     return JointDenoising(network, settings.joint, settings.loss, held_out)
+
+
+def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
+    """Write the patients whose labels were learned from: drawn pairs descend from them."""
+    prepared = labelled.batches.prepared
+    patients = set().union(*(parents_of(prepared.cases[i]) for i in labelled.batches.indices))
+    run.write_data(run.data | {"learned_patients": sorted(patients)})
 
 
 def verify(settings: Fit) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..config import Generate
 from ..config.given import refuse_given
@@ -34,7 +35,7 @@ class DenoiserGeneration:
     def __init__(self, settings: Generate, run: Run) -> None:
         self.settings, self.run, self.plan = settings, run, run.plan
         verify_whole(self.plan)  # a denoiser of patches draws patches of any scale
-        self.network = load_denoiser(run)
+        self.network = self.load(run)
         default = Generate()
         given = [n for n in SYNTHESIZER_ONLY if getattr(settings, n) != getattr(default, n)]
         given += ["sampler dpm++"] if settings.sampler == "dpm++" else []
@@ -62,23 +63,42 @@ class DenoiserGeneration:
         """Nothing to prepare."""
         return {}
 
+    def load(self, run: Run) -> nn.Module:
+        """The network that draws."""
+        return load_denoiser(run)
+
+    def rows(self) -> list[Provenance]:
+        """Where each image comes from."""
+        names = [f"sample-{number:05d}" for number in range(self.count)]
+        return [self.row(image=f"{name}{self.suffix}", patient=name) for name in names]
+
+    def row(self, image: str, patient: str, strategy: str = "", parents: str = "") -> Provenance:
+        """A row of the provenance, with what all images have in common."""
+        return Provenance(
+            image=image,
+            patient=patient,
+            strategy=strategy,
+            parents=parents,
+            seed=self.settings.seed,
+            sampler=self.sampler,
+            steps=self.settings.steps,
+            model=self.model,
+        )
+
     def write(self, out: Path) -> list[Provenance]:
         """Write all images unless all exist, since their noise depends on the count; returns their provenance."""
+        rows = self.rows()
+        if not all((out / name).is_file() for row in rows for name in self.files(row)):
+            self.draw(out, rows)
+        return rows
+
+    def files(self, row: Provenance) -> list[str]:
+        """The files of an image, below the folder."""
+        return [row.image]
+
+    def draw(self, out: Path, rows: list[Provenance]) -> None:
+        """Draw and write the images."""
         settings = self.settings
-        names = [f"sample-{number:05d}" for number in range(self.count)]
-        rows = [
-            Provenance(
-                image=f"{name}{self.suffix}",
-                patient=name,
-                seed=settings.seed,
-                sampler=self.sampler,
-                steps=settings.steps,
-                model=self.model,
-            )
-            for name in names
-        ]
-        if all((out / row.image).is_file() for row in rows):
-            return rows
         images = draw_images(
             self.network.to(local_device(settings.machine).device),
             self.diffusion,
@@ -89,15 +109,17 @@ class DenoiserGeneration:
             seed=settings.seed,
         )
         for row, image in zip(rows, images, strict=True):
-            self._write_image(out / row.image, image[0])
-        return rows
+            self.write_image(out / row.image, image[0])
 
-    def _write_image(self, path: Path, image: Array) -> None:
+    def write_image(self, path: Path, image: Array) -> Scan:
+        """Write an image in [-1, 1], with the spacing and the window of the plan; returns it as it is read again."""
         if self.plan.spatial_dims == 2:
             film = gray_values(image)
-            write_image(path, film, Scan(film[None]))
+            scan = Scan(film[None])
         else:
             spacing = self.plan.spacing or (1.0, 1.0, 1.0)
             low, high = self.plan.low, self.plan.high
             volume = ((image + 1) / 2 * (high - low) + low).astype(np.float32)
-            write_image(path, volume, Scan(volume[None], spacing, np.diag([*spacing, 1.0])))
+            scan = Scan(volume[None], spacing, np.diag([*spacing, 1.0]))
+        write_image(path, scan.array[0], scan)
+        return scan

@@ -15,9 +15,10 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
+from ..provenance import TABLE
 from ..scan import Array
 from ..tables import HEAD, head_of, is_table
-from .listing import LABEL_WORDS, is_file_below, start_of
+from .listing import GENERATED, LABEL_WORDS, is_file_below, own_folder, start_of
 from .patients import is_patient_table
 
 READ = {"image", "label", "patient", "class", "target", "split"}
@@ -90,7 +91,10 @@ def look_for_tables(dataset: Dataset, data: Data, issues: Issues) -> None:
     """
     if not dataset.root.is_dir() or dataset.layout == "table":
         return
+    generated = own_folder(dataset.root) == GENERATED
     for path in tables_of_images(dataset.root, issues):
+        if generated and path.name == TABLE:  # patients.csv says the same
+            continue
         stated = sorted(STATED & set(head_of(path)[0]))
         problem = f"names images, but the folder was read as the layout {dataset.layout}"
         if stated and data.layout == "auto":

@@ -1,0 +1,104 @@
+"""Drawn images with their masks, of a joint denoiser, as a data set of labelled pairs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import cached_property
+from pathlib import Path
+
+from ..config import Generate
+from ..data.readers import write_label
+from ..errors import InputError, damaged
+from ..inference.pairs import draw_pairs
+from ..nets.joint_denoiser import JointDenoiser
+from ..nets.registry import load_network
+from ..system.files import make_folder, read_json, write_atomic, write_json
+from ..train.device import local_device
+from ..train.run import Run
+from .denoiser_generation import DenoiserGeneration
+from .generation import Provenance
+
+IMAGES, LABELS = "images", "labels"
+STRATEGY = "joint"
+
+
+def is_joint(run: Run) -> bool:
+    """Whether a finished run has a denoiser of image and mask."""
+    return bool(
+        read_json(run.model / "config.json", dict[str, object]).get("kind") == "joint-denoiser"
+    )
+
+
+class JointGeneration(DenoiserGeneration):
+    """Generation from a run of radiffuse fit --method joint, of films or volumes: ``images/`` and ``labels/``.
+
+    Every pair descends from all patients whose labels were learned from: so whoever reads it beside data of which one
+    of them is held out leaves it out.
+
+    Raises:
+        InputError: As of ``DenoiserGeneration``, or the images have several channels.
+    """
+
+    network: JointDenoiser
+
+    def __init__(self, settings: Generate, run: Run) -> None:
+        super().__init__(settings, run)
+        if len(self.plan.channels) != 1:
+            problem = f"draws {len(self.plan.channels)} channels, and files of one are written"
+            raise InputError(run.folder, problem, "Train on images of one channel")
+
+    def load(self, run: Run) -> JointDenoiser:
+        """The network that draws, with averaged weights."""
+        network = load_network(run.model)
+        assert isinstance(network, JointDenoiser)
+        return network
+
+    @cached_property
+    def parents(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Cases whose labels were learned from, and their patients."""
+        with damaged(self.run.folder / "data.json"):
+            data = self.run.data
+            cases = tuple(sorted(data["split"]["train"]))
+            return cases, tuple(data["learned_patients"])
+
+    def rows(self) -> list[Provenance]:
+        """Where each pair comes from."""
+        cases, patients = (("+".join(names)) for names in self.parents)
+        images = (f"{IMAGES}/pair-{number:05d}{self.suffix}" for number in range(self.count))
+        return [
+            self.row(image=image, patient=patients, strategy=STRATEGY, parents=cases)
+            for image in images
+        ]
+
+    def files(self, row: Provenance) -> list[str]:
+        """The image and its mask."""
+        return [row.image, _label_of(row)]
+
+    def draw(self, out: Path, rows: list[Provenance]) -> None:
+        """Draw and write the pairs, with the names of their classes and their patients, which every reader knows."""
+        settings = self.settings
+        for folder in (IMAGES, LABELS):
+            make_folder(out / folder)
+        write_json(out / "classes.json", {str(i): n for i, n in enumerate(self.plan.classes)})
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image", "patient"])
+        writer.writerows([row.image, row.patient] for row in rows)
+        write_atomic(out / "patients.csv", buffer.getvalue())
+        images, masks = draw_pairs(
+            self.network.to(local_device(settings.machine).device),
+            self.diffusion,
+            self.plan,
+            count=settings.count,
+            steps=settings.steps,
+            sampler=self.sampler,
+            seed=settings.seed,
+        )
+        for row, image, mask in zip(rows, images, masks, strict=True):
+            scan = self.write_image(out / row.image, image[0])
+            write_label(out / _label_of(row), mask, scan)
+
+
+def _label_of(row: Provenance) -> str:
+    return row.image.replace(IMAGES, LABELS, 1)

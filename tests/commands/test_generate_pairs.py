@@ -1,0 +1,141 @@
+"""Drawn pairs of image and mask: a data set that ``fit --with`` reads, and that leaks no held-out patient."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import radiffuse
+from conftest import TINY
+from radiffuse.config import Diffusion, Network, resolve_network
+from radiffuse.data.cases import read_case_image, read_case_label
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
+from radiffuse.nets.joint_denoiser import JointDenoiser
+from radiffuse.nets.registry import save_network
+from radiffuse.system.files import write_atomic
+from radiffuse.train.run import start_run
+from tiny_runs import shake, volume_plan
+
+MACHINE = {"accelerator": "cpu", "precision": "32-true"}
+
+
+def joint_run(folder: Path, plan: Plan, patients: tuple[str, ...]) -> Path:
+    """A run of image and mask that nobody trained."""
+    process = asdict(Diffusion(num_train_timesteps=10, prediction_type="v"))
+    settings = {"method": "joint", "joint": {"process": process}, "network": {}}
+    with start_run(folder, "fit", settings) as run:
+        write_atomic(folder / "plan.json", plan.to_json())
+        run.write_data({"split": {"train": list(patients)}, "learned_patients": list(patients)})
+        network = Network(
+            width=8, multipliers=(1, 2), blocks=1, attention_factors=(2,), head_channels=8
+        )
+        unet = resolve_network(
+            network,
+            spatial_dims=plan.spatial_dims,
+            in_channels=len(plan.channels),
+            out_channels=len(plan.classes),
+        )
+        generator = torch.Generator().manual_seed(1)
+        joint = JointDenoiser.from_scratch(unet, timesteps=10, generator=generator)
+        shake(joint, 2)
+        save_network(joint, run.model)
+    return folder
+
+
+def films_plan(films: Path) -> Plan:
+    classes = open_dataset(films).classes
+    return Plan(2, ("image",), classes, (32, 32))
+
+
+def draw(run: Path, out: Path, **changes: object) -> Path:
+    settings = {"count": 3, "steps": 4, "machine": MACHINE} | changes
+    return Path(radiffuse.generate(run=run, out=out, **settings))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_pairs_are_a_labelled_data_set(dims: int, tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a", "b"), (16, 24)) if dims == 2 else volume_plan()
+    out = draw(joint_run(tmp_path / "run", plan, ("p1", "p2")), tmp_path / "pairs")
+    dataset = open_dataset(out)
+    assert len(dataset.labelled) == len(dataset) == 3
+    assert dataset.classes == plan.classes
+    assert {case.group for case in dataset} == {"p1+p2"}
+    values = set()
+    for case in dataset:
+        image, label = read_case_image(case), read_case_label(case)
+        assert image.spatial_shape == label.spatial_shape == plan.size
+        assert (image.spacing or (1.0,) * dims) == (label.spacing or (1.0,) * dims)
+        values |= set(np.unique(label.array).tolist())
+        if dims == 3:
+            assert float(image.array.min()) >= plan.low
+            assert float(image.array.max()) <= plan.high
+    assert len(values) > 1
+    assert values <= {0, 1, 2}
+    with (out / "provenance.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
+    assert all((out / row["image"]).is_file() and row["synthetic"] == "yes" for row in rows)
+    assert {row["parents"] for row in rows} == {"p1+p2"}
+
+
+def test_a_stopped_drawing_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+    run = joint_run(tmp_path / "run", plan, ("p1",))
+    out = draw(run, tmp_path / "pairs")
+    before = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")}
+    (out / "labels" / "pair-00001.png").unlink()
+    (out / "patients.csv").unlink()
+    draw(run, out)
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")} == before
+    with pytest.raises(InputError, match="seed = 0"):
+        draw(run, out, seed=1)
+
+
+def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(
+    films: Path, tmp_path: Path
+) -> None:
+    given = {
+        "data": films,
+        "method": "scratch",
+        "network": TINY,
+        "plan": {"size": (32, 32)},
+        "training": {"steps": 1, "batch_size": 2, "validate_every": 0},
+        "labels": 2,
+        "reader": {"cache": str(tmp_path / "c")},
+        "machine": MACHINE,
+    }
+    alone = radiffuse.fit(**given, out=tmp_path / "alone")
+    split = alone.data["split"]
+    taken, held = (
+        split["train"],
+        sorted({c.group for c in open_dataset(films)} - set(split["train"])),
+    )
+    for name, patients, count in (("own", tuple(taken), 3), ("leak", (*taken, *held), 0)):
+        run = joint_run(tmp_path / f"joint-{name}", films_plan(films), patients)
+        pairs = draw(run, tmp_path / name)
+        segmenter = radiffuse.fit(**given, out=tmp_path / f"seg-{name}", with_=(str(pairs),))
+        assert segmenter.data["with_cases"] == count
+        assert segmenter.data["split"] == split
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    run = joint_run(tmp_path / "run", plan, ("p1",))
+    for changes, word in (({"strategy": ("manifold",)}, "strategy"), ({"steps": 11}, "10 that")):
+        with pytest.raises(InputError, match=word):
+            draw(run, tmp_path / "out", **changes)
+    shutil.copytree(run, tmp_path / "color")
+    write_atomic(
+        tmp_path / "color" / "plan.json",
+        Plan(2, ("a", "b"), ("background", "a"), (16, 16)).to_json(),
+    )
+    with pytest.raises(InputError, match="2 channels"):
+        draw(tmp_path / "color", tmp_path / "out")
