@@ -349,7 +349,7 @@ def fit(
     legacy_timesteps: bool = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Run:
-    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
+    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""
 
 def classify(
     *,
@@ -1054,4 +1054,4 @@ def fit_custom(
     legacy_timesteps: bool = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Run:
-    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
+    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""

@@ -149,6 +149,9 @@ def test_what_takes_longer_than_a_moment_is_said(
         patch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # half imported
         time.sleep(0.2)
     assert capsys.readouterr().err == "radiffuse: importing\n"
+    saying.soon("importing")
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""  # it was the last line
     saying.soon("planning")
     saying.hush()
     time.sleep(0.1)

@@ -18,7 +18,7 @@ from .names import choices, flag_of, is_tuple, kinds, members, positionals
 
 USUAL = (
     *("plan.size", "plan.spacing", "training.steps", "training.batch_size", "training.seed"),
-    *("split.test", "split.validation", "reader.label_values", "reader.skip_bad"),
+    *("split.test", "split.validation", "reader.group", "reader.label_values", "reader.skip_bad"),
     "machine.accelerator",
 )
 """Beside the settings of the command itself, what a user sets in its groups."""

@@ -67,7 +67,11 @@ COMMANDS: dict[str, Command] = {
         config.Check,
         "look at data",
         "what is in a data set, and what is wrong with it",
-        ("radiffuse check DATA", "radiffuse check DATA --header-only"),
+        (
+            "radiffuse check DATA",
+            "radiffuse check DATA --header-only",
+            "radiffuse check LABELLED --plan --hours 2 --unlabelled POOL",
+        ),
     ),
     "select": Command(
         config.Select,
@@ -103,9 +107,9 @@ COMMANDS: dict[str, Command] = {
     "fit": Command(
         config.Fit,
         "learn",
-        "segmentation, pre-trained or from scratch",
+        "a segmentation network: tries methods, keeps the best",
         (
-            "radiffuse fit LABELLED --hours 2 --out runs/best",
+            "radiffuse fit LABELLED --unlabelled POOL --hours 2 --out runs/seg",
             "radiffuse fit LABELLED --method finetune --from runs/pre --labels 5 --out runs/seg",
             "radiffuse fit LABELLED --method scratch --labels 5 --out runs/scratch",
             "radiffuse fit LABELLED --method pixel --from runs/pre --labels 5 --out runs/pixel",
@@ -228,7 +232,7 @@ COMMANDS: dict[str, Command] = {
     "view": Command(
         config.View,
         "show",
-        "scans, masks and runs in the browser",
+        "scans and runs in the browser; correct masks there",
         (
             "radiffuse view runs/seg SCANS --masks MASKS",
             "radiffuse view runs/a runs/b runs/study",

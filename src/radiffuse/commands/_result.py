@@ -116,10 +116,11 @@ class Run(RunFolder):
 
 def said(run: Run) -> str:
     """Validation scores of a run in a few words, as ``Dice 0.912, HD95 3.1 mm``; empty where there are none."""
-    from ..evaluation.tables import distance_unit, read_scores
+    from ..evaluation.tables import METRIC_NAMES, distance_unit, read_scores
 
-    names = {"dice": "Dice", "iou": "IoU", "nsd": "surface Dice", "hd95": "HD95"}
-    words = {name: f"{names.get(name, name)} {value:.3g}" for name, value in run.scores.items()}
+    words = {
+        name: f"{METRIC_NAMES.get(name, name)} {value:.3g}" for name, value in run.scores.items()
+    }
     if "hd95" in words:
         words["hd95"] += " " + distance_unit(read_scores(run.folder / "validation" / "cases.csv"))
     return ", ".join(words.values())

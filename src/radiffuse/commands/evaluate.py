@@ -21,7 +21,7 @@ from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.matching import Matching, match_folder
 from ..evaluation.scoring import say_skipped, score_masks
-from ..evaluation.tables import ALL_CLASSES, distance_unit, read_scores, summarize
+from ..evaluation.tables import ALL_CLASSES, METRIC_NAMES, distance_unit, read_scores, summarize
 from ..inference.expecting import kept
 from ..inference.records import Record
 from ..reports.run import write_evaluation_report
@@ -69,9 +69,11 @@ def evaluate(settings: Evaluate) -> Path:
     write_atomic(out / "summary.csv", csv_text(summary))
     expected = _expected(found.record, found.files, table)
     notes = _write_notes(settings, found.record, found.files, skipped, expected)
-    report = write_evaluation_report(out)
-    lines = (*(matching.lines() if matching else ()), expected, f"report: {report}")
-    _print(summary, distance_unit(table), [line for line in lines if line], notes)
+    write_evaluation_report(out)
+    unit = distance_unit(table)
+    units = {"hd95": f" {unit}", "nsd": f" within {settings.tolerance:g} {unit}"}
+    lines = (*(matching.lines() if matching else ()), expected)
+    _print(summary, units, [line for line in lines if line], notes)
     return out
 
 
@@ -127,10 +129,17 @@ def choose(settings: Evaluate) -> Found:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _print(summary: pd.DataFrame, unit: str, lines: Sequence[str], notes: Sequence[str]) -> None:
-    for row in summary[summary["class"] == ALL_CLASSES].itertuples():
-        of = f" {unit}" if row.metric == "hd95" else ""
-        print(f"{row.metric:<5} {row.mean:.4f}{of}  ({row.low:.4f} to {row.high:.4f}, n = {row.n})")
+def _print(
+    summary: pd.DataFrame, units: Mapping[str, str], lines: Sequence[str], notes: Sequence[str]
+) -> None:
+    rows = summary[summary["class"] == ALL_CLASSES]
+    print(f"means over {rows['n'].max()} cases, with 95 % intervals")
+    for row in rows.to_dict("records"):
+        digits = 1 if row["metric"] == "hd95" else 3
+        mean, low, high = (f"{row[key]:.{digits}f}" for key in ("mean", "low", "high"))
+        few = f", {row['n']} cases" * (row["n"] < rows["n"].max())
+        name, unit = METRIC_NAMES.get(row["metric"], row["metric"]), units.get(row["metric"], "")
+        print(f"  {name:<12} {mean}{unit}  ({low} to {high}{few})")
     for line in lines:
         print(line)
     for note in notes:

@@ -143,7 +143,7 @@ class Joint:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Train a segmentation network on labelled images, from a pre-trained run or from scratch."""
+    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """Labelled images."""
@@ -166,9 +166,9 @@ class Fit:
     """DINO encoder of the method dino: a folder with config.json and model.safetensors (DINOv2, DINOv3 or DINO of
     transformers), a run of radiffuse synthesize, or a public name such as facebook/dinov2-base."""
     labels: PositiveInt | None = None
-    """Label budget: the number of labelled cases to use; None: the whole training pool."""
+    """Label budget: the number of labelled cases to use; None: all that are for training."""
     draw: NonNegativeInt = 0
-    """Number of the random draw of labelled cases."""
+    """Which random draw of so many labelled cases, by its number."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
     finetune: Finetuning = field(default=Finetuning(), metadata=only_for("finetune", "scratch"))
@@ -197,8 +197,9 @@ class Fit:
     network: Network = Network()
     """The U-Net, when training from scratch; with ``--from`` it is that of the run, and another is refused."""
     hours: Hours | None = None
-    """Train for so long, with preparation and validation: this sets the number of steps, once, at the start. None: a
-    number of passes over the images, in an hour at most. auto: all that is tried and the final training together."""
+    """Hours for everything, preparation and validation included; auto: for all that is tried and the final training
+    together. They set the number of steps, once, at the start. None: a number of passes over the images, in an hour at
+    most."""
     training: Training = Training(
         learning_rate=1e-3,
         optimizer="adamw",

@@ -21,11 +21,11 @@ class Check:
     header_only: bool = False
     """Read only headers: faster, but damage inside the files goes unnoticed."""
     plan: bool = False
-    """Instead of checking every file, print what would be trained on these images on this machine, and why: what
-    ``fit`` would try, with the plan of the first, where there are labels, else the plan of ``pretrain``. Nothing is
+    """Instead of checking every file, print what would be trained on these images and this machine, and why. With
+    labels: what ``fit`` would try, and the plan of the first candidate. Without: the plan of ``pretrain``. Nothing is
     written."""
     hours: Hours | None = None
-    """Plan for so many hours."""
+    """Hours to plan for."""
     unlabelled: tuple[str, ...] = ()
     """Plan for learning from these folders of images without labels as well."""
     from_run: str | None = None

@@ -29,6 +29,9 @@ METRICS = tuple(BOUNDS)
 ALL_CLASSES = "all"
 """Name of the mean over a case's counted classes."""
 
+METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "nsd": "surface Dice"}
+"""Metrics as axes, tables and lines name them."""
+
 COLUMNS = (
     "case", "class", *METRICS, "counted", "truth_voxels", "predicted_voxels", "unit",
 )  # fmt: skip

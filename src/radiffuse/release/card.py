@@ -40,6 +40,8 @@ WHAT = {
 """First words of the card, by the kind of the network."""
 DIFFUSED = ("ddpm", "clean-features")
 """Objectives of pre-training that are diffusion."""
+SAMPLERS = ("mask-denoiser", "joint-denoiser")
+"""Kinds of networks that segment by diffusion."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _kind(run: Run) -> str:
 def _diffuses(run: Run) -> bool:
     """Whether a run is a diffusion model, or one of its networks uses or started from one."""
     settings, command = run.config["settings"], run.config.get("command")
-    if command == "synthesize" or settings.get("converted") or _kind(run) == "mask-denoiser":
+    if command == "synthesize" or settings.get("converted") or _kind(run) in SAMPLERS:
         return True
     if command == "pretrain" and settings.get("objective", "ddpm") in DIFFUSED:
         return True

@@ -13,16 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation.statistics import clustered_mean
-from ..evaluation.tables import BOUNDS, SIZES
+from ..evaluation.tables import BOUNDS, METRIC_NAMES, SIZES
 from .style import INK, MARKED, SERIES, SOFT, Series, draw_series, name_ends, styled
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "nsd": "surface Dice"}
-"""Metrics as axes and tables name them."""
 
 
 # ------------------------------------------------------------------------------------------------ series

@@ -17,9 +17,9 @@ from ..data.scan import Array
 from ..errors import InputError, damaged
 from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.segmentation import score
-from ..evaluation.tables import METRICS, distance_unit, read_table, summarize
+from ..evaluation.tables import METRIC_NAMES, METRICS, distance_unit, read_table, summarize
 from ..system.files import read_json, read_yaml
-from .figures import METRIC_NAMES, class_bars, reliability, step_curves
+from .figures import class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
 from .pictures import OverlayCase, overlays
 

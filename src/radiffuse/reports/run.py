@@ -14,11 +14,11 @@ from ..data.dataset import counted_patients
 from ..data.readers import read_scan
 from ..data.scan import Array
 from ..errors import RunError, damaged
-from ..evaluation.tables import SIZES, read_table
+from ..evaluation.tables import METRIC_NAMES, SIZES, read_table
 from ..inference.expecting import of_new_scans
 from ..system.files import read_json
 from ..train.run import CHOICE, Run
-from .figures import METRIC_NAMES, loss_curves, timestep_curves, validation_scores
+from .figures import loss_curves, timestep_curves, validation_scores
 from .html import Report, format_value
 from .parts import (
     data_section,

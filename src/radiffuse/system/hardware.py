@@ -175,7 +175,8 @@ def this_machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{cores()} cores of {processor()}"
+    number = cores()
+    return f"{number} core{'s' * (number > 1)} of {processor()}"
 
 
 def peak_memory() -> int:

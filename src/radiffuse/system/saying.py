@@ -11,6 +11,8 @@ from .distributed import rank
 MOMENT = 2.0
 """Seconds after which a person wants to know what is being done."""
 _waiting: list[threading.Timer] = []
+_said: list[str] = []
+"""The last line."""
 
 
 def say(text: str) -> None:
@@ -20,19 +22,25 @@ def say(text: str) -> None:
         _print(text)
 
 
+def _print_once(text: str) -> None:
+    if _said != [text]:
+        _print(text)
+
+
 def _print(text: str) -> None:
+    _said[:] = [text]
     line = text if text.startswith(" ") else f"radiffuse: {text}"
     print(line, file=sys.stderr, flush=True)
 
 
 def soon(text: str) -> None:
-    """A line about what begins now, if nothing else was said within a moment."""
+    """A line about what begins now, if nothing else was said within a moment, nor this line before it."""
     hush()
     # Who speaks is settled now: when the time is up, torch may be half imported.
     launched_as = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
     if rank() > 0 or launched_as != "0":
         return
-    timer = threading.Timer(MOMENT, _print, (text,))
+    timer = threading.Timer(MOMENT, _print_once, (text,))
     timer.daemon = True
     _waiting.append(timer)
     timer.start()

@@ -53,7 +53,7 @@ class Log:
         if start:
             say(f"{run.folder} goes on from step {start} of {self.total}")
         if start < self.total:
-            soon("the first step; it says how long the others take")
+            soon("taking the first step, which shows how long the others will take")
 
     def add(self, loss: float, terms: Mapping[str, float], images: int, step: int) -> None:
         """Record the loss and terms of ``step``, counted from 1, and how many images it saw, as many as every other."""

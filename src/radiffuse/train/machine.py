@@ -65,7 +65,7 @@ def facts_of(machine: Machine) -> MachineFacts:
         rate = GPU_RATE[precision]
     else:
         number = machine.threads or cores()
-        free, name = free_memory(), f"{number} cores of {processor()}"
+        free, name = free_memory(), f"{number} core{'s' * (number > 1)} of {processor()}"
         rate = CORE_RATE * number
     memory = SHARE[device] * (free if machine.memory is None else in_bytes(machine.memory))
     count = machine.devices * machine.num_nodes
