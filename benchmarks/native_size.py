@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -297,7 +298,7 @@ def _publish(given: argparse.Namespace) -> None:
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each name, number of labels and class."""
     rows = []
-    for (labels, name, kind), part in table.groupby(["labels", "name", "class"]):
+    for (labels, name, kind), part in _groups(table):
         row = {"name": name, "class": kind, "labels": labels}
         row |= {"draws": part["draw"].nunique(), "films": part["case"].nunique()}
         for metric in METRICS:
@@ -310,6 +311,17 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
         cost = part.groupby("draw")[["steps", "train_seconds", "predict_seconds"]].first().mean()
         rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]} | _where(part))
     return pd.DataFrame(rows)
+
+
+def _groups(table: pd.DataFrame) -> list[tuple[tuple[int, str, str], pd.DataFrame]]:
+    """By number of labels, name and class; sizes in names stand by number: ``films 64`` before ``films 128``."""
+
+    def order(item: tuple[tuple[int, str, str], pd.DataFrame]) -> tuple[object, ...]:
+        labels, name, kind = item[0]
+        parts = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+        return labels, parts, kind
+
+    return sorted(table.groupby(["labels", "name", "class"]), key=order)
 
 
 def _where(*parts: pd.DataFrame) -> dict[str, str]:
@@ -336,7 +348,7 @@ def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     rows = []
     keys = ["labels", "class", "draw", "case", "group"]
     rival = table[table["name"] == reference]
-    for (labels, name, kind), part in table.groupby(["labels", "name", "class"]):
+    for (labels, name, kind), part in _groups(table):
         both = part.merge(rival, on=keys, suffixes=("", "_r"))
         _refuse_other_labels(both, name, reference)
         for metric in METRICS if name != reference and len(both) else ():

@@ -164,7 +164,8 @@ class _Choice:
         for fold, part in enumerate(record.folds.parts):
             self.labels.write_split(self._split(fold), record.folds.rest(fold), part)
         record.write()
-        for line in described(record, self.labels, pool=bool(self.settings.unlabelled)):
+        pool = bool(self.settings.unlabelled)
+        for line in described(record, self.labels, pool=pool, decided=True):
             say(line)
         return record
 

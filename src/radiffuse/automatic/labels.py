@@ -116,8 +116,10 @@ def plan_choice(settings: Fit) -> tuple[Record, Labels]:
         return open_record(settings, labels, every, path, time.monotonic()), labels
 
 
-def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
-    """Folds, candidates and rounds, a line each."""
+def described(
+    record: Record, labels: Labels, *, pool: bool, decided: bool = False
+) -> Iterator[str]:
+    """Folds, candidates and rounds, a line each; ``decided``: why there are no folds is said elsewhere."""
     patients, schedule = len({case.group for case in labels.cases}), record.schedule
     yield (
         f"{len(labels.names)} labelled cases of {patients} patients, {record.folds}, "
@@ -125,14 +127,16 @@ def described(record: Record, labels: Labels, *, pool: bool) -> Iterator[str]:
     )
     for one in record.candidates:
         minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
-        yield f"  {one.name}: {one.why}; {one.settings.training.length:,} steps{minutes}"
+        length = one.settings.training.length
+        yield f"  {one.name}: {one.why}; {length:,} step{'s' * (length != 1)}{minutes}"
     for why, others in by_reason(record.left_out).items():
         yield f"  not tried: {', '.join(others)} ({why})"
     if not record.folds.parts:
         first = record.candidates[0]
         names = compress((first.name, f"{first.name}{POOL}"), with_pool_untried(schedule.final))
         used = pool_in_words([*names], able=first.takes_pool) if pool else ""
-        yield f"  {labels.untried}" + (f"; {used}" if used else "")
+        if not decided:
+            yield f"  {labels.untried}" + (f"; {used}" if used else "")
         if patients > 1 and first.seconds:
             yield f"  {_more_time(record, labels, patients, pool=pool and first.takes_pool)}"
         return
