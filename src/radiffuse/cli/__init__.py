@@ -118,7 +118,6 @@ def _overview() -> str:
             "To begin, with labelled images in LABELLED and others in POOL:",
             "  radiffuse check LABELLED",
             "  radiffuse fit LABELLED --unlabelled POOL --hours 2 --out runs/seg",
-            "Most commands end with the one to type next.",
             "",
             "radiffuse COMMAND --help lists the settings of a command, --help all every one.",
         ]

@@ -22,8 +22,8 @@ USUAL = (
     "machine.accelerator",
 )
 """Beside the settings of the command itself, what a user sets in its groups."""
-RARE = ("encoder",)
-"""Settings of the command itself that are shown with their method only."""
+RARE = ("encoder", "weights")
+"""Settings of the command itself that are shown with their method, or with everything."""
 FEW = 20
 """A command with no more settings shows them all."""
 WORDS = {int: "N", float: "X", bool: "", str: "TEXT"}
