@@ -48,8 +48,10 @@ def test_the_overview_groups_the_commands_and_fits_on_a_screen(
     assert max(map(len, lines)) <= 80
     for purpose in ("look at data", "learn", "use", "measure", "synthesize", "show"):
         assert sum(line.startswith(purpose) for line in lines) == 1
+    begin = next(i for i, line in enumerate(lines) if line.startswith("To begin"))
     for name in COMMANDS:
-        assert sum(f" {name} " in line for line in lines) == 1
+        assert sum(f" {name} " in line for line in lines[:begin]) == 1
+    assert [line.split()[1] for line in lines[begin + 1 : begin + 3]] == ["check", "fit"]
 
 
 def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) -> None:
