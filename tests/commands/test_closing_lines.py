@@ -15,9 +15,11 @@ import pytest
 import radiffuse
 from conftest import TINY, pretrain_settings
 from radiffuse.cli import main
-from radiffuse.cli.settings import from_arguments
+from radiffuse.cli.settings import from_arguments, from_values
+from radiffuse.commands._ending import NEXT, next_line
 from radiffuse.errors import InputError
 from radiffuse.system import saying
+from radiffuse.system.files import write_json
 from radiffuse.system.leftovers import leaves_nothing_empty
 from radiffuse.train.progress import Countdown
 from radiffuse.train.run import Run
@@ -87,6 +89,28 @@ def test_each_next_command_can_be_copied(
     _, evaluate = hints(capsys.readouterr().err)
     assert evaluate == ["evaluate", "more masks", str(films), "--out", "runs/eval-2"]
     assert main(evaluate) == 0
+
+
+def test_after_a_training_its_own_folders_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After fit the pool, else the test part is segmented; after pretrain what it was for is fitted."""
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    write_json(Path("run/splits.json"), {"train": ["b"], "test": ["a"]})
+    given = {"data": "my films", "out": "run", "method": "scratch", "group": r"^(\w+)_"}
+    settings = from_values("fit", given)
+    ((*words,),) = NEXT["fit"](settings, "run")
+    assert words[:5] == ["predict", "run", "my films", "--cases", "test"]
+    assert words[5:] == ["--out", "masks", "--reader.group", r"^(\w+)_"]
+    Path("masks").mkdir()
+    pooled = from_values("fit", given | {"unlabelled": ["a pool"]})
+    assert [*NEXT["fit"](pooled, "run")] == [("predict", "run", "a pool", "--out", "masks-2")]
+    pretrained = from_values("pretrain", {"data": "p", "out": "pre", "for_": "my films"})
+    ((*words,),) = NEXT["pretrain"](pretrained, "pre")
+    line = next_line(*words)
+    assert line == ("next: radiffuse fit 'my films' --from pre --method finetune --out runs/seg")
+    assert shlex.split(line)[2:] == words
 
 
 def test_the_hint_after_a_check_names_what_was_given(

@@ -70,7 +70,7 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
         raise SettingError(place, "stands for several settings", f"Give {several}")
     last = {full.rsplit(".", 1)[-1]: full for full in reversed(kinds(command))}
     last |= {name: full[0] for name, full in _short_names(command, chosen or "").items()}
-    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=1, cutoff=0.6)
     hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
     remedy = [*hint, f"See radiffuse {command} --help"][0]
     raise SettingError(place, "is not a setting of this command", remedy)

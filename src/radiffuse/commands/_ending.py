@@ -11,6 +11,7 @@ from ..config import Check
 from ..config.given import reader_flags
 from ..config.values import to_dict
 from ..errors import RadiffuseError
+from ..system.files import read_json
 from ..train.run import Run as RunFolder
 from ..train.run import find_run
 from ._result import Run, said
@@ -89,8 +90,13 @@ def _pretrain(settings: Any, run: str) -> Words:
 
 
 def _fit(settings: Any, run: str) -> Words:
-    scans = settings.unlabelled[0] if settings.unlabelled else "SCANS"
-    yield "predict", run, scans, "--out", _free("masks")
+    out = ("--out", _free("masks"))
+    if settings.unlabelled:
+        yield "predict", run, settings.unlabelled[0], *out
+    elif _tests(run):
+        yield "predict", run, settings.data, "--cases", "test", *out, *_reading(settings)
+    else:
+        yield "predict", run, "SCANS", *out
 
 
 def _predict(settings: Any, masks: str) -> Words:
@@ -148,8 +154,6 @@ def _free(name: str) -> str:
 
 def _masks_of(run: str) -> str:
     """A folder beside us with masks of this run alone, or ''."""
-    from ..system.files import read_json
-
     for path in sorted(Path().glob("*/prediction.json")):
         try:
             record = read_json(path, dict[str, Any])
@@ -162,6 +166,14 @@ def _masks_of(run: str) -> str:
 
 def _reading(settings: Any) -> list[str]:
     return reader_flags(to_dict(settings.reader))
+
+
+def _tests(run: str) -> bool:
+    """Whether labelled cases were kept for a test."""
+    try:
+        return bool(read_json(Path(run) / "splits.json", dict[str, Any]).get("test"))
+    except RadiffuseError:
+        return False
 
 
 def _segments(name: str) -> bool:

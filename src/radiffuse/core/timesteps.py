@@ -165,7 +165,7 @@ class LossAwareTimesteps(TimestepSampler):
         """After how many losses and steps the sampler becomes active. See the base class."""
         needed = self.losses_needed()
         text = f"loss-aware timesteps are uniform until every timestep has {self.history.shape[1]} losses"
-        text += f", which takes about {needed} losses"
+        text += f", which takes about {needed:,} losses"
         if batch is None:
             return text
         first = math.ceil(needed / batch)

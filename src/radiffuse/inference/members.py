@@ -169,7 +169,9 @@ def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
     common = tuple(step for step in first if all(step in steps for steps in others))
     if any(steps != first for steps in others):
         done = brief(common) or "nothing"
-        say(f"the runs differ in what comes after segmentation; done is what all have: {done}")
+        say(
+            f"the runs differ in their steps after segmentation; those that all have are done: {done}"
+        )
     return common
 
 

@@ -75,5 +75,5 @@ def _folds(record: Record) -> dict[str, Any]:
         [f"{number}", f"{len(names)}", ", ".join(names)]
         for number, names in enumerate(record.folds.parts, start=1)
     ]
-    title = f"Folds, which part no {record.folds.by}"
+    title = f"Folds; no {record.folds.by} is in two of them"
     return {"title": title, "columns": ["fold", "cases", "left out in it"], "rows": rows}
