@@ -567,6 +567,7 @@ def study(
     parts: Sequence[Literal['test', 'validation']] | Literal['test', 'validation'] = ...,
     python: str | Path | None = ...,
     trainer: str | Path = ...,
+    pretrained_weights: str | Path | None = ...,
     configuration: Literal['auto', '2d', '3d_fullres'] = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:

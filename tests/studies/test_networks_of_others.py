@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import yaml
 import radiffuse
 import radiffuse.cli
 from conftest import TINY, line_of
-from radiffuse.config import Data
+from radiffuse.config import Data, Fit, PlanSettings, Split, Study
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.readers import read_label, read_scan
@@ -25,6 +28,7 @@ from radiffuse.nets.dynunet import DynUNet, new_dynunet, topology
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.nnunet import write_raw
+from radiffuse.studies.study import run_study
 from radiffuse.train.run import Run, flatten
 
 FAKE = """#!{python}
@@ -57,7 +61,11 @@ elif step == "run_training_entry":
     print("epoch 0")
     if (here / "broken").exists():
         sys.exit(3)
-    assert words[:3] == ["1", "2d", "0"] and words[-1] == "--c"
+    assert words[:3] == ["1", "2d", "0"] and (words[-1] == "--c" or words[-2] == "-pretrained_weights")
+    (here / "code").write_text(code)
+    if (here / "misfit").exists():
+        print("radiffuse: encoder.stem is missing")
+        sys.exit(4)
     fold = json.loads((done / name / "splits_final.json").read_text())[0]
     labels = {{p.name.removesuffix(ending) for p in (raw / name / "labelsTr").iterdir()}}
     assert set(fold["train"]) == set(fold["val"]) == labels
@@ -206,6 +214,67 @@ def test_both_stand_in_the_study_with_its_cases_and_nothing_else(
     assert "another trainer" in capsys.readouterr().err.splitlines()[-1]
     assert radiffuse.cli.main(asked) == 0
     assert len(calls(program)) == 4  # nothing twice
+
+
+def test_nnunet_has_the_hours_of_the_study_and_starts_from_a_file(
+    films: Path, study: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "others.pth"
+    asked = words(films, study, "--nnunet.python", str(program), methods="scratch,nnunet")
+    asked += ["--nnunet.hours", "0.5", "--nnunet.pretrained-weights", str(weights)]
+    assert "is no file" in line_of(asked, capsys)
+    weights.write_bytes(b"weights")
+    (program.parent / "misfit").touch()
+    assert radiffuse.cli.main(asked) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert str(weights) in line
+    assert "encoder.stem is missing" in line
+    (program.parent / "misfit").unlink()
+    assert radiffuse.cli.main(asked) == 0
+    trained = [json.loads(line) for line in (program.parent / "calls").read_text().splitlines()]
+    assert trained[1][1][-2:] == trained[2][1][-2:] == ["-pretrained_weights", str(weights)]
+    code = (program.parent / "code").read_text()
+    compile(code, "code", "exec")
+    (left,) = re.findall(r"^train_for\(nnUNetTrainer, (.*?), ", code, re.MULTILINE)
+    took = json.loads((study / "nnunet" / "2-0" / "seconds.json").read_text())
+    assert took.keys() == {"prepare", "train", "predict"}
+    # 0.9 of the time is for the work, of which preparation and the first try took some.
+    assert 0.9 * 1800 - took["prepare"] - took["train"] - 0.2 <= float(left) < 0.9 * 1800
+    assert "start_from(nnunetv2.run.run_training)" in code
+    about = json.loads((study / "nnunet" / "nnunet.json").read_text())
+    digest = hashlib.sha256(b"weights").hexdigest()[:16]
+    assert about["hours"] == "0.5"
+    assert about["pretrained_weights"] == f"others.pth, SHA-256 {digest}"
+    asked[asked.index("0.5")] = "0.25"
+    assert radiffuse.cli.main(asked) == 2
+    assert "another hours" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_hours_take_the_place_of_the_steps_that_nobody_gave(tmp_path: Path) -> None:
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def fit(settings: Fit) -> Run:
+        seen.append(settings)
+        raise Stop
+
+    write_dataset("bitewing", tmp_path / "films", count=8, labelled=True, seed=1, size=(32, 32))
+    base = replace(Study().finetune, plan=PlanSettings(size=(32,)), split=Split(test=0.4))
+    for changes in (
+        {},
+        {"hours": 0.1},
+        {"hours": 0.1, "training": replace(base.training, steps=9)},
+    ):
+        given = Study(
+            data=str(tmp_path / "films"), out=str(tmp_path / f"{len(seen)}"), labels=(2,), draws=1,
+            methods=("scratch",), finetune=replace(base, **changes),
+        )  # fmt: skip
+        with pytest.raises(Stop):
+            run_study(given, lambda settings: Run(tmp_path), fit)
+    assert [one.training.steps for one in seen] == [300, None, 9]
+    assert [one.hours for one in seen] == [None, 0.1, 0.1]
 
 
 def test_programs_that_are_none(

@@ -7,7 +7,15 @@ from typing import Literal, TypeVar, get_args
 
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
-from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Strategy, used_for
+from .types import (
+    POSITIONAL,
+    Hours,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Strategy,
+    used_for,
+)
 
 Trained = TypeVar("Trained", Pretrain, Fit)
 
@@ -72,7 +80,14 @@ class NNUNet:
     python: str | None = None
     """Python interpreter of an environment with nnunetv2, such as NN/bin/python; needed by the method nnunet."""
     trainer: str = "nnUNetTrainer"
-    """Trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs gives a quick look."""
+    """Trainer; the default runs 1000 epochs of 250 steps, nnUNetTrainer_5epochs gives a quick look. With ``hours`` its
+    number of epochs does not count."""
+    hours: Hours | None = None
+    """Train for so long, with preparation, whatever the trainer's number of epochs: from a measured iteration. None:
+    ``finetune.hours``; without that, as the trainer says."""
+    pretrained_weights: str | None = None
+    """Checkpoint (``.pth``) of others to start from, as nnU-Net and nnssl write it. Its encoder must be that of the
+    network that nnU-Net plans for these images; of its decoder what fits is taken."""
     configuration: Literal["auto", "2d", "3d_fullres"] = "auto"
     """Configuration; auto: 2d for films, 3d_fullres for volumes."""
 
@@ -138,7 +153,8 @@ class Study:
         default=_fixed(FIT[None], 300, 8),
         metadata=used_for("finetune", "scratch", "dynunet", "imagenet", "dino", "pixel"),
     )
-    """Settings of fine-tuning; the study sets data, out, method, from_run, labels and draw."""
+    """Settings of fine-tuning; the study sets data, out, method, from_run, labels and draw. With ``hours`` every method
+    trains for as long, in as many steps as fit, unless steps are given."""
     probing: Fit = field(default=_fixed(FIT["probe"], 500, 8), metadata=used_for("probe"))
     """Settings of probing; its ``probe.sweep`` adds methods such as guided@t=30, ``probe.sweep_coordinates`` such as
     guided@no-coordinates. With a guided method, heads of all methods see the coordinates that guide it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,9 @@ from ..data.readers.write import write_image, write_label
 from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.scoring import score_masks
-from ..system.files import read_json, write_atomic, write_json
+from ..system.files import read_json, sha256, write_atomic, write_json
+from ..train.choices import AT_WORK
+from . import nnunet_training
 
 DATASET = "Dataset001_radiffuse"
 ENTRIES = {
@@ -42,6 +45,10 @@ PROBE = (
     "import importlib.metadata, json, nnunetv2, torch; "
     "print(json.dumps([importlib.metadata.version('nnunetv2'), torch.cuda.is_available()]))"
 )
+SECONDS = "seconds.json"
+"""What each command of nnU-Net took, by its name here; tries that failed included."""
+LENGTH = "length.json"
+"""Epochs and iterations of a training for given hours."""
 PROCESSES = 2
 """Processes that read and write files."""
 
@@ -55,12 +62,18 @@ class NNUNet:
         trainer: Name of its trainer class, such as ``nnUNetTrainer_50epochs``.
         configuration: ``2d``, ``3d_fullres``, or ``auto``, by the images.
         device: ``cuda``, ``cpu`` or ``mps``.
+        hours: Of a training, with preparation; None: as long as its trainer takes.
+        weights: Checkpoint of others to start from.
+        threads: Of the CPU; None: its own choice.
     """
 
     python: str
     trainer: str
     configuration: str
     device: str
+    hours: float | None = None
+    weights: str | None = None
+    threads: int | None = None
 
     def segment(
         self,
@@ -100,7 +113,10 @@ class NNUNet:
             [{"train": list(training), "val": list(training)}],
         )
         # --c continues from a checkpoint if there is one, and else starts from the beginning.
-        self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, "--c")
+        begin = ["--c"]
+        if self.weights is not None and not list((folder / "results").rglob("checkpoint_*.pth")):
+            begin = ["-pretrained_weights", self.weights]
+        self._call(folder, "train", "1", chosen, "0", "-tr", self.trainer, "-device", self.device, *begin)
         masks = folder / "masks"
         self._call(
             folder, "predict", "-i", str(raw / "imagesTs"), "-o", str(masks), "-d", "1", "-c", chosen, "-f", "0",
@@ -122,60 +138,102 @@ class NNUNet:
             return
         module, function = ENTRIES[step]
         code = f"import sys; from {module} import {function}; sys.argv[0] = '{step}'; sys.exit({function}())"
-        log = folder / "log.txt"
+        if step == "train":
+            code = self._first(folder) + code
+        log, begun = folder / "log.txt", time.monotonic()
         with log.open("a", encoding="utf-8") as file:
             file.write(f"\n== {step} {' '.join(arguments)}\n")
             file.flush()
             done = subprocess.run(
                 [self.python, "-c", code, *arguments],
-                env=_environment(folder),
+                env=_environment(folder) | self._threads(step),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 check=False,
             )
+        seconds = _seconds(folder)
+        took = seconds.get(step, 0.0) + time.monotonic() - begun
+        write_json(folder / SECONDS, seconds | {step: round(took, 1)})
         if done.returncode:
+            if done.returncode == 4 and (said := _refusal(log)):
+                where = f"--nnunet.pretrained-weights {self.weights}"
+                remedy = f"Give one for the network that {folder / 'preprocessed'} plans"
+                raise InputError(where, said, remedy)
             problem = f"nnU-Net's {step} ended with exit code {done.returncode}"
             raise InputError(log, problem, "Read its last lines; the same command continues")
         write_atomic(folder / f"{step}.done", "")
 
+    def _threads(self, step: str) -> dict[str, str]:
+        """Variables that keep it to its threads: what augments images beside training is one less, none with one."""
+        if self.threads is None:
+            return {}
+        beside = self.threads - 1 if step == "train" else self.threads
+        return {"nnUNet_n_proc_DA": str(beside), "OMP_NUM_THREADS": str(self.threads)}
 
-def find_nnunet(settings: Settings, machine: Machine, out: Path) -> NNUNet:
+    def _first(self, folder: Path) -> str:
+        """What its training runs first: the limits of this comparison."""
+        lines = []
+        if self.threads is not None:  # its command would take all cores
+            lines += ["import torch", f"torch.set_num_threads({self.threads})"]
+            lines += ["torch.set_num_threads = lambda number: None"]
+        if self.weights is not None:
+            lines += ["import nnunetv2.run.run_training", "start_from(nnunetv2.run.run_training)"]
+        if self.hours is not None:
+            spent = sum(_seconds(folder).get(step, 0.0) for step in ("prepare", "train"))
+            left = 3600 * AT_WORK * self.hours - spent
+            lines += ["from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer"]
+            lines += [f"train_for(nnUNetTrainer, {left:.1f}, {str(folder / LENGTH)!r})"]
+        if not lines:
+            return ""
+        source = Path(nnunet_training.__file__).read_text(encoding="utf-8")
+        return "\n".join([source, *lines, ""])
+
+
+def find_nnunet(
+    settings: Settings, machine: Machine, out: Path, hours: float | None = None
+) -> NNUNet:
     """Ask the interpreter for its nnU-Net, and record it in ``OUT/nnunet/nnunet.json``.
 
     Accelerator ``auto`` of the machine takes a GPU if nnU-Net's torch sees one.
 
+    Args:
+        settings: Of nnU-Net.
+        machine: Device and threads.
+        out: Folder of the study.
+        hours: Of a training, if the settings name none.
+
     Raises:
-        InputError: There is no such interpreter, it has no nnU-Net, or the study used another one.
+        InputError: There is no such interpreter, it has no nnU-Net, the weights are no file, or the study used others.
     """
-    where = f"--nnunet.python {settings.python}"
-    remedy = "Make an environment for it: python -m venv NN; NN/bin/pip install nnunetv2; give NN/bin/python"
-    try:
-        done = subprocess.run(
-            [str(settings.python), "-c", PROBE],
-            env=_environment(None),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise InputError(where, f"cannot be run ({error.strerror})", remedy) from None
-    try:
-        version, cuda = json.loads((done.stdout.splitlines() or [""])[-1])
-    except (ValueError, TypeError):
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise InputError(where, f"cannot import nnunetv2 ({reason})", remedy) from None
-    about = {"nnunetv2": str(version)}
+    weights = settings.pretrained_weights and Path(settings.pretrained_weights).absolute()
+    if weights and not weights.is_file():
+        where = f"--nnunet.pretrained-weights {weights}"
+        raise InputError(where, "is no file", "Give a checkpoint such as checkpoint_final.pth")
+    version, cuda = _ask(str(settings.python))
+    about = {"nnunetv2": version}
     about |= {"trainer": settings.trainer, "configuration": settings.configuration}
+    if (hours := settings.hours or hours) is not None:
+        about["hours"] = f"{hours:g}"
+    if weights:
+        about["pretrained_weights"] = f"{weights.name}, SHA-256 {sha256(weights)[:16]}"
     path = out / "nnunet" / "nnunet.json"
     if path.exists() and (before := read_json(path, dict[str, str])) != about:
-        changed = ", ".join(key for key in about if before.get(key) != about[key])
+        keys = about | before
+        changed = ", ".join(key for key in keys if before.get(key) != about.get(key))
         remedy = f"Use the same, or remove {out / 'nnunet'} and {out / 'scores' / 'nnunet-*'}"
         raise InputError(path, f"was written with another {changed}", remedy)
     write_json(path, about)
     device = machine.accelerator if machine.accelerator != "auto" else "cuda" if cuda else "cpu"
-    return NNUNet(str(settings.python), settings.trainer, settings.configuration, device)
+    return NNUNet(
+        str(settings.python),
+        settings.trainer,
+        settings.configuration,
+        device,
+        hours,
+        str(weights) if weights else None,
+        machine.threads,
+    )
 
 
 def score_nnunet(
@@ -283,6 +341,41 @@ def _write_label(folder: Path, case: Case, image: Scan, ending: str, classes: in
 
 def _done(folder: Path, step: str) -> bool:
     return (folder / f"{step}.done").is_file()
+
+
+def _ask(python: str) -> tuple[str, bool]:
+    """The version of nnU-Net in an interpreter, and whether its torch sees a GPU."""
+    where = f"--nnunet.python {python}"
+    remedy = "Make an environment for it: python -m venv NN; NN/bin/pip install nnunetv2; give NN/bin/python"
+    try:
+        done = subprocess.run(
+            [python, "-c", PROBE],
+            env=_environment(None),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(where, f"cannot be run ({error.strerror})", remedy) from None
+    try:
+        version, cuda = json.loads((done.stdout.splitlines() or [""])[-1])
+    except (ValueError, TypeError):
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(where, f"cannot import nnunetv2 ({reason})", remedy) from None
+    return str(version), bool(cuda)
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    path = folder / SECONDS
+    return read_json(path, dict[str, float]) if path.is_file() else {}
+
+
+def _refusal(log: Path) -> str:
+    """What the last line that refuses says; empty if there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    start = nnunet_training.REFUSED
+    return next((x.removeprefix(start) for x in reversed(lines) if x.startswith(start)), "")
 
 
 def _environment(folder: Path | None) -> dict[str, str]:

@@ -196,7 +196,8 @@ def _nnunet(settings: Study) -> NNUNet | None:
     if not any(METHODS[name].segments == "nnunet" for name in settings.methods):
         return None
     assert settings.nnunet.python is not None
-    return find_nnunet(settings.nnunet, settings.finetune.machine, Path(settings.out))
+    fit = settings.finetune
+    return find_nnunet(settings.nnunet, fit.machine, Path(settings.out), fit.hours)
 
 
 def _write_data(out: Path, dataset: Dataset, splits: Splits, shared: Run | None) -> None:
