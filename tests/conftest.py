@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from quick_endings import quick_endings
 from radiffuse.errors import RadiffuseError
 from radiffuse.system import saying
 
@@ -34,31 +35,21 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_endings() -> Iterator[Any]:
-    """A tiny run takes longer over what it leaves than over training: figures stay blank, samples take two steps.
-
-    Yields what draws a figure, for ``drawn``.
-    """
-    from radiffuse.inference import draw
-    from radiffuse.reports import html, style
-    from radiffuse.synthesis import training
-
+def whole_endings() -> Iterator[list[tuple[Any, str, Any]]]:
+    """Sets what is quick; yields what was there, for ``drawn``."""
+    quick = quick_endings()
     with pytest.MonkeyPatch.context() as patch:
-        svg = html._svg
-        patch.setattr(html, "_svg", lambda *_: "<svg></svg>")
-        patch.setitem(style.SETTINGS, "figure.constrained_layout.use", False)
-        patch.setattr(draw, "SAMPLE_STEPS", 2)
-        patch.setattr(training, "SAMPLE_STEPS", 2)
-        yield svg
+        whole = [(place, name, getattr(place, name)) for place, name, _ in quick]
+        for one in quick:
+            patch.setattr(*one)
+        yield whole
 
 
 @pytest.fixture
-def drawn(quick_endings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of reports are drawn as users see them: for tests of figures, and one of each kind of report."""
-    from radiffuse.reports import html, style
-
-    monkeypatch.setattr(html, "_svg", quick_endings)
-    monkeypatch.setitem(style.SETTINGS, "figure.constrained_layout.use", True)
+def drawn(whole_endings: list[tuple[Any, str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run leaves is as users see it: for tests of figures, and one of each kind of report."""
+    for one in whole_endings:
+        monkeypatch.setattr(*one)
 
 
 @pytest.fixture(autouse=True)

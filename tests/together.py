@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quick_endings import quick_endings
+
 Job = tuple[str, Mapping[str, Any]]
 
 PRELOADED = ["radiffuse.commands.pretrain", "lightning_fabric", "torch.utils.tensorboard"]
@@ -78,6 +80,8 @@ def _work(
     sys.addaudithook(watch)
     import radiffuse
 
+    for one in quick_endings():
+        setattr(*one)
     for command, settings in jobs:
         getattr(radiffuse, command)(**settings)
     told.put((rank, sorted(written)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -157,10 +158,10 @@ def test_other_settings_are_refused_by_name(
 
 
 def test_a_truncated_checkpoint_falls_back(
-    unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unlabelled: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
-    radiffuse.pretrain(**settings)
+    shutil.copytree(pretrained, tmp_path / "run")
+    settings = pretrain_settings(unlabelled, tmp_path / "run", pretrained.parent / "cache")
     newest = tmp_path / "run/state/step-00000004/network.safetensors"
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
@@ -230,7 +231,7 @@ def test_study_compares_all_methods_and_does_nothing_twice(
         "unlabelled": unlabelled,
         "from_": pretrained,
         "methods": ("scratch", "finetune", "pixel", "ddep", "pseudo-labels"),
-        "labels": (1, 2),
+        "labels": (1,),
         "draws": 1,
         "pseudo_labels": 8,
         "out": tmp_path / "study",
@@ -240,7 +241,7 @@ def test_study_compares_all_methods_and_does_nothing_twice(
     radiffuse.study(**arguments)
     table = pd.read_csv(tmp_path / "study/results.csv")
     counts = table.groupby(["method", "labels", "draw"])["case"].nunique()
-    assert len(counts) == 5 * 2
+    assert len(counts) == 5
     assert (counts == 5).all()
     assert (tmp_path / "study/comparisons.csv").exists()
     assert len(list((tmp_path / "study/drawn/0").glob("*.png"))) == 8

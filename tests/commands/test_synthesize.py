@@ -30,33 +30,27 @@ from radiffuse.train.run import Run
 WITHOUT_RADIFFUSE = """
 import sys, torch
 from diffusers import DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained(sys.argv[1])
-told = torch.nn.functional.normalize(torch.randn(2, 1, pipe.unet.config.encoder_hid_dim), dim=-1)
-draw = lambda **k: pipe(num_inference_steps=2, height=32, width=32, output_type="np", **k,
-                        generator=torch.Generator().manual_seed(0)).images
-both = draw(prompt_embeds=told, negative_prompt_embeds=torch.zeros_like(told), guidance_scale=2.0)
-assert both.shape == (2, 32, 32, 1), both.shape
-words, null = draw(prompt="any text"), draw(prompt_embeds=0 * told[:1], guidance_scale=1.0)
-assert abs(words - null).max() < 1e-5
-assert abs(words - both[:1]).max() > 1e-5
+for folder in sys.argv[1:]:
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    told = torch.nn.functional.normalize(torch.randn(2, 1, pipe.unet.config.encoder_hid_dim), dim=-1)
+    draw = lambda **k: pipe(num_inference_steps=2, height=32, width=32, output_type="np", **k,
+                            generator=torch.Generator().manual_seed(0)).images
+    both = draw(prompt_embeds=told, negative_prompt_embeds=torch.zeros_like(told), guidance_scale=2.0)
+    assert both.shape == (2, 32, 32, 1), both.shape
+    words, null = draw(prompt="any text"), draw(prompt_embeds=0 * told[:1], guidance_scale=1.0)
+    assert abs(words - null).max() < 1e-5
+    assert abs(words - both[:1]).max() > 1e-5
 assert "radiffuse" not in sys.modules
 """
 
 
-def test_diffusers_loads_and_samples_it_without_radiffuse(synthesizer: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RADIFFUSE, str(synthesizer / "model")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_an_aligned_flow_resumes_is_drawn_and_is_a_pipeline_of_diffusers(
-    classes: Path, synthesizer: Path, tmp_path: Path
-) -> None:
-    settings = synthesize_settings(classes, tmp_path / "flow", synthesizer.parent / "cache")
+@pytest.fixture(scope="module")
+def flow(
+    classes: Path, synthesizer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, object]:
+    """Settings of a finished run of an aligned flow."""
+    out = tmp_path_factory.mktemp("flow")
+    settings = synthesize_settings(classes, out / "flow", synthesizer.parent / "cache")
     del settings["dino"], settings["vae"]
     settings |= {
         "encoder": synthesizer / "encoder/model",
@@ -64,7 +58,25 @@ def test_an_aligned_flow_resumes_is_drawn_and_is_a_pipeline_of_diffusers(
         "diffusion": {"schedule": "flow", "timestep_sampling": "logit-normal", "shift": 2.0},
         "alignment": 0.5,
     }
-    run = radiffuse.synthesize(**settings)
+    radiffuse.synthesize(**settings)
+    return settings
+
+
+def test_diffusers_loads_and_samples_it_without_radiffuse(
+    synthesizer: Path, flow: dict[str, object]
+) -> None:
+    models = [f"{folder}/model" for folder in (synthesizer, flow["out"])]
+    script = [sys.executable, "-c", WITHOUT_RADIFFUSE, *models]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_aligned_flow_resumes_and_is_drawn(
+    classes: Path, synthesizer: Path, flow: dict[str, object], tmp_path: Path
+) -> None:
+    settings = flow | {"out": tmp_path / "flow"}
+    shutil.copytree(Path(str(flow["out"])), tmp_path / "flow")
+    run = Run.open(tmp_path / "flow")
     apart = [row["misalignment"] for row in run.log() if "misalignment" in row]
     assert len(apart) == 4
     assert all(0 < value < 2 for value in apart)
@@ -74,9 +86,6 @@ def test_an_aligned_flow_resumes_is_drawn_and_is_a_pipeline_of_diffusers(
     shutil.rmtree(run.folder / "state" / "step-00000004")
     radiffuse.synthesize(**settings)
     assert weights.read_bytes() == expected
-    script = [sys.executable, "-c", WITHOUT_RADIFFUSE, str(run.model)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     drawing = {"run": run.folder, "count": 1, "steps": 2, "references": classes}
     machine = {"accelerator": "cpu", "precision": "32-true"}
     drawn = [

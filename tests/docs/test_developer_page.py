@@ -18,8 +18,11 @@ COMMANDS = """
 import sys
 from pathlib import Path
 from code_blocks import fenced
+from quick_endings import quick_endings
 from radiffuse.cli import main
 from test_tutorials import TINY, recorded
+for one in quick_endings():
+    setattr(*one)
 quick = {"pretrain": [*TINY, "--batch-size", "2"], "fit": ["--batch-size", "2"]}
 for kind, block in fenced(Path(sys.argv[1])):
     block = block.replace("python -c", f"{sys.executable} -c")
@@ -62,7 +65,8 @@ def test_the_additions_work(tmp_path: Path) -> None:
     for kind, block in fenced(PAGE):
         apply(kind, block, copy)
     reader.mkdir()
-    path = os.pathsep.join(map(str, (copy / "src", Path(__file__).parent)))
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (copy / "src", here, here.parent)))
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, str(PAGE), str(tmp_path / "calls")],
         cwd=reader, env=os.environ | {"PYTHONPATH": path}, check=False, text=True,

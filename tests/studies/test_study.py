@@ -97,7 +97,7 @@ def test_a_killed_study_goes_on(
         done.append(Path(settings.out).name)
         return whole(settings)
 
-    chosen = arguments(films, pretrained, tmp_path, draws=1)
+    chosen = arguments(films, pretrained, tmp_path, labels=(1, 2), draws=1)
     with monkeypatch.context() as patch:
         patch.setattr(command, "fit", until)
         with pytest.raises(Killed):
@@ -108,7 +108,12 @@ def test_a_killed_study_goes_on(
     radiffuse.study(**chosen)
     assert first.stat().st_mtime_ns == before
     table = pd.read_csv(tmp_path / "study/results.csv")
-    assert set(table["method"]) == {"scratch", "finetune"}
+    scored = table.groupby(["method", "labels"])["case"].nunique()
+    assert scored.to_dict() == {(m, n): 5 for m in ("finetune", "scratch") for n in (1, 2)}
+    learned = [
+        Run.open(tmp_path / f"study/runs/scratch-{n}-0").data["split"]["train"] for n in (1, 2)
+    ]
+    assert [len(names) for names in learned] == [1, 2]
 
 
 @pytest.mark.parametrize(
