@@ -22,7 +22,7 @@ OPENING = re.compile(
 )
 CLOSING = re.compile(r"^<!-- /table -->[ \t]*$", re.MULTILINE)
 
-CLAIM_COLUMNS = ("id", "claim", "data", "value", "interval", "test", "verdict")
+CLAIM_COLUMNS = ("id", "claim", "done", "size", "value", "interval", "verdict", "reach")
 """Columns of the table of claims, as a reader wants them."""
 
 
@@ -56,8 +56,8 @@ def claims_table(path: Path) -> str:
     """The claims of the papers and what became of them, one table per paper.
 
     Args:
-        path: ``results/claims.csv``: id, claim, paper, data, command, seeds, value, interval, test,
-            verdict.
+        path: ``results/claims.csv``: id, claim, paper, data, done, size, command, seeds, value, interval, test,
+            verdict, reach.
 
     Raises:
         InputError: The file is missing or lacks a column.

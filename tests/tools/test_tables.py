@@ -95,6 +95,7 @@ def test_every_claim_is_in_the_table_of_claims() -> None:
         rf"(?:{one})(?:; {one})*(?: on this draw| \(old interval\))?|shown|not tested"
     )
     for row in rows:
+        assert all(row[name] for name in ("claim", "done", "size", "reach")), row["id"]
         assert verdicts.fullmatch(row["verdict"]), row["verdict"]
         # A verdict needs its evidence; without one there is none.
         evidence = [row[name] for name in ("data", "command", "seeds", "value")]
