@@ -553,6 +553,7 @@ def study(
     timesteps: Sequence[int] | int = ...,
     weights: Sequence[Literal['average', 'raw']] | Literal['average', 'raw'] = ...,
     pools: Sequence[int] | int = ...,
+    sizes: Sequence[int] | int = ...,
     choices: Sequence[Literal['typical', 'uncertain']] | Literal['typical', 'uncertain'] = ...,
     samplers: Sequence[Literal['ddpm', 'ddim']] | Literal['ddpm', 'ddim'] = ...,
     ensemble: Sequence[str | Path] | str | Path = ...,

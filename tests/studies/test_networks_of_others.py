@@ -20,15 +20,17 @@ import yaml
 import radiffuse
 import radiffuse.cli
 from conftest import TINY, line_of
-from radiffuse.config import Data, Fit, PlanSettings, Split, Study
+from radiffuse.config import Data, Decoding, Fit, PlanSettings, Split, Study
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.readers import read_label, read_scan
 from radiffuse.nets.dynunet import DynUNet, new_dynunet, topology
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.phantoms import write_dataset
+from radiffuse.studies.methods import variants
 from radiffuse.studies.nnunet import write_raw
-from radiffuse.studies.study import run_study
+from radiffuse.studies.runs import StudyRuns
+from radiffuse.studies.study import open_study, run_study
 from radiffuse.train.run import Run, flatten
 
 FAKE = """#!{python}
@@ -275,6 +277,38 @@ def test_hours_take_the_place_of_the_steps_that_nobody_gave(tmp_path: Path) -> N
             run_study(given, lambda settings: Run(tmp_path), fit)
     assert [one.training.steps for one in seen] == [300, None, 9]
     assert [one.hours for one in seen] == [None, 0.1, 0.1]
+
+
+def test_imagenet_and_dino_stand_in_a_study_at_several_sizes(tmp_path: Path) -> None:
+    write_dataset("bitewing", tmp_path / "films", count=8, labelled=True, seed=1, size=(64, 64))
+    base = replace(Study().finetune, plan=PlanSettings(size=(32,)), split=Split(test=0.4))
+    given = Study(
+        data=str(tmp_path / "films"), out=str(tmp_path / "study"), labels=(2,), draws=1,
+        methods=("imagenet", "dino"), sizes=(64, 128), reference="imagenet@64px",
+        finetune=replace(base, encoder="dino-folder", dino=Decoding(blocks=(1, 3))),
+    )  # fmt: skip
+    dataset, splits = open_study(given)
+    seen: dict[str, Fit] = {}
+
+    def fit(settings: Fit) -> Run:
+        seen[Path(settings.out).name] = settings
+        return Run(tmp_path)
+
+    runs = StudyRuns(given, dataset, splits, lambda settings: Run(tmp_path), fit)
+    for variant in variants(given):
+        runs.run(variant, 2, 0)
+    assert {name: one.plan.size for name, one in seen.items()} == {
+        f"{method}{end}-2-0": (side,)
+        for method in ("imagenet", "dino")
+        for end, side in (("", 32), ("@64px", 64), ("@128px", 128))
+    }
+    # All else is the same: steps, splits, labels, seed. The encoder is for dino alone, with the blocks that are joined.
+    like = seen["imagenet-2-0"]
+    for name, one in seen.items():
+        dino = name.startswith("dino")
+        assert (one.encoder, one.dino.blocks) == ("dino-folder" if dino else None, (1, 3))
+        plain = replace(one, plan=like.plan, out=like.out, encoder=None, method="imagenet")
+        assert plain == like
 
 
 def test_programs_that_are_none(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from .pretraining import PRETRAIN, Pretrain
 from .segmenting import FIT, Fit
@@ -14,6 +14,7 @@ from .types import (
     NonNegativeInt,
     PositiveInt,
     Strategy,
+    Within,
     used_for,
 )
 
@@ -61,6 +62,7 @@ USED_BY = {
     "timesteps": TUNED,
     "weights": TUNED,
     "pools": {"finetune"},
+    "sizes": {"imagenet", "dino"},
     "samplers": DIFFUSING - {"none", "none+pretrained"},
     "diffusion": DIFFUSING,
     "ensemble": {"ensemble"},
@@ -131,6 +133,9 @@ class Study:
     """Pre-trained weights to try: average, raw, or both."""
     pools: tuple[PositiveInt, ...] = ()
     """Smaller numbers of unlabelled images to pre-train on as well; each adds a method such as finetune@n=500."""
+    sizes: tuple[Annotated[int, Within(8)], ...] = ()
+    """Other sizes, in pixels of a side, at which imagenet and dino see films; each adds methods such as imagenet@128px.
+    The masks are scored at the films' own size, whatever the network sees."""
     choices: tuple[Choice, ...] = ()
     """Ways of choosing the labelled cases, besides at random; each adds a method such as finetune@typical. typical: as
     ``select`` without a model; uncertain: one half so, the other by the network that was trained on the first."""

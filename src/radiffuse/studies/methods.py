@@ -77,6 +77,7 @@ class Variant:
         sampler: Reverse process of mask diffusion; None: the first of the study's.
         head: Which head of a probing run segments; None: the network is fine-tuned.
         choice: How its labelled cases are chosen; None: at random.
+        size: Side of the square that it sees films as; None: as the study's plan says.
         suffix: What follows the name of the method.
     """
 
@@ -87,6 +88,7 @@ class Variant:
     sampler: str | None = None
     head: str | None = None
     choice: Choice | None = None
+    size: int | None = None
     suffix: str = ""
 
     @property
@@ -125,6 +127,13 @@ def by_start(plain: Variant, settings: Study) -> Iterator[Variant]:
         yield dataclasses.replace(first, weights=weights, suffix=f"@{weights}")
     for pool in settings.pools:
         yield dataclasses.replace(first, pool=pool, suffix=f"@n={pool}")
+
+
+def by_size(plain: Variant, settings: Study) -> Iterator[Variant]:
+    """Variants that see films at another size."""
+    yield plain
+    for size in settings.sizes:
+        yield dataclasses.replace(plain, size=size, suffix=f"@{size}px")
 
 
 def by_sampler(plain: Variant, settings: Study) -> Iterator[Variant]:
@@ -202,8 +211,8 @@ def _diffusion(strategy: Strategy, start: str | None = None) -> Method:
 METHODS: dict[str, Method] = {
     "scratch": Method(fit="scratch"),
     "dynunet": Method(fit="dynunet"),
-    "imagenet": Method(fit="imagenet"),
-    "dino": Method(fit="dino"),
+    "imagenet": Method(fit="imagenet", vary=by_size),
+    "dino": Method(fit="dino", vary=by_size),
     "nnunet": Method(fit=None, segments="nnunet"),
     "finetune": Method(DENOISER, vary=by_start),
     "pixel": Method(DENOISER, "pixel"),

@@ -113,6 +113,9 @@ class StudyRuns:
             changes |= {"plan": shared.plan.settings(), "network": network}
         elif not variant.head:
             changes |= self.closed(given.data, base.plan, base.network, base.reader)
+        if variant.size:
+            seen: PlanSettings = changes.get("plan", base.plan)
+            changes["plan"] = replace(seen, size=(variant.size,), grid=None)
         if row.fit != "dino":
             changes["encoder"] = None
         if row.start:
