@@ -98,7 +98,7 @@ class Decision:
             f"on {len(alone)} cases that it did not see"
         ]
         if len(best) > 1:
-            why.append(f"next: {best[1]}")
+            why.append(f"second best: {best[1]}")
         chosen, gained = [best[0]], 0.0
         for size in range(2, min(TOGETHER, len(best)) + 1):
             members = list(best[:size])
