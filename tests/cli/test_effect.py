@@ -157,7 +157,8 @@ def test_the_methods_of_a_study_need_what_is_not_refused() -> None:
         start = None if row.start in (None, "denoiser") else STARTS[row.start]
         assert (name in OWN_START) == (start is not None)
         assert (name in USED_BY["transfer"]) == row.pretraining
-        assert (name in USED_BY["diffusion"]) == (row.strategy is not None)
+        joint = row.fit == "joint" or row.pool == "pairs"
+        assert (name in USED_BY["diffusion"]) == (joint or row.strategy is not None)
         assert (name in USED_BY["samplers"]) == row.draws
         assert (name in USED_BY["pools"]) == (row.vary is by_start)
         assert (name in USED_BY["timesteps"]) == bool(row.vary is by_start or row.taught)
@@ -166,7 +167,7 @@ def test_the_methods_of_a_study_need_what_is_not_refused() -> None:
             ruled_out = idle(config.Study(methods=(name,), unlabelled="u", from_run=given))
             for_pool = row.pool == "unlabelled" and row.start is None
             assert ("pretrain" in ruled_out) == ((given is not None and start is None) or for_pool)
-            assert ("finetune.pool" in ruled_out) == (row.pool is None)
+            assert ("finetune.pool" in ruled_out) == (row.pool is None or joint)
             assert ("synthetic" in ruled_out) == (not row.synthetic)
             before = STARTS[start.from_run] if start and start.from_run else start
             assert ("regressor" in ruled_out) == (before is None or not before.coordinates)

@@ -132,6 +132,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     for changes, word in (({"strategy": ("manifold",)}, "strategy"), ({"steps": 11}, "10 that")):
         with pytest.raises(InputError, match=word):
             draw(run, tmp_path / "out", **changes)
+    published = tmp_path / "published"
+    radiffuse.export(run=run, out=published, format="pretrained")
+    with pytest.raises(InputError, match="does not say whose labels"):
+        draw(published, tmp_path / "out")
     shutil.copytree(run, tmp_path / "color")
     write_atomic(
         tmp_path / "color" / "plan.json",

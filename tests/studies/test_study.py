@@ -218,6 +218,37 @@ def test_mask_diffusion_stands_in_the_same_study(
     assert "Along the sampling" in (out / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
+def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
+    films: Path, unlabelled: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    learning = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
+    chosen = arguments(
+        films,
+        pretrained,
+        tmp_path,
+        methods=("drawn-pairs", "joint+pool"),
+        reference="joint+pool",
+        unlabelled=unlabelled,
+        pseudo_labels=3,
+        draws=1,
+        diffusion={"training": learning, "reader": {"cache": str(tmp_path / "cache")}},
+    )
+    out = radiffuse.study(**chosen).parent
+    table = pd.read_csv(out / "results.csv")
+    assert table.groupby("method")["case"].nunique().nunique() == 1
+    joint, tuned = (
+        Run.open(out / "runs" / f"{name}-1-0") for name in ("joint+pool", "drawn-pairs")
+    )
+    assert joint.data["unlabelled_cases"] == 20
+    assert joint.config["settings"]["loss"]["dice"] == 1.0
+    assert tuned.data["split"] == joint.data["split"]
+    assert tuned.data["with_cases"] == 3
+    assert len(list((out / "drawn" / "pairs-1-0" / "labels").glob("*.png"))) == 3
+    steps = pd.read_csv(out / "steps.csv")
+    assert set(steps["method"]) == {"joint+pool"}
+
+
 def test_the_pool_of_unlabelled_images_is_an_axis(
     films: Path, unlabelled: Path, tmp_path: Path
 ) -> None:

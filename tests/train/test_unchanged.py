@@ -204,7 +204,7 @@ def study(data: Path, out: Path, **changes: Any) -> None:
             "draws": 1,
         } | changes
         study = Study(data=str(data), out=str(out), finetune=finetune, **given)
-        run_study(study, begun, begun)  # type: ignore[arg-type]
+        run_study(study, begun, begun, begun)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["fit", "classify"])

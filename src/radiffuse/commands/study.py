@@ -8,6 +8,7 @@ from ..config import Study
 from ..reports.study import write_study_report
 from ..studies.study import run_study
 from .fit import fit
+from .generate import generate
 from .pretrain import pretrain
 
 
@@ -20,4 +21,4 @@ def study(settings: Study) -> Path:
     Raises:
         InputError: Data or settings that cannot be used; what was finished is kept.
     """
-    return write_study_report(run_study(settings, pretrain, fit))
+    return write_study_report(run_study(settings, pretrain, fit, generate))

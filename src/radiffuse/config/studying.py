@@ -49,10 +49,13 @@ STARTLESS = {
     "imagenet+pool",
 }
 """Those that start from no network of ours."""
-WITH_POOL = {"finetune+pool", "scratch+pool", "dynunet+pool", "imagenet+pool"}
-"""Those that learn from ``--unlabelled`` beside the labels."""
+JOINT = {"joint", "joint+pretrained", "joint+pool"}
+"""Those that learn image and mask together."""
+CONSISTENT = {"finetune+pool", "scratch+pool", "dynunet+pool", "imagenet+pool"}
+WITH_POOL = CONSISTENT | {"joint+pool", "drawn-pairs"}
+"""Those that learn from ``--unlabelled`` beside the labels; the first of them by consistency."""
 TUNED = {"finetune", "pseudo-labels", "synthetic-labelled"}
-UNCHOSEN = {"pseudo-labels", "synthetic-labelled", "ensemble", "nnunet"}
+UNCHOSEN = {"pseudo-labels", "synthetic-labelled", "drawn-pairs", "ensemble", "nnunet"}
 """Those whose labelled cases are always random: they learn from masks of others, or train no run of their own."""
 USED_BY = {
     "synthetic": {"synthetic-unlabelled", "synthetic-labelled"},
@@ -63,11 +66,11 @@ USED_BY = {
     "weights": TUNED,
     "pools": {"finetune"},
     "sizes": {"imagenet", "dino"},
-    "samplers": DIFFUSING - {"none", "none+pretrained"},
-    "diffusion": DIFFUSING,
+    "samplers": DIFFUSING - {"none", "none+pretrained"} | JOINT,
+    "diffusion": DIFFUSING | JOINT | {"drawn-pairs"},
     "ensemble": {"ensemble"},
-    "pseudo_labels": {"pseudo-labels"},
-    "finetune.pool": WITH_POOL | {"pseudo-labels", "synthetic-labelled"},
+    "pseudo_labels": {"pseudo-labels", "drawn-pairs"},
+    "finetune.pool": CONSISTENT | {"pseudo-labels", "synthetic-labelled"},
     "finetune.encoder": {"dino"},
     "finetune.dino": {"dino"},
     "nnunet": {"nnunet"},
@@ -114,10 +117,12 @@ class Study:
     choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool (the same with ``--unlabelled`` as a pool beside
     the labels); pseudo-labels (with a pool that the denoiser draws and the fine-tuned network of the same draw labels);
     synthetic-unlabelled (pre-trained on ``--synthetic`` as well); synthetic-labelled (with ``--synthetic`` as a pool
-    that the fine-tuned network of the same draw labels); the ways of pre-training diffusion, guided, restorative,
-    contrastive, masked, clean-features (after diffusion, in as many steps again) and guided-clean-features (after
-    guided), used as ``transfer`` says; the strategies of mask diffusion, from scratch or, as in recycle+pretrained,
-    from the pre-trained run; ensemble."""
+    that the fine-tuned network of the same draw labels); joint (image and mask together, with the settings of
+    ``--diffusion``), from scratch, joint+pretrained and joint+pool, which also learns from ``--unlabelled``;
+    drawn-pairs (fine-tuned on the labels and on pairs that joint+pool of the same draw draws); the ways of pre-training
+    diffusion, guided, restorative, contrastive, masked, clean-features (after diffusion, in as many steps again) and
+    guided-clean-features (after guided), used as ``transfer`` says; the strategies of mask diffusion, from scratch or,
+    as in recycle+pretrained, from the pre-trained run; ensemble."""
     transfer: tuple[Literal["linear", "nonlinear", "finetune"], ...] = ()
     """How the ways of pre-training are used: linear or nonlinear (probing), or finetune (the default). With several,
     methods get names such as guided@linear."""
@@ -144,7 +149,7 @@ class Study:
     ensemble: tuple[str, ...] = ("none", "recycle")
     """Methods whose probabilities are averaged by the method ``ensemble``."""
     pseudo_labels: PositiveInt = 200
-    """Images that are drawn for the method pseudo-labels, per draw."""
+    """Images that are drawn for the method pseudo-labels, and pairs for drawn-pairs, per draw."""
     pretrain: Pretrain = field(
         default=_fixed(Pretrain(), 10_000, 16),
         metadata=used_for("ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features"),
@@ -166,7 +171,8 @@ class Study:
     diffusion: Fit = field(
         default=_fixed(FIT["diffusion"], 700, 16), metadata=used_for("diffusion")
     )
-    """Settings of mask diffusion; the study sets data, out, method, from_run, labels, draw, strategy and split."""
+    """Settings of mask diffusion, and of image and mask together; the study sets data, out, method, from_run, labels,
+    draw, strategy and split."""
     nnunet: NNUNet = NNUNet()
     """Settings of the method nnunet."""
     tolerance: NonNegativeFloat = 2.0

@@ -18,7 +18,7 @@ from ..config.network import begins_on_imagenet
 from ..errors import InputError, RunError
 from ..evaluation.tables import distance_unit, read_scores
 from ..system.files import count_parameters, read_json, write_atomic
-from ..train.members import MEMBERS, members_of
+from ..train.members import DRAWING, MEMBERS, members_of
 from ..train.run import CHOICE, Run, find_run
 from .documents import harmless, render
 
@@ -40,8 +40,6 @@ WHAT = {
 """First words of the card, by the kind of the network."""
 DIFFUSED = ("ddpm", "clean-features")
 """Objectives of pre-training that are diffusion."""
-SAMPLERS = ("mask-denoiser", "joint-denoiser")
-"""Kinds of networks that segment by diffusion."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def _kind(run: Run) -> str:
 def _diffuses(run: Run) -> bool:
     """Whether a run is a diffusion model, or one of its networks uses or started from one."""
     settings, command = run.config["settings"], run.config.get("command")
-    if command == "synthesize" or settings.get("converted") or _kind(run) in SAMPLERS:
+    if command == "synthesize" or settings.get("converted") or _kind(run) in DRAWING:
         return True
     if command == "pretrain" and settings.get("objective", "ddpm") in DIFFUSED:
         return True

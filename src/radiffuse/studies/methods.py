@@ -48,6 +48,8 @@ class Start:
 
 
 DENOISER = "denoiser"
+DRAWER = "joint+pool"
+"""The method that draws pairs."""
 STARTS: dict[str, Start] = {
     DENOISER: Start("pretrain", given=lambda study: study.from_run),
     "denoiser+synthetic": Start("pretrain-synthetic", synthetic=True),
@@ -169,7 +171,8 @@ class Method:
         fit: Method of ``fit`` that trains it; None: nothing is trained here.
         strategy: Of mask diffusion, where that is how it is trained.
         pool: Images that it learns from beside the labelled ones: the ``unlabelled`` ones, or those ``drawn`` from the
-            denoiser or the ``synthetic`` ones, which the fine-tuned network of the same draw labels.
+            denoiser or the ``synthetic`` ones, which the fine-tuned network of the same draw labels; or ``pairs`` with
+            masks, drawn by joint+pool of the same draw.
         vary: Its variants.
         segments: What segments the scored cases: its own run, the ensemble of other methods' runs, or nnU-Net.
     """
@@ -177,7 +180,7 @@ class Method:
     start: str | None = None
     fit: Fitting | None = "finetune"
     strategy: Strategy | None = None
-    pool: Literal["unlabelled", "drawn", "synthetic"] | None = None
+    pool: Literal["unlabelled", "drawn", "synthetic", "pairs"] | None = None
     vary: Vary = alone
     segments: Literal["run", "ensemble", "nnunet"] = "run"
 
@@ -189,7 +192,7 @@ class Method:
     @property
     def draws(self) -> bool:
         """Whether its masks are drawn by a reverse process."""
-        return self.strategy not in (None, "none")
+        return self.fit == "joint" or self.strategy not in (None, "none")
 
     @property
     def synthetic(self) -> bool:
@@ -233,6 +236,10 @@ METHODS: dict[str, Method] = {
     "guided-clean-features": Method("guided-clean-features", vary=by_transfer),
     **{strategy: _diffusion(strategy) for strategy in get_args(Strategy)},
     **{f"{strategy}+pretrained": _diffusion(strategy, DENOISER) for strategy in get_args(Strategy)},
+    "joint": Method(fit="joint", vary=by_sampler),
+    "joint+pretrained": Method(DENOISER, "joint", vary=by_sampler),
+    DRAWER: Method(DENOISER, "joint", pool="unlabelled", vary=by_sampler),
+    "drawn-pairs": Method(DENOISER, pool="pairs"),
     "ensemble": Method(fit=None, segments="ensemble"),
 }
 """All methods, by the name in ``--methods`` and in the results."""

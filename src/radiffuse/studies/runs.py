@@ -8,7 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Data, Fit, Network, PlanSettings, Pretrain, Probing, Split, Study
+from ..config import (
+    FIT,
+    Data,
+    Fit,
+    Generate,
+    Machine,
+    Network,
+    PlanSettings,
+    Pretrain,
+    Probing,
+    Split,
+    Study,
+)
 from ..config.values import from_dict
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
@@ -24,14 +36,14 @@ from ..train.device import local_device
 from ..train.planned import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
-from ..train.start import find_pretrained
+from ..train.start import diffusion_of, find_pretrained
 from ..train.unchanged import require_same_cases
 from .drawn import draw_pool
-from .methods import DENOISER, METHODS, STARTS, Method, Variant, trained_alike
+from .methods import DENOISER, DRAWER, METHODS, STARTS, Method, Variant, trained_alike
 
 
 class StudyRuns:
-    """Trains what a study needs, by the commands ``pretrain`` and ``fit``.
+    """Trains what a study needs, by the commands ``pretrain``, ``fit`` and ``generate``.
 
     Args:
         settings: The study.
@@ -39,6 +51,7 @@ class StudyRuns:
         splits: Their parts. Nothing learns from patients of validation and test, or images that descend from them.
         pretrain: Trains what methods start from.
         fit: Trains what segments.
+        generate: Draws pairs.
     """
 
     def __init__(
@@ -48,10 +61,11 @@ class StudyRuns:
         splits: Splits,
         pretrain: Callable[[Pretrain], Run],
         fit: Callable[[Fit], Run],
+        generate: Callable[[Generate], Path],
     ) -> None:
         self.settings, self.out = settings, Path(settings.out)
         self.dataset, self.splits = dataset, splits
-        self.pretrain, self.fit = pretrain, fit
+        self.pretrain, self.fit, self.generate = pretrain, fit, generate
         self.start = functools.cache(self._start)
         self.closed = functools.cache(_closed)
 
@@ -100,10 +114,13 @@ class StudyRuns:
             changes |= {
                 name: getattr(given.finetune, name) for name in ("split", "reader", "machine")
             }
-        elif row.strategy:
+        elif row.draws or row.strategy:
             base = given.diffusion
-            changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
             changes |= {"split": given.finetune.split}
+            if row.strategy:
+                changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
+            elif base.loss == FIT["diffusion"].loss:
+                changes |= {"loss": FIT["joint"].loss}
         else:
             changes |= {"finetune": replace(base.finetune, timestep=variant.timestep)}
             changes |= {"weights": variant.weights}
@@ -232,6 +249,8 @@ class StudyRuns:
     def _pool(self, row: Method, labels: int, draw: int) -> dict[str, Any]:
         """What a method learns from beside the labelled images, and who labels it."""
         given, pool = self.settings, self.settings.finetune.pool
+        if row.pool == "pairs":
+            return {"with_run": (*given.finetune.with_run, str(self._pairs(labels, draw)))}
         if not row.taught:
             assert given.unlabelled is not None
             return {"unlabelled": (given.unlabelled,), "pool": pool}
@@ -242,6 +261,23 @@ class StudyRuns:
             out, denoiser = self.out / "drawn" / str(draw), self.start(DENOISER)
             images = (str(draw_pool(denoiser, out, count=count, seed=draw, machine=machine)),)
         return {"unlabelled": images, "pool": replace(pool, teacher=str(teacher.folder))}
+
+    def _pairs(self, labels: int, draw: int) -> Path:
+        """Images with their masks, drawn by the joint run of the same draw."""
+        given, joint = self.settings, self.run(trained_alike(DRAWER, self.settings), labels, draw)
+        out = self.out / "drawn" / f"pairs-{labels}-{draw}"
+        steps = min(Generate().steps, diffusion_of(joint).num_train_timesteps)
+        machine = replace(Machine(), accelerator=given.finetune.machine.accelerator)
+        return self.generate(
+            Generate(
+                run=str(joint.folder),
+                out=str(out),
+                count=given.pseudo_labels,
+                seed=draw,
+                steps=steps,
+                machine=machine,
+            )
+        )
 
 
 def _as_many_images(settings: Pretrain) -> Pretrain:

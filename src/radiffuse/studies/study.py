@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import Fit, Pretrain, Study
+from ..config import Fit, Generate, Pretrain, Study
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.prepare import cache_folder
@@ -39,7 +39,10 @@ FIXED = (
 
 
 def run_study(
-    settings: Study, pretrain: Callable[[Pretrain], Run], fit: Callable[[Fit], Run]
+    settings: Study,
+    pretrain: Callable[[Pretrain], Run],
+    fit: Callable[[Fit], Run],
+    generate: Callable[[Generate], Path],
 ) -> Path:
     """Train and score every method with every label budget, in every draw, by the commands given.
 
@@ -58,7 +61,7 @@ def run_study(
             out, dataset, splits, {*names}.union(*budgets, splits.train if settings.choices else ())
         )
         nnunet = _nnunet(settings)
-        runs = StudyRuns(settings, dataset, splits, pretrain, fit)
+        runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
         shared = runs.shared()
         parts = list(_parts(settings))
         countdown = Countdown(len(parts))
@@ -152,7 +155,7 @@ def _verify_needs(settings: Study, name: str) -> None:
             "Give folders with --synthetic",
         ),
         (
-            row.pool == "unlabelled" and not settings.unlabelled,
+            row.pool in ("unlabelled", "pairs") and not settings.unlabelled,
             "learns from unlabelled images",
             "Give --unlabelled",
         ),

@@ -44,6 +44,9 @@ class JointGeneration(DenoiserGeneration):
 
     def __init__(self, settings: Generate, run: Run) -> None:
         super().__init__(settings, run)
+        if "learned_patients" not in run.data:
+            problem = "does not say whose labels it learned from, as published runs do not"
+            raise InputError(run.folder, problem, "Draw pairs with the run as it was trained")
         if len(self.plan.channels) != 1:
             problem = f"draws {len(self.plan.channels)} channels, and files of one are written"
             raise InputError(run.folder, problem, "Train on images of one channel")

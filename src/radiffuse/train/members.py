@@ -12,6 +12,8 @@ from .run import Run
 
 MEMBERS = "members"
 """Kind of such a model, and the folder that the runs lie in."""
+DRAWING = ("mask-denoiser", "joint-denoiser")
+"""Kinds of networks whose masks are drawn in several steps."""
 REMEDY = "Restore the folder, or repeat the command"
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from ..config.values import flatten
 from ..errors import RadiffuseError
 from ..system.files import read_json, read_yaml
-from ..train.members import MEMBERS, members_of
+from ..train.members import DRAWING, MEMBERS, members_of
 from ..train.run import CHOICE, Run
 from .choices import choice_of
 from .refusal import known
@@ -33,8 +33,6 @@ TABLES = (
     "zeroshot.csv",
     TRIED,
 )
-DRAWING = ("mask-denoiser", "joint-denoiser")
-"""Kinds of networks whose masks are drawn in several steps."""
 SCORES = ("validation/cases.csv", "test/cases.csv", "cases.csv")
 """Scores case by case, of which the means are shown."""
 
