@@ -33,7 +33,7 @@ from radiffuse.train.run import Run
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 LABELS = 5
-CPU = {"accelerator": "cpu", "precision": "32-true", "compile": False}
+CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
 def main() -> None:
