@@ -14,6 +14,7 @@ PEERS = {("system", "config"), ("config", "system")}
 COMPOSED = {
     ("study", "pretrain"),
     ("study", "fit"),
+    ("study", "generate"),
     ("augment", "classify"),
     ("augment", "generate"),
     ("_result", "info"),
