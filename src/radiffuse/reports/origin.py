@@ -48,8 +48,8 @@ def origin_table(folder: Path, command: str, known: Mapping[str, str]) -> pd.Dat
 def cost_table(folder: Path) -> pd.DataFrame:
     """What a training took, a row for each method and number of labels: means over the draws.
 
-    Columns: method, labels, trainings, steps, minutes, memory_gib; steps and memory of nnU-Net are not known. Variants
-    that share a training, such as heads of one probing run, are one row with its name.
+    Columns: method, labels, trainings, steps, minutes, memory_gib; steps of nnU-Net are known where it trained for
+    given hours, its memory is not. Variants that share a training, such as heads of one probing run, are one row.
     """
     import pandas as pd
 
@@ -62,10 +62,10 @@ def cost_table(folder: Path) -> pd.DataFrame:
         took = {"seconds": _seconds(run), "memory_gib": _measured(run).get("memory_gib")}
         rows.append({"method": name, "labels": int(labels), "steps": steps, **took})
     for path in sorted(folder.glob("nnunet/*/seconds.json")):
-        seconds = parts.read_optional(path).get("train")
-        rows.append(
-            {"method": "nnunet", "labels": int(path.parent.name.split("-")[0]), "seconds": seconds}
-        )
+        labels = int(path.parent.name.split("-")[0])
+        took = {"seconds": parts.read_optional(path).get("train")}
+        took |= {"steps": parts.read_optional(path.with_name("length.json")).get("iterations")}
+        rows.append({"method": "nnunet", "labels": labels, **took})
     columns = ["method", "labels", "trainings", "steps", "minutes", "memory_gib"]
     if not rows:
         return pd.DataFrame(columns=columns)
