@@ -205,6 +205,7 @@ def _after(given: argparse.Namespace) -> None:
     )
     before, masks = Path(f"{run}-masks"), Path(f"{to}-masks")
     shutil.copytree(before, masks)
+    to.symlink_to(run.resolve())
     steps = given.steps.split(",")
     for path in masks.glob("*.png"):
         mask = read_label(path)

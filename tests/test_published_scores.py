@@ -353,6 +353,7 @@ def test_masks_are_scored_once_more_with_steps_after_segmentation(
     row = pd.read_csv(tmp_path / "work" / "b-5-0.csv").iloc[0]
     assert (row["name"], row["part"], row["dice"], row["train_seconds"]) == ("b", "test", 1, 9)
     assert row["flags"] == "--hours 1 --plan.postprocess 1=keep:2"
+    assert (tmp_path / "work" / "b-5-0" / "splits.json").is_file()  # as figures need it
     assert np.array_equal(np.asarray(Image.open(masks / "film.png")), found)
     call(monkeypatch, "native_size", *words[:5], "none", "--to", "c")
     again = pd.read_csv(tmp_path / "work" / "c-5-0.csv").iloc[0]
