@@ -133,11 +133,12 @@ def _print(
     summary: pd.DataFrame, units: Mapping[str, str], lines: Sequence[str], notes: Sequence[str]
 ) -> None:
     rows = summary[summary["class"] == ALL_CLASSES]
-    print(f"means over {rows['n'].max()} cases, with 95 % intervals")
+    most = int(rows["n"].max())
+    print(f"means over {most} cases, with 95 % intervals")
     for row in rows.to_dict("records"):
         digits = 1 if row["metric"] == "hd95" else 3
         mean, low, high = (f"{row[key]:.{digits}f}" for key in ("mean", "low", "high"))
-        few = f", {row['n']} cases" * (row["n"] < rows["n"].max())
+        few = f", {row['n']} cases" * (row["n"] < most)
         name, unit = METRIC_NAMES.get(row["metric"], row["metric"]), units.get(row["metric"], "")
         print(f"  {name:<12} {mean}{unit}  ({low} to {high}{few})")
     for line in lines:
