@@ -74,7 +74,7 @@ def test_every_flag_that_is_offered_is_taken(bash: Path, command: str) -> None:
     words = [name for names, _ in flags(command) for name in names]
     assert set(words) <= offered(bash, command, "--")
     value = ["r", "d"] if command == "predict" else ["d"]
-    methods = {"probe": ["--method", "probe"], "diffusion": ["--method", "diffusion"]}
+    methods = {name: ["--method", name] for name in ("probe", "diffusion", "joint")}
     for names, kind in flags(command):
         method = methods.get(names[0].strip("-").partition(".")[0], []) if command == "fit" else []
         if kind is bool:

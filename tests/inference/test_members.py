@@ -112,8 +112,10 @@ def test_the_viewer_lists_it_as_one_run_that_segments(tmp_path: Path) -> None:
 
     runs = Runs()
     assert runs.add(chosen_run(tmp_path / "run", FILM, COARSE))
-    (entry,) = runs.all()
+    entry, *members = runs.all()
     assert (entry.use, entry.dims, entry.draws) == ("segment", 2, False)
+    assert [one.command for one in members] == ["member of run"] * 2  # listed for their curves
+    assert not any(one.use for one in members)
 
 
 def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
@@ -128,11 +130,11 @@ def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
         for n, steps in enumerate(plans)
     )
     both = Predictor.open([one, two], CPU)
-    assert "what all have: 2=keep:2" in capsys.readouterr().err
+    assert "all of them have: 2=keep:2" in capsys.readouterr().err
     plain = both.probabilities(scan()).argmax(0).astype(np.uint8)
     assert np.array_equal(both(scan()).mask, postprocess(plain, ("2=keep:2",)))
     assert not np.array_equal(both(scan()).mask, plain)
     assert Predictor.open([two, three], CPU).after == ()
-    assert "what all have: nothing" in capsys.readouterr().err
+    assert "all of them have: nothing" in capsys.readouterr().err
     assert Predictor.open([one, one], CPU).after == plans[0]
     assert not capsys.readouterr().err

@@ -170,7 +170,7 @@ def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
     if any(steps != first for steps in others):
         done = brief(common) or "nothing"
         say(
-            f"the runs differ in their steps after segmentation; those that all have are done: {done}"
+            f"the runs differ in their steps after segmentation; done are those that all of them have: {done}"
         )
     return common
 

@@ -203,13 +203,15 @@ def _trainings(run: Run) -> Iterator[str]:
     """What was trained for how long, a line per network."""
     parts = _members(run)
     for part in parts:
-        training = part.config["settings"].get("training") or {}
+        settings = part.config["settings"]
+        training = settings.get("training") or {}
         if not training.get("steps"):
             continue
+        seed = training.get("seed", settings.get("draw"))  # of classifiers the draw is the seed
         who = f"{harmless(part.folder.name)}: " if part.folder != run.folder else ""
         yield (
             f"{who}{training['steps']} steps of {training['batch_size']} images, learning rate "
-            f"{training['learning_rate']}, seed {training['seed']}"
+            f"{training['learning_rate']}, seed {seed}"
         )
     if _kind(run) == MEMBERS:
         yield f"chosen automatically; what was tried, and why this was chosen, is in {CHOICE}"
