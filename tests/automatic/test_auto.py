@@ -16,7 +16,7 @@ import yaml
 
 import radiffuse
 from conftest import TINY, line_of
-from radiffuse.automatic import decision, schedule
+from radiffuse.automatic import choice, decision, schedule
 from radiffuse.automatic.candidates import find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
 from radiffuse.automatic.record import Record
@@ -24,6 +24,7 @@ from radiffuse.cli import main
 from radiffuse.cli.settings import from_values
 from radiffuse.config import FIT, Data, Machine
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.evaluation.statistics import PairedTest
 from radiffuse.inference.predictor import Predictor
@@ -454,3 +455,13 @@ def test_a_pool_beside_no_labels_is_refused(
 ) -> None:
     words = ["check", str(unlabelled), "--plan", "--unlabelled", str(unlabelled)]
     assert "--unlabelled: takes no effect" in line_of(words, capsys)
+
+
+def test_a_plan_with_other_steps_does_not_say_why_it_had_its_own() -> None:
+    why = {"postprocess": "every label map that was read has as many pieces of lung"}
+    plan = Plan(2, ("image",), ("background", "lung"), (16, 16), postprocess=("1=keep:2",))
+    plan, own = dataclasses.replace(plan, reasons=why), object.__new__(choice._Choice)
+    own.settings = FIT["auto"]
+    for steps, left in ((("1=keep:2",), why), ((), {}), (("1=drop:5",), {})):
+        _, found = own._with_steps(own.settings, plan, steps)
+        assert (found.postprocess, found.reasons) == (steps, left)

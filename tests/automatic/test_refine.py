@@ -123,3 +123,10 @@ def test_a_usual_number_beyond_those_that_are_tried(monkeypatch: pytest.MonkeyPa
     false[25:31, 20:30] = 1
     assert chosen([false] * 4, monkeypatch, [true] * 4) == []
     assert chosen([false] * 4, monkeypatch, [true] * 4, ("1=keep:4",)) == ["1=keep:4"]
+
+
+def test_steps_of_a_run_to_start_from_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be of any kind, and of classes that are not here: nothing is looked for beside them."""
+    masks = [specks(truth(), 1, 2) for _ in range(4)]
+    for usual in (("largest",), ("none",), ("1=fill", "1=keep:2"), ("9=keep:2",)):
+        assert chosen(masks, monkeypatch, usual=usual) == [*usual]

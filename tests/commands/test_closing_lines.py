@@ -106,6 +106,11 @@ def test_after_a_training_its_own_folders_are_named(
     Path("masks").mkdir()
     pooled = from_values("fit", given | {"unlabelled": ["a pool"]})
     assert [*NEXT["fit"](pooled, "run")] == [("predict", "run", "a pool", "--out", "masks-2")]
+    # What predict would refuse, since it keeps nothing, is left out.
+    kept = from_values("fit", given | {"cache": "arrays"})
+    ((*again,),) = NEXT["fit"](kept, "run")
+    assert again == [*words[:6], "masks-2", *words[7:]]
+    from_arguments("predict", again[1:])
     pretrained = from_values("pretrain", {"data": "p", "out": "pre", "for_": "my films"})
     ((*words,),) = NEXT["pretrain"](pretrained, "pre")
     line = next_line(*words)
@@ -124,6 +129,10 @@ def test_the_hint_after_a_check_names_what_was_given(
     assert parsed.reader.only == "bitewing-00000[0-5]"
     assert main(["check", str(unlabelled), "--header-only"]) == 0
     assert hints(capsys.readouterr().err)[0][:2] == ["select", str(unlabelled)]
+    first, *_ = sorted(unlabelled.glob("**/*.png"))
+    assert main(["check", str(first), "--header-only"]) == 0
+    words = hints(capsys.readouterr().err)[0]
+    assert words[words.index("--count") + 1] == "1"  # select refuses more than there are
 
 
 def test_checkpoints_of_a_finished_run_go(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from radiffuse.commands.evaluate import _print as print_scores
 from radiffuse.config import IGNORE
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
@@ -165,3 +166,19 @@ def test_thirds_by_size() -> None:
         "liver": "big",
     }
     assert size_groups({"a": 1, "b": 2}) == {"a": "big", "b": "big"}
+
+
+def test_one_case_has_no_interval_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"case": n, "group": n, "class": "lung", "dice": 0.9, "counted": True} for n in "ab"]
+    table, over = pd.DataFrame(rows), "means over 2 cases, with 95 % intervals"
+    for cases, head, interval in (
+        (table[:1], "scores of one case", "no interval"),
+        (table, over, "0.900 to 0.900"),
+        (table.assign(iou=[0.9, np.nan]), over, "no interval, 1 case"),
+    ):
+        print_scores(
+            summarize(cases, metrics=[m for m in ("dice", "iou") if m in cases]), {}, [], []
+        )
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == head
+        assert lines[-1].endswith(f" 0.900  ({interval})")

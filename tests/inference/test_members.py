@@ -136,5 +136,10 @@ def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
     assert not np.array_equal(both(scan()).mask, plain)
     assert Predictor.open([two, three], CPU).after == ()
     assert "all of them have: nothing" in capsys.readouterr().err
+    plain_runs = [dataclasses.replace(FILM, postprocess=steps) for steps in ((), ("none",))]
+    four, five = (
+        Run.open(finished_run(tmp_path / f"plain-{i}", p)) for i, p in enumerate(plain_runs)
+    )
+    assert Predictor.open([four, five], CPU).after == ()  # said in two ways, and the same
     assert Predictor.open([one, one], CPU).after == plans[0]
     assert not capsys.readouterr().err

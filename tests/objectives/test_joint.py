@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import radiffuse
 from conftest import TINY
 from radiffuse.config import (
+    FIT,
     Diffusion,
     Joint,
     Losses,
@@ -32,9 +34,11 @@ from radiffuse.inference.mask_sampler import MaskSampler
 from radiffuse.inference.pairs import draw_pairs
 from radiffuse.nets.joint_denoiser import CLEAN, JointDenoiser
 from radiffuse.nets.registry import load_network
+from radiffuse.nets.unet import UNet
 from radiffuse.objectives.joint import JointDenoising
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.random import StepRandom
+from radiffuse.train.start import Start
 
 SHARE, MEANS, SPREAD = 0.3, (-0.5, 0.4), 0.25
 """Each pixel is of class 1 with this probability; its value is normal, with the mean of its class."""
@@ -402,8 +406,20 @@ def test_what_does_not_apply_is_refused(films: Path, pretrained: Path, tmp_path:
         films, tmp_path / "x", tmp_path / "c", joint={"process": {"prediction_type": "v"}}
     )
     del given["network"]
-    with pytest.raises(InputError, match=r"prediction_type v.*trained with epsilon"):
+    with pytest.raises(InputError, match=r"prediction-type v.*trained with epsilon"):
         radiffuse.fit(**given, from_=pretrained)
     with pytest.raises(InputError, match="pool"):
         radiffuse.fit(**arguments(films, tmp_path / "x", tmp_path / "c", pool={"weight": 0.1}))
     assert not (tmp_path / "x").exists()
+
+
+def test_what_is_refused_beside_a_run_names_the_run_and_the_flag() -> None:
+    unet = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)
+    plan = Plan(2, ("image",), (), (16, 16))
+    start = Start(UNet(unet), Diffusion(), noised=True, plan=plan)
+    given = replace(
+        FIT["joint"], from_run="runs/pre", joint=Joint(process=Diffusion(num_train_timesteps=50))
+    )
+    with pytest.raises(InputError, match="runs/pre was trained with 1000") as refused:
+        start.given_to(given)
+    assert "--joint.process.num-train-timesteps 50" in str(refused.value)

@@ -274,9 +274,25 @@ def test_hours_take_the_place_of_the_steps_that_nobody_gave(tmp_path: Path) -> N
             methods=("scratch",), finetune=replace(base, **changes),
         )  # fmt: skip
         with pytest.raises(Stop):
-            run_study(given, lambda settings: Run(tmp_path), fit)
+            run_study(given, lambda settings: Run(tmp_path), fit, lambda settings: tmp_path)
     assert [one.training.steps for one in seen] == [300, None, 9]
     assert [one.hours for one in seen] == [None, 0.1, 0.1]
+    for steps in (
+        700,
+        300,
+    ):  # those that nobody gave to image and mask together; those of fine-tuning, given
+        own = Study().diffusion
+        own = replace(own, hours=0.1, training=replace(own.training, steps=steps))
+        drawing = replace(
+            given,
+            methods=("joint",),
+            reference="joint",
+            diffusion=own,
+            out=str(tmp_path / f"{steps}"),
+        )
+        with pytest.raises(Stop):
+            run_study(drawing, lambda settings: Run(tmp_path), fit, lambda settings: tmp_path)
+    assert [one.training.steps for one in seen[3:]] == [None, 300]
 
 
 def test_imagenet_and_dino_stand_in_a_study_at_several_sizes(tmp_path: Path) -> None:

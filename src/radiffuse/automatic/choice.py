@@ -201,7 +201,10 @@ class _Choice:
         if self.settings.plan.postprocess is not None:
             return settings, plan
         given = replace(settings.plan, postprocess=steps or ("none",))
-        return replace(settings, plan=given), replace(plan, postprocess=steps)
+        reasons = dict(plan.reasons)
+        if steps != plan.postprocess:  # which says why the plan had others
+            reasons.pop("postprocess", None)
+        return replace(settings, plan=given), replace(plan, postprocess=steps, reasons=reasons)
 
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
         """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""

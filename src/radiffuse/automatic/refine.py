@@ -39,10 +39,11 @@ def refine(
         found: Segments the cases.
         cases: Of the folds.
         classes: Names by label value.
-        usual: Steps of single classes that the plan would take.
+        usual: Steps that the plan would take; of a run to start from they may be of any kind, and then stay.
     """
-    if len(cases) < LEAST_CASES:
-        return [*usual], [f"{step}, which was not tried" for step in usual]
+    of_classes = {f"{value}=keep" for value in range(1, len(classes))}
+    if len(cases) < LEAST_CASES or not {step.partition(":")[0] for step in usual} <= of_classes:
+        return [*usual], [f"{step}, which was not tried" for step in usual if step != "none"]
     expected = {int(step.split("=")[0]): step for step in usual}
     smallest = _smallest_pieces(cases, len(classes))
     options = {

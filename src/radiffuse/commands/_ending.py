@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import Check
+from ..config import Check, Evaluate, Fit, Predict, Select, View
+from ..config.effect import never
 from ..config.given import reader_flags
 from ..config.values import to_dict
 from ..errors import RadiffuseError
@@ -66,14 +67,14 @@ def next_line(*words: str) -> str:
 def after_check(settings: Check, *, labelled: bool) -> str:
     """What is typed after looking at a data set: ``fit``, or where nothing has a label, what to label first."""
     if not labelled:
-        by = ("--count", "5", "--out", _free("first.csv"))
-        return next_line("select", settings.data, *by, *_reading(settings))
+        by = ("--count", _few(settings), "--out", _free("first.csv"))
+        return next_line("select", settings.data, *by, *_reading(settings, Select))
     words = ["fit", settings.data, "--hours", f"{settings.hours or 2:g}"]
     if settings.unlabelled:
         words += ["--unlabelled", ",".join(settings.unlabelled)]
     if settings.from_run:
         words += ["--from", settings.from_run]
-    return next_line(*words, "--out", _free("runs/seg"), *_reading(settings))
+    return next_line(*words, "--out", _free("runs/seg"), *_reading(settings, Fit))
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -94,29 +95,35 @@ def _fit(settings: Any, run: str) -> Words:
     if settings.unlabelled:
         yield "predict", run, settings.unlabelled[0], *out
     elif _tests(run):
-        yield "predict", run, settings.data, "--cases", "test", *out, *_reading(settings)
+        yield "predict", run, settings.data, "--cases", "test", *out, *_reading(settings, Predict)
     else:
         yield "predict", run, "SCANS", *out
 
 
 def _predict(settings: Any, masks: str) -> Words:
-    reading = _reading(settings)
-    yield "view", settings.data, *settings.runs, "--masks", masks, *reading
+    yield "view", settings.data, *settings.runs, "--masks", masks, *_reading(settings, View)
     if _has_labels(settings):
-        yield "evaluate", masks, settings.data, "--out", _free("runs/eval"), *reading
+        yield (
+            "evaluate",
+            masks,
+            settings.data,
+            "--out",
+            _free("runs/eval"),
+            *_reading(settings, Evaluate),
+        )
     else:
-        by = ("--from", settings.runs[0], "--count", "5", "--out", _free("next.csv"))
-        yield "select", settings.data, *by, *reading
+        by = ("--from", settings.runs[0], "--count", _few(settings), "--out", _free("next.csv"))
+        yield "select", settings.data, *by, *_reading(settings, Select)
 
 
 def _select(settings: Any, table: str) -> Words:
-    run, masks, reading = settings.from_run, "", _reading(settings)
+    run, masks = settings.from_run, ""
     if run and _segments(run):
         masks = _masks_of(run) or _free("masks")
         if not Path(masks).exists():
-            yield "predict", run, settings.data, "--out", masks, *reading
+            yield "predict", run, settings.data, "--out", masks, *_reading(settings, Predict)
     shown = (run, "--masks", masks) if masks else ()
-    yield "view", settings.data, *shown, "--worklist", table, *reading
+    yield "view", settings.data, *shown, "--worklist", table, *_reading(settings, View)
 
 
 def _synthesize(_: Any, run: str) -> Words:
@@ -164,8 +171,21 @@ def _masks_of(run: str) -> str:
     return ""
 
 
-def _reading(settings: Any) -> list[str]:
-    return reader_flags(to_dict(settings.reader))
+def _few(settings: Any) -> str:
+    """How many scans to choose: 5, or all where they are fewer."""
+    from ..data.layouts import open_dataset
+
+    try:
+        return str(min(5, len(open_dataset(settings.data, settings.reader))))
+    except RadiffuseError:
+        return "5"
+
+
+def _reading(settings: Any, command: type) -> list[str]:
+    """How the data were read, but for what the next command never uses and therefore refuses."""
+    unused = {name.removeprefix("reader.") for name in never(command)}
+    values = to_dict(settings.reader)
+    return reader_flags({name: values[name] for name in values if name not in unused})
 
 
 def _tests(run: str) -> bool:

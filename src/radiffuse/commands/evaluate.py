@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,13 +135,15 @@ def _print(
 ) -> None:
     rows = summary[summary["class"] == ALL_CLASSES]
     most = int(rows["n"].max())
-    print(f"means over {most} cases, with 95 % intervals")
+    over = f"means over {most} cases, with 95 % intervals"
+    print("scores of one case" if most == 1 else over)
     for row in rows.to_dict("records"):
         digits = 1 if row["metric"] == "hd95" else 3
         mean, low, high = (f"{row[key]:.{digits}f}" for key in ("mean", "low", "high"))
-        few = f", {row['n']} cases" * (row["n"] < most)
+        few = f", {row['n']} case{'s' * (row['n'] != 1)}" * (row["n"] < most)
         name, unit = METRIC_NAMES.get(row["metric"], row["metric"]), units.get(row["metric"], "")
-        print(f"  {name:<12} {mean}{unit}  ({low} to {high}{few})")
+        interval = f"{low} to {high}" if math.isfinite(row["low"]) else "no interval"
+        print(f"  {name:<12} {mean}{unit}  ({interval}{few})")
     for line in lines:
         print(line)
     for note in notes:

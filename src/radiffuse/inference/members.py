@@ -165,7 +165,9 @@ def probed(run: Run, network: ProbedNetwork, head: str | None) -> Segment:
 
 def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
     """Steps after segmentation that every member has in its plan; says so where they differ."""
-    first, *others = (member.plan.postprocess for member in members)
+    first, *others = (
+        tuple(step for step in member.plan.postprocess if step != "none") for member in members
+    )
     common = tuple(step for step in first if all(step in steps for steps in others))
     if any(steps != first for steps in others):
         done = brief(common) or "nothing"

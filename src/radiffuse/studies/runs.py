@@ -142,7 +142,9 @@ class StudyRuns:
                 clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
                 changes["probe"] = replace(changes["probe"], **clean)
         training = replace(base.training, seed=draw, validate_every=0)
-        group = "probing" if variant.head else "diffusion" if row.strategy else "finetune"
+        group = (
+            "probing" if variant.head else "diffusion" if row.draws or row.strategy else "finetune"
+        )
         usual: Fit = getattr(Study(), group)
         if base.hours is not None and training.steps == usual.training.steps:
             training = replace(training, steps=None)  # nobody gave them: the hours decide

@@ -83,9 +83,9 @@ class Start:
         self._verify_use(settings, name)
         if given.postprocess is not None:
             kept = replace(kept, postprocess=given.postprocess)
-        for name in {"size", "grid"} & free.keys():
-            if (sides := free[name]) is not None and len(sides) == 1:
-                free[name] = sides * self.plan.spatial_dims
+        for key in {"size", "grid"} & free.keys():
+            if (sides := free[key]) is not None and len(sides) == 1:
+                free[key] = sides * self.plan.spatial_dims
         if settings.method == "probe":
             settings = replace(settings, probe=self._probed(settings.probe))
         if settings.method == "joint":
@@ -121,7 +121,7 @@ class Start:
         of_run = {key: getattr(self.diffusion, key) for key in OF_PROCESS}
         for key, has in of_run.items():
             if (value := getattr(given, key)) not in (getattr(usual, key), has):
-                where = f"--joint.process.{key} {value}"
+                where = f"--joint.process.{key.replace('_', '-')} {value}"
                 problem = f"{name} was trained with {has}"
                 raise InputError(where, problem, "Leave it out, or train from scratch")
         return replace(joint, process=replace(given, **of_run))

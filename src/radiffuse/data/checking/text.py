@@ -50,12 +50,15 @@ def _undecided(summary: Mapping[str, Any]) -> Iterator[str]:
     """What the files do not say, and only a person knows."""
     if summary["cases"] > 1 and not summary["patients_named"]:
         yield (
-            "Has a patient more than one image? Then name the patients, in patients.csv (columns image and patient) "
-            "or by --group, a pattern for file names: else scores come out too good. If not, there is nothing to do."
+            "Does any patient have more than one image? If so, name the patients, in patients.csv (columns image and "
+            "patient) or by --group, a pattern for file names, or scores come out too good. If not, there is nothing "
+            "to do."
         )
     if unnamed := [name for name in summary["classes"] if re.fullmatch(r"class-\d+", name)]:
         words = ", ".join(f'"{name.removeprefix("class-")}": "..."' for name in unnamed)
-        yield f"What is {' and '.join(unnamed)}? classes.json beside the images can name it: {{{words}}}"
+        verb, them = ("is", "it") if len(unnamed) == 1 else ("are", "them")
+        asked = f"What {verb} {', '.join(unnamed)}? classes.json beside the images can name {them}"
+        yield f"{asked}: {{{words}}}"
 
 
 def _block(remedy: str, issues: Sequence[Issue], start: str) -> Text:
