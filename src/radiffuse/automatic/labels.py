@@ -153,9 +153,11 @@ def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> 
         count = len(record.candidates) + len(record.left_out)
         counts: dict[str, Any] = {"candidates": count, "folds": patients, "pool": pool}
         hours = least_hours(record.candidates[0], len(labels.names), wanted, **counts)
-        return f"{math.ceil(100 * hours) / 100:g}"
+        if hours <= record.hours:  # the bound is of this grid, and a finer one is what takes longer
+            return f"more than --hours {record.hours:g}"
+        return f"--hours {math.ceil(100 * hours) / 100:g} or more"
 
-    text = f"at this speed folds take --hours {least(lambda one: bool(one.folds))} or more"
+    text = f"at this speed folds take {least(lambda one: bool(one.folds))}"
     if pool and not with_pool_untried(record.schedule.final)[1]:
-        text += f", the pool alone --hours {least(lambda one: one.pooled)}"
+        text += f", the pool alone {least(lambda one: one.pooled)}"
     return text
