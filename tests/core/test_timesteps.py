@@ -167,5 +167,5 @@ def test_a_person_is_told_whether_it_will_become_active() -> None:
     assert f"{first} steps of 16" in sampler.remark(16, first)
     assert "not become active" not in sampler.remark(16, first)
     assert f"will not become active in {first - 1} steps" in sampler.remark(16, first - 1)
-    assert sampler.remark(None, None).endswith(f"about {needed} losses")
+    assert sampler.remark(None, None).endswith(f"about {needed:,} losses")
     assert UniformTimesteps(1000).remark(16, 1) == ""

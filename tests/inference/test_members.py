@@ -130,12 +130,12 @@ def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
         for n, steps in enumerate(plans)
     )
     both = Predictor.open([one, two], CPU)
-    assert "all of them have: 2=keep:2" in capsys.readouterr().err
+    assert "all of them share are taken: 2=keep:2" in capsys.readouterr().err
     plain = both.probabilities(scan()).argmax(0).astype(np.uint8)
     assert np.array_equal(both(scan()).mask, postprocess(plain, ("2=keep:2",)))
     assert not np.array_equal(both(scan()).mask, plain)
     assert Predictor.open([two, three], CPU).after == ()
-    assert "all of them have: nothing" in capsys.readouterr().err
+    assert "all of them share are taken: none" in capsys.readouterr().err
     plain_runs = [dataclasses.replace(FILM, postprocess=steps) for steps in ((), ("none",))]
     four, five = (
         Run.open(finished_run(tmp_path / f"plain-{i}", p)) for i, p in enumerate(plain_runs)

@@ -310,7 +310,9 @@ def test_imagenet_and_dino_stand_in_a_study_at_several_sizes(tmp_path: Path) -> 
         seen[Path(settings.out).name] = settings
         return Run(tmp_path)
 
-    runs = StudyRuns(given, dataset, splits, lambda settings: Run(tmp_path), fit)
+    runs = StudyRuns(
+        given, dataset, splits, lambda settings: Run(tmp_path), fit, lambda settings: tmp_path
+    )
     for variant in variants(given):
         runs.run(variant, 2, 0)
     assert {name: one.plan.size for name, one in seen.items()} == {

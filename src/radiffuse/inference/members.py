@@ -170,9 +170,9 @@ def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
     )
     common = tuple(step for step in first if all(step in steps for steps in others))
     if any(steps != first for steps in others):
-        done = brief(common) or "nothing"
+        done = brief(common) or "none"
         say(
-            f"the runs differ in their steps after segmentation; done are those that all of them have: {done}"
+            f"the runs differ after segmentation; only steps that all of them share are taken: {done}"
         )
     return common
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..config import IGNORE, Data, Fit
 from ..config.pooling import Pool
-from ..config.segmenting import POOLED
 from ..core.losses import one_hot
 from ..data.arrays import logged_rows
 from ..data.batches import Batches
@@ -85,7 +84,7 @@ def beside(
 ) -> WithPool:
     """The labelled batches, each image beside one of the pools; ``settings`` are decided."""
     training, wanted = settings.training, settings.pool
-    if settings.method not in POOLED:  # seen from the first step on, as the labelled ones are
+    if settings.method == "joint":  # seen from the first step on, as the labelled ones are
         wanted = Pool(start=0.0, ramp=0.0, strong=settings.augmentation)
     batches = PoolBatches(
         pools,
