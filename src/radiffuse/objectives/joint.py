@@ -33,8 +33,8 @@ from ..train.start import Start, unet_for
 from ..train.task import Loss, LossOf
 
 PROPER = Losses(cross_entropy=1.0)
-"""The loss of masks of noised images. Its best answer is the probability of each class, which sampling takes it for; that
-of Dice is a mask."""
+"""The loss of masks of noised images. Its best answer is the probability of each class, which sampling takes it for;
+that of Dice is a mask."""
 
 
 class JointDenoising(SegmentationTask):
