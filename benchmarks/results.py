@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -15,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from radiffuse.system.files import write_atomic
+from radiffuse.system.hardware import processor
 
 HOW = "t test and interval for new draws and patients (variance components), p by Holm's method"
 """How comparisons are made, in words for a claim."""
@@ -24,12 +24,7 @@ FIGURES = RESULTS.parent / "docs" / "images"
 
 def hardware() -> str:
     """Processor and cores, in words."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    return f"{os.cpu_count()} cores, {model}, float32"
+    return f"{os.cpu_count()} cores, {processor()}, float32"
 
 
 def origin(command: str) -> dict[str, str]:

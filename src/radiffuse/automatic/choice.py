@@ -20,6 +20,7 @@ from ..system.distributed import launched
 from ..system.files import seal, write_atomic, write_json
 from ..system.saying import say
 from ..train.cases import open_more
+from ..train.log import seconds_of
 from ..train.members import MEMBERS
 from ..train.pool import read_pools
 from ..train.progress import duration
@@ -256,7 +257,6 @@ class _Choice:
         settings = replace(settings, training=training)
         # What comes after segmentation is decided on plain masks.
         run = self.train(*self._with_steps(settings, candidate.plan, ()), False)
-        trained = max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
         begun = time.monotonic()
         score_cases(
             Predictor.open([run], settings.machine),
@@ -265,7 +265,7 @@ class _Choice:
             folder / SCORED.parent,
             skip_bad=settings.reader.skip_bad,
         )
-        return trained + time.monotonic() - begun
+        return seconds_of(run) + time.monotonic() - begun
 
     def _forget(self, kept: Sequence[Entry]) -> None:
         """Remove the weights of what was scored and is not needed any more; log and scores stay."""

@@ -14,7 +14,7 @@ from ..data.dataset import Case
 from ..data.scan import Array, Scan
 from ..evaluation.segmentation import score
 from ..evaluation.statistics import clustered_difference
-from ..inference.postprocess import postprocess
+from ..inference.postprocess import postprocess, split_step
 from .scores import OutOfFold
 
 KEPT = (3, 2, 1)
@@ -41,10 +41,11 @@ def refine(
         classes: Names by label value.
         usual: Steps that the plan would take; of a run to start from they may be of any kind, and then stay.
     """
-    of_classes = {f"{value}=keep" for value in range(1, len(classes))}
-    if len(cases) < LEAST_CASES or not {step.partition(":")[0] for step in usual} <= of_classes:
+    expected = {split_step(step)[:2]: step for step in usual}
+    if len(cases) < LEAST_CASES or not expected.keys() <= {
+        (v, "keep") for v in range(1, len(classes))
+    }:
         return [*usual], [f"{step}, which was not tried" for step in usual if step != "none"]
-    expected = {int(step.split("=")[0]): step for step in usual}
     smallest = _smallest_pieces(cases, len(classes))
     options = {
         value: _options(value, smallest.get(value, 0.0), usual) for value in range(1, len(classes))
@@ -61,7 +62,7 @@ def refine(
     groups = [case.group for case in cases]
     chosen, why = [], []
     for value, steps in options.items():
-        before, kept = scores[f"{value}=none"], expected.get(value)
+        before, kept = scores[f"{value}=none"], expected.get((value, "keep"))
         if kept and (by := _difference(scores[kept], before)) >= 0:
             chosen.append(kept)
             what = f"{kept.split('=')[1]}, as in the label maps"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Check, Evaluate, Fit, Predict, Select, View
 from ..config.effect import never
@@ -17,6 +17,9 @@ from ..train.run import Run as RunFolder
 from ..train.run import find_run
 from ._result import Run, said
 
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+
 WROTE = {
     "predict": "the masks are",
     "zeroshot": "the masks are",
@@ -27,6 +30,8 @@ WROTE = {
 }
 PLACEHOLDERS = {"LABELLED": "your labelled images", "SCANS": "the scans to segment"}
 """Words for a folder that the command was not told, and what to put there."""
+FEW = 5
+"""Scans to choose, or all where they are fewer."""
 
 
 def ending(name: str, settings: Any, result: Any) -> Iterator[str]:
@@ -64,10 +69,10 @@ def next_line(*words: str) -> str:
     )
 
 
-def after_check(settings: Check, *, labelled: bool) -> str:
+def after_check(settings: Check, cases: int, *, labelled: bool) -> str:
     """What is typed after looking at a data set: ``fit``, or where nothing has a label, what to label first."""
     if not labelled:
-        by = ("--count", _few(settings), "--out", _free("first.csv"))
+        by = ("--count", _few(cases), "--out", _free("first.csv"))
         return next_line("select", settings.data, *by, *_reading(settings, Select))
     words = ["fit", settings.data, "--hours", f"{settings.hours or 2:g}"]
     if settings.unlabelled:
@@ -102,7 +107,8 @@ def _fit(settings: Any, run: str) -> Words:
 
 def _predict(settings: Any, masks: str) -> Words:
     yield "view", settings.data, *settings.runs, "--masks", masks, *_reading(settings, View)
-    if _has_labels(settings):
+    dataset = _opened(settings)
+    if dataset is not None and len(dataset.labelled):
         yield (
             "evaluate",
             masks,
@@ -112,7 +118,8 @@ def _predict(settings: Any, masks: str) -> Words:
             *_reading(settings, Evaluate),
         )
     else:
-        by = ("--from", settings.runs[0], "--count", _few(settings), "--out", _free("next.csv"))
+        count = _few(len(dataset) if dataset is not None else FEW)
+        by = ("--from", settings.runs[0], "--count", count, "--out", _free("next.csv"))
         yield "select", settings.data, *by, *_reading(settings, Select)
 
 
@@ -171,14 +178,19 @@ def _masks_of(run: str) -> str:
     return ""
 
 
-def _few(settings: Any) -> str:
-    """How many scans to choose: 5, or all where they are fewer."""
+def _few(cases: int) -> str:
+    """How many scans to choose of so many."""
+    return str(min(FEW, cases))
+
+
+def _opened(settings: Any) -> Dataset | None:
+    """The scans, for what is known of them; None where they cannot be read any more."""
     from ..data.layouts import open_dataset
 
     try:
-        return str(min(5, len(open_dataset(settings.data, settings.reader))))
+        return open_dataset(settings.data, settings.reader)
     except RadiffuseError:
-        return "5"
+        return None
 
 
 def _reading(settings: Any, command: type) -> list[str]:
@@ -199,13 +211,3 @@ def _tests(run: str) -> bool:
 def _segments(name: str) -> bool:
     run = find_run(name)
     return run.finished and bool(run.plan.classes)
-
-
-def _has_labels(settings: Any) -> bool:
-    """Whether the scans have labels, so that the masks can be scored."""
-    from ..data.layouts import open_dataset
-
-    try:
-        return bool(len(open_dataset(settings.data, settings.reader).labelled))
-    except RadiffuseError:
-        return False

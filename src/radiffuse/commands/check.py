@@ -13,6 +13,7 @@ from ..config import FIT, Check, Pretrain
 from ..config.given import refuse_given
 from ..data.checking.check import check_path
 from ..data.checking.text import format_check
+from ..data.dataset import Dataset
 from ..errors import InputError
 from ..system.saying import say
 from ._ending import after_check
@@ -29,21 +30,22 @@ def check(settings: Check) -> int:
     """
     console = Console()
     if settings.plan:
-        planned, labelled = _planned(settings)
+        planned, dataset = _planned(settings)
         console.print(planned)
-        say(after_check(settings, labelled=labelled))
+        say(after_check(settings, len(dataset), labelled=bool(len(dataset.labelled))))
         return 0
     path = Path(settings.data)
     result = check_path(path, settings.reader, decode=not settings.header_only)
     console.print(format_check(result, path))
     if result.errors:
         return 2
-    say(after_check(settings, labelled=bool(result.summary["labelled"])))
+    found = result.summary
+    say(after_check(settings, found["cases"], labelled=bool(found["labelled"])))
     return 0
 
 
-def _planned(settings: Check) -> tuple[RenderableType, bool]:
-    """What ``fit`` would try and the plan of the first, else that of ``pretrain``; whether there are labels."""
+def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
+    """What ``fit`` would try and the plan of the first, else that of ``pretrain``; and the data set."""
     from ..automatic.labels import described, plan_choice
     from ..data.layouts import open_dataset
     from ..objectives import OBJECTIVES
@@ -57,11 +59,11 @@ def _planned(settings: Check) -> tuple[RenderableType, bool]:
         raise InputError(settings.data, "holds no images", "See docs/reference/layouts.md")
     if not len(dataset.labelled):
         refuse_given(settings, Check(), "unlabelled", f"{settings.data} has no labels")
-        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan), False
+        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan), dataset
     given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
     record, labels = plan_choice(given)
     read_pools(given, labels.dataset, labels.splits)
     lines = "\n".join(described(record, labels, pool=bool(settings.unlabelled)))
     first = record.candidates[0]
     title = Text(f"\nthe plan of {first.name}", style="bold")
-    return Group(Text(lines), title, format_plan(first.plan)), True
+    return Group(Text(lines), title, format_plan(first.plan)), dataset

@@ -16,21 +16,26 @@ def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | No
 
     ``spacing`` is in mm; None: volumes are counted in pixels.
     """
-    todo = [step.rpartition("=") for step in steps if step != "none"]
+    todo = [split_step(step) for step in steps if step != "none"]
     if not todo:
         return mask
     result = np.zeros_like(mask)
     for value in np.unique(mask[mask > 0]):
         region = mask == value
-        for wanted, _, step in todo:
-            if wanted in ("", str(value)):
-                name, *texts = step.split(":")
-                numbers = [float(text) for text in texts]
+        for wanted, name, numbers in todo:
+            if wanted in (None, value):
                 if name == "drop":
                     numbers = [numbers[0] / math.prod(spacing or (1.0,))]
                 region = STEPS[name](region, *numbers)
         result[region] = value
     return result
+
+
+def split_step(step: str) -> tuple[int | None, str, list[float]]:
+    """The class that a step is for (None: each), its name, and its numbers: ``2=keep:3`` is ``(2, "keep", [3.0])``."""
+    value, _, what = step.rpartition("=")
+    name, *numbers = what.split(":")
+    return int(value) if value else None, name, [float(number) for number in numbers]
 
 
 def structure(dims: int, side: float, cut: float = 0) -> Array:

@@ -28,7 +28,7 @@ from ..nets.joint_denoiser import CLEAN, JointDenoiser
 from ..train.labelled import HeldOut, Labelled
 from ..train.random import StepRandom
 from ..train.run import Run
-from ..train.segmenting import SegmentationTask, logged, mean_dice
+from ..train.segmenting import SegmentationTask, drawn_dice, logged
 from ..train.start import Start, unet_for
 from ..train.task import Loss, LossOf
 
@@ -136,8 +136,7 @@ class JointDenoising(SegmentationTask):
         """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""
         assert isinstance(network, JointDenoiser)
         sampler = MaskSampler(network, self.settings.process, self.settings.sampling)
-        generator = torch.Generator().manual_seed(0)
-        return mean_dice(lambda images: sampler(images.to(device), generator)[-1], self.held_out)
+        return drawn_dice(sampler, self.held_out, device)
 
 
 def build(

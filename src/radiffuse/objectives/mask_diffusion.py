@@ -25,7 +25,7 @@ from ..nets.mask_denoiser import MaskDenoiser
 from ..system.distributed import gather
 from ..train.labelled import HeldOut
 from ..train.random import StepRandom
-from ..train.segmenting import SegmentationTask, logged, mean_dice
+from ..train.segmenting import SegmentationTask, drawn_dice, logged
 from ..train.start import Start, unet_for
 from ..train.task import Loss
 
@@ -134,8 +134,7 @@ class MaskDenoising(SegmentationTask):
         """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""
         assert isinstance(network, MaskDenoiser)
         sampler = MaskSampler(network, self.config, self.sampling)
-        generator = torch.Generator().manual_seed(0)
-        return mean_dice(lambda images: sampler(images.to(device), generator)[-1], self.held_out)
+        return drawn_dice(sampler, self.held_out, device)
 
 
 def build(

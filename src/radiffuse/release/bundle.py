@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data.plan import Plan
 from ..errors import InputError
+from ..inference.postprocess import split_step
 from ..system.files import write_atomic, write_json
 from ..train.run import Run
 from .documents import render
@@ -72,10 +73,9 @@ def inference(plan: Plan) -> dict[str, Any]:
 
 def _kept(step: str, plan: Plan) -> tuple[list[int], int]:
     """The classes of a step after segmentation, and how many of their largest pieces it keeps."""
-    value, _, what = step.rpartition("=")
-    return [int(value)] if value else [*range(1, len(plan.classes))], int(
-        what.partition(":")[2] or 1
-    )
+    value, _, numbers = split_step(step)
+    classes = [*range(1, len(plan.classes))] if value is None else [value]
+    return classes, int(numbers[0]) if numbers else 1
 
 
 def _metadata(plan: Plan, name: str) -> dict[str, Any]:

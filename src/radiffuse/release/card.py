@@ -17,8 +17,8 @@ import yaml
 from ..config.network import begins_on_imagenet
 from ..errors import InputError, RunError
 from ..evaluation.tables import distance_unit, read_scores
-from ..system.files import count_parameters, read_json, write_atomic
-from ..train.members import DRAWING, MEMBERS, members_of
+from ..system.files import count_parameters, write_atomic
+from ..train.members import DRAWING, MEMBERS, kind_of, members_of
 from ..train.run import CHOICE, Run, find_run
 from .documents import harmless, render
 
@@ -164,8 +164,8 @@ def sources(run: Run, licences: Licences = Licences()) -> list[Source]:
 def _what(run: Run) -> str:
     parts = _members(run)
     default = "A generator of images" if run.config.get("command") == "synthesize" else "A model"
-    what = WHAT.get(_kind(parts[0]), default)
-    if _kind(run) != MEMBERS:
+    what = WHAT.get(kind_of(parts[0]), default)
+    if kind_of(run) != MEMBERS:
         return what
     if len(parts) > 1:
         return f"{len(parts)} segmentation networks that vote, chosen automatically"
@@ -180,20 +180,15 @@ def _members(run: Run) -> tuple[Run, ...]:
         return (run,)
 
 
-def _kind(run: Run) -> str:
-    path = run.model / "config.json"
-    return str(read_json(path, dict[str, Any]).get("kind")) if path.is_file() else ""
-
-
 def _diffuses(run: Run) -> bool:
     """Whether a run is a diffusion model, or one of its networks uses or started from one."""
     settings, command = run.config["settings"], run.config.get("command")
-    if command == "synthesize" or settings.get("converted") or _kind(run) in DRAWING:
+    if command == "synthesize" or settings.get("converted") or kind_of(run) in DRAWING:
         return True
     if command == "pretrain" and settings.get("objective", "ddpm") in DIFFUSED:
         return True
     parts = [part for part in _members(run) if part.folder != run.folder]
-    if settings.get("from_run") and _kind(run) != MEMBERS:
+    if settings.get("from_run") and kind_of(run) != MEMBERS:
         with suppress(InputError, RunError):
             parts.append(find_run(str(settings["from_run"])))
     return any(map(_diffuses, parts))
@@ -213,7 +208,7 @@ def _trainings(run: Run) -> Iterator[str]:
             f"{who}{training['steps']} steps of {training['batch_size']} images, learning rate "
             f"{training['learning_rate']}, seed {seed}"
         )
-    if _kind(run) == MEMBERS:
+    if kind_of(run) == MEMBERS:
         yield f"chosen automatically; what was tried, and why this was chosen, is in {CHOICE}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..system.hardware import this_machine
+from ..train.log import seconds_of
 from ..train.run import Run
 from . import parts
 from .run import format_duration
@@ -38,7 +39,7 @@ def origin_table(folder: Path, command: str, known: Mapping[str, str]) -> pd.Dat
         **_nnunet(folder),
         where: "; ".join(sorted(map(str, machines))) or this_machine(),
         "trained": _dates(runs),
-        "training of the methods": format_duration(sum(map(_seconds, runs))) if runs else "",
+        "training of the methods": format_duration(sum(map(seconds_of, runs))) if runs else "",
         "seeds of training": ", ".join(map(str, sorted(seeds - {None}))),
         **known,
     }  # fmt: skip
@@ -59,7 +60,7 @@ def cost_table(folder: Path) -> pd.DataFrame:
             continue
         name, labels, _ = named.groups()
         steps = max((int(row.get("step", 0)) for row in run.log()), default=None)
-        took = {"seconds": _seconds(run), "memory_gib": _measured(run).get("memory_gib")}
+        took = {"seconds": seconds_of(run), "memory_gib": _measured(run).get("memory_gib")}
         rows.append({"method": name, "labels": int(labels), "steps": steps, **took})
     for path in sorted(folder.glob("nnunet/*/seconds.json")):
         labels = int(path.parent.name.split("-")[0])
@@ -88,11 +89,6 @@ def _runs(folder: Path) -> list[Run]:
 def _measured(run: Run) -> Mapping[str, Any]:
     found = parts.read_optional(run.folder / "cost.json").get("measured")
     return found if isinstance(found, Mapping) else {}
-
-
-def _seconds(run: Run) -> float:
-    """What a training took, a resumed one as its log adds it up."""
-    return max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
 
 
 def _dates(runs: list[Run]) -> str:

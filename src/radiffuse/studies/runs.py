@@ -104,18 +104,19 @@ class StudyRuns:
     def _fit(self, variant: Variant, folder: Path, labels: int, draw: int) -> Fit:
         """Settings with which a variant is trained."""
         given, row = self.settings, variant.row
-        base = given.finetune
+        group = (
+            "probing" if variant.head else "diffusion" if row.draws or row.strategy else "finetune"
+        )
+        base: Fit = getattr(given, group)
         changes: dict[str, Any] = {"method": row.fit}
-        if variant.head:
-            base = given.probing
+        if group == "probing":
             kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
             probe = replace(base.probe, heads=kinds, regressor=self._places(row))
             changes = {"method": "probe", "probe": probe}
             changes |= {
                 name: getattr(given.finetune, name) for name in ("split", "reader", "machine")
             }
-        elif row.draws or row.strategy:
-            base = given.diffusion
+        elif group == "diffusion":
             changes |= {"split": given.finetune.split}
             if row.strategy:
                 changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
@@ -142,9 +143,6 @@ class StudyRuns:
                 clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
                 changes["probe"] = replace(changes["probe"], **clean)
         training = replace(base.training, seed=draw, validate_every=0)
-        group = (
-            "probing" if variant.head else "diffusion" if row.draws or row.strategy else "finetune"
-        )
         usual: Fit = getattr(Study(), group)
         if base.hours is not None and training.steps == usual.training.steps:
             training = replace(training, steps=None)  # nobody gave them: the hours decide

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
@@ -21,6 +22,7 @@ from ..train.start import diffusion_of, load_denoiser, verify_whole
 from .embedding import fingerprint
 from .generation import Provenance
 
+Drawn = TypeVar("Drawn")
 SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
 """Settings that mean nothing to a denoiser."""
 
@@ -98,8 +100,13 @@ class DenoiserGeneration:
 
     def draw(self, out: Path, rows: list[Provenance]) -> None:
         """Draw and write the images."""
+        for row, image in zip(rows, self.drawn_by(draw_images), strict=True):
+            self.write_image(out / row.image, image[0])
+
+    def drawn_by(self, draw: Callable[..., Drawn]) -> Drawn:
+        """What ``draw_images`` or ``draw_pairs`` draws by the settings."""
         settings = self.settings
-        images = draw_images(
+        return draw(
             self.network.to(local_device(settings.machine).device),
             self.diffusion,
             self.plan,
@@ -108,8 +115,6 @@ class DenoiserGeneration:
             sampler=self.sampler,
             seed=settings.seed,
         )
-        for row, image in zip(rows, images, strict=True):
-            self.write_image(out / row.image, image[0])
 
     def write_image(self, path: Path, image: Array) -> Scan:
         """Write an image in [-1, 1], with the spacing and the window of the plan; returns it as it is read again."""

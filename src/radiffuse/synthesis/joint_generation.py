@@ -13,8 +13,8 @@ from ..errors import InputError, damaged
 from ..inference.pairs import draw_pairs
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
-from ..system.files import make_folder, read_json, write_atomic, write_json
-from ..train.device import local_device
+from ..system.files import make_folder, write_atomic, write_json
+from ..train.members import kind_of
 from ..train.run import Run
 from .denoiser_generation import DenoiserGeneration
 from .generation import Provenance
@@ -25,9 +25,7 @@ STRATEGY = "joint"
 
 def is_joint(run: Run) -> bool:
     """Whether a finished run has a denoiser of image and mask."""
-    return bool(
-        read_json(run.model / "config.json", dict[str, object]).get("kind") == "joint-denoiser"
-    )
+    return kind_of(run) == "joint-denoiser"
 
 
 class JointGeneration(DenoiserGeneration):
@@ -80,7 +78,6 @@ class JointGeneration(DenoiserGeneration):
 
     def draw(self, out: Path, rows: list[Provenance]) -> None:
         """Draw and write the pairs, with the names of their classes and their patients, which every reader knows."""
-        settings = self.settings
         for folder in (IMAGES, LABELS):
             make_folder(out / folder)
         write_json(out / "classes.json", {str(i): n for i, n in enumerate(self.plan.classes)})
@@ -89,15 +86,7 @@ class JointGeneration(DenoiserGeneration):
         writer.writerow(["image", "patient"])
         writer.writerows([row.image, row.patient] for row in rows)
         write_atomic(out / "patients.csv", buffer.getvalue())
-        images, masks = draw_pairs(
-            self.network.to(local_device(settings.machine).device),
-            self.diffusion,
-            self.plan,
-            count=settings.count,
-            steps=settings.steps,
-            sampler=self.sampler,
-            seed=settings.seed,
-        )
+        images, masks = self.drawn_by(draw_pairs)
         for row, image, mask in zip(rows, images, masks, strict=True):
             scan = self.write_image(out / row.image, image[0])
             write_label(out / _label_of(row), mask, scan)

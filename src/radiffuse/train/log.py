@@ -16,6 +16,11 @@ from .progress import ProgressLine, duration
 from .run import Run
 
 
+def seconds_of(run: Run) -> float:
+    """What a training took, a resumed one as its log adds it up; 0 without a log."""
+    return max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
+
+
 class Log:
     """``log.jsonl`` is the record; TensorBoard, the progress line and trackers mirror it.
 

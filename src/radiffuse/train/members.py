@@ -17,6 +17,16 @@ DRAWING = ("mask-denoiser", "joint-denoiser")
 REMEDY = "Restore the folder, or repeat the command"
 
 
+def kind_of(run: Run) -> str:
+    """Kind of the network of a run, ``MEMBERS`` of one that was chosen automatically; '' where there is none yet.
+
+    Raises:
+        InputError: ``config.json`` of the model is damaged.
+    """
+    path = run.model / "config.json"
+    return str(read_json(path, dict[str, Any]).get("kind")) if path.is_file() else ""
+
+
 def views_of(run: Run) -> tuple[str, ...]:
     """The views that a run averages at prediction, as its choice found that they gain; () for other runs.
 

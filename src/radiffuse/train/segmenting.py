@@ -50,6 +50,16 @@ def mean_dice(segment: Callable[[Tensor], Tensor], held_out: HeldOut | None) -> 
     return {"dice": sum(counted) / len(counted)} if counted else {}
 
 
+def drawn_dice(
+    sampler: Callable[[Tensor, torch.Generator], Tensor],
+    held_out: HeldOut | None,
+    device: torch.device,
+) -> dict[str, float]:
+    """``mean_dice`` of masks drawn from fixed noise; ``sampler`` gives the logits of every step."""
+    generator = torch.Generator().manual_seed(0)
+    return mean_dice(lambda images: sampler(images.to(device), generator)[-1], held_out)
+
+
 def logged(terms: Mapping[str, Tensor]) -> dict[str, float]:
     """The terms of a loss as numbers for the log, if there are several."""
     if len(terms) < 2:

@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 
 from ..config.values import flatten
 from ..errors import RadiffuseError
-from ..system.files import read_json, read_yaml
-from ..train.members import DRAWING, MEMBERS, members_of
+from ..system.files import read_yaml
+from ..train.members import DRAWING, MEMBERS, kind_of, members_of
 from ..train.run import CHOICE, Run
 from .choices import choice_of
 from .refusal import known
@@ -126,9 +126,7 @@ class Runs:
         if run.finished and more["command"] == "synthesize":
             more |= {"use": "generate", "dims": 2}
         elif run.finished and (folder / "plan.json").is_file() and run.plan.classes:
-            paths = [part.model / "config.json" for part in members_of(run)]
-            contents = (read_json(path, dict[str, Any]) for path in paths)
-            draws = any(content.get("kind") in DRAWING for content in contents)
+            draws = any(kind_of(part) in DRAWING for part in members_of(run))
             more |= {"use": "segment", "dims": run.plan.spatial_dims, "draws": draws}
         return self._entry(folder, name, "run", **more)
 
