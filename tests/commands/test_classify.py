@@ -10,12 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import radiffuse
 from conftest import line_of
+from radiffuse.config import Data, Machine
+from radiffuse.data.batches import ClassifiedFilm
+from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
+from radiffuse.synthesis.likely import open_film_judge
+from radiffuse.train.cases import prepare_dataset
 from radiffuse.train.run import Run
 
 CPU = {"accelerator": "cpu", "precision": "32-true"}
@@ -172,6 +178,69 @@ def test_a_synthesizer_draws_from_the_films_of_each_pool(
     assert {row["parents"] for row in drawn} == pool
     warnings = json.loads((out / "warnings.json").read_text())
     assert "The generator has seen" in warnings[0]
+
+
+def test_a_judge_chooses_the_likely_films_for_every_arm(real: Path, tmp_path: Path) -> None:
+    """Half of the synthetic films show the other class than they say; a judge that has learned keeps the right ones."""
+    fake = films(tmp_path / "fake", 40, 1)
+    for name, other in (("left", "right"), ("right", "left")):
+        for i in range(20):
+            (fake / name / f"{name}{i}_{i}.png").rename(fake / f"{name}{i}.png")
+        for i in range(20):
+            (fake / f"{name}{i}.png").rename(fake / other / f"{name}{100 + i}_wrong.png")
+    training = QUICK | {"steps": 60, "learning_rate": 3e-3, "warmup_steps": 0}
+    base = settings(real, tmp_path / "judge", training=training, labels=16)
+    judge = radiffuse.classify(**base)
+    classes, plan, device = ("left", "right"), judge.plan, torch.device("cpu")
+    dataset = open_dataset(str(fake))
+    prepared = prepare_dataset(dataset, plan, Data(), Machine(**CPU), labelled=False)
+    known = open_dataset(str(real), Data(group=base["reader"]["group"]))
+    trained = known.filter(lambda case: case.name in set(judge.data["split"]["train"]))
+    own = prepare_dataset(trained, plan, Data(), Machine(**CPU), labelled=False)
+    pool = [ClassifiedFilm(own, i, classes.index(c.target or "")) for i, c in enumerate(own.cases)]
+    chooser = open_film_judge(str(judge.folder), plan, classes, (), pool, device)
+    for k, name in enumerate(classes):
+        items = [
+            ClassifiedFilm(prepared, i, k) for i, c in enumerate(prepared.cases) if c.target == name
+        ]
+        assert len(items) == 40
+        kept = [prepared.cases[item.row].name for item in chooser.choose(items, 0.4)]
+        assert len(kept) >= 14
+        assert sum("wrong" in case for case in kept) <= 1
+    copies = [ClassifiedFilm(own, item.row, item.target) for item in pool if item.target == 0]
+    assert chooser.choose(copies, 1.0) == []
+    assert chooser.choose([], 0.5) == []
+
+    other = {"out": str(tmp_path / "chosen"), "with_run": (str(fake),), "ratio": 1.0}
+    run = radiffuse.classify(**base | other, judge=str(judge.folder), likely=0.5)
+    assert run.data["synthetic"] == 16
+    other["out"] = str(tmp_path / "few")
+    with pytest.raises(InputError, match=r"after the choice of --judge \(--likely 0.1\)"):
+        radiffuse.classify(**base | other, judge=str(judge.folder), likely=0.1)
+    split = {"split": {"test": 0.5, "seed": 7}}
+    with pytest.raises(InputError, match="was trained on .* of the films held out here"):
+        radiffuse.classify(**base | other | split, judge=str(judge.folder), likely=0.5)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(judge.folder, unfinished)
+    (unfinished / "model" / "config.json").unlink()
+    with pytest.raises(InputError, match="is no finished classifier"):
+        radiffuse.classify(**base | other, judge=str(unfinished), likely=0.5)
+
+
+def test_the_study_lets_the_classifier_of_each_pool_judge(
+    classes: Path, synthesizer: Path, tmp_path: Path
+) -> None:
+    classify = settings(classes, tmp_path, reader={})
+    del classify["data"], classify["out"]
+    classify |= {"plan": {"size": (32, 32)}, "training": QUICK | {"steps": 2}}
+    base = {"data": str(classes), "with_run": (str(synthesizer),), "ratios": (1.0,), "pools": (6,)}
+    base |= {"draws": 1, "drawing": {"strategy": ("perturb",), "steps": 2}, "classify": classify}
+    out = radiffuse.augment(**base, out=str(tmp_path / "aug"), likely=0.5)
+    drawn = rows_of(out / "drawn" / "6-0" / "provenance.csv")
+    assert len(drawn) == 15  # 1.25 * 6 / .5
+    chosen = Run.open(out / "runs" / "6-real+1-0").config["settings"]
+    assert (chosen["judge"], chosen["likely"]) == (str(out / "runs" / "6-real-0"), 0.5)
+    assert "judge" not in Run.open(out / "runs" / "6-real-0").config["settings"]
 
 
 def test_bad_input(

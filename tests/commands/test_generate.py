@@ -16,11 +16,14 @@ from conftest import line_of
 from radiffuse.config import Diffusion
 from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import inference_timesteps
+from radiffuse.data.cases import read_case_image
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.transform import image_to_plan
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.sampling import guided, sample_latents
 from radiffuse.synthesis.synthesizer import Synthesizer, load_synthesizer
+from radiffuse.train.run import Run
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
 ALL = ("variation", "interpolate", "perturb", "from-image", "manifold")
@@ -107,6 +110,30 @@ def test_strategies_differ_and_seeds_count(drawn: Path, synthesizer: Path, tmp_p
     alone = draw(synthesizer, tmp_path / "alone", strategy=("manifold",), batch=3)
     difference = pixels(alone, "manifold").astype(int) - films[4]
     assert np.abs(difference).max() <= 1  # other batches round differently
+
+
+def test_a_reconstruction_is_the_film_through_the_autoencoder_and_says_whose_it_is(
+    synthesizer: Path, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    references = {"references": classes, "steps": 50, "strategy": ("reconstruction",)}
+    out = draw(synthesizer, tmp_path / "fake", **references)
+    run = Run.open(synthesizer)
+    autoencoder = load_synthesizer(run.model, 1).autoencoder
+    real = {case.name: case for case in open_dataset(classes)}
+    for row in rows_of(out):
+        image, _ = image_to_plan(read_case_image(real[row["parents"]]), run.plan)
+        mean = autoencoder.encode(torch.from_numpy(image)[None])[:, : autoencoder.latent_channels]
+        wanted = 127.5 * (autoencoder.decode(mean)[0, 0].numpy() + 1)
+        with Image.open(out / row["image"]) as file:
+            # Latents are stored as float16.
+            assert np.abs(np.asarray(file, float) - wanted).max() < 1
+            assert file.info["Synthetic"].endswith("it shows a patient.")
+        assert row["patient"] == real[row["parents"]].group
+        assert (row["guidance"], row["sampler"], row["steps"]) == ("", "", "0")
+    command = ["generate", str(synthesizer), "--strategy", "reconstruction", "--accelerator", "cpu"]
+    capsys.readouterr()
+    line = line_of([*command, "--guidance", "2", "--out", str(tmp_path / "b")], capsys)
+    assert "--guidance: takes no effect, since a reconstruction is not sampled" in line
 
 
 def test_classes_need_two_images_to_interpolate(

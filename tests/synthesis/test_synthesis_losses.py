@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -145,6 +146,40 @@ def test_the_loss_of_the_autoencoder_by_hand() -> None:
     assert loss.terms["loss_edges"] == pytest.approx(0.1 + 0.3)
     assert loss.terms["loss_pixels"] == pytest.approx(1.5 * 0.1 + 1.5 * 0.3)
     assert float(loss.value) == pytest.approx(0.6 + 2.0 * 0.4 + 0.5 * kl)
+
+
+class Doubling(nn.Module):
+    """Tokens of patches of one pixel: the pixel, and twice its square; the global token comes first."""
+
+    config = SimpleNamespace(num_channels=1, hidden_size=2, patch_size=1)
+
+    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+        pixels = pixel_values.flatten(1)
+        tokens = torch.stack([pixels, 2 * pixels.square()], dim=2)
+        return SimpleNamespace(last_hidden_state=torch.cat([tokens[:, :1], tokens], dim=1))
+
+
+def test_the_perceptual_term_and_its_gradient_by_hand() -> None:
+    """Tokens of the pixel 1/2 point along (1, 1), those of 1 along (1, 2); lengths do not count."""
+    encoder = Encoder(Doubling(), 2, (0.0,), (1.0,))
+    pixel = torch.tensor([0.5, 0.5, 1.0, 1.0]).reshape(1, 1, 2, 2)
+    images, output = 2 * pixel - 1, (2 * torch.full_like(pixel, 0.5) - 1).requires_grad_()
+    cosine = 3 / math.sqrt(2 * 5)  # of (1, 1) and (1, 2)
+    settings = AutoencoderSettings(channels=(8, 16), latent_channels=2, perceptual=10.0)
+    mean = torch.zeros(1, 2, 1, 1)
+    found = []
+    for weight in (settings, replace(settings, perceptual=0.0)):
+        task = Autoencoding(weight, 2, 1, None, encoder)
+        network = Answers(output, mean, mean)
+        found.append(task.loss(network, Batch(images, None, ("a",)), random(1)))
+    assert found[0].terms["loss_perceptual"] == pytest.approx((2 - 2 * cosine) / 2, rel=1e-5)
+    gain = float((found[0].value - found[1].value).detach())
+    assert gain == pytest.approx(10 * (1 - cosine), rel=1e-4)
+    (found[0].value - found[1].value).backward()
+    assert output.grad is not None
+    # At equal tokens the error has its least value; elsewhere a brighter pixel turns its token towards that of 1.
+    assert output.grad.flatten()[:2].tolist() == pytest.approx([0, 0], abs=1e-5)
+    assert (output.grad.flatten()[2:] < -0.1).all()
 
 
 def test_scaled_latents_have_a_standard_deviation_of_1() -> None:

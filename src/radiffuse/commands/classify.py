@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..nets.classifier import new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
+from ..synthesis.likely import FilmJudge, open_film_judge
 from ..system.cells import csv_text
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
@@ -57,7 +58,14 @@ def classify(settings: Classify) -> Run:
         counts = Counter(item.target for item in pool)
         _verify_classes(settings, classes, {classes[k] for k in counts})
         held = splits.held_patients(dataset)
-        synthetic = _synthetic(settings, more, plan, classes, counts, held)
+        judge = None
+        if settings.ratio and settings.judge:
+            names, device = (
+                {*splits.validation, *splits.test},
+                local_device(settings.machine).device,
+            )
+            judge = open_film_judge(settings.judge, plan, classes, names, pool, device)
+        synthetic = _synthetic(settings, more, plan, classes, counts, held, judge)
         require_same_prepared(
             run, dataset, prepared, *dict.fromkeys(item.prepared for item in synthetic)
         )
@@ -149,6 +157,7 @@ def _synthetic(
     classes: Sequence[str],
     counts: Counter[int],
     held: set[str],
+    judge: FilmJudge | None,
 ) -> list[ClassifiedFilm]:
     """Synthetic films, ``ratio`` times as many of each class as real ones; a larger ratio includes the smaller one.
 
@@ -165,10 +174,14 @@ def _synthetic(
     chosen = []
     for k, name in enumerate(classes):
         of_class = [item for item in films if item.target == k]
+        whose = "whose parents are no test or validation patients"
+        if judge is not None:
+            of_class = judge.choose(of_class, settings.likely)
+            whose += f", after the choice of --judge (--likely {settings.likely:g})"
         wanted = round(settings.ratio * counts[k])
         if len(of_class) < wanted:
             problem = (
-                f"has {len(of_class)} films of the class {name} whose parents are no test or validation patients; "
+                f"has {len(of_class)} films of the class {name} {whose}; "
                 f"{settings.ratio:g} per real film are {wanted}"
             )
             where = f"--with {','.join(settings.with_run)}"

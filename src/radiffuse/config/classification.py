@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from .data import FINETUNE_AUGMENTATION, Augmentation, Data, PlanSettings, Split
 from .learning import Machine, Training
 from .synthesis import Drawing
-from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt
+from .types import POSITIONAL, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,13 @@ class Classify:
     """Synthetic films per real film, in each class."""
     real: bool = True
     """Train on the real films as well; false: on synthetic films alone."""
+    judge: str | None = None
+    """A run of radiffuse classify on the same films, which chooses among the synthetic ones; see ``likely``. None of
+    today's test and validation films may be among those that it was trained on."""
+    likely: Annotated[float, Within(0.01, 1)] = 1.0
+    """Share of the synthetic films of each class that may serve: those that ``judge`` finds most probable. [ours]
+    Left out first are near copies: films nearer to a real training film, in the judge's features, than 95 % of real
+    training films are to one of another patient."""
     split: Split = Split(test=0.3)
     """How patients are split into training pool, validation and test."""
     training: Training = Training(
@@ -73,7 +80,11 @@ class Augment:
     """Sizes of the pools of real films."""
     draws: PositiveInt = 3
     """Random draws of each pool; the number of the draw is also the seed of the training."""
+    likely: Annotated[float, Within(0.01, 1)] = 1.0
+    """Share of the synthetic films that may serve: those that the classifier of the same real films finds most probable
+    for their class, without near copies; see radiffuse classify."""
     drawing: Drawing = Drawing(strategy=("interpolate",))
     """How a run of synthesize draws images; see radiffuse generate."""
     classify: Classify = Classify()
-    """Settings of every training; the study sets data, out, labels, draw, with, ratio and real."""
+    """Settings of every training; the study sets data, out, labels, draw, with, ratio, real, judge and
+    likely."""

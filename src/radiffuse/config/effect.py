@@ -122,7 +122,9 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     Classify: (
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
         (always, "training.keep", "nothing is segmented"),
-        (lambda s: not s.ratio, "with_run", "no synthetic film is used: --ratio is 0"),
+        (lambda s: not s.ratio, "with_run judge", "no synthetic film is used: --ratio is 0"),
+        (lambda s: s.ratio and not s.judge, "likely", "--judge names no classifier"),
+        (lambda s: not s.ratio, "likely", "no synthetic film is used: --ratio is 0"),
         (always, "training.seed", "--draw is the seed"),
         (always, "plan.postprocess", NO_MASK),
         (always, "machine.checkpoint_activations", "no U-Net is trained"),
@@ -153,6 +155,11 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             lambda s: not {"perturb", "from-image"} & set(s.strategy),
             "strength",
             "the strategy has no strength",
+        ),
+        (
+            lambda s: set(s.strategy) == {"reconstruction"},
+            "guidance sampler steps",
+            "a reconstruction is not sampled",
         ),
         (
             lambda s: s.references is None,
@@ -258,7 +265,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         (
             always,
             "classify.data classify.out classify.labels classify.draw classify.with_run "
-            "classify.ratio classify.real classify.training.seed",
+            "classify.ratio classify.real classify.judge classify.likely classify.training.seed",
             SET,
         ),
         (always, "classify.plan.postprocess", NO_MASK),

@@ -17,7 +17,9 @@ from .types import (
     before,
 )
 
-SynthesisStrategy = Literal["variation", "interpolate", "perturb", "from-image", "manifold"]
+SynthesisStrategy = Literal[
+    "variation", "interpolate", "perturb", "from-image", "manifold", "reconstruction"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,9 @@ class AutoencoderSettings:
     """Weight of the KL divergence from the standard normal, averaged over the latents."""
     gradient: NonNegativeFloat = 1.0
     """Weight of the L1 error of differences between neighboring pixels; keeps edges sharp without a perceptual loss."""
+    perceptual: NonNegativeFloat = 0.0
+    """Weight of the squared error (0 to 4) of the DINO encoder's patch tokens, each of length 1, between image and
+    reconstruction. [related] the features of a network trained on photographs (LPIPS)."""
     augmentation: Augmentation = Augmentation()
     """Augmentation of the training images."""
     training: Training = Training(
@@ -183,7 +188,8 @@ class Drawing:
     strategy: tuple[SynthesisStrategy, ...] = ("variation",)
     """Sources of the embedding, one or several. variation: a real image; interpolate: between two images of a class;
     perturb: a real image, moved along the variation of its class; from-image: a real image, and the image itself,
-    noised to ``strength``, as the start; manifold: a density fitted to the embeddings."""
+    noised to ``strength``, as the start; manifold: a density fitted to the embeddings; reconstruction: no embedding,
+    but a real image through the autoencoder alone, which shows what is lost there. It still shows the patient."""
     strength: NonNegativeFloat = 0.5
     """perturb: size of the move, in standard deviations of the class; from-image: fraction of the timesteps, 0 to 1."""
     guidance: NonNegativeFloat = 1.5

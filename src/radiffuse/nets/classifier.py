@@ -50,6 +50,16 @@ class Classifier(nn.Module):
         """Films ``(B, channels, rows, columns)`` in [-1, 1] to logits ``(B, K)``."""
         return cast(Tensor, self.network(images))
 
+    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, K)`` and the features ``(B, F)`` that the last layer sees; arguments as of ``forward``."""
+        last = [part for part in self.network.modules() if isinstance(part, nn.Linear)][-1]
+        seen: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            return self(images), seen[0]
+        finally:
+            hook.remove()
+
     def to_config(self) -> dict[str, Any]:
         """See ``registry.Saveable``."""
         values = {"name": self.name, "channels": self.channels, "classes": list(self.classes)}

@@ -65,13 +65,18 @@ class Encoder(nn.Module):
         Raises:
             InputError: The backbone takes another number of channels, and the images are not gray.
         """
-        embeddings: Tensor = F.normalize(self._tokens(images)[:, 0].float(), dim=1)
+        with torch.no_grad():
+            embeddings: Tensor = F.normalize(self._tokens(images)[:, 0].float(), dim=1)
         return embeddings
 
-    def patches(self, images: Tensor) -> Tensor:
-        """The tokens of the patches on their grid, ``(B, width, h, w)``. Arguments and errors as of ``forward``."""
+    def patches(self, images: Tensor, *, frozen: bool = True) -> Tensor:
+        """The tokens of the patches on their grid, ``(B, width, h, w)``.
+
+        Arguments and errors as of ``forward``; the images get gradients unless ``frozen``.
+        """
         side = self.size // self.patch
-        return _on_grid(self._tokens(images).float(), (side, side))
+        with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
+            return _on_grid(self._tokens(images).float(), (side, side))
 
     @torch.no_grad()
     def blocks(self, images: Tensor, numbers: Sequence[int]) -> list[Tensor]:
@@ -93,7 +98,6 @@ class Encoder(nn.Module):
         """Pixels of a patch along each axis."""
         return int(self.backbone.config.patch_size)
 
-    @torch.no_grad()
     def _tokens(self, images: Tensor) -> Tensor:
         shape = (self.size, self.size)
         if tuple(images.shape[2:]) != shape:

@@ -11,6 +11,7 @@ from torch import nn
 from ..core.finite import verify_finite
 from ..data.batches import Batch, ClassifiedFilm
 from ..evaluation.classification import auroc_by_class
+from ..nets.classifier import Classifier
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
 
@@ -44,22 +45,38 @@ class Classification(Task):
         return {} if np.isnan(area) else {"auroc": area}
 
 
-@torch.no_grad()
 def class_probabilities(
     network: nn.Module, items: list[ClassifiedFilm], device: torch.device
 ) -> NDArray[np.float64]:
-    """Probability of each class, ``(n, K)``; the network stays on the device, in evaluation mode.
+    """Probability of each class, ``(n, K)``. Arguments and errors as of ``class_probabilities_and_features``."""
+    return class_probabilities_and_features(network, items, device)[0]
+
+
+@torch.no_grad()
+def class_probabilities_and_features(
+    network: nn.Module, items: list[ClassifiedFilm], device: torch.device
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probability of each class, ``(n, K)``, and the features of the last layer, ``(n, F)``.
+
+    The network stays on the device, in evaluation mode.
+
+    Args:
+        network: A ``Classifier``.
+        items: The films, one at least.
+        device: Where to compute.
 
     Raises:
         InputError: A logit is not finite.
     """
+    assert isinstance(network, Classifier)
     network.to(device).eval()
-    rows = []
+    probabilities, features = [], []
     for start in range(0, len(items), PREDICTION_BATCH):
         part = items[start : start + PREDICTION_BATCH]
         films = np.stack([np.asarray(item.prepared.image(item.row), np.float32) for item in part])
         names = ", ".join(item.prepared.cases[item.row].name for item in part[:4])
-        logits = network(torch.from_numpy(films).to(device)).float()
-        verify_finite(logits, names, "the classifier")
-        rows.append(logits.softmax(1).double().cpu().numpy())
-    return np.concatenate(rows)
+        logits, inner = network.forward_with_features(torch.from_numpy(films).to(device))
+        verify_finite(logits.float(), names, "the classifier")
+        probabilities.append(logits.float().softmax(1).double().cpu().numpy())
+        features.append(inner.double().cpu().numpy())
+    return np.concatenate(probabilities), np.concatenate(features)

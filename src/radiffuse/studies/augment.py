@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 SETTINGS = "augment.yaml"
 REAL = "real"
 MEAN = "mean"
+COPIES = 1.25
+"""How many times as many films are drawn as are left without near copies; 5 % are suspected of new patients too."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ def run_augment(
                 countdown.begin(f"{pool} films, {arm.name}, draw {draw}")
                 films = films if arm.ratio else ()
                 trained = replace(base, out=str(folder), labels=pool, draw=draw, with_run=films)
+                if arm.ratio and settings.likely < 1:
+                    judge = str(out / "runs" / f"{pool}-{REAL}-{draw}")
+                    trained = replace(trained, judge=judge, likely=settings.likely)
                 classify(replace(trained, ratio=arm.ratio, real=arm.real))
             parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
         results = gather(parts, out / "results.csv")
@@ -207,6 +212,8 @@ def _drawing(
     only = "^(?:" + "|".join(re.escape(path) for path in paths) + ")$"
     # Every film is a parent equally often, so each class is drawn as often as it occurs; manifold draws at random.
     wanted = pool * math.ceil(max(settings.ratios) / len(settings.drawing.strategy))
+    if settings.likely < 1:
+        wanted = math.ceil(COPIES * wanted / settings.likely)
     if "manifold" in settings.drawing.strategy:
         wanted = math.ceil(1.3 * wanted) + 16
     return Generate(

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..config import AutoencoderSettings
 from ..data.batches import Batch
 from ..errors import InputError
+from ..nets.encoder import Encoder
 from ..nets.hub import OWN, load_diffusers, most_groups
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
@@ -123,17 +125,23 @@ def load_autoencoder(name: str, channels: int, setting: str = "--autoencoder") -
 class Autoencoding(Task):
     """The task: reconstruct images whose longer axis has ``size`` pixels from their latents.
 
-    ``held_out`` are images ``(N, C, rows, columns)`` for validation, or None.
+    ``held_out`` are images ``(N, C, rows, columns)`` for validation, or None; ``encoder`` is that of the perceptual
+    term, which needs one where its weight is above 0.
     """
 
     def __init__(
-        self, settings: AutoencoderSettings, size: int, channels: int, held_out: Tensor | None
+        self,
+        settings: AutoencoderSettings,
+        size: int,
+        channels: int,
+        held_out: Tensor | None,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__(lambda: build_autoencoder(settings, channels, size))
-        self.settings, self.held_out = settings, held_out
+        self.settings, self.held_out, self.encoder = settings, held_out, encoder
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
-        """L1 error of pixels and of their differences, and the KL divergence of the latents."""
+        """L1 error of pixels and of their differences, the KL divergence of the latents, and the perceptual term."""
         images = batch.images
         factor = 2 ** (len(self.settings.channels) - 1)
         grid = (n // factor for n in images.shape[2:])
@@ -147,7 +155,13 @@ class Autoencoding(Task):
             "loss_edges": float(edges.detach()),
             "kl": float(kl.detach()),
         }
-        return Loss(pixels + self.settings.gradient * edges + self.settings.kl * kl, terms)
+        total = pixels + self.settings.gradient * edges + self.settings.kl * kl
+        if self.settings.perceptual:
+            assert self.encoder is not None
+            perceptual = perceptual_error(self.encoder.to(images.device), output, images)
+            terms["loss_perceptual"] = float(perceptual.detach())
+            total = total + self.settings.perceptual * perceptual
+        return Loss(total, terms)
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean absolute error of held-out images, in gray values of 255."""
@@ -166,6 +180,17 @@ def gradient_error(output: Tensor, images: Tensor) -> Tensor:
     """Mean absolute error of the differences between neighbors along both axes."""
     errors = [(output.diff(dim=axis) - images.diff(dim=axis)).abs().mean() for axis in (2, 3)]
     return errors[0] + errors[1]
+
+
+def perceptual_error(encoder: Encoder, output: Tensor, images: Tensor) -> Tensor:
+    """Mean squared distance, 0 to 4, of the encoder's patch tokens, each of length 1, of reconstructions and images.
+
+    [ours] The gradient reaches ``output`` alone.
+    """
+    with torch.no_grad():
+        wanted = normalize(encoder.patches(images), dim=1)
+    found = normalize(encoder.patches(output.float(), frozen=False), dim=1)
+    return (found - wanted).square().sum(1).mean()
 
 
 def estimate_scale(network: Autoencoder, images: Tensor) -> float:

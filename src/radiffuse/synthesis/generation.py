@@ -40,8 +40,11 @@ from .sampling import latent_noise, sample_latents, to_films
 from .strategies import fit_densities, interpolate, perturb
 from .synthesizer import Synthesizer, load_synthesizer
 
-STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
+STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold", "reconstruction")
+FROM_LATENTS = ("from-image", "reconstruction")
+"""Strategies that need the latents of a real image."""
 MARK = "This image is synthetic. It was drawn by a model and shows no patient."
+COPY_MARK = "This image was made by a model of a real one: it shows a patient."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,8 @@ def write_film(path: Path, film: Array, provenance: Provenance) -> None:
     """Write a PNG whose metadata say that it is synthetic, and where it comes from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(provenance.row())
-    write_marked_film(path, film, {"Synthetic": MARK, "radiffuse": text})
+    mark = COPY_MARK if provenance.strategy == "reconstruction" else MARK
+    write_marked_film(path, film, {"Synthetic": mark, "radiffuse": text})
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ class SynthesizerGeneration:
             elif strategy == "perturb":
                 embedding = perturb(rows[first][None], rows[peers], settings.strength, generator)[0]
         cases = [references.prepared.cases[i] for i in parents] if references else []
-        file = f"{strategy}-{number:06d}.png"
+        file, sampled = f"{strategy}-{number:06d}.png", strategy != "reconstruction"
         provenance = Provenance(
             image=f"{safe_name(name)}/{file}" if name else file,
             class_=name,
@@ -218,9 +222,9 @@ class SynthesizerGeneration:
             parents="+".join(case.name for case in cases),
             strength=strength,
             seed=seed,
-            guidance=settings.guidance,
-            sampler=self.sampler,
-            steps=settings.steps,
+            guidance=settings.guidance if sampled else None,
+            sampler=self.sampler if sampled else "",
+            steps=settings.steps if sampled else 0,
             model=self.model,
         )
         return _Start(provenance, embedding, parents[0] if parents else -1, generator)
@@ -228,13 +232,16 @@ class SynthesizerGeneration:
     def _films(self, strategy: str, starts: Sequence[_Start]) -> Array:
         """The images, uint8 ``(B, rows, columns)``."""
         parents = None
-        if strategy == "from-image":
+        if strategy in FROM_LATENTS:
             assert self.references is not None
             assert self.references.latents is not None
             channels = self.synthesizer.autoencoder.latent_channels
             rows = self.references.latents[[start.parent for start in starts]][:, :channels]
             parents = torch.from_numpy(np.asarray(rows, np.float32))
         autoencoder = self.synthesizer.autoencoder
+        if strategy == "reconstruction":
+            assert parents is not None
+            return to_films(autoencoder, parents.to(local_device(self.settings.machine).device))
         latents = sample_latents(
             self.synthesizer,
             torch.stack([start.embedding for start in starts]),
@@ -265,7 +272,7 @@ class SynthesizerGeneration:
         cache = cache_folder(settings.reader.cache)
         embeddings = embed(prepared, self.synthesizer.encoder, settings.machine, cache)
         latents = None
-        if "from-image" in self.strategies:
+        if not set(FROM_LATENTS).isdisjoint(self.strategies):
             latents = encode(prepared, self.synthesizer.autoencoder, settings.machine, cache)
         return References(prepared, torch.from_numpy(np.array(embeddings)), latents, classes)
 

@@ -69,7 +69,7 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
     """Read the films, train encoder and autoencoder, and say how the denoiser is trained."""
     films = read_films(settings, run)
     encoder = train_encoder(settings, run, films, report)
-    autoencoder = train_autoencoder(settings, run, films, report)
+    autoencoder = train_autoencoder(settings, run, films, encoder, report)
     multiple = max(8, autoencoder.factor)
     why = "latents are cut to it, and pipelines of diffusers sample multiples of 8"
     _verify_multiple(films.plan, multiple, why, "Set --size accordingly")
@@ -183,8 +183,13 @@ def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter)
     return load_encoder(str(stage.model))
 
 
-def train_autoencoder(settings: Synthesize, run: Run, films: Pool, report: Reporter) -> Autoencoder:
-    """The given autoencoder, that of ``--from``, or a small one trained on the films."""
+def train_autoencoder(
+    settings: Synthesize, run: Run, films: Pool, encoder: Encoder, report: Reporter
+) -> Autoencoder:
+    """The given autoencoder, that of ``--from``, or a small one trained on the films.
+
+    The ``encoder`` is that of the perceptual term.
+    """
     channels = len(films.plan.channels)
     if settings.autoencoder is not None:
         return load_autoencoder(settings.autoencoder, channels)
@@ -196,7 +201,7 @@ def train_autoencoder(settings: Synthesize, run: Run, films: Pool, report: Repor
         remedy = "Set --size accordingly, or fewer --vae.channels"
         _verify_multiple(films.plan, factor, "the autoencoder halves it as often", remedy)
         held_out = films.validation_images()
-        task = Autoencoding(vae, max(films.plan.size), channels, held_out)
+        task = Autoencoding(vae, max(films.plan.size), channels, held_out, encoder)
         batches = Batches(
             films.prepared,
             batch_size=vae.training.batch,

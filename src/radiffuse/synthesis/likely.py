@@ -1,0 +1,96 @@
+"""[ours] Synthetic films worth training on: likely of their class to a classifier of real ones, and no copies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.batches import ClassifiedFilm
+from ..data.plan import Plan
+from ..errors import InputError
+from ..nets.classifier import Classifier
+from ..nets.registry import load_network
+from ..objectives.classification import class_probabilities_and_features
+from ..train.run import Run
+from .copies import Ruler, threshold_of
+
+
+@dataclass(frozen=True)
+class FilmJudge:
+    """A classifier of real films that chooses among synthetic ones.
+
+    Attributes:
+        network: The classifier.
+        real: The real films to train on, of two patients at least.
+        device: Where it computes.
+    """
+
+    network: Classifier
+    real: Sequence[ClassifiedFilm]
+    device: torch.device
+
+    def choose(self, films: Sequence[ClassifiedFilm], share: float) -> list[ClassifiedFilm]:
+        """Of films of one class no near copies, and of the rest the ``share``, rounded up, of the most probable.
+
+        Returns:
+            The films kept, in their order.
+
+        Raises:
+            ValueError: The real films are of a single patient.
+        """
+        if not films:
+            return []
+        items, patients = list(self.real), [_patient(item) for item in self.real]
+        _, known = class_probabilities_and_features(self.network, items, self.device)
+        found, drawn = class_probabilities_and_features(self.network, list(films), self.device)
+        ruler = Ruler(known, patients)
+        threshold = threshold_of(ruler.nearest(known, patients)[0])
+        new = np.flatnonzero(ruler.nearest(drawn)[0] >= threshold)
+        probability = found[np.arange(len(films)), [item.target for item in films]]
+        best = new[np.argsort(-probability[new], kind="stable")]
+        return [films[i] for i in sorted(best[: math.ceil(share * len(new))])]
+
+
+def open_film_judge(
+    folder: str,
+    plan: Plan,
+    classes: Sequence[str],
+    held: Collection[str],
+    real: Sequence[ClassifiedFilm],
+    device: torch.device,
+) -> FilmJudge:
+    """The judge of a run of radiffuse classify.
+
+    Args:
+        folder: Of the run.
+        plan: By which all films were prepared.
+        classes: Of the films.
+        held: Names of the cases for validation and test, none of which the judge may have been trained on.
+        real: The real films to train on.
+        device: Where to compute.
+
+    Raises:
+        InputError: It is no finished classifier of these classes and this plan, or was trained on what is held out.
+    """
+    run = Run.open(Path(folder))
+    where = f"--judge {folder}"
+    if run.config.get("command") != "classify" or not run.finished:
+        raise InputError(where, "is no finished classifier", "Give a run of radiffuse classify")
+    network = load_network(run.model)
+    assert isinstance(network, Classifier)
+    if tuple(network.classes) != tuple(classes) or run.plan != plan:
+        problem = "has other classes or another plan than these films"
+        raise InputError(where, problem, "Give a classifier of the same films")
+    if known := sorted(set(held).intersection(run.data["split"]["train"])):
+        problem = f"was trained on {len(known)} of the films held out here, such as {known[0]}"
+        raise InputError(where, problem, "Give one that was trained with the same split")
+    return FilmJudge(network, real, device)
+
+
+def _patient(item: ClassifiedFilm) -> str:
+    return item.prepared.cases[item.row].group
