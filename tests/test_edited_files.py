@@ -16,6 +16,7 @@ import yaml
 
 from conftest import pretrain_settings
 from edited_files import edits
+from radiffuse.automatic.record import Record
 from radiffuse.cli import main
 from radiffuse.config import Diffusion, Fit, Machine, Pretrain, Study
 from radiffuse.config.values import to_dict
@@ -32,6 +33,7 @@ from radiffuse.nets.registry import load_network, save_network
 from radiffuse.phantoms import write_dataset
 from radiffuse.release.card import card
 from radiffuse.reports.html import Report
+from radiffuse.reports.origin import origin_table
 from radiffuse.reports.parts import settings_section
 from radiffuse.studies.folder import study_folder
 from radiffuse.studies.study import FIXED
@@ -41,6 +43,7 @@ from radiffuse.train.run import DataFile, Run, start_run
 from radiffuse.train.start import diffusion_of, load_denoiser
 from radiffuse.viewer.runs import Runs, described
 from tiny_runs import tiny
+from viewer_files import make_choice
 
 CPU = Machine(accelerator="cpu", precision="32-true")
 SOME = {
@@ -77,6 +80,43 @@ def survive(file: Path, read: Callable[[], object], every: int) -> int:
         file.write_bytes(sound)
     read()
     return refused
+
+
+def test_a_choice_that_was_edited(tmp_path: Path) -> None:
+    """Whatever is in it, the page shows it or names the file; the report of the run as well."""
+    from radiffuse.reports.run import write_run_report
+
+    folder = make_choice(tmp_path / "best")
+    record = Record.read(folder, 0.0)
+    assert record is not None
+    together = {"members": ["scratch", "imagenet"], "dice": 0.8, "nsd": 0.7, "gain": 0.1}
+    record.ensembles.append(together | {"low": 0.0, "high": 0.2})
+    record.write()
+
+    def read() -> None:
+        entries = Runs()
+        assert entries.add(folder)
+        if problems := described(entries.all()[0])["problems"]:
+            raise InputError("the page", problems[0], "See the line")
+        write_run_report(folder)
+
+    assert survive(folder / "choice.json", read, 61) > 0
+    content = json.loads((folder / "choice.json").read_text())
+    known = {one["name"] for one in content["candidates"]}
+    assert known == {"scratch", "imagenet"}
+    for name in known:
+        left = [one for one in content["candidates"] if one["name"] != name]
+        write_json(folder / "choice.json", content | {"candidates": left})
+        with pytest.raises(InputError, match=f"damaged .{name} is not among the candidates"):
+            Record.read(folder, 0.0)
+    for group, change in (
+        ("tried", {"steps": 0}),
+        ("tried", {"dice": "x"}),
+        ("members", {"seed": -1}),
+    ):
+        write_json(folder / "choice.json", content | {group: [content[group][0] | change]})
+        with pytest.raises(InputError, match=r"choice\.json: is "):
+            Record.read(folder, 0.0)
 
 
 def every(name: str, all_edits: bool) -> int:
@@ -173,6 +213,19 @@ def test_a_study_that_was_edited(tmp_path: Path, all_edits: bool) -> None:
         pass
     (tmp_path / "results.csv").write_text("method\nscratch\n")
     assert survive(tmp_path / "study.yaml", read, every("study.yaml", all_edits)) > 0
+
+
+@pytest.mark.parametrize("group", [None, [], "x", 3, {"seed": [1]}, {"seed": None}])
+def test_the_page_of_a_study_whose_runs_were_edited(tmp_path: Path, group: object) -> None:
+    """A group of settings in a ``config.yaml`` that is no group: the page is written, or the file is named."""
+    for name, training in (("scratch-1-0", group), ("finetune-1-0", {"seed": 7})):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        content = {"radiffuse": "0.1", "settings": {"training": training}}
+        (run / "config.yaml").write_text(yaml.safe_dump(content))
+        write_json(run / "cost.json", {"measured": {"hardware": group}})
+    rows = dict(origin_table(tmp_path, "radiffuse study", {}).to_numpy().tolist())
+    assert "7" in rows["seeds of training"].split(", ")
 
 
 @SPEEDS

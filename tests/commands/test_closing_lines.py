@@ -105,7 +105,9 @@ def test_after_a_training_its_own_folders_are_named(
     assert words[5:] == ["--out", "masks", "--reader.group", r"^(\w+)_"]
     Path("masks").mkdir()
     pooled = from_values("fit", given | {"unlabelled": ["a pool"]})
-    assert [*NEXT["fit"](pooled, "run")] == [("predict", "run", "a pool", "--out", "masks-2")]
+    ((*other,),) = NEXT["fit"](pooled, "run")
+    assert other == ["predict", "run", "a pool", "--out", "masks-2", *words[7:]]
+    from_arguments("predict", other[1:])
     # What predict would refuse, since it keeps nothing, is left out.
     kept = from_values("fit", given | {"cache": "arrays"})
     ((*again,),) = NEXT["fit"](kept, "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from PIL import Image
 
 from radiffuse.config import PlanSettings
 from radiffuse.data.components import constant_pieces, pieces_of
+from radiffuse.data.dataset import Case
+from radiffuse.data.fingerprint import take_fingerprint
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
+from radiffuse.train.labelled import _corrected
 from radiffuse.train.plan_text import rows
 
 ONE, TWO = 1, 2
@@ -65,6 +69,30 @@ def test_the_plan_keeps_as_many_pieces_as_all_label_maps_have(tmp_path: Path) ->
     assert "class-1" in named["after segmentation"][1]
     assert planned(tmp_path, postprocess=("none",)).postprocess == ("none",)
     assert planned(tmp_path, postprocess=("fill",)).postprocess == ("fill",)
+
+
+def test_pieces_are_counted_in_the_labels_that_are_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three films with one piece; among 37 of a validation patient or a drawn one, of which few are decoded, two."""
+    for number in range(3):
+        write(tmp_path / "own", f"b{number}", (ONE, 2, 2))
+    for number in range(34):
+        write(tmp_path / "own", f"a{number:02}", (ONE, 2, 2), (ONE, 20, 20))
+    dataset = open_dataset(tmp_path / "own")
+    budget = {case.name for case in dataset if case.name.startswith("b")}
+    assert take_fingerprint(dataset).classes[0].pieces is None
+    found = take_fingerprint(dataset, counted=budget)
+    assert found.classes[0].pieces == 1
+    assert len(found.shapes) == 32  # as many as without
+    assert take_fingerprint(dataset, counted=set(sorted(budget)[:2])).classes[0].pieces is None
+    monkeypatch.chdir(tmp_path)
+    corrected = Path("corrections")
+    write(corrected, "c0", (ONE, 2, 2))
+    (corrected / "corrections.jsonl").write_text('{"radiffuse": "1", "case": "c0", "label": "l"}\n')
+    cases = (*dataset.cases, Case("c0", (corrected / "images" / "c0.png",)))
+    more = replace(dataset, cases=cases)
+    assert _corrected(more, ["corrections", "own"]) == {"c0"}
 
 
 def test_films_of_one_patient_are_one_opinion(tmp_path: Path) -> None:

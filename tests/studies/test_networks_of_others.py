@@ -247,6 +247,13 @@ def test_nnunet_has_the_hours_of_the_study_and_starts_from_a_file(
     digest = hashlib.sha256(b"weights").hexdigest()[:16]
     assert about["hours"] == "0.5"
     assert about["pretrained_weights"] == f"others.pth, SHA-256 {digest}"
+    spent = took | {"prepare": 1620.0}  # 0.9 of half an hour
+    (study / "nnunet" / "2-0" / "seconds.json").write_text(json.dumps(spent))
+    (study / "nnunet" / "2-0" / "train.done").unlink()
+    (study / "scores" / "nnunet-2-0" / "cases.csv").unlink()
+    assert radiffuse.cli.main(asked) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "--nnunet.hours 0.5: gives no time beyond nnU-Net's preparation (162" in said
     asked[asked.index("0.5")] = "0.25"
     assert radiffuse.cli.main(asked) == 2
     assert "another hours" in capsys.readouterr().err.splitlines()[-1]

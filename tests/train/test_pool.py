@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,12 @@ from conftest import TINY, Begun, line_of
 from radiffuse.commands import fit as commands
 from radiffuse.config import Augmentation, Fit, Pool, Training
 from radiffuse.data.batches import Batches
+from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
 from radiffuse.data.pool import PoolBatches, PooledBatch, WithPool
+from radiffuse.data.provenance import descends
 from radiffuse.errors import InputError
+from radiffuse.synthesis.joint_generation import JointGeneration
 from radiffuse.train.measuring import Blank
 from radiffuse.train.pool import beside
 from radiffuse.train.run import Run
@@ -110,6 +114,33 @@ def test_no_image_of_a_held_out_patient_enters(films: Path, tmp_path: Path, begi
         (first / f"{name}.png").unlink()
     with pytest.raises(InputError, match=r"--unlabelled .*first: holds 7 images, all of them of v"):
         radiffuse.fit(**settings(films, tmp_path / "other", first))
+
+
+def test_what_a_joint_run_draws_descends_from_its_pool(
+    films: Path, tmp_path: Path, begins: None
+) -> None:
+    """From the patients of the pool that were learned from, not from those that were held out."""
+    pool, out = tmp_path / "pool", tmp_path / "run"
+    pool.mkdir()
+    names = sorted(path.stem for path in (films / "images").glob("*.png"))
+    for name in [*names, "other+one"]:
+        film = Image.open(films / "images" / f"{name if name in names else names[0]}.png")
+        film.point(lambda v: 255 - v).save(pool / f"{name}.png")
+    training = {"steps": 2, "batch_size": 2}
+    data = begin(films, out, pool, method="joint", training=training)
+    splits = json.loads((out / "splits.json").read_text())
+    held = {*splits["validation"], *splits["test"]}
+    assert set(data["unlabelled_patients"]) == {*names, "other+one"} - held
+    data |= {"learned_patients": splits["train"][:2]}
+    run = SimpleNamespace(folder=out, data=data)
+    drawing = object.__new__(JointGeneration)
+    drawing.run = run  # type: ignore[assignment]
+    _, patients = drawing.parents
+    pair = Case("pair", (Path("x"),), group="+".join(patients))
+    for name in (*(set(names) - held), "other+one"):
+        assert descends(pair, {name})
+    for name in (*held, "other+on"):
+        assert not descends(pair, {name})
 
 
 def test_another_pool_is_refused_once_something_was_trained(

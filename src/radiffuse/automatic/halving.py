@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
+from ..config.types import NonNegativeInt, PositiveInt
 from .candidates import POOL
 from .schedule import POOL_COST
 
@@ -43,6 +44,15 @@ class Entry:
         return round(self.dice, 3), self.surface
 
 
+class Member(TypedDict):
+    """A training on all labels; ``seed`` is added to the given one, ``tried`` are its steps in the folds, or 0."""
+
+    candidate: str
+    steps: PositiveInt
+    seed: NonNegativeInt
+    tried: NonNegativeInt
+
+
 def ranked(entries: Sequence[Entry]) -> list[Entry]:
     """The best entry of each candidate, the best first; of equal ones, what was tried first and for fewer steps."""
     best: dict[str, Entry] = {}
@@ -69,7 +79,7 @@ def trainings(
     each: Sequence[float],
     left: float,
     most: int,
-) -> list[dict[str, Any]]:
+) -> list[Member]:
     """What is trained on all labels: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds.
 
     All members are trained in full length where the time allows it, else in the same part of it, but never shorter than
@@ -85,7 +95,7 @@ def trainings(
     """
     needed = sum(steps * cost for steps, cost in zip(full, each, strict=True))
     part = min(max(left, 0.0) / needed, 1.0)
-    found: list[dict[str, Any]] = [
+    found: list[Member] = [
         {
             "candidate": entry.candidate,
             "steps": max(entry.steps, int(part * steps)),
@@ -98,7 +108,7 @@ def trainings(
     left -= cost
     while len(found) + len(turn) <= most and cost <= left:
         left -= cost
-        found += [row | {"seed": len(found) // len(turn)} for row in turn]
+        found += [{**row, "seed": len(found) // len(turn)} for row in turn]
     return found
 
 
@@ -133,7 +143,7 @@ def pool_in_words(members: Sequence[str], *, able: bool) -> str:
 
 def untried(
     name: str, full: int, seconds: float, left: float, most: int, pool: str = ""
-) -> list[dict[str, Any]]:
+) -> list[Member]:
     """Trainings of a candidate that nothing was tried of: as often as time allows in full length, else one shorter.
 
     Args:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from ..config import Fit
+from ..config.types import Step
 from ..config.values import from_dict, plain
-from ..data.plan import Plan
 from ..errors import damaged
 from ..system.cells import csv_text
 from ..system.files import read_json, write_atomic, write_json
 from ..train.run import CHOICE
 from .candidates import Candidate
 from .folds import Folds
-from .halving import Entry
+from .halving import Entry, Member
 from .schedule import SCHEDULES, Schedule
 
 
@@ -36,9 +36,9 @@ class Content(TypedDict):
     tried: list[dict[str, Any]]
     passed_over: dict[str, str]
     ensembles: list[dict[str, Any]]
-    members: list[dict[str, Any]]
+    members: list[Member]
     tta: list[str]
-    postprocess: list[str]
+    postprocess: list[Step]
     decisions: list[str]
     outlook: NotRequired[str]
     schedule: NotRequired[dict[str, Any]]
@@ -53,8 +53,6 @@ def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 TABLE = "candidates.csv"
-KINDS = {"settings": Fit, "plan": Plan}
-"""Fields of a candidate that are groups of values."""
 
 
 @dataclass
@@ -88,7 +86,7 @@ class Record:
     tried: list[Entry] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
     ensembles: list[dict[str, Any]] = field(default_factory=list)
-    members: list[dict[str, Any]] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     tta: list[str] = field(default_factory=list)
     postprocess: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
@@ -109,14 +107,11 @@ class Record:
             return None
         content: Content = read_json(path, Content)
         with damaged(path):
-            return cls(
+            record = cls(
                 path,
                 Folds(tuple(map(tuple, content["folds"])), content["by"]),
                 content["hours"],
-                [
-                    Candidate(**row | {n: from_dict(k, row[n]) for n, k in KINDS.items()})
-                    for row in content["candidates"]
-                ],
+                [from_dict(Candidate, row) for row in content["candidates"]],
                 content["left_out"],
                 [Entry(**row) for row in content["tried"]],
                 content["passed_over"],
@@ -130,6 +125,28 @@ class Record:
                 content["seconds"],
                 began,
             )
+            record._verify()
+        return record
+
+    def _verify(self) -> None:
+        """Raise ValueError or KeyError for what editing the file may have broken."""
+        for entry in self.tried:
+            if {type(n) for n in (entry.dice, entry.surface, entry.seconds)} - {int, float}:
+                raise ValueError(
+                    f"{entry.candidate} was tried with a score or time that is no number"
+                )
+            if type(entry.steps) is not int or entry.steps < 1:
+                raise ValueError(f"{entry.candidate} was tried with {entry.steps} steps")
+        for member in self.members:
+            if missing := Member.__annotations__.keys() - member.keys():
+                raise ValueError(f"a member has no {min(missing)}")
+        known = [one.name for one in self.candidates]
+        named = [row.candidate for row in self.tried] + [row["candidate"] for row in self.members]
+        named += [name for row in self.ensembles for name in row["members"]]
+        if lost := [name for name in named if name not in known]:
+            raise ValueError(f"{lost[0]} is not among the candidates")
+        if not known:
+            raise ValueError("no candidates")
 
     @property
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Check, Evaluate, Fit, Predict, Select, View
+from ..config import Check, Evaluate, Fit, Predict, Pretrain, Select, View
 from ..config.effect import never
 from ..config.given import reader_flags
 from ..config.values import to_dict
@@ -89,7 +89,8 @@ Words = Iterator[tuple[str, ...]]
 
 def _pretrain(settings: Any, run: str) -> Words:
     if settings.objective == "coordinates":
-        yield "pretrain", settings.data, "--coordinates", run, "--out", _free("runs/pre3d")
+        out = ("--out", _free("runs/pre3d"))
+        yield "pretrain", settings.data, "--coordinates", run, *out, *_reading(settings, Pretrain)
     else:
         labelled = settings.for_run or "LABELLED"
         yield "fit", labelled, "--from", run, "--method", "finetune", "--out", _free("runs/seg")
@@ -98,7 +99,7 @@ def _pretrain(settings: Any, run: str) -> Words:
 def _fit(settings: Any, run: str) -> Words:
     out = ("--out", _free("masks"))
     if settings.unlabelled:
-        yield "predict", run, settings.unlabelled[0], *out
+        yield "predict", run, settings.unlabelled[0], *out, *_reading(settings, Predict)
     elif _tests(run):
         yield "predict", run, settings.data, "--cases", "test", *out, *_reading(settings, Predict)
     else:

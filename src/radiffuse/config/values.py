@@ -136,6 +136,8 @@ def misfit(value: Any, kind: Any, name: str = "") -> str | None:
     fault = f"{name or 'it'} is {_short(value)}"
     if kind is Any:
         return None
+    if origin is typing.NotRequired:
+        return misfit(value, inner[0], name)
     if origin is typing.Annotated:
         if found := misfit(value, inner[0], name):
             return found
@@ -145,7 +147,7 @@ def misfit(value: Any, kind: Any, name: str = "") -> str | None:
         faults = [misfit(value, one, name) for one in inner]
         return None if None in faults else faults[0]
     if typing.is_typeddict(kind):
-        kind, hints = dict[str, Any], hints_of(kind)
+        kind, hints = dict[str, Any], hints_of(kind, marked=True)
         origin, inner = dict, (str, Any)
     else:
         hints = hints_of(kind, marked=True) if is_group(kind) else {}

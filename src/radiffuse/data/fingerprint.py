@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -55,7 +55,7 @@ class ClassFacts:
         thickness: Thinnest extent in mm or voxels, see ``structures.thickness``.
         intensities: By channel.
         sides: Where it is from side to side in each case that has it, see ``structures.Structure.side``.
-        pieces: Its number in each of these cases where that is the same in all, see ``components.constant_pieces``.
+        pieces: Its number in each counted case where that is the same in all, see ``components.constant_pieces``.
     """
 
     name: str
@@ -121,12 +121,18 @@ class Fingerprint:
 
 
 def take_fingerprint(
-    dataset: Dataset, *, labelled: bool = True, skip_bad: bool = False, workers: int | None = None
+    dataset: Dataset,
+    *,
+    labelled: bool = True,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    counted: Collection[str] | None = None,
 ) -> Fingerprint:
     """Decode a few cases, in one pass, several at a time where memory allows it.
 
     Label maps are measured as well where ``labelled``. Where films and volumes are mixed, ``skip_bad`` takes the more
-    frequent kind, as preparing will.
+    frequent kind, as preparing will. Pieces are counted in the cases named ``counted`` alone, of which some more are
+    decoded where the few have too few; None: in all that are decoded.
 
     Raises:
         InputError: No case can be read, or 2D and 3D are mixed.
@@ -134,6 +140,7 @@ def take_fingerprint(
     if not dataset.cases:
         raise InputError(dataset.root, "holds no images", "See docs/reference/layouts.md")
     chosen = [dataset.cases[i] for i in evenly(len(dataset), FINGERPRINT_CASES)]
+    more = _to_count(dataset, chosen, counted or ()) if labelled else []
 
     def look(case: Case) -> CaseFacts:
         scan, label = read_case_image(case), None
@@ -143,8 +150,9 @@ def take_fingerprint(
         return measure_case(scan, label)
 
     workers = threads_within_memory(chosen, workers)
-    looked = each(look, chosen, workers=workers)
-    facts = {case: fact for case, fact in looked if isinstance(fact, CaseFacts)}
+    looked = each(look, [*chosen, *more], workers=workers)
+    measured = {case: fact for case, fact in looked if isinstance(fact, CaseFacts)}
+    facts = {case: measured[case] for case in chosen if case in measured}
     if not facts:
         read_case_image(dataset.cases[0])  # raises, and names the file
         raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
@@ -157,6 +165,11 @@ def take_fingerprint(
         raise InputError(dataset.root, problem, "Put each kind in its own folder, or --skip-bad")
     kept = {case: fact for case, fact in facts.items() if len(fact.shape) == kinds[0][0]}
     found = list(kept.values())
+    maps = {
+        case: fact
+        for case, fact in measured.items()
+        if len(fact.shape) == kinds[0][0] and (counted is None or case.name in counted)
+    }
     return Fingerprint(
         cases=len(dataset),
         labelled=len(dataset.labelled),
@@ -168,7 +181,7 @@ def take_fingerprint(
         bodies=tuple(fact.body for fact in found),
         body=_intensities([fact.values for fact in found]),
         foreground=_intensities([s.values for f in found for s in f.structures.values()]),
-        classes=_classes(dataset.classes, found, [case.group for case in kept]),
+        classes=_classes(dataset.classes, found, maps),
     )
 
 
@@ -231,10 +244,17 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
+def _to_count(dataset: Dataset, chosen: Sequence[Case], counted: Collection[str]) -> list[Case]:
+    """Cases to decode beside the chosen ones, so that as many are among those whose pieces are counted."""
+    others = [case for case in dataset if case.name in counted and case not in chosen]
+    missing = FINGERPRINT_CASES - sum(case.name in counted for case in chosen)
+    return [others[i] for i in evenly(len(others), missing)] if others and missing > 0 else []
+
+
 def _classes(
-    names: Sequence[str], found: Sequence[CaseFacts], groups: Sequence[str]
+    names: Sequence[str], found: Sequence[CaseFacts], maps: Mapping[Case, CaseFacts]
 ) -> tuple[ClassFacts, ...]:
-    """Every declared class, and those that the label maps have; ``groups`` are the patients."""
+    """Every declared class, and those that the label maps have; pieces are counted in ``maps``."""
     known = max((value for fact in found for value in fact.structures), default=0)
     counted = sum(fact.counted for fact in found)
     rows = []
@@ -248,8 +268,11 @@ def _classes(
         share = sum(structure.voxels for structure in of) / counted
         values = _intensities([structure.values for structure in of])
         sides = tuple(structure.side for structure in of)
-        patients = {g for fact, g in zip(found, groups, strict=True) if value in fact.structures}
-        pieces = constant_pieces([structure.components for structure in of], len(patients))
+        those = {
+            case: fact.structures[value] for case, fact in maps.items() if value in fact.structures
+        }
+        patients = {case.group for case in those}
+        pieces = constant_pieces([one.components for one in those.values()], len(patients))
         rows.append(
             ClassFacts(name, len(of), share, volume, components, thick, values, sides, pieces)
         )

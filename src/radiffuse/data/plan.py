@@ -269,8 +269,8 @@ def _kept_pieces(
     counts = {value: fact.pieces for value, fact in facts if fact.pieces}
     steps = tuple(f"{value}=keep:{count}" for value, count in counts.items())
     names = ", ".join(classes[value] for value in counts)
-    why = f"every label map that was read has as many pieces of {names}" if counts else ""
-    return steps, why
+    why = f"every label map read of those to learn from has as many pieces of {names}"
+    return steps, why * bool(counts)
 
 
 def _size(

@@ -51,8 +51,11 @@ def parents_of(case: Case) -> set[str]:
 
 
 def descends(case: Case, patients: Set[str]) -> bool:
-    """Whether an image is of one of these patients, or was drawn from one."""
-    return case.group in patients or not parents_of(case).isdisjoint(patients)
+    """Whether an image is of one of these patients, or was drawn from one; the name of a patient may hold a +."""
+    drawn_from = f"+{case.group}+"
+    return not parents_of(case).isdisjoint(patients) or any(
+        f"+{name}+" in drawn_from for name in patients if "+" in name
+    )
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ from ..data.augment import apply_changes
 from ..data.batches import Batch
 from ..data.plan import Plan
 from ..data.pool import PooledBatch
-from ..data.provenance import parents_of
 from ..errors import InputError
 from ..inference.mask_sampler import MaskSampler
 from ..nets.joint_denoiser import CLEAN, JointDenoiser
@@ -161,9 +160,9 @@ def build(
 
 
 def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
-    """Write the patients whose labels were learned from: drawn pairs descend from them."""
+    """Write the patients whose labels were learned from: drawn pairs descend from them, and from those of a pool."""
     prepared = labelled.batches.prepared
-    patients = set().union(*(parents_of(prepared.cases[i]) for i in labelled.batches.indices))
+    patients = {prepared.cases[i].group for i in labelled.batches.indices}
     run.write_data(run.data | {"learned_patients": sorted(patients)})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config.values import flatten
 from ..system.hardware import this_machine
 from ..train.log import seconds_of
 from ..train.run import Run
@@ -30,8 +31,9 @@ def origin_table(folder: Path, command: str, known: Mapping[str, str]) -> pd.Dat
 
     runs = _runs(folder)
     configs = [parts.read_optional(run.folder / "config.yaml") for run in runs]
-    seeds = {(one.get("settings") or {}).get("training", {}).get("seed") for one in configs}
-    machines = {_measured(run).get("hardware") for run in runs} - {None}
+    found_seeds = [flatten(one).get("settings.training.seed") for one in configs]
+    seeds = sorted({seed for seed in found_seeds if isinstance(seed, int)})
+    machines = {str(_measured(run)["hardware"]) for run in runs if "hardware" in _measured(run)}
     where = "hardware" if machines else "hardware, where this page was written"
     found = {
         "command": command,
@@ -40,7 +42,7 @@ def origin_table(folder: Path, command: str, known: Mapping[str, str]) -> pd.Dat
         where: "; ".join(sorted(map(str, machines))) or this_machine(),
         "trained": _dates(runs),
         "training of the methods": format_duration(sum(map(seconds_of, runs))) if runs else "",
-        "seeds of training": ", ".join(map(str, sorted(seeds - {None}))),
+        "seeds of training": ", ".join(map(str, seeds)),
         **known,
     }  # fmt: skip
     return pd.DataFrame([row for row in found.items() if row[1]], columns=["what", "value"])

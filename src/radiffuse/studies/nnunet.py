@@ -163,6 +163,18 @@ class NNUNet:
             problem = f"nnU-Net's {step} ended with exit code {done.returncode}"
             raise InputError(log, problem, "Read its last lines; the same command continues")
         write_atomic(folder / f"{step}.done", "")
+        if step == "train" and (length := folder / LENGTH).is_file():
+            print(f"nnU-Net trained {read_json(length)['iterations']} iterations in its hours")
+
+    def _left(self, folder: Path, hours: float) -> float:
+        """Seconds that its preparation and stopped trainings left; none is an error where no training has begun."""
+        spent = sum(_seconds(folder).get(step, 0.0) for step in ("prepare", "train"))
+        left = 3600 * AT_WORK * hours - spent
+        if left <= 0 and not (folder / LENGTH).is_file():
+            problem = f"gives no time beyond nnU-Net's preparation ({spent:.0f} s)"
+            remedy = f"Give more and remove {folder.parent}, or leave the method nnunet out"
+            raise InputError(f"--nnunet.hours {hours:g}", problem, remedy)
+        return left
 
     def _threads(self, step: str) -> dict[str, str]:
         """Variables that keep it to its threads: what augments images beside training is one less, none with one."""
@@ -180,10 +192,9 @@ class NNUNet:
         if self.weights is not None:
             lines += ["import nnunetv2.run.run_training", "start_from(nnunetv2.run.run_training)"]
         if self.hours is not None:
-            spent = sum(_seconds(folder).get(step, 0.0) for step in ("prepare", "train"))
-            left = 3600 * AT_WORK * self.hours - spent
+            given = f"{self._left(folder, self.hours):.1f}, {str(folder / LENGTH)!r}"
             lines += ["from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer"]
-            lines += [f"train_for(nnUNetTrainer, {left:.1f}, {str(folder / LENGTH)!r})"]
+            lines += [f"train_for(nnUNetTrainer, {given})"]
         if not lines:
             return ""
         source = Path(nnunet_training.__file__).read_text(encoding="utf-8")

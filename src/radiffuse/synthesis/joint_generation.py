@@ -31,8 +31,8 @@ def is_joint(run: Run) -> bool:
 class JointGeneration(DenoiserGeneration):
     """Generation from a run of radiffuse fit --method joint, of films or volumes: ``images/`` and ``labels/``.
 
-    Every pair descends from all patients whose labels were learned from: so whoever reads it beside data of which one
-    of them is held out leaves it out.
+    Every pair descends from all patients whose labels or, in a pool, images were learned from: so whoever reads it
+    beside data of which one of them is held out leaves it out.
 
     Raises:
         InputError: As of ``DenoiserGeneration``, or the images have several channels.
@@ -57,11 +57,12 @@ class JointGeneration(DenoiserGeneration):
 
     @cached_property
     def parents(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Cases whose labels were learned from, and their patients."""
+        """Cases whose labels were learned from, and the patients of these and of the pool."""
         with damaged(self.run.folder / "data.json"):
             data = self.run.data
             cases = tuple(sorted(data["split"]["train"]))
-            return cases, tuple(data["learned_patients"])
+            patients = {*data["learned_patients"], *data.get("unlabelled_patients", ())}
+            return cases, tuple(sorted(patients))
 
     def rows(self) -> list[Provenance]:
         """Where each pair comes from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
+from ..data.layouts.listing import CORRECTED, own_folder
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
@@ -142,6 +144,7 @@ def choose_labelled(
             own=_own_network(settings, start),
             plan=source.plan if source else None,
             more=MORE.get(settings.method or "", 1.0),
+            counted=frozenset(budget) | _corrected(cases, settings.with_run),
             seen={} if seen is None else seen,
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
@@ -153,6 +156,18 @@ def _own_network(settings: Fit, start: Start | None) -> str:
     if start is not None and start.unet is None:
         return "that of the run to start from"
     return "of the method" if settings.method in OWN_NETWORK else ""
+
+
+def _corrected(cases: Dataset, folders: Sequence[str]) -> frozenset[str]:
+    """Names of the cases that a person corrected: of further cases, those whose label maps are surely of a person."""
+    own = {
+        path.resolve()
+        for path in (Path(name).expanduser() for name in folders)
+        if own_folder(path) == CORRECTED
+    }
+    return frozenset(
+        case.name for case in cases if own.intersection(case.images[0].resolve().parents)
+    )
 
 
 def labelled_data(

@@ -91,6 +91,7 @@ class Subject:
         plan: Of the run to start from, whose intensities stay; None without.
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
         more: See ``planning.Request``.
+        counted: Names of the cases whose pieces are counted; None: of all.
         seen: What was found out about these cases for another plan, and is found out now.
     """
 
@@ -103,6 +104,7 @@ class Subject:
     plan: Plan | None = None
     own: str = ""
     more: float = 1.0
+    counted: frozenset[str] | None = None
     seen: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, what: object, find: Callable[[], Found]) -> Found:
@@ -136,6 +138,7 @@ def plan_training(
             labelled=subject.labelled,
             skip_bad=settings.reader.skip_bad,
             workers=workers,
+            counted=subject.counted,
         ),
     )
     base = _base(settings, subject, found)

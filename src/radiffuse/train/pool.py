@@ -55,8 +55,8 @@ def with_pool(run: Run, labelled: Labelled, settings: Fit) -> WithPool:
         problem = f"is learned from by one process, and {world_size()} train together"
         raise InputError("--unlabelled", problem, "Train on one device, or leave it out")
     pools = read_pools(settings, labelled.dataset, labelled.splits)
-    groups = [f"unlabelled {number}" for number in range(len(pools))]
-    for group, pool in zip(groups, pools, strict=True):
+    names = [f"unlabelled {number}" for number in range(len(pools))]
+    for group, pool in zip(names, pools, strict=True):
         require_same_names(run.folder, (c.name for c in pool), trained=run.trained, group=group)
     seen = _held_out_images(labelled, settings.reader)
     used: list[tuple[Prepared, Sequence[int]]] = []
@@ -68,13 +68,16 @@ def with_pool(run: Run, labelled: Labelled, settings: Fit) -> WithPool:
         kept = [i for i, row in enumerate(prepared.rows) if sums.get(row) not in seen]
         _require(len(kept), folder, len(prepared))
         used.append((prepared, kept))
-    digests = {g: digests_of_rows(part) for g, (part, _) in zip(groups, used, strict=True)}
+    digests = {g: digests_of_rows(part) for g, (part, _) in zip(names, used, strict=True)}
     require_same_cases(run.folder, digests, trained=run.trained)
     skipped = [{"case": s.case, "reason": s.reason} for part, _ in used for s in part.skipped]
     data = run.data
     data["skipped"] = [*data.get("skipped", ()), *skipped]
     data["unlabelled"] = [Path(folder).name for folder in settings.unlabelled]
     data["unlabelled_cases"] = sum(len(kept) for _, kept in used)
+    if settings.method == "joint":  # what it draws descends from them
+        groups = {part.cases[i].group for part, kept in used for i in kept}
+        data["unlabelled_patients"] = sorted(groups)
     run.write_data(data)
     return beside(labelled.batches, used, settings)
 
