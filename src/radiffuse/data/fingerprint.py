@@ -163,13 +163,9 @@ def take_fingerprint(
         ]
         problem = f"mixes films and volumes; {kinds[-1][0]}D are {some(sorted(rare), 3)}"
         raise InputError(dataset.root, problem, "Put each kind in its own folder, or --skip-bad")
-    kept = {case: fact for case, fact in facts.items() if len(fact.shape) == kinds[0][0]}
-    found = list(kept.values())
-    maps = {
-        case: fact
-        for case, fact in measured.items()
-        if len(fact.shape) == kinds[0][0] and (counted is None or case.name in counted)
-    }
+    same = {case: fact for case, fact in measured.items() if len(fact.shape) == kinds[0][0]}
+    found = [fact for case, fact in same.items() if case in facts]
+    maps = {case: fact for case, fact in same.items() if counted is None or case.name in counted}
     return Fingerprint(
         cases=len(dataset),
         labelled=len(dataset.labelled),
