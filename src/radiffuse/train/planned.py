@@ -151,8 +151,7 @@ def plan_training(
         return base
     wanted = _target(given)
     grids = candidates(found)
-    fixed = given.size or given.grid or given.spacing
-    grids = [_grid_of(base)] if fixed else grids
+    grids = [_grid_of(base)] if given.size or given.grid or given.spacing else grids
     ceilings = subject.once(
         (tuple(grids), wanted),
         lambda: find_ceilings(subject.dataset, found, grids, target=wanted, workers=workers),
