@@ -216,6 +216,8 @@ def test_an_automatic_run_is_explained(page: Page) -> None:
     expect(page.locator("table caption", has_text="Tried on cases")).to_be_visible()
     expect(page.locator("td", has_text="a <b>imagenet</b> network")).to_have_count(1)
     expect(page.locator(".chart path.curve").first).to_be_visible()  # of its member
+    # Its choice made the settings of its member.
+    expect(page.locator("#work")).not_to_contain_text("Settings")
     page.locator(".choose label", has_text="chosen: scratch").locator("input").uncheck()
     expect(page.locator(".chart")).to_have_count(0)
 

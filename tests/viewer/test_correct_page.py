@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from scipy.ndimage import label
+from scipy.ndimage import binary_fill_holes, label
 
 pytest.importorskip("fastapi", reason="needs the extra 'view': pip install 'radiffuse[view]'")
 pytest.importorskip(
@@ -184,6 +185,59 @@ def test_a_film_is_corrected_with_the_mouse(opened: Any, tmp_path: Path) -> None
     page.keyboard.press("y")
     page.keyboard.press("Control+y")
     assert np.array_equal(saved(page, tmp_path / "out/a/label-2.png"), filled)
+
+
+def swept(begin: tuple[int, int], end: tuple[int, int], radius: float) -> np.ndarray:
+    """Pixels of a film of 20 x 20 whose middle lies so near to the way between two of them."""
+    at = np.stack(np.mgrid[:20, :20], -1) - np.array(begin)
+    way = np.array(end) - begin
+    along = np.clip(at @ way / max(1, way @ way), 0, 1)
+    return np.asarray(np.linalg.norm(at - along[..., None] * way, axis=-1) <= radius)
+
+
+def test_a_stroke_has_an_even_edge_and_what_it_encloses_is_filled_without_a_hole(
+    opened: Any, tmp_path: Path
+) -> None:
+    page = opened("films")
+    for _ in range(2):
+        page.keyboard.press("[")
+    expect(page.locator(".radius output")).to_have_text("2 px")
+    side = page.evaluate(
+        "Math.min(...['clientWidth', 'clientHeight'].map((k) => document.querySelector('.plane')[k])) / 20"
+    )
+    middle = pixel(page, "film", (0.5, 0.5))
+    ring = [(4, 4), (3, 15), (15, 16), (16, 3), (4, 4)]
+    expected = np.zeros((20, 20), bool)
+    for begin, end in itertools.pairwise(ring):
+        expected |= swept(begin, end, 2.5)  # what the ring around the pointer holds
+    for i, (row, column) in enumerate(ring):
+        page.mouse.move(middle[0] + (column - 9.5) * side, middle[1] + (row - 9.5) * side)
+        if not i:
+            page.mouse.down()
+    page.mouse.up()
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-1.png"), expected)
+    page.keyboard.press("f")
+    page.mouse.click(*middle)
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-2.png"), binary_fill_holes(expected))
+
+
+def test_a_brush_that_a_key_holds_down_makes_one_change(opened: Any, tmp_path: Path) -> None:
+    page = opened("films")
+    page.locator(".plane canvas").focus()
+    page.keyboard.down("Space")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    page.keyboard.up("Space")
+    page.keyboard.press("ArrowDown")  # nothing is painted any more
+    expected = swept((10, 10), (10, 12), 4.5) | swept((10, 12), (11, 12), 4.5)
+    assert np.array_equal(saved(page, tmp_path / "out/a/label-1.png"), expected)
+    page.keyboard.press("z")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    assert not saved(page, tmp_path / "out/a/label-2.png").any()
+    page.click("#tab-view")
+    expect(
+        page.locator(".layer", has_text="correction").get_by_role("checkbox").first
+    ).to_be_checked()
 
 
 @pytest.mark.parametrize(
@@ -389,7 +443,7 @@ def test_all_keys_are_listed_and_everything_has_a_name(opened: Any) -> None:
                 "document.activeElement.className + document.activeElement.textContent.slice(0, 9)"
             )
         )
-    assert {"screen", "mainSave as i", "Brush"} <= seen
+    assert {"screen", "mainAccept", "Brush"} <= seen
 
 
 def test_changes_are_not_lost_by_another_tab(opened: Any) -> None:

@@ -164,6 +164,7 @@ export class Editor {
 
   /** A pointer goes down on a pixel; what dragging it will do. */
   down(view, pixel) {
+    this.lift();
     this.active = view;
     if (this.tool === "move") {
       if (this.inside(view, pixel)) this.go(view.place(pixel));
@@ -175,42 +176,48 @@ export class Editor {
       return "";
     }
     this.mask.begin(this.tool === "erase" ? 0 : this.value);
-    this.last = pixel;
+    this.last = { pixel, index: view.index };
     this.drag(view, pixel);
     return "paint";
   }
 
-  /** A stroke goes on to a pixel: stamps close enough to leave no gap. */
+  /** A stroke goes on to a pixel; in another slice it begins there. */
   drag(view, pixel) {
-    const { last, mask, radius } = this, far = Math.max(Math.abs(pixel[0] - last[0]), Math.abs(pixel[1] - last[1]));
-    const count = Math.max(1, Math.ceil(far / Math.max(1, radius / 2)));
-    let all = null;
-    for (let i = 1; i <= count; i++) {
-      const [x, y] = [0, 1].map((k) => Math.round(last[k] + ((pixel[k] - last[k]) * i) / count));
-      const box = mask.disc(view.plane, view.index, x, y, radius, view.spacing);
-      all = all ? [Math.min(all[0], box[0]), Math.min(all[1], box[1]), Math.max(all[2], box[2]), Math.max(all[3], box[3])] : box;
-    }
-    this.last = pixel;
-    view.paint(all);
+    const { mask, radius, last } = this, from = last.index === view.index ? last.pixel : pixel;
+    view.paint(mask.sweep(view.plane, view.index, from, pixel, radius, view.spacing));
+    this.last = { pixel, index: view.index };
     if (this.inside(view, pixel)) this.cursor = view.place(pixel);
   }
 
+  /** A key goes down that uses the tool at the cursor; while `held`, a brush stays down, and its way is one change. */
+  press(view, held) {
+    const pixel = view.of(this.cursor);
+    if (this.tool === "move") return;
+    if (AT_ONCE.includes(this.tool)) this.use(view, pixel);
+    else if (this.down(view, pixel)) this.pen = true;
+    if (!held) this.lift();
+  }
+
+  /** The brush that a key holds down is lifted. */
+  lift() {
+    if (this.pen) this.up();
+  }
+
   up() {
+    this.pen = false;
     if (this.mask.end()) this.changed();
     this.show();
   }
 
-  /** Use the tool once, on one pixel. */
+  /** Use a tool that is done at once, on one pixel. */
   use(view, pixel) {
-    if (this.tool === "move") return;
     const { mask, tool } = this, at = [view.plane, view.index, ...pixel];
-    mask.begin(tool === "brush" || tool === "fill" ? this.value : 0);
+    mask.begin(tool === "fill" ? this.value : 0);
     if (tool === "fill") mask.fill(...at, this.solid);
     else if (tool === "remove") mask.remove(...at);
-    else if (tool === "keep") mask.keep(...at);
-    else mask.disc(...at, this.radius, view.spacing);
+    else mask.keep(...at);
     if (mask.end()) this.changed();
-    else if (tool === "remove" || tool === "keep") this.status.textContent = `Nothing to remove here · ${this.told()}`;
+    else if (tool !== "fill") this.status.textContent = `Nothing to remove here · ${this.told()}`;
   }
 
   inside(view, [x, y]) {
@@ -251,11 +258,11 @@ export class Editor {
   }
 
   undo() {
-    if (this.mask.undo()) this.changed();
+    if (!this.mask.stroke && this.mask.undo()) this.changed();
   }
 
   redo() {
-    if (this.mask.redo()) this.changed();
+    if (!this.mask.stroke && this.mask.redo()) this.changed();
   }
 
   async save() {
@@ -323,7 +330,7 @@ export class Editor {
       on: { input: () => { this.opacity = opacity.value / 100; for (const view of this.views) view.draw(); } } });
     this.back = button("Undo", () => this.undo(), { title: "Undo (Ctrl Z)" });
     this.forth = button("Redo", () => this.redo(), { title: "Redo (Ctrl Y)" });
-    this.keep = button("Save", () => this.save(), { class: "main", title: "Save (s)", "aria-keyshortcuts": "s" });
+    this.keep = button("Save", () => this.save(), { class: "main", title: "Save the mask as it is now (s)", "aria-keyshortcuts": "s" });
     const next = button("Next", () => this.app.next(1), { title: "Next scan (n)", "aria-keyshortcuts": "n" });
     this.fit = el("div", { class: "again" });
     this.panel.replaceChildren(el("h2", {}, info.name), ...facts.filter(Boolean).map((text) => el("p", { class: "facts" }, text)),
@@ -368,7 +375,7 @@ export class Editor {
     this.back.disabled = !mask.done.length;
     this.forth.disabled = !mask.undone.length;
     this.keep.disabled = Boolean(this.saving);
-    this.keep.textContent = this.saving ? "Saving ..." : this.dirty ? "Save" : this.before ? "Saved" : "Save as it is";
+    this.keep.textContent = this.saving ? "Saving ..." : this.dirty ? "Save" : this.before ? "Saved" : "Accept";
     this.tell(this.cursor);
     const { next, folder } = this.app.state.corrections, count = this.app.state.scans.filter((one) => one.corrected).length;
     this.fit.replaceChildren(...(next ? [el("h2", {}, "Fit again"), el("p", { class: "facts" }, `${count} corrected here, in ${folder}. This learns from labels and corrections:`),
@@ -383,6 +390,6 @@ export class Editor {
   }
 
   released(event) {
-    if (event.key === " ") this.pen = false;
+    if (event.key === " ") this.lift();
   }
 }

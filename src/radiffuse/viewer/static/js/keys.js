@@ -3,15 +3,17 @@
 import { IGNORED } from "./colors.js";
 import { button, el, guarded } from "./dom.js";
 
+const GOES_ON = /^(Arrow|Page|Shift| )/; // keys that a brush which is held down goes on with
 const STEP = 1.25; // by which a large brush grows; a small one grows by a pixel
 const KEYS = {
   Everywhere: [["?", "this list"], ["← →", "another tab, where a tab has the focus"], ["Tab", "the next control"], ["Esc", "close a box"]],
-  View: [["arrows", "move the film, or the cross hair of a volume"], ["Page up, Page down", "next slice"], ["+ − 0", "larger, smaller, whole film"]],
+  View: [["arrows", "move the film, or the cross hair of a volume"], ["Page up, Page down", "next slice"], ["+ − 0", "larger, smaller, whole film"], ["mouse wheel", "larger or smaller; of a volume the next slice"], ["right button", "drag: a film moves, in a volume the window of grays changes"]],
   Correct: [
     ["b e f v", "brush, erase, fill, move"], ["r k", "remove the piece at the cursor, keep it and remove all others of its class"],
     ["[ ]", "smaller, larger brush"], ["1 … 9", "class to paint"], ["i", "paint: not counted"],
     ["arrows", "move the cursor in the plane that has the focus; with Shift by ten"], ["space", "use the tool at the cursor; held down, while it moves"],
-    ["Page up, Page down", "next slice"], ["+ − 0", "larger, smaller, whole"], ["m", "hide and show the mask"],
+    ["Page up, Page down", "next slice"], ["+ − 0", "larger, smaller, whole"], ["mouse wheel", "larger or smaller; of a volume the next slice, with Ctrl larger or smaller"],
+    ["right button", "drag: move the picture"], ["m", "hide and show the mask"],
     ["z, Ctrl Z", "undo"], ["y, Ctrl Y", "redo"], ["s, Ctrl S", "save"], ["n p", "next scan that is not corrected, scan before"],
   ],
 };
@@ -28,6 +30,7 @@ export function help() {
 /** Do in an editor what a key stands for; whether it stands for anything. */
 export function act(editor, event) {
   const { key } = event, brush = { "[": -1, "]": 1 }[key]; // on some keyboards with a modifier
+  if (!GOES_ON.test(key)) editor.lift();
   if (brush) editor.grow(resized(editor.radius, brush));
   else if (event.ctrlKey || event.metaKey) return withControl(editor, event);
   else if (event.altKey) return false;
@@ -51,10 +54,9 @@ function onPlane(editor, { key, shiftKey, repeat }) {
   const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
   if (move) {
     editor.go(view.place([x + move[0] * step, y + move[1] * step]));
-    if (editor.pen) editor.use(view, view.of(editor.cursor));
+    if (editor.pen) editor.drag(view, view.of(editor.cursor));
   } else if (key === " " || key === "Enter") {
-    if (!repeat) editor.use(view, [x, y]);
-    editor.pen = key === " ";
+    if (!repeat) editor.press(view, key === " ");
   } else return false;
   return true;
 }

@@ -91,17 +91,26 @@ export class Mask {
     };
   }
 
-  /** A disc around a pixel of a plane, round in mm; `r` in pixels of the finer side, 0 is one pixel. The box it lies in. */
-  disc(plane, s, x, y, r, [sx, sy]) {
-    const walk = this.walk(plane, s), fine = Math.min(sx, sy), most = (r * fine) ** 2 + 1e-9;
-    const dx = Math.floor((r * fine) / sx), dy = Math.floor((r * fine) / sy);
-    const box = [Math.max(0, x - dx), Math.max(0, y - dy), Math.min(walk.columns - 1, x + dx), Math.min(walk.rows - 1, y + dy)];
-    for (let row = box[1]; row <= box[3]; row++) {
-      for (let column = box[0]; column <= box[2]; column++) {
-        if (((column - x) * sx) ** 2 + ((row - y) * sy) ** 2 <= most) this.paint(walk.start + column * walk.right + row * walk.down);
+  /** What a round brush meets on its way from a pixel of a plane to another, round in mm: all whose middle lies in the ring that is shown around it, of radius `r` + 1/2 pixels of the finer side, and the pixels of the way. The box it lies in. */
+  sweep(plane, s, from, to, r, [sx, sy]) {
+    const walk = this.walk(plane, s), reach = (r + 0.5) * Math.min(sx, sy), most = reach ** 2 + 1e-9;
+    const [dx, dy] = [(to[0] - from[0]) * sx, (to[1] - from[1]) * sy], length = dx * dx + dy * dy || 1;
+    const within = (value, last) => Math.min(last, Math.max(0, value));
+    const lows = [[0, sx, walk.columns], [1, sy, walk.rows]].map(([k, side, n]) => within(Math.min(from[k], to[k]) - Math.floor(reach / side), n));
+    const highs = [[0, sx, walk.columns], [1, sy, walk.rows]].map(([k, side, n]) => within(Math.max(from[k], to[k]) + Math.floor(reach / side), n - 1));
+    const cell = (column, row) => walk.start + column * walk.right + row * walk.down;
+    for (let row = lows[1]; row <= highs[1]; row++) {
+      for (let column = lows[0]; column <= highs[0]; column++) {
+        const x = (column - from[0]) * sx, y = (row - from[1]) * sy, along = within((x * dx + y * dy) / length, 1);
+        if ((x - along * dx) ** 2 + (y - along * dy) ** 2 <= most) this.paint(cell(column, row));
       }
     }
-    return box;
+    const count = Math.max(1, Math.abs(to[0] - from[0]), Math.abs(to[1] - from[1]));
+    for (let i = 0; i <= count; i++) { // the coarser side of a pixel may be wider than a thin brush
+      const [column, row] = [0, 1].map((k) => Math.round(from[k] + ((to[k] - from[k]) * i) / count));
+      if (column >= 0 && row >= 0 && column < walk.columns && row < walk.rows) this.paint(cell(column, row));
+    }
+    return [...lows, ...highs];
   }
 
   /** Where a pixel of a plane is in the array. */

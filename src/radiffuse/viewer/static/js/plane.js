@@ -186,6 +186,6 @@ export class PlaneView {
       else owner.through(this, Math.sign(event.deltaY));
     }, { passive: false });
     screen.addEventListener("focus", () => { owner.active = this; this.draw(); });
-    screen.addEventListener("blur", () => this.draw());
+    screen.addEventListener("blur", () => { owner.lift(); this.draw(); });
   }
 }

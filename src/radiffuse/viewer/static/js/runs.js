@@ -60,23 +60,28 @@ function curves(all, log) {
   if (!names.length) return [];
   const rank = (name) => (name === "loss" ? 0 : name.startsWith("validation.") ? 1 : name.startsWith("loss") ? 2 : 3);
   names.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
-  const figures = names.map((name) => chart(name, all.filter((run) => run.curves[name])
-    .map((run) => ({ name: run.name, points: run.curves[name], order: run.order })), log));
+  const figure = (name) => chart(name, all.filter((run) => run.curves[name])
+    .map((run) => ({ name: run.name, points: run.curves[name], order: run.order })), log);
+  const learned = names.filter((name) => rank(name) < 3), first = (learned.length ? learned : names).slice(0, 4);
+  const more = names.filter((name) => !first.includes(name));
   const drawn = all.filter((run) => Object.keys(run.curves).length);
   const rows = names.map((name) => [name, ...drawn.map((run) => (run.curves[name] ? short(run.curves[name].at(-1)[1]) : ""))]);
-  return [el("h2", {}, "Training"), el("div", { class: "charts" }, ...figures.slice(0, 4)),
-    figures.length > 4 && el("details", {}, el("summary", {}, `${figures.length - 4} more curves`), el("div", { class: "charts" }, ...figures.slice(4))),
+  return [el("h2", {}, "Training"), el("div", { class: "charts" }, ...first.map(figure)),
+    more.length && el("details", {}, el("summary", {}, `${more.length} more curve${more.length > 1 ? "s" : ""}`), el("div", { class: "charts" }, ...more.map(figure))),
     table(["last value", ...drawn.map((run) => run.name)], rows)].filter(Boolean);
 }
 
+/** An automatic run stands for its members, whose settings its choice has made. */
 function settings(all) {
-  const runs = all.filter((run) => Object.keys(run.settings).length);
+  const parts = new Set(all.map((run) => `member of ${run.name}`));
+  const runs = all.filter((run) => Object.keys(run.settings).length && !parts.has(run.command));
+  const value = (run, name) => (run.settings[name] ?? "None") === "None" ? "" : run.settings[name];
   if (runs.length < 2) return [];
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))]
-    .filter((name) => new Set(runs.map((run) => run.settings[name])).size > 1 && name !== "out");
+    .filter((name) => new Set(runs.map((run) => value(run, name))).size > 1 && name !== "out");
   if (!names.length) return [el("h2", {}, "Settings"), el("p", {}, "These runs have the same settings.")];
   return [el("h2", {}, "Settings that differ"),
-    table(["setting", ...runs.map((run) => run.name)], names.map((name) => [name, ...runs.map((run) => run.settings[name] ?? "")]))];
+    table(["setting", ...runs.map((run) => run.name)], names.map((name) => [name, ...runs.map((run) => value(run, name))]))];
 }
 
 function tables(all) {

@@ -42,7 +42,7 @@ export class Stage {
     this.panel.replaceChildren();
   }
 
-  /** Show a scan; `visible` names layers to show at once, else the first mask or the truth is. */
+  /** Show a scan; `visible` names layers to show at once, else the correction is, or the first mask or the truth. */
   async open(id, visible = null) {
     const turn = (this.turn = (this.turn || 0) + 1);
     this.empty("Reading ...");
@@ -59,7 +59,8 @@ export class Stage {
       if (turn !== this.turn) return;
       this.controls();
       this.panel.replaceChildren(el("h2", {}, info.name), this.facts());
-      const first = visible || info.layers.filter((l) => l.kind === "mask" || l.kind === "truth").slice(0, 1).map((l) => l.id);
+      const masks = info.layers.filter((l) => l.kind === "mask" || l.kind === "truth");
+      const first = visible || [(masks.find((l) => l.id === "correction") || masks[0])?.id];
       for (const layer of info.layers) {
         await this.row(layer, first.includes(layer.id));
         if (turn !== this.turn) return;

@@ -27,6 +27,8 @@ export function toolbar(editor) {
     const names = ["all", ...editor.views.map((view) => view.plane.name)];
     parts.push(select(names.map((n) => [n, n === "all" ? "three planes" : n]), "all", (name) => editor.only(name), { "aria-label": "Planes" }));
   }
+  const zoom = (text, label, by) => button(text, () => (by ? editor.active.zoomBy(by) : editor.active.fit()), { "aria-label": label });
+  parts.push(el("div", { class: "group", role: "group", "aria-label": "Zoom" }, zoom("−", "Zoom out", 0.8), zoom("fit", "Whole picture", 0), zoom("+", "Zoom in", 1.25)));
   parts.push(...grays(editor));
   if (info.channels > 1) {
     const options = Array.from({ length: info.channels }, (_, i) => [String(i), `channel ${i + 1}`]);
