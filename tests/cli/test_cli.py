@@ -58,6 +58,8 @@ def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) 
     assert "did you mean 'pretrain'" in line_of(["pretran", "x"], capsys)
     wrong = line_of(["pretrain", "x", "--out", "y", "--stepz", "3"], capsys)
     assert wrong == "radiffuse: --stepz is not a setting of this command. Did you mean --steps?"
+    inside = line_of(["study", "x", "--out", "y", "--split.test", ".5"], capsys)
+    assert inside.endswith("Did you mean --finetune.split.test?")  # that of probing is never read
     assert "hello" in line_of(["pretrain", "x", "--out", "y", "--steps", "hello"], capsys)
     assert "--out is missing" in line_of(["pretrain", "x"], capsys)
     assert "films-64" in line_of(["pretrain", "x", "--out", "y", "--config", "nope"], capsys)

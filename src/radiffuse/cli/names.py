@@ -70,7 +70,11 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
         raise SettingError(place, "stands for several settings", f"Give {several}")
     last = {full.rsplit(".", 1)[-1]: full for full in reversed(kinds(command))}
     last |= {name: full[0] for name, full in _short_names(command, chosen or "").items()}
-    close = difflib.get_close_matches(name, [*last, *kinds(command)], n=1, cutoff=0.6)
+    inside = [
+        full for full in kinds(command) if full.endswith(f".{name}") and _listed(command, full)
+    ]
+    known = [c for c in [*last, *kinds(command)] if _listed(command, last.get(c, c))]
+    close = inside[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
     remedy = [*hint, f"See radiffuse {command} --help"][0]
     raise SettingError(place, "is not a setting of this command", remedy)
@@ -130,7 +134,7 @@ def flags(command: str) -> Iterator[tuple[tuple[str, ...], Any]]:
                 short.setdefault(found[0], {})[name] = None
     words = {name: word for word, name in ALIASES.items() if not word.endswith("_")}
     for name, kind in kinds(command).items():
-        if name not in positionals(command) and name not in never(COMMANDS[command].settings):
+        if name not in positionals(command) and _listed(command, name):
             names = (words.get(name, name), *short.get(name, ()))
             yield tuple(f"--{n.replace('_', '-')}" for n in names), kind
 
@@ -140,7 +144,7 @@ def short_names(command: str) -> dict[str, list[Any]]:
     variants, found = COMMANDS[command].variants, dict[str, list[Any]]()
     for chosen in variants.defaults if variants else ("",):
         for name, full in _short_names(command, chosen).items():
-            if len(full) == 1 and full[0] not in never(COMMANDS[command].settings):
+            if len(full) == 1 and _listed(command, full[0]):
                 found.setdefault(name, []).append(kinds(command)[full[0]])
     return found
 
@@ -172,6 +176,13 @@ def members(kind: Any) -> tuple[Any, ...]:
     """The types of a union; of another type itself."""
     union = typing.get_origin(kind) in (types.UnionType, typing.Union)
     return typing.get_args(kind) if union else (kind,)
+
+
+def _listed(command: str, full: str) -> bool:
+    """Whether a setting is one that can take effect."""
+    return not any(
+        full == name or full.startswith(f"{name}.") for name in never(COMMANDS[command].settings)
+    )
 
 
 @functools.cache
