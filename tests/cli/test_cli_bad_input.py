@@ -196,7 +196,7 @@ def test_an_interrupt_ends_with_130(
 
     monkeypatch.setattr("radiffuse.cli.functions.load_act", interrupted)
     assert main(["info", "x"]) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "repeat the command to go on" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
@@ -208,3 +208,23 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:
             process.stdout.close()
             assert process.stderr.read() == b"", words
         assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    "words", [["FILMZ"], ["FILMS", "--unlabelled", "FILMZ"], ["FILMS", "--with", "FILMZ"]]
+)
+def test_a_folder_that_does_not_exist_is_refused_before_torch_is_loaded(
+    tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "FILMS").mkdir()
+    code = (
+        "import sys\n"
+        "from radiffuse.cli import main\n"
+        f"assert main(['fit', *{words}, '--out', 'seg']) == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "radiffuse: FILMZ: does not exist. Check the spelling of the path.\n"

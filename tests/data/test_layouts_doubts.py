@@ -11,7 +11,8 @@ import pytest
 from layout_files import film, film_label, pairs, volume, volume_label, write_json
 from PIL import Image
 
-from radiffuse.config import Data
+from radiffuse.automatic.labels import read_labels
+from radiffuse.config import Data, Fit
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.checking.text import format_check
 from radiffuse.data.layouts import open_dataset, survey
@@ -519,3 +520,26 @@ def test_pixels_are_those_of_the_pair(tmp_path):
         Image.fromarray(mask).save(tmp_path / f"{i}_mask.png")
     for i, case in enumerate(open_dataset(tmp_path)):
         assert np.argwhere(read_case_label(case).array[0]).tolist() == [[i, i]]
+
+
+# ------------------------------------------------------------------------------------ labels that were not found
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "said"),
+    [
+        ("lables", ".", "If lables holds the label maps, call it labels"),
+        ("Maskes", ".", "If Maskes holds the label maps, call it masks"),
+        ("labels", "images", "Give the folder that holds both images and labels: films"),
+        ("lateral", ".", "docs/reference/layouts.md"),
+    ],
+)
+def test_where_labels_are_missing_the_folder_that_may_hold_them_is_named(
+    tmp_path, written, given, said
+):
+    pairs(tmp_path / "films", count=2)
+    (tmp_path / "films" / "labels").rename(tmp_path / "films" / written)
+    with pytest.raises(InputError, match=said):
+        read_labels(Fit(data=str(tmp_path / "films" / given), out="x"), write=False)
+    remedies = " ".join(one.remedy for one in check_path(tmp_path / "films", workers=0).issues)
+    assert ("They count as images: if" in remedies) == (written in ("lables", "Maskes"))

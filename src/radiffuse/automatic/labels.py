@@ -14,9 +14,9 @@ from typing import Any
 from ..config import FIT, Fit, Split
 from ..data.dataset import Case, Dataset
 from ..data.layouts import open_dataset
+from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, write_splits
-from ..errors import InputError
 from ..train.choices import AT_WORK, DEFAULT_HOURS
 from .candidates import POOL, find_candidates, proposals
 from .folds import make_folds
@@ -65,7 +65,7 @@ def read_labels(settings: Fit, *, write: bool) -> Labels:
     """
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
-        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+        raise no_labels(settings.data)
     cache = cache_folder(settings.reader.cache)
     usual = FIT["auto"].split
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=write, usual=usual)

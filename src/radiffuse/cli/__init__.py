@@ -45,9 +45,7 @@ def _main(words: Sequence[str]) -> int:
         print(f"radiffuse: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(
-            "radiffuse: stopped; the same command goes on from the last checkpoint", file=sys.stderr
-        )
+        print("radiffuse: stopped; repeat the command to go on", file=sys.stderr)
         return 130
     except Exception as error:
         known = from_surroundings(error)

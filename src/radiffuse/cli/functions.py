@@ -96,6 +96,19 @@ def _as_run(result: Any) -> Any:
     return Run(result.folder) if isinstance(result, RunFolder) else result
 
 
+def _expect_folders(settings: Any) -> None:
+    """Refuse folders of images that do not exist before anything else is loaded.
+
+    Raises:
+        InputError: One does not exist.
+    """
+    from ..data.layouts import existing
+
+    for value in (settings.data, *(getattr(settings, k, ()) for k in ("unlabelled", "with_run"))):
+        for folder in (value,) if isinstance(value, str) else value or ():
+            existing(folder)
+
+
 def run(name: str, parsed: Parsed) -> Any:
     """Run a command. A script for completion describes the command line itself, so it is printed from here."""
     if shell := getattr(parsed.settings, "completion", None):
@@ -104,6 +117,7 @@ def run(name: str, parsed: Parsed) -> Any:
         print(script(shell))
         return None
     if COMMANDS[name].together or name in ("study", "augment"):
+        _expect_folders(parsed.settings)
         soon(f"reading {parsed.settings.data}")
     out = getattr(parsed.settings, "out", None)
     try:

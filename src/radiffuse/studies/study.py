@@ -18,6 +18,7 @@ from typing import Any
 from ..config import Fit, Generate, Pretrain, Study
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
+from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits
 from ..errors import InputError
@@ -101,7 +102,7 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     refuse_foreign(Path(settings.out), SETTINGS)
     dataset = open_dataset(settings.data, settings.finetune.reader).labelled
     if not len(dataset):
-        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+        raise no_labels(settings.data)
     cache = cache_folder(settings.finetune.reader.cache)
     splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1, write=write)
     for labels in settings.labels:

@@ -17,6 +17,7 @@ from ..data.layouts import open_dataset
 from ..data.layouts.corrections import without_corrected
 from ..data.layouts.doubts import holds_few, look_at_values
 from ..data.layouts.listing import CORRECTED, own_folder
+from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
@@ -146,8 +147,9 @@ def with_more(
                 remedy = "Use labels of the same classes, in the same order"
                 raise InputError(f"--with {folder}", problem, remedy)
         if not len(more):
-            problem = "holds no labelled image" if labelled else "holds no image"
-            raise InputError(f"--with {folder}", problem, "See radiffuse check")
+            if labelled:
+                raise no_labels(folder, f"--with {folder}")
+            raise InputError(f"--with {folder}", "holds no image", "See radiffuse check")
         more = more.filter(lambda case: not descends(case, held))
         dataset = without_corrected(dataset, more).joined(more)
     return dataset

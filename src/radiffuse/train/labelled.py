@@ -18,6 +18,7 @@ from ..data.fingerprint import find_classes
 from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import CORRECTED, own_folder
+from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
@@ -117,7 +118,7 @@ def choose_labelled(
     """
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
-        raise InputError(settings.data, "holds no labelled image", "See radiffuse check")
+        raise no_labels(settings.data)
     cache = cache_folder(settings.reader.cache)
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=run is not None)
     budget = splits.budget(settings.labels, settings.draw)

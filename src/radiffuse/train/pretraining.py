@@ -25,6 +25,7 @@ from ..data.crops import CropPairBatches, CropPairs, crop_size
 from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.layouts import open_dataset
+from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
@@ -284,8 +285,7 @@ class Objective(ABC):
         if settings.for_run is not None:
             sample = open_dataset(settings.for_run, settings.reader).labelled
             if not len(sample):
-                where = f"--for {settings.for_run}"
-                raise InputError(where, "holds no labelled image", "See radiffuse check")
+                raise no_labels(settings.for_run, f"--for {settings.for_run}")
             if len(sample.channels) != len(dataset.channels):
                 mine, theirs = len(sample.channels), len(dataset.channels)
                 problem = f"has {mine} channels, {dataset.root} has {theirs}"

@@ -83,9 +83,7 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
         InputError: The path does not exist, or no layout fits it.
     """
     settings = data if data is not None else Data()
-    root = Path(path).expanduser()
-    if not root.exists():
-        raise InputError(root, "does not exist", "Check the spelling of the path")
+    root = existing(path)
     own = own_folder(root)
     if own_folder(root.resolve().parent) == PREDICTED:
         own = f"of {PREDICTED}"
@@ -109,6 +107,18 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
                 raise_first(issues)
                 break
         raise _nothing_fits(root, settings)
+
+
+def existing(path: Path | str) -> Path:
+    """The path of a data set.
+
+    Raises:
+        InputError: It does not exist.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise InputError(root, "does not exist", "Check the spelling of the path")
+    return root
 
 
 def _refuse_foreign(root: Path, name: str, data: Data) -> None:

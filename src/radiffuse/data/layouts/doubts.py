@@ -20,6 +20,7 @@ from ..scan import Array
 from ..tables import HEAD, head_of, is_table
 from .listing import GENERATED, LABEL_WORDS, is_file_below, own_folder, start_of
 from .patients import is_patient_table
+from .unpaired import pairing
 
 READ = {"image", "label", "patient", "class", "target", "split"}
 """Columns of a data table."""
@@ -162,8 +163,10 @@ def _report(dataset: Dataset, cases: set[Case], why: str, issues: Issues) -> Non
         return
     places = [os.path.relpath(case.images[0], dataset.root) for case in cases]
     problem = f"holds {len(cases)} unlabelled images that {why}: {some(sorted(places))}"
-    remedy = "They count as images: pair them as docs/reference/layouts.md says, or move them away"
-    issues.warning(dataset.root, problem, remedy)
+    remedy = (
+        pairing(dataset.root) or "Pair them as docs/reference/layouts.md says, or move them away"
+    )
+    issues.warning(dataset.root, problem, f"They count as images: {remedy[0].lower()}{remedy[1:]}")
 
 
 def _is_mask(path: Path, dataset: Dataset) -> bool:

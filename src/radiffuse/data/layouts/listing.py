@@ -34,6 +34,8 @@ LABEL_WORDS = (
     *("groundtruth", "gt", "msk"),
 )
 """Last words of the names of label maps."""
+IMAGE_FOLDERS = ("images", "img", "imagestr")
+LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

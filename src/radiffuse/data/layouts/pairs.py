@@ -20,11 +20,18 @@ from ..dataset import Case, Dataset
 from ..issues import Issues
 from .build import KEEP_ONE, build
 from .doubts import guessing
-from .listing import LABEL_WORDS, SPLITS, is_dicom, key, unified, walk
+from .listing import (
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    LABEL_WORDS,
+    SPLITS,
+    is_dicom,
+    key,
+    unified,
+    walk,
+)
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
-IMAGE_FOLDERS = ("images", "img", "imagestr")
-LABEL_FOLDERS = ("labels", "masks", "label", "labelstr")
 ALSO_IMAGES = ("image", "imgs", "original", "originals", "scans", "films", "inputs", "jpegimages")
 ALSO_LABELS = (
     *LABEL_WORDS,
