@@ -839,7 +839,9 @@ def zeroshot(
     level: int | None = ...,
     timestep: int = ...,
     noises: int = ...,
-    clusters: int = ...,
+    clusters: int | None = ...,
+    coordinates: float = ...,
+    names_from: str | Path | None = ...,
     seed: int = ...,
     reader: config.Data | Mapping[str, Any] = ...,
     machine: config.Machine | Mapping[str, Any] = ...,
@@ -858,7 +860,7 @@ def zeroshot(
     threads: int | None = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:
-    """Segment films by the features of a network that was trained without labels, and find the lungs by a rule."""
+    """Segment films or volumes by the features of a network that was trained without labels."""
 
 def view(
     *,

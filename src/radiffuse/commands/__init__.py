@@ -227,6 +227,7 @@ COMMANDS: dict[str, Command] = {
         (
             "radiffuse zeroshot films-64 FILMS --out MASKS",
             "radiffuse zeroshot runs/synth FILMS --features encoder --out MASKS",
+            "radiffuse zeroshot runs/guided VOLUMES --names-from DRAWN --out MASKS",
         ),
     ),
     "view": Command(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ..config import Anatomy
-from ..phantoms import ANATOMIES, write_dataset
+from ..phantoms import is_drawn, write_dataset
 from ..system.files import refuse_foreign, sweep
 from ..train.progress import ProgressLine
 
@@ -22,8 +21,8 @@ def anatomy(settings: Anatomy) -> Path:
     """
     out = Path(settings.out)
     images = out / "images" if settings.labelled else out
-    drawn = re.compile(rf"({'|'.join(ANATOMIES)})-\d{{6}}\.")
-    own = [p.name for p in images.iterdir() if drawn.match(p.name)] if images.is_dir() else []
+    there = images.iterdir() if images.is_dir() else ()
+    own = [p.name for p in there if is_drawn(p.name.partition(".")[0])]
     if settings.labelled:
         refuse_foreign(out, "images")
     refuse_foreign(images, *(own or [f"{settings.kind}-000000"]))

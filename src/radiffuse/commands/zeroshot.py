@@ -1,14 +1,13 @@
-"""``radiffuse zeroshot``: segments of films without any label, and a rule that names the lungs.
+"""``radiffuse zeroshot``: segments of films and volumes without any label.
 
-Only the rule is zero-shot. Where there is truth, the segments that lie in it are scored beside it, under another name,
-since choosing them needs the truth.
+In films a rule names the lungs, and only that is zero-shot; in volumes drawn anatomy may name organs. Where there is
+truth, segments that were chosen by it are scored beside them, under another name.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import torch
 
 from ..config import IGNORE, ZeroShot
 from ..config.effect import effective
+from ..config.given import refuse_given
 from ..data.cases import read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.layouts import open_dataset
@@ -26,21 +26,23 @@ from ..data.scan import Array, Scan
 from ..errors import InputError
 from ..inference.masks import Facts, Files, Recorded, read_scan_of, write_masks
 from ..inference.records import Record, header, identity
+from ..phantoms import is_drawn
 from ..synthesis.clusters import (
     Clusters,
-    Places,
     find_clusters,
+    read_clusters,
     read_places,
     segment_by_clusters,
 )
 from ..synthesis.dense import Dense, open_denoiser, open_synthesizer
 from ..synthesis.lungs import name_lungs
+from ..synthesis.reading import counted, readable, verify_kind
 from ..synthesis.segments import segment_film
 from ..synthesis.synthesizer import Synthesizer, is_synthesizer, load_synthesizer
+from ..synthesis.volume_segmenter import VolumeSegmenter, refuse_own_names
 from ..system.cells import csv_text
-from ..system.files import make_folder, read_json, write_atomic, write_json
+from ..system.files import make_folder, write_atomic, write_json
 from ..train.device import local_device
-from ..train.progress import ProgressLine
 from ..train.run import Run
 from ..train.start import find_pretrained, verify_whole
 
@@ -48,10 +50,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LUNGS = ("background", "lung")
+FILM_CLUSTERS, VOLUME_CLUSTERS = 8, 32
+"""Clusters where no number is given. The first was chosen on films, see ``results/synthesis-zeroshot.csv``."""
 
 
 def zeroshot(settings: ZeroShot) -> Path:
-    """Write masks and segments of every film; where there is truth, scores.
+    """Write segments of every scan and masks of what has a name; where there is truth, scores.
 
     Args:
         settings: See ``radiffuse.config.ZeroShot``.
@@ -61,25 +65,24 @@ def zeroshot(settings: ZeroShot) -> Path:
         ``zeroshot.csv`` where there are labels.
 
     Raises:
-        InputError: The run cannot be used for the method, a film cannot be read, or the folder holds anything but
+        InputError: The run cannot be used for the method, a scan cannot be read, or the folder holds anything but
             masks of this run and these settings.
     """
-    import pandas as pd
-
     segmenter = choose(settings)
-    out, dataset = Path(settings.out), segmenter.dataset
+    out = Path(settings.out)
     record = write_masks(
         out,
-        segmenter.made_by,
-        dataset,
-        Recorded(out, ("mask", "segments"), segmenter.channels, segmenter),
+        made_by(segmenter),
+        segmenter.dataset,
+        Recorded(out, segmenter.groups, segmenter.channels, segmenter),
         skip_bad=settings.reader.skip_bad,
     )
-    rows = [_scores(case, record) for case in dataset.labelled if case.name not in record.bad]
-    if rows:
-        table = pd.DataFrame(rows)
+    if len(table := segmenter.scores(record)):
         write_atomic(out / "zeroshot.csv", csv_text(table, "%.4f"))
-        _print(table)
+        if isinstance(segmenter, VolumeSegmenter):
+            _print_volumes(table, segmenter)
+        else:
+            _print(table)
     return out
 
 
@@ -92,14 +95,16 @@ class ZeroShotSegmenter:
         run: The network's.
         dataset: All films, since clusters are those of the whole set.
         device: Of the network.
-        made_by: Header of the record.
+        groups: Groups of files, see ``Recorded``.
+        classes: What the values of the masks mean.
     """
 
     settings: ZeroShot
     run: Run
     dataset: Dataset
     device: torch.device
-    made_by: dict[str, Any]
+    groups = ("mask", "segments")
+    classes = LUNGS
 
     @property
     def channels(self) -> int:
@@ -126,20 +131,17 @@ class ZeroShotSegmenter:
     def clusters(self) -> Clusters:
         """The clusters of the folder, found when its first film is segmented and kept for films that come later."""
         path, settings = Path(self.settings.out) / "clusters.json", self.settings
-        if path.is_file():
-            known: Clusters = read_json(path, Clusters)
-            if missing := sorted(Clusters.__required_keys__ - known.keys()):
-                raise InputError(path, f"lacks {missing[0]}", "Restore it, or choose another --out")
+        if (known := read_clusters(path, Clusters)) is not None:
             return known
-        places = read_places(self._scans(), self.dense, self.run.plan, self.device)
-        line = ProgressLine("reading")
-        films = _counted(places, line, len(self.dataset))
+        scans = readable(
+            self.dataset, self.channels, self.verify, skip_bad=settings.reader.skip_bad
+        )
+        places = read_places(scans, self.dense, self.run.plan, self.device)
+        count, films = settings.clusters or FILM_CLUSTERS, counted(places, len(self.dataset))
         try:
-            found = find_clusters(films, len(self.dataset), settings.clusters, settings.seed)
+            found = find_clusters(films, len(self.dataset), count, settings.seed)
         except ValueError as error:
-            raise InputError(
-                f"--clusters {settings.clusters}", str(error), "Ask for fewer"
-            ) from None
+            raise InputError(f"--clusters {count}", str(error), "Ask for fewer") from None
         if not any(found["lung"]):
             problem = "no cluster looks like lungs, so all masks are empty: try another --clusters"
             print(f"radiffuse: {path}: {problem}", file=sys.stderr)
@@ -148,7 +150,7 @@ class ZeroShotSegmenter:
 
     def __call__(self, case: Case, scan: Scan, folder: Path) -> tuple[Files, Facts]:
         """Segments and mask."""
-        _verify_film(case, scan)
+        self.verify(case, scan)
         if self.settings.method == "clusters":
             regions, mask = segment_by_clusters(
                 self.clusters, self.dense, self.run.plan, scan, self.device
@@ -164,56 +166,85 @@ class ZeroShotSegmenter:
             write_label(folder / files[group], array.astype(np.uint8), scan)
         return {group: [name] for group, name in files.items()}, {}
 
-    def _scans(self) -> Iterator[Scan]:
-        """All films; those that cannot be read are left out where the settings say so."""
-        for case in self.dataset:
-            try:
-                scan = read_scan_of(case, self.channels)
-                _verify_film(case, scan)
-            except InputError:
-                if not self.settings.reader.skip_bad:
-                    raise
-            else:
-                yield scan
+    def verify(self, case: Case, scan: Scan) -> None:
+        """Refuse a volume."""
+        verify_kind(case, scan, 2)
+
+    def scores(self, record: Record) -> pd.DataFrame:
+        """Dice of the lungs of every labelled film, empty without labels."""
+        import pandas as pd
+
+        cases = [case for case in self.dataset.labelled if case.name not in record.bad]
+        return pd.DataFrame([_scores(case, record) for case in cases])
 
 
-def choose(settings: ZeroShot) -> ZeroShotSegmenter:
-    """Open the run and the films; nothing is written.
+def choose(settings: ZeroShot) -> ZeroShotSegmenter | VolumeSegmenter:
+    """Open the run and the scans; nothing is written.
 
     Raises:
-        InputError: As ``zeroshot``; of the films, the first is read unless bad ones are left out.
+        InputError: As ``zeroshot``; of the scans, the first is read unless bad ones are left out.
     """
     run = find_pretrained(settings.run)
     device = local_device(settings.machine).device
     dataset = open_dataset(settings.data, settings.reader)
-    free = {"run", "data", "out", "reader", "machine"}
-    shaping = {k: v for k, v in effective(settings).items() if k not in free}
-    made_by = header("zeroshot", [(settings.run, identity(run))], shaping, LUNGS)
-    segmenter = ZeroShotSegmenter(settings, run, dataset, device, made_by)
-    if settings.method == "diffseg":
-        segmenter.synthesizer  # noqa: B018 (opened)
+    segmenter: ZeroShotSegmenter | VolumeSegmenter
+    if run.plan.spatial_dims == 3:
+        segmenter = _choose_volumes(settings, run, dataset, device)
     else:
-        verify_whole(run.plan)
-        segmenter.dense  # noqa: B018 (opened)
-    Record.begin(Path(settings.out), made_by)
+        refuse_given(settings, ZeroShot(), "coordinates names_from", f"{run.folder} sees films")
+        settings = _counting(settings, FILM_CLUSTERS)
+        segmenter = ZeroShotSegmenter(settings, run, dataset, device)
+        if settings.method == "diffseg":
+            segmenter.synthesizer  # noqa: B018 (opened)
+        else:
+            verify_whole(run.plan)
+            segmenter.dense  # noqa: B018 (opened)
+    Record.begin(Path(settings.out), made_by(segmenter))
     if not settings.reader.skip_bad:
         first = dataset.cases[0]
-        _verify_film(first, read_scan_of(first, segmenter.channels))
+        segmenter.verify(first, read_scan_of(first, segmenter.channels))
     return segmenter
+
+
+def made_by(segmenter: ZeroShotSegmenter | VolumeSegmenter) -> dict[str, Any]:
+    """Header of the record."""
+    settings = segmenter.settings
+    free = {"run", "data", "out", "reader", "machine"}
+    shaping = {k: v for k, v in effective(settings).items() if k not in free}
+    if segmenter.run.plan.spatial_dims == 2:  # which know neither, and folders of before go on
+        shaping = {k: v for k, v in shaping.items() if k not in ("coordinates", "names_from")}
+    runs = [(settings.run, identity(segmenter.run))]
+    return header("zeroshot", runs, shaping, segmenter.classes)
 
 
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _counted(places: Iterator[Places], line: ProgressLine, total: int) -> Iterator[Places]:
-    for number, film in enumerate(places, start=1):
-        line(number, total)
-        yield film
+def _choose_volumes(
+    settings: ZeroShot, run: Run, dataset: Dataset, device: torch.device
+) -> VolumeSegmenter:
+    if settings.method == "diffseg":
+        problem = f"is for films, and {run.folder} sees volumes"
+        raise InputError("--method diffseg", problem, "Leave it out, to segment by clusters")
+    settings, named = _counting(settings, VOLUME_CLUSTERS), None
+    if settings.names_from is not None:
+        named = open_dataset(settings.names_from).labelled
+        if not named.cases:
+            problem = "has no labels"
+            raise InputError(
+                f"--names-from {settings.names_from}", problem, "Give labelled volumes"
+            )
+        refuse_own_names(dataset, named)
+    segmenter = VolumeSegmenter(settings, run, dataset, named, device)
+    segmenter.dense  # noqa: B018 (opened)
+    return segmenter
 
 
-def _verify_film(case: Case, scan: Scan) -> None:
-    if scan.spatial_dims != 2:
-        raise InputError(case.images[0], "is a volume", "Zero-shot segmentation takes films")
+def _counting(settings: ZeroShot, usual: int) -> ZeroShot:
+    """With the number of clusters, which has another default for volumes."""
+    if settings.clusters is None and settings.method == "clusters":
+        return replace(settings, clusters=usual)
+    return settings
 
 
 def _scores(case: Case, record: Record) -> dict[str, Any]:
@@ -247,3 +278,19 @@ def _print(table: pd.DataFrame) -> None:
     rule, matched = table["dice_rule"].mean(), table["dice_matched"].mean()
     print(f"lungs named by rule, zero-shot: Dice {rule:.3f}, n = {len(table)}")
     print(f"segments matched with the truth, not zero-shot: Dice {matched:.3f}")
+
+
+def _print_volumes(table: pd.DataFrame, segmenter: VolumeSegmenter) -> None:
+    mean = table.groupby("class", sort=False).mean(numeric_only=True).mean()
+    cases = table["case"].nunique()
+    if not np.isnan(mean["dice_matched"]):
+        said = "named by the labels of the other half of the patients, not zero-shot"
+        print(f"segments {said}: Dice {mean['dice_matched']:.3f}, n = {cases}")
+    if "dice_named" in mean:
+        assert segmenter.named is not None
+        drawn = all(is_drawn(case.name) for case in segmenter.named)
+        how = "drawn anatomy" if drawn else f"the labels of {segmenter.settings.names_from}"
+        print(f"segments named by {how}: Dice {mean['dice_named']:.3f}, n = {cases}")
+        if drawn and any(is_drawn(case.name) for case in segmenter.dataset):
+            said = "are drawn as those that gave the names: this says nothing about real scans"
+            print(f"radiffuse: {segmenter.dataset.root}: scans {said}", file=sys.stderr)

@@ -230,28 +230,37 @@ class Generate(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot:
-    """Segment films by the features of a network that was trained without labels, and find the lungs by a rule."""
+    """Segment films or volumes by the features of a network that was trained without labels."""
 
     run: str = field(default="", metadata=POSITIONAL)
     """A run of radiffuse pretrain or synthesize, or the name of shipped weights, such as films-64."""
     data: str = field(default="", metadata=POSITIONAL)
-    """Films. Any labels are only used for scoring; values above 0 are lung."""
+    """Films, or volumes where the run was trained on volumes. Any labels are only used for scoring; of films, values
+    above 0 are lung."""
     out: str = ""
     """Folder for masks, segments, clusters.json and zeroshot.csv."""
     method: Literal["clusters", "diffseg"] = "clusters"
-    """clusters: the features of all films, clustered together by k-means; the lungs are named once for all of them.
-    diffseg: each film by the self-attention of a synthesizer (Tian et al. 2024)."""
+    """clusters: the features of all films or volumes, clustered together by k-means; clusters are named once for all of
+    them, the lungs of films by a rule. diffseg: each film by the self-attention of a synthesizer (Tian et al. 2024)."""
     features: Literal["denoiser", "encoder"] = "denoiser"
     """clusters: what is clustered. denoiser: the decoder of the denoiser, of pixels or latents; encoder: the patch
     tokens of a synthesizer's DINO encoder."""
     level: NonNegativeInt | None = None
-    """clusters: level of the decoder, 0 the finest; None: that with a grid nearest to 16 x 16."""
+    """clusters: level of the decoder, 0 the finest; None: of films that with a grid nearest to 16 x 16, of volumes the
+    finest."""
     timestep: NonNegativeInt = 0
     """clusters: the timestep to which films are noised for the denoiser."""
     noises: PositiveInt = 2
-    """clusters: noises over which the features of a film are averaged."""
-    clusters: Annotated[int, Within(2, 64)] = 8
-    """clusters: how many. A number chosen by labels has to be chosen on other films than those that are scored."""
+    """clusters: noises over which features are averaged."""
+    clusters: Annotated[int, Within(2, 64)] | None = None
+    """clusters: how many; None: 8 for films, 32 for volumes. A number chosen by labels has to be chosen on other scans
+    than those that are scored."""
+    coordinates: NonNegativeFloat = 1.0
+    """Volumes: variance of the body coordinates of a guided run, all together, in that of all features [ours]. 0: they
+    are left out."""
+    names_from: str | None = None
+    """Volumes: labelled ones that cost nobody any work, such as those of radiffuse anatomy abdomen. A cluster gets the
+    class that it covers there, so that masks have names. None: segments alone."""
     seed: NonNegativeInt = 0
     """Seed of the noise, and of k-means."""
     reader: Data = Data()

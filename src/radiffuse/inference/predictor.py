@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +21,12 @@ from ..data.streams import torch_seed
 from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
 from ..errors import InputError
 from ..evaluation.quality import expected_dice
-from ..system.files import reserve
 from ..train.device import local_device
 from ..train.run import Run
 from .members import Member, Overrides, common_steps, open_members, verify_agreement
 from .postprocess import postprocess
 from .views import views
-from .windows import slide
+from .windows import slide, zeros
 
 
 @dataclass(frozen=True)
@@ -275,8 +271,8 @@ class _Votes:
         uncertainty: bool = False,
         ensemble: Literal["probability", "vote"] = "probability",
     ) -> None:
-        self.mean = _store((classes, *shape))
-        self.square = _store((classes, *shape)) if uncertainty else None
+        self.mean = zeros((classes, *shape))
+        self.square = zeros((classes, *shape)) if uncertainty else None
         self.ensemble = ensemble
         self.draws = 0
 
@@ -333,12 +329,3 @@ class _Votes:
         for mean, square in zip(self.mean, self.square, strict=True):
             total += np.maximum(square - mean**2, 0)
         return total / np.float32(len(self.mean))
-
-
-def _store(shape: Sequence[int]) -> Array:
-    """Zeros: in memory for a film, in an unnamed file for a volume."""
-    if len(shape) == 3:
-        return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile() as file:
-        reserve(file, Path(tempfile.gettempdir()), 4 * math.prod(shape))
-        return np.memmap(file, np.float32, "r+", shape=tuple(shape))

@@ -7,10 +7,18 @@ plane is finished as soon as no further window reaches it.
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from ..nets.frozen import at_voxels
+from ..system.files import reserve
 
 SIGMA = 0.125
 """Standard deviation of the blending weight, as a fraction of the window [related: nnU-Net]."""
@@ -62,6 +70,63 @@ def slide(
         yield from _inside(slab, row, before[0], shape[0], inner)
         total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)
         norm = torch.cat([norm[done:], torch.zeros_like(norm[:done])])
+
+
+def gather(
+    volume: Tensor,
+    size: Sequence[int],
+    function: Window,
+    voxels: Tensor,
+    *,
+    overlap: float,
+    fill: float = -1.0,
+) -> Tensor:
+    """What ``slide`` would give at some voxels, which alone are held in memory; windows without any are not run.
+
+    Args:
+        volume: As for ``slide``.
+        size: The window.
+        function: As for ``slide``, but its result may lie on a coarser grid of the window, and is interpolated.
+        voxels: ``(n,)`` int64 indices into the flattened ``S``.
+        overlap: As for ``slide``.
+        fill: As for ``slide``.
+
+    Returns:
+        ``(n, C')`` float32 on the CPU; ``(0, 0)`` without voxels.
+    """
+    shape = tuple(volume.shape[1:])
+    before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
+    padded = _padded(volume, size, before, fill)
+    places = torch.stack(torch.unravel_index(voxels, shape), 1) + torch.tensor(before)
+    weight = blending(size).flatten()
+    total, norm = torch.empty(0, 0), torch.zeros(len(voxels), 1)
+    axes = (starts(n, p, overlap) for n, p in zip(padded.shape[1:], size, strict=True))
+    for corner in itertools.product(*axes):
+        own = places - torch.tensor(corner)
+        mine = ((own >= 0) & (own < torch.tensor(tuple(size)))).all(1).nonzero()[:, 0]
+        if not len(mine):
+            continue
+        area = tuple(slice(a, a + p) for a, p in zip(corner, size, strict=True))
+        result = function(padded[(slice(None), *area)][None]).float().cpu()
+        flat = torch.zeros(len(mine), dtype=torch.int64)
+        for axis, n in enumerate(size):
+            flat = flat * n + own[mine, axis]
+        if not total.numel():
+            total = torch.zeros(len(voxels), result.shape[1])
+        total.index_add_(
+            0, mine, weight[flat, None] * at_voxels(result, flat[None], tuple(size))[0]
+        )
+        norm.index_add_(0, mine, weight[flat, None])
+    return total / norm if len(voxels) else total
+
+
+def zeros(shape: Sequence[int]) -> NDArray[np.float32]:
+    """Zeros ``(C, *S)`` for what windows give: of a film in memory, of a volume in an unnamed file on disk."""
+    if len(shape) == 3:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        reserve(file, Path(tempfile.gettempdir()), 4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=tuple(shape))
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from .drawing import Drawing
 from .registry import ANATOMIES, Anatomy, draw
-from .writer import write_dataset
+from .writer import is_drawn, write_dataset
 
-__all__ = ["ANATOMIES", "Anatomy", "Drawing", "draw", "write_dataset"]
+__all__ = ["ANATOMIES", "Anatomy", "Drawing", "draw", "is_drawn", "write_dataset"]

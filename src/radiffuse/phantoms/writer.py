@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..system.files import unwritable, write_atomic, write_json
 from .drawing import Drawing
-from .registry import draw, find
+from .registry import ANATOMIES, draw, find
 
 
 def write_dataset(
@@ -75,6 +76,11 @@ def write_dataset(
     except OSError as error:
         raise unwritable(out, error.strerror) from error
     return drawn
+
+
+def is_drawn(name: str) -> bool:
+    """Whether a case is called as those that are drawn here."""
+    return re.fullmatch(rf"({'|'.join(ANATOMIES)})-\d{{6}}", name) is not None
 
 
 def _write_or_compare(drawing: Drawing, image: Path, label: Path | None, kept: bool) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..data.scan import Array, Scan
 from ..data.streams import Stream
 from ..data.transform import Undo, image_to_plan, map_to_scan
 from ..errors import InputError
+from ..system.files import read_json
 from .dense import Dense
 
 PLACES = 50_000
@@ -118,9 +120,8 @@ def find_clusters(films: Iterable[Places], number: int, count: int, seed: int) -
     features, gray, border, left = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     if len(features) < count:
         raise ValueError(f"{len(features)} places cannot form {count} clusters")
-    mean, std = features.mean(0), features.std(0)
-    std = np.where(std > 1e-6 * max(float(std.max()), 1e-12), std, np.inf)
-    centers, labels = _k_means((features - mean) / std, count, seed)
+    mean, std = scale_of(features)
+    centers, labels = k_means((features - mean) / std, count, seed)
     belongs = (labels == np.arange(count)[:, None]).astype(np.float64)
     each = belongs.sum(1).clip(1)
     order = np.argsort((belongs @ gray) / each)  # the darkest first
@@ -178,7 +179,31 @@ def read_places(
         yield places_of(image, undo, dense(torch.from_numpy(image).to(device)))
 
 
-def _k_means(
+Kept = TypeVar("Kept")
+
+
+def read_clusters(path: Path, kind: type[Kept]) -> Kept | None:
+    """The clusters of a folder of masks, of the TypedDict ``kind``; None where it has none yet.
+
+    Raises:
+        InputError: The file is damaged, or of the other kind.
+    """
+    if not path.is_file():
+        return None
+    known: Kept = read_json(path, kind)
+    if missing := sorted(kind.__required_keys__ - known.keys()):  # type: ignore[attr-defined]
+        raise InputError(path, f"lacks {missing[0]}", "Restore it, or choose another --out")
+    return known
+
+
+def scale_of(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of features ``(n, F)``; infinite for constant ones, which then count as 0."""
+    mean, std = features.mean(0), features.std(0)
+    rounding = 1e-6 * np.maximum(max(float(std.max()), 1e-12), abs(mean))
+    return mean, np.where(std > rounding, std, np.inf)
+
+
+def k_means(
     points: NDArray[np.float32], count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Centers and labels with the least scatter of several runs of k-means++ (Arthur and Vassilvitskii 2007)."""

@@ -2,20 +2,25 @@
 
 A source turns one film into ``(F, h, w)``: the decoder of a denoiser of pixels or of latents at a low timestep,
 averaged over several noises (Baranchuk et al. 2022, who learn from such features with labels), or the patch tokens of
-an encoder.
+an encoder. A volume is seen window by window, and beside its features may stand body coordinates of the window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion, ZeroShot
+from ..config.given import refuse_given
 from ..core.diffusion import GaussianDiffusion
 from ..errors import InputError
+from ..nets.frozen import noised_features
+from ..nets.guided import GuidedUNet
+from ..nets.probe import resize
 from ..nets.unet import UNet
 from ..objectives import learned_from_noise
 from ..train.run import Run
@@ -43,18 +48,69 @@ def open_denoiser(run: Run, settings: ZeroShot, device: torch.device) -> Dense:
     sizes = [plan.size[0] // factor[0] for factor in unet.config.factors]
     tap = f"level.{chosen_level(settings.level, sizes, str(run.folder))}"
     if not learned_from_noise(run):
-        if settings.timestep:
-            problem = f"{run.folder} learned from clean images and knows no timesteps"
-            raise InputError(f"--timestep {settings.timestep}", problem, "Leave it out")
-        return lambda film: _decoded(unet, film[None], _steps(0, 1, film), tap)[0]
+        why = f"{run.folder} learned from clean images and knows no timesteps"
+        refuse_given(settings, ZeroShot(), "timestep noises", why)
+        return lambda film: _decoded(unet, film, film[None], _steps(0, 1, film), tap)[0]
     process = diffusion_of(run)
     noised = _noised(process, settings)
 
     def dense(film: Tensor) -> Tensor:
         x_t, t = noised(film)
-        return _decoded(unet, x_t, t, tap).mean(0)
+        return _decoded(unet, film, x_t, t, tap).mean(0)
 
     return dense
+
+
+@dataclass(frozen=True)
+class DenseWindows:
+    """Features of volumes, window by window.
+
+    Attributes:
+        of: A window ``(1, C, *window)`` in [-1, 1] to ``(1, F, *w)``, on the network's device.
+        coordinates: The last of the F that are body coordinates.
+    """
+
+    of: Callable[[Tensor], Tensor]
+    coordinates: int = 0
+
+
+def open_volumes(run: Run, settings: ZeroShot, device: torch.device) -> DenseWindows:
+    """The decoder of a pre-trained denoiser of volumes, and the coordinates that guide it; by default its finest level.
+
+    Every window of every volume gets the same noises.
+
+    Raises:
+        InputError: There is no such level or timestep, or coordinates are asked for and none guide the run.
+    """
+    unet, name = load_denoiser(run).to(device).eval(), str(run.folder)
+    if settings.features == "encoder":
+        remedy = "Leave it out: films alone have a DINO encoder"
+        raise InputError("--features encoder", f"{name} was trained on volumes", remedy)
+    sizes = [run.plan.size[0] // factor[0] for factor in unet.config.factors]
+    tap = f"level.{chosen_level(settings.level or 0, sizes, name)}"
+    process = None
+    if learned_from_noise(run):
+        process = GaussianDiffusion(diffusion_of(run))
+        _verify_timestep(settings.timestep, process.num_train_timesteps)
+    else:
+        why = f"{name} learned from clean images and knows no timesteps"
+        refuse_given(settings, ZeroShot(), "timestep noises", why)
+    guided = isinstance(unet, GuidedUNet)
+    if not guided:
+        why = f"{name} was trained without --coordinates"
+        refuse_given(settings, ZeroShot(), "coordinates", why, obeyed=ZeroShot(coordinates=0))
+
+    def of(window: Tensor) -> Tensor:
+        where = unet.coordinates(window) if isinstance(unet, GuidedUNet) else None
+        timestep, draws = (settings.timestep, settings.noises) if process else (0, 1)
+        features = noised_features(
+            unet, process, window, timestep, (tap,), seed=settings.seed, draws=draws, where=where
+        )[tap]
+        if where is None or not settings.coordinates:
+            return features
+        return torch.cat([features, resize(where.float(), features.shape[2:])], dim=1)
+
+    return DenseWindows(of, 3 if guided and settings.coordinates else 0)
 
 
 def open_synthesizer(synthesizer: Synthesizer, run: Run, settings: ZeroShot) -> Dense:
@@ -102,9 +158,7 @@ def _noised(process: Diffusion, settings: ZeroShot) -> Callable[[Tensor], tuple[
     Every film gets the same noises, so that its features do not depend on the others.
     """
     diffusion = GaussianDiffusion(process)
-    if settings.timestep >= process.num_train_timesteps:
-        problem = f"the run was trained on {process.num_train_timesteps} timesteps"
-        raise InputError(f"--timestep {settings.timestep}", problem, "They count from 0")
+    _verify_timestep(settings.timestep, process.num_train_timesteps)
 
     def noised(clean: Tensor) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(settings.seed)
@@ -115,13 +169,20 @@ def _noised(process: Diffusion, settings: ZeroShot) -> Callable[[Tensor], tuple[
     return noised
 
 
+def _verify_timestep(timestep: int, total: int) -> None:
+    if timestep >= total:
+        problem = f"the run was trained on {total} timesteps"
+        raise InputError(f"--timestep {timestep}", problem, "They count from 0")
+
+
 def _steps(timestep: int, number: int, like: Tensor) -> Tensor:
     return torch.full((number,), timestep, dtype=torch.int64, device=like.device)
 
 
 @torch.no_grad()
-def _decoded(unet: UNet, x_t: Tensor, t: Tensor, tap: str) -> Tensor:
-    return unet.features(x_t, t, (tap,))[tap].float()
+def _decoded(unet: UNet, film: Tensor, x_t: Tensor, t: Tensor, tap: str) -> Tensor:
+    guide = {"clean": film.expand_as(x_t)} if isinstance(unet, GuidedUNet) else {}
+    return unet.features(x_t, t, (tap,), **guide)[tap].float()
 
 
 def _watched(layer: nn.Module, run: Callable[[], object]) -> Tensor:
