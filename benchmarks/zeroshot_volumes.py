@@ -12,6 +12,7 @@ Writes ``results/zeroshot-volumes.csv`` and all scores to ``results/scores/zeros
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--voxels", type=int, nargs=3, default=(64, 64, 40), help="of a volume")
     parser.add_argument("--window", type=int, default=32, help="voxels along each axis")
     parser.add_argument("--pool", type=int, default=40, help="unlabelled volumes")
-    parser.add_argument("--scored", type=int, default=16, help="labelled volumes")
+    parser.add_argument("--scored", type=int, default=12, help="labelled volumes")
     parser.add_argument("--regressor-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=4)
@@ -132,15 +133,29 @@ def sources(guided: Run, untrained: Run) -> Iterator[tuple[str, DenseWindows, fl
         return torch.cat([functional.avg_pool3d(window, 2), where(window)], 1)
 
     for weight in (1.0, 0.0):
-        settings = ZeroShot(coordinates=weight)
+        settings = ZeroShot(coordinates=weight, noises=1)
         name = FIRST if weight else "guided alone"
         yield name, open_volumes(guided, settings, CPU), weight
-    yield "untrained + coordinates", open_volumes(untrained, ZeroShot(), CPU), 1.0
+    yield "untrained + coordinates", open_volumes(untrained, ZeroShot(noises=1), CPU), 1.0
     # A single gray value has the variance of one feature: beside three coordinates it counts like one of them.
     yield "gray + coordinates", DenseWindows(gray, 3), 3.0
     yield "coordinates alone", DenseWindows(where), 0.0
 
 
+def remembered(dense: DenseWindows) -> DenseWindows:
+    """The same features, computed once for each window, since every number of clusters sees the same windows."""
+    known: dict[bytes, Tensor] = {}
+
+    def of(window: Tensor) -> Tensor:
+        key = hashlib.sha256(window.numpy().tobytes()).digest()
+        if key not in known:
+            known[key] = dense.of(window)
+        return known[key]
+
+    return DenseWindows(of, dense.coordinates)
+
+
+@torch.no_grad()
 def scored(guided: Run, untrained: Run, data: str) -> Iterator[pd.DataFrame]:
     """Dice of every source, number of clusters, case and organ, with names by the other half of the patients.
 
@@ -151,7 +166,8 @@ def scored(guided: Run, untrained: Run, data: str) -> Iterator[pd.DataFrame]:
     pairs = list(zip(dataset, scans, strict=True))
     truths = [read_case_label(case, scan).array[0] for case, scan in pairs]
     groups = np.array([case.group for case in dataset])
-    for name, dense, weight in sources(guided, untrained):
+    for name, source, weight in sources(guided, untrained):
+        dense = remembered(source)
         places = list(read_volume_places(scans, len(scans), dense, plan, CPU, 0))
         overlaps = {}
         for count in COUNTS:
