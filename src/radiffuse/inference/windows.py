@@ -46,8 +46,7 @@ def slide(
         in order and together cover the volume once.
     """
     shape = tuple(volume.shape[1:])
-    before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
-    padded = _padded(volume, size, before, fill)
+    padded, before = _padded(volume, size, fill)
     rows, *columns = (starts(n, p, overlap) for n, p in zip(padded.shape[1:], size, strict=True))
     weight = blending(size)
     total = norm = torch.empty(0)
@@ -95,8 +94,7 @@ def gather(
         ``(n, C')`` float32 on the CPU; ``(0, 0)`` without voxels.
     """
     shape = tuple(volume.shape[1:])
-    before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
-    padded = _padded(volume, size, before, fill)
+    padded, before = _padded(volume, size, fill)
     places = torch.stack(torch.unravel_index(voxels, shape), 1) + torch.tensor(before)
     weight = blending(size).flatten()
     total, norm = torch.empty(0, 0), torch.zeros(len(voxels), 1)
@@ -145,11 +143,15 @@ def blending(size: Sequence[int]) -> Tensor:
     return weight.clamp(min=max(float(weight.min()), SMALLEST))
 
 
-def _padded(volume: Tensor, size: Sequence[int], before: Sequence[int], fill: float) -> Tensor:
+def _padded(volume: Tensor, size: Sequence[int], fill: float) -> tuple[Tensor, list[int]]:
+    """At least as large as the window, and what was put before it along each axis."""
+    shape = volume.shape[1:]
+    before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
     widths = []
-    for n, p, b in reversed(list(zip(volume.shape[1:], size, before, strict=True))):
+    for n, p, b in reversed(list(zip(shape, size, before, strict=True))):
         widths += [b, max(0, p - n) - b]
-    return torch.nn.functional.pad(volume, widths, value=fill) if any(widths) else volume
+    padded = torch.nn.functional.pad(volume, widths, value=fill) if any(widths) else volume
+    return padded, before
 
 
 def _inside(
