@@ -99,6 +99,22 @@ def test_full_run(tmp_path: Path) -> None:
     assert "film 2" not in page
 
 
+def test_an_automatic_run_shows_the_curves_of_what_it_trained(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("command: fit\n")
+    chosen = {"decisions": ["chosen: imagenet"], "seconds": 576.0, "hours": 0.1}
+    (tmp_path / "choice.json").write_text(json.dumps(chosen))
+    (tmp_path / "data.json").write_text(json.dumps({"patients": 5, "patients_named": False}))
+    page = write_run_report(tmp_path).read_text()
+    assert ">Training</h2>" not in page
+    (tmp_path / "members" / "imagenet").mkdir(parents=True)
+    write_log(tmp_path / "members" / "imagenet")
+    page = write_run_report(tmp_path).read_text()
+    assert ">Training</h2>" in page
+    for text in ("imagenet, trained on all labels", "9.6 of 6.0 min", "Chosen: imagenet."):
+        assert text in page
+    assert page.count("each file counts as one") == 1  # under Data, not in a tile
+
+
 @pytest.mark.parametrize("part", ["log", "config", "data", "validation"])
 def test_a_run_may_hold_any_one_part(tmp_path: Path, part: str) -> None:
     if part == "log":

@@ -34,6 +34,8 @@ from .outlook import look_ahead
 from .record import Record
 from .scores import SCORED, by_case, read_folds
 
+LATE = 1.1
+"""How much more time than given is taken before the reason is said."""
 Train = Callable[[Fit, Plan, bool], Run]
 """Trains a run by a method of ``fit`` and a plan, with its report or without."""
 
@@ -55,7 +57,7 @@ def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any])
         problem = f"trains on one device, and {math.prod(started)} processes were started"
         raise InputError("--method auto", problem, "Start one process, or name a method")
     with start_run(settings.out, "fit", settings) as run, _cleared(run):
-        if run.ended:
+        if finished := run.ended:
             say(f"{run.folder} is finished, nothing is left to train")
         choice = _Choice(settings, run, train, began)
         choice.rounds()
@@ -63,7 +65,8 @@ def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any])
         choice.finish()
         choice.look_ahead()
         leave(run.folder)
-        choice.say_time()
+        if not finished:
+            choice.say_time()
     return run
 
 
@@ -155,7 +158,10 @@ class _Choice:
     def say_time(self) -> None:
         """Print what everything took beside what was given."""
         took, given = self.record.seconds / 60, 60 * self.record.hours
-        say(f"took {took:.1f} min of the {given:.1f} min given")
+        late = (
+            "; steps, which are set once, took longer than at first" if took > LATE * given else ""
+        )
+        say(f"took {took:.1f} min of the {given:.1f} min given{late}")
 
     # -------------------------------------------------------------------------------------------- internal
 
@@ -166,7 +172,10 @@ class _Choice:
             self.labels.write_split(self._split(fold), record.folds.rest(fold), part)
         record.write()
         pool = bool(self.settings.unlabelled)
-        for line in described(record, self.labels, pool=pool, decided=True):
+        more = sum(
+            len(cases) for name, cases in self._digests().items() if name.startswith("with ")
+        )
+        for line in described(record, self.labels, pool=pool, more=more, decided=True):
             say(line)
         return record
 

@@ -117,12 +117,16 @@ def plan_choice(settings: Fit) -> tuple[Record, Labels]:
 
 
 def described(
-    record: Record, labels: Labels, *, pool: bool, decided: bool = False
+    record: Record, labels: Labels, *, pool: bool, more: int = 0, decided: bool = False
 ) -> Iterator[str]:
-    """Folds, candidates and rounds, a line each; ``decided``: why there are no folds is said elsewhere."""
+    """Folds, candidates and rounds, a line each; ``more`` cases are learned from beside the labelled ones.
+
+    ``decided``: why there are no folds is said elsewhere.
+    """
     patients, schedule = len({case.group for case in labels.cases}), record.schedule
     yield (
-        f"{len(labels.names)} labelled cases of {patients} patients, {record.folds}, "
+        f"{len(labels.names)} labelled cases of {patients} patients"
+        f"{f' and {more} of --with' if more else ''}, {record.folds}, "
         f"{60 * record.hours:.0f} min"
     )
     for one in record.candidates:

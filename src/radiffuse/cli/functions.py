@@ -15,6 +15,7 @@ from ..config.given import defaults_are
 from ..system.leftovers import leaves_nothing_empty
 from ..system.privacy import private
 from ..system.saying import hush, soon
+from .names import ALIASES
 from .output import plain_output
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def function_of(name: str) -> Callable[..., Any]:
 
     parameters = [
         inspect.Parameter(
-            f.name,
+            _word(f.name),
             inspect.Parameter.KEYWORD_ONLY,
             annotation=f.type,
-            default=inspect.Parameter.empty if f.default == "" else f.default,
+            default=inspect.Parameter.empty if f.default == "" else _default(f),
         )
         for f in dataclasses.fields(settings)
     ]
@@ -53,6 +54,16 @@ def function_of(name: str) -> Callable[..., Any]:
     call.__doc__ = documentation(name)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _word(name: str) -> str:
+    """A setting as Python takes it: ``from_`` for ``--from``."""
+    return next((word for word, one in ALIASES.items() if one == name and word.endswith("_")), name)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A default as it is read; of a group ``...``, since its settings have theirs, and some depend on the method."""
+    return ... if dataclasses.is_dataclass(field.default) else field.default
 
 
 def documentation(name: str) -> str:

@@ -17,6 +17,7 @@ from ..errors import RunError, damaged
 from ..evaluation.tables import METRIC_NAMES, SIZES, read_table
 from ..inference.expecting import of_new_scans
 from ..system.files import read_json
+from ..train.members import MEMBERS
 from ..train.run import CHOICE, Run
 from .figures import loss_curves, timestep_curves, validation_scores
 from .html import Report, format_value
@@ -43,6 +44,8 @@ class Chosen(TypedDict, total=False):
     outlook: str
     left_out: dict[str, str]
     passed_over: dict[str, str]
+    seconds: float
+    hours: float
 
 
 SHOWN_SAMPLES = 64
@@ -86,7 +89,7 @@ def write_run_report(folder: Path) -> Path:
             "Heads": lambda: _heads(report, folder / "sweep.csv"),
             "Samples": lambda: _samples(report, folder),
             "Coordinates": lambda: _coordinates(report, folder),
-            "Training": lambda: _training(report, log),
+            "Training": lambda: _trainings(report, log, folder),
             "Plan": lambda: plan_section(report, folder),
             "Data": lambda: data_section(report, data),
             "Settings": lambda: settings_section(report, folder),
@@ -143,6 +146,10 @@ def _facts(report: Report, log: Log, data: Mapping[str, Any], folder: Path) -> N
     facts: dict[str, object] = {}
     if (folder / CHOICE).is_file():
         facts["Dice to expect of new scans"] = _expected(folder) or "not measured"
+        chosen: Chosen = read_json(folder / CHOICE, Chosen)
+        if "seconds" in chosen and "hours" in chosen:
+            took, given = chosen["seconds"] / 60, 60 * chosen["hours"]
+            facts["Time taken, and given"] = f"{took:.1f} of {given:.1f} min"
     trained = [row for row in log if "loss" in row]
     if trained:
         facts["Steps"] = int(trained[-1]["step"])
@@ -161,7 +168,7 @@ def _facts(report: Report, log: Log, data: Mapping[str, Any], folder: Path) -> N
     if (cases := data.get("cases")) is not None:
         facts["Cases"] = cases if isinstance(cases, int | str) else len(cases)
     if data.get("patients") is not None:
-        facts["Patients"] = counted_patients(data)
+        facts["Patients"] = counted_patients(data).partition(" ")[0]  # more is said under Data
     if facts:
         report.facts(facts)
 
@@ -182,7 +189,8 @@ def _choice(report: Report, folder: Path) -> None:
     if not (folder / CHOICE).is_file():
         return
     content: Chosen = read_json(folder / CHOICE, Chosen)
-    report.text(*filter(None, [*content.get("decisions", ()), content.get("outlook", "")]))
+    sentences = filter(None, [*content.get("decisions", ()), content.get("outlook", "")])
+    report.text(*(f"{one[0].upper()}{one[1:]}." for one in sentences))
     if (folder / "candidates.csv").is_file():
         table = read_table(folder / "candidates.csv", "candidate", "steps", "dice", "nsd")
         named = table.rename(columns={"dice": "Dice", "nsd": "surface Dice"})
@@ -264,11 +272,20 @@ def _coordinates(report: Report, folder: Path) -> None:
         )
 
 
-def _training(report: Report, log: Log) -> None:
+def _trainings(report: Report, log: Log, folder: Path) -> None:
+    """The curves of a run, and of an automatic one those of the networks it trained on all labels."""
+    _training(report, log)
+    for member in sorted((folder / MEMBERS).glob("*/log.jsonl")):
+        _training(
+            report, Run(member.parent).log(), f"{member.parent.name}, trained on all labels. "
+        )
+
+
+def _training(report: Report, log: Log, which: str = "") -> None:
     losses = [row["loss"] for row in log if isinstance(row.get("loss"), int | float)]
     if not any(math.isfinite(loss) for loss in losses):
         return
-    caption = "Loss of each logged step (faint) and its running mean"
+    caption = f"{which}Loss of each logged step (faint) and its running mean"
     if any(row.get("loss_quartiles") for row in log):
         caption += "; loss by quarter of the timesteps, the first with the least noise"
     if validation_scores(log):
