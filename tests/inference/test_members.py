@@ -143,3 +143,27 @@ def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
     assert Predictor.open([four, five], CPU).after == ()  # said in two ways, and the same
     assert Predictor.open([one, one], CPU).after == plans[0]
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"classes": ["background", "a", "b", "c"]}, "names 4 classes, the network tells 3 apart"),
+        ({"classes": ["background"]}, "names 1 classes, the network tells 3 apart"),
+        ({"size": [15, 16]}, "has size 15x16, the network takes multiples of"),
+        (
+            {"spatial_dims": 3, "size": [16, 16, 16], "spacing": [1, 1, 1]},
+            "is for 3D images, the network for 2D",
+        ),
+        ({"spacing": [1, 1, 1]}, r"spacing .* is for volumes"),
+        ({"postprocess": ["1=keep:2", "3=fill"]}, "3=fill is for class 3, the last one is 2"),
+    ],
+)
+def test_a_plan_that_was_edited_for_another_network_is_refused(
+    change: dict[str, object], word: str, tmp_path: Path
+) -> None:
+    run = finished_run(tmp_path / "run", FILM)
+    path = run / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=rf"plan\.json: .*{word}"):
+        Predictor.open([Run.open(run)], CPU)(scan())

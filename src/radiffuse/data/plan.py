@@ -156,6 +156,12 @@ class Plan:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
+def class_of_step(step: Step) -> int:
+    """The class that a step after segmentation is for; 0 where it is for each."""
+    value, _, _ = step.rpartition("=")
+    return int(value) if value else 0
+
+
 def read_plan(path: Path) -> Plan:
     """Read ``plan.json``, which a person may have edited.
 
@@ -322,6 +328,14 @@ def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"intensity {plan.low} to {plan.high} is empty", "Put the lower value first"
     if dims == 3 and [mm > 0 for mm in plan.spacing or ()] != [True] * 3:
         yield f"spacing {plan.spacing} is not legal", "Give three positive mm"
+    if dims == 2 and plan.spacing is not None:
+        yield f"spacing {plan.spacing} is for volumes", "Give null for films"
+    for step in plan.postprocess if plan.classes else ():
+        if (value := class_of_step(step)) >= len(plan.classes):
+            problem = (
+                f"postprocess {step} is for class {value}, the last one is {len(plan.classes) - 1}"
+            )
+            yield problem, "Correct it"
     if not plan.channels:
         yield "it has no channels", "Give a list of names"
     if not set(plan.mirror) <= set(range(dims)):

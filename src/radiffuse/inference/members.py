@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
@@ -109,6 +110,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         remedy = f"Fit it with {fit}, then give runs/seg"
         raise RunError(name, "is no segmentation run, but a start for one", remedy)
     network = load_network(run.model)
+    _verify_plan(plan, network, run.folder / "plan.json")
     if unet := next((part for part in network.modules() if isinstance(part, UNet)), None):
         verify_memory(plan.size, unet.config, machine, training=False)
     if machine.channels_last:
@@ -116,14 +118,48 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         network = network.to(memory_format=order)  # type: ignore[call-overload]
     network = network.to(device).eval()
     if isinstance(network, ProbedNetwork):
-        return Member(str(run.folder), probed(run, network, overrides.head), plan, heads=True)
+        segment = _of_classes(probed(run, network, overrides.head), run)
+        return Member(str(run.folder), segment, plan, heads=True)
     if not isinstance(network, MaskDenoiser | JointDenoiser):
-        return Member(str(run.folder), one_pass(network), plan)
+        return Member(str(run.folder), _of_classes(one_pass(network), run), plan)
+    if network.classes != len(plan.classes):
+        raise _other_classes(run, network.classes)
     settings = diffusion_settings(run)
     diffusion = from_dict(Diffusion, settings["process"])
     sampling = overrides.apply(from_dict(Sampling, settings["sampling"]))
     sampler = MaskSampler(network, diffusion, sampling)
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
+
+
+def _verify_plan(plan: Plan, network: nn.Module, path: Path) -> None:
+    """Refuse a plan, which may have been edited, for other images than the network takes."""
+    remedy = "Restore the file, or train again"
+    dims = max((weight.ndim - 2 for weight in network.parameters()), default=0)  # of convolutions
+    if dims in (2, 3) and dims != plan.spatial_dims:
+        raise RunError(path, f"is for {plan.spatial_dims}D images, the network for {dims}D", remedy)
+    unet = next((part for part in network.modules() if isinstance(part, UNet)), None)
+    fold = unet.size_multiple if unet is not None else (1,) * len(plan.size)
+    if any(n % by for n, by in zip(plan.size, fold, strict=True)):
+        size, by = ("x".join(map(str, values)) for values in (plan.size, fold))
+        raise RunError(path, f"has size {size}, the network takes multiples of {by}", remedy)
+
+
+def _of_classes(segment: Segment, run: Run) -> Segment:
+    """The same; it raises RunError where it finds another number of classes than the plan of the run names."""
+    wanted = len(run.plan.classes)
+
+    def checked(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
+        logits = segment(images, generator, every_step)
+        if (found := logits.shape[2]) != wanted:
+            raise _other_classes(run, found)
+        return logits
+
+    return checked
+
+
+def _other_classes(run: Run, found: int) -> RunError:
+    problem = f"names {len(run.plan.classes)} classes, the network tells {found} apart"
+    return RunError(run.folder / "plan.json", problem, "Restore the file, or train again")
 
 
 def diffusion_settings(run: Run) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from ..config import Fit, Network, PlanSettings, Pretrain, UNetConfig
 from ..data.ceiling import TARGET, Ceiling, candidates, find_ceilings
 from ..data.dataset import Dataset
 from ..data.fingerprint import Fingerprint, take_fingerprint
-from ..data.plan import Plan, make_plan
+from ..data.plan import Plan, class_of_step, make_plan
 from ..system.saying import soon
 from .choices import Choice, Decision, Measured, Request
 from .machine import MachineFacts, Precision, facts_of
@@ -187,8 +187,10 @@ def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Pla
         names = ("intensity", "low", "high", "crop", "resize")
         plan = replace(plan, **{name: getattr(source, name) for name in names})
         if source.postprocess and settings.plan.postprocess in (None, source.postprocess):
+            most = max(len(plan.classes) - 1, 0)  # of what was for a class that is not there
+            steps = tuple(step for step in source.postprocess if class_of_step(step) <= most)
             why = {"postprocess": "as in the run to start from"}
-            plan = replace(plan, postprocess=source.postprocess, reasons=plan.reasons | why)
+            plan = replace(plan, postprocess=steps, reasons=plan.reasons | why)
     return plan
 
 
