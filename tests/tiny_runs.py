@@ -1,4 +1,4 @@
-"""Segmentation runs that nobody trained, and a volume that lies askew."""
+"""Runs that nobody trained, and a volume that lies askew."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.config import Network, resolve_network
+from radiffuse.config import Network, UNetConfig, resolve_network
 from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array
+from radiffuse.nets.coordinates import CoordinateRegressor
+from radiffuse.nets.guided import GuidedUNet
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import SegmentingUNet
+from radiffuse.nets.unet import UNet
 from radiffuse.system.files import seal, write_atomic, write_json
 from radiffuse.train.members import MEMBERS
 from radiffuse.train.run import start_run
@@ -71,3 +74,23 @@ def oblique() -> Array:
     affine[:3, :3] = affine[:3, [2, 0, 1]] @ np.diag((-0.8, 1.5, 2.0))
     affine[:3, 3] = (11, -7, 300)
     return affine
+
+
+def volumes_run(folder: Path, *, guided: bool = True, objective: str = "ddpm") -> Path:
+    """A denoiser of volumes that nobody trained, and that body coordinates guide."""
+
+    small = Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(), head_channels=8)
+
+    def config(channels: int, out: int) -> UNetConfig:
+        return resolve_network(small, spatial_dims=3, in_channels=channels, out_channels=out)
+
+    regressor = CoordinateRegressor(config(1, 3), (100.0, 100.0, 100.0), "output", (16.0,) * 3)
+    unet = GuidedUNet(config(4, 1), regressor) if guided else UNet(config(1, 1))
+    shake(unet, seed=2)
+    with start_run(folder, "pretrain", {"objective": objective}) as run:
+        plan = Plan(
+            3, ("CT",), (), (16, 16, 16), (16.0, 16.0, 16.0), intensity="window", low=-160, high=240
+        )
+        write_atomic(folder / "plan.json", plan.to_json())
+        save_network(unet, run.model)
+    return folder

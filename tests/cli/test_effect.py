@@ -28,9 +28,10 @@ from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.unet import UNet
+from radiffuse.phantoms import write_dataset
 from radiffuse.studies.methods import METHODS, STARTS, by_start
 from radiffuse.train.run import flatten
-from tiny_runs import finished_run
+from tiny_runs import finished_run, volumes_run
 
 MUTED = (
     *("dataclasses", "copy", "pickle", "radiffuse.config.effect", "radiffuse.config.given"),
@@ -345,6 +346,13 @@ def segmenter(request: pytest.FixtureRequest) -> Path:
     return finished_run(folder, Plan(2, ("image",), ("background", "a", "b"), SIZE))
 
 
+def abdomens(request: pytest.FixtureRequest, seed: int) -> Path:
+    """Labelled volumes."""
+    out: Path = request.getfixturevalue("tmp_path") / f"abdomens-{seed}"
+    write_dataset("abdomen", out, count=2, labelled=True, seed=seed, size=(16, 16, 16))
+    return out
+
+
 def of_study(values: dict[str, Any]) -> dict[str, Any]:
     """Settings of a training in a study."""
     learning = {"training": {k: v for k, v in LEARNING.items() if k != "validate_every"}}
@@ -399,6 +407,10 @@ ACTS: Mapping[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
     ),
     "generate by a denoiser": lambda r: cpu(run=r.getfixturevalue("pretrained"), count=1, steps=2),
     "zeroshot": lambda r: cpu(run=r.getfixturevalue("synthesizer"), data=r.getfixturevalue("films")),
+    "zeroshot of volumes": lambda r: cpu(
+        run=volumes_run(r.getfixturevalue("tmp_path") / "guided"), clusters=3,
+        data=abdomens(r, 1), names_from=abdomens(r, 2),
+    ),
     "judge": lambda r: cpu(
         real=r.getfixturevalue("unlabelled"), fake=r.getfixturevalue("classes"), draws=2,
         encoder=r.getfixturevalue("pretrained"),
@@ -441,7 +453,9 @@ LEFT: Mapping[str, set[str]] = {
     "select": {"machine.channels_last"},
     # Recorded for whoever starts from the run; the other is refused where the weights are read.
     "convert": {"plan.grid"} | {f"diffusion.{x}" for x in PROCESS.split()},
-    "zeroshot": {"reader.class_names"},  # which may join values of the truth
+    # The first may join values of the truth; films refuse the others.
+    "zeroshot": {"reader.class_names", "coordinates", "names_from"},
+    "zeroshot of volumes": {"reader.class_names"},
     "view": {"browser", "reader.group"},  # no window is opened, no image drawn
     "doctor": {"completion"},  # what is described is the command line itself
 }

@@ -13,40 +13,16 @@ import pytest
 import torch
 
 import radiffuse
-from radiffuse.config import Network, ZeroShot, resolve_network
-from radiffuse.data.plan import Plan
+from radiffuse.config import ZeroShot
 from radiffuse.errors import InputError, RadiffuseError
-from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.guided import GuidedUNet
-from radiffuse.nets.registry import save_network
-from radiffuse.nets.unet import UNet
 from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.dense import open_volumes
-from radiffuse.system.files import write_atomic
-from radiffuse.train.run import Run, start_run
-from tiny_runs import shake
+from radiffuse.train.run import Run
+from tiny_runs import volumes_run
 
-NETWORK = Network(width=8, multipliers=(1, 2), blocks=1, attention_factors=(), head_channels=8)
 SIZE = (24, 24, 16)
 CPU = {"accelerator": "cpu"}
-
-
-def volumes_run(folder: Path, *, guided: bool = True, objective: str = "ddpm") -> Path:
-    """A denoiser of volumes that nobody trained, and that body coordinates guide."""
-
-    def config(channels: int, out: int):  # type: ignore[no-untyped-def]
-        return resolve_network(NETWORK, spatial_dims=3, in_channels=channels, out_channels=out)
-
-    regressor = CoordinateRegressor(config(1, 3), (100.0, 100.0, 100.0), "output", (16.0,) * 3)
-    unet = GuidedUNet(config(4, 1), regressor) if guided else UNet(config(1, 1))
-    shake(unet, seed=2)
-    with start_run(folder, "pretrain", {"objective": objective}) as run:
-        plan = Plan(
-            3, ("CT",), (), (16, 16, 16), (16.0, 16.0, 16.0), intensity="window", low=-160, high=240
-        )
-        write_atomic(folder / "plan.json", plan.to_json())
-        save_network(unet, run.model)
-    return folder
 
 
 @pytest.fixture(scope="module")
