@@ -7,6 +7,7 @@ nothing is misread in silence.
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import shutil
 import struct
@@ -754,3 +755,104 @@ def pascal_voc(folder: Path) -> None:
         Image.fromarray(gray(i)).save(place(folder, "JPEGImages", f"c{i}.jpg"))
         for inner in ("SegmentationClass", "SegmentationObject"):
             png(np.roll(square(), i, 0), place(folder, inner, f"c{i}.png"))
+
+
+# ------------------------------------------------------------------------------------------------ more kinds
+
+
+@kind("perfusion: time points as a fourth axis", "error: has 4 dimensions")
+def time_points(folder: Path) -> None:
+    for i in range(COUNT):
+        values = rng(i).integers(0, 99, (9, 8, 7, 3)).astype(np.int16)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), folder / f"c{i}.nii.gz")
+
+
+@kind("a tilted gantry: axes off a right angle", "21.8 degrees off a right angle")
+def tilted_gantry(folder: Path) -> list[Array]:
+    affine = np.eye(4)
+    affine[0, 1] = 0.4
+    for i, values in volumes():
+        nib.save(nib.Nifti1Image(values, affine), folder / f"c{i}.nii.gz")
+    return [values[None] for _, values in volumes()]
+
+
+@kind("geometry in meters", "error: gives its geometry in meters")
+def meters(folder: Path) -> None:
+    for i, values in volumes():
+        image = nib.Nifti1Image(values, np.diag([0.001, 0.001, 0.002, 1]))
+        image.header.set_xyzt_units("meter")
+        nib.save(image, folder / f"c{i}.nii.gz")
+
+
+@kind("blank films of a detector that was off", "error: is constant")
+def blank_films(folder: Path) -> None:
+    for i in range(COUNT):
+        png(np.full((24, 20), 7, np.uint8), folder / f"c{i}.png")
+
+
+@kind("gray films stored as RGBA")
+def gray_as_rgba(folder: Path) -> None:
+    for i in range(COUNT):
+        film = gray(i)
+        png(np.dstack([film, film, film, np.full_like(film, 255)]), folder / f"c{i}.png")
+
+
+@kind("label maps as JPEG under the name of PNG", "error: is a JPEG", labelled=COUNT)
+def jpeg_labels(folder: Path) -> list[Array]:
+    return film_pairs(folder, lambda label, path: png(label * 255, path, format="JPEG"))
+
+
+@kind("gzipped NIfTI without the suffix .gz")
+def gzip_without_suffix(folder: Path) -> list[Array]:
+    for i, values in volumes():
+        nifti(values, folder / f"c{i}.nii.gz")
+        (folder / f"c{i}.nii.gz").rename(folder / f"c{i}.nii")
+    return [values[None] for _, values in volumes()]
+
+
+@kind("plain NIfTI with the suffix .gz")
+def suffix_without_gzip(folder: Path) -> list[Array]:
+    for i, values in volumes():
+        nifti(values, folder / f"c{i}.nii")
+        (folder / f"c{i}.nii").rename(folder / f"c{i}.nii.gz")
+    return [values[None] for _, values in volumes()]
+
+
+@kind("NIfTI packed in two members of gzip, as parallel packers write it")
+def two_members(folder: Path) -> list[Array]:
+    for i, values in volumes():
+        nifti(values, folder / "x.nii")
+        whole = (folder / "x.nii").read_bytes()
+        parts = gzip.compress(whole[:500]) + gzip.compress(whole[500:])
+        (folder / f"c{i}.nii.gz").write_bytes(parts)
+    (folder / "x.nii").unlink()
+    return [values[None] for _, values in volumes()]
+
+
+@kind("NIfTI packed twice", "error: holds none of the known formats")
+def packed_twice(folder: Path) -> None:
+    for i, values in volumes():
+        nifti(values, folder / f"c{i}.nii.gz")
+        path = folder / f"c{i}.nii.gz"
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+@kind("label maps with rows and columns changed over", "error: has another size", labelled=COUNT)
+def labels_turned_over(folder: Path) -> list[Array]:
+    return film_pairs(folder, lambda label, path: png(label.T.copy(), path))
+
+
+@kind("two label maps of each film, PNG and TIFF", "error: has the same name", labelled=COUNT)
+def labels_twice(folder: Path) -> list[Array]:
+    arrays = film_pairs(folder)
+    for i in range(COUNT):
+        tifffile.imwrite(place(folder, "labels", f"c{i}.tif"), square(value=2))
+    return arrays
+
+
+@kind("patients.csv with tabs, blanks and line ends of Windows", patients=2)
+def patients_of_windows(folder: Path) -> list[Array]:
+    rows = b"c0.png\tA \r\nc1.png\tA\r\nc2.png\tB\r\nc3.png\tB\r\n"
+    arrays = films(folder)
+    (folder / "patients.csv").write_bytes(b"image\tpatient\r\n" + rows)
+    return arrays
