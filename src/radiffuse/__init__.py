@@ -16,7 +16,8 @@ __all__ = ["Run", "Segmenter", "__version__", "fit_custom", *COMMANDS]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    ours = (name for name in globals() if name.startswith("__"))
+    return sorted({*ours, *__all__, "config", "errors"})
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -22,7 +23,7 @@ from radiffuse.system import saying
 from radiffuse.system.files import write_json
 from radiffuse.system.leftovers import leaves_nothing_empty
 from radiffuse.train.progress import Countdown
-from radiffuse.train.run import Run
+from radiffuse.train.run import RUN_VERSION, Run
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +262,21 @@ def test_a_run_shows_what_it_is_in_a_notebook(finished: list[str], films: Path) 
     assert "<svg" in run._repr_html_()
     film = sorted((films / "images").glob("*.png"))[0]
     assert run.predict(film).shape == (32, 32)
+
+
+def test_an_automatic_run_shows_the_curves_of_its_members(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        f"command: fit\nrun_version: {RUN_VERSION}\nsettings: {{}}\n"
+    )
+    assert "<svg" not in radiffuse.Run(tmp_path)._repr_html_()
+    for name in ("one", "two"):
+        (tmp_path / "members" / name).mkdir(parents=True)
+        lines = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (tmp_path / "members" / name / "log.jsonl").write_text(text)
+    page = radiffuse.Run(tmp_path)._repr_html_()
+    assert page.count("<svg") == 2
+    assert page.index("<p>one</p>") < page.index("<p>two</p>")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def test_every_argument_of_the_stubs_is_one_of_the_command() -> None:
 
 
 def test_the_package_lists_what_it_has() -> None:
-    assert {*COMMANDS, "Segmenter", "Run", "fit_custom"} <= set(dir(radiffuse))
+    found = {name for name in dir(radiffuse) if not name.startswith("__")}
+    assert found == {*COMMANDS, "Segmenter", "Run", "fit_custom", "config", "errors"}
+    assert all(hasattr(radiffuse, name) for name in dir(radiffuse))
 
 
 def test_help_explains_every_argument_with_its_default() -> None:

@@ -89,7 +89,7 @@ class Run(RunFolder):
             for name, value in self._facts().items()
         )
         title = escape(printable(str(self.folder)))
-        return f"<b>{title}</b><table>{rows}</table>{self._curve()}"
+        return f"<b>{title}</b><table>{rows}</table>{self._curves()}"
 
     def _facts(self) -> dict[str, str]:
         from .info import describe
@@ -101,17 +101,25 @@ class Run(RunFolder):
             facts["validation"] = scores
         return facts
 
-    def _curve(self) -> str:
-        log = self.log()
-        if not any("loss" in row for row in log):
-            return ""
-        from io import StringIO
+    def _curves(self) -> str:
+        from ..train.members import trainings_of
 
-        from ..reports.figures import loss_curves
+        logs = trainings_of(self)
+        drawn = {
+            name: _curve(log) for name, log in logs.items() if any("loss" in row for row in log)
+        }
+        return "".join(f"<p>{escape(name)}</p>" * bool(name) + svg for name, svg in drawn.items())
 
-        text = StringIO()
-        loss_curves(log).savefig(text, format="svg")
-        return text.getvalue().partition("?>")[2].partition('dtd">')[2]
+
+def _curve(log: list[dict[str, Any]]) -> str:
+    """The loss of a training as a picture for a page."""
+    from io import StringIO
+
+    from ..reports.figures import loss_curves
+
+    text = StringIO()
+    loss_curves(log).savefig(text, format="svg")
+    return text.getvalue().partition("?>")[2].partition('dtd">')[2]
 
 
 def said(run: Run) -> str:

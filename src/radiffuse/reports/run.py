@@ -17,7 +17,7 @@ from ..errors import RunError, damaged
 from ..evaluation.tables import METRIC_NAMES, SIZES, read_table
 from ..inference.expecting import of_new_scans
 from ..system.files import read_json
-from ..train.members import MEMBERS
+from ..train.members import trainings_of
 from ..train.run import CHOICE, Run
 from .figures import loss_curves, timestep_curves, validation_scores
 from .html import Report, format_value
@@ -89,7 +89,7 @@ def write_run_report(folder: Path) -> Path:
             "Heads": lambda: _heads(report, folder / "sweep.csv"),
             "Samples": lambda: _samples(report, folder),
             "Coordinates": lambda: _coordinates(report, folder),
-            "Training": lambda: _trainings(report, log, folder),
+            "Training": lambda: _trainings(report, folder),
             "Plan": lambda: plan_section(report, folder),
             "Data": lambda: data_section(report, data),
             "Settings": lambda: settings_section(report, folder),
@@ -272,16 +272,13 @@ def _coordinates(report: Report, folder: Path) -> None:
         )
 
 
-def _trainings(report: Report, log: Log, folder: Path) -> None:
+def _trainings(report: Report, folder: Path) -> None:
     """The curves of a run, and of an automatic one those of the networks it trained on all labels."""
-    _training(report, log)
-    for member in sorted((folder / MEMBERS).glob("*/log.jsonl")):
-        _training(
-            report, Run(member.parent).log(), f"{member.parent.name}, trained on all labels. "
-        )
+    for name, log in trainings_of(Run(folder)).items():
+        _training(report, log, f"{name}, trained on all labels. " if name else "")
 
 
-def _training(report: Report, log: Log, which: str = "") -> None:
+def _training(report: Report, log: Log, which: str) -> None:
     losses = [row["loss"] for row in log if isinstance(row.get("loss"), int | float)]
     if not any(math.isfinite(loss) for loss in losses):
         return

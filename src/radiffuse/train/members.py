@@ -27,6 +27,16 @@ def kind_of(run: Run) -> str:
     return str(read_json(path, dict[str, Any]).get("kind")) if path.is_file() else ""
 
 
+def trainings_of(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The logs of a run by name: of an automatic one those of its members, else its own, named ''.
+
+    Raises:
+        RunError: A log is damaged.
+    """
+    parts = sorted((run.folder / MEMBERS).glob("*/log.jsonl"))
+    return {path.parent.name: Run(path.parent).log() for path in parts} or {"": run.log()}
+
+
 def views_of(run: Run) -> tuple[str, ...]:
     """The views that a run averages at prediction, as its choice found that they gain; () for other runs.
 
