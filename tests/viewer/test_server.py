@@ -34,7 +34,7 @@ from radiffuse.viewer import guard, uploads
 from radiffuse.viewer.app import make_app, page_files
 from radiffuse.viewer.jobs import Job, Jobs
 from radiffuse.viewer.refusal import Refused
-from radiffuse.viewer.runs import POINTS, Runs, curves, described
+from radiffuse.viewer.runs import POINTS, Runs, curves, described, flat
 from radiffuse.viewer.scans import counts, overlap
 from radiffuse.viewer.serve import bind, make_state
 from radiffuse.viewer.state import State
@@ -819,6 +819,7 @@ def test_curves_tables_and_settings_of_a_run(
     assert found["curves"]["loss"][:2] == [[1, 1.0], [2, 0.5]]
     assert found["curves"]["validation.dice"] == [[20, 0.5]]
     assert found["settings"]["training.steps"] == "20"
+    assert flat({"with_run": ["a", "b"], "from_run": None}) == {"with": "a, b", "from": "None"}
     table = client.get(f"{ROOT}api/runs/{run_id(client, 'study')}").json()["tables"][0]
     assert table["rows"] == [["<b>recycle</b>", "0.5"]]
 

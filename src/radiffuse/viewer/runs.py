@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -189,9 +190,11 @@ def curves(log: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as text by their full names."""
+    """Settings as text by their full names, ``from`` and ``with`` as they are typed."""
     return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        re.sub(r"(^|\.)(from|with|for)_run$", r"\1\2", name): ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
         for name, value in flatten(values).items()
     }
 
