@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from radiffuse.config import PlanSettings
-from radiffuse.data.components import constant_pieces, pieces_of
+from radiffuse.data.components import constant_pieces, island_volume, pieces_of
 from radiffuse.data.dataset import Case
 from radiffuse.data.fingerprint import take_fingerprint
 from radiffuse.data.layouts import open_dataset
@@ -93,6 +93,25 @@ def test_pieces_are_counted_in_the_labels_that_are_learned_from(
     cases = (*dataset.cases, Case("c0", (corrected / "images" / "c0.png",)))
     more = replace(dataset, cases=cases)
     assert _corrected(more, ["corrections", "own"]) == {"c0"}
+
+
+def test_islands_are_dropped_where_few_label_maps_show_large_pieces_alone(tmp_path: Path) -> None:
+    """Films of 32 x 32: squares of 16 pixels are 1.6 % of them, two that touch 3.1 %; volumes need a tenth of that."""
+    wide = ((ONE, 2, 2), (ONE, 2, 6))
+    write(tmp_path / "a", "p1", *wide, (TWO, 20, 20))
+    plan = planned(tmp_path / "a")
+    assert plan.postprocess == ("1=drop:8",)  # a quarter of 32; the other class is small
+    assert "class-1" in plan.reasons["postprocess"]
+    write(tmp_path / "a", "p2", *wide, (ONE, 20, 2))  # a small piece too
+    assert planned(tmp_path / "a").postprocess == ()
+    write(tmp_path / "b", "p1", *wide)
+    write(tmp_path / "b", "p2", *wide, (ONE, 6, 2), (ONE, 20, 2), (ONE, 20, 6))  # 48 and 32
+    assert planned(tmp_path / "b").postprocess == ("1=drop:8",)
+    write(tmp_path / "b", "p3", *wide)  # three patients, who differ in the number
+    assert planned(tmp_path / "b").postprocess == ()
+    assert island_volume([40.0, 12.0], [0.003, 0.0021], 2, 3) == pytest.approx(3)
+    assert island_volume([40.0, 12.0], [0.003, 0.0019], 2, 3) is None
+    assert island_volume([], [], 0, 3) is None
 
 
 def test_films_of_one_patient_are_one_opinion(tmp_path: Path) -> None:

@@ -104,23 +104,32 @@ def test_volumes_through_monai(tmp_path: Path) -> None:
     assert (np.asarray(found.dataobj) == expected).mean() > 0.98
 
 
-@pytest.mark.parametrize("step", ["largest", "keep:2", "2=keep:1", "none"])
-def test_pieces_are_kept_as_here(step: str) -> None:
-    """MONAI's own transform, as the bundle sets it, on blobs of two classes."""
+@pytest.mark.parametrize("spacing", [1.0, 0.5])
+@pytest.mark.parametrize(
+    "step", ["largest", "keep:2", "2=keep:1", "drop:80", "2=drop:40.5", "none"]
+)
+def test_pieces_are_kept_and_dropped_as_here(step: str, spacing: float) -> None:
+    """MONAI's own transforms, as the bundle sets them, on blobs of two classes."""
     from monai.bundle import ConfigParser
+    from monai.data import MetaTensor
     from scipy.ndimage import gaussian_filter
 
     noise = np.random.default_rng(3).normal(size=(3, 64, 64))
     mask = np.stack([gaussian_filter(one, 3) for one in noise]).argmax(0).astype(np.uint8)
-    plan = film_plan(postprocess=(step,))
-    transforms = inference(plan)["postprocessing"]["transforms"]
-    kept = [one for one in transforms if one["_target_"].startswith("KeepLargest")]
-    assert len(kept) == (step != "none")
-    found = torch.from_numpy(mask[None].copy())
-    for one in kept:
-        found = ConfigParser(config={"t": one}).get_parsed_content("t")({"pred": found})["pred"]
-    assert np.array_equal(np.asarray(found)[0], postprocess(mask, (step,)))
-    assert (step == "none") == np.array_equal(np.asarray(found)[0], mask)
+    config = inference(film_plan(postprocess=(step,)))
+    transforms = config["postprocessing"]["transforms"]
+    steps = [one for one in transforms if one["_target_"].startswith(("KeepLargest", "Lambda"))]
+    assert (len(steps) == 0) == (step == "none")
+    affine = torch.diag(torch.tensor([spacing, spacing, 1.0, 1.0]))
+    found = MetaTensor(torch.from_numpy(mask[None].copy()), affine=affine)
+    for one in steps:
+        parser = ConfigParser(config={"imports": config["imports"], "t": one})
+        parser.parse()
+        parser.get_parsed_content("imports")
+        found = parser.get_parsed_content("t")({"pred": found})["pred"]
+    expected = postprocess(mask, (step,), (spacing, spacing))
+    assert np.array_equal(np.asarray(found)[0], expected)
+    assert (step == "none") == np.array_equal(expected, mask)
 
 
 def test_treatments_that_monai_does_not_know(tmp_path: Path) -> None:

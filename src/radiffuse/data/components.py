@@ -1,4 +1,4 @@
-"""Connected pieces of a structure, and how many it has where the label maps agree."""
+"""Connected pieces of a structure: how many it has where the label maps agree, and what is too small to be one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from .scan import Array
 
 ENOUGH = 3
 """Patients whose label maps have to agree in the number of pieces [ours]."""
+LARGE = {2: 0.02, 3: 0.002}
+"""Share of the image that the smallest piece of an organ has at least, by dimensions [ours]: both lungs on a film have
+more, and a kidney in an abdomen; most lesions have less."""
+ISLAND = 0.25
+"""A piece below this part of the smallest in the label maps is an island [ours]: of .02 to .4, the larger gained more
+on lungs from one label, on films that were not tested."""
 
 
 def pieces_of(region: Array) -> tuple[Array, Array]:
@@ -30,3 +36,21 @@ def constant_pieces(counts: Sequence[int], patients: int) -> int | None:
         patients: Whose label maps they are.
     """
     return counts[0] if patients >= ENOUGH and len(set(counts)) == 1 else None
+
+
+def island_volume(
+    volumes: Sequence[float], shares: Sequence[float], patients: int, dims: int
+) -> float | None:
+    """The volume below which a piece of an organ is an island; None where pieces are counted, or may be small.
+
+    One or two label maps do not say how many pieces there are: lungs that touch are one. But where all of their pieces
+    are large, a small one is none.
+
+    Args:
+        volumes: Of the smallest piece in each label map that has the structure.
+        shares: The part of the image that it has.
+        patients: Whose label maps they are.
+        dims: Of the images.
+    """
+    few = 0 < patients < ENOUGH
+    return ISLAND * min(volumes) if few and min(shares) >= LARGE[dims] else None

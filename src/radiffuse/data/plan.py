@@ -268,15 +268,23 @@ def target_spacing(found: Fingerprint) -> tuple[float, ...]:
 def _kept_pieces(
     given: tuple[Step, ...] | None, classes: Sequence[str], found: Fingerprint
 ) -> tuple[tuple[Step, ...], str]:
-    """The steps on predicted masks, and why: as many pieces are kept as a class has in every label map [ours]."""
+    """The steps on predicted masks, and why [ours].
+
+    As many pieces are kept as a class has in every label map; where these are too few to say, islands are dropped.
+    """
     if given is not None:
         return given, "given"
     facts = zip(range(1, len(classes)), found.classes, strict=False)
-    counts = {value: fact.pieces for value, fact in facts if fact.pieces}
-    steps = tuple(f"{value}=keep:{count}" for value, count in counts.items())
-    names = ", ".join(classes[value] for value in counts)
-    why = f"every label map read of those to learn from has as many pieces of {names}"
-    return steps, why * bool(counts)
+    steps, why = [], []
+    for value, fact in facts:
+        if fact.pieces:
+            steps.append(f"{value}=keep:{fact.pieces}")
+            why.append(f"every label map to learn from has as many pieces of {classes[value]}")
+        elif fact.island:
+            volume = np.format_float_positional(fact.island, 3, fractional=False, trim="-")
+            steps.append(f"{value}=drop:{volume}")
+            why.append(f"no piece of {classes[value]} in the few label maps is nearly as small")
+    return tuple(steps), "; ".join(why)
 
 
 def _size(

@@ -28,6 +28,8 @@ class Structure:
         values: ``(C, N)``, a sample of its values.
         side: How far its center is from the middle of the body toward the right of a volume, or the last column of a
             film, as a fraction of the body's width, about -.5 to .5.
+        smallest: Volume of its smallest piece.
+        smallest_share: The part of the image's voxels that this piece has.
     """
 
     voxels: int
@@ -36,6 +38,8 @@ class Structure:
     thickness: float
     values: Array
     side: float = 0.0
+    smallest: float = 0.0
+    smallest_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,22 @@ def _structure(
 ) -> Structure:
     mask = label[box] == value
     voxels = int(mask.sum())
-    pieces = len(pieces_of(mask)[1])
+    pieces = pieces_of(mask)[1]
     values = _sample(array[(slice(None), *box)], mask)
     axis, middle, extent = width
     along = mask.sum(tuple(a for a in range(mask.ndim) if a != axis))
     center = box[axis].start + float(along @ np.arange(len(along))) / voxels
-    volume, thick = voxels * float(step.prod()), thickness(mask, step)
-    return Structure(voxels, volume, pieces, thick, values, (center - middle) / extent)
+    voxel, smallest = float(step.prod()), int(pieces.min())
+    return Structure(
+        voxels,
+        voxels * voxel,
+        len(pieces),
+        thickness(mask, step),
+        values,
+        (center - middle) / extent,
+        smallest * voxel,
+        smallest / label.size,
+    )
 
 
 def _sample(array: Array, mask: Array) -> Array:

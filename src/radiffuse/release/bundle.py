@@ -20,7 +20,7 @@ from ..train.run import Run
 from .documents import render
 from .program import Write, torch_program
 
-KEPT = re.compile(r"none|(\d+=)?(largest|keep:\d+)")
+KNOWN = re.compile(r"none|(\d+=)?(largest|keep:\d+|drop:[\d.]+)")
 """Steps after segmentation that MONAI has as well."""
 
 
@@ -36,7 +36,7 @@ def bundle(run: Run, head: str | None = None) -> Write:
         RunError: See ``program.trace``.
     """
     plan = run.plan
-    other = [step for step in plan.postprocess if not KEPT.fullmatch(step)]
+    other = [step for step in plan.postprocess if not KNOWN.fullmatch(step)]
     for setting, value, known in (
         ("postprocess", tuple(other), ((),)),
         ("crop", plan.crop, (None, "nonzero") if plan.spatial_dims == 3 else (None,)),
@@ -66,16 +66,18 @@ def usage(plan: Plan) -> str:
 
 def inference(plan: Plan) -> dict[str, Any]:
     """The bundle's ``inference.json``: from files to label maps on their own grids."""
-    kept = [_kept(step, plan) for step in plan.postprocess if step != "none"]
-    text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2, kept=kept)
+    steps = [_pieces(step, plan) for step in plan.postprocess if step != "none"]
+    text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2, steps=steps)
     return dict(json.loads(text))
 
 
-def _kept(step: str, plan: Plan) -> tuple[list[int], int]:
-    """The classes of a step after segmentation, and how many of their largest pieces it keeps."""
-    value, _, numbers = split_step(step)
+def _pieces(step: str, plan: Plan) -> tuple[str, list[int], float]:
+    """A step after segmentation, ``keep`` or ``drop``, its classes, and how many pieces or what volume it names."""
+    value, name, numbers = split_step(step)
     classes = [*range(1, len(plan.classes))] if value is None else [value]
-    return classes, int(numbers[0]) if numbers else 1
+    if name == "drop":
+        return name, classes, numbers[0]
+    return "keep", classes, int(numbers[0]) if numbers else 1
 
 
 def _metadata(plan: Plan, name: str) -> dict[str, Any]:
