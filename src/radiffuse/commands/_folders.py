@@ -39,8 +39,8 @@ def _study(folder: Path, settings: Mapping[str, Any]) -> Lines:
     yield "study", str(folder)
     yield "data", str(settings["data"])
     yield "methods", ", ".join(settings["methods"])
-    labels = ", ".join(map(str, settings["labels"]))
-    yield "labels", f"{labels}; {settings['draws']} draws, against {settings['reference']}"
+    labels, draws = ", ".join(map(str, settings["labels"])), settings["draws"]
+    yield "labels", f"{labels}; {draws} draw{'s' * (draws != 1)}, against {settings['reference']}"
     yield "scored", f"{len([*folder.glob('scores/*/cases.csv')])} runs"
     yield from _scores(folder / "summary.csv", "method", "labels")
     yield from _page(folder)
@@ -50,7 +50,11 @@ def _augment(folder: Path, settings: Mapping[str, Any]) -> Lines:
     yield "study", f"{folder}, what synthetic films add to classification"
     yield "data", str(settings["data"])
     pools, ratios = (", ".join(map(str, settings[name])) for name in ("pools", "ratios"))
-    yield "pools", f"{pools} films with {ratios} synthetic ones each; {settings['draws']} draws"
+    draws = settings["draws"]
+    yield (
+        "pools",
+        f"{pools} films with {ratios} synthetic ones each; {draws} draw{'s' * (draws != 1)}",
+    )
     for row in _rows(folder / "summary.csv"):
         if row["class"] == "mean":
             number = f"AUROC {_interval(row, 'auroc')}"

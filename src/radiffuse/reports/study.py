@@ -85,8 +85,8 @@ def write_study_report(folder: Path) -> Path:
     ):
         save_table(rows, folder / name)
     subtitle = (
-        f"Label efficiency: {len(methods)} methods, {study.draws} draws of the labelled images, "
-        f"{study.number} test cases"
+        f"Label efficiency: {len(methods)} methods, {study.draws} draw{'s' * (study.draws != 1)} "
+        f"of the labelled images, {study.number} test cases"
     )
     report = Report(folder.resolve().name, subtitle)
     report.fill(
@@ -256,7 +256,7 @@ def _scores(report: Report, study: _Study, folder: Path) -> None:
     shown = parts.summary_table(overall, unit, by=("method", "labels")).drop(columns="class")
     report.table(
         shown.sort_values("labels", kind="stable"),
-        f"Mean over {study.number} test cases and {study.draws} draws, with 95% intervals",
+        f"Mean over {study.number} test cases and {study.draws} draw{'s' * (study.draws != 1)}, with 95% intervals",
     )
     if table["class"].nunique() > 1:
         most = summary[summary["labels"] == summary["labels"].max()]
