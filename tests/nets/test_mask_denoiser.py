@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_a_pretrained_start_has_the_features_of_the_pretrained_network(
         for tap in taps:
             torch.testing.assert_close(ours[tap], theirs[tap])
         assert torch.equal(network(images, x_t, t), network(images, -x_t, t))
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_the_image_gets_its_share_of_the_first_weights(unshuffle: int) -> None:
+    """2 of 5 channels are the image's: with a share of .9 its weights grow by 1.5, and the others shrink."""
+
+    def stem(share: float | None) -> Tensor:
+        seed = torch.Generator().manual_seed(1)
+        shaped = dataclasses.replace(config(2), unshuffle=unshuffle)
+        drawn = MaskDenoiser.from_scratch(shaped, image_share=share, generator=seed)
+        return drawn.unet.stem.weight.detach()
+
+    plain, shared = stem(None), stem(0.9)
+    each = unshuffle**2
+    torch.testing.assert_close(shared[:, : 2 * each], plain[:, : 2 * each] * 1.5)
+    torch.testing.assert_close(shared[:, 2 * each :], plain[:, 2 * each :] * (1 / 6) ** 0.5)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

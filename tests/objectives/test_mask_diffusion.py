@@ -187,6 +187,23 @@ def test_the_first_pass_of_recycling_is_where_sampling_starts() -> None:
     assert sampler.timesteps[0] == PROCESS.num_train_timesteps - 1
 
 
+def test_classes_are_fed_back_where_they_are_asked_for() -> None:
+    """Class 2 is the most probable everywhere: at t = 0 the second pass sees its one-hot, and noise of 1 %."""
+    favored = torch.tensor([0.1, 0.2, 0.3])[None, :, None, None].expand(2, CLASSES, 8, 8)
+    given, t = batch(), torch.zeros(2, dtype=torch.int64)
+    assert given.labels is not None
+    seen = {}
+    for what in ("classes", "probabilities"):
+        learner = task("recycle")
+        settings = MaskDiffusion(strategy="recycle", process=PROCESS, feed_back=what)  # type: ignore[arg-type]
+        learner = MaskDenoising(learner.network, settings, LOSSES)
+        spy = Spy(lambda images, x_t, *rest: favored)
+        learner.predict(spy, given.images, mask_to_x_start(given.labels, CLASSES), t, random())
+        seen[what] = spy.calls[1][0].mean((0, 2, 3)).tolist()
+    assert seen["classes"] == pytest.approx([-1, -1, 1], abs=0.01)
+    assert seen["probabilities"] == pytest.approx([-0.398, -0.335, -0.265], abs=0.01)  # 2 p - 1
+
+
 @pytest.mark.parametrize(("schedule", "total", "weight"), SCHEDULES)
 def test_the_released_code_lets_the_true_mask_into_the_first_pass(
     schedule: str, total: int, weight: float

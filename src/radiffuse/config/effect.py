@@ -95,6 +95,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("sites", "finding"),
     ),
     Fit: (
+        (lambda s: s.from_run, "diffusion.image_share", "--from gives the first layer"),
         (
             lambda s: s.method in ("dynunet", "imagenet", "dino"),
             "network",

@@ -41,8 +41,13 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
     Losses: ((lambda s: not s.focal, "focal_gamma", "the focal loss has no weight"),),
     Sampling: ((lambda s: s.sampler != "ddim", "eta", "the sampler is not ddim"),),
     MaskDiffusion: (
-        (lambda s: s.strategy == "none", "process sampling", "the strategy none diffuses nothing"),
+        (
+            lambda s: s.strategy == "none",
+            "process sampling image_share",
+            "the strategy none diffuses nothing",
+        ),
         (lambda s: s.strategy != "recycle", "first_pass", "only recycle has a first pass"),
+        (lambda s: s.strategy in ("none", "standard"), "feed_back", "the strategy has one pass"),
     ),
     Probing: (
         (lambda s: "nonlinear" not in s.heads, "width", "no head is nonlinear"),

@@ -109,6 +109,12 @@ class MaskDiffusion:
     """recycle: what the first pass begins with. noise: pure noise, as sampling does [paper]; true-mask: the true mask,
     noised to the last timestep, where it still weighs .006 by the linear schedule and T = 1001, .068 by scaled-linear,
     .22 by the linear one with T = 300 [code]."""
+    feed_back: Literal["probabilities", "classes"] = "probabilities"
+    """What a first pass hands on in training. probabilities: as sampling does [code]; classes: the most probable class
+    of each voxel, one-hot [ours]."""
+    image_share: Annotated[float, Within(0.01, 0.99)] | None = None
+    """Share of the image in the squared weights of the first layer at the start of a training from scratch [ours].
+    None: every input channel the same [code], so beside 14 classes the image has 1/15."""
     process: Diffusion = Diffusion(
         schedule="linear",
         num_train_timesteps=1001,

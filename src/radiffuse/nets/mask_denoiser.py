@@ -31,12 +31,32 @@ class MaskDenoiser(nn.Module):
 
     @classmethod
     def from_scratch(
-        cls, config: UNetConfig, *, self_condition: bool = False, generator: torch.Generator
+        cls,
+        config: UNetConfig,
+        *,
+        self_condition: bool = False,
+        image_share: float | None = None,
+        generator: torch.Generator,
     ) -> MaskDenoiser:
-        """Random weights; ``config`` has the channels of the image in, and the number of classes out."""
+        """Random weights; ``config`` has the channels of the image in, and the number of classes out.
+
+        Args:
+            config: Of a network that sees the image alone.
+            self_condition: See the class.
+            image_share: Share of the image in the expected squared weights of the first layer, whose sum stays; None:
+                that of its channels.
+            generator: Source of the weights.
+        """
         classes = config.out_channels
         unet = UNet(mask_denoiser_config(config, classes, self_condition))
         unet.initialize(generator)
+        if image_share is not None:
+            part = config.in_channels / unet.config.in_channels
+            with torch.no_grad():
+                for name, each in unet.input_weights.items():
+                    weight, end = unet.get_parameter(name), config.in_channels * each
+                    weight[:, :end] *= (image_share / part) ** 0.5
+                    weight[:, end:] *= ((1 - image_share) / (1 - part)) ** 0.5
         return cls(with_head(unet, classes, generator), classes, self_condition=self_condition)
 
     @classmethod

@@ -59,6 +59,7 @@ class MaskDenoising(SegmentationTask):
         self.classes, self.strategy, self.config = network.classes, strategy, diffusion
         self.losses, self.sampling = losses, settings.sampling
         self.from_noise = settings.first_pass == "noise"
+        self.hard = settings.feed_back == "classes"
         self.process = GaussianDiffusion(diffusion)
         self.last = diffusion.num_train_timesteps - 1
         drawn = diffusion.num_train_timesteps - (strategy in BELOW_LAST)
@@ -98,7 +99,10 @@ class MaskDenoising(SegmentationTask):
 
         def first_pass(x_t: Tensor, at: Tensor) -> Tensor:
             with torch.no_grad():
-                return logits_to_x_start(network(images, x_t, at).float())
+                logits = network(images, x_t, at).float()
+                if self.hard:
+                    return mask_to_x_start(logits.argmax(1), self.classes)
+                return logits_to_x_start(logits)
 
         def shown(guess: Tensor) -> Tensor:
             coin = random.uniform(()) < SHOWN
@@ -150,7 +154,12 @@ def build(
     conditioned = wanted.strategy in SELF_CONDITIONED
     unet = unet_for(settings, plan, start)
     if start is None:
-        network = MaskDenoiser.from_scratch(unet, self_condition=conditioned, generator=generator)
+        network = MaskDenoiser.from_scratch(
+            unet,
+            self_condition=conditioned,
+            image_share=wanted.image_share,
+            generator=generator,
+        )
     else:
         classes = len(plan.classes)
         network = MaskDenoiser.from_denoiser(
