@@ -13,6 +13,8 @@ import SimpleITK as sitk
 from read_samples import rng
 from test_read_volumes import itk_affine
 
+from radiffuse.data.checking.examine import examine
+from radiffuse.data.dataset import Case
 from radiffuse.data.readers import inspect, read_label, read_scan, write_label
 from radiffuse.data.readers.geometry import NiftiScan
 from radiffuse.errors import InputError
@@ -133,3 +135,31 @@ def test_a_mask_lies_where_its_scan_does(tmp_path: Path, kind: str) -> None:
     write_label(tmp_path / "mask.nii.gz", mask, scan)
     np.testing.assert_allclose(nib.load(tmp_path / "mask.nii.gz").affine, scan.affine, atol=1e-5)
     assert sitk.ReadImage(str(tmp_path / "mask.nii.gz")).GetSize() == VOXELS.shape
+
+
+PIXDIM = 80  # of the first axis
+
+
+@pytest.mark.parametrize("axes", [(0,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0)])
+def test_a_size_of_zero_is_unknown_and_not_a_millimeter(
+    tmp_path: Path, axes: tuple[int, ...], codes: tuple[int, int]
+) -> None:
+    changes = {PIXDIM + 4 * axis: bytes(4) for axis in axes} | {CODES: short(*codes)}
+    path = tmp_path / "scan.nii"
+    path.write_bytes(nifti(changes))
+    scan = read_scan(path)
+    assert scan.spacing is None
+    assert scan.affine is None
+    np.testing.assert_array_equal(scan.array[0], VOXELS)
+    (warning,) = examine(Case("scan", (path,)), (), decode=True).issues
+    assert "does not say how large its voxels are" in warning.problem
+    write_label(tmp_path / "mask.nii.gz", (VOXELS > 0).astype(np.uint8), scan)
+    mask = read_label(tmp_path / "mask.nii.gz")
+    assert mask.spacing is None
+    np.testing.assert_array_equal(mask.array[0], VOXELS > 0)
+
+
+def test_a_sound_sform_needs_no_size(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii").write_bytes(nifti({PIXDIM: bytes(12)}))
+    np.testing.assert_allclose(read_scan(tmp_path / "scan.nii").affine, AFFINE, atol=1e-5)

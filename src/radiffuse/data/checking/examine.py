@@ -92,8 +92,13 @@ def _add(issues: Issues, error: Exception, where: Path | str) -> None:
 
 
 def _look_at_axes(scan: Scan, where: Path, issues: Issues) -> None:
-    """Warn if axes of a volume are not at right angles, as in NIfTI files from a tilted gantry."""
-    if scan.affine is None or scan.spatial_dims != 3:
+    """Warn if a volume has voxels of unknown size, or axes not at right angles, as from a tilted gantry."""
+    if scan.spatial_dims != 3:
+        return
+    if scan.spacing is None:
+        problem = "does not say how large its voxels are"
+        issues.warning(where, problem, "Each is taken for 1 mm; write the sizes into the file")
+    if scan.affine is None:
         return
     axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())

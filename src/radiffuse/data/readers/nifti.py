@@ -44,16 +44,16 @@ def read(path: Path, *, label: bool = False, channels: int = 1) -> Scan:
 
 
 class _Forms(NamedTuple):
-    """The affine, and sform and qform with their codes, (None, 0) where not given or of no use."""
+    """The affine, or None, and sform and qform with their codes, (None, 0) where not given or of no use."""
 
-    affine: Array
+    affine: Array | None
     sform: tuple[Array | None, int]
     qform: tuple[Array | None, int]
 
 
 def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any, _Forms]:
     """Our header, where the voxels lie, nibabel's header, and the geometry."""
-    raw, compressed = _load(path)
+    raw, compressed, sized = _load(path)
     shape = tuple(int(n) for n in raw.get_data_shape())
     while len(shape) > 3 and shape[-1] in (0, 1):  # 0 in unused dimensions stands for 1
         shape = shape[:-1]
@@ -72,7 +72,7 @@ def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any, _Forms]:
         raise InputError(path, f"announces its voxels at byte {offset}", DAMAGED)
     if unit := {1: "meters", 3: "micrometers"}.get(int(raw["xyzt_units"]) & 7):
         raise InputError(path, f"gives its geometry in {unit}", TO_MILLIMETERS)
-    forms = _forms(path, raw)
+    forms = _forms(path, raw, sized)
     voxels = Voxels(
         format="nifti",
         shape=shape,
@@ -93,10 +93,11 @@ def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any, _Forms]:
     return header, voxels, raw, forms
 
 
-def _forms(path: Path, raw: Any) -> _Forms:
+def _forms(path: Path, raw: Any, sized: bool) -> _Forms:
     """The sform is the affine, then the qform; a qform that is of no use does no harm to a sound sform.
 
-    Without either (codes of 0, or a sform of zeros alone) sizes are known, and the place is not.
+    Without either (codes of 0, or a sform of zeros alone) sizes are known, and the place is not. A header that is not
+    ``sized`` tells neither these nor, by its qform, the place: nibabel would take 1 mm.
     """
     raw.quaternion_threshold = QUATERNION_TOLERANCE
     sform, sform_code = raw.get_sform(coded=True)
@@ -106,17 +107,17 @@ def _forms(path: Path, raw: Any) -> _Forms:
         qform, qform_code = None, int(raw["qform_code"])
     forms = {
         "sform": (sform, int(sform_code)) if spans_space(sform) else (None, 0),
-        "qform": (qform, int(qform_code)) if spans_space(qform) else (None, 0),
+        "qform": (qform, int(qform_code)) if sized and spans_space(qform) else (None, 0),
     }
     if sform is not None and (spans_space(sform) or not np.isfinite(sform).all()):
         return _Forms(sform, **forms)  # one that is not finite is refused by its reader
     if forms["qform"][0] is not None:
         return _Forms(forms["qform"][0], **forms)
-    if qform_code:
+    if qform_code and sized:
         raise InputError(path, "has a qform that is no rotation, and no sound sform", DAMAGED)
     if sform is not None and sform[:3, :3].any():
         return _Forms(sform, **forms)
-    return _Forms(raw.get_base_affine(), **forms)
+    return _Forms(raw.get_base_affine() if sized else None, **forms)
 
 
 def _offset(path: Path, voxels: Voxels, header: int) -> int:
@@ -137,8 +138,8 @@ def _offset(path: Path, voxels: Voxels, header: int) -> int:
     raise InputError(path, problem, DAMAGED)
 
 
-def _load(path: Path) -> tuple[Any, bool]:
-    """Header of nibabel, and whether the file is gzipped."""
+def _load(path: Path) -> tuple[Any, bool, bool]:
+    """Header of nibabel, whether the file is gzipped, and whether it says the size of a voxel."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -149,7 +150,10 @@ def _load(path: Path) -> tuple[Any, bool]:
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
         raise InputError(path, "is the header of a two-file image", "Convert the pair to .nii.gz")
     kind = nib.Nifti2Header if head[4:8] == b"n+2\0" else nib.Nifti1Header
-    return kind(head[: kind.sizeof_hdr], check=True), compressed
+    head = head[: kind.sizeof_hdr]
+    given = kind(head, check=False)  # the check puts 1 for sizes of 0
+    sized = bool(given["pixdim"][1 : 1 + min(3, int(given["dim"][0]))].all())
+    return kind(head, check=True), compressed, sized
 
 
 def _slope_and_intercept(raw: Any) -> tuple[float, float]:

@@ -126,7 +126,8 @@ def _file_affine(like: Scan) -> NDArray[np.float64]:
 def _nifti_image(data: Array, affine: NDArray[np.float64], like: Scan) -> Any:
     import nibabel as nib
 
-    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
+    known = like.affine is not None or not isinstance(like, NiftiScan)
+    image = nib.Nifti1Image(data, affine if known else None, dtype=data.dtype)
     image.header.set_xyzt_units("mm")
     if isinstance(like, NiftiScan):
         # Where the two disagree on purpose (scanner and atlas space), both must survive.
@@ -134,7 +135,8 @@ def _nifti_image(data: Array, affine: NDArray[np.float64], like: Scan) -> Any:
         image.set_sform(sform if sform_code else None, sform_code, update_affine=False)
         image.set_qform(qform if qform_code else None, qform_code, update_affine=False)
         if not sform_code and not qform_code:
-            image.header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0)[: data.ndim])
+            sizes = np.linalg.norm(affine[:3, :3], axis=0) * known
+            image.header.set_zooms(sizes[: data.ndim])
     else:
         image.set_sform(affine, 1, update_affine=False)
         image.set_qform(affine, 1, update_affine=False)
