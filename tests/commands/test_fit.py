@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,18 @@ def test_the_pretrained_plan_is_taken_over(films: Path, pretrained: Path, tmp_pa
     before = Run.open(pretrained).plan
     assert run.plan.treatment == before.with_classes(run.plan.classes).treatment
     assert len(run.plan.classes) > 1
+
+
+def test_steps_for_a_class_that_is_not_there_are_not_taken_over(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    start = Path(shutil.copytree(pretrained, tmp_path / "start"))
+    plan = json.loads((start / "plan.json").read_text())
+    plan["postprocess"] = ["1=largest", "9=fill", "drop:3"]
+    (start / "plan.json").write_text(json.dumps(plan))
+    run = radiffuse.fit(**settings(films, tmp_path, from_=start, labels=1, plan={}, network={}))
+    assert 1 < len(run.plan.classes) <= 9
+    assert run.plan.postprocess == ("1=largest", "drop:3")
 
 
 def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:

@@ -126,6 +126,18 @@ def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(
         assert segmenter.data["split"] == split
 
 
+def test_where_no_steps_are_given_no_more_are_taken_than_were_trained(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    run = joint_run(tmp_path / "run", plan, ("p1",))  # of 10 timesteps
+    out = draw(run, tmp_path / "free", steps=None)
+    given = draw(run, tmp_path / "given", steps=10)
+    table = (out / "provenance.csv").read_text()
+    assert {row["steps"] for row in csv.DictReader(table.splitlines())} == {"10"}
+    assert table == (given / "provenance.csv").read_text()
+    for file in sorted(given.rglob("*.png")):
+        assert (out / file.relative_to(given)).read_bytes() == file.read_bytes()
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     plan = Plan(2, ("image",), ("background", "a"), (16, 16))
     run = joint_run(tmp_path / "run", plan, ("p1",))

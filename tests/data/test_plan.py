@@ -137,3 +137,10 @@ def test_the_window_is_that_of_the_foreground_else_of_the_body(tmp_path: Path) -
     assert make_plan(dataset, given, labelled=False, found=fingerprint()).low == -160
     plan = make_plan(dataset, PlanSettings(), labelled=False, found=fingerprint(ct=False))
     assert (plan.intensity, plan.low, plan.high) == ("percentiles", 0.5, 99.5)
+
+
+def test_percentiles_of_an_edited_plan_are_percentiles(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16), low=-1000.0, high=400.0)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    with pytest.raises(InputError, match=r"plan\.json: .*percentiles -1000\.0 to 400\.0 are not"):
+        read_plan(tmp_path / "plan.json")

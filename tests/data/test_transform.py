@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -20,6 +21,7 @@ from radiffuse.data.transform import (
     map_to_scan,
     scores_to_scan,
 )
+from radiffuse.errors import InputError
 
 CLASSES = ("background", "a", "b")
 ORIENTATIONS = list(
@@ -486,3 +488,16 @@ def test_the_resampled_shape_is_the_nearest_one() -> None:
     scan = Scan(np.zeros((1, 11, 9, 5)), (1.0, 1.0, 1.0), np.eye(4))
     assert resampled_shape(scan, (0.8, 0.8, 0.8)) == (14, 11, 6)  # 13.75, 11.25, 6.25
     assert resampled_shape(scan, (1.2, 1.2, 20.0)) == (9, 8, 1)  # 9.17, 7.5, 0.25
+
+
+def test_films_have_a_window_and_no_body_without_hu() -> None:
+    film = np.zeros((16, 16), np.uint8)
+    film[4:12, 4:12] = 150
+    plan = Plan(2, ("image",), CLASSES, (16, 16), intensity="window", low=100.0, high=200.0)
+    assert set(np.unique(image_to_plan(Scan(film[None]), plan)[0])) == {-1.0, 0.0}
+    body = dataclasses.replace(plan, crop="body")
+    with pytest.raises(InputError, match=r"plan\.json: .*crop body, which is found by HU"):
+        image_to_plan(Scan(film[None]), body)
+    slice_of_ct = np.where(film == 0, -1000, 40).astype(np.int16)
+    _, undo = image_to_plan(Scan(slice_of_ct[None], unit="HU"), body)
+    assert undo.box == (slice(4, 12), slice(4, 12))

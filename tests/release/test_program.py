@@ -127,6 +127,28 @@ def test_a_program_that_differs_is_refused() -> None:
         verify_program(traced, lambda x: torch.full((1, 3, 8, 8), torch.nan), "ONNX")
 
 
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"classes": ["background", "a"]}, "names 2 classes, the network tells 3 apart"),
+        ({"size": [15, 16]}, "has size 15x16, the network takes multiples of"),
+        (
+            {"spatial_dims": 3, "size": [16, 16, 16], "spacing": [1, 1, 1]},
+            "is for 3D images, the network for 2D",
+        ),
+    ],
+)
+def test_a_plan_that_was_edited_is_not_exported(
+    change: dict[str, object], word: str, tmp_path: Path
+) -> None:
+    run = finished_run(tmp_path / "run", FILM_PLAN)
+    path = run / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=rf"plan\.json: .*{word}"):
+        radiffuse.export(run=run, format="torch-export", out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", FILM_PLAN)
     unet = tiny(2, 3).unet

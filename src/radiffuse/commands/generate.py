@@ -75,12 +75,12 @@ def choose(
         source = SynthesizerGeneration(settings, run)
     else:
         source = (JointGeneration if is_joint(run) else DenoiserGeneration)(settings, run)
-    if settings.steps > source.timesteps:
+    if source.steps > source.timesteps:
         problem = f"are more than the {source.timesteps} that were trained"
-        raise InputError(f"--steps {settings.steps}", problem, f"Use 1 to {source.timesteps}")
+        raise InputError(f"--steps {source.steps}", problem, f"Use 1 to {source.timesteps}")
     left_out = FREE if synthesizer else (*FREE, *SYNTHESIZER_ONLY)
     wanted = {k: v for k, v in to_dict(settings).items() if k not in left_out}
-    wanted |= {"sampler": source.sampler, "model": source.model}
+    wanted |= {"steps": source.steps, "sampler": source.sampler, "model": source.model}
     refuse_foreign(Path(settings.out), SETTINGS)
     _agree(Path(settings.out), wanted)
     local_device(settings.machine)

@@ -199,8 +199,8 @@ class Drawing:
     second order, multistep; ddpm (denoisers only): with few steps and epsilon prediction it was seen to correct errors
     that DDIM keeps; heun (flows only): second order, asks the network twice per step. None: ddim for a synthesizer or a
     flow, ddpm for another denoiser."""
-    steps: PositiveInt = 50
-    """Inference steps. [related]"""
+    steps: PositiveInt | None = None
+    """Inference steps. None: 50 [related], or as many timesteps as were trained where these are fewer."""
     batch: PositiveInt = 32
     """Images drawn together."""
 

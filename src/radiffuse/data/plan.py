@@ -338,6 +338,8 @@ def _faults(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"spacing {plan.spacing} is not legal", "Give three positive mm"
     if dims == 2 and plan.spacing is not None:
         yield f"spacing {plan.spacing} is for volumes", "Give null for films"
+    if plan.intensity == "percentiles" and not 0 <= plan.low <= plan.high <= 100:
+        yield f"percentiles {plan.low} to {plan.high} are not legal", "Give two from 0 to 100"
     for step in plan.postprocess if plan.classes else ():
         if (value := class_of_step(step)) >= len(plan.classes):
             problem = (

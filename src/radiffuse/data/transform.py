@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE
-from .body import Box, content_box
+from ..errors import InputError
+from .body import BODY_HU, Box, content_box
 from .plan import Plan
 from .scan import Array, Scan, canonical_spacing, orientation, resampled
 
@@ -134,6 +135,9 @@ def _to_grid(array: Array, scan: Scan, plan: Plan, image: Undo | None = None) ->
         axes, flips = orientation(scan)
         array = array.transpose(0, *(a + 1 for a in axes))
         array = np.flip(array, tuple(i + 1 for i, flip in enumerate(flips) if flip))
+    if not image and plan.crop == "body" and plan.spatial_dims == 2 and array.min() > BODY_HU:
+        problem = "has crop body, which is found by HU, and this film has none"
+        raise InputError("plan.json", problem, "Give null or nonzero")
     box = image.box if image else content_box(array, plan.crop) if plan.crop else None
     if box is not None:
         array = array[(slice(None), *box)]

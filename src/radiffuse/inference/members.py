@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -110,7 +109,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         remedy = f"Fit it with {fit}, then give runs/seg"
         raise RunError(name, "is no segmentation run, but a start for one", remedy)
     network = load_network(run.model)
-    _verify_plan(plan, network, run.folder / "plan.json")
+    verify_plan(run, network)
     if unet := next((part for part in network.modules() if isinstance(part, UNet)), None):
         verify_memory(plan.size, unet.config, machine, training=False)
     if machine.channels_last:
@@ -123,7 +122,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     if not isinstance(network, MaskDenoiser | JointDenoiser):
         return Member(str(run.folder), _of_classes(one_pass(network), run), plan)
     if network.classes != len(plan.classes):
-        raise _other_classes(run, network.classes)
+        raise other_classes(run, network.classes)
     settings = diffusion_settings(run)
     diffusion = from_dict(Diffusion, settings["process"])
     sampling = overrides.apply(from_dict(Sampling, settings["sampling"]))
@@ -131,9 +130,13 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
 
 
-def _verify_plan(plan: Plan, network: nn.Module, path: Path) -> None:
-    """Refuse a plan, which may have been edited, for other images than the network takes."""
-    remedy = "Restore the file, or train again"
+def verify_plan(run: Run, network: nn.Module) -> None:
+    """Refuse a plan, which may have been edited, for other images than the network takes.
+
+    Raises:
+        RunError: It has other axes, or a size that the network does not divide.
+    """
+    plan, path, remedy = run.plan, run.folder / "plan.json", "Restore the file, or train again"
     dims = max((weight.ndim - 2 for weight in network.parameters()), default=0)  # of convolutions
     if dims in (2, 3) and dims != plan.spatial_dims:
         raise RunError(path, f"is for {plan.spatial_dims}D images, the network for {dims}D", remedy)
@@ -151,13 +154,14 @@ def _of_classes(segment: Segment, run: Run) -> Segment:
     def checked(images: Tensor, generator: torch.Generator, every_step: bool = False) -> Tensor:
         logits = segment(images, generator, every_step)
         if (found := logits.shape[2]) != wanted:
-            raise _other_classes(run, found)
+            raise other_classes(run, found)
         return logits
 
     return checked
 
 
-def _other_classes(run: Run, found: int) -> RunError:
+def other_classes(run: Run, found: int) -> RunError:
+    """That a plan, which may have been edited, names another number of classes than the network tells apart."""
     problem = f"names {len(run.plan.classes)} classes, the network tells {found} apart"
     return RunError(run.folder / "plan.json", problem, "Restore the file, or train again")
 

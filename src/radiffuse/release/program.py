@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..data.plan import Plan
 from ..errors import InputError, RunError
+from ..inference.members import other_classes, verify_plan
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.pixel import PixelClassifier
@@ -101,6 +102,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     if not run.plan.classes:
         remedy = "Give a run of radiffuse fit"
         raise RunError(run.folder, "is no segmentation run", remedy)
+    verify_plan(run, network)
     if isinstance(network, ProbedNetwork):
         name = head or network.names[0]
         if name not in network.names:
@@ -128,6 +130,8 @@ def trace(run: Run, head: str | None = None) -> Traced:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = tuple(network(images).float() for images in inputs)
+        if (found := outputs[0].shape[1]) != len(plan.classes):
+            raise other_classes(run, found)
         free = None if fixed else ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(network, (inputs[0],), dynamic_shapes=free)
     return Traced(program, plan, batches, inputs, outputs)

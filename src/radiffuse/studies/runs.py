@@ -36,7 +36,7 @@ from ..train.device import local_device
 from ..train.planned import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
-from ..train.start import diffusion_of, find_pretrained
+from ..train.start import find_pretrained
 from ..train.unchanged import require_same_cases
 from .drawn import draw_pool
 from .methods import DENOISER, DRAWER, METHODS, STARTS, Method, Variant, trained_alike
@@ -266,7 +266,6 @@ class StudyRuns:
         """Images with their masks, drawn by the joint run of the same draw."""
         given, joint = self.settings, self.run(trained_alike(DRAWER, self.settings), labels, draw)
         out = self.out / "drawn" / f"pairs-{labels}-{draw}"
-        steps = min(Generate().steps, diffusion_of(joint).num_train_timesteps)
         machine = replace(Machine(), accelerator=given.finetune.machine.accelerator)
         return self.generate(
             Generate(
@@ -274,7 +273,6 @@ class StudyRuns:
                 out=str(out),
                 count=given.pseudo_labels,
                 seed=draw,
-                steps=steps,
                 machine=machine,
             )
         )

@@ -20,7 +20,7 @@ from ..train.device import local_device
 from ..train.run import Run
 from ..train.start import diffusion_of, load_denoiser, verify_whole
 from .embedding import fingerprint
-from .generation import Provenance
+from .generation import STEPS, Provenance
 
 Drawn = TypeVar("Drawn")
 SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
@@ -53,6 +53,7 @@ class DenoiserGeneration:
         self.sampler: Any = settings.sampler or image_sampler(self.diffusion.schedule)
         verify_sampler(self.sampler, self.diffusion.schedule)
         self.timesteps = self.diffusion.num_train_timesteps
+        self.steps = settings.steps or min(STEPS, self.timesteps)
         self.model = fingerprint(self.network)[:16]
         self.count = settings.count
         self.suffix = ".png" if self.plan.spatial_dims == 2 else ".nii.gz"
@@ -83,7 +84,7 @@ class DenoiserGeneration:
             parents=parents,
             seed=self.settings.seed,
             sampler=self.sampler,
-            steps=self.settings.steps,
+            steps=self.steps,
             model=self.model,
         )
 
@@ -111,7 +112,7 @@ class DenoiserGeneration:
             self.diffusion,
             self.plan,
             count=settings.count,
-            steps=settings.steps,
+            steps=self.steps,
             sampler=self.sampler,
             seed=settings.seed,
         )

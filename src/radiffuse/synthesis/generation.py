@@ -43,6 +43,8 @@ from .synthesizer import Synthesizer, load_synthesizer
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold", "reconstruction")
 FROM_LATENTS = ("from-image", "reconstruction")
 """Strategies that need the latents of a real image."""
+STEPS = 50
+"""Inference steps where none are given. [related]"""
 MARK = "This image is synthetic. It was drawn by a model and shows no patient."
 COPY_MARK = "This image was made by a model of a real one: it shows a patient."
 
@@ -129,6 +131,7 @@ class SynthesizerGeneration:
         self.count = settings.count * len(self.strategies)
         self.synthesizer: Synthesizer = load_synthesizer(run.model, len(run.plan.channels))
         self.timesteps = self.synthesizer.diffusion.num_train_timesteps
+        self.steps = settings.steps or min(STEPS, self.timesteps)
         self.model = fingerprint(self.synthesizer.denoiser)[:16]
         self.references: References | None = None
         if settings.sampler == "ddpm":
@@ -224,7 +227,7 @@ class SynthesizerGeneration:
             seed=seed,
             guidance=settings.guidance if sampled else None,
             sampler=self.sampler if sampled else "",
-            steps=settings.steps if sampled else 0,
+            steps=self.steps if sampled else 0,
             model=self.model,
         )
         return _Start(provenance, embedding, parents[0] if parents else -1, generator)
@@ -247,7 +250,7 @@ class SynthesizerGeneration:
             torch.stack([start.embedding for start in starts]),
             latent_noise(autoencoder, self.run.plan.size, [start.generator for start in starts]),
             sampler=self.sampler,
-            steps=self.settings.steps,
+            steps=self.steps,
             guidance=self.settings.guidance,
             start=parents,
             strength=self.settings.strength,

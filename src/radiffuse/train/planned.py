@@ -182,11 +182,15 @@ def plan_training(
 
 def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Plan:
     """The plan but for what depends on the machine."""
-    plan = make_plan(subject.dataset, settings.plan, labelled=subject.segments, found=found)
-    if (source := subject.plan) is not None:
+    given, source = settings.plan, subject.plan
+    taken = source and source.postprocess and given.postprocess in (None, source.postprocess)
+    if taken:
+        given = replace(given, postprocess=None)
+    plan = make_plan(subject.dataset, given, labelled=subject.segments, found=found)
+    if source is not None:
         names = ("intensity", "low", "high", "crop", "resize")
         plan = replace(plan, **{name: getattr(source, name) for name in names})
-        if source.postprocess and settings.plan.postprocess in (None, source.postprocess):
+        if taken:
             most = max(len(plan.classes) - 1, 0)  # of what was for a class that is not there
             steps = tuple(step for step in source.postprocess if class_of_step(step) <= most)
             why = {"postprocess": "as in the run to start from"}
