@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..config import IGNORE, ZeroShot
@@ -45,9 +46,6 @@ from ..system.files import make_folder, write_atomic, write_json
 from ..train.device import local_device
 from ..train.run import Run
 from ..train.start import find_pretrained, verify_whole
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LUNGS = ("background", "lung")
 FILM_CLUSTERS, VOLUME_CLUSTERS = 8, 32
@@ -172,8 +170,6 @@ class ZeroShotSegmenter:
 
     def scores(self, record: Record) -> pd.DataFrame:
         """Dice of the lungs of every labelled film, empty without labels."""
-        import pandas as pd
-
         cases = [case for case in self.dataset.labelled if case.name not in record.bad]
         return pd.DataFrame([_scores(case, record) for case in cases])
 
