@@ -41,7 +41,11 @@ def said(outcome: Outcome, folder: Path) -> str:
         lines = [line.strip() for line in found[1].splitlines()]
         more = f" (and {n} more)" if (n := len(lines) - 2) > 0 else ""
         return f"{lines[0]}{more} {lines[-1]}"
-    own = [line for line in outcome.lines if line.startswith("radiffuse: ")]
+    own = [
+        line
+        for line in outcome.lines
+        if line.startswith("radiffuse: ") and not line.startswith("radiffuse: next: ")
+    ]
     if not own and outcome.code == 0:
         return ""
     line = (
