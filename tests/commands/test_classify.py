@@ -20,7 +20,7 @@ from radiffuse.data.batches import ClassifiedFilm
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from radiffuse.synthesis.likely import open_film_judge
+from radiffuse.synthesis.likely import FilmJudge, open_film_judge
 from radiffuse.train.cases import prepare_dataset
 from radiffuse.train.run import Run
 
@@ -198,7 +198,7 @@ def test_a_judge_chooses_the_likely_films_for_every_arm(real: Path, tmp_path: Pa
     trained = known.filter(lambda case: case.name in set(judge.data["split"]["train"]))
     own = prepare_dataset(trained, plan, Data(), Machine(**CPU), labelled=False)
     pool = [ClassifiedFilm(own, i, classes.index(c.target or "")) for i, c in enumerate(own.cases)]
-    chooser = open_film_judge(str(judge.folder), plan, classes, (), pool, device)
+    chooser = FilmJudge(open_film_judge(str(judge.folder), plan, classes, ()), pool, device)
     for k, name in enumerate(classes):
         items = [
             ClassifiedFilm(prepared, i, k) for i, c in enumerate(prepared.cases) if c.target == name

@@ -19,7 +19,7 @@ from ..data.prepared import Prepared
 from ..data.provenance import descends
 from ..data.streams import Stream
 from ..errors import InputError
-from ..nets.classifier import new_classifier
+from ..nets.classifier import Classifier, new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
 from ..synthesis.likely import FilmJudge, open_film_judge
@@ -49,7 +49,7 @@ def classify(settings: Classify) -> Run:
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
 
     def prepare(run: Run) -> Act:
-        (dataset, classes, splits), plan, budget, more = choose(settings, run)
+        (dataset, classes, splits), plan, budget, more, network = choose(settings, run)
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
         pool, held_out, test = (
             _items(prepared, names, classes)
@@ -58,13 +58,8 @@ def classify(settings: Classify) -> Run:
         counts = Counter(item.target for item in pool)
         _verify_classes(settings, classes, {classes[k] for k in counts})
         held = splits.held_patients(dataset)
-        judge = None
-        if settings.ratio and settings.judge:
-            names, device = (
-                {*splits.validation, *splits.test},
-                local_device(settings.machine).device,
-            )
-            judge = open_film_judge(settings.judge, plan, classes, names, pool, device)
+        device = local_device(settings.machine).device
+        judge = None if network is None else FilmJudge(network, pool, device)
         synthetic = _synthetic(settings, more, plan, classes, counts, held, judge)
         require_same_prepared(
             run, dataset, prepared, *dict.fromkeys(item.prepared for item in synthetic)
@@ -72,7 +67,7 @@ def classify(settings: Classify) -> Run:
         described = describe_data(dataset, prepared, {"train": sorted(budget)})
         run.write_data(described | {"classes": list(classes), "synthetic": len(synthetic)})
         seed = settings.training.seed
-        network = new_classifier(settings.network, len(plan.channels), classes, seed)
+        fresh = new_classifier(settings.network, len(plan.channels), classes, seed)
         batches = ClassBatches(
             [*(pool if settings.real else []), *synthetic],
             batch_size=settings.training.batch,
@@ -81,23 +76,23 @@ def classify(settings: Classify) -> Run:
         )
 
         def finish(trained: Trained) -> None:
-            device = local_device(settings.machine).device
             table = _predictions(trained.average, test, classes, device)
             write_atomic(run.folder / "test.csv", csv_text(table))
             save_network(trained.average.cpu(), run.model)  # last: it marks the run as finished
 
-        return Act(Classification(network, held_out), batches, finish)
+        return Act(Classification(fresh, held_out), batches, finish)
 
     return run_training("classify", settings, prepare, leave_documents)
 
 
 def choose(
     settings: Classify, run: Run | None = None
-) -> tuple[ClassifiedFilms, Plan, set[str], list[Dataset]]:
+) -> tuple[ClassifiedFilms, Plan, set[str], list[Dataset], Classifier | None]:
     """Read, split and plan the films, before any is prepared; without a run nothing is written.
 
     Returns:
-        The films, the plan, the names of those to train on, and the synthetic ones of ``--with``.
+        The films, the plan, the names of those to train on, the synthetic ones of ``--with``, and the network of
+        ``--judge``, if one chooses among these.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -121,7 +116,14 @@ def choose(
     _verify_classes(settings, films.classes, there)
     folders = settings.with_run if settings.ratio else ()
     synthetic = [open_dataset(folder, settings.reader) for folder in folders]
-    return films, plan, budget, synthetic
+    judge = None
+    if settings.ratio and settings.judge:
+        if len({case.group for case in films.dataset if case.name in budget}) < 2:
+            problem = "needs real films of two patients, to tell near copies"
+            raise InputError(f"--judge {settings.judge}", problem, "Use more films with --labels")
+        held = {*films.splits.validation, *films.splits.test}
+        judge = open_film_judge(settings.judge, plan, films.classes, held)
+    return films, plan, budget, synthetic, judge
 
 
 def _verify_classes(settings: Classify, classes: Sequence[str], there: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,15 @@ class FilmJudge:
     real: Sequence[ClassifiedFilm]
     device: torch.device
 
+    @cached_property
+    def _known(self) -> tuple[Ruler, float]:
+        """Distances to the real films, and that below which a film is a near copy."""
+        patients = [item.prepared.cases[item.row].group for item in self.real]
+        real = list(self.real)
+        _, features = class_probabilities_and_features(self.network, real, self.device)
+        ruler = Ruler(features, patients)
+        return ruler, threshold_of(ruler.nearest(features, patients)[0])
+
     def choose(self, films: Sequence[ClassifiedFilm], share: float) -> list[ClassifiedFilm]:
         """Of films of one class no near copies, and of the rest the ``share``, rounded up, of the most probable.
 
@@ -45,11 +55,8 @@ class FilmJudge:
         """
         if not films:
             return []
-        items, patients = list(self.real), [_patient(item) for item in self.real]
-        _, known = class_probabilities_and_features(self.network, items, self.device)
+        ruler, threshold = self._known
         found, drawn = class_probabilities_and_features(self.network, list(films), self.device)
-        ruler = Ruler(known, patients)
-        threshold = threshold_of(ruler.nearest(known, patients)[0])
         new = np.flatnonzero(ruler.nearest(drawn)[0] >= threshold)
         probability = found[np.arange(len(films)), [item.target for item in films]]
         best = new[np.argsort(-probability[new], kind="stable")]
@@ -61,18 +68,14 @@ def open_film_judge(
     plan: Plan,
     classes: Sequence[str],
     held: Collection[str],
-    real: Sequence[ClassifiedFilm],
-    device: torch.device,
-) -> FilmJudge:
-    """The judge of a run of radiffuse classify.
+) -> Classifier:
+    """The network of a judge, a run of radiffuse classify.
 
     Args:
         folder: Of the run.
         plan: By which all films were prepared.
         classes: Of the films.
         held: Names of the cases for validation and test, none of which the judge may have been trained on.
-        real: The real films to train on.
-        device: Where to compute.
 
     Raises:
         InputError: It is no finished classifier of these classes and this plan, or was trained on what is held out.
@@ -89,8 +92,4 @@ def open_film_judge(
     if known := sorted(set(held).intersection(run.data["split"]["train"])):
         problem = f"was trained on {len(known)} of the films held out here, such as {known[0]}"
         raise InputError(where, problem, "Give one that was trained with the same split")
-    return FilmJudge(network, real, device)
-
-
-def _patient(item: ClassifiedFilm) -> str:
-    return item.prepared.cases[item.row].group
+    return network
