@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from radiffuse.config import PlanSettings
-from radiffuse.data.components import constant_pieces, island_volume, pieces_of
+from radiffuse.data.components import constant_pieces, island_size, pieces_of
 from radiffuse.data.dataset import Case
 from radiffuse.data.fingerprint import take_fingerprint
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.plan import Plan, make_plan
+from radiffuse.data.plan import Plan, _kept_pieces, make_plan
 from radiffuse.train.labelled import _corrected
 from radiffuse.train.plan_text import rows
 
@@ -100,18 +100,22 @@ def test_islands_are_dropped_where_few_label_maps_show_large_pieces_alone(tmp_pa
     wide = ((ONE, 2, 2), (ONE, 2, 6))
     write(tmp_path / "a", "p1", *wide, (TWO, 20, 20))
     plan = planned(tmp_path / "a")
-    assert plan.postprocess == ("1=drop:8",)  # a quarter of 32; the other class is small
+    assert plan.postprocess == (
+        "1=islands:0.00781",
+    )  # a quarter of 32 of 1024; the other class is small
     assert "class-1" in plan.reasons["postprocess"]
     write(tmp_path / "a", "p2", *wide, (ONE, 20, 2))  # a small piece too
     assert planned(tmp_path / "a").postprocess == ()
     write(tmp_path / "b", "p1", *wide)
     write(tmp_path / "b", "p2", *wide, (ONE, 6, 2), (ONE, 20, 2), (ONE, 20, 6))  # 48 and 32
-    assert planned(tmp_path / "b").postprocess == ("1=drop:8",)
+    assert planned(tmp_path / "b").postprocess == ("1=islands:0.00781",)
+    known = replace(take_fingerprint(open_dataset(tmp_path / "b")), unit="mm")
+    assert _kept_pieces(None, ("background", "class-1"), known)[0] == ("1=drop:8",)
     write(tmp_path / "b", "p3", *wide)  # three patients, who differ in the number
     assert planned(tmp_path / "b").postprocess == ()
-    assert island_volume([40.0, 12.0], [0.003, 0.0021], 2, 3) == pytest.approx(3)
-    assert island_volume([40.0, 12.0], [0.003, 0.0019], 2, 3) is None
-    assert island_volume([], [], 0, 3) is None
+    assert island_size([40.0, 12.0], [0.003, 0.0021], 2, 3) == pytest.approx((3, 0.000525))
+    assert island_size([40.0, 12.0], [0.003, 0.0019], 2, 3) is None
+    assert island_size([], [], 0, 3) is None
 
 
 def test_films_of_one_patient_are_one_opinion(tmp_path: Path) -> None:

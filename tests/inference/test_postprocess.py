@@ -157,6 +157,8 @@ def test_pieces_are_kept_by_number_and_by_volume_for_one_class() -> None:
     assert np.array_equal(postprocess(mask, ("1=drop:4",)), mask)
     assert np.array_equal(postprocess(mask, ("1=drop:8",), (1.5, 1.0)), two)  # 4 pixels are 6 mm²
     assert np.array_equal(postprocess(mask, ("1=drop:6",), (1.5, 1.0)), mask)
+    assert np.array_equal(postprocess(mask, ("1=islands:0.008",)), two)  # 4.8 of 600 pixels
+    assert np.array_equal(postprocess(mask, ("1=islands:0.006",), (1.5, 1.0)), mask)
     both = two.copy()
     both[12, 20] = 0
     assert np.array_equal(postprocess(mask, ("drop:2", "1=keep:2")), both)

@@ -106,7 +106,7 @@ def test_volumes_through_monai(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spacing", [1.0, 0.5])
 @pytest.mark.parametrize(
-    "step", ["largest", "keep:2", "2=keep:1", "drop:80", "2=drop:40.5", "none"]
+    "step", ["largest", "keep:2", "2=keep:1", "drop:80", "2=drop:40.5", "2=islands:0.01", "none"]
 )
 def test_pieces_are_kept_and_dropped_as_here(step: str, spacing: float) -> None:
     """MONAI's own transforms, as the bundle sets them, on blobs of two classes."""

@@ -86,11 +86,11 @@ class PlanSettings:
     topmost:0.75: the same, but if the second largest has more than 0.75 of its size, keep whichever of the two begins
     nearer to the top; fill: fill holes; erode:5, dilate:5, open:5: with a square of 5 pixels; dilate:9:2: with a square
     of 9 whose corners are cut by 2; keep:2: keep the two largest components; drop:50: drop those below 50 mm³ (2D: mm²;
-    pixels where the spacing is unknown). 2=largest is for the class of value 2 alone. none: no step. None: the steps of
-    the run of ``--from`` if it has any; otherwise, where a class has the same number of pieces in the label maps of all
-    of at least 3 patients, the largest pieces of that number are kept; with fewer patients, pieces below a quarter of
-    the smallest labelled one are dropped, if that has .02 of a film or .002 of a volume; ``fit --method auto`` tries
-    it on folds."""
+    pixels where the spacing is unknown); islands:0.01: drop those below .01 of the image. 2=largest is for the class of
+    value 2 alone. none: no step. None: the steps of the run of ``--from`` if it has any; otherwise, where a class has
+    the same number of pieces in the label maps of all of at least 3 patients, the largest pieces of that number are
+    kept; with fewer patients, pieces below a quarter of the smallest labelled one are dropped, if that has .02 of a
+    film or .002 of a volume; ``fit --method auto`` tries it on folds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,9 +34,9 @@ NonNegativeFloat = Annotated[float, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]
 
 STEP = Spelled(
-    r"none|(\d+=)?(largest|fill|keep:[1-9]\d*|(topmost|drop):\d+(\.\d+)?|(erode|dilate|open):\d+(:\d+)?)",
-    "none, largest, fill, keep:COUNT, drop:VOLUME, topmost:SHARE, or one of erode, dilate and open with :SIDE or "
-    ":SIDE:CUT, for one class as in 2=largest",
+    r"none|(\d+=)?(largest|fill|keep:[1-9]\d*|(topmost|drop|islands):\d+(\.\d+)?|(erode|dilate|open):\d+(:\d+)?)",
+    "none, largest, fill, keep:COUNT, drop:VOLUME, islands:SHARE, topmost:SHARE, or one of erode, dilate and open with "
+    ":SIDE or :SIDE:CUT, for one class as in 2=largest",
 )
 Step = Annotated[str, STEP]
 """A step of ``PlanSettings.postprocess``."""

@@ -38,13 +38,13 @@ def constant_pieces(counts: Sequence[int], patients: int) -> int | None:
     return counts[0] if patients >= ENOUGH and len(set(counts)) == 1 else None
 
 
-def island_volume(
+def island_size(
     volumes: Sequence[float], shares: Sequence[float], patients: int, dims: int
-) -> float | None:
-    """The volume below which a piece of an organ is an island; None where pieces are counted, or may be small.
+) -> tuple[float, float] | None:
+    """Below which volume, and which share of the image, a piece of an organ is an island.
 
     One or two label maps do not say how many pieces there are: lungs that touch are one. But where all of their pieces
-    are large, a small one is none.
+    are large, a small one is none. None where pieces are counted, or may be small.
 
     Args:
         volumes: Of the smallest piece in each label map that has the structure.
@@ -52,5 +52,6 @@ def island_volume(
         patients: Whose label maps they are.
         dims: Of the images.
     """
-    few = 0 < patients < ENOUGH
-    return ISLAND * min(volumes) if few and min(shares) >= LARGE[dims] else None
+    if not 0 < patients < ENOUGH or min(shares) < LARGE[dims]:
+        return None
+    return ISLAND * min(volumes), ISLAND * min(shares)

@@ -16,7 +16,7 @@ from ..config import IGNORE
 from ..errors import InputError
 from ..system.hardware import cores, free_memory
 from .cases import read_case_image, read_case_label
-from .components import constant_pieces, island_volume
+from .components import constant_pieces, island_size
 from .dataset import Case, Dataset
 from .issues import raise_first, say, some
 from .label_values import judge_values
@@ -56,7 +56,7 @@ class ClassFacts:
         intensities: By channel.
         sides: Where it is from side to side in each case that has it, see ``structures.Structure.side``.
         pieces: Its number in each counted case where that is the same in all, see ``components.constant_pieces``.
-        island: The volume below which a piece is none, see ``components.island_volume``.
+        island: The volume and the share of the image below which a piece is none, see ``components.island_size``.
     """
 
     name: str
@@ -68,7 +68,7 @@ class ClassFacts:
     intensities: tuple[Intensities, ...]
     sides: tuple[float, ...] = ()
     pieces: int | None = None
-    island: float | None = None
+    island: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _classes(
         pieces = constant_pieces([one.components for one in those.values()], len(patients))
         smallest = [[one.smallest, one.smallest_share] for one in those.values()]
         volumes, shares = zip(*smallest, strict=True) if smallest else ((), ())
-        island = island_volume(volumes, shares, len(patients), len(found[0].shape))
+        island = island_size(volumes, shares, len(patients), len(found[0].shape))
         rows.append(
             ClassFacts(
                 name, len(of), share, volume, components, thick, values, sides, pieces, island

@@ -281,8 +281,10 @@ def _kept_pieces(
             steps.append(f"{value}=keep:{fact.pieces}")
             why.append(f"every label map to learn from has as many pieces of {classes[value]}")
         elif fact.island:
-            volume = np.format_float_positional(fact.island, 3, fractional=False, trim="-")
-            steps.append(f"{value}=drop:{volume}")
+            # Pixels of unknown size say nothing about films of another size, a share of the film does.
+            name, size = [*zip(("drop", "islands"), fact.island, strict=True)][found.unit == "px"]
+            text = np.format_float_positional(size, 3, fractional=False, trim="-")
+            steps.append(f"{value}={name}:{text}")
             why.append(f"no piece of {classes[value]} in the few label maps is nearly as small")
     return tuple(steps), "; ".join(why)
 

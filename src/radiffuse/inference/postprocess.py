@@ -26,6 +26,8 @@ def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | No
             if wanted in (None, value):
                 if name == "drop":
                     numbers = [numbers[0] / math.prod(spacing or (1.0,))]
+                elif name == "islands":
+                    numbers = [numbers[0] * mask.size]
                 region = STEPS[name](region, *numbers)
         result[region] = value
     return result
@@ -105,6 +107,7 @@ STEPS: Mapping[str, Callable[..., Array]] = {
     "largest": _keep,
     "keep": _keep,
     "drop": _drop,
+    "islands": _drop,
     "topmost": _topmost,
     "fill": _fill,
     "erode": _erode,

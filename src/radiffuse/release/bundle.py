@@ -20,7 +20,7 @@ from ..train.run import Run
 from .documents import render
 from .program import Write, torch_program
 
-KNOWN = re.compile(r"none|(\d+=)?(largest|keep:\d+|drop:[\d.]+)")
+KNOWN = re.compile(r"none|(\d+=)?(largest|keep:\d+|(drop|islands):[\d.]+)")
 """Steps after segmentation that MONAI has as well."""
 
 
@@ -72,10 +72,10 @@ def inference(plan: Plan) -> dict[str, Any]:
 
 
 def _pieces(step: str, plan: Plan) -> tuple[str, list[int], float]:
-    """A step after segmentation, ``keep`` or ``drop``, its classes, and how many pieces or what volume it names."""
+    """A step after segmentation, ``keep``, ``drop`` or ``islands``, its classes, and the number that it names."""
     value, name, numbers = split_step(step)
     classes = [*range(1, len(plan.classes))] if value is None else [value]
-    if name == "drop":
+    if name in ("drop", "islands"):
         return name, classes, numbers[0]
     return "keep", classes, int(numbers[0]) if numbers else 1
 
