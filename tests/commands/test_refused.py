@@ -137,6 +137,7 @@ def test_a_dry_run_refuses_what_the_run_refuses_and_neither_leaves_a_folder(
         ("classify CLASSES --ratio 1", "--with"),
         ("classify CLASSES --real false", "--real false: leaves no film to train on"),
         ("classify CLASSES --with NOWHERE --ratio 1", "NOWHERE"),
+        ("classify CLASSES --with CLASSES --ratio 1 --judge NOWHERE", "NOWHERE"),
         ("classify CLASSES --split.validation-kept 1", "--split.validation-kept: takes no effect"),
         ("zeroshot NOWHERE FILMS", "NOWHERE: is neither a run nor shipped weights"),
         ("zeroshot PRE FILMS --method diffseg", "PRE"),
