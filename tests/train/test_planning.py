@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +18,10 @@ from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.data.plan import Plan, Structures
 from radiffuse.data.scan import rounded
 from radiffuse.errors import InputError
+from radiffuse.system.files import read_json, write_json
+from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
-from radiffuse.train.choices import Measured, Request
+from radiffuse.train.choices import Decision, Measured, Request
 from radiffuse.train.machine import MachineFacts, facts_of, in_bytes
 from radiffuse.train.plan_text import format_plan, structures
 from radiffuse.train.planning import decide
@@ -272,12 +275,42 @@ def test_the_speed_is_that_of_the_fastest_step_after_the_first(
 ) -> None:
     asked: list[int] = []
 
-    def timed(number: int) -> float:
+    def timed(number: int) -> Spent:
         asked.append(number)
-        return seconds[number]
+        return Spent(seconds[number])
 
-    assert measuring._steady(timed) == found
+    assert measuring._steady(timed) == Measured(found)
     assert asked == [*range(steps)]
+
+
+BUSY_STEPS = [Spent(3.0, 1.0), Spent(2.4, 1.2), Spent(3.6, 2.2), Spent(2.0, 0.6)]
+"""Of them all but the first take 8 s by the clock and 4 s without what they waited; the fastest 1.2 s."""
+
+
+def test_steps_are_planned_as_if_nothing_else_ran() -> None:
+    found = measuring._steady(BUSY_STEPS.__getitem__)
+    assert found == Measured(pytest.approx(1.2), pytest.approx(2.0))
+    data = films()
+
+    def decided(steps: Measured) -> Decision:
+        return decide(data, rising(data, 2), CORES, request(hours=1), lambda *choice: steps)
+
+    quiet, busy = decided(Measured(1.2, 1.05)), decided(found)
+    assert quiet.plan == busy.plan
+    assert quiet.training == busy.training
+    assert quiet.reasons["minutes"] == "1.2 s per step, measured here"
+    assert busy.reasons["minutes"].endswith("as now, training takes 2.0 times as long")
+
+
+def test_what_a_busy_machine_took_is_measured_again(tmp_path: Path) -> None:
+    def remembered(result: Measured) -> Measured | None:
+        return measuring.remembered(tmp_path, {"machine": "M"}, lambda: result, keep=True)
+
+    busy, quiet, later = Measured(1.3, 2.0), Measured(1.2, 1.05), Measured(9.0)
+    assert [remembered(m) for m in (busy, quiet, later)] == [busy, quiet, quiet]
+    rows = read_json(tmp_path / measuring.FILE)
+    write_json(tmp_path / measuring.FILE, {key: {"seconds": 7.0} for key in rows})
+    assert remembered(later) == later  # what was kept by the clock, before other work was counted
 
 
 def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ PASSES = {"fit": 40, "pretrain": 60}
 """How often every image is seen in full, where no hours are given [ours]."""
 AT_WORK = 0.9
 """Share of the time that goes into steps; the rest is preparation, validation and checkpoints."""
+BUSY = 1.1
+"""Steps that take more times as long as alone are worth a word [ours]."""
 BASE = {"cpu": 550_000_000, "cuda": 600_000_000, "mps": 600_000_000}
 """Bytes that the process, or the context of a GPU, takes in any case [measured on a CPU]."""
 
@@ -132,9 +134,20 @@ def _cost(
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few real steps took, in ``seconds`` each."""
+    """What a few real steps took.
+
+    Attributes:
+        seconds: Of a step, as if nothing else ran on the cores.
+        slowed: How many times as long they took because other work did.
+    """
 
     seconds: float
+    slowed: float = 1.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work was in the way."""
+        return self.slowed > BUSY
 
 
 @dataclass(frozen=True)

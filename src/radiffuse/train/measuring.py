@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..errors import InputError, is_out_of_memory
 from ..system.files import locked, make_folder, read_json, write_json
+from ..system.waiting import Moment, Spent
 from .choices import Measured
 from .device import local_fabric
 from .passes import Passes
@@ -76,7 +76,7 @@ def measure_steps(trial: Trial, training: Training, machine: Machine) -> Measure
     fabric = local_fabric(machine)
     cuda = fabric.device.type == "cuda"
     try:
-        seconds = _time(trial, training, machine, fabric)
+        return _time(trial, training, machine, fabric)
     except (RuntimeError, MemoryError, InputError) as error:
         if isinstance(error, InputError) or is_out_of_memory(error):
             return None
@@ -84,13 +84,15 @@ def measure_steps(trial: Trial, training: Training, machine: Machine) -> Measure
     finally:
         if cuda:
             torch.cuda.empty_cache()
-    return Measured(seconds)
 
 
 def remembered(
     cache: Path, facts: dict[str, Any], measure: Callable[[], Measured | None], *, keep: bool
 ) -> Measured | None:
-    """What was measured under the same facts before, else now; ``keep`` it in the cache folder."""
+    """What was measured under the same facts before, else now; ``keep`` it in the cache folder.
+
+    What was measured while other work took the cores is not kept: it is only nearly as good.
+    """
     key = hashlib.sha256(json.dumps(plain(facts), sort_keys=True).encode()).hexdigest()[:20]
     path = cache / FILE
 
@@ -101,17 +103,17 @@ def remembered(
             return {}
         return found if isinstance(found, dict) else {}
 
-    if isinstance(row := known().get(key), dict) and "seconds" in row:
-        return Measured(float(row["seconds"]))
+    if isinstance(row := known().get(key), dict) and {"seconds", "slowed"} <= row.keys():
+        return Measured(float(row["seconds"]), float(row["slowed"]))
     result = measure()
-    if result is not None and keep:
+    if result is not None and keep and not result.busy:
         make_folder(cache)
         with locked(cache):
             write_json(path, known() | {key: plain(result)})
     return result
 
 
-def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> float:
+def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> Measured:
     state = torch.get_rng_state()
     try:
         task, batches = trial()
@@ -124,23 +126,27 @@ def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> fl
         size = training.micro_batch or training.batch
         step = Step(fabric, task, network, model, optimizer, training, Passes(size, "a trial"))
 
-        def timed(number: int) -> float:
-            began = time.perf_counter()
+        def timed(number: int) -> Spent:
+            began = Moment.now()
             step(batches(number, 0, 1).to(fabric.device), number)
+            if fabric.device.type == "cpu":
+                return Moment.now().since(began, torch.get_num_threads())
             if fabric.device.type == "cuda":
                 torch.cuda.synchronize()
-            return time.perf_counter() - began
+            return Spent(Moment.now().clock - began.clock)
 
         return _steady(timed)
     finally:
         torch.set_rng_state(state)
 
 
-def _steady(timed: Callable[[int], float]) -> float:
-    """Seconds of an undisturbed step, from those of step 0, 1, ...: other work makes steps slower, nothing faster."""
+def _steady(timed: Callable[[int], Spent]) -> Measured:
+    """The fastest of step 1, 2, ..., as if it were alone: other work makes steps slower, nothing makes them faster."""
     times = [timed(0)]
-    if times[0] > LONGEST:
-        return times[0]
-    while len(times) < 3 or (len(times) <= STEPS and sum(times[1:]) < SECONDS):
+    while times[0].seconds <= LONGEST and (
+        len(times) < 3 or (len(times) <= STEPS and sum(s.seconds for s in times[1:]) < SECONDS)
+    ):
         times.append(timed(len(times)))
-    return min(times[1:])
+    counted = times[1:] or times
+    seconds, alone = sum(s.seconds for s in counted), sum(s.alone for s in counted)
+    return Measured(min(s.alone for s in counted), seconds / alone if alone > 0 else 1.0)

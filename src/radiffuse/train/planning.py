@@ -90,7 +90,7 @@ def decide(
         request,
         choice,
         seconds,
-        measured=measured is not None,
+        measured=measured,
         precision=precision,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..config import TrainingPlan
 from ..data.ceiling import Ceiling
 from ..data.fingerprint import Fingerprint
-from .choices import AT_WORK, Choice, Decision, Request, samples_of
+from .choices import AT_WORK, Choice, Decision, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 
 COMPILE_MINUTES = 15
@@ -26,10 +26,10 @@ def decision_of(
     choice: Choice,
     seconds: float,
     *,
-    measured: bool,
+    measured: Measured | None,
     precision: Precision,
 ) -> Decision:
-    """The plan of a choice, one step of which takes ``seconds``."""
+    """The plan of a choice, one step of which takes ``seconds``, as ``measured`` or by the machine's rate."""
     training, given = request.training, request.machine
     samples, why_steps = samples_of(request, choice, seconds)
     steps = training.steps or max(1, round(samples / choice.batch))
@@ -58,10 +58,20 @@ def decision_of(
         "batch_size": "given" if training.batch_size else "as many per step as a rule",
         "steps": "given" if training.steps else why_steps,
         **_of_machine(facts, request, choice),
-        "minutes": f"{seconds:.3g} s per step, "
-        + ("measured here" if measured else f"at {facts.rate / 1e12:.3g} TFLOP/s"),
+        "minutes": f"{seconds:.3g} s per step, {_how_known(facts, measured)}",
     }
     return Decision(plan, decided, reasons)
+
+
+def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
+    if measured is None:
+        return f"at {facts.rate / 1e12:.3g} TFLOP/s"
+    if not measured.busy:
+        return "measured here"
+    return (
+        "measured here and planned as if nothing else ran: while this machine is as busy as now, "
+        f"training takes {measured.slowed:.1f} times as long"
+    )
 
 
 def _of_machine(facts: MachineFacts, request: Request, choice: Choice) -> dict[str, str]:

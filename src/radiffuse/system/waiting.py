@@ -1,0 +1,89 @@
+"""How long work took by the clock, and how much of it this process only waited for cores that other work had."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .hardware import CGROUP, cores
+
+THREADS = Path("/proc/self/task")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of some work.
+
+    Attributes:
+        seconds: By the clock.
+        waited: For a core while other processes had it; 0 where the system does not tell.
+    """
+
+    seconds: float
+    waited: float = 0.0
+
+    @property
+    def alone(self) -> float:
+        """Seconds that it would have taken alone on these cores."""
+        return self.seconds - self.waited
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in the life of this process, in seconds.
+
+    Attributes:
+        clock: Since some time in the past.
+        processor: That all threads together have computed.
+        waits: That each thread has waited for a core although it could compute; {} where the system does not tell.
+    """
+
+    clock: float
+    processor: float
+    waits: dict[str, float]
+
+    @classmethod
+    def now(cls) -> Moment:
+        """This one."""
+        waits = dict[str, float]()
+        if THREADS.is_dir():
+            for thread in THREADS.iterdir():
+                with suppress(
+                    OSError, IndexError, ValueError
+                ):  # it has ended, or the kernel does not count
+                    waits[thread.name] = 1e-9 * int((thread / "schedstat").read_text().split()[1])
+        return cls(time.perf_counter(), time.process_time(), waits)
+
+    def since(self, before: Moment, threads: int) -> Spent:
+        """What was spent between two moments on work of so many threads, which share it evenly.
+
+        The thread that waited most held up the others. Without the waits of threads, a single one has waited whenever
+        it did not compute. Threads that are more than the cores this process may use wait for each other: nothing
+        is said of them.
+        """
+        seconds = self.clock - before.clock
+        both = self.waits.keys() & before.waits.keys()
+        if threads > min(cores(), quota(CGROUP)):
+            waited = 0.0
+        elif both:
+            waited = max(self.waits[name] - before.waits[name] for name in both)
+        else:
+            waited = seconds - (self.processor - before.processor) if threads == 1 else 0.0
+        return Spent(seconds, min(max(waited, 0.0), seconds))
+
+
+def quota(cgroup: Path) -> float:
+    """Cores that a container may keep busy, by its control group of version 2 or 1; infinite without a limit.
+
+    Args:
+        cgroup: Where the control groups are mounted.
+    """
+    first = cgroup / "cpu"
+    for paths in ([cgroup / "cpu.max"], [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):  # missing, or "max"
+            limit, period = map(int, " ".join(path.read_text() for path in paths).split())
+            return limit / period if limit > 0 else math.inf
+    return math.inf
