@@ -1,4 +1,4 @@
-"""Post-processing chosen class by class on cases that the networks did not see: pieces kept by number, or by volume."""
+"""Post-processing chosen class by class on cases that the networks did not see: pieces kept by number, or by size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ..config import IGNORE
-from ..data.cases import read_case_label
 from ..data.components import pieces_of
 from ..data.dataset import Case
 from ..data.scan import Array, Scan
@@ -20,7 +19,7 @@ from .scores import OutOfFold
 KEPT = (3, 2, 1)
 """Numbers of pieces that are tried, the mildest first."""
 DROPPED = (0.1, 0.25, 0.5)
-"""Volumes below which pieces are dropped, as shares of the smallest true piece [ours]."""
+"""Sizes below which pieces are dropped, as shares of the smallest true piece [ours]."""
 LEAST_GAIN = 0.001
 """Mean Dice that a step has to gain."""
 LEAST_CASES = 3
@@ -46,9 +45,10 @@ def refine(
         (v, "keep") for v in range(1, len(classes))
     }:
         return [*usual], [f"{step}, which was not tried" for step in usual if step != "none"]
-    smallest = _smallest_pieces(cases, len(classes))
+    name, smallest = _smallest_pieces(found, cases, len(classes))
     options = {
-        value: _options(value, smallest.get(value, 0.0), usual) for value in range(1, len(classes))
+        value: _options(value, name, smallest.get(value, 0.0), usual)
+        for value in range(1, len(classes))
     }
     scores: dict[str, list[tuple[float, float]]] = {}
     for mask, truth in _masks(found, cases):
@@ -80,25 +80,38 @@ def refine(
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _options(value: int, smallest: float, usual: Sequence[str]) -> list[str]:
-    """Steps for a class, the mildest first."""
-    dropped = [f"{value}=drop:{share * smallest:.6f}" for share in DROPPED if smallest]
+def _options(value: int, name: str, smallest: float, usual: Sequence[str]) -> list[str]:
+    """Steps for a class, the mildest first; the step ``name`` drops by size."""
+    sizes = [share * smallest for share in DROPPED if smallest]
+    texts = [np.format_float_positional(n, 6, fractional=False, trim="-") for n in sizes]
+    dropped = [f"{value}={name}:{text}" for text in texts]
     kept = [f"{value}=keep:{count}" for count in KEPT]
     more = [step for step in usual if step.startswith(f"{value}=") and step not in kept]
-    return [step.rstrip("0").rstrip(".") for step in dropped] + more + kept
+    return dropped + more + kept
 
 
-def _smallest_pieces(cases: Sequence[Case], classes: int) -> Mapping[int, float]:
-    """Volume of the smallest true piece of each class, in mm³ (pixels where the spacing is unknown)."""
-    found: dict[int, float] = {}
+def _smallest_pieces(
+    found: OutOfFold, cases: Sequence[Case], classes: int
+) -> tuple[str, Mapping[int, float]]:
+    """The step that drops pieces by size, and the size of the smallest true piece of each class.
+
+    In mm³ (2D: mm²), or where a spacing is unknown as a share of the image: pixels of unknown size say nothing about
+    images of another size.
+    """
+    pieces = []
     for case in cases:
-        truth = read_case_label(case)
-        voxel = math.prod(truth.spacing or (1.0,))
+        image, truth = found.read(case)
+        voxel = math.prod(image.spacing) if image.spacing else math.nan
         for value in range(1, classes):
             sizes = pieces_of(truth.array[0] == value)[1]
             if len(sizes):
-                found[value] = min(found.get(value, math.inf), voxel * float(sizes.min()))
-    return found
+                pieces.append((value, float(sizes.min()), voxel, truth.array.size))
+    unknown = any(math.isnan(voxel) for _, _, voxel, _ in pieces)
+    smallest: dict[int, float] = {}
+    for value, count, voxel, whole in pieces:
+        size = count / whole if unknown else count * voxel
+        smallest[value] = min(smallest.get(value, math.inf), size)
+    return "islands" if unknown else "drop", smallest
 
 
 def _masks(found: OutOfFold, cases: Sequence[Case]) -> Iterator[tuple[Scan, Scan]]:
