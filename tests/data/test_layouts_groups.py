@@ -2,10 +2,12 @@
 
 import pytest
 from layout_files import film, film_label, pairs
+from PIL import Image
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset, survey
 from radiffuse.data.layouts.patients import known_patient
+from radiffuse.data.provenance import descends
 from radiffuse.errors import InputError
 
 
@@ -44,6 +46,17 @@ def test_patients_csv_by_path_file_name_or_stem(tmp_path):
     assert groups(dataset) == {"c0": "p1", "c1": "p1", "c2": "p2", "c3": "c3"}
     assert [issue.severity for issue in issues] == ["warning"]
     assert "does not list 1 images: images/c3.png" in issues[0].problem
+
+
+def test_a_drawn_pair_may_descend_from_thousands_of_patients(tmp_path):
+    names = [f"patient-{i:06}" for i in range(20_000)]
+    rows = "\n".join(f"{i}.png,{'+'.join(names)}" for i in range(2))
+    (tmp_path / "patients.csv").write_text(f"image,patient\n{rows}\n")
+    for i in range(2):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    case = open_dataset(tmp_path).cases[0]
+    assert descends(case, {names[-1]})
+    assert not descends(case, {"patient-020000"})
 
 
 def test_patients_csv_that_contradicts_itself(tmp_path):

@@ -13,11 +13,15 @@ from typing import Any
 
 from ..config import FIT, Fit, Split
 from ..data.dataset import Case, Dataset
+from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, write_splits
+from ..errors import InputError
 from ..train.choices import AT_WORK, DEFAULT_HOURS
+from ..train.known import trained_on
+from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
 from .folds import make_folds
 from .halving import pool_in_words, with_pool_untried
@@ -61,7 +65,7 @@ def read_labels(settings: Fit, *, write: bool) -> Labels:
     """Read and split the labelled cases.
 
     Raises:
-        InputError: There are none, or too few.
+        InputError: There are none, or too few, or the run to start from knows some of them.
     """
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
@@ -69,7 +73,13 @@ def read_labels(settings: Fit, *, write: bool) -> Labels:
     cache = cache_folder(settings.reader.cache)
     usual = FIT["auto"].split
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=write, usual=usual)
-    return Labels(dataset, splits, splits.budget(settings.labels, settings.draw))
+    names = splits.budget(settings.labels, settings.draw)
+    if settings.from_run:
+        source = find_pretrained(settings.from_run)
+        if seen := sorted(trained_on([source], dataset).intersection(names)):
+            problem = f"learned from {some(seen, 3)}, which auto leaves out to choose by"
+            raise InputError(f"--from {settings.from_run}", problem, "Name a --method")
+    return Labels(dataset, splits, names)
 
 
 def open_record(settings: Fit, labels: Labels, every: Path, path: Path, began: float) -> Record:

@@ -13,6 +13,7 @@ from ..config.given import reader_flags
 from ..config.values import to_dict
 from ..errors import RadiffuseError
 from ..system.files import read_json
+from ..system.saying import near
 from ..train.run import Run as RunFolder
 from ..train.run import find_run
 from ._result import Run, said
@@ -144,7 +145,7 @@ def _generate(settings: Any, images: str) -> Words:
     except RadiffuseError:
         real = None
     if real and Path(str(real)).exists():
-        yield "judge", str(real), images
+        yield "judge", near(Path(str(real))), images
 
 
 NEXT: dict[str, Callable[[Any, str], Words]] = {

@@ -12,8 +12,9 @@ from ..errors import InputError, damaged, printable
 from ..inference.dicom_seg import require_highdicom
 from ..inference.expecting import table_of
 from ..inference.masks import SHAPING, MaskWriter, Recorded, write_masks
-from ..inference.records import Record, header, trained_on
+from ..inference.records import Record, header
 from ..system.files import read_json
+from ..train.known import trained_on
 from ..train.run import Run
 
 

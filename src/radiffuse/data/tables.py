@@ -23,6 +23,7 @@ HEAD = 2**16
 """Bytes of a table that ``head_of`` reads."""
 HEAD_LINES = 9
 """Lines of it that are looked at: the columns and a few rows."""
+csv.field_size_limit(MOST_TEXT)  # the ancestors of a drawn pair may be thousands of patients
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, csv.Error)
 """What readers of tables raise; pyarrow's errors are ValueErrors."""
 _UNSEEN = "\ufeff\ufffe\u200b\0"

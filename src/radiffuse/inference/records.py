@@ -270,19 +270,6 @@ def same_scan(before: Mapping[str, Any], case: Case, now: Mapping[str, Any] | No
     return now["size"] == before.get("size") and hash_of_files(case) == before.get("sha256")
 
 
-def trained_on(runs: Sequence[Run], dataset: Dataset) -> set[str]:
-    """Names of the cases of the patients that a run learned from, where this is its data set."""
-    found: set[str] = set()
-    for data in (run.data for run in runs):
-        parts, root = data.get("split"), data.get("root")
-        names = parts.get("train") if isinstance(parts, dict) else None
-        same = isinstance(root, str) and Path(root).resolve() == dataset.root.resolve()
-        if same and isinstance(names, list):
-            found |= set(map(str, names))
-    patients = {case.group for case in dataset if case.name in found}
-    return {case.name for case in dataset if case.group in patients}
-
-
 def partial_folder(out: Path, case: str) -> Path:
     """Where the files of a case lie until they are recorded."""
     return out / f".{case}{PARTIAL}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,13 +16,13 @@ from torch import Tensor
 from ..config import Diffusion, Fit
 from ..config.values import from_dict
 from ..core.diffusion import GaussianDiffusion
-from ..data.issues import some
 from ..data.plan import PREPARED
 from ..errors import InputError
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.registry import load_network
 from ..system.files import sha256
 from ..train.device import make_fabric
+from ..train.known import refuse_knowing
 from ..train.labelled import Labelled
 from ..train.members import members_of
 from ..train.random import StepRandom
@@ -126,12 +125,7 @@ def _verify(where: str, run: Run, labelled: Labelled) -> None:
         if theirs != ours:
             problem = f"has {name} {brief(theirs)} in its plan, this run has {brief(ours)}"
             raise InputError(where, problem, f"Train it on the same plan, or give --plan.{name}")
-    data, splits = run.data, labelled.splits
-    if Path(data.get("root", "")).resolve() == labelled.dataset.root.resolve():
-        learned = set(data.get("split", {}).get("train", ()))
-        if seen := sorted(learned & {*splits.validation, *splits.test}):
-            problem = f"learned from {some(seen, 3)}, which this run holds out"
-            raise InputError(where, problem, "Give a run with the same split")
+    refuse_knowing(where, run, labelled.dataset, labelled.splits)
 
 
 def _together(members: Sequence[Member]) -> Callable[[Tensor], Tensor]:

@@ -9,6 +9,8 @@ train the image part, their masks missing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ from ..train.labelled import HeldOut, Labelled
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.segmenting import SegmentationTask, drawn_dice, logged
-from ..train.start import Start, unet_for
+from ..train.start import Start, find_pretrained, unet_for
 from ..train.task import Loss, LossOf
 
 PROPER = Losses(cross_entropy=1.0)
@@ -160,10 +162,21 @@ def build(
 
 
 def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
-    """Write the patients whose labels were learned from: drawn pairs descend from them, and from those of a pool."""
+    """Write the patients whose labels were learned from: drawn pairs descend from them, and from those of a pool.
+
+    Those of the run to start from are among them.
+    """
     prepared = labelled.batches.prepared
     patients = {prepared.cases[i].group for i in labelled.batches.indices}
-    run.write_data(run.data | {"learned_patients": sorted(patients)})
+    data: dict[str, Any] = run.data
+    before: dict[str, Any] = find_pretrained(settings.from_run).data if settings.from_run else {}
+    for key, own in (
+        ("learned_patients", patients),
+        ("unlabelled_patients", {*data.get("unlabelled_patients", ())}),
+    ):
+        if known := sorted(own.union(before.get(key, ()))):
+            data[key] = known
+    run.write_data(data)
 
 
 def verify(settings: Fit) -> None:

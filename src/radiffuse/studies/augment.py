@@ -30,6 +30,7 @@ from ..evaluation.statistics import Interval
 from ..system.cells import csv_text
 from ..system.files import refuse_foreign, write_atomic, write_json
 from ..train.classes import ClassifiedFilms, classified_films
+from ..train.known import is_data_of
 from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import gather, stand_study, study_folder
@@ -232,7 +233,7 @@ def _seen_by_generator(generator: Run | None, dataset: Dataset, splits: Splits) 
     """A warning if the synthesizer was trained on test films."""
     if generator is None:
         return []
-    if Path(generator.data.get("root", "")).resolve() != dataset.root.resolve():
+    if not is_data_of(generator, dataset):
         return []
     tested = set(splits.test) - set(generator.data.get("split", {}).get("validation", ()))
     return [

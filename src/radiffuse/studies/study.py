@@ -206,7 +206,7 @@ def _nnunet(settings: Study) -> NNUNet | None:
 
 def _write_data(out: Path, dataset: Dataset, splits: Splits, shared: Run | None) -> None:
     data: dict[str, Any] = {
-        "root": str(dataset.root),
+        "root": str(dataset.root.absolute()),
         "layout": dataset.layout,
         "cases": len(dataset),
         "patients": len({case.group for case in dataset}),

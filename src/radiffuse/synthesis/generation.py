@@ -291,7 +291,7 @@ class SynthesizerGeneration:
             return dataset, settings.reader
         trained = run.config["settings"]
         reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)
-        dataset = open_dataset(trained["data"], reader)
+        dataset = open_dataset(run.data.get("root", trained["data"]), reader)
         dataset = limited(dataset, trained["limit"], trained["training"]["seed"])
         with damaged(run.folder / "data.json"):
             held = set(run.data["split"]["validation"])

@@ -17,6 +17,7 @@ from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_share
 from ..nets.encoder import Encoder, load_encoder
+from ..train.known import is_data_of
 from ..train.run import Run
 from .copies import Floats, Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
@@ -334,10 +335,9 @@ def _generator_of(fake: Dataset) -> Run | None:
 def _trained_on(real: ImageSet, fake: ImageSet) -> int:
     """How many images of the real set the generator is known to have learned from."""
     run = _generator_of(fake.dataset)
-    data = run.data if run is not None else {}
-    root = data.get("root")
-    if not root or os.path.realpath(str(root)) != os.path.realpath(real.dataset.root):
+    if run is None or not is_data_of(run, real.dataset):
         return 0
+    data = run.data
     seen = set(real.names) - set(data.get("split", {}).get("validation", ()))
     return len(seen - {skipped.get("case") for skipped in data.get("skipped", ())})
 

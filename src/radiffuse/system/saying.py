@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 
 from .distributed import rank
 
@@ -50,3 +51,9 @@ def hush() -> None:
     """Whatever ``soon`` had to say is no longer of interest."""
     while _waiting:
         _waiting.pop().cancel()
+
+
+def near(path: Path) -> str:
+    """A path as it is typed from here: relative where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path != here and path.is_relative_to(here) else path)

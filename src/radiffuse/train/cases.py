@@ -90,7 +90,7 @@ def describe_data(
     """Content of data.json: names of files and cases, nothing from headers."""
     licence = stated_licence(dataset.root)
     return ({"licence": licence} if licence else {}) | {
-        "root": str(dataset.root),
+        "root": str(dataset.root.absolute()),
         "layout": dataset.layout,
         "cases": len(prepared),
         "patients": len({case.group for case in prepared.cases}),

@@ -28,6 +28,7 @@ from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
+from .known import labels_of, refuse_knowing
 from .planned import Subject, Trial, decided, plan_training
 from .run import Run
 from .start import Start, verify_kind
@@ -132,6 +133,8 @@ def choose_labelled(
         require_same_splits(run.folder, splits, trained=run.trained)
     if source is not None:
         verify_kind(dataset, source, mixed=settings.reader.skip_bad)
+        if source.plan.classes:  # of image and mask together: it knows labels
+            refuse_knowing(f"--from {settings.from_run}", source, dataset, splits)
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
@@ -194,6 +197,8 @@ def labelled_data(
             problem = f"has no usable case to {purpose}: all {len(names)} were left out as bad"
             raise InputError(dataset.root, problem, "Correct the cases; radiffuse check names them")
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
+    before = labels_of(source) if source is not None and source.plan.classes else {}
+    described |= {"labels_before": before} if before else {}
     run.write_data(described | described_more(settings.with_run, prepared, used))
     held_out = [place[name] for name in splits.validation if name in place]
     indices = [

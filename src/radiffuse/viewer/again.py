@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config.given import reader_flags
 from ..errors import RadiffuseError
 from ..inference.records import Record
+from ..system.saying import near
 from ..train.run import Run
 from .corrections import Corrections
 from .runs import Runs
@@ -24,11 +25,12 @@ def next_fit(corrections: Corrections, runs: Runs, record: Record | None, labell
     """
     paths = [entry.path for entry in runs.all() if entry.use == "segment"]
     paths += [Path(str(run["run"])) for run in (record.header["runs"] if record else ())]
-    words, out, more = ["radiffuse", "fit"], "runs/corrected", [_near(corrections.folder)]
+    words, out, more = ["radiffuse", "fit"], "runs/corrected", [near(corrections.folder)]
     root = labelled
     try:
         run = Run.open(paths[0]) if paths else None
         root = str(run.data.get("root") or labelled) if run else labelled
+        root = near(Path(root)) if root else root
         settings = run.config["settings"] if run else {}
     except RadiffuseError:
         settings = {}
@@ -45,13 +47,4 @@ def next_fit(corrections: Corrections, runs: Runs, record: Record | None, labell
         out = f"{str(paths[0]).rstrip('/')}-corrected"
     return shlex.join(
         [*words[:2], root, *words[2:], "--with", ",".join([*earlier, *more]), "--out", out]
-    )
-
-
-def _near(folder: Path) -> str:
-    here = Path.cwd()
-    return (
-        str(folder.relative_to(here))
-        if folder.is_relative_to(here) and folder != here
-        else str(folder)
     )

@@ -1,0 +1,79 @@
+"""What a run knows of the labels of a data set; one that knows held-out labels starts no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import radiffuse
+from conftest import TINY
+from radiffuse.commands import fit as commands
+from radiffuse.data.layouts import open_dataset
+from radiffuse.errors import InputError
+from radiffuse.train.known import labels_of, trained_on
+
+
+def quick(films: Path, out: str, home: Path, **changes: Any) -> Any:
+    given = {
+        "data": films, "out": home / out, "method": "joint", "network": TINY,
+        "joint": {"process": {"num_train_timesteps": 20}}, "plan": {"size": (32, 32)},
+        "split": {"test": 0.4, "validation": 0.2}, "training": {"steps": 1, "batch_size": 2, "validate_every": 0},
+        "reader": {"cache": str(home / "cache")}, "machine": {"accelerator": "cpu", "precision": "32-true"},
+    } | changes  # fmt: skip
+    if given["method"] == "auto":
+        given |= {"split": {}, "training": {}}
+    if "from_" in given:
+        del given["network"], given["joint"]
+    return radiffuse.fit(**given)
+
+
+@pytest.fixture
+def unscored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("score_validation", "leave_documents"):
+        monkeypatch.setattr(commands, name, lambda *_: None)
+
+
+def test_training_cases_are_known_from_another_folder(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unscored: None
+) -> None:
+    (tmp_path / "here").symlink_to(films)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = quick(Path("here"), "run", tmp_path)
+    learned = set(json.loads((run.folder / "splits.json").read_text())["train"])
+    assert learned
+    for folder, data in ((tmp_path, "here"), (tmp_path / "below", "../here")):
+        monkeypatch.chdir(folder)
+        assert trained_on([run], open_dataset(data)) == learned
+
+
+def test_a_run_that_learned_from_held_out_labels_starts_no_other(
+    films: Path, tmp_path: Path, unscored: None
+) -> None:
+    """Nor does one that started from it; and what is drawn descends from the patients of both."""
+    first = quick(films, "first", tmp_path)
+    with pytest.raises(
+        InputError, match=r"--from .*first: learned from bite.*, which this run hol"
+    ):
+        quick(films, "leak", tmp_path, from_=first.folder, method="finetune",
+              split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip
+    with pytest.raises(InputError, match=r"--from .*first: learned from bite.*, which auto leaves"):
+        quick(films, "chosen", tmp_path, from_=first.folder, method="auto")
+    second = quick(films, "second", tmp_path, from_=first.folder, labels=1)
+    train = json.loads((first.folder / "splits.json").read_text())["train"]
+    assert len(second.data["split"]["train"]) == 1
+    assert labels_of(second) == {str(films): sorted(train)}
+    assert second.data["learned_patients"] == first.data["learned_patients"]
+    assert len(second.data["learned_patients"]) > 1
+    with pytest.raises(InputError, match=r"--from .*second: learned from"):
+        quick(films, "chained", tmp_path, from_=second.folder, method="finetune",
+              split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip
+
+
+def test_labels_of_damaged_or_published_runs_are_unknown(films: Path) -> None:
+    for data in ({}, {"root": 3, "split": []}, {"root": "films", "labels_before": [1]}):
+        assert labels_of(SimpleNamespace(data=data)) == {}  # type: ignore[arg-type]
