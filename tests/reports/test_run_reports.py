@@ -279,7 +279,9 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
 
 def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
     results({1: 0.0}).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "data.json").write_text('{"unused": ["--finetune.x takes no effect on pixel"]}')
     page = write_study_report(tmp_path).read_text()
+    assert "--finetune.x takes no effect on pixel." in page
     assert "No method is shown to be above scratch with 1 label" in page
     table = pd.read_csv(tmp_path / "comparisons.csv")
     assert set(table["verdict"]) == {"no difference larger than 0.01"}

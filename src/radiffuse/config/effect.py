@@ -95,7 +95,11 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("sites", "finding"),
     ),
     Fit: (
-        (lambda s: s.from_run, "diffusion.image_share", "--from gives the first layer"),
+        (
+            lambda s: s.from_run,
+            "diffusion.image_share",
+            "the run to start from gives the first layer",
+        ),
         (
             lambda s: s.method in ("dynunet", "imagenet", "dino"),
             "network",
@@ -335,8 +339,10 @@ def _of_others(
     """What is for another method or objective than those chosen, in groups of a study as well."""
     for field in dataclasses.fields(settings):
         if used_for := field.metadata.get("used_for"):
-            if isinstance(settings, Study) and field.name == "pretrain":
-                used_for = settings.objectives
+            if isinstance(settings, Study):
+                used_for = {"pretrain": settings.objectives, "diffusion": settings.drawing}.get(
+                    field.name, used_for
+                )
             yield from _of_others(getattr(settings, field.name), used_for, f"{field.name}.")
         only = field.metadata.get("only_for", chosen)
         if not set(only) & set(chosen) and chosen:

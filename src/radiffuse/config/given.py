@@ -43,14 +43,26 @@ def refuse_given(
     Raises:
         InputError: Names the setting.
     """
+    for full in given(settings, defaults, names, obeyed):
+        raise refusal(f"{group}{full}", why)
+
+
+def given(settings: Any, defaults: Any, names: str, obeyed: Any = None) -> Iterator[str]:
+    """The full name of the first setting that differs from its default, of each of the settings or groups.
+
+    See ``refuse_given``.
+    """
     usual = [defaults, *_groups(_DEFAULTS.get(), type(settings)), *([obeyed] if obeyed else [])]
     for name in names.split():
         value, *others = map(operator.attrgetter(name), (settings, *usual))
         if value not in others:
-            full = _difference(name, value, others[0])
-            remedy = "Leave it out, or change what rules it out"
-            problem = why if why.startswith("is for ") else f"takes no effect, since {why}"
-            raise InputError(f"--{group}{flag(full)}", problem, remedy)
+            yield _difference(name, value, others[0])
+
+
+def refusal(name: str, why: str) -> InputError:
+    """The error about a setting, by its full name, that takes no effect."""
+    problem = why if why.startswith("is for ") else f"takes no effect, since {why}"
+    return InputError(f"--{flag(name)}", problem, "Leave it out, or change what rules it out")
 
 
 def flag(name: str) -> str:

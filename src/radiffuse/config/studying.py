@@ -202,6 +202,12 @@ class Study:
         return frozenset(self.methods + self.ensemble * ("ensemble" in self.methods))
 
     @property
+    def drawing(self) -> tuple[str, ...]:
+        """The methods of ``fit`` that ``diffusion`` is used for."""
+        used = {"diffusion": DIFFUSING, "joint": USED_BY["diffusion"] - DIFFUSING}
+        return tuple(name for name, methods in used.items() if self.trained & methods)
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """The objectives of pre-training: a method with a network of its own is named as its objective."""
         return (self.pretrain.objective, *(name for name in PRETRAIN if name in self.trained))

@@ -316,6 +316,8 @@ def _how(report: Report, study: _Study, folder: Path, settings: Mapping[str, Any
     }  # fmt: skip
     command = f"radiffuse study --config study.yaml --out {folder.name}"
     report.table(origin_table(folder, command, known))
+    for sentence in parts.read_optional(folder / "data.json").get("unused", ()):
+        report.text(f"{sentence}.")
     if len(costs := cost_table(folder)):
         save_table(costs, folder / "costs")
         named = costs.rename(columns={"memory_gib": "memory, GiB"})

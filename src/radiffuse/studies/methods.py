@@ -260,6 +260,21 @@ def variants_of(name: str, settings: Study) -> Iterator[Variant]:
         yield from (chosen(first, choice) for choice in settings.choices)
 
 
+def group_of(variant: Variant) -> Literal["finetune", "probing", "diffusion"]:
+    """The group of the study's settings that a variant is trained with."""
+    if variant.head:
+        return "probing"
+    return "diffusion" if variant.row.draws or variant.row.strategy else "finetune"
+
+
+def shared_start(settings: Study) -> str | None:
+    """The row of ``STARTS`` whose plan and network all methods share; None without unlabelled images or ``--from``."""
+    if not settings.from_run and (not settings.unlabelled or settings.unstarted):
+        return None
+    rows = [METHODS[name] for name in settings.methods if METHODS[name].start]
+    return rows[0].start if rows and all(row.pretraining for row in rows) else DENOISER
+
+
 def chosen(variant: Variant, choice: Choice) -> Variant:
     """The variant whose labelled cases are chosen."""
     return dataclasses.replace(variant, choice=choice, suffix=f"{variant.suffix}@{choice}")

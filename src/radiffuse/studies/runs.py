@@ -39,7 +39,16 @@ from ..train.run import Run
 from ..train.start import find_pretrained
 from ..train.unchanged import require_same_cases
 from .drawn import draw_pool
-from .methods import DENOISER, DRAWER, METHODS, STARTS, Method, Variant, trained_alike
+from .methods import (
+    DENOISER,
+    DRAWER,
+    STARTS,
+    Method,
+    Variant,
+    group_of,
+    shared_start,
+    trained_alike,
+)
 
 
 class StudyRuns:
@@ -71,12 +80,8 @@ class StudyRuns:
 
     def shared(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""
-        rows = [METHODS[name] for name in self.settings.methods]
-        first = next((row.start for row in rows if row.start), DENOISER)
-        if not all(row.pretraining for row in rows if row.start):
-            first = DENOISER
-        known = self.settings.unlabelled and not self.settings.unstarted
-        return self.start(first) if self.settings.from_run or known else None
+        first = shared_start(self.settings)
+        return self.start(first) if first else None
 
     def predictor(self, variant: Variant, labels: int, draw: int) -> Predictor:
         """What segments the cases."""
@@ -104,9 +109,7 @@ class StudyRuns:
     def _fit(self, variant: Variant, folder: Path, labels: int, draw: int) -> Fit:
         """Settings with which a variant is trained."""
         given, row = self.settings, variant.row
-        group = (
-            "probing" if variant.head else "diffusion" if row.draws or row.strategy else "finetune"
-        )
+        group = group_of(variant)
         base: Fit = getattr(given, group)
         changes: dict[str, Any] = {"method": row.fit}
         if group == "probing":
@@ -128,7 +131,9 @@ class StudyRuns:
         if not variant.head and (shared := self.shared()):
             # A network from scratch has the plan and the architecture of the pre-trained one.
             network = from_dict(Network, shared.config["settings"]["network"])
-            changes |= {"plan": shared.plan.settings(), "network": network}
+            plan = shared.plan.settings()
+            plan = replace(plan, postprocess=base.plan.postprocess or plan.postprocess)
+            changes |= {"plan": plan, "network": network}
         elif not variant.head:
             changes |= self.closed(given.data, base.plan, base.network, base.reader)
         if variant.size:

@@ -24,9 +24,11 @@ from ..data.splits import Splits, load_splits
 from ..errors import InputError
 from ..inference.scoring import score_cases
 from ..system.files import refuse_foreign, write_json
+from ..system.saying import say
 from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import gather, stand_study, study_folder
+from .ignored import unused
 from .methods import DENOISER, METHODS, Variant, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
@@ -88,7 +90,7 @@ def run_study(
                 )
             _write_results(settings)
         _write_results(settings)
-        _write_data(out, dataset, splits, shared)
+        _write_data(settings, dataset, splits, shared)
     return out
 
 
@@ -100,6 +102,8 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     """
     verify(settings)
     refuse_foreign(Path(settings.out), SETTINGS)
+    for sentence in unused(settings):
+        say(sentence)
     dataset = open_dataset(settings.data, settings.finetune.reader).labelled
     if not len(dataset):
         raise no_labels(settings.data)
@@ -132,6 +136,7 @@ def verify(settings: Study) -> None:
         raise InputError(where, "is not among the methods", "Add it to --methods")
     if settings.draws < 1 or not settings.labels:
         raise InputError("--draws", "leaves nothing to do", "Give at least one draw and one budget")
+    unused(settings)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -204,7 +209,7 @@ def _nnunet(settings: Study) -> NNUNet | None:
     return find_nnunet(settings.nnunet, fit.machine, Path(settings.out), fit.hours)
 
 
-def _write_data(out: Path, dataset: Dataset, splits: Splits, shared: Run | None) -> None:
+def _write_data(settings: Study, dataset: Dataset, splits: Splits, shared: Run | None) -> None:
     data: dict[str, Any] = {
         "root": str(dataset.root.absolute()),
         "layout": dataset.layout,
@@ -212,8 +217,9 @@ def _write_data(out: Path, dataset: Dataset, splits: Splits, shared: Run | None)
         "patients": len({case.group for case in dataset}),
         "patients_named": dataset.patients_named,
         "skipped": [],
+        "unused": unused(settings),
         "split": {part: list(splits.part(part)) for part in ("train", "validation", "test")},
     }
     if shared is not None:
         data["pretrained"] = str(shared.folder)
-    write_json(out / "data.json", data)
+    write_json(Path(settings.out) / "data.json", data)
