@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -273,3 +274,31 @@ def test_the_network_to_start_from_is_loaded_once(
     assert recorded["settings"]["diffusion"]["shift"] == 1
     assert "diffusion.shift" in recorded["decided"]
     radiffuse.pretrain(**values | {"network": {}})  # what was decided stands
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_voxels_of_unknown_size_are_said_to_be_taken_for_1_mm(
+    tmp_path: Path, known: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a code of an affine and with sizes of 0, at their bytes in the NIfTI header."""
+    (tmp_path / "scans").mkdir()
+    for i in range(3):
+        array = np.random.default_rng(i).normal(size=(16, 16, 16)).astype(np.float32)
+        raw = bytearray(nib.Nifti1Image(array, np.eye(4)).to_bytes())
+        if not known:
+            raw[80:92], raw[252:256] = bytes(12), bytes(4)
+        (tmp_path / "scans" / f"{i}.nii").write_bytes(raw)
+    settings = pretrain_settings(
+        tmp_path / "scans",
+        tmp_path / "run",
+        tmp_path / "cache",
+        plan={"size": (16,)},
+        training={"steps": 1, "batch_size": 1, "keep_state": False},
+    )
+    run = radiffuse.pretrain(**settings)
+    said = [
+        "scans: has volumes that do not say how large" in capsys.readouterr().err,
+        "taken for 1 mm" in run.plan.reasons.get("spacing", ""),
+        "taken for 1 mm" in (run.folder / "report.html").read_text(),
+    ]
+    assert said == [not known] * 3

@@ -107,6 +107,12 @@ class Fingerprint:
         return len(self.shapes[0])
 
     @property
+    def taken(self) -> str:
+        """What is taken for known although no volume says it, in words; '' where nothing is, and for films."""
+        unsaid = self.spatial_dims == 3 and self.unit == "px"
+        return "a voxel whose size no file says is taken for 1 mm" if unsaid else ""
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """The median along each axis."""
         return tuple(round(float(v), 4) for v in np.median(self.spacings, axis=0))

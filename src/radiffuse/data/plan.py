@@ -221,6 +221,7 @@ def make_plan(
     classes = find_classes(dataset) if labelled else ()
     mirror, why = sides(classes, found)
     steps, agreed = _kept_pieces(settings.postprocess, classes, found)
+    said = {"mirror": why, "postprocess": agreed} if classes else {}
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
@@ -235,7 +236,7 @@ def make_plan(
         postprocess=steps,
         crop=settings.crop,
         mirror=mirror,
-        reasons={k: v for k, v in (("mirror", why), ("postprocess", agreed)) if v and classes},
+        reasons={k: v for k, v in (said | {"spacing": found.taken}).items() if v},
         structures=Structures.of(found),
     )
     _verify(plan, "--plan")

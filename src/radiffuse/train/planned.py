@@ -14,6 +14,7 @@ from ..config import Fit, Network, PlanSettings, Pretrain, UNetConfig
 from ..data.ceiling import TARGET, Ceiling, candidates, find_ceilings
 from ..data.dataset import Dataset
 from ..data.fingerprint import Fingerprint, take_fingerprint
+from ..data.issues import Issues, say
 from ..data.plan import Plan, class_of_step, make_plan
 from ..system.saying import soon
 from .choices import Choice, Decision, Measured, Request
@@ -131,16 +132,7 @@ def plan_training(
         InputError: Data or settings that cannot be used, or nothing fits into memory.
     """
     workers = settings.machine.workers
-    found = subject.once(
-        "fingerprint",
-        lambda: take_fingerprint(
-            subject.dataset,
-            labelled=subject.labelled,
-            skip_bad=settings.reader.skip_bad,
-            workers=workers,
-            counted=subject.counted,
-        ),
-    )
+    found = subject.once("fingerprint", lambda: _found(settings, subject))
     base = _base(settings, subject, found)
     training, given = settings.training, settings.plan
     free = not subject.own and subject.start is None and network_is_open(settings.network)
@@ -178,6 +170,24 @@ def plan_training(
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _found(settings: Fit | Pretrain, subject: Subject) -> Fingerprint:
+    """The fingerprint of the cases; what is only taken for known is said."""
+    found = take_fingerprint(
+        subject.dataset,
+        labelled=subject.labelled,
+        skip_bad=settings.reader.skip_bad,
+        workers=settings.machine.workers,
+        counted=subject.counted,
+    )
+    if found.taken:
+        issues = Issues()
+        problem = "has volumes that do not say how large their voxels are"
+        remedy = "Each voxel is taken for 1 mm; write the sizes into the files that radiffuse check names"
+        issues.warning(subject.dataset.root, problem, remedy)
+        say(issues)
+    return found
 
 
 def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Plan:

@@ -50,8 +50,8 @@ def decision_of(
     )
     plan = replace(request.plan, **choice.placed)
     reasons = {
-        "grid" if found.spatial_dims == 2 else "spacing": _why_grid(
-            found, ceilings, request, choice
+        "grid" if found.spatial_dims == 2 else "spacing": "; ".join(
+            filter(None, (_why_grid(found, ceilings, request, choice), found.taken))
         ),
         "size": "given" if request.plan.size else _why_patch(choice, found),
         "network": "given" if choice.network is None else _why_network(choice),
