@@ -347,7 +347,7 @@ def test_a_worker_that_dies_is_blamed_on_its_file(tmp_path, monkeypatch):
     assert result.summary["readable"] == 24
 
 
-def test_a_script_without_a_main_guard_is_served_too(tmp_path):
+def test_a_script_without_a_main_guard_runs_once(tmp_path):
     for i in range(3):
         film(tmp_path / "set" / f"{i}.png", seed=i)
     script = tmp_path / "script.py"
@@ -359,7 +359,7 @@ def test_a_script_without_a_main_guard_is_served_too(tmp_path):
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "3 cases"
+    assert done.stdout == "3 cases\n"
 
 
 def test_the_check_needs_no_torch():

@@ -50,6 +50,39 @@ def test_a_film_as_array_as_file_and_in_a_list(films: Path, tmp_path: Path) -> N
     assert segmenter.classes == ("background", "a", "b")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"runs": 3}, "runs: is 3, and a sequence is needed"),
+        ({"runs": [None]}, r"runs\[0\] is None"),
+        ({"device": "tpu"}, "device is tpu, not one of auto, cpu"),
+        ({"precision": "fp8"}, "precision is fp8, not one of"),
+        ({"sampler": "dpm"}, "sampler is dpm, not one of ddpm, ddim"),
+        ({"samples": 1.5}, "samples is 1.5"),
+        ({"steps": 0}, "steps is 0, not at least 1"),
+        ({"seed": -1}, "seed is -1, not 0 to 4294967295"),
+        ({"overlap": "0.5"}, "overlap is 0.5"),
+        ({"overlap": float("nan")}, "overlap is nan"),
+    ],
+)
+def test_options_of_another_type_or_out_of_range_are_refused(
+    given: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        radiffuse.Segmenter.load(**{"runs": tmp_path, **given})
+
+
+def test_images_and_spacings_that_are_none_are_refused(tmp_path: Path) -> None:
+    segmenter = load(film_run(tmp_path / "run"))
+    film = np.zeros((8, 9))
+    for spacing in (1.0, "ab", (0.5, float("nan")), (0.5, float("inf")), (1, 1, 1)):
+        with pytest.raises(InputError, match="spacing"):
+            segmenter.predict(film, spacing=spacing)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="image: is no file"):
+        segmenter.predict(())
+    assert radiffuse.Run(str(tmp_path / "run")).plan == segmenter.plan
+
+
 def test_probabilities_sum_to_one_and_agree_with_the_mask(films: Path, tmp_path: Path) -> None:
     segmenter = load(film_run(tmp_path / "run"))
     path = sorted((films / "images").iterdir())[0]

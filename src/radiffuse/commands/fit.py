@@ -71,6 +71,9 @@ def fit_custom(
         InputError: Data or settings that cannot be used, or the method auto.
         TrainingDiverged: The loss is not finite.
     """
+    for name, part in (("network", network), ("loss", loss)):
+        if part is not None and not callable(part):
+            raise InputError(f"fit_custom, {name}", f"is {part!r}, no function", "Give a function")
     if settings.method == "auto":
         raise InputError("--method auto", "tries networks of its own", "Name finetune or scratch")
     if settings.method is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Place, Step, Within
+from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Place, Seed, Step, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,5 +204,5 @@ class Split:
     validation_kept: NonNegativeInt | None = None
     """For data sets that declare a validation part and whose test part has no labels: keep this many validation cases,
     the first by name, and make the others the test. None: keep all."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the split and of the draws of labelled cases."""

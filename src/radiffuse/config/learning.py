@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from .data import VIEWS_AUGMENTATION, Augmentation
-from .types import Fraction, Memory, NonNegativeFloat, NonNegativeInt, PositiveInt, Within
+from .types import Fraction, Memory, NonNegativeFloat, NonNegativeInt, PositiveInt, Seed, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class Training:
     """Project of Weights & Biases to mirror the log to (``WANDB_MODE=offline`` keeps it local); None: none."""
     mlflow: str | None = None
     """Address or folder of MLflow to mirror the log to; None: none."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the initial weights, the order of cases, augmentation and noise."""
 
     @property

@@ -17,6 +17,7 @@ from .types import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Seed,
     Strategy,
     Timestep,
     Within,
@@ -325,7 +326,7 @@ class Predict:
     """Test-time augmentation: the probabilities of several views of a scan are averaged. mirror: also mirrored along
     the axes that the plan permits; scale: also at .8 and 1.25 of its size; mirror,scale: each at each, for six times
     the work; none: the scan as it is. None: what the run's automatic choice found to gain, else none."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the noise; the same seed gives the same mask of a scan."""
     confidence: bool = False
     """Also write the probability of the predicted class."""

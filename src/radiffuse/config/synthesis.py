@@ -13,6 +13,7 @@ from .types import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Seed,
     Within,
     before,
 )
@@ -220,7 +221,7 @@ class Generate(Drawing):
     the density that the run holds."""
     count: PositiveInt = 100
     """Images per strategy."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed; image i of a strategy depends only on it, on i and on the references."""
     reader: Data = Data()
     """How the references become cases."""
@@ -261,7 +262,7 @@ class ZeroShot:
     names_from: str | None = None
     """Volumes: labelled ones that cost nobody any work, such as those of radiffuse anatomy abdomen. A cluster gets the
     class that it covers there, so that masks have names. None: segments alone."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the noise, and of k-means."""
     reader: Data = Data()
     """How the path becomes cases."""
@@ -291,7 +292,7 @@ class Judge:
     of different networks cannot be compared. For memorization, use another network than the generator's encoder."""
     draws: PositiveInt = 200
     """fidelity: bootstrap samples behind each interval."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """fidelity: seed of the resampling and of the random halves of the real images."""
     held_out: str | None = None
     """memorization: real images of patients that the generator has not seen; their distances to the training images set

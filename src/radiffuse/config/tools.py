@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from .data import Data, PlanSettings
 from .learning import Diffusion, Machine
-from .types import POSITIONAL, Hours, NonNegativeInt, PositiveInt, Within
+from .types import POSITIONAL, Hours, NonNegativeInt, PositiveInt, Seed, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Anatomy:
     """Write label maps as well."""
     size: tuple[PositiveInt, ...] = (64, 64)
     """Pixels or voxels along each axis."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed; the same seed, count and size give the same files."""
     start: NonNegativeInt = 0
     """Number of the first case; each number is a patient of its own."""
@@ -71,7 +71,7 @@ class Select:
     and color by small versions of the images."""
     count: PositiveInt = 10
     """Scans to choose, each of another patient as long as there are some."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the clusters, and of the noise that varies uncertain scans."""
     reader: Data = Data()
     """How the path becomes cases."""

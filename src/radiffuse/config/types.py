@@ -30,6 +30,7 @@ class Spelled:
 
 PositiveInt = Annotated[int, Within(1)]
 NonNegativeInt = Annotated[int, Within(0)]
+Seed = Annotated[int, Within(0, 2**32 - 1)]
 NonNegativeFloat = Annotated[float, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]
 

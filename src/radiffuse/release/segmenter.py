@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, Literal, Self, overload
 
 import numpy as np
 
-from ..config import Data, Machine
+from ..config import Data, Machine, Predict
+from ..config.values import misfit
 from ..data.cases import read_case_image
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
@@ -79,12 +81,24 @@ class Segmenter:
             RunError: A run is missing, unfinished, damaged, or segments nothing.
             InputError: The runs do not agree on what they see or what their classes mean.
         """
-        folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
-        if not folders:
+        several = [runs] if isinstance(runs, str | Path) else runs
+        names = [str(r) if isinstance(r, Path) else r for r in _listed(several, "runs")]
+        if not names:
             raise InputError("Segmenter.load", "was given no run", "Give the folder of a run")
-        if not 0 <= overlap <= 0.9 or samples < 1:
-            problem = f"overlap {overlap} or samples {samples} is not legal"
-            raise InputError("Segmenter.load", problem, "Use 0 to 0.9, and 1 or more")
+        given = {
+            "runs": names,
+            "sampler": sampler,
+            "steps": steps,
+            "head": head,
+            "overlap": overlap,
+        }
+        given |= {"samples": samples, "ensemble": ensemble, "seed": seed}
+        computing = {"accelerator": device, "precision": precision}
+        for values, kind in ((given, Predict), (computing, Machine)):
+            if fault := misfit(values, kind):
+                fault = fault.replace("accelerator", "device", 1)
+                raise InputError("Segmenter.load", f"cannot be so: {fault}", "Change it")
+        folders = [Path(name) for name in names]
         opened = [find_run(f.name) if f == Path(f.name) else Run.open(f) for f in folders]
         predictor = Predictor.open(
             opened,
@@ -277,10 +291,27 @@ def array_scan(
             raise InputError("affine", "is no invertible 4 x 4 matrix", "Give that of the image")
         lengths = tuple(float(v) for v in np.linalg.norm(matrix[:3, :dims], axis=0))
         return Scan(array, lengths, matrix)
-    given = tuple(float(v) for v in spacing or ())
-    if len(given) != dims or min(given) <= 0:
-        raise InputError(f"spacing {given}", "does not fit", f"Give {dims} positive numbers in mm")
+    try:
+        given = tuple(float(v) for v in _listed(spacing, "spacing"))
+    except (TypeError, ValueError):
+        given = ()
+    if len(given) != dims or not all(0 < v < math.inf for v in given):
+        raise InputError(
+            f"spacing {spacing}", "does not fit", f"Give {dims} positive numbers in mm"
+        )
     return Scan(array, given, np.diag([*given, 1.0]) if dims == 3 else None)
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    """The values of a sequence.
+
+    Raises:
+        InputError: It is a single value.
+    """
+    try:
+        return list(value)
+    except TypeError:
+        raise InputError(name, f"is {value}, and a sequence is needed", "Give one") from None
 
 
 def read_one(paths: Sequence[Path], channels: int) -> tuple[Scan, str]:
@@ -293,6 +324,8 @@ def read_one(paths: Sequence[Path], channels: int) -> tuple[Scan, str]:
     Raises:
         InputError: There is no scan, or there are several.
     """
+    if not paths:
+        raise InputError("image", "is no file", "Give one, or one for each channel")
     cases = []
     for path in paths:
         found = open_dataset(path, Data()).cases

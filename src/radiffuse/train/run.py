@@ -97,8 +97,8 @@ DataFile = TypedDict(
 class Run:
     """A run folder that exists."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 
 from ..dataset import Case, Dataset
 from .examine import CaseRecord, died, examine
@@ -51,10 +54,27 @@ def _examine_job(cases: Sequence[Case], classes: tuple[str, ...], decode: bool) 
     return [examine(case, classes, decode) for case in cases]
 
 
+class _Worker(SpawnProcess):
+    """A process that does not know the caller's script: it would run it again, up to here and further."""
+
+    def start(self) -> None:
+        """Start it, with an empty module in place of the script, which is what a spawned process imports first."""
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _Context(SpawnContext):
+    """Spawned: a fork would copy the locks of torch's threads."""
+
+    Process = _Worker
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Spawned: a fork would copy the locks of torch's threads.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:
@@ -70,7 +90,7 @@ def _watch(sentinel: int) -> None:
 
 
 def _processes_work() -> bool:
-    """False in a script without ``if __name__ == "__main__"``, whose workers cannot start."""
+    """False in a worker of somebody else, and where the machine starts none."""
     if multiprocessing.current_process().name != "MainProcess":
         return False
     try:
