@@ -92,12 +92,8 @@ class Segmenter:
             "head": head,
             "overlap": overlap,
         }
-        given |= {"samples": samples, "ensemble": ensemble, "seed": seed}
-        computing = {"accelerator": device, "precision": precision}
-        for values, kind in ((given, Predict), (computing, Machine)):
-            if fault := misfit(values, kind):
-                fault = fault.replace("accelerator", "device", 1)
-                raise InputError("Segmenter.load", f"cannot be so: {fault}", "Change it")
+        _verify(Predict, given | {"samples": samples, "ensemble": ensemble, "seed": seed})
+        _verify(Machine, {"accelerator": device, "precision": precision})
         folders = [Path(name) for name in names]
         opened = [find_run(f.name) if f == Path(f.name) else Run.open(f) for f in folders]
         predictor = Predictor.open(
@@ -300,6 +296,13 @@ def array_scan(
             f"spacing {spacing}", "does not fit", f"Give {dims} positive numbers in mm"
         )
     return Scan(array, given, np.diag([*given, 1.0]) if dims == 3 else None)
+
+
+def _verify(kind: type, values: dict[str, Any]) -> None:
+    """Refuse options of ``Segmenter.load`` that are no legal settings of this kind."""
+    if fault := misfit(values, kind):
+        problem = f"cannot be so: {fault.replace('accelerator', 'device', 1)}"
+        raise InputError("Segmenter.load", problem, "Change it")
 
 
 def _listed(value: Any, name: str) -> list[Any]:
