@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,8 @@ from radiffuse.reports.figures import (
     running_mean,
     validation_scores,
 )
+from radiffuse.reports.html import Report
+from radiffuse.reports.parts import scores_section
 from radiffuse.reports.pictures import OverlayCase, overlays, sample_grid, to_uint8
 from radiffuse.reports.style import moved_apart
 
@@ -143,6 +146,19 @@ def test_class_bars_name_best_and_worst_and_skip_uncounted() -> None:
     assert "lung is found best, heart worst" in shown
     assert "0.900" in shown
     assert "rib" not in shown
+
+
+def test_a_page_of_cases_that_show_no_class_has_no_bars(tmp_path: Path) -> None:
+    """As where all held-out patients are healthy, or their labels are to be ignored."""
+    table = pd.DataFrame({"case": ["a", "a", "b", "b"], "class": ["x", "y"] * 2, "dice": np.nan})
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    report = Report("run")
+    scores_section(report, tmp_path)
+    assert "each class" not in report.render()
+    table.loc[0:1, "dice"] = [0.5, 0.7]
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    scores_section(report, tmp_path)
+    assert "each class" in report.render()
 
 
 def overlay(**changes) -> OverlayCase:

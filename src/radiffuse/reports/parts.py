@@ -176,6 +176,11 @@ def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) ->
     return pd.DataFrame(list(rows.values()))
 
 
+def scored_classes(table: pd.DataFrame) -> int:
+    """How many classes have a Dice: none has where neither truths nor masks show any."""
+    return int(table.loc[table["dice"].notna(), "class"].nunique())
+
+
 def scores_section(report: Report, folder: Path) -> None:
     """Scores, sampling steps, calibration and outlines of cases, whichever the folder holds.
 
@@ -193,7 +198,7 @@ def scores_section(report: Report, folder: Path) -> None:
         unit = distance_unit(table)
         caption = f"Mean over {table['case'].nunique()} cases, with 95% intervals"
         report.table(summary_table(summary, unit), caption)
-        if table["class"].nunique() > 1:
+        if scored_classes(table) > 1:
             report.figure(class_bars(summary), "Mean Dice of each class, with 95% intervals")
         report.text(HOW_MEASURED)
         means = table.groupby("case", sort=False)["dice"].mean()

@@ -258,7 +258,7 @@ def _scores(report: Report, study: _Study, folder: Path) -> None:
         shown.sort_values("labels", kind="stable"),
         f"Mean over {study.number} test cases and {study.draws} draw{'s' * (study.draws != 1)}, with 95% intervals",
     )
-    if table["class"].nunique() > 1:
+    if parts.scored_classes(table) > 1:
         most = summary[summary["labels"] == summary["labels"].max()]
         means = _of_dice(most[most["class"] == ALL_CLASSES])
         best = str(means.sort_values("mean")["method"].iloc[-1])
