@@ -287,6 +287,14 @@ def test_a_film_is_cropped_and_fitted() -> None:
     assert empty.shape == (1, 16, 32)
 
 
+def test_a_film_has_the_window_of_its_plan() -> None:
+    """Gray values of 0, 50, 100, 150 and 250 in a window from 50 to 150; every film is mapped alike."""
+    film = np.repeat(np.uint8([[0, 50, 100, 150, 250, 125, 75, 0]]), 8, axis=0)[None]
+    plan = Plan(2, ("image",), CLASSES, (8, 8), intensity="window", low=50, high=150)
+    found, _ = image_to_plan(Scan(film), plan)
+    assert np.allclose(found[0], [[-1, -1, 0, 1, 1, 0.5, -0.5, -1]] * 8, atol=1e-3)
+
+
 @pytest.mark.parametrize("resize", ["stretch", "fit"])
 def test_a_film_label_comes_back_on_its_own_grid(resize: str) -> None:
     label = np.zeros((1, 90, 60), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import Study
+from radiffuse.config import Augment, Study
 from radiffuse.errors import InputError
+from radiffuse.studies.folder import study_folder
 from radiffuse.studies.methods import METHODS, STARTS, variants
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
@@ -375,3 +377,24 @@ def test_chosen_labels_beside_random_ones(films: Path, pretrained: Path, tmp_pat
     assert len({frozenset(cases) for cases in tested.values()}) == 1
     with pytest.raises(InputError, match=r"--choices: takes no effect, since no method uses it"):
         radiffuse.study(**settings | {"methods": ("ensemble",), "reference": "ensemble"})
+
+
+def test_a_study_begun_under_another_default_names_the_flag_that_goes_on(tmp_path: Path) -> None:
+    """``augment`` drew in 50 steps before ``--drawing.steps`` was left open, and recorded it."""
+    plain = Augment(out=str(tmp_path / "aug"), with_run=("runs/syn",))
+    fifty = replace(plain, drawing=replace(plain.drawing, steps=50))
+    fixed = ("with_run", "drawing")
+    with study_folder(plain, "augment.yaml", fixed):
+        pass
+    record = tmp_path / "aug" / "augment.yaml"
+    values = yaml.safe_load(record.read_text())
+    assert values["drawing"]["steps"] is None
+    values["drawing"]["steps"] = 50
+    record.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"steps was 50 and is none. Give --drawing.steps 50"):
+        study_folder(plain, "augment.yaml", fixed).__enter__()
+    for _ in range(2):
+        with study_folder(fifty, "augment.yaml", fixed):
+            pass
+    with pytest.raises(InputError, match=r"Give --drawing.steps 50 to go on"):
+        study_folder(plain, "augment.yaml", fixed).__enter__()

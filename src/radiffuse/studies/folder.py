@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..config.effect import effective, idle
+from ..config.given import flag
 from ..config.values import completed, flatten, from_dict, to_dict
 from ..data.dataset import Dataset
 from ..data.splits import Splits
@@ -112,4 +113,18 @@ def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
             for value in (before[key], now[key])
         )
         if old != new:
-            raise InputError(path, f"was written with other settings of {key}", remedy)
+            problem = f"was written with other settings of {key}"
+            if isinstance(old, dict) and isinstance(new, dict):
+                name = next(k for k in (*old, *new) if old.get(k) != new.get(k))
+                problem += f": {name} was {_words(old.get(name))} and is {_words(new.get(name))}"
+                word, value = f"--{key.replace('_', '-')}.{flag(name)}", old.get(name)
+                again = f"Leave out {word}" if value is None else f"Give {word} {_words(value)}"
+                remedy = f"{again} to go on, or choose another --out"
+            raise InputError(path, problem, remedy)
+
+
+def _words(value: object) -> str:
+    """A setting as it is written on the command line."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "[]"
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
