@@ -84,11 +84,19 @@ def open_members(
 ) -> list[Member]:
     """What votes as one run: itself, or the runs that it is a choice of; see ``open_member``.
 
+    Classes have the names of the run's own plan, in which they may be renamed at any time.
+
     Raises:
         RunError: As ``open_member``.
     """
     parts = [open_member(part, machine, device, overrides) for part in members_of(run)]
-    return [replace(part, weight=1 / len(parts), tta=views_of(run)) for part in parts]
+    names, found = run.plan.classes, len(parts[0].plan.classes)
+    if len(names) != found:
+        raise other_classes(run, found)
+    weight, tta = 1 / len(parts), views_of(run)
+    plans = [replace(part.plan, classes=names) for part in parts]
+    pairs = zip(parts, plans, strict=True)
+    return [replace(part, plan=plan, weight=weight, tta=tta) for part, plan in pairs]
 
 
 def open_member(run: Run, machine: Machine, device: torch.device, overrides: Overrides) -> Member:
