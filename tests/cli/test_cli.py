@@ -213,6 +213,24 @@ def test_dry_run_of_guided_pretraining(
     assert [config.in_channels for config in seen] == [4, 4, 1]
 
 
+def test_hours_of_the_command_line_replace_the_steps_of_a_recipe_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    def both(*words: str) -> tuple[float | None, int | None]:
+        parsed = from_arguments("pretrain", ["d", "--out", "o", *words]).settings
+        return parsed.hours, parsed.training.steps
+
+    recipe, later = tmp_path / "hours.yaml", tmp_path / "steps.yaml"
+    recipe.write_text("hours: 3\n")
+    later.write_text("training: {steps: 7}\n")
+    assert both("--config", "films") == (None, 9000)
+    assert both("--config", "films", "--hours", "2") == (2, None)
+    assert both("--config", str(recipe), "--steps", "5") == (None, 5)
+    assert both("--config", str(recipe), "--config", str(later)) == (None, 7)
+    assert both("--config", str(later), "--config", str(recipe)) == (3, None)
+    assert both("--hours", "2", "--steps", "5") == (2, 5)  # refused where they are planned
+
+
 def test_the_recipe_of_guided_pretraining_is_the_papers() -> None:
     guided = from_values("pretrain", {"data": "d", "out": "o", "config": "guided-paper"})
     regressor = from_values(

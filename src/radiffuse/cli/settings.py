@@ -111,8 +111,19 @@ def _laid_over(
     """Values over files, a later file over one before."""
     given: dict[str, Any] = {}
     for config in configs:
-        given = completed(given, nested(command, read_recipe(config), chosen, str(config)))
-    return completed(given, nested(command, values, chosen))
+        given = _over(given, nested(command, read_recipe(config), chosen, str(config)))
+    return _over(given, nested(command, values, chosen))
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Values over those of a file. Hours and steps both say how long: the one above replaces the other below."""
+    given = completed(below, above)
+    steps = above.get("training", {}).get("steps"), below.get("training", {}).get("steps")
+    if above.get("hours") is not None and steps[0] is None and steps[1] is not None:
+        return completed(given, {"training": {"steps": None}})
+    if steps[0] is not None and above.get("hours") is None and below.get("hours") is not None:
+        return completed(given, {"hours": None})
+    return given
 
 
 def _twice(
