@@ -92,6 +92,7 @@ def main() -> None:
     publish.add_argument("table")
     publish.add_argument("--reference", required=True)
     publish.add_argument("--part", default="test")
+    publish.add_argument("--by", help="what made the scores, if not run")
     figure = commands.add_parser("figure")
     figure.add_argument("table")
     figure.add_argument("--of", default="", help="what is segmented, for the axis")
@@ -101,6 +102,9 @@ def main() -> None:
     picture.add_argument("runs", type=Path, nargs="+", help="of this script: one or two")
     picture.add_argument("--names", nargs="+", help="how the figure calls the runs")
     picture.add_argument("--part", default="test")
+    picture.add_argument(
+        "--data", help="the films; by default those that the first run learned from"
+    )
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     given = parser.parse_args(words[:cut])
@@ -135,7 +139,7 @@ def _outlines(given: argparse.Namespace) -> None:
         raise SystemExit(f"the runs share no film of the part {given.part}")
     order = scores[0].loc[shared].sort_values("dice", kind="stable").index
     places = {"best": -1, "median": (len(order) - 1) // 2, "worst": 0}
-    data = read_yaml(given.runs[0] / "config.yaml")["settings"]["data"]
+    data = given.data or read_yaml(given.runs[0] / "config.yaml")["settings"]["data"]
     films = {case.name: case for case in open_dataset(Path(data), Data())}
     rows: dict[str, list[tuple[OverlayCase, str]]] = {name: [] for name in names}
     for word, place in places.items():
@@ -177,17 +181,17 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
     if given.minutes:
         fit += ["--training.batch-size", str(BATCH)]
         few, more = (
-            _seconds([*fit, "--training.steps", str(n), "--out", f"{out}-{n}"]) for n in (4, 14)
+            seconds_of([*fit, "--training.steps", str(n), "--out", f"{out}-{n}"]) for n in (4, 14)
         )
         steps = round(60 * given.minutes / max((more - few) / 10, 1e-3))
         fit += ["--training.steps", str(steps)]
-    trained = _seconds([*fit, "--out", str(out)])
-    predicted = _seconds(
+    trained = seconds_of([*fit, "--out", str(out)])
+    predicted = seconds_of(
         ["predict", str(out), given.data, "--out", f"{out}-masks", "--machine.threads", "1"]
     )
     row = {"name": given.name, "labels": given.labels, "draw": given.draw}
     cost = {"train_seconds": round(trained), "predict_seconds": round(predicted)}
-    found = _scores(out, Path(f"{out}-masks"), given.data, row, cost, flags)
+    found = scores_of(out, Path(f"{out}-masks"), given.data, row, cost, flags)
     found.to_csv(f"{out}.csv", index=False)
     print(given.name, given.draw, _steps(out), "steps", round(trained), "s")
     print(found.groupby(["part", "class"])[list(METRICS)].mean().round(4))
@@ -201,21 +205,25 @@ def _after(given: argparse.Namespace) -> None:
     before, masks = Path(f"{run}-masks"), Path(f"{to}-masks")
     shutil.copytree(before, masks)
     to.symlink_to(run.resolve())
-    steps = given.steps.split(",")
-    for path in masks.glob("*.png"):
-        mask = read_label(path)
-        write_image(path, postprocess(mask.array[0], steps, mask.spacing), mask)
+    step_after(masks, given.steps)
     known = pd.read_csv(f"{run}.csv").iloc[0]
     row = {"name": given.to, "labels": given.labels, "draw": given.draw}
     cost = {key: known[key] for key in ("train_seconds", "predict_seconds")}
     flags = [*shlex.split(known["flags"]), "--plan.postprocess", given.steps]
-    found = _scores(run, masks, given.data, row, cost, flags)
+    found = scores_of(run, masks, given.data, row, cost, flags)
     found.to_csv(f"{to}.csv", index=False)
     print(given.to, given.draw)
     print(found.groupby(["part", "class"])[list(METRICS)].mean().round(4))
 
 
-def _scores(
+def step_after(masks: Path, steps: str) -> None:
+    """Steps after segmentation, apart by commas, on masks that lie in a folder."""
+    for path in masks.glob("*.png"):
+        mask = read_label(path)
+        write_image(path, postprocess(mask.array[0], steps.split(","), mask.spacing), mask)
+
+
+def scores_of(
     run: Path,
     masks: Path,
     data: str,
@@ -263,7 +271,7 @@ def _budget(run: Path) -> set[str]:
     return set(json.loads((run / "data.json").read_text())["split"]["train"])
 
 
-def _seconds(words: Sequence[str]) -> float:
+def seconds_of(words: Sequence[str]) -> float:
     """Processor time of a command of radiffuse, which must succeed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
@@ -281,8 +289,8 @@ def _publish(given: argparse.Namespace) -> None:
     draws = ", ".join(map(str, sorted({*table["draw"]})))
     script = "python benchmarks/native_size.py"
     source = origin(
-        f"{script} run WORK DATA NAME --draw {draws} -- FLAGS; "
-        f"{script} publish WORK {given.table} --reference {given.reference}"
+        (given.by or f"{script} run WORK DATA NAME --draw {draws} -- FLAGS")
+        + f"; {script} publish WORK {given.table} --reference {given.reference}"
     )
     table = write_scores(table, given.table)
     for rows, end in ((_means(table), ""), (_pairs(table, given.reference), "-paired")):

@@ -1,0 +1,107 @@
+"""What ``torch.compile`` gains on a processor: ``python benchmarks/compiled.py`` writes ``results/compiled.csv``.
+
+A training step of the networks that plans take (noise in, mean squared error, AdamW), as it is and compiled, in turns
+in one process and on one thread; seconds are those of the processor, that of the compiler included.
+``pays_from_minutes`` is the training from which on compiling costs less than it saves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import torch
+from results import origin, write_table
+from torch import Tensor, nn
+
+from radiffuse.config import Network, Training, resolve_network
+from radiffuse.nets.imagenet import ImageNetDenoiser
+from radiffuse.nets.unet import UNet
+from radiffuse.train.step import new_optimizer
+
+COMMAND = "python benchmarks/compiled.py"
+ROUNDS, TURNS = 5, 3
+"""Rounds in which both take turns, and steps of each in a round; the least round counts, as other work only delays."""
+CASES = {
+    "tiny-256, 128 x 128, batch of 8": (2, (128, 128), 8),
+    "ImageNet U-Net, 128 x 128, batch of 8": (0, (128, 128), 8),
+    "tiny, 48 x 48 x 48, batch of 2": (3, (48, 48, 48), 2),
+}
+"""Axes (0: the encoder trained on photographs), size and batch."""
+
+
+def main() -> None:
+    """Time all networks."""
+    torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    write_table(pd.DataFrame(rows()), origin(COMMAND), "compiled.csv")
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """One row a network."""
+    for name, (dims, size, batch) in CASES.items():
+        torch.manual_seed(0)
+        images = torch.randn(batch, 1, *size)
+        plain, compiled = (
+            stepper(network(dims), images),
+            stepper(torch.compile(network(dims)), images),
+        )
+        plain()
+        made = spent(compiled) + spent(compiled)
+        least = {step: float("inf") for step in (plain, compiled)}
+        for _ in range(ROUNDS):
+            for step in least:
+                least[step] = min(least[step], sum(spent(step) for _ in range(TURNS)) / TURNS)
+        before, after = least.values()
+        saved = 1 - after / before
+        yield {
+            "network": name,
+            "seconds": before,
+            "seconds_compiled": after,
+            "saved": saved,
+            "seconds_of_compiling": made - 2 * after,
+            "pays_from_minutes": (made - 2 * after) / saved / 60 if saved > 0 else float("inf"),
+            "rounds": ROUNDS,
+            "threads": 1,
+        }
+
+
+def network(dims: int) -> nn.Module:
+    """A network as plans take it, in the order of memory of a training."""
+    if not dims:
+        return ImageNetDenoiser(1).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    preset = Network(preset="tiny-256" if dims == 2 else "tiny")
+    unet = UNet(resolve_network(preset, spatial_dims=dims, in_channels=1, out_channels=1))
+    last = torch.channels_last if dims == 2 else torch.channels_last_3d
+    return unet.to(memory_format=last)  # type: ignore[call-overload,no-any-return]
+
+
+def stepper(model: Callable[..., Tensor], images: Tensor) -> Callable[[], None]:
+    """A training step."""
+    assert isinstance(model, nn.Module)
+    optimizer = new_optimizer(model, Training())
+    times = torch.zeros(len(images))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(images, times).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def spent(work: Callable[[], None]) -> float:
+    """Seconds of the processor, those of compilers that it starts included."""
+
+    def now() -> float:
+        return sum(os.times()[:4])
+
+    began = now()
+    work()
+    return now() - began
+
+
+if __name__ == "__main__":
+    main()
