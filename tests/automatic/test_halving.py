@@ -111,6 +111,13 @@ def test_a_pool_that_was_not_tried_votes_with_a_training_without_it_or_has_the_t
     assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("p", 80)]
 
 
+def test_a_schedule_for_the_pool_halves_its_steps_where_there_is_the_time_of_one() -> None:
+    found = untried("a", 80, 100.0, 100.0, 3, "p", pooled=True)
+    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == [("p", 40, 0)]
+    alone = untried("a", 80, 100.0, 100.0, 3, pooled=True)  # a method that takes no pool
+    assert [(r["candidate"], r["steps"]) for r in alone] == [("a", 80)]
+
+
 def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
     assert "learns from labels alone" in pool_in_words(["dino"], able=False)
     assert "longer than there is time" in pool_in_words(["scratch"], able=True)

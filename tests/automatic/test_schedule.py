@@ -33,7 +33,7 @@ def planned(hours: float, cores: float = 1.0) -> Any:
 
 def test_costs_are_those_worked_out_by_hand() -> None:
     """In trainings: trials of the first round, then of the second, then those on all labels."""
-    rich, short, brief, thrice, twice, once = SCHEDULES
+    rich, short, brief, thrice, twice, halved, once = SCHEDULES
     assert rich.cost(5, 5, pool=False) == pytest.approx(25 / 8 + 10 / 2 + 2)
     assert rich.cost(5, 5, pool=True) == pytest.approx(25 / 8 + 10 / 2 * 3 + 4)
     assert rich.cost(5, 5, pool=False, reference=True) == pytest.approx(25 / 8 + 15 / 2 + 2)
@@ -42,7 +42,8 @@ def test_costs_are_those_worked_out_by_hand() -> None:
     assert short.cost(5, 5, pool=True) == pytest.approx(9 / 4 + 3 / 2 * 3 + 4)
     assert brief.cost(5, 5, pool=False) == pytest.approx(2 * 2 / 2 + 1)
     assert brief.cost(5, 5, pool=True) == pytest.approx(2 / 2 * 3 + 2)  # one, without and with it
-    assert [one.cost(5, 5, pool=True) for one in (thrice, twice, once)] == [3, 2, 1]
+    costs = [one.cost(5, 5, pool=True) for one in (thrice, twice, halved, once)]
+    assert costs == [3, 2, 1, 1]
 
 
 CASES = [
@@ -114,7 +115,37 @@ def test_the_least_hours_for_folds_are_those_from_which_on_there_are_some(
         chosen, _ = choose_schedule(always_64, hours, labels=5, **counts)
         assert bool(chosen.folds) == folds
     alone = least_hours(always_64(1.0), 5, lambda one: one.pooled, **counts | {"pool": True})
-    assert alone == pytest.approx(2 / cost * least)
+    assert alone == pytest.approx(
+        2 * 120 / 225 / cost * least
+    )  # 120 steps with the pool take as long as 240
+
+
+@pytest.mark.parametrize(
+    ("hours", "given", "final", "pooled"),
+    [
+        (0.11, False, 1, True),
+        (0.09, False, 1, False),
+        (0.11, True, 1, False),
+        (0.3, False, 3, False),
+    ],
+)
+def test_a_short_time_is_for_the_pool_from_120_of_its_steps_on(
+    hours: float, given: bool, final: int, pooled: bool
+) -> None:
+    """128 px and 15 images a second: 8 images a step, 9/10 of the time at work, twice. No given steps are halved."""
+
+    def always_128(hours: float) -> Any:
+        one = planned(hours)
+        training = SimpleNamespace(length=int(3600 * hours * 15 / BATCH), batch=BATCH)
+        plan, settings = replace(one.plan, size=(128, 128)), SimpleNamespace(training=training)
+        changed = {"plan": plan, "settings": settings, "steps_given": given}
+        changed |= {"seconds": 240 * BATCH / 15} if given else {}
+        return SimpleNamespace(**vars(one) | changed)
+
+    counts: dict[str, Any] = {"labels": 5, "candidates": 1, "folds": 0, "pool": True}
+    scale = 240 * BATCH / 15 / 3600 / 0.9 / 0.1  # 240 steps take a tenth of an hour
+    schedule, share = choose_schedule(always_128, hours * scale, **counts)
+    assert (schedule.final, schedule.pooled, share) == (final, pooled, 1 / final)
 
 
 LUNGS = {64: (0.985, 0.772), 96: (0.990, 0.975), 128: (0.992, 0.999), 256: (0.997, 1.0)}

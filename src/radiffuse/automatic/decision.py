@@ -69,7 +69,10 @@ class Decision:
             with_pool = self.settings.unlabelled and first.takes_pool
             pool = record.with_pool(first.name, self.settings) if with_pool else ""
             full, left = first.settings.training.length, AT_WORK * record.left
-            record.members = untried(first.name, full, first.seconds, left, TOGETHER, pool)
+            pooled = record.schedule.pooled
+            record.members = untried(
+                first.name, full, first.seconds, left, TOGETHER, pool, pooled=pooled
+            )
             record.postprocess = [*first.plan.postprocess]
             named, because = ", ".join(record.postprocess), first.plan.reasons.get("postprocess")
             after = [f"after segmentation, {named}: {because}"] if named else []

@@ -147,7 +147,8 @@ def described(
         yield f"  not tried: {', '.join(others)} ({why})"
     if not record.folds.parts:
         first = record.candidates[0]
-        names = compress((first.name, f"{first.name}{POOL}"), with_pool_untried(schedule.final))
+        which = with_pool_untried(schedule.final, pooled=schedule.pooled)
+        names = compress((first.name, f"{first.name}{POOL}"), which)
         used = pool_in_words([*names], able=first.takes_pool) if pool else ""
         if not decided:
             yield f"  {labels.untried}" + (f"; {used}" if used else "")
@@ -172,6 +173,7 @@ def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> 
         return f"--hours {math.ceil(100 * hours) / 100:g} or more"
 
     text = f"at this speed folds take {least(lambda one: bool(one.folds))}"
-    if pool and not with_pool_untried(record.schedule.final)[1]:
+    schedule = record.schedule
+    if pool and not with_pool_untried(schedule.final, pooled=schedule.pooled)[1]:
         text += f", the pool alone {least(lambda one: one.pooled)}"
     return text
