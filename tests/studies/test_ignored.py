@@ -80,6 +80,14 @@ def test_what_no_method_uses_is_refused(methods: str, given: dict[str, Any], wor
         VERIFY[Study](study(methods, given, unlabelled="u"))
 
 
+def test_settings_that_the_same_methods_do_not_use_for_the_same_reason_share_a_sentence() -> None:
+    given = {"finetune.loss.focal": 1.0, "finetune.loss.cross_entropy": 0.5}
+    (said,) = unused(study("finetune pixel", given, unlabelled="u"))
+    flags, _, rest = said.partition(" take no effect on pixel, since ")
+    assert sorted(flags.split(", ")) == ["--finetune.loss.cross-entropy", "--finetune.loss.focal"]
+    assert rest
+
+
 def test_what_agrees_with_the_pretrained_run_is_fine(pretrained: Path) -> None:
     agreed = {"finetune.plan.size": (32,), "finetune.network.width": 8}
     from_run = study("scratch finetune", agreed, from_run=str(pretrained))

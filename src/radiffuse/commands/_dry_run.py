@@ -52,6 +52,7 @@ from ..objectives.probing import heads
 from ..objectives.segmentation import dino_network
 from ..release.convert import choose as choose_foreign
 from ..studies.augment import first_parts
+from ..studies.ignored import unused
 from ..studies.study import open_study, verify
 from ..synthesis.autoencoder import build_autoencoder
 from ..synthesis.denoiser import build_denoiser
@@ -59,6 +60,7 @@ from ..synthesis.dino import DinoNetwork
 from ..synthesis.judging import open_judged
 from ..synthesis.training import choose_films as choose_pool
 from ..system.files import refuse_foreign
+from ..system.saying import say
 from ..train.device import local_device
 from ..train.labelled import OWN_NETWORK, choose_labelled
 from ..train.plan_text import format_plan
@@ -135,6 +137,8 @@ def _study(settings: Study) -> None:
     verify(settings)
     if Path(settings.data).exists():
         open_study(settings, write=False)
+        for sentence in unused(settings):
+            say(sentence)
 
 
 def _augment(settings: Augment) -> None:

@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 def unused(settings: Study) -> list[str]:
-    """A sentence for each given setting that some methods do not use.
+    """Sentences that name each given setting that some methods do not use.
 
     Raises:
         InputError: No method uses one; it names the setting.
@@ -66,6 +66,7 @@ def unused(settings: Study) -> list[str]:
 
 def _of_group(settings: Study, group: str, rows: list[Row]) -> Iterator[str]:
     values, usual = getattr(settings, group), getattr(Study(), group)
+    flags: dict[tuple[str, str], list[str]] = {}
     for name in dict(flatten(to_dict(values))):
         full = f"{group}.{name}"
         if _within(name, FREE) or _within(full, BY_NAME) or not [*given(values, usual, name)]:
@@ -77,7 +78,10 @@ def _of_group(settings: Study, group: str, rows: list[Row]) -> Iterator[str]:
             raise refusal(full, "; ".join(plain) or every[0])
         for why in plain:
             names = ", ".join(method for method, its in whys.items() if its == why)
-            yield f"--{flag(full)} takes no effect on {names}, since {why}"
+            flags.setdefault((names, why), []).append(f"--{flag(full)}")
+    for (names, why), same in flags.items():
+        verb = "takes" if len(same) == 1 else "take"
+        yield f"{', '.join(same)} {verb} no effect on {names}, since {why}"
 
 
 def _why(name: str, reasons: Mapping[str, str]) -> str | None:

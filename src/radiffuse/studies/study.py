@@ -64,6 +64,8 @@ def run_study(
             out, dataset, splits, {*names}.union(*budgets, splits.train if settings.choices else ())
         )
         nnunet = _nnunet(settings)
+        for sentence in unused(settings):
+            say(sentence)
         runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
         shared = runs.shared()
         parts = list(_parts(settings))
@@ -102,8 +104,6 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     """
     verify(settings)
     refuse_foreign(Path(settings.out), SETTINGS)
-    for sentence in unused(settings):
-        say(sentence)
     dataset = open_dataset(settings.data, settings.finetune.reader).labelled
     if not len(dataset):
         raise no_labels(settings.data)
