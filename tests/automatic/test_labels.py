@@ -47,3 +47,7 @@ def test_more_hours_are_asked_for_than_were_given() -> None:
             Path("x"), Folds(()), hours, [first], {}, schedule=SCHEDULES[-1], began=time.monotonic()
         )
         assert re.search(said, [*described(record, labels, pool=False)][-1])
+    short = next(schedule for schedule in SCHEDULES if schedule.halved)
+    record = Record(Path("x"), Folds(()), 1.0, [first], {}, schedule=short, began=time.monotonic())
+    text = "\n".join(described(record, labels, pool=True))
+    assert "it is trained with the pool, which was not tried, for half of these steps" in text

@@ -150,6 +150,7 @@ def described(
         which = with_pool_untried(schedule.final, pooled=schedule.pooled)
         names = compress((first.name, f"{first.name}{POOL}"), which)
         used = pool_in_words([*names], able=first.takes_pool) if pool else ""
+        used += ", for half of these steps" if pool and schedule.halved else ""
         if not decided:
             yield f"  {labels.untried}" + (f"; {used}" if used else "")
         if patients > 1 and first.seconds:
