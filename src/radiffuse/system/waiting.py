@@ -51,9 +51,8 @@ class Moment:
         waits = dict[str, float]()
         if THREADS.is_dir():
             for thread in THREADS.iterdir():
-                with suppress(
-                    OSError, IndexError, ValueError
-                ):  # it has ended, or the kernel does not count
+                # A thread may have ended, or the kernel does not count.
+                with suppress(OSError, IndexError, ValueError):
                     waits[thread.name] = 1e-9 * int((thread / "schedstat").read_text().split()[1])
         return cls(time.perf_counter(), time.process_time(), waits)
 
