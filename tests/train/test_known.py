@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import radiffuse
 from conftest import TINY
 from radiffuse.commands import fit as commands
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
+from radiffuse.phantoms import write_dataset
 from radiffuse.train.known import labels_of, trained_on
 
 
@@ -77,3 +80,45 @@ def test_a_run_that_learned_from_held_out_labels_starts_no_other(
 def test_labels_of_damaged_or_published_runs_are_unknown(films: Path) -> None:
     for data in ({}, {"root": 3, "split": []}, {"root": "films", "labels_before": [1]}):
         assert labels_of(SimpleNamespace(data=data)) == {}  # type: ignore[arg-type]
+
+
+def test_cases_of_further_folders_are_known_there_and_by_their_content(
+    films: Path, tmp_path: Path, unscored: None
+) -> None:
+    """Of two folders with cases of the same names, the same scans are known, also to a run that starts from it."""
+    write_dataset(
+        "bitewing", tmp_path / "all", count=5, labelled=True, seed=3, size=(32, 32), start_index=700
+    )
+    names = sorted(path.stem for path in (tmp_path / "all/images").iterdir())
+    shutil.copytree(tmp_path / "all", tmp_path / "more")
+    for name in names[3:]:
+        for part in ("images", "labels"):
+            (tmp_path / "more" / part / f"{name}.png").unlink()
+    first = quick(films, "first", tmp_path, with_=(str(tmp_path / "more"),))
+    for name, angle in ((names[0], 90), (names[4], 0)):  # one is another scan now
+        path = tmp_path / "all/images" / f"{name}.png"
+        with Image.open(path) as image:
+            image.rotate(angle).save(path)
+    second = quick(films, "second", tmp_path, from_=first.folder, method="finetune", labels=1)
+    for run in (first, second):
+        assert trained_on([run], open_dataset(tmp_path / "more")) == {*names[:3]}
+        assert trained_on([run], open_dataset(tmp_path / "all")) == {*names[1:3]}
+        assert trained_on([run], open_dataset(films)) == {*first.data["split"]["train"]}
+    radiffuse.predict(runs=second.folder, data=tmp_path / "all", out=tmp_path / "masks",
+                      machine={"accelerator": "cpu"})  # fmt: skip
+    lines = map(json.loads, (tmp_path / "masks/masks.jsonl").read_text().splitlines())
+    assert {line["case"]: line["trained"] for line in lines} == {
+        name: name in names[1:3] for name in names
+    }
+
+
+def test_a_run_that_learned_from_held_out_labels_by_with_starts_no_other(
+    films: Path, tmp_path: Path, unscored: None
+) -> None:
+    """The other data folder holds the same scan under the same name."""
+    write_dataset(
+        "bitewing", tmp_path / "one", count=4, labelled=True, seed=3, size=(32, 32), start_index=700
+    )
+    first = quick(films, "first", tmp_path, with_=(str(tmp_path / "one"),))
+    with pytest.raises(InputError, match=r"--from .*first: learned from .*, which this run hol"):
+        quick(tmp_path / "one", "leak", tmp_path, from_=first.folder, method="finetune")

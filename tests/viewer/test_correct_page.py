@@ -71,8 +71,9 @@ def scans(tmp_path: Path) -> Path:
 
 
 def record_of(scan: Path, mask: Path, dice: float) -> dict[str, Any]:
+    from radiffuse.data.cases import hash_of_files
     from radiffuse.data.dataset import Case
-    from radiffuse.inference.records import hash_of_files, scan_of
+    from radiffuse.inference.records import scan_of
     from radiffuse.system.files import sha256
 
     case = Case(mask.stem, (scan,))

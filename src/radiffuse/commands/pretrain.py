@@ -14,9 +14,11 @@ from ..train.cases import (
     hold_out,
     prepare_dataset,
 )
+from ..train.known import described_labels
 from ..train.loop import Trained
 from ..train.pretraining import Pool
 from ..train.run import Run
+from ..train.start import find_pretrained
 from ..train.unchanged import require_same_prepared
 from ._documents import leave_documents
 
@@ -40,7 +42,10 @@ def pretrain(settings: Pretrain) -> Run:
         require_same_prepared(run, dataset, prepared)
         training, held_out = hold_out(prepared, settings.training.seed, own)
         described = describe_data(dataset, prepared, {"validation": held_out})
-        run.write_data(described | described_more(settings.with_run, prepared, own))
+        described |= described_more(settings.with_run, prepared, own)
+        source = find_pretrained(settings.from_run) if settings.from_run else None
+        described |= described_labels(source)
+        run.write_data(described)
         held = [i for i, case in enumerate(prepared.cases) if case.name in set(held_out)]
         pool = Pool(prepared, training, held, objective.zoom)
 

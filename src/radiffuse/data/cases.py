@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from ..config import IGNORE
 from ..errors import InputError
+from ..system.files import sha256
 from .dataset import Case
 from .label_values import refuse_soft_edges
-from .readers import inspect, read_label, read_scan
+from .readers import inspect, read_label, read_scan, source_files
 from .readers.coco import rasterize_coco
 from .scan import Scan, on_grid
 
@@ -41,6 +43,16 @@ def read_case_image(case: Case) -> Scan:
         array=np.concatenate(arrays),
         value_range=first.value_range if len(ranges) == 1 else None,
         unit=first.unit if len({scan.unit for scan in scans}) == 1 else "gray",
+    )
+
+
+def hash_of_files(case: Case) -> str:
+    """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it."""
+    hashes = [sha256(file) for path in case.images for file in source_files(path, case.series)]
+    return (
+        hashes[0]
+        if len(hashes) == 1
+        else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
     )
 
 

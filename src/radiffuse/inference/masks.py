@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Predict
-from ..data.cases import read_case_image
+from ..data.cases import hash_of_files, read_case_image
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.readers import write_image, write_label
@@ -34,7 +34,6 @@ from .records import (
     MASKS,
     Entry,
     Record,
-    hash_of_files,
     hash_of_voxels,
     identity,
     partial_folder,

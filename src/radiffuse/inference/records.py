@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.names import composed
 from ..data.readers import source_files
@@ -238,16 +239,6 @@ def scan_of(case: Case) -> dict[str, Any]:
         "time": newest.isoformat(timespec="seconds"),
         "state": hashlib.sha256(repr(sorted(listed)).encode()).hexdigest()[:16],
     }
-
-
-def hash_of_files(case: Case) -> str:
-    """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it."""
-    hashes = [sha256(file) for path in case.images for file in source_files(path, case.series)]
-    return (
-        hashes[0]
-        if len(hashes) == 1
-        else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
-    )
 
 
 def hash_of_voxels(scan: Scan) -> str:

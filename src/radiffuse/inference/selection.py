@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
 from ..data.batches import cut
+from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.plan import Plan
@@ -29,7 +30,7 @@ from ..train.progress import ProgressLine
 from ..train.start import Start
 from .masks import read_scan_of
 from .predictor import Predictor
-from .records import hash_of_files, scan_of
+from .records import scan_of
 from .windows import starts
 
 NOISE = 0.05

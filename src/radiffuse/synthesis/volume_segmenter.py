@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 
 from ..config import ZeroShot
-from ..data.cases import read_case_label
+from ..data.cases import hash_of_files, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.readers import label_suffix, read_label, write_label
 from ..data.scan import Scan
 from ..errors import InputError
 from ..inference.masks import Facts, Files, read_scan_of
-from ..inference.records import Record, hash_of_files, scan_of
+from ..inference.records import Record, scan_of
 from ..system.files import make_folder, write_json
 from ..train.run import Run
 from .clusters import read_clusters

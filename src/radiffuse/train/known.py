@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..data.dataset import Dataset
+from ..data.cases import hash_of_files
+from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.splits import Splits
 from ..errors import InputError
@@ -18,11 +20,19 @@ def is_data_of(run: Run, dataset: Dataset) -> bool:
 
 
 def trained_on(runs: Sequence[Run], dataset: Dataset) -> set[str]:
-    """Names of the cases of the patients whose labels a run learned from, or one that it started from."""
+    """Names of the cases of the patients whose labels a run learned from, or one that it started from.
+
+    A case of ``--with`` is known by its folder and name, and elsewhere by its name and the content of its scan.
+    """
     found: set[str] = set()
     for root, names in (item for run in runs for item in labels_of(run).items()):
         if _same_place(root, dataset):
             found.update(names)
+    for root, hashes in (item for run in runs for item in labels_with(run).items()):
+        if _same_place(root, dataset):
+            found.update(hashes)
+        else:
+            found.update(case.name for case in dataset if _is_scan(case, hashes.get(case.name)))
     patients = {case.group for case in dataset if case.name in found}
     return {case.name for case in dataset if case.group in patients}
 
@@ -40,6 +50,34 @@ def labels_of(run: Run) -> dict[str, list[str]]:
     return found
 
 
+def labels_with(run: Run) -> dict[str, dict[str, str]]:
+    """By folder of ``--with`` the hash of the scan of each case, as ``labels_of`` has those of the data folder."""
+    found: dict[str, dict[str, str]] = run.data.get("labels_with", {})
+    return found
+
+
+def described_labels(
+    source: Run | None, folders: Iterable[str] = (), learned: Iterable[Case] = ()
+) -> dict[str, Any]:
+    """Entries of data.json for labels beside those of the data folder.
+
+    Args:
+        source: The run to start from, whose labels are known as well.
+        folders: Of ``--with``.
+        learned: All cases that are learned from.
+    """
+    before = labels_of(source) if source else {}
+    found = {root: dict(hashes) for root, hashes in (labels_with(source) if source else {}).items()}
+    cases = tuple(learned)
+    for root in (Path(folder).expanduser() for folder in folders):
+        place = root if root.is_dir() else root.parent
+        own = {case.name: hash_of_files(case) for case in cases if place in case.images[0].parents}
+        key = str(root.absolute())
+        found[key] = dict(sorted((found.get(key, {}) | own).items()))
+    entries = {"labels_before": before, "labels_with": found}
+    return {name: entry for name, entry in entries.items() if entry}
+
+
 def refuse_knowing(where: str, run: Run, dataset: Dataset, splits: Splits) -> None:
     """Refuse a run that learned from labels of patients of validation or test.
 
@@ -49,6 +87,14 @@ def refuse_knowing(where: str, run: Run, dataset: Dataset, splits: Splits) -> No
     if seen := sorted(trained_on([run], dataset) & {*splits.validation, *splits.test}):
         problem = f"learned from {some(seen, 3)}, which this run holds out"
         raise InputError(where, problem, "Give a run with the same split")
+
+
+def _is_scan(case: Case, content: str | None) -> bool:
+    """Whether the content of a scan's files is this; one that cannot be read is named where it is used."""
+    try:
+        return content is not None and hash_of_files(case) == content
+    except (InputError, OSError):
+        return False
 
 
 def _same_place(root: object, dataset: Dataset) -> bool:

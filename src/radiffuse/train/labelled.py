@@ -28,7 +28,7 @@ from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
-from .known import labels_of, refuse_knowing
+from .known import described_labels, refuse_knowing
 from .planned import Subject, Trial, decided, plan_training
 from .run import Run
 from .start import Start, verify_kind
@@ -133,8 +133,7 @@ def choose_labelled(
         require_same_splits(run.folder, splits, trained=run.trained)
     if source is not None:
         verify_kind(dataset, source, mixed=settings.reader.skip_bad)
-        if source.plan.classes:  # of image and mask together: it knows labels
-            refuse_knowing(f"--from {settings.from_run}", source, dataset, splits)
+        refuse_knowing(f"--from {settings.from_run}", source, dataset, splits)
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
@@ -196,15 +195,14 @@ def labelled_data(
         if names and place.keys().isdisjoint(names):
             problem = f"has no usable case to {purpose}: all {len(names)} were left out as bad"
             raise InputError(dataset.root, problem, "Correct the cases; radiffuse check names them")
-    described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
-    before = labels_of(source) if source is not None and source.plan.classes else {}
-    described |= {"labels_before": before} if before else {}
-    run.write_data(described | described_more(settings.with_run, prepared, used))
     held_out = [place[name] for name in splits.validation if name in place]
     indices = [
         *(place[name] for name in budget if name in place),
         *(i for name, i in place.items() if name not in used),
     ]
+    described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
+    described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
+    run.write_data(described | described_more(settings.with_run, prepared, used))
     _require_foreground(dataset, prepared, indices)
     batches = Batches(
         prepared,

@@ -82,6 +82,7 @@ DataFile = TypedDict(
         "patients": int,
         "synthetic": int,
         "with_cases": int,
+        "labels_with": dict[str, dict[str, str]],
         "classes": list[str],
         "with": list[str],
         "unlabelled": list[str],

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import IGNORE
-from ..data.cases import read_case_image
+from ..data.cases import hash_of_files, read_case_image
 from ..data.class_names import read_classes
 from ..data.dataset import Case
 from ..data.layouts.corrections import FILE, Entry, entries
@@ -25,7 +25,7 @@ from ..data.names import safe_name
 from ..data.readers import label_suffix, read_label, write_image, write_label
 from ..data.scan import Array, Scan, geometry_difference
 from ..errors import InputError
-from ..inference.records import hash_of_files, same_scan, scan_of
+from ..inference.records import same_scan, scan_of
 from ..system.files import (
     append_line,
     end_last_line,
