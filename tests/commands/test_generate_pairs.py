@@ -17,6 +17,7 @@ from radiffuse.config import Diffusion, Network, resolve_network
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
+from radiffuse.data.provenance import read_origins
 from radiffuse.errors import InputError
 from radiffuse.nets.joint_denoiser import JointDenoiser
 from radiffuse.nets.registry import save_network
@@ -83,7 +84,33 @@ def test_pairs_are_a_labelled_data_set(dims: int, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
     assert all((out / row["image"]).is_file() and row["synthetic"] == "yes" for row in rows)
-    assert {row["parents"] for row in rows} == {"p1+p2"}
+    assert {origin.parents for origin in read_origins(dataset).values()} == {("p1", "p2")}
+
+
+def test_ancestors_are_written_once_and_older_folders_are_read(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    patients = tuple(f"patient+{i:03d}" for i in range(300))
+    out = draw(joint_run(tmp_path / "run", plan, patients), tmp_path / "pairs", count=8, steps=1)
+    texts = [path.read_text() for path in out.glob("*.*")]
+    assert (
+        sum(text.count("patient+123") for text in texts) == 2
+    )  # once as a patient, once as a case
+    for place in (out, out / "provenance.csv"):
+        assert {case.group for case in open_dataset(place)} == {"+".join(patients)}
+    names = [path.name for path in sorted((out / "images").iterdir())]
+    joined = "+".join(patients)
+    (out / "ancestors.json").unlink()
+    with pytest.raises(InputError, match=r"ancestors\.json: does not say who ancestors-"):
+        open_dataset(out)
+    (out / "patients.csv").write_text(  # as earlier versions wrote them
+        "image,patient\n" + "".join(f"images/{name},{joined}\n" for name in names)
+    )
+    (out / "provenance.csv").write_text(
+        "image,strategy,parents\n" + "".join(f"images/{name},joint,p1+p2\n" for name in names)
+    )
+    dataset = open_dataset(out)
+    assert {case.group for case in dataset} == {joined}
+    assert {origin.parents for origin in read_origins(dataset).values()} == {("p1", "p2")}
 
 
 def test_a_stopped_drawing_goes_on_and_ends_the_same(tmp_path: Path) -> None:

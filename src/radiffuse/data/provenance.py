@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import hashlib
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,30 @@ from .tables import read_table
 
 TABLE = "provenance.csv"
 SETTINGS = "generation.json"
+ANCESTORS = "ancestors.json"
+"""The patients and cases that many images descend from, written once: tables have ``ancestors-HASH`` in their place."""
 LONGEST = 200
 """Characters of a licence that are kept."""
+
+
+Ancestors = dict[str, list[str]]
+"""``patients`` and ``cases`` that ``ANCESTORS`` has for a name."""
+
+
+def name_of_ancestors(patients: Sequence[str], cases: Sequence[str]) -> str:
+    """What stands for them in tables."""
+    text = repr((sorted(patients), sorted(cases)))
+    return f"ancestors-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def read_ancestors(folder: Path) -> dict[str, Ancestors]:
+    """By name, as ``ancestors.json`` of a folder has them; {} where it has none.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    path = folder / ANCESTORS
+    return read_json(path, dict[str, Ancestors]) if path.is_file() else {}
 
 
 @dataclass(frozen=True)
@@ -30,7 +54,8 @@ class Origin:
 def read_origins(dataset: Dataset) -> dict[str, Origin]:
     """Origin by name of case, from ``provenance.csv``; empty for cases that it lacks.
 
-    Its columns are ``image`` (or ``file``), ``strategy``, and ``parents`` joined by ``+``.
+    Its columns are ``image`` (or ``file``), ``strategy``, and ``parents`` joined by ``+``, or their name in
+    ``ancestors.json``.
 
     Raises:
         InputError: The table cannot be read.
@@ -38,24 +63,27 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
     folder = _folder(dataset)
     path = folder / TABLE
     found: dict[str, Origin] = {}
+    shared = {name: tuple(known.get("cases", ())) for name, known in read_ancestors(folder).items()}
     for row in read_table(path) if path.is_file() else []:
         file = row.get("image") or row.get("file") or ""
-        parents = tuple(name for name in row.get("parents", "").split("+") if name)
+        text = row.get("parents", "")
+        parents = shared.get(text) or tuple(name for name in text.split("+") if name)
         found[_place(folder / file)] = Origin(row.get("strategy", ""), parents)
     return {case.name: found.get(_place(case.images[0]), Origin()) for case in dataset}
-
-
-def parents_of(case: Case) -> set[str]:
-    """Patients that a generated image was drawn from; of a real image its own."""
-    return set(case.group.split("+"))
 
 
 def descends(case: Case, patients: Set[str]) -> bool:
     """Whether an image is of one of these patients, or was drawn from one; the name of a patient may hold a +."""
     drawn_from = f"+{case.group}+"
-    return not parents_of(case).isdisjoint(patients) or any(
+    return not _parents(case.group).isdisjoint(patients) or any(
         f"+{name}+" in drawn_from for name in patients if "+" in name
     )
+
+
+@lru_cache(maxsize=8)
+def _parents(group: str) -> frozenset[str]:
+    """Thousands of drawn images may have thousands of ancestors in common."""
+    return frozenset(group.split("+"))
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:

@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from ..config import Generate
+from ..data.provenance import ANCESTORS, Ancestors, name_of_ancestors
 from ..data.readers import write_label
 from ..errors import InputError, damaged
 from ..inference.pairs import draw_pairs
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
 from ..system.files import make_folder, write_atomic, write_json
+from ..train.known import patients_seen
 from ..train.members import kind_of
 from ..train.run import Run
 from .denoiser_generation import DenoiserGeneration
@@ -56,22 +58,29 @@ class JointGeneration(DenoiserGeneration):
         return network
 
     @cached_property
-    def parents(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def ancestors(self) -> Ancestors:
         """Cases whose labels were learned from, and the patients of these and of the pool."""
         with damaged(self.run.folder / "data.json"):
-            data = self.run.data
-            cases = tuple(sorted(data["split"]["train"]))
-            patients = {*data["learned_patients"], *data.get("unlabelled_patients", ())}
-            return cases, tuple(sorted(patients))
+            cases = sorted(self.run.data["split"]["train"])
+            return {"patients": sorted(patients_seen(self.run)), "cases": cases}
+
+    @cached_property
+    def shared(self) -> str:
+        """The name that stands for the ancestors."""
+        return name_of_ancestors(self.ancestors["patients"], self.ancestors["cases"])
 
     def rows(self) -> list[Provenance]:
         """Where each pair comes from."""
-        cases, patients = (("+".join(names)) for names in self.parents)
         images = (f"{IMAGES}/pair-{number:05d}{self.suffix}" for number in range(self.count))
         return [
-            self.row(image=image, patient=patients, strategy=STRATEGY, parents=cases)
+            self.row(image=image, patient=self.shared, strategy=STRATEGY, parents=self.shared)
             for image in images
         ]
+
+    def write(self, out: Path) -> list[Provenance]:
+        """As ``DenoiserGeneration`` does, and first whom the pairs descend from, which tables name once."""
+        write_json(out / ANCESTORS, {self.shared: self.ancestors})
+        return super().write(out)
 
     def files(self, row: Provenance) -> list[str]:
         """The image and its mask."""

@@ -78,6 +78,12 @@ def described_labels(
     return {name: entry for name, entry in entries.items() if entry}
 
 
+def patients_seen(run: Run | None) -> set[str]:
+    """Patients whose images, labelled or not, a run that draws images learned from, or one that it started from."""
+    data = run.data if run else {}
+    return {*data.get("learned_patients", ()), *data.get("unlabelled_patients", ())}
+
+
 def refuse_knowing(where: str, run: Run, dataset: Dataset, splits: Splits) -> None:
     """Refuse a run that learned from labels of patients of validation or test.
 

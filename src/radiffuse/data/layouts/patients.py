@@ -12,11 +12,13 @@ from ...errors import InputError
 from ..dataset import Case
 from ..issues import Issues, some
 from ..links import refuse_link
+from ..provenance import ANCESTORS, read_ancestors
 from ..tables import is_table, read_table
 from .listing import stem, unified
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
 _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
+_SHARED = re.compile(r"ancestors-[0-9a-f]{12}")
 _SUBJECT = re.compile(r"(sub-[a-zA-Z0-9]+)(?:_[a-zA-Z0-9-]+)+")
 
 
@@ -47,7 +49,8 @@ def patients_of(
     """The patient of each case, and whether anything names patients.
 
     A case of which nothing is known is its own patient. Patients whose names differ in no more than
-    case, leading zeros or a trailing ``.0``, as spreadsheets leave it, are one: that cannot leak.
+    case, leading zeros or a trailing ``.0``, as spreadsheets leave it, are one: that cannot leak. That of a drawn pair
+    is all patients that it descends from, joined by ``+``.
 
     Args:
         home: The data folder; it and the folders in it may hold tables of patients.
@@ -59,7 +62,7 @@ def patients_of(
 
     Raises:
         InputError: The expression is not valid or has no group; a table of patients cannot be used, or
-            lists none of several images.
+            lists none of several images; ``ancestors.json`` is damaged, or lacks what a table names.
     """
     pattern = None if data.group is None else _compiled(data.group)
     tables = _tables(home, left_out is not None) if pattern is None else []
@@ -87,8 +90,26 @@ def patients_of(
         issues.error(home, problem, remedy)
     for table in tables:
         table.report(left_out, issues)
-    spelled = _one_spelling(home, found, issues)
+    spelled = _with_ancestors(home, _one_spelling(home, found, issues), tables)
     return [n or case.name for n, (_, case) in zip(spelled, cases, strict=True)], any(found)
+
+
+def _with_ancestors(home: Path, patients: list[str], tables: Sequence[_Table]) -> list[str]:
+    """The patients, with all ancestors in place of a name that stands for them."""
+    if not (shared := {name for name in patients if _SHARED.fullmatch(name)}):
+        return patients
+    joined: dict[str, str] = {}
+    for folder in {
+        home if home.is_dir() else home.parent,
+        *(table.path.parent for table in tables),
+    }:
+        joined |= {
+            name: "+".join(one.get("patients", ())) for name, one in read_ancestors(folder).items()
+        }
+    if missing := sorted(name for name in shared if not joined.get(name)):
+        problem = f"does not say who {missing[0]} are, from whom its images were drawn"
+        raise InputError(home / ANCESTORS, problem, "Restore the file, or draw the images again")
+    return [joined.get(name, name) for name in patients]
 
 
 def is_patient_table(path: Path) -> bool:
