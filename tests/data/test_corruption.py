@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from radiffuse.config import Augmentation
 from radiffuse.data import corruption
-from radiffuse.data.batches import Batches
+from radiffuse.data.batches import Batch, Batches
 from radiffuse.data.corruption import (
     CorruptedBatches,
     bend,
@@ -98,3 +100,29 @@ def test_a_batch_brings_corrupted_copies_of_its_images(unlabelled: Path, tmp_pat
     halves = [batches(5, rank, 2) for rank in range(2)]
     assert torch.equal(torch.cat([half.corrupted for half in halves]), whole.corrupted)
     assert torch.equal(whole.part(1, 3).corrupted, whole.corrupted[1:3])
+
+
+class OnCard(torch.Tensor):
+    """An image on a device that numpy cannot see."""
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self, *_: object) -> torch.Tensor:  # type: ignore[override]
+        return self.as_subclass(torch.Tensor)
+
+
+def test_images_that_a_card_changed_are_corrupted_as_others(
+    unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(2, ("image",), (), (24, 24))
+    prepared = prepare(open_dataset(unlabelled), plan, labelled=False, cache=tmp_path)
+    batches = CorruptedBatches(prepared, batch_size=2, seed=3, augmentation=Augmentation())
+    expected, collate = batches(0).corrupted, Batches.collate
+
+    def collated(self: Batches, samples: Any) -> Batch:
+        batch = collate(self, samples)
+        return replace(batch, images=batch.images.as_subclass(OnCard))
+
+    monkeypatch.setattr(Batches, "collate", collated)
+    assert torch.equal(batches(0).corrupted, expected)

@@ -211,3 +211,10 @@ def test_the_pool_moves_no_statistics_of_batch_normalization() -> None:
     assert layer.training
     for name, value in layer.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_pass_that_memory_ran_out_in_leaves_batch_normalization_learning() -> None:
+    layer = nn.BatchNorm2d(3)
+    with pytest.raises(MemoryError), still(nn.Sequential(layer)):
+        raise MemoryError
+    assert layer.training

@@ -334,7 +334,7 @@ def test_the_planner_times_this_very_network(
 ) -> None:
     timed: list[Any] = []
 
-    def measured(trial: Any, training: Any, machine: Any) -> Any:
+    def measured(trial: Any, training: Any, machine: Any, processes: int) -> Any:
         timed.append(trial()[0])
         return planned.Measured(0.01)
 

@@ -49,9 +49,9 @@ class CorruptedBatches(Batches):
 
 
 def corrupt_all(images: Tensor, keys: Tensor) -> Tensor:
-    """Corrupted copies of ``(B, C, *S)`` on the CPU; ``keys`` are uniform seeds ``(B, 1)``."""
+    """Corrupted copies, on the CPU, of ``(B, C, *S)``, wherever they are; ``keys`` are uniform seeds ``(B, 1)``."""
     seeds = (keys.flatten().double() * 2**24).long().tolist()
-    pairs = zip(images.numpy(), seeds, strict=True)
+    pairs = zip(images.cpu().numpy(), seeds, strict=True)
     copies = [corrupt(image, CORRUPTION.rng(seed)) for image, seed in pairs]
     return torch.from_numpy(np.stack(copies))
 

@@ -148,9 +148,11 @@ def still(network: nn.Module) -> Iterator[None]:
     learning = [layer for layer in layers if layer.training]
     for layer in learning:
         layer.eval()
-    yield
-    for layer in learning:
-        layer.train()
+    try:
+        yield
+    finally:  # memory may run out, and the step is repeated
+        for layer in learning:
+            layer.train()
 
 
 def trust(found: Tensor, threshold: float | None) -> Tensor:

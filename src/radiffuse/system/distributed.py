@@ -26,6 +26,8 @@ class _State:
     """Group of all processes that communicates over the CPU, whatever device computes."""
     unannounced = False
     """Rank 0: the others still wait for the run to begin."""
+    alone = False
+    """This process computes by itself, see ``alone``."""
 
 
 def rank() -> int:
@@ -90,6 +92,19 @@ def leading() -> Iterator[None]:
     wait_for_main()
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """What rank 0 computes by itself while the others wait: inside, this process is the only one.
+
+    So nothing is exchanged, which would wait for the others forever.
+    """
+    _State.alone = True
+    try:
+        yield
+    finally:
+        _State.alone = False
+
+
 def gather_objects(value: Any) -> list[Any]:
     """A small value of every rank, by rank."""
     if world_size() == 1:
@@ -124,9 +139,9 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def _group() -> Any:
-    """``torch.distributed`` where processes were joined, else None."""
+    """``torch.distributed`` where processes were joined and this one is not ``alone``, else None."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
+    if torch is None or _State.alone or not torch.distributed.is_available():
         return None
     return torch.distributed if torch.distributed.is_initialized() else None
 

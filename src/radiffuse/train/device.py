@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import logging
+import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -113,6 +114,15 @@ def _accelerator(machine: Machine) -> str:
     return name
 
 
+def processes(machine: Machine) -> int:
+    """How many train together: those that a launcher started, else those that the settings ask for.
+
+    Raises:
+        InputError: Both say something else.
+    """
+    return math.prod(_processes(machine))
+
+
 def _processes(machine: Machine) -> tuple[int, int]:
     """Processes per node and nodes: what the launcher started, else what the settings ask for."""
     asked = (machine.devices, machine.num_nodes)
@@ -148,7 +158,9 @@ def resolve_precision(machine: Machine) -> Any:
     if machine.precision != "auto":
         return machine.precision
     if machine.accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+        # Cards before Ampere compute it too, by emulation, which is slow.
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if fast else "32-true"
     # AVX512-BF16 alone was measured no faster than float32 here; matrix tiles (AMX) are.
     tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return "bf16-mixed" if tiles else "32-true"

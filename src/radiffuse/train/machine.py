@@ -9,7 +9,7 @@ import torch
 
 from ..config import Machine
 from ..system.hardware import cores, free_memory, processor
-from .device import resolve_precision
+from .device import processes, resolve_precision
 
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""
@@ -33,6 +33,7 @@ class MachineFacts:
         rate: Floating point operations per second in training, of all devices.
         bfloat16: Whether bfloat16 is fast.
         described: Whether it is another machine than this one, or its speed is given.
+        processes: How many train together, on a device each.
     """
 
     device: str
@@ -41,6 +42,7 @@ class MachineFacts:
     rate: float
     bfloat16: bool
     described: bool = False
+    processes: int = 1
 
     def arithmetic(self, given: str) -> Precision:
         """The arithmetic that a setting of ``Machine.precision`` stands for."""
@@ -68,10 +70,10 @@ def facts_of(machine: Machine) -> MachineFacts:
         free, name = free_memory(), f"{number} core{'s' * (number > 1)} of {processor()}"
         rate = CORE_RATE * number
     memory = SHARE[device] * (free if machine.memory is None else in_bytes(machine.memory))
-    count = machine.devices * machine.num_nodes
+    count = processes(machine)
     rate = rate * count if machine.rate is None else machine.rate * 1e12
     given = machine.rate is not None
-    return MachineFacts(device, name, memory, rate, precision == "bf16-mixed", given)
+    return MachineFacts(device, name, memory, rate, precision == "bf16-mixed", given, count)
 
 
 def in_bytes(text: str) -> float:

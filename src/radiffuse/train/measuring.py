@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.scan import Array
 from ..errors import InputError, is_out_of_memory
+from ..system.distributed import alone
 from ..system.files import locked, make_folder, read_json, write_json
 from ..system.waiting import Moment, Spent
 from .choices import Measured
@@ -40,7 +42,10 @@ Trial = Callable[[], tuple[Task, BatchesByStep]]
 
 @dataclass(eq=False)
 class Blank(Prepared):
-    """Arrays of the right shapes that nobody prepared: noise, with every class somewhere."""
+    """Arrays of the right shapes that nobody prepared: noise, with every class somewhere.
+
+    All cases have the same ones, made once: drawing a volume takes longer than a step of a GPU, and is no part of it.
+    """
 
     shape: tuple[int, ...] = ()
 
@@ -50,33 +55,47 @@ class Blank(Prepared):
         cases = tuple(Case(f"blank-{i}", (), group=str(i)) for i in range(count))
         return cls(Path(), plan, cases, range(count), (), labelled, shape=shape)
 
+    @cached_property
+    def _image(self) -> Array:
+        noise = np.random.default_rng(0).random((len(self.plan.channels), *self.shape), np.float32)
+        return (2 * noise - 1).astype(np.float16)
+
+    @cached_property
+    def _label(self) -> Array:
+        classes = max(2, len(self.plan.classes))
+        return np.random.default_rng(1).integers(0, classes, self.shape, np.uint8)
+
     def image(self, index: int) -> Array:
         """Noise in [-1, 1]."""
-        shape = (len(self.plan.channels), *self.shape)
-        return np.random.default_rng(index).uniform(-1, 1, shape).astype(np.float16)
+        return self._image
 
     def label(self, index: int) -> Array:
         """Values of all classes."""
-        classes = max(2, len(self.plan.classes))
-        return np.random.default_rng(index).integers(0, classes, self.shape).astype(np.uint8)
+        return self._label
 
     def foreground(self, index: int) -> Array:
         """The middle, as the first class."""
         return np.asarray([[1, *(n // 2 for n in self.shape)]], np.int32)
 
 
-def measure_steps(trial: Trial, training: Training, machine: Machine) -> Measured | None:
+def measure_steps(
+    trial: Trial, training: Training, machine: Machine, processes: int = 1
+) -> Measured | None:
     """Time steps of a training on this machine; None where it does not fit into memory.
+
+    This process times its own part of the batch, alone: the others, if there are any, wait for it.
 
     Args:
         trial: Makes what is trained; it is made and dropped here.
         training: Of the steps: its batch and its micro-batch.
         machine: Its device, arithmetic and checkpointing; compilation is left out.
+        processes: How many share the batch; what they exchange is not timed.
     """
     fabric = local_fabric(machine)
     cuda = fabric.device.type == "cuda"
     try:
-        return _time(trial, training, machine, fabric)
+        with alone():
+            return _time(trial, training, machine, fabric, processes)
     except (RuntimeError, MemoryError, InputError) as error:
         if isinstance(error, InputError) or is_out_of_memory(error):
             return None
@@ -113,7 +132,9 @@ def remembered(
     return result
 
 
-def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> Measured:
+def _time(
+    trial: Trial, training: Training, machine: Machine, fabric: Any, processes: int
+) -> Measured:
     state = torch.get_rng_state()
     try:
         task, batches = trial()
@@ -128,7 +149,7 @@ def _time(trial: Trial, training: Training, machine: Machine, fabric: Any) -> Me
 
         def timed(number: int) -> Spent:
             began = Moment.now()
-            step(batches(number, 0, 1).to(fabric.device), number)
+            step(batches(number, 0, processes).to(fabric.device), number)
             if fabric.device.type == "cpu":
                 return Moment.now().since(began, torch.get_num_threads())
             if fabric.device.type == "cuda":

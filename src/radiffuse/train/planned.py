@@ -31,6 +31,11 @@ Trial = Callable[[Blank, Settings], tuple[Task, BatchesByStep]]
 
 STEPS = 300
 """Steps by a plan that says nothing of the training."""
+UNTIMED = {
+    "data", "out", "from_run", "weights", "labels", "draw", "with_run", "split", "finetune", "hours", "plan", "reader",
+    "for_run", "limit",
+}  # fmt: skip
+"""Settings that no step takes longer by, beyond what the plan and the network to start from say."""
 
 
 def decided(settings: Settings, plan: Plan) -> Settings:
@@ -278,19 +283,20 @@ def _measuring(
         plan, tried = replace(base, **choice.placed), _tried(settings, chosen, precision)
         shape = tuple(max(round(n), p) for n, p in zip(choice.whole, choice.size, strict=True))
         shape = plan.film if plan.spatial_dims == 2 else shape
+        shared = facts.processes if choice.batch % facts.processes == 0 else 1
         known = {
             "torch": torch.__version__,
             "machine": facts.name,
             "threads": torch.get_num_threads(),
             "plan": plan.treatment | {"size": plan.size},
-            "settings": {name: getattr(tried, name) for name in ("network", "training", "machine")},
-            "method": getattr(tried, "method", None) or getattr(tried, "objective", None),
+            "settings": {k: v for k, v in vars(tried).items() if k not in UNTIMED},
             "start": subject.start,
+            "processes": shared,
         }
 
         def now() -> Measured | None:
             blank = Blank.like(plan, shape, labelled=subject.segments)
-            return measure_steps(lambda: trial(blank, tried), tried.training, tried.machine)
+            return measure_steps(lambda: trial(blank, tried), tried.training, tried.machine, shared)
 
         return subject.once(repr(known), lambda: remember(known, now))
 
