@@ -127,7 +127,7 @@ def test_a_stopped_drawing_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
 
 def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(
-    films: Path, tmp_path: Path
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {
         "data": films,
@@ -150,6 +150,7 @@ def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(
         pairs = draw(run, tmp_path / name)
         segmenter = radiffuse.fit(**given, out=tmp_path / f"seg-{name}", with_=(str(pairs),))
         assert segmenter.data["with_cases"] == count
+        assert ("drawn from them: none is used" in capsys.readouterr().err) == (count == 0)
         assert segmenter.data["split"] == split
 
 

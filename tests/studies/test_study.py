@@ -13,9 +13,10 @@ import yaml
 from safetensors.torch import load_file
 
 import radiffuse
-from conftest import TINY
+from conftest import TINY, pretrain_settings
 from radiffuse.config import Augment, Study
 from radiffuse.errors import InputError
+from radiffuse.phantoms import write_dataset
 from radiffuse.studies.folder import study_folder
 from radiffuse.studies.methods import METHODS, STARTS, variants
 from radiffuse.system.files import locked
@@ -224,10 +225,22 @@ def test_mask_diffusion_stands_in_the_same_study(
 def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
     films: Path, unlabelled: Path, pretrained: Path, tmp_path: Path
 ) -> None:
+    write_dataset(
+        "bitewing",
+        tmp_path / "others",
+        count=6,
+        labelled=False,
+        seed=2,
+        size=(32, 32),
+        start_index=50,
+    )
+    others = radiffuse.pretrain(
+        **pretrain_settings(tmp_path / "others", tmp_path / "pre", tmp_path / "cache")
+    )
     learning = {"steps": 2, "batch_size": 2, "log_every": 1, "average_decay": 0.0}
     chosen = arguments(
         films,
-        pretrained,
+        others.folder,
         tmp_path,
         methods=("drawn-pairs", "joint+pool"),
         reference="joint+pool",
@@ -249,6 +262,13 @@ def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
     assert len(list((out / "drawn" / "pairs-1-0" / "labels").glob("*.png"))) == 3
     steps = pd.read_csv(out / "steps.csv")
     assert set(steps["method"]) == {"joint+pool"}
+    later = chosen | {"from_": pretrained, "out": tmp_path / "leak"}
+    with pytest.raises(InputError, match=r"--from .*has images of bitewing-.*, held out here"):
+        radiffuse.study(**later)  # it was pre-trained on images of the same names
+    later = chosen | {"from_": None, "out": tmp_path / "leak too"}
+    with pytest.raises(InputError, match=r"--unlabelled .*has images of bitewing-.*, held out her"):
+        radiffuse.study(**later)
+    assert not (tmp_path / "leak" / "runs").exists()
 
 
 def test_the_pool_of_unlabelled_images_is_an_axis(

@@ -18,6 +18,7 @@ from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.train.known import labels_of, trained_on
+from radiffuse.train.run import Run
 
 
 def quick(films: Path, out: str, home: Path, **changes: Any) -> Any:
@@ -75,6 +76,39 @@ def test_a_run_that_learned_from_held_out_labels_starts_no_other(
     with pytest.raises(InputError, match=r"--from .*second: learned from"):
         quick(films, "chained", tmp_path, from_=second.folder, method="finetune",
               split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip
+
+
+def test_pairs_descend_from_the_patients_of_the_plain_pretraining(
+    films: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    unscored: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = {case.group for case in open_dataset(Run.open(pretrained).data["root"])}
+    seen -= set(Run.open(pretrained).data["split"]["validation"])
+    assert len(seen) == 19  # of 20 films, each of its own patient, one is held out
+    write_dataset(
+        "bitewing", tmp_path / "mine", count=5, labelled=True, seed=5, size=(32, 32), start_index=60
+    )
+    first = quick(tmp_path / "mine", "first", tmp_path, from_=pretrained)
+    second = quick(tmp_path / "mine", "second", tmp_path, from_=first.folder)
+    own = set(first.data["learned_patients"])
+    assert "does not name" not in capsys.readouterr().err
+    for run in (first, second):
+        assert set(run.data["unlabelled_patients"]) == seen
+        pairs = radiffuse.generate(run=run.folder, out=tmp_path / f"{run.folder.name}-pairs", count=1,
+                                   steps=1, machine={"accelerator": "cpu"})  # fmt: skip
+        (case,) = open_dataset(pairs)
+        assert set(case.group.split("+")) == seen | own
+    older = shutil.copytree(pretrained, tmp_path / "older")
+    data = json.loads((older / "data.json").read_text())
+    del data["unlabelled_patients"]
+    (older / "data.json").write_text(json.dumps(data))
+    assert (
+        "unlabelled_patients" not in quick(tmp_path / "mine", "third", tmp_path, from_=older).data
+    )
+    assert f"{older}: does not name the patients" in capsys.readouterr().err
 
 
 def test_labels_of_damaged_or_published_runs_are_unknown(films: Path) -> None:

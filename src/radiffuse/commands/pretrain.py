@@ -14,7 +14,7 @@ from ..train.cases import (
     hold_out,
     prepare_dataset,
 )
-from ..train.known import described_labels
+from ..train.known import described_labels, patients_seen
 from ..train.loop import Trained
 from ..train.pretraining import Pool
 from ..train.run import Run
@@ -45,7 +45,8 @@ def pretrain(settings: Pretrain) -> Run:
         described |= described_more(settings.with_run, prepared, own)
         source = find_pretrained(settings.from_run) if settings.from_run else None
         described |= described_labels(source)
-        run.write_data(described)
+        seen = {prepared.cases[i].group for i in training} | patients_seen(source)
+        run.write_data(described | {"unlabelled_patients": sorted(seen)})
         held = [i for i, case in enumerate(prepared.cases) if case.name in set(held_out)]
         pool = Pool(prepared, training, held, objective.zoom)
 

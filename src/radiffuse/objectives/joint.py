@@ -21,6 +21,7 @@ from ..core.masks import mask_to_x_start
 from ..core.timesteps import timestep_sampler
 from ..data.augment import apply_changes
 from ..data.batches import Batch
+from ..data.issues import Issues, say
 from ..data.plan import Plan
 from ..data.pool import PooledBatch
 from ..errors import InputError
@@ -164,12 +165,13 @@ def build(
 def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
     """Write the patients whose labels were learned from: drawn pairs descend from them, and from those of a pool.
 
-    Those of the run to start from are among them.
+    Those of the run to start from are among them, also where it learned from images alone.
     """
     prepared = labelled.batches.prepared
     patients = {prepared.cases[i].group for i in labelled.batches.indices}
     data: dict[str, Any] = run.data
-    before: dict[str, Any] = find_pretrained(settings.from_run).data if settings.from_run else {}
+    source = find_pretrained(settings.from_run) if settings.from_run else None
+    before: dict[str, Any] = source.data if source else {}
     for key, own in (
         ("learned_patients", patients),
         ("unlabelled_patients", {*data.get("unlabelled_patients", ())}),
@@ -177,6 +179,14 @@ def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fi
         if known := sorted(own.union(before.get(key, ()))):
             data[key] = known
     run.write_data(data)
+    if source and before.keys().isdisjoint(("learned_patients", "unlabelled_patients")):
+        issues = Issues()
+        problem = "does not name the patients whose images it learned from, so no pair counts as drawn from them"
+        remedy = (
+            "Draw no pairs to learn from beside labels whose held-out patients may be among them"
+        )
+        issues.warning(source.folder, problem, remedy)
+        say(issues)
 
 
 def verify(settings: Fit) -> None:

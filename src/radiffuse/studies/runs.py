@@ -23,16 +23,20 @@ from ..config import (
 )
 from ..config.values import from_dict
 from ..data.dataset import Dataset
+from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.plan import make_plan
 from ..data.splits import Splits, write_splits
+from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
 from ..inference.selection import choose_typical, choose_uncertain
 from ..objectives import OBJECTIVES, learned_from_noise, start_for
 from ..objectives.probing import TIMESTEPS
 from ..system.saying import say
+from ..train.cases import limited
 from ..train.device import local_device
+from ..train.known import patients_seen
 from ..train.planned import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
@@ -42,6 +46,7 @@ from .drawn import draw_pool
 from .methods import (
     DENOISER,
     DRAWER,
+    METHODS,
     STARTS,
     Method,
     Variant,
@@ -77,6 +82,29 @@ class StudyRuns:
         self.pretrain, self.fit, self.generate = pretrain, fit, generate
         self.start = functools.cache(self._start)
         self.closed = functools.cache(_closed)
+
+    def refuse_leaks(self) -> None:
+        """Refuse to draw pairs of a network whose pre-training saw patients of validation and test: pairs show them.
+
+        Raises:
+            InputError: Names some of them.
+        """
+        given, seen = self.settings, set[str]()
+        if not any(METHODS[name].pool == "pairs" for name in given.trained):
+            return
+        if given.from_run:
+            where, seen = f"--from {given.from_run}", patients_seen(find_pretrained(given.from_run))
+        elif given.unlabelled:
+            where, base = f"--unlabelled {given.unlabelled}", given.pretrain
+            pool = limited(
+                open_dataset(given.unlabelled, base.reader), base.limit, base.training.seed
+            )
+            seen = {case.group for case in pool}
+        named = {name for group in seen for name in (group, *group.split("+"))}
+        if found := sorted(named & self.splits.held_patients(self.dataset)):
+            problem = f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
+            remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
+            raise InputError(where, problem, remedy)
 
     def shared(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""

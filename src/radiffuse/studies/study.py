@@ -67,6 +67,7 @@ def run_study(
         for sentence in unused(settings):
             say(sentence)
         runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
+        runs.refuse_leaks()
         shared = runs.shared()
         parts = list(_parts(settings))
         countdown = Countdown(len(parts))

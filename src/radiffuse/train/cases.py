@@ -150,8 +150,13 @@ def with_more(
             if labelled:
                 raise no_labels(folder, f"--with {folder}")
             raise InputError(f"--with {folder}", "holds no image", "See radiffuse check")
-        more = more.filter(lambda case: not descends(case, held))
-        dataset = without_corrected(dataset, more).joined(more)
+        kept = more.filter(lambda case: not descends(case, held))
+        if not len(kept):
+            issues = Issues()
+            problem = f"holds {len(more)} images, all of validation or test patients or drawn from them: none is used"
+            issues.warning(f"--with {folder}", problem, "Give others, or draw with this split")
+            say(issues)
+        dataset = without_corrected(dataset, kept).joined(kept)
     return dataset
 
 
