@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,31 @@ def test_a_bad_plan_is_refused(films: Path, tmp_path: Path, old: str, new: str, 
     path.write_text(film_plan(open_dataset(films)).to_json().replace(old, new, 1))
     with pytest.raises(InputError, match=word):
         read_plan(path)
+
+
+def test_how_films_are_resized_is_no_part_of_a_plan_of_volumes(tmp_path: Path) -> None:
+    plan = Plan(3, ("ct",), ("background", "liver"), (16, 16, 8), (1.0, 1.0, 2.0), resize="fit")
+    path, text = tmp_path / "plan.json", plan.to_json()
+    assert {"grid", "resize"}.isdisjoint(json.loads(text))
+    path.write_text(text)
+    assert read_plan(path).spacing == plan.spacing
+    for value in ("fit", "stretch"):
+        path.write_text(json.dumps(json.loads(text) | {"resize": value}))
+        with pytest.raises(InputError, match=rf"plan\.json: resize {value} is for films"):
+            read_plan(path)
+    path.write_text(json.dumps(dataclasses.asdict(plan)))  # as earlier versions wrote it
+    assert read_plan(path) == plan
+    volume(tmp_path / "ct" / "a.nii.gz")
+    with pytest.raises(InputError, match=r"--plan\.resize.* these are volumes"):
+        make_plan(open_dataset(tmp_path / "ct"), PlanSettings(resize="fit"), labelled=False)
+
+
+def test_records_of_masks_know_a_plan_by_all_its_values() -> None:
+    """The hash is that of the text as it was written before plans of volumes left values out."""
+    plan = Plan(3, ("ct",), (), (16, 16, 8), (1.0, 1.0, 2.0))
+    text = json.dumps(dataclasses.asdict(plan), indent=2) + "\n"
+    assert plan.digest == hashlib.sha256(text.encode()).hexdigest()
+    assert plan.digest != dataclasses.replace(plan, low=1.0).digest
 
 
 def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:

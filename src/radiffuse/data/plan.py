@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from .sides import sides
 
 PLAN_VERSION = 1
 
+OF_FILMS = ("grid", "resize")
+"""Values that plans of volumes do not have."""
 PREPARED = ("size", "grid", "spacing", "resize", "intensity", "low", "high", "crop")
 """What decides which image a network sees."""
 OF_TRAINING = ("mirror", "training", "shift", "reasons", "structures", "ceilings")
@@ -152,8 +155,16 @@ class Plan:
         )
 
     def to_json(self) -> str:
-        """Text of ``plan.json``."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Text of ``plan.json``: of volumes without ``grid`` and ``resize``, of which earlier versions wrote both."""
+        left_out = OF_FILMS if self.spatial_dims == 3 else ()
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in left_out}
+        return json.dumps(values, indent=2) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all values, by which records of masks know the plan."""
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def class_of_step(step: Step) -> int:
@@ -170,6 +181,9 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         values = read_json(path, dict[str, Any])
+        if values.get("spatial_dims") == 3 and "resize" in values and "grid" not in values:
+            problem = f"resize {values['resize']} is for films: volumes are brought to the spacing"
+            raise InputError(path, problem, "Remove the line")
         if isinstance(step := values.get("postprocess"), str):  # of plans with one step
             values["postprocess"] = [step]
         plan: Plan = from_dict(Plan, values, strict=True)

@@ -218,8 +218,7 @@ def identity(run: Run) -> dict[str, str]:
     given = run.config["settings"]
     drawing = given.get("joint") or given.get("diffusion")
     digest.update(json.dumps(drawing, sort_keys=True).encode())
-    plan = hashlib.sha256(run.plan.to_json().encode()).hexdigest()
-    return {"model": digest.hexdigest(), "plan": plan}
+    return {"model": digest.hexdigest(), "plan": run.plan.digest}
 
 
 def short(identities: Iterable[Mapping[str, str]]) -> str:
