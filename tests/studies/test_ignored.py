@@ -11,7 +11,9 @@ import pytest
 from radiffuse.commands._dry_run import VERIFY
 from radiffuse.config import Study
 from radiffuse.errors import InputError
+from radiffuse.studies import ignored
 from radiffuse.studies.ignored import unused
+from radiffuse.train.run import Run
 
 SHARE = {"diffusion.diffusion.image_share": 0.3}
 SCHEDULE = {"pretrain.diffusion.schedule": "linear"}
@@ -96,3 +98,15 @@ def test_what_agrees_with_the_pretrained_run_is_fine(pretrained: Path) -> None:
     assert unused(study("scratch finetune", here, unlabelled="u")) == []
     with pytest.raises(InputError, match="finetune.plan.size"):
         unused(changed(from_run, "finetune.plan.size", (48,)))
+
+
+def test_the_pretrained_run_is_read_once(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        ignored, "find_pretrained", lambda name: read.append(name) or Run(Path(name))
+    )
+    given = {"finetune.plan.size": (24,), "finetune.loss.focal": 1.0}
+    chosen = study("finetune pixel scratch dynunet nnunet", given, from_run=str(pretrained))
+    with pytest.raises(InputError, match=r"plan\.size.*pre-trained run"):
+        ignored.unused(chosen)
+    assert read == [str(pretrained)]

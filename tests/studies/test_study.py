@@ -77,7 +77,10 @@ def test_both_methods_share_cases_and_nothing_is_done_twice(
     before = (out / "results.csv").read_bytes()
     for module, name in ((command, "fit"), (command, "pretrain"), (scoring, "score_cases")):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("was done again"))
+    once: list[object] = []
+    monkeypatch.setattr(scoring, "unused", lambda settings: once.append(settings) or [])
     radiffuse.study(**chosen)
+    assert len(once) == 1
     assert (out / "results.csv").read_bytes() == before
     with locked(out), pytest.raises(InputError, match="in use by another process"):
         radiffuse.study(**chosen)

@@ -52,7 +52,6 @@ from ..objectives.probing import heads
 from ..objectives.segmentation import dino_network
 from ..release.convert import choose as choose_foreign
 from ..studies.augment import first_parts
-from ..studies.ignored import unused
 from ..studies.study import open_study, verify
 from ..synthesis.autoencoder import build_autoencoder
 from ..synthesis.denoiser import build_denoiser
@@ -134,10 +133,10 @@ def _judge(settings: Judge) -> None:
 
 
 def _study(settings: Study) -> None:
-    verify(settings)
+    sentences = verify(settings)
     if Path(settings.data).exists():
         open_study(settings, write=False)
-        for sentence in unused(settings):
+        for sentence in sentences:
             say(sentence)
 
 

@@ -53,7 +53,7 @@ def unused(settings: Study) -> list[str]:
     Raises:
         InputError: No method uses one; it names the setting.
     """
-    rows = [*_of_methods(settings), *_of_starts(settings)]
+    rows = [*_of_methods(settings, _shared(settings)), *_of_starts(settings)]
     return [
         sentence
         for group in dict.fromkeys(row.group for row in rows)
@@ -93,8 +93,8 @@ def _within(name: str, groups: Any) -> bool:
     return any(f"{name}.".startswith(f"{group}.") for group in groups)
 
 
-def _of_methods(settings: Study) -> Iterator[Row]:
-    """The rows of the settings of ``fit``."""
+def _of_methods(settings: Study, shared: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of the settings of ``fit``; ``shared`` of the pre-trained run, see ``_shared``."""
     seen = set()
     names = dict.fromkeys((*settings.methods, *sorted(settings.trained)))
     rows = [METHODS[name] for name in names]
@@ -120,10 +120,12 @@ def _of_methods(settings: Study) -> Iterator[Row]:
         )
         if row.strategy:
             fit = replace(fit, diffusion=replace(fit.diffusion, strategy=row.strategy))
-        yield Row(group, variant.method, idle(fit) | dict(_set(settings, row, group)))
+        yield Row(group, variant.method, idle(fit) | dict(_set(settings, row, group, shared)))
 
 
-def _set(settings: Study, row: Method, used: str) -> Iterator[tuple[str, str]]:
+def _set(
+    settings: Study, row: Method, used: str, shared: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     """What the study sets otherwise than the group of settings says, and why."""
     base: Fit = getattr(settings, used)
     if used == "probing":
@@ -133,7 +135,7 @@ def _set(settings: Study, row: Method, used: str) -> Iterator[tuple[str, str]]:
             why = "the pre-trained network never saw noise"
             yield from ((f"probe.{name}", why) for name in TIMESTEPS.split())
         return
-    if shared := _shared(settings):
+    if shared:
         for name in dict(flatten({key: to_dict(base)[key] for key in shared})):
             group, _, leaf = name.partition(".")
             value, theirs = attrgetter(name)(base), attrgetter(leaf)(shared[group])

@@ -11,7 +11,7 @@ Every part is a run that resumes, so the same command continues where it stopped
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def run_study(
     Raises:
         InputError: Data or settings that cannot be used; finished parts are kept.
     """
+    sentences = verify(settings)
     dataset, splits = open_study(settings)
     names = [name for part in settings.parts for name in splits.part(part)]
     with study_folder(settings, SETTINGS, FIXED) as out:
@@ -64,7 +65,7 @@ def run_study(
             out, dataset, splits, {*names}.union(*budgets, splits.train if settings.choices else ())
         )
         nnunet = _nnunet(settings)
-        for sentence in unused(settings):
+        for sentence in sentences:
             say(sentence)
         runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
         runs.refuse_leaks()
@@ -93,7 +94,7 @@ def run_study(
                 )
             _write_results(settings)
         _write_results(settings)
-        _write_data(settings, dataset, splits, shared)
+        _write_data(settings, dataset, splits, shared, sentences)
     return out
 
 
@@ -101,9 +102,8 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     """Read and split the labelled cases, and ``write`` the splits the first time.
 
     Raises:
-        InputError: Data or settings that cannot be used, or the folder holds something else.
+        InputError: Data that cannot be used, or the folder holds something else.
     """
-    verify(settings)
     refuse_foreign(Path(settings.out), SETTINGS)
     dataset = open_dataset(settings.data, settings.finetune.reader).labelled
     if not len(dataset):
@@ -115,8 +115,12 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     return dataset, splits
 
 
-def verify(settings: Study) -> None:
-    """Raise InputError for settings that cannot be compared; it names the setting."""
+def verify(settings: Study) -> list[str]:
+    """Sentences that name each setting that some methods do not use.
+
+    Raises:
+        InputError: Settings that cannot be compared, or that no method uses; it names the setting.
+    """
     known = ", ".join(METHODS)
     for name in settings.methods:
         if name not in METHODS:
@@ -137,7 +141,7 @@ def verify(settings: Study) -> None:
         raise InputError(where, "is not among the methods", "Add it to --methods")
     if settings.draws < 1 or not settings.labels:
         raise InputError("--draws", "leaves nothing to do", "Give at least one draw and one budget")
-    unused(settings)
+    return unused(settings)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -210,7 +214,9 @@ def _nnunet(settings: Study) -> NNUNet | None:
     return find_nnunet(settings.nnunet, fit.machine, Path(settings.out), fit.hours)
 
 
-def _write_data(settings: Study, dataset: Dataset, splits: Splits, shared: Run | None) -> None:
+def _write_data(
+    settings: Study, dataset: Dataset, splits: Splits, shared: Run | None, sentences: Sequence[str]
+) -> None:
     data: dict[str, Any] = {
         "root": str(dataset.root.absolute()),
         "layout": dataset.layout,
@@ -218,7 +224,7 @@ def _write_data(settings: Study, dataset: Dataset, splits: Splits, shared: Run |
         "patients": len({case.group for case in dataset}),
         "patients_named": dataset.patients_named,
         "skipped": [],
-        "unused": unused(settings),
+        "unused": list(sentences),
         "split": {part: list(splits.part(part)) for part in ("train", "validation", "test")},
     }
     if shared is not None:
