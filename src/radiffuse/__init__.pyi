@@ -553,7 +553,7 @@ def study(
     transfer: Sequence[Literal['linear', 'nonlinear', 'finetune']] | Literal['linear', 'nonlinear', 'finetune'] = ...,
     labels: Sequence[int] | int = ...,
     draws: int = ...,
-    reference: str | Path = ...,
+    reference: str | Path | None = ...,
     timesteps: Sequence[int] | int = ...,
     weights: Sequence[Literal['average', 'raw']] | Literal['average', 'raw'] = ...,
     pools: Sequence[int] | int = ...,

@@ -18,7 +18,7 @@ from radiffuse.config import Augment, Study
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.folder import study_folder
-from radiffuse.studies.methods import METHODS, STARTS, variants
+from radiffuse.studies.methods import METHODS, STARTS, reference_of, variants
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
 
@@ -128,7 +128,7 @@ def test_a_killed_study_goes_on(
         ({"methods": ("scratch", "magic")}, "magic.*not a method"),
         ({"from_": None}, "finetune.*needs a pre-trained network"),
         ({"methods": ("scratch", "ddep")}, "unlabelled"),
-        ({"methods": ("finetune",)}, "--reference scratch"),
+        ({"methods": ("finetune",), "reference": "scratch"}, "--reference scratch"),
         ({"draws": 0}, "--draws"),
         ({"labels": ()}, "budget"),
         ({"labels": (1, 500)}, "training pool"),
@@ -145,6 +145,16 @@ def test_what_cannot_be_compared_is_refused_before_any_training(
     with pytest.raises(InputError, match=word):
         radiffuse.study(**arguments(films, pretrained, tmp_path, **changes))
     assert not (tmp_path / "study" / "runs").exists()
+
+
+def test_without_a_reference_it_is_scratch_or_the_first_row() -> None:
+    for chosen, name in (
+        ({"methods": ("finetune", "scratch")}, "scratch"),
+        ({"methods": ("pixel", "finetune")}, "pixel"),
+        ({"methods": ("pixel", "scratch"), "reference": "pixel"}, "pixel"),
+        ({"methods": ("guided", "masked"), "transfer": ("linear", "finetune")}, "guided@linear"),
+    ):
+        assert reference_of(Study(**chosen)) == name  # type: ignore[arg-type]
 
 
 def test_names_of_variants_vary_one_thing_at_a_time() -> None:
@@ -188,13 +198,15 @@ def test_mask_diffusion_stands_in_the_same_study(
         pretrained,
         tmp_path,
         methods=("none", "recycle", "recycle+pretrained", "ensemble"),
-        reference="none",
         samplers=("ddpm", "ddim"),
         draws=1,
         diffusion={"training": learning, "diffusion": {"sampling": {"steps": 3}},
                  "reader": {"cache": str(tmp_path / "cache")}},
     )  # fmt: skip
     out = radiffuse.study(**chosen).parent
+    assert yaml.safe_load((out / "study.yaml").read_text())["reference"] == "none"
+    assert ">compared with<" in (out / "report.html").read_text()
+    assert set(pd.read_csv(out / "comparisons.csv")["reference"]) == {"none"}
     table = pd.read_csv(out / "results.csv")
     counted = table.groupby("method")["case"].nunique()
     assert set(counted.index) == {

@@ -178,7 +178,7 @@ COMMANDS: dict[str, Command] = {
         "methods by the number of labels, side by side",
         (
             "radiffuse study LABELLED --unlabelled UNLABELLED --methods scratch,finetune,pixel,ddep --out runs/study",
-            "radiffuse study LABELLED --methods none,standard,recycle,ensemble --reference none --out runs/diffusion",
+            "radiffuse study LABELLED --methods none,standard,recycle,ensemble --out runs/diffusion",
             "radiffuse study LABELLED --methods scratch,dynunet,nnunet --nnunet.python nn/bin/python --out runs/rivals",
         ),
     ),

@@ -130,8 +130,9 @@ class Study:
     """Label budgets."""
     draws: PositiveInt = 3
     """Random draws of labelled cases per budget; the number of the draw is also the seed of the training."""
-    reference: str = "scratch"
-    """The method that all others are compared with."""
+    reference: str | None = None
+    """The method that all others are compared with, any row of the results, such as finetune@t=100. None: scratch if it
+    is among the methods, else the first of them."""
     timesteps: tuple[NonNegativeInt, ...] = (0,)
     """Fixed timesteps to try with finetune; each one after the first adds a method such as finetune@t=100."""
     weights: tuple[Literal["average", "raw"], ...] = ("average",)

@@ -310,6 +310,7 @@ def _how(report: Report, study: _Study, folder: Path, settings: Mapping[str, Any
     """What repeats the study, and what it took."""
     unit = distance_unit(study.table)
     known = {
+        "compared with": study.reference,
         "draws of the labels": ", ".join(f"{draw:g}" for draw in sorted(set(study.table["draw"]))),
         "tolerance of surface Dice": f"{settings['tolerance']:g} {unit}" if "tolerance" in settings else "",
         "unit of distances": unit,

@@ -260,6 +260,12 @@ def variants_of(name: str, settings: Study) -> Iterator[Variant]:
         yield from (chosen(first, choice) for choice in settings.choices)
 
 
+def reference_of(settings: Study) -> str:
+    """The row that the others are compared with; that of the settings may be none of the rows."""
+    names = [variant.name for variant in variants(settings)]
+    return settings.reference or ("scratch" if "scratch" in names else names[0])
+
+
 def group_of(variant: Variant) -> Literal["finetune", "probing", "diffusion"]:
     """The group of the study's settings that a variant is trained with."""
     if variant.head:

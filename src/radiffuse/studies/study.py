@@ -12,11 +12,13 @@ Every part is a run that resumes, so the same command continues where it stopped
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config import Fit, Generate, Pretrain, Study
 from ..data.dataset import Dataset
+from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
@@ -29,7 +31,7 @@ from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import gather, stand_study, study_folder
 from .ignored import unused
-from .methods import DENOISER, METHODS, Variant, variants
+from .methods import DENOISER, METHODS, Variant, reference_of, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
 
@@ -57,6 +59,7 @@ def run_study(
     """
     sentences = verify(settings)
     dataset, splits = open_study(settings)
+    settings = replace(settings, reference=reference_of(settings))
     names = [name for part in settings.parts for name in splits.part(part)]
     with study_folder(settings, SETTINGS, FIXED) as out:
         most = max(settings.labels)
@@ -136,9 +139,14 @@ def verify(settings: Study) -> list[str]:
     for name in settings.methods:
         for member in settings.ensemble if name == "ensemble" else (name,):
             _verify_needs(settings, member)
-    if settings.reference not in [variant.name for variant in variants(settings)]:
-        where = f"--reference {settings.reference}"
-        raise InputError(where, "is not among the methods", "Add it to --methods")
+    if not settings.methods:
+        raise InputError("--methods", "names none", f"Methods are {known}")
+    rows = [variant.name for variant in variants(settings)]
+    if (reference := reference_of(settings)) not in rows:
+        problem = f"is not among the methods, whose rows are {some(rows)}"
+        raise InputError(
+            f"--reference {reference}", problem, "Name one of them, or add it to --methods"
+        )
     if settings.draws < 1 or not settings.labels:
         raise InputError("--draws", "leaves nothing to do", "Give at least one draw and one budget")
     return unused(settings)
