@@ -181,9 +181,13 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         values = read_json(path, dict[str, Any])
-        if values.get("spatial_dims") == 3 and "resize" in values and "grid" not in values:
-            problem = f"resize {values['resize']} is for films: volumes are brought to the spacing"
-            raise InputError(path, problem, "Remove the line")
+        if values.get("spatial_dims") == 3:
+            if "resize" in values and "grid" not in values:
+                problem = (
+                    f"resize {values['resize']} is for films: volumes are brought to the spacing"
+                )
+                raise InputError(path, problem, "Remove the line")
+            values.setdefault("resize", "fit")  # as ``make_plan`` and earlier files have it
         if isinstance(step := values.get("postprocess"), str):  # of plans with one step
             values["postprocess"] = [step]
         plan: Plan = from_dict(Plan, values, strict=True)
