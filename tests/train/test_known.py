@@ -73,6 +73,9 @@ def test_a_run_that_learned_from_held_out_labels_starts_no_other(
     assert labels_of(second) == {str(films): sorted(train)}
     assert second.data["learned_patients"] == first.data["learned_patients"]
     assert len(second.data["learned_patients"]) > 1
+    before = second.data
+    again = quick(films, "second", tmp_path, from_=first.folder, labels=1)  # trains nothing
+    assert again.data == before
     with pytest.raises(InputError, match=r"--from .*second: learned from"):
         quick(films, "chained", tmp_path, from_=second.folder, method="finetune",
               split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip

@@ -17,7 +17,16 @@ from ..errors import InputError
 from ..inference.scoring import score_validation
 from ..inference.teachers import find_teachers
 from ..nets.registry import save_network
-from ..objectives import Build, Finish, from_start, method_of, nothing, pooled, trial_of
+from ..objectives import (
+    Build,
+    Describe,
+    Finish,
+    from_start,
+    method_of,
+    nothing,
+    pooled,
+    trial_of,
+)
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
@@ -50,7 +59,14 @@ def _by_method(settings: Fit, plan: Plan | None = None, documents: bool = True) 
     """Train by a method; a ``plan`` is taken as it is."""
     method = method_of(settings)
     report = leave_documents if documents else nothing
-    return _fit(settings, method.build, method.finish, report=report, plan=plan)
+    return _fit(
+        settings,
+        method.build,
+        method.finish,
+        describe=method.describe,
+        report=report,
+        plan=plan,
+    )
 
 
 def fit_custom(
@@ -102,6 +118,8 @@ def _fit(
     settings: Fit,
     build: Build,
     add_results: Finish = nothing,
+    *,
+    describe: Describe = nothing,
     recorded: Mapping[str, Any] | None = None,
     report: Callable[[Path], Any] = leave_documents,
     plan: Plan | None = None,
@@ -119,6 +137,7 @@ def _fit(
             batches = with_pool(run, labelled, decided)
             teachers = find_teachers(run, decided, labelled)
             task = pooled(task, decided, labelled.batches, teachers)
+        describe(run, labelled, decided)
 
         def finish(trained: Trained) -> None:
             save_network(trained.average, run.model)

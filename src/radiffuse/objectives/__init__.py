@@ -62,10 +62,12 @@ Build = Callable[[Fit, Plan, Start | None, HeldOut | None], Task]
 """From the settings, the plan, the pre-trained network, if any, and the held-out images to the task."""
 Finish = Callable[[Run, nn.Module, Labelled, Fit], None]
 """Adds results to a run whose network is trained and saved."""
+Describe = Callable[[Run, Labelled, Fit], None]
+"""Adds to ``data.json`` of a run, from the data that it learns from, each time that these are read."""
 
 
 def nothing(*_: object) -> None:
-    """The default of ``Method.verify`` and ``Method.finish``."""
+    """The default of ``Method.verify``, ``Method.describe`` and ``Method.finish``."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ class Method:
         build: Makes the task.
         pretrained: Whether ``--from`` is required (True), refused (False) or optional (None).
         verify: Refuses settings before anything is read.
+        describe: Adds to what is recorded of the data.
         finish: Adds results to the run.
     """
 
     build: Build
     pretrained: bool | None = None
     verify: Callable[[Fit], None] = nothing
+    describe: Describe = nothing
     finish: Finish = nothing
 
 
@@ -94,7 +98,7 @@ METHODS: Mapping[str, Method] = {
     "pixel": Method(pixel.build, pretrained=True),
     "probe": Method(probing.build, pretrained=True, finish=probing.score_heads),
     "diffusion": Method(mask_diffusion.build, verify=mask_diffusion.verify),
-    "joint": Method(joint.build, verify=joint.verify, finish=joint.name_patients),
+    "joint": Method(joint.build, verify=joint.verify, describe=joint.name_patients),
     "supervised": Method(segmentation.build, verify=mask_diffusion.verify),
 }
 """Segmentation methods, by ``--method``; supervised is diffusion with the strategy none."""

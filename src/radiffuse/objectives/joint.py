@@ -162,7 +162,7 @@ def build(
     return JointDenoising(network, settings.joint, settings.loss, held_out)
 
 
-def name_patients(run: Run, network: nn.Module, labelled: Labelled, settings: Fit) -> None:
+def name_patients(run: Run, labelled: Labelled, settings: Fit) -> None:
     """Write the patients whose labels were learned from: drawn pairs descend from them, and from those of a pool.
 
     Those of the run to start from are among them, also where it learned from images alone.
