@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from radiffuse.config import PlanSettings
+from radiffuse.data import arrays, fingerprint
 from radiffuse.data import prepare as module
+from radiffuse.data.cases import read_case_image
 from radiffuse.data.dataset import Dataset
+from radiffuse.data.fingerprint import BYTES_PER_VOXEL
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import cache_folder, prepare
@@ -114,6 +117,26 @@ def test_a_damaged_row_that_cannot_be_made_again_is_never_taken_for_whole(
     for _ in range(2):
         again = prepare(dataset, plan, labelled=True, cache=tmp_path, skip_bad=True)
         assert [skipped.case for skipped in again.skipped] == [dataset.cases[3].name]
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 2), (1, 1), (9, 2)])
+def test_no_more_cases_are_prepared_at_once_than_memory_holds(
+    given: int | None, threads: int, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(films)
+    largest = max(read_case_image(case).array[0].size for case in dataset)
+    monkeypatch.setattr(fingerprint, "free_memory", lambda: 2 * 2 * largest * BYTES_PER_VOXEL)
+    monkeypatch.setattr(fingerprint, "cores", lambda: 64)
+    asked: list[int] = []
+
+    def each(function, items, *, workers, **options):  # type: ignore[no-untyped-def]
+        asked.append(workers)
+        return one_by_one(function, items, workers=0, **options)
+
+    one_by_one = arrays.each
+    monkeypatch.setattr(arrays, "each", each)
+    prepare(dataset, plan_of(dataset), labelled=True, cache=tmp_path, workers=given)
+    assert asked == [threads]
 
 
 def test_a_kill_in_the_middle_loses_only_what_was_not_logged(

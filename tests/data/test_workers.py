@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from radiffuse.config import Data, PlanSettings
 from radiffuse.data import prepare as preparation
+from radiffuse.data import workers as module
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import make_plan
 from radiffuse.data.prepare import prepare
@@ -56,6 +58,21 @@ def halves(n: int) -> float:
     if n % 5 == 3:
         raise InputError(str(n), "is bad", "Leave it out")
     return n / 2
+
+
+def test_as_many_threads_as_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, number: int | None) -> None:
+            asked.append(number)
+            super().__init__(number)
+
+    monkeypatch.setattr("os.cpu_count", lambda: 128)
+    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: [4, 7])  # of a job that has two
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    assert [result for _, result in each(halves, [2, 4])] == [halves(2), halves(4)]
+    assert asked == [2]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

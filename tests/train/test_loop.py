@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from radiffuse.config import Machine, Training
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError, TrainingDiverged
+from radiffuse.train import log
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.device import make_fabric
 from radiffuse.train.learning_rate import learning_rate
@@ -141,6 +142,27 @@ def test_a_killed_run_ends_bit_for_bit_as_a_straight_one(
         ]
 
     assert rows("run") == rows("straight")
+
+
+def test_the_log_tells_the_time_of_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(1000.0, 10.0)
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    with pytest.raises(Killed), start_run(tmp_path / "run", "toy", {}) as run:
+        train(Toy(), killing(5), run, BASE, CPU)
+
+    def logged(most: int) -> list[float]:
+        rows = Run(tmp_path / "run").log()
+        return [row["seconds"] for row in rows if "seconds" in row and row["step"] <= most]
+
+    first = logged(4)  # the checkpoint
+    trained(tmp_path / "run")
+    seconds = logged(6)
+    assert len(seconds) == 6
+    assert seconds == sorted(seconds)  # the clock of the second process began anew
+    assert seconds[:4] == first
+    assert log.seconds_of(Run(tmp_path / "run")) == seconds[-1]
 
 
 @pytest.mark.parametrize("step", [0, 2, 3])

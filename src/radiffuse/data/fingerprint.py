@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -205,6 +204,13 @@ def threads_within_memory(cases: Sequence[Case], workers: int | None = None) -> 
     return int(max(1, min(workers or cores(), len(cases), memory)))
 
 
+def threads_for(cases: Sequence[Case], workers: int | None = None) -> int:
+    """The same for many cases, of which a few headers are read."""
+    if len(cases) > (most := max(FINGERPRINT_CASES, workers or cores())):
+        cases = [cases[i] for i in evenly(len(cases), most)]
+    return threads_within_memory(cases, workers)
+
+
 def find_dims(dataset: Dataset) -> int:
     """Spatial axes of the first case whose header can be read, 2 or 3; mixed sets are refused when they are prepared.
 
@@ -234,9 +240,11 @@ def find_classes(dataset: Dataset) -> tuple[str, ...]:
             raise InputError(case.label or case.name, problem, remedy)
         return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
 
-    cases = dataset.labelled.cases
-    with ThreadPoolExecutor() as pool:
-        maps = list(pool.map(count, cases))
+    cases, maps = dataset.labelled.cases, list[dict[int, int]]()
+    for _, counts in each(count, cases, workers=threads_for(cases)):
+        if isinstance(counts, InputError):
+            raise counts
+        maps.append(counts)
     judged = [counts for case, counts in zip(cases, maps, strict=True) if case.own_values]
     issues = judge_values(dataset.root, judged, declared=False)
     raise_first(issues)

@@ -19,6 +19,7 @@ from ..system.files import locked, make_folder
 from .arrays import Progress, allocate, checksum, fill_rows, logged_rows, save_array, write_rows
 from .cases import read_case_image, read_case_label
 from .dataset import Case, Dataset
+from .fingerprint import threads_for
 from .plan import Plan
 from .prepared import Prepared, Skipped
 from .readers import source_files
@@ -60,7 +61,7 @@ def prepare(
         labelled: Prepare label maps as well; every case must have one.
         cache: See ``cache_folder``.
         skip_bad: Leave bad cases out and list them, instead of stopping at the first.
-        workers: Threads; None: one per core.
+        workers: Threads at most; None: one per core. Volumes take fewer where memory does not hold as many.
         scheduler: Address of a dask scheduler whose workers prepare the cases; None: this machine.
         progress: Called with (done, total).
 
@@ -73,7 +74,8 @@ def prepare(
     if rank() > 0:  # rank 0 has been here
         rows = set(logged_rows(folder))
     else:
-        options = {"scheduler": scheduler, "workers": workers or None, "progress": progress}
+        workers = workers if scheduler else threads_for(dataset.cases, workers)
+        options = {"scheduler": scheduler, "workers": workers, "progress": progress}
         bad = _fill(folder, dataset, plan, labelled, skip_bad=skip_bad, **options)
         rows = set(range(len(dataset))) - bad.keys()
     good = tuple(sorted(rows))

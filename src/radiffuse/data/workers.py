@@ -7,7 +7,6 @@ alone, and is bad if it kills again. Workers of a cluster see the same files at 
 from __future__ import annotations
 
 import itertools
-import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..errors import InputError
+from ..system.hardware import cores
 from ..system.privacy import private
 
 Item = TypeVar("Item")
@@ -43,7 +43,7 @@ def each(
             and must be safe to repeat.
         items: What to do.
         scheduler: Address of a dask scheduler, such as ``tcp://10.0.0.1:8786``; None: this machine.
-        workers: Threads of this machine; None: one per core; 0: this thread.
+        workers: Threads of this machine; None: one per core that this process may use; 0: this thread.
         chunk: Items that go to a worker of a cluster together.
         name: What to call an item that kills every worker.
 
@@ -57,7 +57,7 @@ def each(
         for item in items:
             yield item, _outcome(function, item)
     else:
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(workers or cores()) as pool:
             submitted = ((item, pool.submit(_outcome, function, item)) for item in items)
             for item, future in _ahead(submitted, WAITING):
                 yield item, future.result()

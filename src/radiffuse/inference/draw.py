@@ -29,6 +29,8 @@ from ..nets.guided import GuidedUNet
 SAMPLES = 16
 """Images that are sampled for the report."""
 SAMPLE_STEPS = 50
+TOGETHER = 16
+"""Images whose noise on the way is drawn together; what is drawn depends on it."""
 
 
 def draw_images(
@@ -40,7 +42,7 @@ def draw_images(
     steps: int = 50,
     sampler: Sampler | None = None,
     seed: int = 0,
-    batch: int = 16,
+    at_once: int | None = None,
     references: Tensor | None = None,
     spacing: Spacing | None = None,
     channels: int | None = None,
@@ -48,9 +50,9 @@ def draw_images(
     """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1], which depend on seed and count alone.
 
     ``sampler`` None is that of ``core.sampling.image_sampler``, ``spacing`` None that of ``image_spacing``, and
-    ``channels`` None those of the plan.
-
-    A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more, C, *size)``.
+    ``channels`` None those of the plan. ``at_once`` films go through the network together, None: ``TOGETHER``; volumes
+    go one by one. A guided denoiser samples them at the coordinates of ``references``, clean images ``(count or more,
+    C, *size)``.
 
     Raises:
         InputError: A guided denoiser, and no references; or a value is not finite.
@@ -64,28 +66,24 @@ def draw_images(
     process = GaussianDiffusion(diffusion).to(device)
     spacing = spacing or image_spacing(diffusion.prediction_type)
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
-
-    def noise(number: int) -> Tensor:
-        shape = (channels or len(plan.channels), *plan.size)
-        return torch.randn(shape, generator=_generator(seed, number))
-
-    images = []
-    for first in range(0, count, batch):
-        start = torch.stack([noise(i) for i in range(first, min(first + batch, count))])
-        denoiser: Denoiser = network
+    at_once = (at_once or TOGETHER) if plan.spatial_dims == 2 else 1
+    shape, images = (channels or len(plan.channels), *plan.size), []
+    for first in range(0, count, TOGETHER):
+        numbers = range(first, min(first + TOGETHER, count))
+        start = torch.stack([torch.randn(shape, generator=_generator(seed, i)) for i in numbers])
+        clean = None
         if guided and references is not None:
-            denoiser = _at_coordinates(network, references[first : first + len(start)])
+            clean = references[first : numbers.stop].to(device)
         output = reverse(
             process,
-            denoiser,
+            _denoiser(network, clean, at_once),
             start.to(device),
             timesteps,
             sampler=sampler or image_sampler(diffusion.schedule),
             generator=_generator(seed, first),
         )
-        sample = verify_finite(
-            output.sample, f"images {first} to {first + len(start) - 1}", "the denoiser"
-        )
+        which = f"images {first} to {numbers[-1]}"
+        sample = verify_finite(output.sample, which, "the denoiser")
         images.append(sample.clamp(-1, 1).float().cpu().numpy())
     return np.concatenate(images)
 
@@ -94,20 +92,28 @@ def _generator(seed: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + number)
 
 
-def _at_coordinates(network: nn.Module, clean: Tensor) -> Denoiser:
-    """A guided network, with the coordinates of these clean images."""
+def _denoiser(network: nn.Module, clean: Tensor | None, at_once: int) -> Denoiser:
+    """The network on so many images at once; a guided one with the coordinates of the ``clean`` images."""
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        output: Tensor = network(x_t, t, clean.to(x_t.device))
-        return output
+        inputs = (x_t, t) if clean is None else (x_t, t, clean)
+        parts = zip(*(values.split(at_once) for values in inputs), strict=True)
+        return torch.cat([network(*part) for part in parts])
 
     return denoise
 
 
 def write_samples(
-    network: nn.Module, diffusion: Diffusion, plan: Plan, path: Path, references: Tensor | None
+    network: nn.Module,
+    diffusion: Diffusion,
+    plan: Plan,
+    path: Path,
+    references: Tensor | None,
+    at_once: int | None = None,
 ) -> None:
     """Write sample images for the report: uint8 ``(N, rows, columns)``; of volumes the middle slice.
+
+    ``at_once`` as of ``draw_images``.
 
     A guided network samples them at the coordinates of the references; without references there are no samples.
     """
@@ -117,7 +123,15 @@ def write_samples(
             return
         count = min(SAMPLES, len(references))
     steps = min(SAMPLE_STEPS, diffusion.num_train_timesteps)
-    drawn = draw_images(network, diffusion, plan, count=count, steps=steps, references=references)
+    drawn = draw_images(
+        network,
+        diffusion,
+        plan,
+        count=count,
+        steps=steps,
+        at_once=at_once,
+        references=references,
+    )
     images = drawn[:, 0]
     if plan.spatial_dims == 3:
         images = images[..., images.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..inference.draw import write_samples
+from ..train.device import local_device
 from ..train.pretraining import Objective, Pool
 from ..train.run import Run
 
@@ -15,8 +16,17 @@ class DenoisingObjective(Objective):
     noised = True
 
     def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
-        """``samples.npy``, where the network knows the timesteps that sampling takes."""
+        """``samples.npy``, where the network knows the timesteps that sampling takes; drawn where it was trained."""
         if self.on_imagenet:
             return
-        path = run.folder / "samples.npy"
-        write_samples(network, self.settings.diffusion, pool.plan, path, pool.validation_images())
+        settings, path = self.settings, run.folder / "samples.npy"
+        network.to(local_device(settings.machine).device)
+        write_samples(
+            network,
+            settings.diffusion,
+            pool.plan,
+            path,
+            pool.validation_images(),
+            settings.training.micro_batch,
+        )
+        network.cpu()

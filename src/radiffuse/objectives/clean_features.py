@@ -26,7 +26,7 @@ from ..nets.unet import UNet
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
 from ..train.start import verify_network
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Default timesteps, of all: from where details are seen to where big structures alone are [ours]."""
@@ -151,7 +151,7 @@ class CleanFeatureLearning(Task):
         noise = torch.randn(self.held_out.shape, generator=torch.Generator().manual_seed(0))
         found = [
             self.distance(network, images.to(device), which.expand(len(images)), e.to(device))
-            for images, e in zip(self.held_out.split(16), noise.split(16), strict=True)
+            for images, e in in_passes(self.at_once, self.held_out, noise)
             for which in torch.arange(len(self.timesteps), device=device)
         ]
         return {"loss": float(torch.cat(found).mean())}

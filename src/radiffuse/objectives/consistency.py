@@ -78,6 +78,7 @@ class Consistency(Task):
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """As the task does."""
+        self.task.at_once = self.at_once
         return self.task.validate(network, device)
 
     def pool_loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:

@@ -14,7 +14,7 @@ from ..nets.imagenet import ImageNetDenoiser
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
 from ..train.start import unet_of
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 from ._samples import DenoisingObjective
 
 DECODER = ("up.", "norm.", "refine.", "decoder.", "head.")
@@ -60,7 +60,10 @@ class DecoderDenoising(Task):
             return {}
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(self.held_out.shape, generator=generator)
-        return {"loss": float(self.error(network, self.held_out.to(device), noise.to(device)))}
+        total = 0.0
+        for images, e in in_passes(self.at_once, self.held_out, noise):
+            total += len(images) * float(self.error(network, images.to(device), e.to(device)))
+        return {"loss": total / len(noise)}
 
     def error(self, network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
         """The mean squared error for given noise, a scalar."""

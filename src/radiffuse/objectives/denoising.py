@@ -25,7 +25,7 @@ from ..system.distributed import gather
 from ..train.pretraining import Pool
 from ..train.random import StepRandom
 from ..train.start import Pretrained, load_regressor
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 from ._samples import DenoisingObjective
 
 Network = Callable[..., Any]
@@ -118,10 +118,8 @@ class DenoisingTask(Task):
         }
         return Loss((losses * weights).mean(), by_quarter)
 
-    def held_out_error(
-        self, network: nn.Module, x_start: Tensor, *context: Tensor, at_once: int = 16
-    ) -> float:
-        """Mean error on ``(N, C, *S)`` at fixed noise and evenly spaced timesteps, ``at_once`` of them per pass."""
+    def held_out_error(self, network: nn.Module, x_start: Tensor, *context: Tensor) -> float:
+        """Mean error on ``(N, C, *S)`` at fixed noise and evenly spaced timesteps."""
         self.diffusion.to(x_start.device)
         total = self.diffusion.num_train_timesteps
         t = (torch.linspace(0, 1, len(x_start)) * (total - 1)).round().long().to(x_start.device)
@@ -129,10 +127,7 @@ class DenoisingTask(Task):
         noise = noise.to(x_start.device)
         x_t = self.diffusion.add_noise(x_start, noise, t)
         losses = []
-        for i in range(0, len(x_start), at_once):
-            x, e, noised, at, *more = (
-                v[i : i + at_once] for v in (x_start, noise, x_t, t, *context)
-            )
+        for x, e, noised, at, *more in in_passes(self.at_once, x_start, noise, x_t, t, *context):
             output = network(noised, at, *more)
             losses.append(self.diffusion.training_loss(output, x, e, noised, at))
         return float(torch.cat(losses).mean())

@@ -138,7 +138,7 @@ class JointDenoising(SegmentationTask):
         """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""
         assert isinstance(network, JointDenoiser)
         sampler = MaskSampler(network, self.settings.process, self.settings.sampling)
-        return drawn_dice(sampler, self.held_out, device)
+        return drawn_dice(sampler, self.held_out, device, self.at_once)
 
 
 def build(

@@ -138,7 +138,7 @@ class MaskDenoising(SegmentationTask):
         """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""
         assert isinstance(network, MaskDenoiser)
         sampler = MaskSampler(network, self.config, self.sampling)
-        return drawn_dice(sampler, self.held_out, device)
+        return drawn_dice(sampler, self.held_out, device, self.at_once)
 
 
 def build(

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..nets.imagenet import ImageNetDenoiser
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 
 PAINTED = 0.0
 """Value of masked voxels, of [-1, 1]."""
@@ -75,7 +75,7 @@ class MaskedAutoencoding(Task):
         keys = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         errors = [
             self.error(network, images.to(device), key.to(device))
-            for images, key in zip(self.held_out.split(16), keys.split(16), strict=True)
+            for images, key in in_passes(self.at_once, self.held_out, keys)
         ]
         return {"loss": float(torch.cat(errors).mean())}
 

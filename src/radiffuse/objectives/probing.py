@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Fit, Losses, Probing
 from ..config.given import refuse_given
@@ -68,7 +68,12 @@ class HeadLearning(SegmentationTask):
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean Dice of the main head over held-out images."""
         main = self.names[:1]
-        return mean_dice(lambda images: network(images.to(device), main)[0], self.held_out)
+
+        def segment(images: Tensor) -> Tensor:
+            logits: Tensor = network(images.to(device), main)[0]
+            return logits
+
+        return mean_dice(segment, self.held_out, self.at_once)
 
 
 def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None) -> HeadLearning:

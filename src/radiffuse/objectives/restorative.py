@@ -12,7 +12,7 @@ from ..data.batches import Batch
 from ..data.corruption import Corrupted, CorruptedBatches, corrupt_all
 from ..train.pretraining import Objective, Pool
 from ..train.random import StepRandom
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 
 
 class Restorative(Objective):
@@ -50,7 +50,7 @@ class Restoring(Task):
         corrupted = corrupt_all(self.held_out, keys)
         errors = [
             restoring_error(network, part.to(device), original.to(device))
-            for part, original in zip(corrupted.split(16), self.held_out.split(16), strict=True)
+            for part, original in in_passes(self.at_once, corrupted, self.held_out)
         ]
         return {"loss": float(torch.cat(errors).mean())}
 

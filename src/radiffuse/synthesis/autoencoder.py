@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..nets.encoder import Encoder
 from ..nets.hub import OWN, load_diffusers, most_groups
 from ..train.random import StepRandom
-from ..train.task import Loss, Task
+from ..train.task import Loss, Task, in_passes
 
 SCALE_IMAGES = 512
 """The standard deviation of the latents is estimated from at most this many images."""
@@ -169,7 +169,7 @@ class Autoencoding(Task):
             return {}
         assert isinstance(network, Autoencoder)
         errors = []
-        for part in self.held_out.split(16):
+        for (part,) in in_passes(self.at_once, self.held_out):
             images = part.to(device)
             mean = network.encode(images)[:, : network.latent_channels]
             errors.append((network.decode(mean) - images).abs().flatten(1).mean(1))

@@ -256,6 +256,6 @@ class LatentDenoising(DenoisingTask):
         x_start = held.images.chunk(2, dim=1)[0]
         contexts = {"loss": held.embeddings, "loss_null": torch.zeros_like(held.embeddings)}
         return {
-            name: self.held_out_error(network, x_start, context, at_once=len(held))
+            name: self.held_out_error(network, x_start, context)
             for name, context in contexts.items()
         }

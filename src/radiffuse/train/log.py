@@ -17,7 +17,7 @@ from .run import Run
 
 
 def seconds_of(run: Run) -> float:
-    """What a training took, a resumed one as its log adds it up; 0 without a log."""
+    """What a training took, with the processes that it was resumed from; 0 without a log."""
     return max((float(row.get("seconds", 0)) for row in run.log()), default=0.0)
 
 
@@ -46,6 +46,7 @@ class Log:
         self.line = ProgressLine("step")
         self.began = time.monotonic()
         self.images = self.each = 0
+        self.before = 0.0
         before = unwritten or {"values": [], "terms": {}}
         self.values: list[float] = list(before["values"])
         self.terms = {name: list(values) for name, values in before["terms"].items()}
@@ -54,6 +55,7 @@ class Log:
             run.folder.mkdir(parents=True, exist_ok=True)
             rows = [row for row in run.log() if row.get("step", 0) <= start]
             write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+            self.before = seconds_of(run)
             self.mirrors = open_mirrors(run, training, start)
         if start:
             say(f"{run.folder} goes on from step {start} of {self.total}")
@@ -89,7 +91,7 @@ class Log:
             "learning_rate": rate,
             "images": step * self.each,
             "images_per_second": round(speed, 2),
-            "seconds": round(seconds, 2),
+            "seconds": round(self.before + seconds, 2),
         }
         self._append(row, {name: float(value) for name, value in row.items() if name != "step"})
         self._show(step, loss)

@@ -38,7 +38,7 @@ from .run import Run
 from .sharding import gathered, shard, shard_optimizer, whole_tensors
 from .step import Step, build_network, new_optimizer, without_gradient
 from .stopping import Stop, Stopped
-from .task import BatchesByStep, Task, place_on_device
+from .task import AT_ONCE, BatchesByStep, Task, place_on_device
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -195,8 +195,11 @@ class _State:
         return loss, terms
 
     def validate(self, done: int) -> None:
-        """Log the scores of the averaged network."""
+        """Log the scores of the averaged network, with no more films in a pass than training has room for."""
         self.average.eval()
+        share = self.step.training.batch // self.step.fabric.world_size
+        room = self.passes.size if self.passes.size < share else AT_ONCE
+        self.task.at_once = min(room, AT_ONCE)
         with torch.no_grad():
             scores = self.task.validate(self.average.module, self.device)
         if scores:

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from ..core.losses import dice_scores
 from .labelled import HeldOut
-from .task import Task
-
-VALIDATION_BATCH = 16
+from .task import Task, in_passes
 
 
 class SegmentationTask(Task):
@@ -26,20 +24,21 @@ class SegmentationTask(Task):
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean Dice over held-out images on the plan's grid."""
-        return mean_dice(lambda images: network(images.to(device)), self.held_out)
+        return mean_dice(lambda images: network(images.to(device)), self.held_out, self.at_once)
 
 
-def mean_dice(segment: Callable[[Tensor], Tensor], held_out: HeldOut | None) -> dict[str, float]:
+def mean_dice(
+    segment: Callable[[Tensor], Tensor], held_out: HeldOut | None, at_once: int
+) -> dict[str, float]:
     """``{"dice": ...}``, the mean over images of the Dice of foreground classes; empty without images.
 
     Patches count as one image together, as nnU-Net's "pseudo Dice" does. ``segment`` takes images ``(B, C, *S)`` to
-    logits ``(B, K, *S)``.
+    logits ``(B, K, *S)``, ``at_once`` films at a time.
     """
     if held_out is None:
         return {}
-    at_once = VALIDATION_BATCH if held_out.images.ndim == 4 else 1
     masks = []
-    for part in held_out.images.split(at_once):
+    for (part,) in in_passes(at_once, held_out.images):
         logits = segment(part)
         masks.append(logits.argmax(1).cpu())
     guesses, labels = torch.cat(masks), held_out.labels
@@ -54,10 +53,11 @@ def drawn_dice(
     sampler: Callable[[Tensor, torch.Generator], Tensor],
     held_out: HeldOut | None,
     device: torch.device,
+    at_once: int,
 ) -> dict[str, float]:
     """``mean_dice`` of masks drawn from fixed noise; ``sampler`` gives the logits of every step."""
     generator = torch.Generator().manual_seed(0)
-    return mean_dice(lambda images: sampler(images.to(device), generator)[-1], held_out)
+    return mean_dice(lambda images: sampler(images.to(device), generator)[-1], held_out, at_once)
 
 
 def logged(terms: Mapping[str, Tensor]) -> dict[str, float]:

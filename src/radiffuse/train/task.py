@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from ..data.batches import Batch, BatchSource
 from ..data.pool import WithPool
 from .random import StepRandom
 
+AT_ONCE = 16
+"""Held-out films that go through the network together, where training has room for as many."""
 Images = Callable[[Tensor], Tensor]
 """Images ``(B, C, *S)`` to logits ``(B, K, *S)``, without gradients."""
 BatchesByStep = Callable[[int, int, int], Batch]
@@ -25,6 +27,12 @@ def place_on_device(batches: BatchesByStep, device: torch.device) -> None:
     source = batches.labelled if isinstance(batches, WithPool) else batches
     if device.type == "cuda" and isinstance(source, BatchSource):
         source.device = device
+
+
+def in_passes(at_once: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of tensors ``(N, ...)``, of which the first are images ``(N, C, *S)``: so many films, or one volume."""
+    size = at_once if tensors[0].ndim == 4 else 1
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,9 @@ class Task(ABC):
 
     memory: nn.Module | None = None
     """What the task itself learns, such as a history of losses; kept in checkpoints."""
+
+    at_once = AT_ONCE
+    """Films per pass of validation; whoever takes the steps lowers it where training has room for fewer."""
 
     averaged: Images
     """The network with averaged weights, as a teacher; whoever takes the steps sets it."""

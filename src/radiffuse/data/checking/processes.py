@@ -14,6 +14,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 
+from ...system.hardware import cores
 from ..dataset import Case, Dataset
 from .examine import CaseRecord, died, examine
 
@@ -25,7 +26,7 @@ CHUNK = 16
 
 def examine_all(dataset: Dataset, *, decode: bool, workers: int | None) -> list[CaseRecord]:
     """A record for every case, in order, with the arguments of ``check_path``."""
-    number = (os.cpu_count() or 1) if workers is None else workers
+    number = cores() if workers is None else workers
     size = max(1, min(CHUNK, len(dataset) // (4 * max(number, 1))))
     everything = range(len(dataset))
     jobs = deque(tuple(everything[start : start + size]) for start in everything[::size])
