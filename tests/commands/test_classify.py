@@ -78,6 +78,27 @@ def test_it_learns_and_is_tested_on_other_patients(real: Path, tmp_path: Path) -
     assert any("auroc" in row.get("validation", {}) for row in run.log())
 
 
+def test_classes_that_are_called_as_other_columns(tmp_path: Path) -> None:
+    """Cases, arms and heads: the column of a class never stands for the name, the class or the arm."""
+    data, fake = films(tmp_path / "data", 12, 0), films(tmp_path / "fake", 12, 1)
+    for folder in (data, fake):
+        (folder / "left").rename(folder / "case")
+        (folder / "right").rename(folder / "arm")
+        shutil.copytree(folder / "arm", folder / "head")
+    classify = settings(data, tmp_path, training=QUICK | {"steps": 1})
+    del classify["data"], classify["out"]
+    base = {"data": str(data), "out": str(tmp_path / "out"), "with_run": (str(fake),)}
+    out = radiffuse.augment(**base, ratios=(1.0,), pools=(6,), draws=1, classify=classify)
+    rows = rows_of(out / "results.csv")
+    assert {row["class"] for row in rows} == {"case", "arm", "head"}
+    assert {row["arm"] for row in rows} == {"real", "real+1", "synthetic-1"}
+    for row in rows:
+        assert row["case"].partition("__")[0] == row["class"]
+        shares = [float(row[name]) for name in ("p(case)", "p(arm)", "head")]
+        assert sum(shares) == pytest.approx(1)
+    assert {row["class"] for row in rows_of(out / "summary.csv")} == {"case", "arm", "head", "mean"}
+
+
 def test_a_stopped_training_goes_on_bit_for_bit(real: Path, tmp_path: Path) -> None:
     training = QUICK | {"decay": "constant"}
     whole = radiffuse.classify(**settings(real, tmp_path / "whole", training=training))

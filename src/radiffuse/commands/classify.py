@@ -19,6 +19,7 @@ from ..data.prepared import Prepared
 from ..data.provenance import descends
 from ..data.streams import Stream
 from ..errors import InputError
+from ..evaluation.classification import columns_of
 from ..nets.classifier import Classifier, new_classifier
 from ..nets.registry import save_network
 from ..objectives.classification import Classification, class_probabilities
@@ -140,7 +141,7 @@ def _predictions(
     cases = [item.prepared.cases[item.row] for item in items]
     rows = [(c.name, c.group, classes[item.target]) for c, item in zip(cases, items, strict=True)]
     table = pd.DataFrame(rows, columns=["case", "group", "class"])
-    table[list(classes)] = class_probabilities(network, items, device)
+    table[columns_of(classes)] = class_probabilities(network, items, device)
     return table
 
 

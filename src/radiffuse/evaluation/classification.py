@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from .statistics import Interval, clustered_mean
 
 Floats = NDArray[np.float64]
+TAKEN = ("case", "group", "class", "pool", "arm", "draw")
+"""Columns that tables of probabilities have beside those of the classes."""
+
+
+def columns_of(classes: Sequence[str]) -> list[str]:
+    """The columns of the probabilities of classes: their names, ``p(case)`` of a class that is called as another column."""
+    return [f"p({name})" if name in TAKEN else name for name in classes]
 
 
 def weighted_auroc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:

@@ -25,7 +25,7 @@ from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.splits import Splits
 from ..errors import InputError
-from ..evaluation.classification import CrossedAreas
+from ..evaluation.classification import CrossedAreas, columns_of
 from ..evaluation.statistics import Interval
 from ..system.cells import csv_text
 from ..system.files import refuse_foreign, write_atomic, write_json
@@ -143,7 +143,7 @@ def first_parts(settings: Augment) -> tuple[Classify, Generate | None]:
 def summarize(results: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """AUROC by pool, arm and class, and its difference to the same pool without synthetic films.
 
-    The columns of ``results`` are pool, arm, draw, case, group, class and a probability for each of ``classes``.
+    The columns of ``results`` are pool, arm, draw, case, group, class and ``columns_of(classes)``, the probabilities.
     """
     import pandas as pd
 
@@ -158,7 +158,7 @@ def summarize(results: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
         number = len(frames[REAL])
         crossed = CrossedAreas(truth, list(films["group"]))
         by_arm = {
-            arm: [frame[list(classes)].to_numpy(np.float64) for frame in draws]
+            arm: [frame[columns_of(classes)].to_numpy(np.float64) for frame in draws]
             for arm, draws in frames.items()
         }
         for arm, probabilities in by_arm.items():
