@@ -42,14 +42,14 @@ def finished_run(folder: Path, plan: Plan, seed: int | None = None) -> Path:
     return folder
 
 
-def chosen_run(folder: Path, *plans: Plan) -> Path:
-    """A run that is a choice of untrained runs, one by each plan."""
+def chosen_run(folder: Path, *plans: Plan, tta: tuple[str, ...] = ()) -> Path:
+    """A run that is a choice of untrained runs, one by each plan; ``tta``: the views that it averages."""
     with start_run(folder, "fit", {"method": "auto"}) as run:
         for number, plan in enumerate(plans):
             finished_run(folder / MEMBERS / f"part-{number}", plan, seed=number)
         write_atomic(folder / "plan.json", plans[0].to_json())
         names = [f"part-{number}" for number in range(len(plans))]
-        seal(run.model, "config.json", {"kind": MEMBERS, "members": names})
+        seal(run.model, "config.json", {"kind": MEMBERS, "members": names, "tta": list(tta)})
     return folder
 
 

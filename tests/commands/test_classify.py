@@ -88,10 +88,10 @@ def test_classes_that_are_called_as_other_columns(tmp_path: Path) -> None:
     classify = settings(data, tmp_path, training=QUICK | {"steps": 1})
     del classify["data"], classify["out"]
     base = {"data": str(data), "out": str(tmp_path / "out"), "with_run": (str(fake),)}
-    out = radiffuse.augment(**base, ratios=(1.0,), pools=(6,), draws=1, classify=classify)
+    out = radiffuse.augment(**base, ratios=(0.5,), pools=(12,), draws=1, classify=classify)
     rows = rows_of(out / "results.csv")
     assert {row["class"] for row in rows} == {"case", "arm", "head"}
-    assert {row["arm"] for row in rows} == {"real", "real+1", "synthetic-1"}
+    assert {row["arm"] for row in rows} == {"real", "real+0.5", "synthetic-0.5"}
     for row in rows:
         assert row["case"].partition("__")[0] == row["class"]
         shares = [float(row[name]) for name in ("p(case)", "p(arm)", "head")]

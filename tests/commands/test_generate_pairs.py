@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,8 @@ from radiffuse.errors import InputError
 from radiffuse.nets.joint_denoiser import JointDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import start_run
+from radiffuse.train.run import Run, start_run
+from radiffuse.train.start import load_pretrained
 from tiny_runs import shake, volume_plan
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
@@ -176,10 +178,34 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     radiffuse.export(run=run, out=published, format="pretrained")
     with pytest.raises(InputError, match="does not say whose labels"):
         draw(published, tmp_path / "out")
-    shutil.copytree(run, tmp_path / "color")
-    write_atomic(
-        tmp_path / "color" / "plan.json",
-        Plan(2, ("a", "b"), ("background", "a"), (16, 16)).to_json(),
-    )
-    with pytest.raises(InputError, match="2 channels"):
-        draw(tmp_path / "color", tmp_path / "out")
+    color = Plan(2, ("a", "b"), ("background", "a"), (16, 16))
+    with pytest.raises(InputError, match="draws 2 channels"):
+        draw(joint_run(tmp_path / "color", color, ("p1",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"classes": ["background", "a"]}, "names 2 classes, the network tells 3 apart"),
+        ({"classes": ["background", "a", "b", "c"]}, "names 4 classes, the network tells 3"),
+        ({"size": [15, 16]}, "has size 15x16, the network takes multiples of 2x2"),
+        ({"channels": ["a", "b"]}, "names 2 channels, the network sees 1"),
+        (
+            {"spatial_dims": 3, "size": [16, 16, 16], "spacing": [1, 1, 1], "resize": "stretch"},
+            "is for 3D images, the network for 2D",
+        ),
+    ],
+)
+def test_a_plan_edited_for_another_network_draws_nothing(
+    change: dict[str, object], word: str, tmp_path: Path
+) -> None:
+    plan = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+    run = joint_run(tmp_path / "run", plan, ("p1",))
+    path = run / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=rf"plan\.json: .*{word}"):
+        draw(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    if "classes" not in change:
+        with pytest.raises(InputError, match=rf"plan\.json: .*{word}"):
+            load_pretrained(Run.open(run))

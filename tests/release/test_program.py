@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.probe import HeadConfig, ProbedNetwork
 from radiffuse.nets.registry import load_network, save_network
-from radiffuse.release.program import Traced, trace, verify_program
+from radiffuse.release import bundle, program
+from radiffuse.release.program import Traced, Write, trace, verify_program
 from radiffuse.train.run import Run
-from tiny_runs import finished_run, shake, tiny, volume_plan
+from tiny_runs import chosen_run, finished_run, shake, tiny, volume_plan
 
 FILM_PLAN = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
 
@@ -116,6 +118,38 @@ def test_frozen_features_through_onnx(kind: str, tmp_path: Path) -> None:
     run = probed_run(tmp_path / "run", kind)
     out = radiffuse.export(run=run, format="onnx", out=tmp_path / "onnx")
     assert json.loads((out / "export.json").read_text())["largest_difference"] < 1e-4
+
+
+def test_what_a_choice_does_beyond_its_networks_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members may have other reasons for one grid; views and steps are those of ``predict`` alone."""
+
+    def traced(run: Run, head: str | None) -> Traced:  # tracing itself takes many seconds
+        return Traced(None, run.plan, (2,), (), (), tuple(program.left_out(run, steps=True)))
+
+    def write(run: Run, head: str | None) -> Write:
+        return lambda out: program._describe(out, traced(run, head), "torch-export", 0.0, {})
+
+    monkeypatch.setattr(program, "torch_program", write)
+    plan = replace(FILM_PLAN, mirror=(1,), postprocess=("1=keep:2",))
+    run = chosen_run(tmp_path / "run", plan, replace(plan, reasons={"grid": "so"}), tta=("mirror",))
+    out = radiffuse.export(run=run, format="torch-export", out=tmp_path / "program")
+    named = ["the average of views (mirror)", "the steps after segmentation (1=keep:2)"]
+    assert json.loads((out / "export.json").read_text())["left_out"] == named
+    said = capsys.readouterr().err
+    for what in named:
+        assert f"- {what}" in (out / "README.md").read_text()
+        assert f"torch-export leaves out {what}" in said
+    assert f"- {named[0]}" in bundle.usage(Run.open(run))
+    assert "after segmentation" not in bundle.usage(Run.open(run))
+    film = np.random.default_rng(0).uniform(0, 255, (16, 16)).astype(np.float32)
+    image, expected = scores(run, film)
+    network, image = program.one_pass_network(Run.open(run)), torch.from_numpy(image)[None]
+    with torch.no_grad():
+        one, other = network(image).softmax(1), network(image.flip(3)).softmax(1).flip(3)
+    np.testing.assert_allclose(((one + other) / 2)[0].numpy(), expected, atol=1e-5)
+    assert abs(one[0].numpy() - expected).max() > 1e-3
 
 
 def test_a_program_that_differs_is_refused() -> None:

@@ -18,7 +18,7 @@ from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.data.plan import Plan, Structures
 from radiffuse.data.scan import rounded
 from radiffuse.errors import InputError
-from radiffuse.system.files import read_json, write_json
+from radiffuse.system.files import locked, read_json, write_json
 from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
 from radiffuse.train.choices import Decision, Measured, Request
@@ -311,6 +311,23 @@ def test_what_a_busy_machine_took_is_measured_again(tmp_path: Path) -> None:
     rows = read_json(tmp_path / measuring.FILE)
     write_json(tmp_path / measuring.FILE, {key: {"seconds": 7.0} for key in rows})
     assert remembered(later) == later  # what was kept by the clock, before other work was counted
+
+
+def test_commands_that_share_a_cache_leave_what_another_one_writes(tmp_path: Path) -> None:
+    def remembered(cache: Path, name: str) -> Measured | None:
+        return measuring.remembered(cache, {"machine": name}, lambda: Measured(1.0), keep=True)
+
+    half = tmp_path / "prepared" / "key" / ".image-000001.npy.7.8.part"
+    half.parent.mkdir(parents=True)
+    with locked(half.parent):
+        half.touch()
+        assert remembered(tmp_path, "one") == Measured(1.0)
+    assert half.exists()
+    path = tmp_path / measuring.FILE
+    assert len(read_json(path)) == 1
+    with locked(path.parent):
+        assert remembered(tmp_path, "two") == Measured(1.0)
+    assert remembered(half, "no folder") == Measured(1.0)
 
 
 def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from ..config import Export
 from ..errors import InputError
 from ..release.card import Licences, card
 from ..release.pretrained import publication, push_to_hub, verify_push
-from ..release.program import Write
+from ..release.program import Write, left_out
 from ..system.files import refuse_foreign, write_atomic
+from ..system.saying import say
 from ..train.run import Run, find_run
 
 MARKS = (
@@ -23,6 +24,8 @@ MARKS = (
     "scripts",
 )
 """What an export of any format, or the start of one, holds."""
+PROGRAMS = ("onnx", "torch-export", "monai-bundle")
+"""Formats that hold the network as a program."""
 
 
 def export(settings: Export) -> Path:
@@ -43,6 +46,9 @@ def export(settings: Export) -> Path:
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     write(out)
+    if settings.format in PROGRAMS:
+        for what in left_out(run, steps=settings.format != "monai-bundle"):
+            say(f"masks differ from those of predict, since {settings.format} leaves out {what}")
     if settings.push:
         print(push_to_hub(run, settings.push, _licences(settings)))
     return out
@@ -85,9 +91,9 @@ def _form(settings: Export, run: Run) -> tuple[Write, str]:
     from ..release import bundle, nnunet_encoder, program
 
     if settings.format == "onnx":
-        return program.onnx_program(run, settings.head), ""
+        return program.onnx_program(run, settings.head), program.usage(run)
     if settings.format == "torch-export":
-        return program.torch_program(run, settings.head), ""
+        return program.torch_program(run, settings.head), program.usage(run)
     if settings.format == "monai-bundle":
-        return bundle.bundle(run, settings.head), bundle.usage(run.plan)
+        return bundle.bundle(run, settings.head), bundle.usage(run)
     return nnunet_encoder.nnunet_encoder(run), nnunet_encoder.usage(run.plan)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
-from ..data.plan import Plan
+from ..data.plan import PREPARED, Plan
 from ..errors import InputError, RunError
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
@@ -19,6 +19,7 @@ from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..nets.unet import UNet
 from ..system.saying import say
+from ..train.edited import other_classes, verify_edited
 from ..train.members import members_of, views_of
 from ..train.memory import verify_memory
 from ..train.run import WEIGHTS, Run
@@ -84,17 +85,22 @@ def open_members(
 ) -> list[Member]:
     """What votes as one run: itself, or the runs that it is a choice of; see ``open_member``.
 
-    Classes have the names of the run's own plan, in which they may be renamed at any time.
+    Names of classes and steps after segmentation are those of the run's own plan, where they may be changed at any time.
 
     Raises:
-        RunError: As ``open_member``.
+        RunError: As ``open_member``; or the plan of a choice was edited in what only those of its runs decide.
     """
     parts = [open_member(part, machine, device, overrides) for part in members_of(run)]
-    names, found = run.plan.classes, len(parts[0].plan.classes)
-    if len(names) != found:
-        raise other_classes(run, found)
+    own, first = run.plan, parts[0].plan
+    if len(own.classes) != len(first.classes):
+        raise other_classes(run, len(first.classes))
+    for name in ("spatial_dims", "channels", "mirror", *PREPARED):
+        if (now := getattr(own, name)) != (before := getattr(first, name)):
+            problem = f"has {name} {brief(now)}, and its runs have plans of their own, the first with {brief(before)}"
+            remedy = f"Put that back, or edit {parts[0].name}/plan.json"
+            raise RunError(run.folder / "plan.json", problem, remedy)
     weight, tta = 1 / len(parts), views_of(run)
-    plans = [replace(part.plan, classes=names) for part in parts]
+    plans = [replace(p.plan, classes=own.classes, postprocess=own.postprocess) for p in parts]
     pairs = zip(parts, plans, strict=True)
     return [replace(part, plan=plan, weight=weight, tta=tta) for part, plan in pairs]
 
@@ -117,7 +123,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
         remedy = f"Fit it with {fit}, then give runs/seg"
         raise RunError(name, "is no segmentation run, but a start for one", remedy)
     network = load_network(run.model)
-    verify_plan(run, network)
+    verify_edited(run, network)
     if unet := next((part for part in network.modules() if isinstance(part, UNet)), None):
         verify_memory(plan.size, unet.config, machine, training=False)
     if machine.channels_last:
@@ -138,23 +144,6 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     return Member(str(run.folder), sampler, plan, draws=True, timesteps=sampler.timesteps)
 
 
-def verify_plan(run: Run, network: nn.Module) -> None:
-    """Refuse a plan, which may have been edited, for other images than the network takes.
-
-    Raises:
-        RunError: It has other axes, or a size that the network does not divide.
-    """
-    plan, path, remedy = run.plan, run.folder / "plan.json", "Restore the file, or train again"
-    dims = max((weight.ndim - 2 for weight in network.parameters()), default=0)  # of convolutions
-    if dims in (2, 3) and dims != plan.spatial_dims:
-        raise RunError(path, f"is for {plan.spatial_dims}D images, the network for {dims}D", remedy)
-    unet = next((part for part in network.modules() if isinstance(part, UNet)), None)
-    fold = unet.size_multiple if unet is not None else (1,) * len(plan.size)
-    if any(n % by for n, by in zip(plan.size, fold, strict=True)):
-        size, by = ("x".join(map(str, values)) for values in (plan.size, fold))
-        raise RunError(path, f"has size {size}, the network takes multiples of {by}", remedy)
-
-
 def _of_classes(segment: Segment, run: Run) -> Segment:
     """The same; it raises RunError where it finds another number of classes than the plan of the run names."""
     wanted = len(run.plan.classes)
@@ -166,12 +155,6 @@ def _of_classes(segment: Segment, run: Run) -> Segment:
         return logits
 
     return checked
-
-
-def other_classes(run: Run, found: int) -> RunError:
-    """That a plan, which may have been edited, names another number of classes than the network tells apart."""
-    problem = f"names {len(run.plan.classes)} classes, the network tells {found} apart"
-    return RunError(run.folder / "plan.json", problem, "Restore the file, or train again")
 
 
 def diffusion_settings(run: Run) -> Mapping[str, Any]:

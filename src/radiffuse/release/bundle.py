@@ -18,7 +18,7 @@ from ..inference.postprocess import split_step
 from ..system.files import write_atomic, write_json
 from ..train.run import Run
 from .documents import render
-from .program import Write, torch_program
+from .program import Write, left_out, torch_program
 
 KNOWN = re.compile(r"none|(\d+=)?(largest|keep:\d+|(drop|islands):[\d.]+)")
 """Steps after segmentation that MONAI has as well."""
@@ -58,10 +58,10 @@ def bundle(run: Run, head: str | None = None) -> Write:
     return write
 
 
-def usage(plan: Plan) -> str:
-    """How to run a bundle of this plan, for its README."""
-    kind = "PNG films" if plan.spatial_dims == 2 else "NIfTI volumes (.nii.gz)"
-    return render("bundle_usage.md", kind=kind)
+def usage(run: Run) -> str:
+    """How to run a bundle of this run, for its README."""
+    kind = "PNG films" if run.plan.spatial_dims == 2 else "NIfTI volumes (.nii.gz)"
+    return render("bundle_usage.md", kind=kind, left_out=left_out(run, steps=False))
 
 
 def inference(plan: Plan) -> dict[str, Any]:

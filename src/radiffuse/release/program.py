@@ -12,17 +12,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..data.plan import Plan
+from ..data.plan import PREPARED, Plan
 from ..errors import InputError, RunError
-from ..inference.members import other_classes, verify_plan
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..system.files import write_atomic, write_json
-from ..train.members import members_of
+from ..train.edited import other_classes, verify_edited
+from ..train.members import members_of, views_of
 from ..train.run import Run
+from .documents import render
 
 TOLERANCE = 1e-4
 """Largest difference of logits between program and original, as a share of the largest logit."""
@@ -66,6 +67,7 @@ class Traced:
     Attributes:
         program: Of torch.export.
         plan: How scans are treated before and after.
+        left_out: What ``predict`` does beyond it, see ``left_out``.
         batches: Batch sizes that it was held against the original with.
         outputs: Of the original for ``inputs``.
         inputs: Random images.
@@ -76,6 +78,7 @@ class Traced:
     batches: tuple[int, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
@@ -90,7 +93,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     if not run.finished:
         raise RunError(run.folder, "has not finished training", "Run its command again to resume")
     if (parts := members_of(run))[0] is not run:
-        if len({part.plan.to_json() for part in parts}) > 1:
+        if any(getattr(part.plan, n) != getattr(run.plan, n) for part in parts for n in PREPARED):
             problem = "has members that see a scan on different grids, which one program cannot"
             raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
         return Mean([one_pass_network(part, head) for part in parts]).eval()
@@ -102,7 +105,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     if not run.plan.classes:
         remedy = "Give a run of radiffuse fit"
         raise RunError(run.folder, "is no segmentation run", remedy)
-    verify_plan(run, network)
+    verify_edited(run, network)
     if isinstance(network, ProbedNetwork):
         name = head or network.names[0]
         if name not in network.names:
@@ -111,6 +114,18 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
             raise InputError(f"--head {head}", problem, remedy)
         return Head(network, name).eval()
     return network
+
+
+def left_out(run: Run, *, steps: bool) -> list[str]:
+    """What ``predict`` does with a run beyond its network, in words; ``steps``: those after segmentation as well."""
+    after = [step for step in run.plan.postprocess if step != "none"] if steps else []
+    parts = {"the average of views": views_of(run), "the steps after segmentation": after}
+    return [f"{what} ({', '.join(names)})" for what, names in parts.items() if names]
+
+
+def usage(run: Run) -> str:
+    """What a program is for its README."""
+    return render("program_usage.md", left_out=left_out(run, steps=True))
 
 
 def trace(run: Run, head: str | None = None) -> Traced:
@@ -134,7 +149,7 @@ def trace(run: Run, head: str | None = None) -> Traced:
             raise other_classes(run, found)
         free = None if fixed else ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(network, (inputs[0],), dynamic_shapes=free)
-    return Traced(program, plan, batches, inputs, outputs)
+    return Traced(program, plan, batches, inputs, outputs, tuple(left_out(run, steps=True)))
 
 
 def torch_program(run: Run, head: str | None = None) -> Write:
@@ -232,6 +247,7 @@ def _describe(
                 "shape": ["batch" if free else 1, len(plan.classes), *plan.size],
                 "classes": list(plan.classes),
             },
+            "left_out": list(traced.left_out),
             "checked_batches": list(traced.batches),
             "largest_difference": difference,
         },

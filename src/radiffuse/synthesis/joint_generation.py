@@ -15,6 +15,7 @@ from ..inference.pairs import draw_pairs
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
 from ..system.files import make_folder, write_atomic, write_json
+from ..train.edited import other_classes, verify_channels, verify_edited
 from ..train.known import patients_seen
 from ..train.members import kind_of
 from ..train.run import Run
@@ -55,6 +56,10 @@ class JointGeneration(DenoiserGeneration):
         """The network that draws, with averaged weights."""
         network = load_network(run.model)
         assert isinstance(network, JointDenoiser)
+        verify_edited(run, network)
+        verify_channels(run, network.channels)
+        if network.classes != len(run.plan.classes):
+            raise other_classes(run, network.classes)
         return network
 
     @cached_property

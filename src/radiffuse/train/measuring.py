@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -34,7 +35,8 @@ SECONDS = 8.0
 STEPS = 5
 LONGEST = 20.0
 """A first step of more seconds is not repeated. It is slower than others, since memory and kernels are made in it."""
-FILE = "measured.json"
+FILE = Path("measured") / "steps.json"
+"""In the cache folder: what was measured."""
 
 Trial = Callable[[], tuple[Task, BatchesByStep]]
 """Makes the task of a training, and batches of data that need not exist."""
@@ -126,9 +128,12 @@ def remembered(
         return Measured(float(row["seconds"]), float(row["slowed"]))
     result = measure()
     if result is not None and keep and not result.busy:
-        make_folder(cache)
-        with locked(cache):
-            write_json(path, known() | {key: plain(result)})
+        # Locking a folder clears it of what is half written, so others' arrays lie beside it; one in use, or a disk that
+        # is full or read-only, costs a measurement.
+        with contextlib.suppress(InputError):
+            make_folder(path.parent)
+            with locked(path.parent):
+                write_json(path, known() | {key: plain(result)})
     return result
 
 

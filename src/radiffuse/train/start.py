@@ -28,6 +28,7 @@ from ..nets.imagenet import ImageNetDenoiser
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
 from ..nets.unet import UNet, verify_config
+from .edited import verify_channels, verify_edited
 from .memory import verify_memory
 from .run import Run, find_run
 
@@ -169,7 +170,7 @@ def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
     """The network of a run of radiffuse pretrain, with ``average`` weights or the ``raw`` ones of the last step.
 
     Raises:
-        InputError: The run has another kind of network.
+        InputError: The run has another kind of network, or its plan was edited for another network.
     """
     network = load_network(run.model, "raw" if weights == "raw" else "model")
     if isinstance(network, JointDenoiser):
@@ -177,6 +178,9 @@ def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
     if not isinstance(network, Pretrained):
         remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
         raise InputError(run.folder, "is not a pre-trained denoiser", remedy)
+    verify_edited(run, network)
+    if isinstance(network, UNet):
+        verify_channels(run, network.config.in_channels - network.coordinate_channels)
     return network
 
 
