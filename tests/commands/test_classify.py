@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from conftest import line_of
 from radiffuse.config import Data, Machine
 from radiffuse.data.batches import ClassifiedFilm
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
-from radiffuse.nets.registry import load_network
+from radiffuse.nets.classifier import new_classifier
+from radiffuse.nets.registry import load_network, save_network
 from radiffuse.synthesis.likely import FilmJudge, open_film_judge
+from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import prepare_dataset
-from radiffuse.train.run import Run
+from radiffuse.train.run import Run, start_run
 
 CPU = {"accelerator": "cpu", "precision": "32-true"}
 QUICK = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2, "log_every": 2}
@@ -143,6 +147,10 @@ def test_parents_of_the_test_are_left_out(real: Path, tmp_path: Path) -> None:
         file.write("image,patient\n")
         for path in sorted(real.rglob("*.png")):
             file.write(f"{path.relative_to(real)},{path.stem.partition('_')[0]}\n")
+    with pytest.raises(InputError, match="has 0 films of the class"):
+        radiffuse.classify(**base)
+    (fake / "generation.json").write_text('{"run": "synth", "model": "0", "seed": 0}')
+    base["reader"] = {"group": r"((?:left|right)\d+)_"}  # of the real films, and not of these
     with pytest.raises(InputError, match="has 0 films of the class"):
         radiffuse.classify(**base)
 
@@ -277,3 +285,27 @@ def test_bad_input(
     shutil.rmtree(alone / "right")
     line = line_of(["classify", str(alone), *out, "--layout", "classes"], capsys)
     assert "fits" in line
+
+
+def test_films_of_other_classes_and_judges_of_other_films_are_named(
+    real: Path, tmp_path: Path
+) -> None:
+    fake = films(tmp_path / "fake", 12, 1)
+    (fake / "left").rename(fake / "Left")
+    base = settings(real, tmp_path / "run", with_run=(str(fake),), ratio=0.5)
+    with pytest.raises(InputError, match="has no film of the class left, but of Left, right"):
+        radiffuse.classify(**base)
+    folder = tmp_path / "judge"
+    plan = Plan(2, ("image",), (), (16, 16))
+    with start_run(folder, "classify", {}) as run:
+        write_atomic(folder / "plan.json", plan.to_json())
+        run.write_data({"split": {"train": ["left1"]}})
+        save_network(new_classifier("resnet-small", 1, ("left", "right"), 0), run.model)
+    for classes, size, held, word in (
+        (("down", "left"), 16, (), "tells left, right apart, and these films are of down, left"),
+        (("left", "right"), 32, (), r"has size \(16, 16\) in its plan, and these films \(32, 32\)"),
+        (("left", "right"), 16, ("left1",), "1 of the films held out here, such as left1"),
+    ):
+        with pytest.raises(InputError, match=word):
+            open_film_judge(str(folder), replace(plan, size=(size, size)), classes, held)
+    open_film_judge(str(folder), replace(plan, reasons={"size": "so"}), ("left", "right"), ())

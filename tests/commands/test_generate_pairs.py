@@ -14,15 +14,19 @@ import torch
 
 import radiffuse
 from conftest import TINY
-from radiffuse.config import Diffusion, Network, resolve_network
+from radiffuse.config import Data, Diffusion, Fit, Network, resolve_network
 from radiffuse.data.cases import read_case_image, read_case_label
+from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
+from radiffuse.data.splits import Splits
 from radiffuse.data.provenance import read_origins
 from radiffuse.errors import InputError
 from radiffuse.nets.joint_denoiser import JointDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.system.files import write_atomic
+from radiffuse.train.cases import open_more
+from radiffuse.train.pool import read_pools
 from radiffuse.train.run import Run, start_run
 from radiffuse.train.start import load_pretrained
 from tiny_runs import shake, volume_plan
@@ -154,6 +158,27 @@ def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(
         assert segmenter.data["with_cases"] == count
         assert ("drawn from them: none is used" in capsys.readouterr().err) == (count == 0)
         assert segmenter.data["split"] == split
+
+
+def test_drawn_pairs_are_read_by_their_own_record(tmp_path: Path) -> None:
+    """How the files of the real set are read says nothing about them: no label is lost, no ancestor hidden."""
+    plan = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+    pairs = str(draw(joint_run(tmp_path / "run", plan, ("p1", "p2")), tmp_path / "pairs"))
+    labels = [read_case_label(case).array for case in open_more(pairs, Data())]
+    assert {0, 1, 2} == set(np.unique(labels))
+    for reader in (
+        Data(group=r"(\d+)"),
+        Data(label_values=(0, 2, 1)),
+        Data(label_threshold=128),
+        Data(only="film"),
+    ):
+        more = open_more(pairs, reader)
+        assert {case.group for case in more} == {"p1+p2"}
+        np.testing.assert_array_equal([read_case_label(case).array for case in more], labels)
+    held = Splits((), (), ("real",))
+    real = Dataset(tmp_path, "images", (Case("real", (), group="p1"),))
+    with pytest.raises(InputError, match="all of them of validation or test patients"):
+        read_pools(Fit(unlabelled=(pairs,), reader=Data(group=r"(\d+)")), real, held)
 
 
 def test_where_no_steps_are_given_no_more_are_taken_than_were_trained(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import torch
 
 import radiffuse
 from radiffuse.config import ZeroShot
+from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError, RadiffuseError
 from radiffuse.nets.guided import GuidedUNet
 from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.dense import open_volumes
+from radiffuse.synthesis.volume_segmenter import VolumeSegmenter
 from radiffuse.train.run import Run
 from tiny_runs import volumes_run
 
@@ -140,6 +142,33 @@ def test_clusters_are_kept_bad_scans_skipped_and_other_settings_refused(
     ):
         with pytest.raises(InputError, match=f"holds masks with {message}"):
             radiffuse.zeroshot(**given | other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"names": [0, 1]}, r"has names \[0, 1\], and needs 3 numbers from 0 to 13"),
+        ({"names": [0, 1, 14]}, r"has names \[0, 1, 14\]"),
+        ({"names": []}, r"has names \[\]"),
+        ({"centers": [[0.0, 0.0]]}, "has 1 centers for 2 clusters"),
+        ({"std": [1.0]}, "different lengths"),
+    ],
+)
+def test_clusters_that_were_edited_into_others_are_refused(
+    run: Path, scans: Path, drawn: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    whole = {"centers": [[0.0, 0.0]] * 2, "mean": [0.0] * 2, "std": [1.0] * 2, "share": [0.5] * 2}
+    whole |= {"volumes": 4, "names": [0, 1, 13], "named_dice": {}}
+    (tmp_path / "clusters.json").write_text(json.dumps(whole | change))
+    settings = ZeroShot(clusters=2, out=str(tmp_path))
+    data = (open_dataset(scans), open_dataset(drawn), torch.device("cpu"))
+    segmenter = VolumeSegmenter(settings, Run.open(run), *data)
+    if not message:
+        assert segmenter.clusters == whole
+        return
+    with pytest.raises(InputError, match=message):
+        segmenter.clusters  # noqa: B018 (opened)
 
 
 @pytest.mark.parametrize(

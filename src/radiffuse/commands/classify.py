@@ -13,7 +13,6 @@ from torch import nn
 from ..config import Classify
 from ..data.batches import ClassBatches, ClassifiedFilm
 from ..data.dataset import Dataset
-from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
 from ..data.provenance import descends
@@ -27,7 +26,7 @@ from ..synthesis.likely import FilmJudge, open_film_judge
 from ..system.cells import csv_text
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
-from ..train.cases import describe_data, plan_of, prepare_dataset
+from ..train.cases import describe_data, open_more, plan_of, prepare_dataset
 from ..train.classes import ClassifiedFilms, classified_films
 from ..train.device import local_device
 from ..train.loop import Trained
@@ -116,7 +115,7 @@ def choose(
     there = {str(case.target) for case in films.dataset if case.name in budget}
     _verify_classes(settings, films.classes, there)
     folders = settings.with_run if settings.ratio else ()
-    synthetic = [open_dataset(folder, settings.reader) for folder in folders]
+    synthetic = [open_more(folder, settings.reader) for folder in folders]
     judge = None
     if settings.ratio and settings.judge:
         if len({case.group for case in films.dataset if case.name in budget}) < 2:
@@ -187,8 +186,13 @@ def _synthetic(
                 f"has {len(of_class)} films of the class {name} {whose}; "
                 f"{settings.ratio:g} per real film are {wanted}"
             )
+            remedy = "Generate more, or lower --ratio"
             where = f"--with {','.join(settings.with_run)}"
-            raise InputError(where, problem, "Generate more, or lower --ratio")
+            there = sorted({str(case.target) for dataset in more for case in dataset if case.target})
+            if name not in there:
+                problem = f"has no film of the class {name}, but of {', '.join(there) or 'no class'}"
+                remedy = "Give films of every class, with the same names"
+            raise InputError(where, problem, remedy)
         order = Stream.SYNTHETIC.rng(settings.draw, k).permutation(len(of_class))
         chosen += [of_class[i] for i in order[:wanted]]
     return chosen

@@ -22,13 +22,13 @@ import numpy as np
 
 from ..config import Augment, Classify, Generate
 from ..data.dataset import Dataset
-from ..data.layouts import open_dataset
 from ..data.splits import Splits
 from ..errors import InputError
 from ..evaluation.classification import CrossedAreas, columns_of
 from ..evaluation.statistics import Interval
 from ..system.cells import csv_text
 from ..system.files import refuse_foreign, write_atomic, write_json
+from ..train.cases import open_more
 from ..train.classes import ClassifiedFilms, classified_films
 from ..train.known import is_data_of
 from ..train.progress import Countdown
@@ -120,7 +120,7 @@ def open_augment(
     base = replace(settings.classify, data=settings.data, draw=settings.draws - 1)
     generator, films = _generator(settings), classified_films(base, write=write)
     for folder in settings.with_run if generator is None else ():
-        open_dataset(folder, base.reader)  # before anything is trained on real films
+        open_more(folder, base.reader)  # before anything is trained on real films
     for pool in settings.pools:
         films.splits.budget(pool, 0)
     return base, films, generator

@@ -191,8 +191,12 @@ def read_clusters(path: Path, kind: type[Kept]) -> Kept | None:
     if not path.is_file():
         return None
     known: Kept = read_json(path, kind)
+    remedy = "Restore it, or choose another --out"
     if missing := sorted(kind.__required_keys__ - known.keys()):  # type: ignore[attr-defined]
-        raise InputError(path, f"lacks {missing[0]}", "Restore it, or choose another --out")
+        raise InputError(path, f"lacks {missing[0]}", remedy)
+    values = cast(dict[str, Any], known)
+    if len({len(row) for row in (*values["centers"], values["mean"], values["std"])}) > 1:
+        raise InputError(path, "has centers, a mean and a std of different lengths", remedy)
     return known
 
 

@@ -86,10 +86,15 @@ def open_film_judge(
         raise InputError(where, "is no finished classifier", "Give a run of radiffuse classify")
     network = load_network(run.model)
     assert isinstance(network, Classifier)
-    if tuple(network.classes) != tuple(classes) or run.plan != plan:
-        problem = "has other classes or another plan than these films"
-        raise InputError(where, problem, "Give a classifier of the same films")
-    if known := sorted(set(held).intersection(run.data["split"]["train"])):
-        problem = f"was trained on {len(known)} of the films held out here, such as {known[0]}"
+    remedy = "Give a classifier of the same films"
+    if (known := tuple(network.classes)) != tuple(classes):
+        problem = f"tells {', '.join(known)} apart, and these films are of {', '.join(classes)}"
+        raise InputError(where, problem, remedy)
+    mine, theirs = plan.treatment, run.plan.treatment
+    if other := [name for name in mine if mine[name] != theirs[name]]:
+        problem = f"has {other[0]} {theirs[other[0]]} in its plan, and these films {mine[other[0]]}"
+        raise InputError(where, problem, remedy)
+    if seen := sorted(set(held).intersection(run.data["split"]["train"])):
+        problem = f"was trained on {len(seen)} of the films held out here, such as {seen[0]}"
         raise InputError(where, problem, "Give one that was trained with the same split")
     return network

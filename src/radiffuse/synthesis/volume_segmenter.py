@@ -85,6 +85,7 @@ class VolumeSegmenter:
         """The clusters of the folder, found when its first volume is segmented and kept for those that come later."""
         path, settings, dense = Path(self.settings.out) / "clusters.json", self.settings, self.dense
         if (known := read_clusters(path, VolumeClusters)) is not None:
+            self._verify(known, path)
             return known
         assert settings.clusters is not None
         total = len(self.dataset)
@@ -169,6 +170,21 @@ class VolumeSegmenter:
             names = self._names_among(classes)
             table["dice_named"] = np.concatenate([dice_of_names(o, names) for o in overlaps])
         return table
+
+    def _verify(self, known: VolumeClusters, path: Path) -> None:
+        """Refuse clusters that a person edited into another number, or names that are not one class for each segment.
+
+        Raises:
+            InputError: There are more or fewer, or one is no class.
+        """
+        remedy, count = "Correct it, or choose another --out", self.settings.clusters
+        if (found := len(known["centers"])) != count:
+            raise InputError(path, f"has {found} centers for {count} clusters", remedy)
+        wanted = 1 + found if self.named is not None else 0
+        legal, names = range(len(self.classes)), known["names"]
+        if len(names) != wanted or not set(names) <= set(legal):
+            problem = f"has names {names}, and needs {wanted} numbers from 0 to {len(legal) - 1}"
+            raise InputError(path, problem, remedy)
 
     def _names_among(self, classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The class of every segment, in the numbers of the labels of the scans."""

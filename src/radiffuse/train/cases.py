@@ -16,7 +16,7 @@ from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
 from ..data.layouts.corrections import without_corrected
 from ..data.layouts.doubts import holds_few, look_at_values
-from ..data.layouts.listing import CORRECTED, own_folder
+from ..data.layouts.listing import CORRECTED, GENERATED, own_folder
 from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
@@ -38,8 +38,12 @@ VALIDATION_FRACTION = 0.05
 
 
 def open_more(path: str, reader: Data) -> Dataset:
-    """Open a data set that is learned from beside another; a folder of corrections is read by its own record."""
-    own = own_folder(Path(path).expanduser()) == CORRECTED
+    """Open a data set that is learned from beside another.
+
+    Of corrections and drawn images their own records say what labels mean and whose they are, not the ``reader``, which
+    is that of the other: its expression for patients would hide whom images were drawn from.
+    """
+    own = own_folder(Path(path).expanduser()) in (CORRECTED, GENERATED)
     return open_dataset(path, Data(skip_bad=reader.skip_bad) if own else reader)
 
 

@@ -14,7 +14,6 @@ from ..core.losses import one_hot
 from ..data.arrays import logged_rows
 from ..data.batches import Batches
 from ..data.dataset import Dataset
-from ..data.layouts import open_dataset
 from ..data.pool import PoolBatches, WithPool
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
@@ -22,7 +21,7 @@ from ..data.provenance import descends
 from ..data.splits import Splits
 from ..errors import InputError
 from ..system.distributed import world_size
-from .cases import prepare_dataset
+from .cases import open_more, prepare_dataset
 from .labelled import Labelled
 from .measuring import Blank
 from .run import Run
@@ -39,7 +38,7 @@ def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]
     held = splits.held_patients(dataset)
     pools = []
     for folder in settings.unlabelled:
-        whole = open_dataset(folder, settings.reader)
+        whole = open_more(folder, settings.reader)
         pools.append(whole.filter(lambda case: not descends(case, held)))
         _require(len(pools[-1]), folder, len(whole))
     return pools
