@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
-from radiffuse.data.splits import Splits
 from radiffuse.data.provenance import read_origins
+from radiffuse.data.splits import Splits
 from radiffuse.errors import InputError
 from radiffuse.nets.joint_denoiser import JointDenoiser
 from radiffuse.nets.registry import save_network

@@ -52,5 +52,7 @@ def test_what_the_plans_of_its_runs_decide_is_refused_in_that_of_a_choice(
 ) -> None:
     path = chosen_run(tmp_path / "seg", PLAN, PLAN) / "plan.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RunError, match=rf"plan\.json: has {min(change)} .*, and its runs have plans"):
+    with pytest.raises(
+        RunError, match=rf"plan\.json: has {min(change)} .*, and its runs have plans"
+    ):
         Predictor.open([Run.open(tmp_path / "seg")], CPU)

@@ -188,9 +188,13 @@ def _synthetic(
             )
             remedy = "Generate more, or lower --ratio"
             where = f"--with {','.join(settings.with_run)}"
-            there = sorted({str(case.target) for dataset in more for case in dataset if case.target})
+            there = sorted(
+                {str(case.target) for dataset in more for case in dataset if case.target}
+            )
             if name not in there:
-                problem = f"has no film of the class {name}, but of {', '.join(there) or 'no class'}"
+                problem = (
+                    f"has no film of the class {name}, but of {', '.join(there) or 'no class'}"
+                )
                 remedy = "Give films of every class, with the same names"
             raise InputError(where, problem, remedy)
         order = Stream.SYNTHETIC.rng(settings.draw, k).permutation(len(of_class))

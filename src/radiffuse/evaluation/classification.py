@@ -20,7 +20,7 @@ TAKEN = ("case", "group", "class", "pool", "arm", "draw")
 
 
 def columns_of(classes: Sequence[str]) -> list[str]:
-    """The columns of the probabilities of classes: their names, ``p(case)`` of a class that is called as another column."""
+    """The columns of the probabilities of classes: their names, ``p(case)`` of a class named as another column."""
     return [f"p({name})" if name in TAKEN else name for name in classes]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
@@ -85,7 +85,7 @@ def open_members(
 ) -> list[Member]:
     """What votes as one run: itself, or the runs that it is a choice of; see ``open_member``.
 
-    Names of classes and steps after segmentation are those of the run's own plan, where they may be changed at any time.
+    Classes have the names, and masks the steps after segmentation, of the run's own plan, which may change at any time.
 
     Raises:
         RunError: As ``open_member``; or the plan of a choice was edited in what only those of its runs decide.

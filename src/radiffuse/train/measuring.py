@@ -128,8 +128,8 @@ def remembered(
         return Measured(float(row["seconds"]), float(row["slowed"]))
     result = measure()
     if result is not None and keep and not result.busy:
-        # Locking a folder clears it of what is half written, so others' arrays lie beside it; one in use, or a disk that
-        # is full or read-only, costs a measurement.
+        # Locking a folder clears it of what is half written, so others' arrays lie beside it. One in use, or a disk
+        # that is full or read-only, costs a measurement.
         with contextlib.suppress(InputError):
             make_folder(path.parent)
             with locked(path.parent):
