@@ -75,7 +75,7 @@ def select(
     threads: int | None = ...,
     config: str | Path | Sequence[str | Path] | None = ...,
 ) -> Any:
-    """Choose the scans of a pool that are best labelled next: typical and diverse ones, or uncertain ones of a run."""
+    """Choose scans of a pool to label next: typical and diverse ones, or uncertain ones of a run."""
 
 def anatomy(
     *,

@@ -176,11 +176,11 @@ class Machine:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic; auto: bf16-mixed where bfloat16 is fast (recent GPUs, CPUs with AMX)."""
     compile: bool | None = None
-    """Compile the network with torch.compile: takes about a minute, then steps are faster. None: as the plan says."""
+    """Compile the network with torch.compile: takes minutes on a CPU, then steps are faster. None: as the plan says."""
     channels_last: bool = True
     """Keep activations in channels-last order; faster for 2D convolutions on CPUs and recent GPUs."""
     checkpoint_activations: bool | None = None
-    """Recompute activations in the backward pass: less memory for about a third more time. None: as the plan says."""
+    """Recompute activations in the backward pass: less memory for up to a third more time. None: as the plan says."""
     memory: Memory | None = None
     """Plan for so much free memory, such as 8GiB, of the GPU or of the machine; None: what is free."""
     rate: Annotated[float, Within(0.001, 1e6)] | None = None

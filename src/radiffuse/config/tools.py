@@ -47,7 +47,7 @@ class Anatomy:
     labelled: bool = True
     """Write label maps as well."""
     size: tuple[PositiveInt, ...] = (64, 64)
-    """Pixels or voxels along each axis."""
+    """Pixels or voxels along each axis; abdomen needs three numbers, such as 48,48,48."""
     seed: Seed = 0
     """Seed; the same seed, count and size give the same files."""
     start: NonNegativeInt = 0
@@ -59,7 +59,7 @@ class Anatomy:
 
 @dataclass(frozen=True, kw_only=True)
 class Select:
-    """Choose the scans of a pool that are best labelled next: typical and diverse ones, or uncertain ones of a run."""
+    """Choose scans of a pool to label next: typical and diverse ones, or uncertain ones of a run."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """The pool. Scans that have labels, there or in the data of ``--from``, are not chosen."""
