@@ -20,19 +20,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from results import origin, write_table
+from results import origin, write_scores, write_table
 
 import radiffuse
 from radiffuse.config import Data, Machine
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.scan import Array
+from radiffuse.evaluation.statistics import clustered_difference, holm, verdict
 from radiffuse.evaluation.tables import read_scores
 from radiffuse.train.cases import prepare_dataset
 from radiffuse.train.run import Run
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 LABELS = 5
+DISTANCES = [
+    f"{kind}_{what}"
+    for kind in ("drawn", "real")
+    for what in ("image_median", "image_least", "mask_median")
+]
+"""Columns of ``_copies``."""
+COLUMNS = ["case", "group", "class", "dice", "method", "draw", "seconds", *DISTANCES]
 CPU = {"accelerator": "cpu", "precision": "32-true"}
 
 
@@ -46,16 +54,48 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--pairs", type=int, nargs="+", default=[20, 200])
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    parts: list[pd.DataFrame] = []
     for draw in range(given.draws):
-        rows += _one_draw(given, draw)
+        parts += _one_draw(given, draw)
+    scores = write_scores(pd.concat(parts).reindex(columns=COLUMNS), "joint-pairs")
     command = f"python benchmarks/joint_pairs.py --side {given.side} --steps {given.steps}"
     command += f" --draws {given.draws} --pairs {' '.join(map(str, given.pairs))}"
-    write_table(pd.DataFrame(rows), origin(command), "joint-pairs.csv")
+    write_table(_table(scores), origin(command), "joint-pairs.csv")
 
 
-def _one_draw(given: argparse.Namespace, draw: int) -> list[dict[str, Any]]:
-    """The rows of a draw of labelled films."""
+def _table(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method, compared with the network from scratch."""
+    rows, keys = [], ["draw", "case"]
+    base = scores[scores["method"] == "scratch"].set_index(keys)
+    for name, of in scores.groupby("method", sort=False):
+        own = of.set_index(keys)
+        row: dict[str, Any] = {"method": name, "draws": of["draw"].nunique(), "films": len(of)}
+        row |= {"dice": of["dice"].mean()}
+        if name != "scratch":
+            test = clustered_difference(
+                own["dice"],
+                base.loc[own.index, "dice"],
+                draw=[draw for draw, _ in own.index],
+                group=list(own["group"]),
+            )
+            row["of_draws"] = test.draws
+            row |= {"difference": test.difference, "low": test.low, "high": test.high}
+            row["p_value"] = test.p_value
+        per_draw = of.groupby("draw")[["seconds", *DISTANCES]].first()
+        rows.append(row | per_draw.mean().to_dict())
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p_value"])
+    table["verdict"] = [
+        verdict(low, high, p, draws=int(draws)) if draws == draws else ""
+        for low, high, p, draws in zip(
+            table["low"], table["high"], table["p_holm"], table["of_draws"], strict=True
+        )
+    ]
+    return table.drop(columns="of_draws")
+
+
+def _one_draw(given: argparse.Namespace, draw: int) -> list[pd.DataFrame]:
+    """Scores of every validation film by each method, of a draw of labelled films."""
     lungs, pool = (str(given.data / name) for name in ("cxr-lungs", "cxr-adults"))
     common = {
         "data": lungs,
@@ -90,32 +130,35 @@ def _one_draw(given: argparse.Namespace, draw: int) -> list[dict[str, Any]]:
             ),
         )
         run = fitted(f"scratch+{count}-pairs", method="scratch", with_=(str(folder),))
-        rows.append(_row(draw, f"scratch+{count}-pairs", run) | _copies(joint, Path(folder)))
+        rows.append(
+            _row(draw, f"scratch+{count}-pairs", run).assign(**_copies(joint, Path(folder)))
+        )
     return rows
 
 
 def _timed(folder: Path, act: Callable[[], Any]) -> Any:
-    """What an act gives; its seconds are added up over the times that it was begun."""
+    """What an act gives; its seconds are added up over the times that it was begun, until it has ended."""
     path = folder.with_suffix(".seconds.json")
-    spent = json.loads(path.read_text()) if path.is_file() else 0.0
+    spent = json.loads(path.read_text()) if path.is_file() else {"seconds": 0.0, "ended": False}
     start = time.process_time()
+    ended = False
     try:
-        return act()
+        found = act()
+        ended = True
+        return found
     finally:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(spent + time.process_time() - start))
+        if not spent["ended"]:
+            seconds = spent["seconds"] + time.process_time() - start
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"seconds": seconds, "ended": ended}))
 
 
-def _row(draw: int, method: str, run: Run) -> dict[str, Any]:
-    scores = read_scores(run.folder / "validation" / "cases.csv")
-    seconds = json.loads(run.folder.with_suffix(".seconds.json").read_text())
-    return {
-        "draw": draw,
-        "method": method,
-        "dice": scores["dice"].mean(),
-        "cases": len(scores),
-        "seconds": seconds,
-    }
+def _row(draw: int, method: str, run: Run) -> pd.DataFrame:
+    scores = read_scores(run.folder / "validation" / "cases.csv")[
+        ["case", "group", "class", "dice"]
+    ]
+    seconds = json.loads(run.folder.with_suffix(".seconds.json").read_text())["seconds"]
+    return scores.assign(method=method, draw=draw, seconds=round(seconds, 1))
 
 
 def _copies(joint: Run, folder: Path) -> dict[str, float]:
