@@ -463,3 +463,37 @@ def test_changes_are_not_lost_by_another_tab(opened: Any) -> None:
     page.click(".scan >> text=b")
     page.click("dialog >> text=Discard")
     expect(page.locator(".layers h2").first).to_have_text("b")
+
+
+def test_a_class_is_renamed_where_masks_are_corrected(opened: Any, tmp_path: Path) -> None:
+    page = opened("films", masks=str(tmp_path / "masks"))
+    names = page.locator(".classes .name")
+    expect(names).to_have_text(["lung", "heart", "not counted"])
+    field, message = page.get_by_label("Name of a class"), page.locator("#message")
+    page.locator(".plane canvas").first.focus()
+    page.keyboard.press("2")
+    for wrong in ("lung", ""):
+        field.fill(wrong)
+        page.get_by_role("button", name="Rename").click()
+        expect(message).to_contain_text("Classes have different names")
+    expect(names).to_have_text(["lung", "heart", "not counted"])
+    field.fill("left heart")
+    page.get_by_role("button", name="Rename").click()
+    expect(message).to_contain_text("heart is called left heart now")
+    expect(names).to_have_text(["lung", "left heart", "not counted"])
+    expect(field).to_have_value("")
+    written = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert written == {"0": "background", "1": "lung", "2": "left heart"}
+    page.click("#tab-view")
+    expect(page.locator(".layer .classes .name").first).to_have_text("lung")
+    expect(page.locator(".layer .classes .name").nth(1)).to_have_text("left heart")
+    page.click("#tab-correct")
+    page.click(".scan >> text=b")  # another scan, with a mask of its own
+    expect(page.locator(".layers h2").first).to_have_text("b")
+    expect(names).to_have_text(["lung", "left heart", "not counted"])
+    saved(page, tmp_path / "out/b/label-1.png")
+    assert open_dataset(tmp_path / "out").classes == ("background", "lung", "left heart")
+    page.keyboard.press("i")
+    field.fill("nothing")
+    page.get_by_role("button", name="Rename").click()
+    expect(message).to_contain_text("What is not counted has no name")

@@ -171,6 +171,81 @@ def test_a_dropped_series_is_kept_with_its_correction(pool: Path, opened: Any) -
     assert {str(pydicom.dcmread(file).PatientName) for file in case.series} == {"Doe^Jane"}
 
 
+# ------------------------------------------------------------------------------------------------ names of classes
+
+
+def rename(client: TestClient, value: int, name: str, classes: list[str] = CLASSES) -> Any:
+    wanted = {"classes": classes, "value": value, "name": name}
+    return client.post(f"{ROOT}corrections/classes", json=wanted)
+
+
+def shown(client: TestClient, name: str, layer: str) -> tuple[list[str], list[str]]:
+    """The classes of a layer as the list of layers has them, and as its details do."""
+    base = f"{ROOT}scans/{listed(client)[name]['id']}"
+    (found,) = (one for one in client.get(base).json()["layers"] if one["id"] == layer)
+    return found["classes"], client.get(f"{base}/layers/{layer}").json()["classes"]
+
+
+def test_a_class_is_renamed_everywhere_at_once(pool: Path, opened: Any) -> None:
+    before = snapshot(pool / "films") | snapshot(pool / "masks")
+    client = opened("films", masks=str(pool / "masks"))
+    assert save(client, "a", np.ones((6, 5)), start="given").status_code == 200
+    answer = rename(client, 2, " left heart ")
+    assert answer.status_code == 200, answer.text
+    named = ["background", "lung", "left heart"]
+    assert answer.json()["classes"] == answer.json()["corrections"]["classes"] == named
+    assert open_dataset(pool / "out").classes == tuple(named)
+    for one in (client, opened("films", masks=str(pool / "masks"))):  # another server knows it too
+        assert one.get(f"{ROOT}state").json()["corrections"]["classes"] == named
+        for name, layer in (("a", "correction"), ("a", "given"), ("b", "given")):
+            assert shown(one, name, layer) == (named, named)
+    # Whoever has the old name on the screen still saves, and under the new one.
+    assert save(client, "b", np.ones((6, 5)), start="given", classes=CLASSES).status_code == 200
+    assert open_dataset(pool / "out").classes == tuple(named)
+    assert snapshot(pool / "films") | snapshot(pool / "masks") == before
+
+
+def test_names_that_are_swapped_and_given_back(pool: Path, opened: Any) -> None:
+    client = opened("films", masks=str(pool / "masks"))
+    steps = [(1, "x", "x heart"), (2, "lung", "x lung"), (1, "heart", "heart lung")]
+    steps += [(1, "x", "x lung"), (2, "heart", "x heart"), (1, "lung", "lung heart")]
+    names = CLASSES
+    for value, name, after in steps:
+        answer = rename(client, value, name, names)
+        assert answer.status_code == 200, answer.text
+        names = answer.json()["classes"]
+        assert " ".join(names[1:]) == after
+        assert shown(client, "b", "given") == (names, names)
+    assert json.loads((pool / "out" / "renamed.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "classes", "status", "words"),
+    [
+        (1, "heart", CLASSES, 400, "different names"),
+        (1, "", CLASSES, 400, "different names"),
+        (1, "  ", CLASSES, 400, "different names"),
+        (1, "a\nb", CLASSES, 400, "different names"),
+        (1, "background", CLASSES, 400, "different names"),
+        (0, "air", CLASSES, 400, "Choose the class"),
+        (3, "more", CLASSES, 400, "Choose the class"),
+        (-1, "more", CLASSES, 400, "Choose the class"),
+        (1, "more", ["background", "bone"], 409, "has the classes background, lung, heart"),
+        (1, "more", [], 400, "Choose the class"),
+    ],
+)
+def test_a_name_that_cannot_be_is_not_written(
+    pool: Path, opened: Any, value: int, name: str, classes: list[str], status: int, words: str
+) -> None:
+    client = opened("films")
+    assert save(client, "a", np.ones((6, 5))).status_code == 200
+    before = snapshot(pool / "out")
+    answer = rename(client, value, name, classes)
+    assert answer.status_code == status, answer.text
+    assert words in answer.text
+    assert snapshot(pool / "out") == before
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
 
 
@@ -333,6 +408,12 @@ def test_fit_reads_corrections_beside_labels(pool: Path, opened: Any) -> None:
     values = {case.name: int(read_case_label(case).array.max()) for case in learned}
     assert values == {"a": 2, "b": 2, "c": 1, "held": 1}
     assert np.array_equal(read_label(data / "labels/a.png").array, np.ones((1, 6, 5)))
+    assert rename(client, 1, "right lung").status_code == 200
+    again = with_more(open_dataset(data, reader), [str(pool / "out")], reader, labelled=True)
+    assert again.classes == tuple(CLASSES)  # as the labels call them, which are more
+    (data / "classes.json").write_text(json.dumps(dict(enumerate(["background", "rib", "heart"]))))
+    with pytest.raises(InputError, match="has the classes background, right lung, heart"):
+        with_more(open_dataset(data, reader), [str(pool / "out")], reader, labelled=True)
 
 
 def test_the_page_says_the_next_command(pool: Path, opened: Any) -> None:

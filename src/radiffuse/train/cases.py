@@ -14,7 +14,7 @@ from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
-from ..data.layouts.corrections import without_corrected
+from ..data.layouts.corrections import renamed_in, under_new_names, without_corrected
 from ..data.layouts.doubts import holds_few, look_at_values
 from ..data.layouts.listing import CORRECTED, GENERATED, own_folder
 from ..data.layouts.unpaired import no_labels
@@ -145,7 +145,8 @@ def with_more(
         more = open_more(folder, reader)
         if labelled:
             more = more.labelled
-            if dataset.classes and more.classes and more.classes != dataset.classes:
+            renamed = under_new_names(dataset.classes, renamed_in(more.root))
+            if dataset.classes and more.classes not in ((), dataset.classes, renamed):
                 theirs, ours = ", ".join(more.classes), ", ".join(dataset.classes)
                 problem = f"has the classes {theirs}, {dataset.root} has {ours}"
                 remedy = "Use labels of the same classes, in the same order"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from .guard import App, Guard
 from .jobs import Job
 from .refusal import Refused, known, unknown
 from .requests import Generation, Segmentation, body_of, chunks
-from .scans import DIFFERENCE, MAP, counts, overlap
+from .scans import DIFFERENCE, MAP, Layer, counts, overlap
 from .state import State
 
 MEDIA = {
@@ -100,7 +101,7 @@ def describe_scan(state: Held, item: OneItem) -> dict[str, Any]:
             "name": layer.name,
             "kind": layer.kind,
             "parts": layer.parts,
-            "classes": layer.classes,
+            "classes": _as_named(state, layer).classes,
         }
         for layer in item.layers.values()
     ]
@@ -123,6 +124,7 @@ def image(state: Held, item: OneItem, channel: int = 0) -> Response:
 def describe_layer(state: Held, item: OneItem, layer: OneLayer) -> dict[str, Any]:
     """Steps, classes, sizes and scores of a layer."""
     scan, array = state.scans.scan(item), state.scans.array(item, layer)
+    layer = _as_named(state, layer)
     shown = display.shown_steps(scan, len(array))
     result: dict[str, Any] = {
         "id": layer.id,
@@ -140,7 +142,7 @@ def describe_layer(state: Held, item: OneItem, layer: OneLayer) -> dict[str, Any
     names = [layer.class_name(value) for value in range(max(len(layer.classes), len(found[0])))]
     result |= {"classes": names, "counts": found, "voxel": size, "unit": unit}
     if layer.kind == DIFFERENCE and layer.parts is not None:
-        mask, truth = (item.layer(part) for part in layer.parts)
+        mask, truth = (_as_named(state, item.layer(part)) for part in layer.parts)
         named = mask if mask.classes else truth
         scores = overlap(state.scans.array(item, mask)[-1], state.scans.array(item, truth)[-1])
         result["scores"] = [
@@ -161,7 +163,14 @@ def layer_pixels(state: Held, item: OneItem, layer: OneLayer) -> Response:
 @router.get("/api/scans/{id}/layers/{layer_id}/file")
 def layer_file(state: Held, item: OneItem, layer: OneLayer, format: str) -> Response:
     """A layer as a file to download."""
-    return _download(*exports.export(state, item, layer, format))
+    return _download(*exports.export(state, item, _as_named(state, layer), format))
+
+
+def _as_named(state: State, layer: Layer) -> Layer:
+    """A layer with its classes as they are called on the page; those of a difference are words of its own."""
+    if layer.kind == DIFFERENCE:
+        return layer
+    return replace(layer, classes=state.corrections.named(layer.classes))
 
 
 # ------------------------------------------------------------------------------------------------ runs and jobs

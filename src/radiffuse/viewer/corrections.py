@@ -10,6 +10,7 @@ import shutil
 import threading
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from ..config import IGNORE
 from ..data.cases import hash_of_files, read_case_image
 from ..data.class_names import read_classes
 from ..data.dataset import Case
-from ..data.layouts.corrections import FILE, Entry, entries
+from ..data.layouts.corrections import (
+    FILE,
+    RENAMED,
+    Entry,
+    entries,
+    renamed_in,
+    under_new_names,
+)
 from ..data.layouts.listing import image_suffix
 from ..data.names import safe_name
 from ..data.readers import label_suffix, read_label, write_image, write_label
@@ -61,6 +69,7 @@ class Corrections:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().resolve()
         self.entries = entries(self.folder)
+        self.renamed = renamed_in(self.folder)
         self._lock = threading.Lock()
 
     @property
@@ -73,6 +82,15 @@ class Corrections:
         if not (self.folder / "classes.json").is_file():
             return ()
         return tuple(read_classes(str(self.folder)).values())
+
+    def named(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Names of classes of anything on the page, with those that were renamed here under their new names."""
+        common = min(len(own := self.classes), len(classes))
+        if (
+            tuple(classes[:common]) == own[:common]
+        ):  # they are the new ones, of which one may be an old one too
+            return tuple(classes)
+        return under_new_names(classes, self.renamed)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that holds something else.
@@ -90,6 +108,46 @@ class Corrections:
                 item.corrected = self._number(entry)
                 path = self.folder / entry["label"]
                 scans.attach(item, Layer(LAYER, LAYER, MASK, partial(_read, path), self.classes))
+
+    def rename(
+        self, scans: Scans, classes: Sequence[str], value: int, name: str
+    ) -> tuple[str, ...]:
+        """Give a class another name, here and in all that the page shows; returns the names.
+
+        Args:
+            scans: Of the page.
+            classes: Names by label value, background first, as the page has them.
+            value: Of the class.
+            name: Its new name.
+
+        Raises:
+            Refused: There is no such class, or the name is empty, or that of another class (400), or the folder has
+                other classes (409).
+            InputError: The folder holds something else, or the disk refuses.
+        """
+        names = self.named(classes)
+        if not 0 < value < len(names):
+            raise Refused(400, "Choose the class to rename.")
+        before = names[value]
+        named = verified([*names[:value], name, *names[value + 1 :]])
+        with self._lock:
+            self._refuse_classes(names)
+            self.refuse_foreign()
+            make_folder(self.folder)
+            with locked(self.folder):
+                (self.folder / FILE).touch()
+                # What was renamed before has one new name: the last.
+                known = renamed_in(self.folder)
+                last = {old: named[value] for old, new in known.items() if new == before}
+                changed = known | (last or {before: named[value]})
+                changed = {old: new for old, new in changed.items() if old != new}
+                write_json(self.folder / RENAMED, changed)
+                self._write_classes(named)
+                self.renamed = changed
+        for item in scans.all():
+            if layer := item.layers.get(LAYER):
+                scans.attach(item, replace(layer, classes=self.classes))
+        return named
 
     def save(
         self,
@@ -117,7 +175,7 @@ class Corrections:
         """
         scan = scans.scan(item)
         mask = unpacked(packed, scan.spatial_shape, len(classes))
-        named = verified(classes)
+        named = verified(self.named(classes))
         with self._lock:
             self.refuse_foreign()
             make_folder(self.folder)
@@ -134,8 +192,7 @@ class Corrections:
                     number += 1
                 write_label(path, mask, scan)
                 if named != self.classes:
-                    names = {str(value): name for value, name in enumerate(named)}
-                    write_json(self.folder / "classes.json", names)
+                    self._write_classes(named)
                 made = self._entry(item, case, path, mask, start, scans)
                 end_last_line(self.folder / FILE)
                 append_line(self.folder / FILE, json.dumps(made, ensure_ascii=False))
@@ -153,8 +210,15 @@ class Corrections:
                 409,
                 "This scan was corrected meanwhile, in another window; open it again to see how.",
             )
+        self._refuse_classes(classes)
+
+    def _write_classes(self, classes: Sequence[str]) -> None:
+        names = {str(value): name for value, name in enumerate(classes)}
+        write_json(self.folder / "classes.json", names)
+
+    def _refuse_classes(self, classes: Sequence[str]) -> None:
         own = self.classes
-        if own != classes[: len(own)]:
+        if own != tuple(classes[: len(own)]):
             raise Refused(409, f"{self.folder.name} has the classes {', '.join(own)}, not {', '.join(classes)}; "
                           "choose another --corrections.")  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
@@ -13,7 +13,7 @@ from . import display
 from .answers import BINARY, Held, OneItem, OneLayer, Printable, listed
 from .corrections import most_bytes
 from .refusal import Refused, unknown
-from .requests import chunks
+from .requests import Renaming, body_of, chunks
 from .scans import MASK, TRUTH
 from .state import State
 
@@ -59,6 +59,13 @@ async def correct(
     save = state.corrections.save
     await run_in_threadpool(save, state.scans, item, bytes(body), layer, classes, before)
     return listed(item) | {"corrections": corrections_of(state)}
+
+
+@router.post("/api/corrections/classes")
+def rename(state: Held, wanted: Annotated[Renaming, Depends(body_of(Renaming))]) -> dict[str, Any]:
+    """Give a class another name, in the folder of corrections and in all that the page shows."""
+    names = state.corrections.rename(state.scans, wanted.classes, wanted.value, wanted.name)
+    return {"classes": names, "corrections": corrections_of(state)}
 
 
 def corrections_of(state: State) -> dict[str, Any]:

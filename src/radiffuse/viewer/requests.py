@@ -73,6 +73,20 @@ class Generation(Asked):
     seed: Seed = 0
 
 
+class Renaming(Asked):
+    """A class of the masks that are corrected, and its new name.
+
+    Attributes:
+        classes: Names by label value, background first, as the page has them.
+        value: Of the class.
+        name: New.
+    """
+
+    classes: list[str]
+    value: int
+    name: str
+
+
 Kind = TypeVar("Kind", bound=Asked)
 
 

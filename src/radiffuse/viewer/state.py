@@ -64,9 +64,10 @@ class State:
         found = self.corrections.classes or self.classes or of_masks
         runs = (entry.path for entry in self.runs.all() if entry.use == "segment")
         first = next(runs, None)
-        return found or (
+        found = found or (
             tuple(Run.open(first).plan.classes) if first else ("background", "class 1")
         )
+        return self.corrections.named(found)
 
     def next_fit(self) -> str:
         """The command that learns from what was corrected, or ''."""

@@ -3,19 +3,21 @@
 corrections.jsonl   a line per saving, of which the last of a case counts
 CASE/               a copy of the scan, and label-1, label-2, ... as they were saved
 classes.json        names by label value
+renamed.json        where classes were renamed on the page: their names by those that they have elsewhere
 """
 
 from __future__ import annotations
 
 import filecmp
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from ...config import Data
 from ...config.values import misfit
 from ...errors import InputError
-from ...system.files import MOST_JSON
+from ...system.files import MOST_JSON, read_json
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
@@ -24,6 +26,7 @@ from .listing import inside
 
 EXPECTED = "a folder of corrections, as radiffuse view saves them"
 FILE = "corrections.jsonl"
+RENAMED = "renamed.json"
 
 
 class Entry(TypedDict):
@@ -117,6 +120,22 @@ def entries(root: Path) -> dict[str, Entry]:
             raise InputError(f"{path}, line {number}", "is no record of a correction", "Restore it")
         found[entry["case"]] = entry
     return found
+
+
+def renamed_in(root: Path) -> dict[str, str]:
+    """The names of renamed classes by those that they have elsewhere.
+
+    Raises:
+        InputError: ``renamed.json`` is damaged.
+    """
+    path = root / RENAMED
+    return read_json(path, dict[str, str]) if path.is_file() else {}
+
+
+def under_new_names(classes: Sequence[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of classes as they are in a folder of corrections; as they are where two would have the same."""
+    found = tuple(renamed.get(name, name) for name in classes)
+    return found if len(set(found)) == len(found) else tuple(classes)
 
 
 def without_corrected(dataset: Dataset, corrections: Dataset) -> Dataset:

@@ -6,6 +6,7 @@ import { ask, button, el, guarded, say, select } from "./dom.js";
 import { TYPES } from "./film.js";
 import { act } from "./keys.js";
 import { Mask, planesOf } from "./mask.js";
+import { naming } from "./naming.js";
 import { PlaneView } from "./plane.js";
 import { amount } from "./stage.js";
 import { AT_ONCE, toolbar } from "./toolbar.js";
@@ -324,8 +325,6 @@ export class Editor {
     });
     const facts = [scan?.why, scan?.expected.dice !== undefined && `expected Dice ${scan.expected.dice.toFixed(3)} (${scan.expected.low.toFixed(3)} to ${scan.expected.high.toFixed(3)})`];
     this.list = el("ul", { class: "classes", role: "radiogroup", "aria-label": "Class to paint" });
-    const name = el("input", { type: "text", maxlength: "100", "aria-label": "Name of a new class", placeholder: "a new class" });
-    const add = button("Add", () => this.add(name));
     const opacity = el("input", { type: "range", min: "0", max: "100", value: String(this.opacity * 100),
       on: { input: () => { this.opacity = opacity.value / 100; for (const view of this.views) view.draw(); } } });
     this.back = button("Undo", () => this.undo(), { title: "Undo (Ctrl Z)" });
@@ -335,20 +334,10 @@ export class Editor {
     this.fit = el("div", { class: "again" });
     this.panel.replaceChildren(el("h2", {}, info.name), ...facts.filter(Boolean).map((text) => el("p", { class: "facts" }, text)),
       el("label", { class: "field" }, el("span", {}, "begin with"), start),
-      el("article", { class: "layer" }, this.list, el("div", { class: "adding" }, name, add),
+      el("article", { class: "layer" }, this.list, naming(this),
         el("label", { class: "slide" }, el("span", {}, "opacity"), opacity)),
       el("div", { class: "acts" }, this.back, this.forth, this.keep, next), this.fit,
       button("All keys (?)", () => this.app.help(), { class: "plain" }));
-    this.sizes();
-  }
-
-  add(input) {
-    const name = input.value.trim();
-    if (!name) return;
-    if (this.classes.includes(name)) throw new Error(`There is a class ${name} already.`);
-    this.classes.push(name);
-    this.value = this.classes.length - 1;
-    input.value = "";
     this.sizes();
   }
 

@@ -35,6 +35,10 @@ const app = {
     if (app.stage.id === id) app.stage.empty(); // it is read anew when it is shown
     side.update();
   },
+  /** A class has another name. */
+  renamed() {
+    app.stage.empty(); // what it shows is read anew
+  },
   /** Go on in the list: to the next scan that is not corrected, or to the one before. */
   async next(by) {
     const all = side.sorted(), at = all.findIndex((scan) => scan.id === app.chosen);
