@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.provenance import read_origins
+from radiffuse.data.readers import write_label
 from radiffuse.data.splits import Splits
 from radiffuse.errors import InputError
+from radiffuse.inference import draw as drawing
 from radiffuse.nets.joint_denoiser import JointDenoiser
 from radiffuse.nets.registry import save_network
+from radiffuse.synthesis import joint_generation
 from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import open_more
 from radiffuse.train.pool import read_pools
@@ -129,6 +133,34 @@ def test_a_stopped_drawing_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")} == before
     with pytest.raises(InputError, match="seed = 0"):
         draw(run, out, seed=1)
+
+
+def test_what_was_drawn_before_a_stop_is_not_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "TOGETHER", 2)
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    run = joint_run(tmp_path / "run", plan, ("p1",))
+    whole = draw(run, tmp_path / "whole", count=5)
+    written: list[str] = []
+
+    def write(path: Path, mask: Any, scan: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write_label(path, mask, scan)
+
+    monkeypatch.setattr(joint_generation, "write_label", write)
+    with pytest.raises(KeyboardInterrupt):
+        draw(run, tmp_path / "out", count=5)
+    assert written == [f"pair-0000{i}.png" for i in range(3)]  # before all were drawn
+    written = ["again"] * 4
+    draw(run, tmp_path / "out", count=5)
+    assert written[4:] == [f"pair-0000{i}.png" for i in (2, 3, 4)]
+    outs = (whole / "labels", tmp_path / "out" / "labels")
+    files = [{p.name: p.read_bytes() for p in out.iterdir()} for out in outs]
+    assert files[0] == files[1]
+    assert len(files[0]) == 5
 
 
 def test_pairs_are_learned_from_unless_they_descend_from_held_out_patients(

@@ -31,7 +31,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.data.pool import PooledBatch
 from radiffuse.errors import InputError
 from radiffuse.inference.mask_sampler import MaskSampler
-from radiffuse.inference.pairs import draw_pairs
+from radiffuse.inference.pairs import pair_batches
 from radiffuse.nets.joint_denoiser import CLEAN, JointDenoiser
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
@@ -170,7 +170,9 @@ def test_drawn_pairs_have_the_joint_distribution(
     plan = Plan(2, ("image",), ("background", "a"), (64, 64))
     network = Best(process)
     network.unused = nn.Parameter(torch.zeros(1))  # says on which device it is
-    images, masks = draw_pairs(network, process, plan, count=2, steps=100, sampler=sampler, seed=1)
+    ((_, images, masks),) = pair_batches(
+        network, process, plan, count=2, steps=100, sampler=sampler, seed=1
+    )
     assert images.shape == (2, 1, 64, 64)
     assert masks.shape == (2, 64, 64)
     assert masks.mean() == pytest.approx(SHARE, abs=0.03)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +35,13 @@ TOGETHER = 16
 """Images whose noise on the way is drawn together; what is drawn depends on it."""
 
 
-def draw_images(
+def draw_images(network: nn.Module, diffusion: Diffusion, plan: Plan, **options: Any) -> Array:
+    """All images of ``image_batches``, whose ``options`` these are: float32 ``(count, C, *size)`` in [-1, 1]."""
+    batches = image_batches(network, diffusion, plan, **options)
+    return np.concatenate([images for _, images in batches])
+
+
+def image_batches(
     network: nn.Module,
     diffusion: Diffusion,
     plan: Plan,
@@ -46,8 +54,11 @@ def draw_images(
     references: Tensor | None = None,
     spacing: Spacing | None = None,
     channels: int | None = None,
-) -> Array:
-    """Images of the denoiser: float32 ``(count, C, *size)`` in [-1, 1], which depend on seed and count alone.
+    wanted: Callable[[range], bool] = lambda numbers: True,
+) -> Iterator[tuple[range, Array]]:
+    """Images of the denoiser: numbers, and float32 ``(B, C, *size)`` in [-1, 1], which depend on seed and count alone.
+
+    So batches that are not ``wanted``, such as those that an earlier command wrote, can be left out.
 
     ``sampler`` None is that of ``core.sampling.image_sampler``, ``spacing`` None that of ``image_spacing``, and
     ``channels`` None those of the plan. ``at_once`` films go through the network together, None: ``TOGETHER``; volumes
@@ -67,9 +78,11 @@ def draw_images(
     spacing = spacing or image_spacing(diffusion.prediction_type)
     timesteps = inference_timesteps(steps, diffusion.num_train_timesteps, spacing)
     at_once = (at_once or TOGETHER) if plan.spatial_dims == 2 else 1
-    shape, images = (channels or len(plan.channels), *plan.size), []
+    shape = (channels or len(plan.channels), *plan.size)
     for first in range(0, count, TOGETHER):
         numbers = range(first, min(first + TOGETHER, count))
+        if not wanted(numbers):
+            continue
         start = torch.stack([torch.randn(shape, generator=_generator(seed, i)) for i in numbers])
         clean = None
         if guided and references is not None:
@@ -84,8 +97,7 @@ def draw_images(
         )
         which = f"images {first} to {numbers[-1]}"
         sample = verify_finite(output.sample, which, "the denoiser")
-        images.append(sample.clamp(-1, 1).float().cpu().numpy())
-    return np.concatenate(images)
+        yield numbers, sample.clamp(-1, 1).float().cpu().numpy()
 
 
 def _generator(seed: int, number: int) -> torch.Generator:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
 from ..core.masks import logits_to_x_start
-from ..core.sampling import Sampler, image_spacing
+from ..core.sampling import image_spacing
 from ..data.plan import Plan
 from ..data.scan import Array
 from ..nets.joint_denoiser import JointDenoiser
-from .draw import draw_images
+from .draw import image_batches
 from .mask_sampler import of_x_start
 
 
@@ -31,30 +34,21 @@ class _Clean(nn.Module):
         return torch.cat([x_start, logits_to_x_start(logits)], dim=1)
 
 
-def draw_pairs(
-    network: JointDenoiser,
-    diffusion: Diffusion,
-    plan: Plan,
-    *,
-    count: int,
-    steps: int = 50,
-    sampler: Sampler | None = None,
-    seed: int = 0,
-) -> tuple[Array, Array]:
-    """Images float32 ``(count, C, *size)`` in [-1, 1] and their masks ``(count, *size)``, by seed and count alone.
+def pair_batches(
+    network: JointDenoiser, diffusion: Diffusion, plan: Plan, **options: Any
+) -> Iterator[tuple[range, Array, Array]]:
+    """Numbers, images float32 ``(B, C, *size)`` in [-1, 1] and their masks ``(B, *size)``.
 
-    Both parts take the same steps from noise, as an image alone does in ``draw_images``.
+    ``options`` are those of ``image_batches``. Both parts take the same steps from noise, as an image alone does there.
     """
     device = next(network.parameters()).device
-    drawn = draw_images(
+    batches = image_batches(
         _Clean(network, diffusion).to(device).eval(),
         of_x_start(diffusion),
         plan,
-        count=count,
-        steps=steps,
-        sampler=sampler,
-        seed=seed,
         spacing=image_spacing(diffusion.prediction_type),
         channels=network.channels + network.classes,
+        **options,
     )
-    return drawn[:, : network.channels], drawn[:, network.channels :].argmax(1)
+    for numbers, drawn in batches:
+        yield numbers, drawn[:, : network.channels], drawn[:, network.channels :].argmax(1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,14 +15,14 @@ from ..core.sampling import image_sampler, verify_sampler
 from ..data.readers import write_image
 from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
-from ..inference.draw import draw_images
+from ..inference.draw import image_batches
 from ..train.device import local_device
+from ..train.progress import ProgressLine
 from ..train.run import Run
 from ..train.start import diffusion_of, load_denoiser, verify_whole
 from .embedding import fingerprint
 from .generation import STEPS, Provenance
 
-Drawn = TypeVar("Drawn")
 SYNTHESIZER_ONLY = ("strategy", "references", "strength", "guidance", "batch")
 """Settings that mean nothing to a denoiser."""
 
@@ -33,6 +33,9 @@ class DenoiserGeneration:
     Raises:
         InputError: The run is no denoiser, or a setting is one of synthesizers.
     """
+
+    batches: Callable[..., Iterator[tuple[Any, ...]]] = staticmethod(image_batches)
+    """Draws numbers, and what ``write_one`` writes of each."""
 
     def __init__(self, settings: Generate, run: Run) -> None:
         self.settings, self.run, self.plan = settings, run, run.plan
@@ -89,25 +92,14 @@ class DenoiserGeneration:
         )
 
     def write(self, out: Path) -> list[Provenance]:
-        """Write all images unless all exist, since their noise depends on the count; returns their provenance."""
-        rows = self.rows()
-        if not all((out / name).is_file() for row in rows for name in self.files(row)):
-            self.draw(out, rows)
-        return rows
+        """Write the images, batch by batch, but batches that exist; returns the provenance of all."""
+        rows, line, settings = self.rows(), ProgressLine("sampling"), self.settings
 
-    def files(self, row: Provenance) -> list[str]:
-        """The files of an image, below the folder."""
-        return [row.image]
+        def missing(numbers: range) -> bool:
+            files = (name for number in numbers for name in self.files(rows[number]))
+            return not all((out / name).is_file() for name in files)
 
-    def draw(self, out: Path, rows: list[Provenance]) -> None:
-        """Draw and write the images."""
-        for row, image in zip(rows, self.drawn_by(draw_images), strict=True):
-            self.write_image(out / row.image, image[0])
-
-    def drawn_by(self, draw: Callable[..., Drawn]) -> Drawn:
-        """What ``draw_images`` or ``draw_pairs`` draws by the settings."""
-        settings = self.settings
-        return draw(
+        batches = self.batches(
             self.network.to(local_device(settings.machine).device),
             self.diffusion,
             self.plan,
@@ -115,7 +107,22 @@ class DenoiserGeneration:
             steps=self.steps,
             sampler=self.sampler,
             seed=settings.seed,
+            wanted=missing,
         )
+        for numbers, *drawn in batches:
+            for number, *one in zip(numbers, *drawn, strict=True):
+                self.write_one(out, rows[number], *one)
+            line.update(numbers.stop, self.count)
+        return rows
+
+    def files(self, row: Provenance) -> list[str]:
+        """The files of an image, below the folder."""
+        return [row.image]
+
+    def write_one(self, out: Path, row: Provenance, *drawn: Array) -> None:
+        """Write the files of what one of ``batches`` drew: here an image ``(C, *size)`` in [-1, 1]."""
+        (image,) = drawn
+        self.write_image(out / row.image, image[0])
 
     def write_image(self, path: Path, image: Array) -> Scan:
         """Write an image in [-1, 1], with the spacing and the window of the plan; returns it as it is read again."""

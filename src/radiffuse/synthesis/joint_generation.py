@@ -10,8 +10,9 @@ from pathlib import Path
 from ..config import Generate
 from ..data.provenance import ANCESTORS, Ancestors, name_of_ancestors
 from ..data.readers import write_label
+from ..data.scan import Array
 from ..errors import InputError, damaged
-from ..inference.pairs import draw_pairs
+from ..inference.pairs import pair_batches
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
 from ..system.files import make_folder, write_atomic, write_json
@@ -42,6 +43,7 @@ class JointGeneration(DenoiserGeneration):
     """
 
     network: JointDenoiser
+    batches = staticmethod(pair_batches)
 
     def __init__(self, settings: Generate, run: Run) -> None:
         super().__init__(settings, run)
@@ -83,28 +85,30 @@ class JointGeneration(DenoiserGeneration):
         ]
 
     def write(self, out: Path) -> list[Provenance]:
-        """As ``DenoiserGeneration`` does, and first whom the pairs descend from, which tables name once."""
+        """As ``DenoiserGeneration`` does, and first what a reader needs.
+
+        That is whom the pairs descend from, which tables name once, the names of the classes, and the patients.
+        """
+        for folder in (IMAGES, LABELS):
+            make_folder(out / folder)
         write_json(out / ANCESTORS, {self.shared: self.ancestors})
+        write_json(out / "classes.json", {str(i): n for i, n in enumerate(self.plan.classes)})
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image", "patient"])
+        writer.writerows([row.image, row.patient] for row in self.rows())
+        write_atomic(out / "patients.csv", buffer.getvalue())
         return super().write(out)
 
     def files(self, row: Provenance) -> list[str]:
         """The image and its mask."""
         return [row.image, _label_of(row)]
 
-    def draw(self, out: Path, rows: list[Provenance]) -> None:
-        """Draw and write the pairs, with the names of their classes and their patients, which every reader knows."""
-        for folder in (IMAGES, LABELS):
-            make_folder(out / folder)
-        write_json(out / "classes.json", {str(i): n for i, n in enumerate(self.plan.classes)})
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["image", "patient"])
-        writer.writerows([row.image, row.patient] for row in rows)
-        write_atomic(out / "patients.csv", buffer.getvalue())
-        images, masks = self.drawn_by(draw_pairs)
-        for row, image, mask in zip(rows, images, masks, strict=True):
-            scan = self.write_image(out / row.image, image[0])
-            write_label(out / _label_of(row), mask, scan)
+    def write_one(self, out: Path, row: Provenance, *drawn: Array) -> None:
+        """Write image ``(C, *size)`` and mask ``(*size)``."""
+        image, mask = drawn
+        scan = self.write_image(out / row.image, image[0])
+        write_label(out / _label_of(row), mask, scan)
 
 
 def _label_of(row: Provenance) -> str:
