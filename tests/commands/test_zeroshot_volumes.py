@@ -144,6 +144,31 @@ def test_clusters_are_kept_bad_scans_skipped_and_other_settings_refused(
             radiffuse.zeroshot(**given | other)
 
 
+def test_labels_that_name_nothing_are_said(
+    run: Path, scans: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, source in (("data", scans), ("empty", drawn)):
+        for part in ("images", "labels"):
+            first = min((source / part).iterdir())
+            (tmp_path / name / part).mkdir(parents=True)
+            shutil.copy(first, tmp_path / name / part / f"{name}.nii.gz")
+    path = tmp_path / "empty" / "labels" / "empty.nii.gz"
+    shutil.copy(drawn / "classes.json", tmp_path / "empty")
+    label = nib.load(path)
+    nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine).to_filename(path)
+    given = {"run": run, "data": tmp_path / "data", "machine": CPU, "clusters": 2, "noises": 1}
+    out = radiffuse.zeroshot(**given, names_from=str(tmp_path / "empty"), out=tmp_path / "out")
+    assert not array(out / "data.nii.gz").any()
+    said = capsys.readouterr().err
+    assert "no segment is like a class there, so all masks are empty" in said
+    films = tmp_path / "films"
+    write_dataset("bitewing", films, count=2, labelled=True, seed=1, size=(16, 16))
+    with pytest.raises(InputError, match="is a film"):
+        radiffuse.zeroshot(**given, names_from=str(films), out=tmp_path / "late")
+    assert not (tmp_path / "late").exists()
+    assert "reading" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -233,6 +233,8 @@ def _choose_volumes(
         refuse_own_names(dataset, named)
     segmenter = VolumeSegmenter(settings, run, dataset, named, device)
     segmenter.dense  # noqa: B018 (opened)
+    if named is not None:  # before all scans are read and clustered
+        segmenter.verify(named.cases[0], read_scan_of(named.cases[0], segmenter.channels))
     return segmenter
 
 

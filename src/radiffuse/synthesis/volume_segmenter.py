@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +109,9 @@ class VolumeSegmenter:
             whole = np.sum(list(self._overlaps_of(self.named, found)), axis=0)
             names = name_by_overlap(whole, LEAST)
             dice = [None if np.isnan(d) else float(d) for d in dice_of_names(whole, names)]
+            if not names.any():
+                problem = "no segment is like a class there, so all masks are empty: try another --clusters"
+                print(f"radiffuse: --names-from {settings.names_from}: {problem}", file=sys.stderr)
             found["names"] = names.tolist()
             found["named_dice"] = dict(zip(self.classes[1:], dice, strict=True))
         write_json(path, dict(found))
