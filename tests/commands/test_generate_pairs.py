@@ -212,6 +212,25 @@ def test_drawn_pairs_are_read_by_their_own_record(tmp_path: Path) -> None:
         read_pools(Fit(unlabelled=(pairs,), reader=Data(group=r"(\d+)")), real, held)
 
 
+def test_the_settings_of_a_drawing_that_drew_nothing_do_not_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused while it was drawn, such as a guidance that ends in NaN, is given again as it should be."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("images 0 to 2", "are not finite", "Use another run")
+
+    plan = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+    run, out = joint_run(tmp_path / "run", plan, ("p1",)), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(joint_generation, "draw_pairs", refuse)
+        with pytest.raises(InputError, match="are not finite"):
+            draw(run, out, seed=1)
+    draw(run, out, seed=2)
+    with pytest.raises(InputError, match="holds a generation with seed = 2, not 3"):
+        draw(run, out, seed=3)
+
+
 def test_where_no_steps_are_given_no_more_are_taken_than_were_trained(tmp_path: Path) -> None:
     plan = Plan(2, ("image",), ("background", "a"), (16, 16))
     run = joint_run(tmp_path / "run", plan, ("p1",))  # of 10 timesteps

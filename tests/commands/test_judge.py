@@ -12,7 +12,10 @@ import pytest
 
 import radiffuse
 from conftest import SIZE, line_of
+from radiffuse.config import Data, Judge
+from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
+from radiffuse.synthesis.judging import open_judged
 
 CPU = {"accelerator": "cpu", "precision": "32-true"}
 
@@ -74,6 +77,22 @@ def test_it_measures_all_and_by_strategy_and_names_the_network(
     assert "are few for" in page
     assert len(list(csv.DictReader((out / "fidelity.csv").open()))) == 18
     assert "warning: " in capsys.readouterr().err
+
+
+def test_drawn_images_are_no_patients_by_the_expression_of_real_ones(
+    real: Path, fake: Path, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    for number, path in enumerate(sorted(fake.rglob("*.png"))):
+        shutil.copy(path, drawn / f"variation-{number:06d}.png")
+    reader = Data(group=r"(bitewing-\d+)")
+    settings = Judge(real=str(real), fake=str(drawn), only=("memorization",), reader=reader)
+    with pytest.raises(InputError, match="finds no patient"):
+        open_judged(settings)
+    (drawn / "generation.json").write_text('{"run": "synth", "model": "0", "seed": 0}')
+    sets = open_judged(settings)[2]
+    assert [len(sets[str(path)]) for path in (real, drawn)] == [24, 20]
 
 
 def test_other_images_are_farther_than_images_of_the_same_kind(

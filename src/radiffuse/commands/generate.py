@@ -51,7 +51,7 @@ def generate(settings: Generate) -> Path:
     _verify_space(out, source.count, size, source.suffix)
     with locked(out):
         wanted |= source.prepare()
-        _agree(out, wanted)
+        _agree(out, wanted, source.suffix)
         write_json(out / SETTINGS, wanted)
         _write_table(out / TABLE, source.write(out))
     return out
@@ -82,7 +82,7 @@ def choose(
     wanted = {k: v for k, v in to_dict(settings).items() if k not in left_out}
     wanted |= {"steps": source.steps, "sampler": source.sampler, "model": source.model}
     refuse_foreign(Path(settings.out), SETTINGS)
-    _agree(Path(settings.out), wanted)
+    _agree(Path(settings.out), wanted, source.suffix)
     local_device(settings.machine)
     source.verify()
     return source, wanted
@@ -98,9 +98,10 @@ def _verify_space(out: Path, images: int, size: int, suffix: str) -> None:
         raise InputError(out, problem, "Lower --count, or choose another disk")
 
 
-def _agree(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Refuse to resume a generation with other settings or references."""
-    before = read_json(out / SETTINGS, dict[str, Any]) if (out / SETTINGS).is_file() else wanted
+def _agree(out: Path, wanted: Mapping[str, Any], suffix: str) -> None:
+    """Refuse to resume a generation with other settings or references, unless it drew nothing: then they take over."""
+    begun = (out / SETTINGS).is_file() and any(out.rglob(f"*{suffix}"))
+    before = read_json(out / SETTINGS, dict[str, Any]) if begun else wanted
     for key, value in wanted.items():
         if before.get(key) != value:
             problem = f"holds a generation with {key} = {before.get(key)}, not {value}"

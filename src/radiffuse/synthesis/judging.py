@@ -17,6 +17,7 @@ from ..data.scan import Array, gray_values
 from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_share
 from ..nets.encoder import Encoder, load_encoder
+from ..train.cases import open_more
 from ..train.known import is_data_of
 from ..train.run import Run
 from .copies import Floats, Nearest, Ruler, correlation, threshold_of
@@ -107,7 +108,10 @@ def open_judged(
     trained = settings.trained or settings.real
     if with_copies:
         least |= {p: LEAST_FOR_COPIES for p in (trained, settings.held_out) if p and p not in least}
-    datasets = {path: open_dataset(path, settings.reader) for path in least}
+    datasets = {
+        path: (open_more if path == settings.fake else open_dataset)(path, settings.reader)
+        for path in least
+    }
     network = open_network(settings.encoder, datasets[settings.real])
     judgment = Judgment(network.name)
     if with_copies:
