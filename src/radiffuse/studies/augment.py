@@ -11,6 +11,7 @@ Every part is a run that resumes, so the same command continues where it stopped
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 SETTINGS = "augment.yaml"
 REAL = "real"
 MEAN = "mean"
+FIXED = ("data", "with_run", "likely", "drawing", "classify")
+"""Settings that cannot change after the first call; pools, ratios and draws may be added."""
 COPIES = 1.25
 """How many times as many films are drawn as are left without near copies; 5 % are suspected of new patients too."""
 
@@ -69,7 +72,7 @@ def run_augment(
         InputError: Data or settings that cannot be used; finished parts are kept.
     """
     base, (dataset, classes, splits), generator = open_augment(settings)
-    with study_folder(settings, SETTINGS, ("data", "with_run", "drawing", "classify")) as out:
+    with study_folder(settings, SETTINGS, FIXED) as out:
         most = max(settings.pools)
         pools = (splits.budget(most, draw) for draw in range(settings.draws))
         stand_study(out, dataset, splits, {*splits.validation, *splits.test}.union(*pools))
@@ -121,8 +124,13 @@ def open_augment(
     generator, films = _generator(settings), classified_films(base, write=write)
     for folder in settings.with_run if generator is None else ():
         open_more(folder, base.reader)  # before anything is trained on real films
-    for pool in settings.pools:
-        films.splits.budget(pool, 0)
+    target = {case.name: case.target for case in films.dataset}
+    for pool, draw in itertools.product(settings.pools, range(settings.draws)):
+        there = {target[name] for name in films.splits.budget(pool, draw)}
+        if missing := [name for name in films.classes if name not in there]:
+            problem = f"has no film of the class {missing[0]} in draw {draw}"
+            remedy = "Give larger pools, fewer --draws or another --classify.split.seed"
+            raise InputError(f"--pools {pool}", problem, remedy)
     return base, films, generator
 
 

@@ -37,7 +37,7 @@ from .runs import StudyRuns
 
 SETTINGS = "study.yaml"
 FIXED = (
-    "data", "unlabelled", "synthetic", "from_run", "parts", "tolerance", "ensemble",
+    "data", "unlabelled", "synthetic", "from_run", "parts", "tolerance", "ensemble", "pseudo_labels",
     "pretrain", "regressor", "finetune", "probing", "diffusion",
 )  # fmt: skip
 """Settings of a study that cannot change after its first call; methods, budgets and draws may be added."""
