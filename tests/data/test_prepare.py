@@ -117,6 +117,9 @@ def test_a_damaged_row_that_cannot_be_made_again_is_never_taken_for_whole(
     for _ in range(2):
         again = prepare(dataset, plan, labelled=True, cache=tmp_path, skip_bad=True)
         assert [skipped.case for skipped in again.skipped] == [dataset.cases[3].name]
+    monkeypatch.setattr(module, "rank", lambda: 1)
+    other = prepare(dataset, plan, labelled=True, cache=tmp_path, skip_bad=True)
+    assert [*other.rows] == [*again.rows]  # processes that train together have the same cases
 
 
 @pytest.mark.parametrize(("given", "threads"), [(None, 2), (1, 1), (9, 2)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from radiffuse.inference.windows import blending, gather, slide, starts
+from radiffuse.inference.windows import blending, slide, slide_at, starts
 
 
 def volume(shape: tuple[int, ...], channels: int = 1) -> Tensor:
@@ -71,9 +71,9 @@ def test_gathered_voxels_are_those_of_the_slabs(shape: tuple[int, ...]) -> None:
     image, size = volume(shape), (8, 8, 6)
     whole = together(list(slide(image, size, place_dependent, overlap=0.5))).flatten(1)
     voxels = torch.randperm(whole.shape[1], generator=torch.Generator().manual_seed(1))[:25]
-    ours = gather(image, size, place_dependent, voxels, overlap=0.5)
+    ours = slide_at(image, size, place_dependent, voxels, overlap=0.5)
     torch.testing.assert_close(ours, whole[:, voxels].T, atol=1e-5, rtol=1e-5)
-    assert gather(image, size, place_dependent, voxels[:0], overlap=0.5).shape[0] == 0
+    assert slide_at(image, size, place_dependent, voxels[:0], overlap=0.5).shape[0] == 0
 
 
 def test_windows_without_a_wanted_voxel_are_not_run_and_coarse_results_are_interpolated() -> None:
@@ -87,7 +87,7 @@ def test_windows_without_a_wanted_voxel_are_not_run_and_coarse_results_are_inter
     voxels = torch.tensor(
         [3 * 64 + 2 * 8 + 5]
     )  # plane 3 lies in the first window alone, whose step is 8
-    value = gather(image, size, coarse, voxels, overlap=0.0)
+    value = slide_at(image, size, coarse, voxels, overlap=0.0)
     assert len(seen) == 1
     up = torch.nn.functional.interpolate(
         torch.nn.functional.avg_pool3d(image[None, :, :8], 2), size, mode="trilinear"

@@ -35,7 +35,7 @@ from radiffuse.objectives.masked import masked
 from radiffuse.objectives.segmentation import new_segmenter
 from radiffuse.train import planned
 from radiffuse.train.measuring import Blank
-from radiffuse.train.pretraining import Pool
+from radiffuse.train.pretraining import Unlabelled
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 
@@ -230,7 +230,7 @@ def test_what_imagenet_did_not_teach_is_learned_by_decoder_denoising(channels: i
     network = Network(preset="imagenet")
     objective = OBJECTIVES["ddep"](Pretrain(objective="ddep", network=network))
     blank = Blank.like(plan, (32, 64), labelled=False)
-    task = objective.task(Pool(blank, range(8), ()))
+    task = objective.task(Unlabelled(blank, range(8), ()))
     denoiser = task.build()
     learning = {name.split(".")[0] for name, p in denoiser.named_parameters() if p.requires_grad}
     assert learning == {"decoder", "head"} | ({"colors"} if channels in (2, 4) else set())

@@ -16,7 +16,7 @@ from ..train.cases import (
 )
 from ..train.known import described_labels, patients_seen
 from ..train.loop import Trained
-from ..train.pretraining import Pool
+from ..train.pretraining import Unlabelled
 from ..train.run import Run
 from ..train.start import find_pretrained
 from ..train.unchanged import require_same_prepared
@@ -48,7 +48,7 @@ def pretrain(settings: Pretrain) -> Run:
         seen = {prepared.cases[i].group for i in training} | patients_seen(source)
         run.write_data(described | {"unlabelled_patients": sorted(seen)})
         held = [i for i, case in enumerate(prepared.cases) if case.name in set(held_out)]
-        pool = Pool(prepared, training, held, objective.zoom)
+        pool = Unlabelled(prepared, training, held, objective.zoom)
 
         def finish(trained: Trained) -> None:
             average, raw = objective.kept(trained.average), objective.kept(trained.raw)

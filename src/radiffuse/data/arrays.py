@@ -160,14 +160,17 @@ def checksum(*arrays: Array) -> int:
 
 
 def logged_rows(folder: Path) -> dict[int, int]:
-    """Checksums by finished row, from the log of a folder."""
-    rows = {}
+    """Checksums by finished row, from the log of a folder; a row without one was lost, and cannot be made again."""
+    rows: dict[int, int] = {}
     with contextlib.suppress(FileNotFoundError):
         for line in (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
             # A line cut short by a kill is passed over: its row is made again.
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                rows[int(entry["row"])] = int(entry["crc32"])
+                if entry["crc32"] is None:
+                    rows.pop(int(entry["row"]), None)
+                else:
+                    rows[int(entry["row"])] = int(entry["crc32"])
     return rows
 
 
@@ -215,8 +218,9 @@ def fill_rows(
                 bad[row] = outcome
                 if not skip_bad:
                     raise outcome
-            else:
-                log.write(json.dumps({"row": row, "crc32": outcome}) + "\n")
+            if row not in bad or row in logged:  # other processes read the log
+                crc = None if row in bad else outcome
+                log.write(json.dumps({"row": row, "crc32": crc}) + "\n")
                 log.flush()
             if progress is not None:
                 progress(count, len(items))

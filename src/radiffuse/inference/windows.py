@@ -71,7 +71,7 @@ def slide(
         norm = torch.cat([norm[done:], torch.zeros_like(norm[:done])])
 
 
-def gather(
+def slide_at(
     volume: Tensor,
     size: Sequence[int],
     function: Window,

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..inference.draw import write_samples
 from ..train.device import local_device
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Objective, Unlabelled
 from ..train.run import Run
 
 
@@ -15,7 +15,7 @@ class DenoisingObjective(Objective):
 
     noised = True
 
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+    def write(self, run: Run, network: nn.Module, pool: Unlabelled) -> None:
         """``samples.npy``, where the network knows the timesteps that sampling takes; drawn where it was trained."""
         if self.on_imagenet:
             return

@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..nets.guided import GuidedUNet
 from ..nets.student import FeatureStudent, feature_distance
 from ..nets.unet import UNet
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
 from ..train.start import verify_network
 from ..train.task import Loss, Task, in_passes
@@ -89,7 +89,7 @@ class CleanFeatures(Objective):
         """That of the denoiser."""
         return self.teacher[0].config
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """A copy of the denoiser beside it."""
         denoiser, diffusion = self.teacher
         timesteps = self.timesteps

@@ -21,7 +21,7 @@ from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.embedder import VoxelEmbedder
 from ..nets.unet import UNet
-from ..train.pretraining import CropPairObjective, Pool
+from ..train.pretraining import CropPairObjective, Unlabelled
 from ..train.random import StepRandom
 from ..train.task import Loss, Task
 
@@ -46,7 +46,7 @@ class Contrastive(CropPairObjective):
         """Those of the contrastive views."""
         return self.settings.contrast.views
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """The U-Net under a projector."""
         wanted = self.settings.contrast
         network = UNet(self.config(pool))

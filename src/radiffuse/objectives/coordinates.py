@@ -37,7 +37,7 @@ from ..nets.registry import load_network
 from ..system.cells import csv_text
 from ..system.distributed import mean_over_ranks, world_size
 from ..system.files import write_atomic
-from ..train.pretraining import CropPairObjective, Pool
+from ..train.pretraining import CropPairObjective, Unlabelled
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.task import Loss, Task
@@ -60,7 +60,7 @@ class Coordinates(CropPairObjective):
         """As the regressor's settings say."""
         return self.settings.regressor.crop
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """The regressor; its unit is the standard deviation of voxel positions in the training scans."""
         plan, wanted = pool.plan, self.settings.regressor
         spacing = plan.spacing or (1.0,) * plan.spatial_dims
@@ -75,7 +75,7 @@ class Coordinates(CropPairObjective):
             held_out=self.validation_pairs(pool),
         )
 
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:
+    def write(self, run: Run, network: nn.Module, pool: Unlabelled) -> None:
         """``coordinates.npz``, ``quality.json``; with the setting ``landmarks`` also ``landmarks.csv``."""
         import pandas as pd
 
@@ -103,12 +103,12 @@ class Coordinates(CropPairObjective):
             found = RegressorErrors(error, trivial, len(dataset))
         write_quality(run.folder, replace(quality, landmarks=found))
 
-    def write_missing(self, run: Run, pool: Pool) -> None:
+    def write_missing(self, run: Run, pool: Unlabelled) -> None:
         """Landmarks, where they were not asked for before."""
         if self.settings.regressor.landmarks and not (run.folder / "landmarks.csv").is_file():
             self.write(run, load_network(run.model), pool)
 
-    def quality(self, network: CoordinateRegressor, pool: Pool) -> Quality:
+    def quality(self, network: CoordinateRegressor, pool: Unlabelled) -> Quality:
         """What is known of the regressor without labels."""
         unit = "mm" if pool.plan.spacing else "px"
         if (pairs := self.validation_pairs(pool)) is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..nets.imagenet import ImageNetDenoiser
-from ..train.pretraining import Pool
+from ..train.pretraining import Unlabelled
 from ..train.random import StepRandom
 from ..train.start import unet_of
 from ..train.task import Loss, Task, in_passes
@@ -26,7 +26,7 @@ COLORS = "colors."
 class DDeP(DenoisingObjective):
     """Pre-training of a decoder by denoising."""
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """A fresh decoder on the encoder of ``--from``, or on that of ImageNet."""
         network = self.network(pool)
         if (start := self.before(unet_of(network))) is not None:

@@ -22,7 +22,7 @@ from ..inference.coordinates import warn_of_guide
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..system.distributed import gather
-from ..train.pretraining import Pool
+from ..train.pretraining import Unlabelled
 from ..train.random import StepRandom
 from ..train.start import Pretrained, load_regressor
 from ..train.task import Loss, Task, in_passes
@@ -67,7 +67,7 @@ class DDPM(DenoisingObjective):
         plain = super().unet(dims, channels)
         return replace(plain, in_channels=channels + dims) if self.settings.coordinates else plain
 
-    def network(self, pool: Pool) -> Pretrained:
+    def network(self, pool: Unlabelled) -> Pretrained:
         """Guided where a regressor is given."""
         if self.regressor is None:
             return super().network(pool)
@@ -75,7 +75,7 @@ class DDPM(DenoisingObjective):
         network.initialize(self.generator())
         return network
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """Denoising of the pool's images."""
         return Denoising(self.started(pool), self.settings.diffusion, pool.validation_images())
 

@@ -17,7 +17,7 @@ from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.imagenet import ImageNetDenoiser
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
 from ..train.task import Loss, Task, in_passes
 
@@ -40,7 +40,7 @@ class Masked(Objective):
                 f"size {sides}", problem, "Give a larger --size, or a network of fewer levels"
             )
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """Masked autoencoding of the pool's images."""
         network, share = self.started(pool), self.settings.mask_ratio
         return MaskedAutoencoding(network, share, network.size_multiple, pool.validation_images())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..data.corruption import Corrupted, CorruptedBatches, corrupt_all
-from ..train.pretraining import Objective, Pool
+from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
 from ..train.task import Loss, Task, in_passes
 
@@ -20,7 +20,7 @@ class Restorative(Objective):
 
     source = CorruptedBatches
 
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """Restoration of the pool's images."""
         return Restoring(self.started(pool), pool.validation_images())
 

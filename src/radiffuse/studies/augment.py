@@ -34,7 +34,7 @@ from ..train.classes import ClassifiedFilms, classified_films
 from ..train.known import is_data_of
 from ..train.progress import Countdown
 from ..train.run import Run
-from .folder import gather, stand_study, study_folder
+from .folder import collect, stand_study, study_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def run_augment(
                     trained = replace(trained, judge=judge, likely=settings.likely)
                 classify(replace(trained, ratio=arm.ratio, real=arm.real))
             parts.append(({"pool": pool, "arm": arm.name, "draw": draw}, folder / "test.csv"))
-        results = gather(parts, out / "results.csv")
+        results = collect(parts, out / "results.csv")
         assert results is not None
         summary = summarize(results, classes)
         write_atomic(out / "summary.csv", csv_text(summary))

@@ -1,4 +1,4 @@
-"""What every study folder has: fixed settings, a lock, and tables gathered from its parts."""
+"""What every study folder has: fixed settings, a lock, and tables collected from its parts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def stand_study(out: Path, dataset: Dataset, splits: Splits, used: Collection[st
     require_same_cases(out, {"cases": digests_of_files(dataset, used)}, trained=trained, grows=True)
 
 
-def gather(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.DataFrame | None:
+def collect(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.DataFrame | None:
     """Write the tables of all parts as one.
 
     Args:

@@ -29,7 +29,7 @@ from ..system.files import refuse_foreign, write_json
 from ..system.saying import say
 from ..train.progress import Countdown
 from ..train.run import Run
-from .folder import gather, stand_study, study_folder
+from .folder import collect, stand_study, study_folder
 from .ignored import unused
 from .methods import DENOISER, METHODS, Variant, reference_of, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
@@ -211,7 +211,7 @@ def _write_results(settings: Study) -> None:
             for variant, labels, draw, folder in _parts(settings)
             if (folder / "cases.csv").exists()  # which is written last
         )
-        gather(parts, Path(settings.out) / target)
+        collect(parts, Path(settings.out) / target)
 
 
 def _nnunet(settings: Study) -> NNUNet | None:

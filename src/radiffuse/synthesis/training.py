@@ -37,7 +37,7 @@ from ..train.cases import (
 )
 from ..train.device import local_device
 from ..train.loop import Trained, train
-from ..train.pretraining import ChosenPool, Pool
+from ..train.pretraining import ChosenImages, Unlabelled
 from ..train.run import Run
 from ..train.start import verify_whole
 from ..train.unchanged import require_same_names, require_same_prepared
@@ -118,7 +118,7 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
     return Act(task, batches, finish)
 
 
-def read_films(settings: Synthesize, run: Run) -> Pool:
+def read_films(settings: Synthesize, run: Run) -> Unlabelled:
     """Read and prepare the films, and hold some patients out.
 
     Raises:
@@ -132,10 +132,10 @@ def read_films(settings: Synthesize, run: Run) -> Pool:
     run.write_data(describe_data(dataset, prepared, {"validation": held}))
     wanted = set(held[:VALIDATION_IMAGES])
     validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
-    return Pool(prepared, training, validation)
+    return Unlabelled(prepared, training, validation)
 
 
-def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenPool:
+def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenImages:
     """The films and their plan; ``run`` None: nothing is written.
 
     Raises:
@@ -153,10 +153,10 @@ def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenPool:
         remedy = "Synthesis works on films of one channel; colors in one file are turned to gray"
         raise InputError(dataset.root, problem, remedy)
     verify_whole(plan)
-    return ChosenPool(dataset, plan, frozenset())
+    return ChosenImages(dataset, plan, frozenset())
 
 
-def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter) -> Encoder:
+def train_encoder(settings: Synthesize, run: Run, films: Unlabelled, report: Reporter) -> Encoder:
     """The given encoder, or a small DINO trained on the films."""
     if settings.encoder is not None:
         return load_encoder(settings.encoder)
@@ -184,7 +184,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Pool, report: Reporter)
 
 
 def train_autoencoder(
-    settings: Synthesize, run: Run, films: Pool, encoder: Encoder, report: Reporter
+    settings: Synthesize, run: Run, films: Unlabelled, encoder: Encoder, report: Reporter
 ) -> Autoencoder:
     """The given autoencoder, that of ``--from``, or a small one trained on the films.
 
@@ -240,7 +240,7 @@ def _train_stage(
 
 def _start_of_denoiser(
     settings: Synthesize,
-    films: Pool,
+    films: Unlabelled,
     autoencoder: Autoencoder,
     embeddings: Array,
     tokens: Array | None,

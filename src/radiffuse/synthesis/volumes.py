@@ -18,7 +18,7 @@ from ..data.scan import Array, Scan
 from ..data.streams import Stream
 from ..data.transform import image_to_plan, map_to_scan, scores_to_scan
 from ..errors import InputError
-from ..inference.windows import gather, slide, zeros
+from ..inference.windows import slide, slide_at, zeros
 from ..nets.probe import resize
 from .clusters import PLACES, k_means, scale_of
 from .dense import DenseWindows
@@ -108,7 +108,7 @@ def read_volume_places(
         body = np.flatnonzero(body_of(image, plan).numpy())
         chosen = Stream.CLUSTERS.rng(seed, i).permutation(len(body))[:most]
         voxels = torch.from_numpy(np.sort(body[chosen]))
-        yield gather(image, plan.size, _on(dense.of, device), voxels, overlap=OVERLAP)
+        yield slide_at(image, plan.size, _on(dense.of, device), voxels, overlap=OVERLAP)
 
 
 def body_of(image: Tensor, plan: Plan) -> Tensor:

@@ -38,7 +38,7 @@ LONGEST = 20.0
 FILE = Path("measured") / "steps.json"
 """In the cache folder: what was measured."""
 
-Trial = Callable[[], tuple[Task, BatchesByStep]]
+MakeTask = Callable[[], tuple[Task, BatchesByStep]]
 """Makes the task of a training, and batches of data that need not exist."""
 
 
@@ -81,7 +81,7 @@ class Blank(Prepared):
 
 
 def measure_steps(
-    trial: Trial, training: Training, machine: Machine, processes: int = 1
+    trial: MakeTask, training: Training, machine: Machine, processes: int = 1
 ) -> Measured | None:
     """Time steps of a training on this machine; None where it does not fit into memory.
 
@@ -138,7 +138,7 @@ def remembered(
 
 
 def _time(
-    trial: Trial, training: Training, machine: Machine, fabric: Any, processes: int
+    trial: MakeTask, training: Training, machine: Machine, fabric: Any, processes: int
 ) -> Measured:
     state = torch.get_rng_state()
     try:

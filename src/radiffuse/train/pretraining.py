@@ -58,7 +58,7 @@ MORE = 8.0
 
 
 @dataclass(frozen=True)
-class ChosenPool:
+class ChosenImages:
     """Images to learn from and their plan, before any array is prepared; ``own`` names those of the data set itself."""
 
     dataset: Dataset
@@ -67,7 +67,7 @@ class ChosenPool:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Unlabelled:
     """Prepared unlabelled cases.
 
     Attributes:
@@ -184,14 +184,14 @@ class Objective(ABC):
         return network
 
     @abstractmethod
-    def task(self, pool: Pool) -> Task:
+    def task(self, pool: Unlabelled) -> Task:
         """The task on the pool.
 
         Raises:
             InputError: ``--from`` does not fit.
         """
 
-    def batches(self, pool: Pool) -> BatchesByStep:
+    def batches(self, pool: Unlabelled) -> BatchesByStep:
         """The training batches."""
         training = self.settings.training
         return self.source(
@@ -218,13 +218,13 @@ class Objective(ABC):
         """The part of the trained network that is saved."""
         return network
 
-    def write(self, run: Run, network: nn.Module, pool: Pool) -> None:  # noqa: B027 (optional)
+    def write(self, run: Run, network: nn.Module, pool: Unlabelled) -> None:  # noqa: B027 (optional)
         """Write further results of the trained network into the run."""
 
-    def write_missing(self, run: Run, pool: Pool) -> None:  # noqa: B027 (optional)
+    def write_missing(self, run: Run, pool: Unlabelled) -> None:  # noqa: B027 (optional)
         """Write results into a finished run that were not asked for before."""
 
-    def choose(self, run: Run | None = None) -> ChosenPool:
+    def choose(self, run: Run | None = None) -> ChosenImages:
         """Read the images and plan; ``run`` None: nothing is written, as its ``plan.json`` is otherwise.
 
         Raises:
@@ -263,7 +263,7 @@ class Objective(ABC):
             verify_size(plan.size, unet)
             verify_memory(plan.size, unet, settings.machine, training=True)
         self.before(unet)
-        return ChosenPool(dataset, plan, own)
+        return ChosenImages(dataset, plan, own)
 
     def _verify_imagenet(self, dataset: Dataset) -> None:
         """Refuse what the network on ImageNet's encoder cannot do, before anything is planned."""
@@ -320,7 +320,7 @@ class Objective(ABC):
         """This objective on blank arrays."""
         objective = type(self)(settings)
         objective.source_run = self.source_run
-        pool = Pool(blank, range(len(blank)), (), objective.zoom)
+        pool = Unlabelled(blank, range(len(blank)), (), objective.zoom)
         return objective.task(pool), objective.batches(pool)
 
     def verify(self, plan: Plan) -> None:  # noqa: B027 (optional)
@@ -330,11 +330,11 @@ class Objective(ABC):
             InputError: Names the setting.
         """
 
-    def config(self, pool: Pool) -> UNetConfig:
+    def config(self, pool: Unlabelled) -> UNetConfig:
         """The U-Net for the pool."""
         return self.unet(pool.plan.spatial_dims, len(pool.plan.channels))
 
-    def network(self, pool: Pool) -> Pretrained:
+    def network(self, pool: Unlabelled) -> Pretrained:
         """The network of the settings: random weights by the seed, and an encoder of ImageNet where they ask for it."""
         if self.on_imagenet:
             seed, published = self.settings.training.seed, not self.settings.from_run
@@ -347,7 +347,7 @@ class Objective(ABC):
         """What random weights are drawn by: a new one by the seed."""
         return torch.Generator().manual_seed(self.settings.training.seed)
 
-    def started(self, pool: Pool) -> Pretrained:
+    def started(self, pool: Unlabelled) -> Pretrained:
         """The same with the weights of ``--from``, if given."""
         network = self.network(pool)
         if (before := self.before(unet_of(network))) is not None:
@@ -370,19 +370,19 @@ class CropPairObjective(Objective):
         """Changes of intensity, drawn for each crop on its own."""
         return self.settings.augmentation
 
-    def batches(self, pool: Pool) -> CropPairBatches:
+    def batches(self, pool: Unlabelled) -> CropPairBatches:
         """Pairs of crops of the training cases."""
         training = self.settings.training
         return self._pairs(pool, pool.training, training.batch, training.seed)
 
-    def validation_pairs(self, pool: Pool) -> CropPairs | None:
+    def validation_pairs(self, pool: Unlabelled) -> CropPairs | None:
         """A pair of each held-out case; None where there are none."""
         held = pool.held_out
         seed = self.settings.training.seed + 1
         return self._pairs(pool, held, len(held), seed)(0) if held else None
 
     def _pairs(
-        self, pool: Pool, indices: Sequence[int], batch_size: int, seed: int
+        self, pool: Unlabelled, indices: Sequence[int], batch_size: int, seed: int
     ) -> CropPairBatches:
         multiple = self.config(pool).size_multiple
         return CropPairBatches(
