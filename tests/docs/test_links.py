@@ -9,12 +9,39 @@ import pytest
 from code_blocks import FENCE, PAGES, ROOT
 
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)")
+PLACE = re.compile(r"\]\((?!https?:)([^)\s#]*)#([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} (.+)$", re.M)
 ALL = [*PAGES, *(ROOT / "results").glob("*.md")]
 
 
 def targets(page: Path) -> list[str]:
     """Files that a page links to, as it writes them."""
     return LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def places(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    plain = [re.sub(r"\]\([^)]*\)|[^\w\- ]", "", head.lower()) for head in heads]
+    return {head.replace(" ", "-") for head in plain}
+
+
+def lost(page: Path) -> list[str]:
+    """Links of a page to headings that are not there."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    found = [(page.parent / to if to else page, place) for to, place in PLACE.findall(text)]
+    return [f"{to}#{at}" for to, at in found if to.suffix == ".md" and at not in places(to)]
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings(page: Path) -> None:
+    assert not lost(page)
+
+
+def test_lost_headings_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "p.md"
+    page.write_text("# A, b `c`\n[a](#a-b-c) [d](p.md#d) ![e](e.svg#e)\n```text\n# d\n```\n")
+    assert lost(page) == [f"{page}#d"]
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
