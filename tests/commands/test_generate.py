@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +21,11 @@ from radiffuse.core.diffusion import GaussianDiffusion
 from radiffuse.core.sampling import inference_timesteps
 from radiffuse.data.cases import read_case_image
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
 from radiffuse.data.transform import image_to_plan
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
+from radiffuse.synthesis import synthesizer as synthesizer_module
 from radiffuse.synthesis.sampling import guided, sample_latents
 from radiffuse.synthesis.synthesizer import Synthesizer, load_synthesizer
 from radiffuse.train.run import Run
@@ -173,6 +178,32 @@ def test_bad_settings_end_in_one_line(
     assert "holds a generation with" in line_of([*run, str(drawn), "--guidance", "3"], capsys)
     assert "the disk has" in line_of([*run, out, "--count", "1000000000000"], capsys)
     assert "more than the 1000" in line_of([*run, out, "--steps", "5000", "--count", "1"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"size": (32, 36)}, "has size 32x36, the synthesizer takes multiples of 8"),
+        (
+            {"spatial_dims": 3, "size": (16, 16, 16), "spacing": (1.0, 1.0, 1.0)},
+            "is for 3D images, and synthesizers draw films",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_plan_edited_for_other_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], word: str
+) -> None:
+    """A size between multiples gave smaller films than the plan says."""
+    whole = SimpleNamespace(autoencoder=SimpleNamespace(factor=4))
+    monkeypatch.setattr(synthesizer_module, "load_synthesizer", lambda folder, channels: whole)
+    plan = replace(Plan(2, ("image",), (), (32, 40)), **change)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    if not word:
+        assert synthesizer_module.synthesizer_of(Run(tmp_path)) is whole
+        return
+    with pytest.raises(InputError, match=rf"plan\.json: {word}"):
+        synthesizer_module.synthesizer_of(Run(tmp_path))
 
 
 def test_a_denoiser_generates_films_that_are_a_data_set(pretrained: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from ..synthesis.dense import Dense, open_denoiser, open_synthesizer
 from ..synthesis.lungs import name_lungs
 from ..synthesis.reading import counted, readable, verify_kind
 from ..synthesis.segments import segment_film
-from ..synthesis.synthesizer import Synthesizer, is_synthesizer, load_synthesizer
+from ..synthesis.synthesizer import Synthesizer, is_synthesizer, synthesizer_of
 from ..synthesis.volume_segmenter import VolumeSegmenter, refuse_own_names
 from ..system.cells import csv_text
 from ..system.files import make_folder, write_atomic, write_json
@@ -116,7 +116,7 @@ class ZeroShotSegmenter:
         Raises:
             RunError: The run is another one.
         """
-        return load_synthesizer(self.run.model, self.channels).to(self.device)
+        return synthesizer_of(self.run).to(self.device)
 
     @cached_property
     def dense(self) -> Dense:

@@ -38,7 +38,7 @@ from ..train.start import verify_kind
 from .embedding import by_class, embed, encode, fingerprint
 from .sampling import latent_noise, sample_latents, to_films
 from .strategies import fit_densities, interpolate, perturb
-from .synthesizer import Synthesizer, load_synthesizer
+from .synthesizer import synthesizer_of
 
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold", "reconstruction")
 FROM_LATENTS = ("from-image", "reconstruction")
@@ -129,7 +129,7 @@ class SynthesizerGeneration:
         self.settings, self.run = settings, run
         self.strategies = tuple(dict.fromkeys(settings.strategy))
         self.count = settings.count * len(self.strategies)
-        self.synthesizer: Synthesizer = load_synthesizer(run.model, len(run.plan.channels))
+        self.synthesizer = synthesizer_of(run)
         self.timesteps = self.synthesizer.diffusion.num_train_timesteps
         self.steps = settings.steps or min(STEPS, self.timesteps)
         self.model = fingerprint(self.synthesizer.denoiser)[:16]

@@ -26,11 +26,15 @@ from ..errors import InputError, RunError, first_line
 from ..nets.encoder import Encoder, load_encoder, save_encoder
 from ..nets.hub import forget_paths, hush, read_diffusers
 from ..system.files import read_json, seal, verify_sums, whole_folder, write_atomic, write_json
+from ..train.edited import REMEDY
+from ..train.run import Run
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
 from .strategies import Density
 
 KIND = "synthesizer"
+LATENTS = 8
+"""Sides of films are multiples of it, since pipelines of diffusers sample no others."""
 SCHEDULES = {
     "linear": ("linear", 1e-4, 0.02),
     "scaled-linear": ("scaled_linear", 0.00085, 0.012),
@@ -140,6 +144,22 @@ def save_synthesizer(synthesizer: Synthesizer, folder: Path) -> None:
 def is_synthesizer(folder: Path) -> bool:
     """Whether ``model/`` of a run holds a synthesizer."""
     return bool(read_json(folder / "config.json", dict[str, Any]).get("kind") == KIND)
+
+
+def synthesizer_of(run: Run) -> Synthesizer:
+    """The synthesizer of a run, whose plan may have been edited.
+
+    Raises:
+        RunError: As ``load_synthesizer``; or the plan is for volumes, or for a size that latents are not cut to.
+    """
+    plan, path = run.plan, run.folder / "plan.json"
+    if plan.spatial_dims != 2:
+        raise RunError(path, "is for 3D images, and synthesizers draw films", REMEDY)
+    found = load_synthesizer(run.model, len(plan.channels))
+    if any(n % (by := max(LATENTS, found.autoencoder.factor)) for n in plan.size):
+        size = "x".join(map(str, plan.size))
+        raise RunError(path, f"has size {size}, the synthesizer takes multiples of {by}", REMEDY)
+    return found
 
 
 def load_synthesizer(folder: Path, channels: int) -> Synthesizer:

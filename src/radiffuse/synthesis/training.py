@@ -55,7 +55,7 @@ from .dino import DinoLearning, DinoNetwork, trained_encoder
 from .embedding import by_class, embed, encode, patch_tokens
 from .sampling import sample_latents, to_films
 from .strategies import fit_densities
-from .synthesizer import Synthesizer, save_synthesizer
+from .synthesizer import LATENTS, Synthesizer, save_synthesizer
 from .views import ViewBatches
 
 SAMPLES = 32
@@ -70,7 +70,7 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
     films = read_films(settings, run)
     encoder = train_encoder(settings, run, films, report)
     autoencoder = train_autoencoder(settings, run, films, encoder, report)
-    multiple = max(8, autoencoder.factor)
+    multiple = max(LATENTS, autoencoder.factor)
     why = "latents are cut to it, and pipelines of diffusers sample multiples of 8"
     _verify_multiple(films.plan, multiple, why, "Set --size accordingly")
     cache, prepared = cache_folder(settings.reader.cache), films.prepared

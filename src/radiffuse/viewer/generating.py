@@ -16,7 +16,7 @@ from ..synthesis.embedding import fingerprint
 from ..synthesis.generation import Provenance, write_film
 from ..synthesis.sampling import latent_noise, sample_latents, to_films
 from ..synthesis.strategies import interpolate
-from ..synthesis.synthesizer import Synthesizer, load_synthesizer
+from ..synthesis.synthesizer import Synthesizer, synthesizer_of
 from ..train.device import local_device
 from ..train.run import Run
 from .jobs import Job
@@ -44,7 +44,7 @@ def generate(
     job.begin("reading the run")
     run = Run.open(entry.path)
     plan = run.plan
-    synthesizer = load_synthesizer(run.model, len(plan.channels))
+    synthesizer = synthesizer_of(run)
     timesteps = synthesizer.diffusion.num_train_timesteps
     if asked.steps > timesteps:
         problem = f"are more than the {timesteps} that were trained"
