@@ -223,7 +223,7 @@ def test_the_settings_of_a_drawing_that_drew_nothing_do_not_stand(
     plan = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
     run, out = joint_run(tmp_path / "run", plan, ("p1",)), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(joint_generation, "draw_pairs", refuse)
+        patch.setattr(joint_generation.JointGeneration, "write_one", refuse)
         with pytest.raises(InputError, match="are not finite"):
             draw(run, out, seed=1)
     draw(run, out, seed=2)
