@@ -83,7 +83,7 @@ def anatomy(
     out: str | Path,
     count: int = ...,
     labelled: bool = ...,
-    size: Sequence[int] | int = ...,
+    size: Sequence[int] | int | None = ...,
     seed: int = ...,
     start: int = ...,
     textured: bool = ...,

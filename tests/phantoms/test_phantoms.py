@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy.ndimage import binary_erosion, uniform_filter
 
+from radiffuse.data.cases import read_case_image
+from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.phantoms import ANATOMIES, Drawing, draw, write_dataset
 
@@ -324,3 +326,24 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
         write_dataset("chest", blocked, count=1, labelled=False, seed=0, size=(32, 32))
     with pytest.raises(InputError, match="count"):
         write_dataset("chest", tmp_path, count=0, labelled=False, seed=0, size=(32, 32))
+
+
+@pytest.mark.parametrize("anatomy", ANATOMIES)
+def test_a_set_without_a_size_has_the_usual_one(anatomy: str, tmp_path: Path) -> None:
+    write_dataset(anatomy, tmp_path, count=1, labelled=False, seed=0)
+    (case,) = open_dataset(tmp_path)
+    sides = ANATOMIES[anatomy].size
+    assert read_case_image(case).array.shape[1:] == sides
+    field = [mm for mm in ANATOMIES[anatomy].field if mm]
+    spacing = ANATOMIES[anatomy].spacing(sides)
+    assert max(spacing) == pytest.approx(min(spacing), rel=0.02)
+    assert [n * mm for n, mm in zip(sides, spacing, strict=True)][: len(field)] == pytest.approx(
+        field
+    )
+
+
+def test_illegal_drawings_leave_no_folder(tmp_path: Path) -> None:
+    for anatomy, changes in (("abdomen", {"size": (64, 64)}), ("chest", {"textured": True})):
+        with pytest.raises(InputError, match=f"for {anatomy}"):
+            write_dataset(anatomy, tmp_path / "out", count=1, labelled=True, seed=0, **changes)
+        assert not (tmp_path / "out").exists()

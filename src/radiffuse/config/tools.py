@@ -46,8 +46,8 @@ class Anatomy:
     """Number of cases."""
     labelled: bool = True
     """Write label maps as well."""
-    size: tuple[PositiveInt, ...] = (64, 64)
-    """Pixels or voxels along each axis; abdomen needs three numbers, such as 48,48,48."""
+    size: tuple[PositiveInt, ...] | None = None
+    """Pixels or voxels along each axis, three for abdomen. None: 64,64, and 64,64,40 for abdomen, at about 6 mm."""
     seed: Seed = 0
     """Seed; the same seed, count and size give the same files."""
     start: NonNegativeInt = 0

@@ -29,6 +29,7 @@ class Anatomy:
         name: As given to ``draw``.
         classes: Names by label value, background first.
         field: Field of view in millimeters along each axis where no spacing is given; None: as far as it takes.
+        size: Pixels along each axis where no size is given.
         render: Draws one case from: generator of all that is in the picture, generator of the detector's noise, which
             depends on the size; pixels along each axis; millimeters per pixel.
         textured: The same with flesh and noise as in real images; None: there is no such drawing.
@@ -37,6 +38,7 @@ class Anatomy:
     name: str
     classes: tuple[str, ...]
     field: tuple[float | None, ...]
+    size: tuple[int, ...]
     render: Render
     textured: Render | None = None
 
@@ -57,9 +59,9 @@ _textured = functools.partial(abdomen.draw, textured=True)
 ANATOMIES: dict[str, Anatomy] = {
     one.name: one
     for one in (
-        Anatomy("bitewing", bitewing.CLASSES, (bitewing.HEIGHT, None), bitewing.draw),
-        Anatomy("chest", chest.CLASSES, (chest.HEIGHT, None), chest.draw),
-        Anatomy("abdomen", abdomen.CLASSES, abdomen.FIELD, abdomen.draw, _textured),
+        Anatomy("bitewing", bitewing.CLASSES, (bitewing.HEIGHT, None), (64, 64), bitewing.draw),
+        Anatomy("chest", chest.CLASSES, (chest.HEIGHT, None), (64, 64), chest.draw),
+        Anatomy("abdomen", abdomen.CLASSES, abdomen.FIELD, (64, 64, 40), abdomen.draw, _textured),
     )
 }
 
@@ -72,7 +74,7 @@ def find(anatomy: str) -> Anatomy:
     """
     if anatomy not in ANATOMIES:
         known = ", ".join(ANATOMIES)
-        raise InputError("anatomy", f"unknown anatomy {anatomy!r}", f"choose from {known}")
+        raise InputError("anatomy", f"unknown anatomy {anatomy!r}", f"Choose from {known}")
     return ANATOMIES[anatomy]
 
 
@@ -103,33 +105,41 @@ def draw(
         InputError: An argument is not legal.
     """
     chosen = find(anatomy)
-    _check(chosen, seed, index, size, spacing)
+    verify(chosen, seed, index, size, spacing, textured=textured)
     step = chosen.spacing(size) if spacing is None else tuple(float(mm) for mm in spacing)
     scene, noise = map(np.random.default_rng, np.random.SeedSequence((seed, index)).spawn(2))
     render = chosen.textured if textured else chosen.render
-    if render is None:
-        others = ", ".join(name for name, one in ANATOMIES.items() if one.textured)
-        problem = f"is not for {anatomy}, but for {others}"
-        raise InputError("textured", problem, "leave it out")
+    assert render is not None
     return render(scene, noise, size, step)
 
 
-def _check(
-    anatomy: Anatomy, seed: int, index: int, size: Sequence[int], spacing: Sequence[float] | None
+def verify(
+    anatomy: Anatomy,
+    seed: int,
+    index: int,
+    size: Sequence[int],
+    spacing: Sequence[float] | None = None,
+    *,
+    textured: bool = False,
 ) -> None:
+    """Raise InputError where ``draw`` would, before anything is drawn."""
+
     def whole(value: object) -> bool:
         return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
     for name, value in (("seed", seed), ("index", index)):
         if not whole(value) or value < 0:
             problem = f"{value!r} is not a whole number from 0"
-            raise InputError(name, problem, f"give a {name} such as 0")
+            raise InputError(name, problem, f"Give a {name} such as 0")
     dims = anatomy.spatial_dims
     if len(size) != dims or not all(whole(n) and SMALLEST <= n <= LARGEST for n in size):
         problem = f"{tuple(size)!r} is not legal for {anatomy.name}"
-        remedy = f"give {dims} whole numbers from {SMALLEST} to {LARGEST}"
+        remedy = f"Give {dims} whole numbers from {SMALLEST} to {LARGEST}"
         raise InputError("size", problem, remedy)
     legal = spacing is None or all(np.isfinite(s) and s > 0 for s in spacing)
     if spacing is not None and (len(spacing) != dims or not legal):
         problem = f"{tuple(spacing)!r} is not legal for {anatomy.name}"
-        raise InputError("spacing", problem, f"give {dims} positive numbers, in millimeters")
+        raise InputError("spacing", problem, f"Give {dims} positive numbers, in millimeters")
+    if textured and anatomy.textured is None:
+        others = ", ".join(name for name, one in ANATOMIES.items() if one.textured)
+        raise InputError("textured", f"is not for {anatomy.name}, but for {others}", "Leave it out")

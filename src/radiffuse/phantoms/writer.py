@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..system.files import unwritable, write_atomic, write_json
 from .drawing import Drawing
-from .registry import ANATOMIES, draw, find
+from .registry import ANATOMIES, draw, find, verify
 
 
 def write_dataset(
@@ -23,7 +23,7 @@ def write_dataset(
     count: int,
     labelled: bool,
     seed: int,
-    size: tuple[int, ...],
+    size: tuple[int, ...] | None = None,
     spacing: tuple[float, ...] | None = None,
     start_index: int = 0,
     textured: bool = False,
@@ -40,7 +40,7 @@ def write_dataset(
         count: Cases, 1 or more.
         labelled: Whether to write label maps.
         seed: Seed of the data set.
-        size: Pixels along each axis.
+        size: Pixels along each axis; None: the usual ones of the anatomy.
         spacing: Millimeters per pixel; None: the usual field of view.
         textured: See ``draw``.
         start_index: Number of the first case; sets of one seed share none.
@@ -53,15 +53,18 @@ def write_dataset(
         InputError: An argument is not legal, the folder cannot be written, or it holds cases of other settings.
     """
     if count < 1:
-        raise InputError("count", f"{count} cases cannot be written", "give a number from 1")
-    suffix = ".png" if find(anatomy).spatial_dims == 2 else ".nii.gz"
+        raise InputError("count", f"{count} cases cannot be written", "Give a number from 1")
+    chosen = find(anatomy)
+    size = chosen.size if size is None else size
+    verify(chosen, seed, start_index, size, spacing, textured=textured)
+    suffix = ".png" if chosen.spatial_dims == 2 else ".nii.gz"
     images = out / "images" if labelled else out
     drawn, compared = 0, False
     try:
         images.mkdir(parents=True, exist_ok=True)
         if labelled:
             (out / "labels").mkdir(exist_ok=True)
-            names = {str(value): name for value, name in enumerate(find(anatomy).classes)}
+            names = {str(value): name for value, name in enumerate(chosen.classes)}
             write_json(out / "classes.json", names)
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
