@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from radiffuse.system import waiting
-from radiffuse.system.waiting import Moment, Spent, quota
+from radiffuse.config import Machine
+from radiffuse.system import hardware, waiting
+from radiffuse.system.hardware import quota
+from radiffuse.system.waiting import Moment, Spent
+from radiffuse.train import device
 
 pinned = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="cores can be chosen on Linux"
@@ -82,8 +86,28 @@ def test_the_thread_that_waited_longest_held_up_the_others(monkeypatch: pytest.M
         ({}, math.inf),
     ],
 )
-def test_cores_of_a_container(tmp_path: Path, files: dict[str, str], cores: float) -> None:
+def test_cores_of_a_container(
+    tmp_path: Path, files: dict[str, str], cores: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert quota(tmp_path) == cores
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware.psutil.Process, "cpu_affinity", lambda _: [0, 1, 2], raising=False)
+    assert hardware.cores() == min(3, max(1, math.ceil(min(cores, 3))))
+
+
+def test_torch_has_no_more_threads_than_a_container_has_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        monkeypatch.setattr(device, "cores", lambda: 2)
+        device.local_device(Machine(accelerator="cpu"))
+        assert torch.get_num_threads() == 2
+        device.local_device(Machine(accelerator="cpu", threads=3))  # as asked for
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 import sys
@@ -79,9 +80,25 @@ def devices() -> list[Device]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: of its job, and no more than its container may keep busy."""
     process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    there = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    limit = quota(CGROUP)
+    return int(min(there, max(1, math.ceil(limit)))) if math.isfinite(limit) else int(there)
+
+
+def quota(cgroup: Path) -> float:
+    """Cores that a container may keep busy, by its control group of version 2 or 1; infinite without a limit.
+
+    Args:
+        cgroup: Where the control groups are mounted.
+    """
+    first = cgroup / "cpu"
+    for paths in ([cgroup / "cpu.max"], [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):  # missing, or "max"
+            limit, period = map(int, " ".join(path.read_text() for path in paths).split())
+            return limit / period if limit > 0 else math.inf
+    return math.inf
 
 
 def measure(device: torch.device) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .hardware import CGROUP, cores
+from .hardware import CGROUP, cores, quota
 
 THREADS = Path("/proc/self/task")
 
@@ -72,17 +71,3 @@ class Moment:
         else:
             waited = seconds - (self.processor - before.processor) if threads == 1 else 0.0
         return Spent(seconds, min(max(waited, 0.0), seconds))
-
-
-def quota(cgroup: Path) -> float:
-    """Cores that a container may keep busy, by its control group of version 2 or 1; infinite without a limit.
-
-    Args:
-        cgroup: Where the control groups are mounted.
-    """
-    first = cgroup / "cpu"
-    for paths in ([cgroup / "cpu.max"], [first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"]):
-        with suppress(OSError, ValueError):  # missing, or "max"
-            limit, period = map(int, " ".join(path.read_text() for path in paths).split())
-            return limit / period if limit > 0 else math.inf
-    return math.inf

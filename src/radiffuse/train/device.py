@@ -16,6 +16,7 @@ import torch
 from ..config import Machine
 from ..errors import InputError, first_line
 from ..system.distributed import connect, launched
+from ..system.hardware import cores
 from .sharding import shard
 
 TIMEOUT = datetime.timedelta(hours=2)
@@ -60,8 +61,7 @@ def local_device(machine: Machine) -> Local:
     Raises:
         InputError: The machine lacks what was asked for.
     """
-    if machine.threads is not None:
-        torch.set_num_threads(machine.threads)
+    _set_threads(machine)
     name = _accelerator(machine)
     device = torch.device(name, 0) if name != "cpu" else torch.device(name)
     return Local(device, resolve_precision(machine))
@@ -94,9 +94,16 @@ def _launched(machine: Machine, **options: Any) -> Any:
     except (RuntimeError, ValueError) as error:
         where = f"--machine.accelerator {machine.accelerator}"
         raise InputError(where, first_line(error), "Choose what this machine has") from None
-    if machine.threads is not None:  # last: the launcher shares the cores out
-        torch.set_num_threads(machine.threads)
+    _set_threads(machine)  # last: the launcher shares the cores out
     return fabric
+
+
+def _set_threads(machine: Machine) -> None:
+    """As many as asked for; else PyTorch's own number, which does not see how many cores a container may use."""
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    elif torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
 
 
 def _accelerator(machine: Machine) -> str:
