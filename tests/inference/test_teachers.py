@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 import radiffuse
 from conftest import TINY
 from radiffuse.commands import fit as commands
-from radiffuse.config import Diffusion
+from radiffuse.config import Diffusion, Fit
+from radiffuse.config.values import from_dict
 from radiffuse.errors import InputError
-from radiffuse.inference.teachers import SAMPLES, Corrector
+from radiffuse.inference.teachers import SAMPLES, Corrector, teachers_to_time
 from radiffuse.nets.mask_denoiser import MaskDenoiser
+from radiffuse.objectives import method_of, trial_of
+from radiffuse.train.measuring import Blank
 from radiffuse.train.random import StepRandom
 from tiny_runs import shake, tiny
 
@@ -96,6 +100,17 @@ def test_a_finished_run_teaches_unless_it_knows_what_is_held_out(
     assert all("pool" in row for row in rows)
     own = fit("alone", pool={"start": 0.0}, **pool)
     assert rows[0]["pool"] != next(row for row in own.log() if "loss" in row)["pool"]
+    # What a plan counts on is timed with the teacher, too, where it sees images as the plan does.
+    given = from_dict(Fit, run.config["settings"])
+    timed = teachers_to_time(given, run.plan)
+    assert timed.label is not None
+    images = torch.zeros(2, 1, 32, 32)
+    found = timed.label(images)
+    assert found.shape == (2, len(run.plan.classes), 32, 32)
+    blank = Blank.like(run.plan, (32, 32), labelled=True)
+    task, _ = trial_of(method_of(given).build, None)(blank, given)
+    torch.testing.assert_close(task.teachers.label(images), found)
+    assert teachers_to_time(given, replace(run.plan, size=(16, 16))).label is None
     models = list(json.loads((run.folder / "cases.json").read_text())["teachers"])
     assert len(models) == 1
     assert models[0].startswith(f"{teacher} (")

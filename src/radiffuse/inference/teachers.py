@@ -16,12 +16,12 @@ from torch import Tensor
 from ..config import Diffusion, Fit
 from ..config.values import from_dict
 from ..core.diffusion import GaussianDiffusion
-from ..data.plan import PREPARED
+from ..data.plan import PREPARED, Plan
 from ..errors import InputError
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.registry import load_network
 from ..system.files import sha256
-from ..train.device import make_fabric
+from ..train.device import local_device, make_fabric
 from ..train.known import refuse_knowing
 from ..train.labelled import Labelled
 from ..train.members import members_of
@@ -100,22 +100,43 @@ def find_teachers(run: Run, settings: Fit, labelled: Labelled) -> Teachers:
     if models:
         require_same_names(run.folder, models, trained=run.trained, group="teachers")
         require_same_cases(run.folder, {"teachers": dict.fromkeys(models, "")}, trained=run.trained)
-    fabric = make_fabric(settings.machine)
-    label, correct = None, None
+    return _opened(settings, make_fabric(settings.machine).device)
+
+
+def teachers_to_time(settings: Fit, plan: Plan) -> Teachers:
+    """The teachers of the settings, for steps whose time is measured.
+
+    Nobody labels where they do not see images as the plan does, or cannot be opened: ``find_teachers`` says so.
+    """
+    wanted = settings.pool
+    if not (wanted.teacher or wanted.corrector):
+        return Teachers()
+    try:
+        runs = [Run.open(name) for name in (wanted.teacher, wanted.corrector) if name]
+        plans = [member.plan for run in runs for member in members_of(run)]
+        if any(getattr(its, name) != getattr(plan, name) for its in plans for name in ALIKE):
+            return Teachers()
+        return _opened(settings, local_device(settings.machine).device)
+    except InputError:
+        return Teachers()
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _opened(settings: Fit, device: torch.device) -> Teachers:
+    wanted, label, correct = settings.pool, None, None
     if wanted.teacher:
         source = Run.open(wanted.teacher)
-        voting = open_members(source, settings.machine, fabric.device, Overrides())
+        voting = open_members(source, settings.machine, device, Overrides())
         if any(member.draws for member in voting):
             problem = "draws its masks, which takes many passes"
             remedy = "Give it as --pool.corrector, or a run of another method"
             raise InputError(f"--pool.teacher {wanted.teacher}", problem, remedy)
         label = _together(voting)
     if wanted.corrector:
-        correct = _corrector(wanted.corrector, fabric.device)
+        correct = _corrector(wanted.corrector, device)
     return Teachers(label, correct)
-
-
-# ------------------------------------------------------------------------------------------------ internal
 
 
 def _verify(where: str, run: Run, labelled: Labelled) -> None:

@@ -18,7 +18,7 @@ from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
-from ..inference.teachers import Teachers
+from ..inference.teachers import Teachers, teachers_to_time
 from ..train.labelled import HeldOut, Labelled
 from ..train.measuring import Blank
 from ..train.planned import Trial
@@ -183,7 +183,8 @@ def trial_of(build: Build, start: Start | None) -> Trial[Fit]:
             seed=training.seed,
             augmentation=settings.augmentation,
         )
-        task = pooled(build(settings, blank.plan, start, None), settings, batches)
+        teachers = teachers_to_time(settings, blank.plan)
+        task = pooled(build(settings, blank.plan, start, None), settings, batches, teachers)
         return task, on_blank(batches, blank, settings)
 
     return trial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,17 +58,12 @@ def write_dataset(
     size = chosen.size if size is None else size
     verify(chosen, seed, start_index, size, spacing, textured=textured)
     suffix = ".png" if chosen.spatial_dims == 2 else ".nii.gz"
-    images = out / "images" if labelled else out
     drawn, compared = 0, False
     try:
-        images.mkdir(parents=True, exist_ok=True)
-        if labelled:
-            (out / "labels").mkdir(exist_ok=True)
-            names = {str(value): name for value, name in enumerate(chosen.classes)}
-            write_json(out / "classes.json", names)
+        images, labels = _folders(out, chosen.classes if labelled else ())
         for done, index in enumerate(range(start_index, start_index + count)):
             name = f"{anatomy}-{index:06d}{suffix}"
-            label = out / "labels" / name if labelled else None
+            label = labels / name if labels else None
             kept = (images / name).exists() and (label is None or label.exists())
             if not kept or not compared:  # of those that are there, the first stands for all
                 drawing = draw(anatomy, seed, index, size, spacing, textured=textured)
@@ -84,6 +79,18 @@ def write_dataset(
 def is_drawn(name: str) -> bool:
     """Whether a case is called as those that are drawn here."""
     return re.fullmatch(rf"({'|'.join(ANATOMIES)})-\d{{6}}", name) is not None
+
+
+def _folders(out: Path, classes: Sequence[str]) -> tuple[Path, Path | None]:
+    """Those of images and labels, made where missing; without classes there are no labels."""
+    if not classes:
+        out.mkdir(parents=True, exist_ok=True)
+        return out, None
+    images, labels = out / "images", out / "labels"
+    for folder in (images, labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(out / "classes.json", {str(value): name for value, name in enumerate(classes)})
+    return images, labels
 
 
 def _write_or_compare(drawing: Drawing, image: Path, label: Path | None, kept: bool) -> None:
