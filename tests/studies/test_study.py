@@ -280,7 +280,8 @@ def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
     later = chosen | {"from_": pretrained, "out": tmp_path / "leak"}
     with pytest.raises(InputError, match=r"--from .*has images of bitewing-.*, held out here"):
         radiffuse.study(**later)  # it was pre-trained on images of the same names
-    later = chosen | {"from_": None, "out": tmp_path / "leak too"}
+    shared = {key: FINETUNE[key] for key in ("network", "plan") if key in FINETUNE}
+    later = chosen | {"from_": None, "out": tmp_path / "leak too", "pretrain": shared}
     with pytest.raises(InputError, match=r"--unlabelled .*has images of bitewing-.*, held out her"):
         radiffuse.study(**later)
     assert not (tmp_path / "leak" / "runs").exists()

@@ -135,7 +135,7 @@ def test_what_a_joint_run_draws_descends_from_its_pool(
     run = SimpleNamespace(folder=out, data=data)
     drawing = object.__new__(JointGeneration)
     drawing.run = run  # type: ignore[assignment]
-    _, patients = drawing.parents
+    patients = drawing.ancestors["patients"]
     pair = Case("pair", (Path("x"),), group="+".join(patients))
     for name in (*(set(names) - held), "other+one"):
         assert descends(pair, {name})
