@@ -148,6 +148,26 @@ def test_a_short_time_is_for_the_pool_from_120_of_its_steps_on(
     assert (schedule.final, schedule.pooled, share) == (final, pooled, 1 / final)
 
 
+def test_no_steps_are_given_up_for_the_pool_where_there_are_several_structures() -> None:
+    def several(hours: float) -> Any:
+        one = planned(hours)
+        return SimpleNamespace(
+            **vars(one) | {"plan": replace(one.plan, classes=("background", "a", "b"))}
+        )
+
+    counts: dict[str, Any] = {"labels": 5, "candidates": 1, "folds": 0, "pool": True}
+    times = [h / 100 for h in range(2, 30)]
+    one, two = (
+        [choose_schedule(plan, h, **counts)[0] for h in times] for plan in (planned, several)
+    )
+    assert any(schedule.halved for schedule in one)
+    assert not any(schedule.halved for schedule in two)
+    for before, after in zip(one, two, strict=True):
+        assert (after.final, after.pooled) == (
+            (1, False) if before.halved else (before.final, before.pooled)
+        )
+
+
 LUNGS = {64: (0.985, 0.772), 96: (0.990, 0.975), 128: (0.992, 0.999), 256: (0.997, 1.0)}
 CARIES = {64: (0.20, 0.30), 128: (0.55, 0.71), 256: (0.83, 0.96), 512: (0.95, 1.0)}
 """Best possible Dice and surface Dice by side of the grid."""
