@@ -78,7 +78,6 @@ def _table(scores: pd.DataFrame) -> pd.DataFrame:
                 draw=[draw for draw, _ in own.index],
                 group=list(own["group"]),
             )
-            row["of_draws"] = test.draws
             row |= {"difference": test.difference, "low": test.low, "high": test.high}
             row["p_value"] = test.p_value
         per_draw = of.groupby("draw")[["seconds", *DISTANCES]].first()
@@ -86,12 +85,10 @@ def _table(scores: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p_value"])
     table["verdict"] = [
-        verdict(low, high, p, draws=int(draws)) if draws == draws else ""
-        for low, high, p, draws in zip(
-            table["low"], table["high"], table["p_holm"], table["of_draws"], strict=True
-        )
+        "" if row.method == "scratch" else verdict(row.low, row.high, row.p_holm, draws=row.draws)
+        for row in table.itertuples()
     ]
-    return table.drop(columns="of_draws")
+    return table
 
 
 def _one_draw(given: argparse.Namespace, draw: int) -> list[pd.DataFrame]:
@@ -120,7 +117,7 @@ def _one_draw(given: argparse.Namespace, draw: int) -> list[pd.DataFrame]:
 
     runs = {name: fitted(name, method=name) for name in ("scratch", "diffusion", "joint")}
     runs["joint+pool"] = joint = fitted("joint+pool", method="joint", unlabelled=(pool,))
-    rows = [_row(draw, name, run) for name, run in runs.items()]
+    rows = [_scores(draw, name, run) for name, run in runs.items()]
     for count in given.pairs:
         name = f"pairs-{count}"
         folder = _timed(
@@ -131,7 +128,7 @@ def _one_draw(given: argparse.Namespace, draw: int) -> list[pd.DataFrame]:
         )
         run = fitted(f"scratch+{count}-pairs", method="scratch", with_=(str(folder),))
         rows.append(
-            _row(draw, f"scratch+{count}-pairs", run).assign(**_copies(joint, Path(folder)))
+            _scores(draw, f"scratch+{count}-pairs", run).assign(**_copies(joint, Path(folder)))
         )
     return rows
 
@@ -153,7 +150,7 @@ def _timed(folder: Path, act: Callable[[], Any]) -> Any:
             path.write_text(json.dumps({"seconds": seconds, "ended": ended}))
 
 
-def _row(draw: int, method: str, run: Run) -> pd.DataFrame:
+def _scores(draw: int, method: str, run: Run) -> pd.DataFrame:
     scores = read_scores(run.folder / "validation" / "cases.csv")[
         ["case", "group", "class", "dice"]
     ]

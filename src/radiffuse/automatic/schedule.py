@@ -174,7 +174,7 @@ def least_hours(
         schedule.cost(candidates, folds, pool=pool, reference=reference)
         * (training.length if first.steps_given else schedule.enough * usual)
         for schedule in SCHEDULES
-        if wanted(schedule) and not (schedule.halved and not _may_halve(first))
+        if wanted(schedule) and _is_open_to(first, schedule)
     )
     return min(steps) * first.seconds / training.length / 3600 / AT_WORK
 
@@ -206,16 +206,13 @@ def _ceiling(
 
 def _is_enough(one: Candidate, labels: int, schedule: Schedule) -> bool:
     training = one.settings.training
-    if schedule.halved and not _may_halve(one):
-        return False
-    if one.steps_given:
-        return True
-    return training.length >= schedule.enough * usual_steps(labels, training.batch)
+    enough = schedule.enough * usual_steps(labels, training.batch)
+    return _is_open_to(one, schedule) and (one.steps_given or training.length >= enough)
 
 
-def _may_halve(one: Candidate) -> bool:
-    """Whether half of the steps may be given up for the pool: where nobody said how many, and for a single structure.
+def _is_open_to(one: Candidate, schedule: Schedule) -> bool:
+    """Whether a schedule is for a candidate: steps are halved for the pool where none are given, for one structure.
 
-    With five of procedural bitewings the smallest was not learned in half of the steps [ours].
+    Of five on procedural bitewings the smallest was not learned in half of the steps [ours].
     """
-    return not one.steps_given and len(one.plan.classes) == 2
+    return not schedule.halved or (not one.steps_given and len(one.plan.classes) == 2)

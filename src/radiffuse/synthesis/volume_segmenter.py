@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from ..errors import InputError
 from ..inference.masks import Facts, Files, read_scan_of
 from ..inference.records import Record, scan_of
 from ..system.files import make_folder, write_json
+from ..system.saying import say
 from ..train.run import Run
 from .clusters import read_clusters
 from .dense import DenseWindows, open_volumes
@@ -111,7 +111,7 @@ class VolumeSegmenter:
             dice = [None if np.isnan(d) else float(d) for d in dice_of_names(whole, names)]
             if not names.any():
                 problem = "no segment is like a class there, so all masks are empty: try another --clusters"
-                print(f"radiffuse: --names-from {settings.names_from}: {problem}", file=sys.stderr)
+                say(f"--names-from {settings.names_from}: {problem}")
             found["names"] = names.tolist()
             found["named_dice"] = dict(zip(self.classes[1:], dice, strict=True))
         write_json(path, dict(found))

@@ -85,10 +85,9 @@ class Corrections:
 
     def named(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Names of classes of anything on the page, with those that were renamed here under their new names."""
-        common = min(len(own := self.classes), len(classes))
-        if (
-            tuple(classes[:common]) == own[:common]
-        ):  # they are the new ones, of which one may be an old one too
+        own = self.classes
+        # Where they are the new ones already, one of them may be an old one too.
+        if all(name == new for name, new in zip(classes, own, strict=False)):
             return tuple(classes)
         return under_new_names(classes, self.renamed)
 

@@ -99,13 +99,10 @@ def _with_ancestors(home: Path, patients: list[str], tables: Sequence[_Table]) -
     if not (shared := {name for name in patients if _SHARED.fullmatch(name)}):
         return patients
     joined: dict[str, str] = {}
-    for folder in {
-        home if home.is_dir() else home.parent,
-        *(table.path.parent for table in tables),
-    }:
-        joined |= {
-            name: "+".join(one.get("patients", ())) for name, one in read_ancestors(folder).items()
-        }
+    own = home if home.is_dir() else home.parent
+    for folder in {own, *(table.path.parent for table in tables)}:
+        for name, one in read_ancestors(folder).items():
+            joined[name] = "+".join(one.get("patients", ()))
     if missing := sorted(name for name in shared if not joined.get(name)):
         problem = f"does not say who {missing[0]} are, from whom its images were drawn"
         raise InputError(home / ANCESTORS, problem, "Restore the file, or draw the images again")
