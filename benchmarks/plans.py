@@ -27,7 +27,7 @@ from radiffuse.data import ceiling
 from radiffuse.data.ceiling import Ceiling, candidates
 from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.system.files import write_atomic
-from radiffuse.train.choices import Request
+from radiffuse.train.configuration import Request
 from radiffuse.train.machine import GIB, MachineFacts
 from radiffuse.train.planning import decide
 

@@ -460,7 +460,7 @@ def test_a_pool_beside_no_labels_is_refused(
 def test_a_plan_with_other_steps_does_not_say_why_it_had_its_own() -> None:
     why = {"postprocess": "every label map that was read has as many pieces of lung"}
     plan = Plan(2, ("image",), ("background", "lung"), (16, 16), postprocess=("1=keep:2",))
-    plan, own = dataclasses.replace(plan, reasons=why), object.__new__(choice._Choice)
+    plan, own = dataclasses.replace(plan, reasons=why), object.__new__(choice.AutomaticFit)
     own.settings = FIT["auto"]
     for steps, left in ((("1=keep:2",), why), ((), {}), (("1=drop:5",), {})):
         _, found = own._with_steps(own.settings, plan, steps)

@@ -18,7 +18,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.system.distributed import world_size
 from radiffuse.train import planned
-from radiffuse.train.choices import Measured, Request
+from radiffuse.train.configuration import Measured, Request
 from radiffuse.train.device import resolve_precision
 from radiffuse.train.machine import MachineFacts, facts_of
 from radiffuse.train.measuring import Blank, measure_steps

@@ -21,7 +21,7 @@ from radiffuse.errors import InputError
 from radiffuse.system.files import locked, read_json, write_json
 from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
-from radiffuse.train.choices import Decision, Measured, Request
+from radiffuse.train.configuration import Decision, Measured, Request
 from radiffuse.train.machine import MachineFacts, facts_of, in_bytes
 from radiffuse.train.plan_text import format_plan, structures
 from radiffuse.train.planning import decide

@@ -59,14 +59,14 @@ def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any])
     with start_run(settings.out, "fit", settings) as run, _cleared(run):
         if finished := run.ended:
             say(f"{run.folder} is finished, nothing is left to train")
-        choice = _Choice(settings, run, train, began)
-        choice.rounds()
-        choice.decide()
-        choice.finish()
-        choice.look_ahead()
+        automatic = AutomaticFit(settings, run, train, began)
+        automatic.rounds()
+        automatic.decide()
+        automatic.finish()
+        automatic.look_ahead()
         leave(run.folder)
         if not finished:
-            choice.say_time()
+            automatic.say_time()
     return run
 
 
@@ -81,7 +81,7 @@ def _cleared(run: Run) -> Iterator[None]:
         raise
 
 
-class _Choice:
+class AutomaticFit:
     """What is tried and decided in a run folder; everything that was is read from its record."""
 
     def __init__(self, settings: Fit, run: Run, train: Train, began: float) -> None:

@@ -12,7 +12,7 @@ from ..data.plan import Plan
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
-from ..train.choices import AT_WORK
+from ..train.configuration import AT_WORK
 from .candidates import POOL, full_steps
 from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels

@@ -19,7 +19,7 @@ from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, write_splits
 from ..errors import InputError
-from ..train.choices import AT_WORK, DEFAULT_HOURS
+from ..train.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.known import trained_on
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals

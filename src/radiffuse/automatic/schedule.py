@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..data.plan import Plan
-from ..train.choices import AT_WORK, PASSES
+from ..train.configuration import AT_WORK, PASSES
 from ..train.planned import STEPS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..data.layouts.doubts import CHOSEN
 from ..errors import InputError, printable
 from ..inference.predictor import Predictor
 from ..inference.selection import (
-    Choice,
+    SelectedScan,
     choose_typical,
     choose_uncertain,
     verify_count,
@@ -46,7 +46,7 @@ class Opened:
 
     pool: Dataset
     cases: Dataset
-    choose: Callable[[], list[Choice]]
+    choose: Callable[[], list[SelectedScan]]
     how: str
 
 

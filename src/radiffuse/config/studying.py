@@ -27,7 +27,7 @@ def _fixed(settings: Trained, steps: int, batch: int) -> Trained:
     return replace(settings, training=training)
 
 
-Choice = Literal["typical", "uncertain"]
+SelectionRule = Literal["typical", "uncertain"]
 """Ways of choosing the cases to label, see ``select``."""
 DIFFUSING = {f"{name}{start}" for name in get_args(Strategy) for start in ("", "+pretrained")}
 """Methods of a study that are mask diffusion."""
@@ -142,7 +142,7 @@ class Study:
     sizes: tuple[Annotated[int, Within(8)], ...] = ()
     """Other sizes, in pixels of a side, at which imagenet and dino see films; each adds methods such as imagenet@128px.
     The masks are scored at the films' own size, whatever the network sees."""
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[SelectionRule, ...] = ()
     """Ways of choosing the labelled cases, besides at random; each adds a method such as finetune@typical. typical: as
     ``select`` without a model; uncertain: one half so, the other by the network that was trained on the first."""
     samplers: tuple[Literal["ddpm", "ddim"], ...] = ("ddpm",)

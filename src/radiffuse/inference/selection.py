@@ -43,7 +43,7 @@ Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedScan:
     """A chosen scan, and why, in a few words."""
 
     case: Case
@@ -59,7 +59,7 @@ def choose_typical(
     device: torch.device | None = None,
     seed: int = 0,
     skip_bad: bool = False,
-) -> list[Choice]:
+) -> list[SelectedScan]:
     """Typical and diverse scans, see ``choosing.typical``.
 
     Args:
@@ -96,7 +96,10 @@ def choose_typical(
         labelled=range(len(known)),
         seed=seed,
     )
-    return [Choice(pairs[i][0], f"typical of {size} scan{'s' * (size != 1)}") for i, size in chosen]
+    return [
+        SelectedScan(pairs[i][0], f"typical of {size} scan{'s' * (size != 1)}")
+        for i, size in chosen
+    ]
 
 
 def choose_uncertain(
@@ -108,7 +111,7 @@ def choose_uncertain(
     labels: int,
     seed: int = 0,
     skip_bad: bool = False,
-) -> list[Choice]:
+) -> list[SelectedScan]:
     """Scans about which a segmenter is uncertain, see ``choosing.uncertain``.
 
     Args:
@@ -141,7 +144,7 @@ def choose_uncertain(
         seed=seed,
     )
     names = predictor.plan.classes[1:]
-    return [Choice(found[i][0], f"{names[k]} uncertain: {u:.2f}") for i, k, u in chosen]
+    return [SelectedScan(found[i][0], f"{names[k]} uncertain: {u:.2f}") for i, k, u in chosen]
 
 
 def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, list[Case]]:

@@ -14,7 +14,7 @@ from ..config import Method as Fitting
 from ..config import Strategy, Study
 from ..config.pretraining import Objective
 from ..config.segmenting import NO_COORDINATES
-from ..config.studying import UNCHOSEN, Choice
+from ..config.studying import UNCHOSEN, SelectionRule
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Variant:
         pool: How many unlabelled images the pre-trained run saw; None: all.
         sampler: Reverse process of mask diffusion; None: the first of the study's.
         head: Which head of a probing run segments; None: the network is fine-tuned.
-        choice: How its labelled cases are chosen; None: at random.
+        selection: How its labelled cases are chosen; None: at random.
         size: Side of the square that it sees films as; None: as the study's plan says.
         suffix: What follows the name of the method.
     """
@@ -89,7 +89,7 @@ class Variant:
     pool: int | None = None
     sampler: str | None = None
     head: str | None = None
-    choice: Choice | None = None
+    selection: SelectionRule | None = None
     size: int | None = None
     suffix: str = ""
 
@@ -106,9 +106,9 @@ class Variant:
     @property
     def trained(self) -> str:
         """Name of its runs, which variants of other samplers and heads share."""
-        base = self.method if self.sampler or self.choice else self.name
+        base = self.method if self.sampler or self.selection else self.name
         base = f"{self.method}-probe" if self.head else base
-        return f"{base}-{self.choice}" if self.choice else base
+        return f"{base}-{self.selection}" if self.selection else base
 
 
 Vary = Callable[[Variant, Study], Iterator[Variant]]
@@ -257,7 +257,7 @@ def variants_of(name: str, settings: Study) -> Iterator[Variant]:
     first, *others = METHODS[name].vary(plain, settings)
     yield from (first, *others)
     if name not in UNCHOSEN:
-        yield from (chosen(first, choice) for choice in settings.choices)
+        yield from (with_selection(first, rule) for rule in settings.choices)
 
 
 def reference_of(settings: Study) -> str:
@@ -281,9 +281,9 @@ def shared_start(settings: Study) -> str | None:
     return rows[0].start if rows and all(row.pretraining for row in rows) else DENOISER
 
 
-def chosen(variant: Variant, choice: Choice) -> Variant:
-    """The variant whose labelled cases are chosen."""
-    return dataclasses.replace(variant, choice=choice, suffix=f"{variant.suffix}@{choice}")
+def with_selection(variant: Variant, rule: SelectionRule) -> Variant:
+    """The variant whose labelled cases are chosen by a rule of ``select``, as finetune@typical."""
+    return dataclasses.replace(variant, selection=rule, suffix=f"{variant.suffix}@{rule}")
 
 
 def trained_alike(name: str, settings: Study) -> Variant:

@@ -203,15 +203,15 @@ class StudyRuns:
 
         The uncertain ones are chosen by the network that was trained on half as many, which are typical.
         """
-        if variant.choice is None:
+        if variant.selection is None:
             return {}
         path = self.out / "chosen" / f"{variant.trained}-{labels}-{draw}.json"
         if not path.is_file():
-            half = (labels + 1) // 2 if variant.choice == "uncertain" else labels
+            half = (labels + 1) // 2 if variant.selection == "uncertain" else labels
             pool = self.dataset.filter(lambda case: case.name in self.splits.train)
             names = self._typical(pool, half, draw)
             if half < labels:
-                first = replace(variant, choice="typical", suffix="@typical")
+                first = replace(variant, selection="typical", suffix="@typical")
                 names += self._uncertain(
                     pool, names, labels - half, self.predictor(first, half, draw), draw
                 )
@@ -230,7 +230,7 @@ class StudyRuns:
             pool, (), count, start=start, device=local_device(given.machine).device,
             seed=seed, skip_bad=given.reader.skip_bad,
         )  # fmt: skip
-        return [choice.case.name for choice in chosen]
+        return [selected.case.name for selected in chosen]
 
     def _uncertain(
         self, pool: Dataset, known: list[str], count: int, predictor: Predictor, seed: int
@@ -241,7 +241,7 @@ class StudyRuns:
             count, predictor=predictor, labels=len(known),
             seed=seed, skip_bad=self.settings.finetune.reader.skip_bad,
         )  # fmt: skip
-        return [choice.case.name for choice in chosen]
+        return [selected.case.name for selected in chosen]
 
     def _start(self, name: str, pool: int | None = None) -> Run:
         """A row of ``STARTS``; ``pool`` is the number of unlabelled images that it sees, None all."""

@@ -24,7 +24,7 @@ from ..errors import InputError, is_out_of_memory
 from ..system.distributed import alone
 from ..system.files import locked, make_folder, read_json, write_json
 from ..system.waiting import Moment, Spent
-from .choices import Measured
+from .configuration import Measured
 from .device import local_fabric
 from .passes import Passes
 from .step import Step, build_network, new_optimizer, without_gradient

@@ -17,7 +17,7 @@ from ..data.fingerprint import Fingerprint, take_fingerprint
 from ..data.issues import Issues, say
 from ..data.plan import Plan, class_of_step, make_plan
 from ..system.saying import soon
-from .choices import Choice, Decision, Measured, Request
+from .configuration import Configuration, Decision, Measured, Request
 from .machine import MachineFacts, Precision, facts_of
 from .measuring import Blank, measure_steps, remembered
 from .planning import BATCH, Measure, decide
@@ -224,18 +224,18 @@ def _grid_of(plan: Plan) -> tuple[float, ...]:
     return plan.spacing if plan.spacing is not None else tuple(float(n) for n in plan.film)
 
 
-def _tried(settings: Settings, choice: Choice, precision: Precision) -> Settings:
-    """Settings under which a choice is timed: not compiled, without a seed or a number of steps."""
+def _tried(settings: Settings, config: Configuration, precision: Precision) -> Settings:
+    """Settings under which a configuration is timed: not compiled, without a seed or a number of steps."""
     training = replace(
-        settings.training, steps=1, batch_size=choice.batch, micro_batch=choice.micro, seed=0
+        settings.training, steps=1, batch_size=config.batch, micro_batch=config.micro, seed=0
     )
     machine = replace(
         settings.machine,
         precision=precision,
-        checkpoint_activations=choice.checkpointed,
+        checkpoint_activations=config.checkpointed,
         compile=False,
     )
-    network = choice.network or settings.network
+    network = config.network or settings.network
     return replace(settings, training=training, machine=machine, network=network)
 
 
@@ -276,14 +276,14 @@ def _measuring(
     trial: Trial[Settings],
     remember: Callable[..., Measured | None],
 ) -> Measure:
-    """What times steps of a choice, or remembers them."""
+    """What times steps of a configuration, or remembers them."""
 
-    def measure(choice: Choice, precision: Precision) -> Measured | None:
-        chosen = replace(choice, network=None) if subject.own else choice
-        plan, tried = replace(base, **choice.placed), _tried(settings, chosen, precision)
-        shape = tuple(max(round(n), p) for n, p in zip(choice.whole, choice.size, strict=True))
+    def measure(config: Configuration, precision: Precision) -> Measured | None:
+        chosen = replace(config, network=None) if subject.own else config
+        plan, tried = replace(base, **config.placed), _tried(settings, chosen, precision)
+        shape = tuple(max(round(n), p) for n, p in zip(config.whole, config.size, strict=True))
         shape = plan.film if plan.spatial_dims == 2 else shape
-        shared = facts.processes if choice.batch % facts.processes == 0 else 1
+        shared = facts.processes if config.batch % facts.processes == 0 else 1
         known = {
             "torch": torch.__version__,
             "machine": facts.name,

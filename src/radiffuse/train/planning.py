@@ -18,7 +18,7 @@ from ..data.fingerprint import Fingerprint
 from ..data.plan import target_spacing
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
-from .choices import Choice, Decision, Measured, Request, samples_of
+from .configuration import Configuration, Decision, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 from .reasons import decision_of
 from .start import verify_size
@@ -40,8 +40,8 @@ BATCH = {("fit", 2): 8, ("pretrain", 2): 16, ("fit", 3): 2, ("pretrain", 3): 4}
 """Images or patches per step [related: nnU-Net has 2 patches of a volume]."""
 
 
-Measure = Callable[[Choice, Precision], Measured | None]
-"""Measures steps of a choice in an arithmetic; None: it cannot."""
+Measure = Callable[[Configuration, Precision], Measured | None]
+"""Measures steps of a configuration in an arithmetic; None: it cannot."""
 
 
 def decide(
@@ -66,29 +66,29 @@ def decide(
     if request.hours is not None and request.training.steps is not None:
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
         raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
-    rate, seen = facts.rate, dict[Choice, Measured | None]()
+    rate, seen = facts.rate, dict[Configuration, Measured | None]()
     precision = facts.arithmetic(request.machine.precision)
     while True:
-        choice = _choose(found, ceilings, facts, request, rate, precision)
-        if measure is None or choice in seen:
+        config = _choose(found, ceilings, facts, request, rate, precision)
+        if measure is None or config in seen:
             break
-        seconds = choice.operations / rate
+        seconds = config.operations / rate
         if request.hours is None and not seen:
-            images, _ = samples_of(request, choice, seconds)
-            if (request.training.steps or images / choice.batch) * seconds < MEASURED_FROM:
+            images, _ = samples_of(request, config, seconds)
+            if (request.training.steps or images / config.batch) * seconds < MEASURED_FROM:
                 break
-        seen[choice] = result = measure(choice, precision)
+        seen[config] = result = measure(config, precision)
         if result is None or len(seen) == MOST_MEASURED:
             break
-        rate = choice.operations / result.seconds
-    measured = seen.get(choice)
-    seconds = measured.seconds if measured else choice.operations / rate
+        rate = config.operations / result.seconds
+    measured = seen.get(config)
+    seconds = measured.seconds if measured else config.operations / rate
     return decision_of(
         found,
         ceilings,
         facts,
         request,
-        choice,
+        config,
         seconds,
         measured=measured,
         precision=precision,
@@ -96,10 +96,10 @@ def decide(
 
 
 MOST_MEASURED = 3
-"""Choices that are measured, so that planning takes less than a minute."""
+"""Configurations that are measured, so that planning takes less than a minute."""
 
 
-# ------------------------------------------------------------------------------------------------ choice
+# ------------------------------------------------------------------------------------------------ grid, patch, network
 
 
 def _choose(
@@ -109,18 +109,18 @@ def _choose(
     request: Request,
     rate: float,
     precision: Precision,
-) -> Choice:
+) -> Configuration:
     """The first grid, patch and network in order of preference that memory and time allow.
 
     Where time allows none: for volumes, the first smallest network that sees a quarter of the images it needs; else the
     fastest on the coarsest grid, of the patches that are worth it, for a small part of a fine grid would see less.
     """
-    last: Choice | None = None
-    hurried: Choice | None = None
+    last: Configuration | None = None
+    hurried: Configuration | None = None
     smallest = (True, 0, math.inf)
     for place, grid in enumerate(_grids(found, ceilings, request)):
-        for choice, least in _options(found, grid, request):
-            fitted = _into_memory(choice, facts, request, precision)
+        for config, least in _options(found, grid, request):
+            fitted = _into_memory(config, facts, request, precision)
             if fitted is None:
                 continue
             samples, worth = round(fitted.samples * request.more), True
@@ -172,8 +172,10 @@ def _without_labels(found: Fingerprint, every: Sequence[Grid]) -> int:
     return max(i for i, grid in enumerate(every) if i == 0 or max(grid) <= UNLABELLED_SIDE)
 
 
-def _options(found: Fingerprint, grid: Grid, request: Request) -> Iterator[tuple[Choice, float]]:
-    """Choices on a grid in order of preference, each with the least voxels of a patch that it is worth."""
+def _options(
+    found: Fingerprint, grid: Grid, request: Request
+) -> Iterator[tuple[Configuration, float]]:
+    """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth."""
     dims, given = found.spatial_dims, request.plan.size
     spacing = grid if dims == 3 else found.spacing
     whole = found.body_on(grid) if dims == 3 else grid
@@ -204,7 +206,7 @@ def _options(found: Fingerprint, grid: Grid, request: Request) -> Iterator[tuple
             batch = request.training.batch_size or BATCH[request.kind, dims]
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
             yield (
-                Choice(
+                Configuration(
                     grid=film if dims == 2 and request.plan.grid is None else grid,
                     size=size,
                     whole=film,
@@ -246,15 +248,15 @@ def _large_enough(wanted: Sequence[float], whole: Sequence[float], dims: int) ->
 
 
 def _into_memory(
-    choice: Choice, facts: MachineFacts, request: Request, precision: Precision
-) -> Choice | None:
-    """The choice with as many images at once as memory holds; activations are recomputed only where none fits."""
+    config: Configuration, facts: MachineFacts, request: Request, precision: Precision
+) -> Configuration | None:
+    """With as many images at once as memory holds; activations are recomputed only where none fits."""
     given = request.machine.checkpoint_activations
-    most = request.training.micro_batch or choice.batch
+    most = request.training.micro_batch or config.batch
     for checkpointed in (False, True) if given is None else (given,):
         micro = most
         while micro >= 1:
-            fitted = replace(choice, micro=micro, checkpointed=checkpointed)
+            fitted = replace(config, micro=micro, checkpointed=checkpointed)
             if fitted.memory(facts, precision) <= facts.memory:
                 return fitted
             if request.training.micro_batch is not None:

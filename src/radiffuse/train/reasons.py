@@ -10,7 +10,7 @@ import numpy as np
 from ..config import TrainingPlan
 from ..data.ceiling import Ceiling
 from ..data.fingerprint import Fingerprint
-from .choices import AT_WORK, Choice, Decision, Measured, Request, samples_of
+from .configuration import AT_WORK, Configuration, Decision, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 
 COMPILE_MINUTES = 15
@@ -23,41 +23,41 @@ def decision_of(
     ceilings: Sequence[Ceiling],
     facts: MachineFacts,
     request: Request,
-    choice: Choice,
+    config: Configuration,
     seconds: float,
     *,
     measured: Measured | None,
     precision: Precision,
 ) -> Decision:
-    """The plan of a choice, one step of which takes ``seconds``, as ``measured`` or by the machine's rate."""
+    """The plan of a configuration, one step of which takes ``seconds``, as ``measured`` or by the machine's rate."""
     training, given = request.training, request.machine
-    samples, why_steps = samples_of(request, choice, seconds)
-    steps = training.steps or max(1, round(samples / choice.batch))
+    samples, why_steps = samples_of(request, config, seconds)
+    steps = training.steps or max(1, round(samples / config.batch))
     minutes = steps * seconds / 60 / AT_WORK
     compiled = given.compile
     if compiled is None:
         compiled = facts.device == "cuda" and minutes > COMPILE_MINUTES
     decided = TrainingPlan(
-        network=choice.network,
-        batch_size=choice.batch,
-        micro_batch=choice.micro,
+        network=config.network,
+        batch_size=config.batch,
+        micro_batch=config.micro,
         steps=steps,
         precision=precision,
-        checkpoint_activations=choice.checkpointed,
+        checkpoint_activations=config.checkpointed,
         compile=compiled,
         minutes=round(minutes, 2),
-        memory_gib=round(choice.memory(facts, precision) / GIB, 2),
+        memory_gib=round(config.memory(facts, precision) / GIB, 2),
     )
-    plan = replace(request.plan, **choice.placed)
+    plan = replace(request.plan, **config.placed)
     reasons = {
         "grid" if found.spatial_dims == 2 else "spacing": "; ".join(
-            filter(None, (_why_grid(found, ceilings, request, choice), found.taken))
+            filter(None, (_why_grid(found, ceilings, request, config), found.taken))
         ),
-        "size": "given" if request.plan.size else _why_patch(choice, found),
-        "network": "given" if choice.network is None else _why_network(choice),
+        "size": "given" if request.plan.size else _why_patch(config, found),
+        "network": "given" if config.network is None else _why_network(config),
         "batch_size": "given" if training.batch_size else "as many per step as a rule",
         "steps": "given" if training.steps else why_steps,
-        **_of_machine(facts, request, choice),
+        **_of_machine(facts, request, config),
         "minutes": f"{seconds:.3g} s per step, {_how_known(facts, measured)}",
     }
     return Decision(plan, decided, reasons)
@@ -74,9 +74,9 @@ def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
     )
 
 
-def _of_machine(facts: MachineFacts, request: Request, choice: Choice) -> dict[str, str]:
+def _of_machine(facts: MachineFacts, request: Request, config: Configuration) -> dict[str, str]:
     given = request.machine
-    saved = "one image would not fit otherwise" if choice.checkpointed else "memory suffices"
+    saved = "one image would not fit otherwise" if config.checkpointed else "memory suffices"
     return {
         "micro_batch": "given"
         if request.training.micro_batch
@@ -92,14 +92,14 @@ def _of_machine(facts: MachineFacts, request: Request, choice: Choice) -> dict[s
 
 
 def _why_grid(
-    found: Fingerprint, ceilings: Sequence[Ceiling], request: Request, choice: Choice
+    found: Fingerprint, ceilings: Sequence[Ceiling], request: Request, config: Configuration
 ) -> str:
     given = (
         request.plan.spacing
         or request.plan.grid
         or (request.plan.size if found.spatial_dims == 2 else None)
     )
-    reached = next((c for c in ceilings if c.grid == choice.grid), None)
+    reached = next((c for c in ceilings if c.grid == config.grid), None)
     text = ""
     if reached is not None:
         dice, surface = (float(np.nanmin(v)) for v in (reached.dice, reached.surface))
@@ -115,16 +115,16 @@ def _why_grid(
     return f"as fine as time and memory allow: {text}"
 
 
-def _why_patch(choice: Choice, found: Fingerprint) -> str:
-    if choice.patches == 1:
+def _why_patch(config: Configuration, found: Fingerprint) -> str:
+    if config.patches == 1:
         return "the whole film" if found.spatial_dims == 2 else "the whole body"
-    return f"as large as time and memory allow; {choice.patches} show a whole image"
+    return f"as large as time and memory allow; {config.patches} show a whole image"
 
 
-def _why_network(choice: Choice) -> str:
-    pairs = zip(choice.size, choice.unet.size_multiple, strict=True)
+def _why_network(config: Configuration) -> str:
+    pairs = zip(config.size, config.unet.size_multiple, strict=True)
     left = "x".join(str(n // m) for n, m in pairs)
-    levels = len(choice.unet.multipliers)
+    levels = len(config.unet.multipliers)
     return (
         f"the largest that sees enough images in the time; {levels} levels leave {left} positions"
     )

@@ -1,4 +1,4 @@
-"""What the planner is asked, what it chooses and what it decides."""
+"""What the planner is asked, the configurations that it tries, and what it decides."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Configuration:
     """A grid, a patch and a network on it.
 
     Attributes:
@@ -165,13 +165,13 @@ class Decision:
     reasons: dict[str, str]
 
 
-def samples_of(request: Request, choice: Choice, seconds: float) -> tuple[float, str]:
+def samples_of(request: Request, config: Configuration, seconds: float) -> tuple[float, str]:
     """Images or patches to train on, and why."""
-    affordable = request.budget / seconds * choice.batch
+    affordable = request.budget / seconds * config.batch
     if request.hours is not None:
         return affordable, f"as many as {request.hours:g} h allow"
-    passes = PASSES[request.kind] * request.images * choice.patches
-    wanted = max(choice.samples * request.more, passes)
+    passes = PASSES[request.kind] * request.images * config.patches
+    wanted = max(config.samples * request.more, passes)
     if affordable < wanted:
         return affordable, f"as many as {DEFAULT_HOURS[request.kind]:g} h allow; more with --hours"
     if passes >= wanted:
