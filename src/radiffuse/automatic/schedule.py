@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.plan import Plan
 from ..train.configuration import AT_WORK, PASSES
-from ..train.planned import STEPS
+from ..train.open_settings import STEPS
 
 if TYPE_CHECKING:
     from .candidates import Candidate

@@ -37,7 +37,7 @@ from ..system.saying import say
 from ..train.cases import limited
 from ..train.device import local_device
 from ..train.known import patients_seen
-from ..train.planned import network_is_open
+from ..train.open_settings import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
 from ..train.start import find_pretrained

@@ -29,7 +29,8 @@ from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
 from .known import described_labels, refuse_knowing
-from .planned import Subject, Trial, decided, plan_training
+from .open_settings import fill
+from .planned import Subject, Trial, plan_training
 from .run import Run
 from .start import Start, verify_kind
 from .unchanged import require_same_names, require_same_prepared, require_same_splits
@@ -151,7 +152,7 @@ def choose_labelled(
             seen={} if seen is None else seen,
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
-    return Chosen(dataset, splits, plan, cases, budget, decided(settings, plan))
+    return Chosen(dataset, splits, plan, cases, budget, fill(settings, plan))
 
 
 def _own_network(settings: Fit, start: Start | None) -> str:

@@ -1,4 +1,4 @@
-"""From the settings of a command to its plan: what is left open is decided here, once, before anything is prepared."""
+"""From the settings of a command to its plan, once, before anything is prepared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from ..config import Fit, Network, PlanSettings, Pretrain, UNetConfig
+from ..config import Fit, PlanSettings, Pretrain, UNetConfig
 from ..data.ceiling import TARGET, Ceiling, candidates, find_ceilings
 from ..data.dataset import Dataset
 from ..data.fingerprint import Fingerprint, take_fingerprint
@@ -20,67 +20,20 @@ from ..system.saying import soon
 from .configuration import Configuration, Decision, Measured, Request
 from .machine import MachineFacts, Precision, facts_of
 from .measuring import Blank, measure_steps, remembered
-from .planning import BATCH, Measure, decide
+from .open_settings import Settings, network_is_open
+from .planning import Measure, decide
 from .task import BatchesByStep, Task
 
-Settings = TypeVar("Settings", Fit, Pretrain)
 Found = TypeVar("Found")
 Trial = Callable[[Blank, Settings], tuple[Task, BatchesByStep]]
 """Makes what is trained by the plan of blank arrays and by settings, to time a few steps of it."""
 
 
-STEPS = 300
-"""Steps by a plan that says nothing of the training."""
 UNTIMED = {
     "data", "out", "from_run", "weights", "labels", "draw", "with_run", "split", "finetune", "hours", "plan", "reader",
     "for_run", "limit",
 }  # fmt: skip
 """Settings that no step takes longer by, beyond what the plan and the network to start from say."""
-
-
-def decided(settings: Settings, plan: Plan) -> Settings:
-    """The settings with what the plan decides where they leave it open."""
-    training, machine = settings.training, settings.machine
-    if isinstance(settings, Pretrain) and settings.diffusion.shift is None:
-        settings = replace(settings, diffusion=replace(settings.diffusion, shift=plan.shift))
-    if (ours := plan.training) is None:
-        batch = training.batch_size or BATCH["fit", plan.spatial_dims]
-        training = replace(training, steps=training.steps or STEPS, batch_size=batch)
-        return replace(settings, training=training)
-    micro = ours.micro_batch if ours.micro_batch < ours.batch_size else None
-    training = replace(
-        training,
-        steps=training.steps or ours.steps,
-        batch_size=training.batch_size or ours.batch_size,
-        micro_batch=training.micro_batch or micro,
-    )
-    saving = machine.checkpoint_activations
-    machine = replace(
-        machine,
-        precision=ours.precision if machine.precision == "auto" else machine.precision,
-        compile=ours.compile if machine.compile is None else machine.compile,
-        checkpoint_activations=ours.checkpoint_activations if saving is None else saving,
-    )
-    given = settings.plan
-    grid: dict[str, Any] = {
-        "size": given.size or plan.size,
-        "grid": given.grid or plan.grid,
-        "spacing": given.spacing or plan.spacing,
-        "ceiling": None,
-    }
-    changes: dict[str, Any] = {
-        "training": training,
-        "machine": machine,
-        "plan": replace(given, **grid),
-    }
-    if ours.network is not None and network_is_open(settings.network):
-        changes["network"] = replace(ours.network, dropout=settings.network.dropout)
-    return replace(settings, **changes)
-
-
-def network_is_open(network: Network) -> bool:
-    """Whether nothing is said about the shape of the network."""
-    return replace(network, dropout=None) == Network()
 
 
 @dataclass(frozen=True)

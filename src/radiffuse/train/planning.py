@@ -20,6 +20,7 @@ from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
 from .configuration import Configuration, Decision, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
+from .open_settings import BATCH
 from .reasons import decision_of
 from .start import verify_size
 
@@ -36,8 +37,6 @@ LEAST_SEEN = 0.25
 """Share of the images that a network needs with which it is still trained, where time allows no more [ours]."""
 MEASURED_FROM = 30.0
 """Seconds of a predicted training, without hours given, from which it is worth measuring."""
-BATCH = {("fit", 2): 8, ("pretrain", 2): 16, ("fit", 3): 2, ("pretrain", 3): 4}
-"""Images or patches per step [related: nnU-Net has 2 patches of a volume]."""
 
 
 Measure = Callable[[Configuration, Precision], Measured | None]

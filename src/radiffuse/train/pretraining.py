@@ -37,7 +37,8 @@ from ..system.files import write_atomic
 from .cases import VALIDATION_IMAGES, limited, with_more
 from .measuring import Blank
 from .memory import verify_memory
-from .planned import Subject, decided, network_is_open, plan_training
+from .open_settings import fill, network_is_open
+from .planned import Subject, plan_training
 from .run import Run
 from .start import (
     Pretrained,
@@ -256,7 +257,7 @@ class Objective(ABC):
         if settings.zoom is not None and plan.whole:
             problem = "takes no effect, since the network sees films whole"
             raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out, or give --grid")
-        self.settings = settings = decided(settings, plan)
+        self.settings = settings = fill(settings, plan)
         self.verify(plan)
         unet = None if self.on_imagenet else self.unet(plan.spatial_dims, len(plan.channels))
         if unet is not None:

@@ -36,7 +36,7 @@ from ..system.files import (
     write_atomic,
     write_json,
 )
-from .wishes import as_decided, is_open
+from .open_settings import fill_as_before, is_open
 
 RUN_VERSION = 2
 MARKS = ("config.yaml",)
@@ -235,9 +235,9 @@ class Run:
         Raises:
             InputError: The plan was edited after training began.
         """
-        content, wishes = self.config, flatten(plain(given))
+        content, asked = self.config, flatten(plain(given))
         now, before = flatten(effective(settings)), flatten(content["settings"])
-        names = [name for name in now if is_open(name, wishes.get(name))]
+        names = [name for name in now if is_open(name, asked.get(name))]
         for name in names if self.trained else ():
             if name in content.get("decided", ()) and now[name] != before.get(name):
                 problem = f"was edited after training began: {name} = {now[name]}"
@@ -332,7 +332,7 @@ def _locked(
         if known := path.exists():
             run = Run.open(folder)
             former = run.config
-            settings, decided = as_decided(former, settings)
+            settings, decided = fill_as_before(settings, former)
             _refuse_other(run, former, command, settings, defaults)
         content = {
             "command": command,
