@@ -17,11 +17,12 @@ help:
 	@echo "make gpu        what only a CUDA card can show: tests, speed, a plan; writes results/gpu-*.csv"
 	@echo "make format     format the code"
 
+# Of 20,000 files a third is ever imported: Python compiles these when it needs them.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	touch $@
 
 demo: $(READY)

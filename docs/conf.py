@@ -46,6 +46,7 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
 autodoc_preserve_defaults = True
+autodoc_use_type_comments = False  # there are none, and looking for them takes its time
 autoclass_content = "class"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

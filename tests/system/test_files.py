@@ -192,11 +192,12 @@ def test_a_folder_that_cannot_be_written_cannot_be_held(
         ("a: !!python/object/apply:os.system ['touch hacked']\n", "not readable YAML"),
         ("a: 2001-99-99\n", "not readable YAML"),
         ("a: " + "[" * 5000, "not readable YAML"),
+        ("a: " + "[" * 60_000 + "]" * 60_000, "more than 64 levels"),
         ("- 1\n", "holds no settings"),
         ("", "holds no settings"),
         ("x" * (MOST_YAML + 1), "is larger than"),
     ],
-    ids=["alias", "object", "date", "deep", "list", "empty", "large"],
+    ids=["alias", "object", "date", "deep", "deepest", "list", "empty", "large"],
 )
 def test_yaml_holds_plain_values_only(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "a.yaml"
