@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from radiffuse.config import Diffusion, Losses, Machine, Pool, Pretrain, Training
+from radiffuse.config import (
+    IGNORE,
+    Diffusion,
+    Losses,
+    Machine,
+    PlanSettings,
+    Pool,
+    Pretrain,
+    Training,
+)
 from radiffuse.data.batches import Batch
-from radiffuse.data.plan import Plan
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan, make_plan
+from radiffuse.data.prepare import prepare
 from radiffuse.inference.draw import draw_images
 from radiffuse.objectives import _samples
 from radiffuse.objectives.consistency import Consistency
@@ -23,10 +36,11 @@ from radiffuse.objectives.denoising import DDPM, Denoising
 from radiffuse.objectives.masked import MaskedAutoencoding
 from radiffuse.objectives.restorative import Restoring
 from radiffuse.objectives.segmentation import Segmentation
-from radiffuse.train.labelled import HeldOut
+from radiffuse.train.labelled import HeldOut, _held_out
 from radiffuse.train.loop import train
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import start_run
+from radiffuse.train.segmenting import mean_dice
 from radiffuse.train.task import Loss, Task
 
 CPU = Machine(accelerator="cpu", precision="32-true")
@@ -46,7 +60,8 @@ class Seen(nn.Module):
 
 
 def labelled(images: Tensor) -> HeldOut:
-    return HeldOut(images, torch.zeros(len(images), *images.shape[2:], dtype=torch.int64))
+    labels = torch.zeros(len(images), *images.shape[2:], dtype=torch.int64)
+    return HeldOut(len(images), Batch(images, labels, ("",) * len(images)).part)
 
 
 TASKS: dict[str, Callable[[nn.Module, Tensor], Task]] = {
@@ -136,3 +151,43 @@ def test_samples_of_a_pretraining_are_drawn_where_it_trained(
     pool: Any = SimpleNamespace(plan=None, validation_images=lambda: None)
     DDPM(Pretrain()).write(SimpleNamespace(folder=tmp_path), Seen(), pool)  # type: ignore[arg-type]
     assert places == ["meta", "cpu"]
+
+
+def test_validation_holds_no_more_films_than_go_through_together(
+    films: Path, tmp_path: Path
+) -> None:
+    """The oracle is the prepared file: each film as it is there, in its order, and the Dice by its pixels."""
+    dataset = open_dataset(films)
+    plan = make_plan(dataset, PlanSettings(size=(32,)), labelled=True)
+    prepared = prepare(dataset, plan, labelled=True, cache=tmp_path)
+    order = [5, 0, 3, 1, 4, 2, 6]
+    held_out = _held_out(prepared, order)
+    assert held_out is not None
+    assert held_out.count == 7
+    alive, most, seen, scores = set[int](), 0, list[Tensor](), list[float]()
+
+    def segment(images: Tensor) -> Tensor:
+        return torch.stack([images[:, 0] * 0, images[:, 0]], 1)
+
+    read = held_out.read
+
+    def watched(start: int, stop: int) -> Batch:
+        nonlocal most
+        batch = read(start, stop)
+        for number in range(start, stop):
+            alive.add(number)
+            weakref.finalize(batch, alive.discard, number)
+        most = max(most, len(alive))
+        seen.extend(batch.images)
+        return batch
+
+    found = mean_dice(segment, replace(held_out, read=watched), at_once=2)
+    assert most <= 4  # those before are let go when the next are there
+    for image, index in zip(seen, order, strict=True):
+        stored, true = np.asarray(prepared.image(index)), np.asarray(prepared.label(index))
+        assert np.array_equal(image.numpy(), stored.astype(np.float32))
+        guess, known = stored[0] > 0, true != IGNORE
+        both = 2 * (guess & (true == 1)).sum()
+        scores.append(both / ((guess & known).sum() + (true == 1).sum()))
+    assert found["dice"] == pytest.approx(np.mean(scores), abs=1e-12)
+    assert mean_dice(segment, held_out, at_once=7) == found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import IGNORE, Augmentation, Fit
-from ..data.batches import Batches
+from ..data.batches import Batch, Batches
 from ..data.cases import read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
@@ -33,6 +33,7 @@ from .open_settings import fill
 from .planned import Subject, Trial, plan_training
 from .run import Run
 from .start import Start, verify_kind
+from .task import in_passes
 from .unchanged import require_same_names, require_same_prepared, require_same_splits
 
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
@@ -50,15 +51,25 @@ PATCHES_PER_CASE = 4
 class HeldOut:
     """Labelled images for validation: whole films, or patches that stay the same.
 
+    They are read anew at each validation, a few at a time, so that memory does not grow with their number.
+
     Attributes:
-        images: ``(N, C, *S)`` float32 in [-1, 1].
-        labels: ``(N, *S)`` int64.
+        count: How many there are.
+        read: The labelled images from a first to before a last one; the same ones give the same numbers.
         patches: Whether they are patches, whose classes are too few each for a score of its own.
     """
 
-    images: Tensor
-    labels: Tensor
+    count: int
+    read: Callable[[int, int], Batch]
     patches: bool = False
+
+    def parts(self, at_once: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images ``(B, C, *S)`` float32 in [-1, 1] and labels ``(B, *S)`` int64: so many films, or one volume."""
+        for start in range(0, self.count, at_once):
+            batch = self.read(start, min(start + at_once, self.count))
+            assert batch.labels is not None
+            for part in in_passes(at_once, batch.images, batch.labels):
+                yield part[0], part[1]
 
 
 @dataclass(frozen=True)
@@ -248,7 +259,10 @@ def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:
         each = max(1, min(PATCHES_PER_CASE, VALIDATION_PATCHES // len(indices)))
         indices = indices[:VALIDATION_PATCHES]
     source = Batches(prepared, batch_size=1, seed=0, augmentation=Augmentation())
-    places = ((index, number) for index in indices for number in range(each))
-    batch = source.collate([source.sample(i, Stream.VALIDATION.rng(0, i, k)) for i, k in places])
-    assert batch.labels is not None
-    return HeldOut(batch.images, batch.labels, patches)
+    places = [(index, number) for index in indices for number in range(each)]
+
+    def read(start: int, stop: int) -> Batch:
+        chosen = places[start:stop]
+        return source.collate([source.sample(i, Stream.VALIDATION.rng(0, i, k)) for i, k in chosen])
+
+    return HeldOut(len(places), read, patches)

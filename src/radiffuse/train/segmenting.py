@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core.losses import dice_scores
 from .labelled import HeldOut
-from .task import Task, in_passes
+from .task import Task
 
 
 class SegmentationTask(Task):
@@ -37,14 +37,17 @@ def mean_dice(
     """
     if held_out is None:
         return {}
-    masks = []
-    for (part,) in in_passes(at_once, held_out.images):
-        logits = segment(part)
-        masks.append(logits.argmax(1).cpu())
-    guesses, labels = torch.cat(masks), held_out.labels
+    guesses, labels, scores = list[Tensor](), list[Tensor](), list[float]()
+    for images, truth in held_out.parts(at_once):
+        logits = segment(images)
+        guess, classes = logits.argmax(1).cpu(), logits.shape[1]
+        if held_out.patches:
+            guesses.append(guess.flatten())
+            labels.append(truth.flatten())
+        else:
+            scores += dice_scores(guess, truth, classes)
     if held_out.patches:
-        guesses, labels = guesses.flatten()[None], labels.flatten()[None]
-    scores = dice_scores(guesses, labels, logits.shape[1])
+        scores = dice_scores(torch.cat(guesses)[None], torch.cat(labels)[None], classes)
     counted = [score for score in scores if not math.isnan(score)]
     return {"dice": sum(counted) / len(counted)} if counted else {}
 
