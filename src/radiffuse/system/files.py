@@ -280,9 +280,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MOST_YAML:
             raise InputError(path, f"is larger than {MOST_YAML} bytes", remedy)
         text = path.read_text(encoding="utf-8")
-        loader = getattr(
-            yaml, "CSafeLoader", yaml.SafeLoader
-        )  # the first, of libyaml, is ten times as fast
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
         _refuse_unfolding(yaml.parse(text, loader))
         content = yaml.load(text, loader)
     except FileNotFoundError:
@@ -352,11 +350,8 @@ def verify_sums(folder: Path, *names: str) -> None:
         if (names and name not in names) or not inside or not file.is_file():
             continue
         if sha256(file) != value:
-            raise RunError(
-                file,
-                f"is damaged: it does not match {SUMS}",
-                "Restore it from a copy, or train again",
-            )
+            problem = f"is damaged: it does not match {SUMS}"
+            raise RunError(file, problem, "Restore it from a copy, or train again")
 
 
 def reserve(file: IO[bytes], path: Path, size: int) -> None:
@@ -376,11 +371,8 @@ def reserve(file: IO[bytes], path: Path, size: int) -> None:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
             file.truncate(size)
             return
-        raise InputError(
-            path,
-            f"needs {size / 1e9:.3g} GB, which are not free ({error.strerror})",
-            "Free the disk or choose another folder",
-        ) from None
+        problem = f"needs {size / 1e9:.3g} GB, which are not free ({error.strerror})"
+        raise InputError(path, problem, "Free the disk or choose another folder") from None
 
 
 def to_disk(path: Path) -> None:
