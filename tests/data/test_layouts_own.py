@@ -91,3 +91,25 @@ def test_predicted_masks_as_labels_are_used_and_said(tmp_path: Path) -> None:
     assert [(i.where, i.problem) for i in issues] == [
         (str(tmp_path / "labels"), "holds masks that radiffuse predicted")
     ]
+
+
+@pytest.mark.parametrize("place", ["", "images"])
+def test_masks_written_beside_the_scans_do_not_make_them_labels(place: str, tmp_path: Path) -> None:
+    """``predict RUN . --out masks``, typed in the folder of the scans, is repeated or followed by another command."""
+    for number in range(3):
+        film(tmp_path / place / f"{number}.png", seed=number)
+        mask = f"{place}__{number}.png" if place else f"{number}.png"
+        film(tmp_path / "masks" / mask, seed=9)
+    write_json(tmp_path / "masks" / "prediction.json", json.loads(MARKS["masks"][1]))
+    dataset, issues = survey(tmp_path)
+    assert [case.images[0].name for case in dataset] == ["0.png", "1.png", "2.png"]
+    assert not dataset.labelled.cases
+    assert [(i.severity, i.where) for i in issues] == [("warning", str(tmp_path / "masks"))]
+
+
+def test_masks_written_beside_labels_do_not_replace_them(tmp_path: Path) -> None:
+    pairs(tmp_path)
+    own(tmp_path / "masks", "masks")
+    dataset, _ = survey(tmp_path)
+    assert {case.label.parent.name for case in dataset if case.label} == {"labels"}
+    assert len(dataset.labelled) == 3

@@ -24,9 +24,11 @@ from .listing import (
     IMAGE_FOLDERS,
     LABEL_FOLDERS,
     LABEL_WORDS,
+    PREDICTED,
     SPLITS,
     is_dicom,
     key,
+    own_folder,
     unified,
     walk,
 )
@@ -100,6 +102,8 @@ def _folders(root: Path, guess: bool) -> Iterator[tuple[Path | None, Path | None
         if guess:
             images = images or _folder(base, ALSO_IMAGES, filled=True)
             labels = labels or _folder(base, ALSO_LABELS, filled=True)
+        if labels is not None and _predicted_beside(labels, images):
+            labels = None
         yield images, labels if images or usual else None, split
     by_name = {path.name.lower(): path for path in inner}
     for name in (name for name in by_name if name in SPLITS):
@@ -114,10 +118,20 @@ def _folder(base: Path, names: tuple[str, ...], *, filled: bool = False) -> Path
     found = sorted(
         p for p, name in plain.items() if name in names and not (filled and not walk(p).images)
     )
+    if len(found) > 1:  # predict wrote beside the labels
+        found = [path for path in found if own_folder(path) != PREDICTED]
     if len(found) > 1:
         both = " and ".join(path.name for path in found)
         raise InputError(base, f"holds both {both}", "Keep one of them in this folder")
     return found[0] if found else None
+
+
+def _predicted_beside(labels: Path, images: Path | None) -> bool:
+    """Whether masks that radiffuse predicted lie beside the scans without being named after them."""
+    if own_folder(labels) != PREDICTED:
+        return False
+    names = {key(path) for path in walk(images).images} if images is not None else set()
+    return names.isdisjoint(key(path) for path in walk(labels).images)
 
 
 def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> list[Case]:
