@@ -121,4 +121,5 @@ def test_a_schedule_for_the_pool_halves_its_steps_where_there_is_the_time_of_one
 def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
     assert "learns from labels alone" in pool_in_words(["dino"], able=False)
     assert "longer than there is time" in pool_in_words(["scratch"], able=True)
+    assert "several structures" in pool_in_words(["scratch"], able=True, several=True)
     assert "one with it vote" in pool_in_words(["scratch", "scratch+pool"], able=True)

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from radiffuse.automatic.schedule import SCHEDULES, choose_schedule, is_fine, least_hours
+from radiffuse.automatic.schedule import (
+    SCHEDULES,
+    choose_schedule,
+    is_fine,
+    least_hours,
+    spares_structures,
+)
 from radiffuse.data.plan import Plan
 
 RATES = {256: 1.9, 128: 15.0, 64: 60.0}
@@ -166,6 +172,10 @@ def test_no_steps_are_given_up_for_the_pool_where_there_are_several_structures()
         assert (after.final, after.pooled) == (
             (1, False) if before.halved else (before.final, before.pooled)
         )
+    for hours, before, after in zip(times, one, two, strict=True):
+        # That there are several is the reason exactly where a single one would have had the pool for half of the steps.
+        assert spares_structures(after, several(0.9 * hours), 5) == before.halved
+        assert not spares_structures(before, planned(0.9 * hours), 5)
 
 
 LUNGS = {64: (0.985, 0.772), 96: (0.990, 0.975), 128: (0.992, 0.999), 256: (0.997, 1.0)}

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import Fit
 from ..data.plan import Plan
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
+from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.configuration import AT_WORK
@@ -18,7 +19,7 @@ from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels
 from .record import Record
 from .refine import refine
-from .schedule import ENOUGH
+from .schedule import ENOUGH, spares_structures
 from .scores import OutOfFold, by_case, read_folds
 
 TOGETHER = 3
@@ -198,15 +199,21 @@ class Decision:
         steps, skip_bad = self.record.postprocess, self.settings.reader.skip_bad
         scored = found.score(self.labels.dataset, steps, skip_bad=skip_bad)
         scored.write(self.folder / "validation")
-        if sentence := new_scans_in_words(scored.table):
-            self.record.decisions.append(sentence)
+        lost = in_no_mask(never_predicted(scored.table), scored.table["case"].nunique())
+        for sentence in (new_scans_in_words(scored.table), lost):
+            if sentence:
+                self.record.decisions.append(sentence)
 
     def _untried(self, members: Sequence[str]) -> str:
         """Why nothing was tried, and what is trained then."""
         why = "no candidate could be tried on all folds in the time"
         if not self.record.folds.parts:
             why = self.labels.untried
-        first = self.record.candidates[0]
-        pool = pool_in_words(members, able=first.takes_pool) if self.settings.unlabelled else ""
+        record = self.record
+        first = record.candidates[0]
+        pool = ""
+        if self.settings.unlabelled:
+            several = spares_structures(record.schedule, first, len(self.labels.names))
+            pool = pool_in_words(members, able=first.takes_pool, several=several)
         why += f"; {pool}" if pool else ""
         return f"chosen: {first.name}, the first of the candidates: {why}"

@@ -130,11 +130,22 @@ def with_pool_untried(times: float, *, pooled: bool = False) -> tuple[bool, bool
     return both or not one, one
 
 
-def pool_in_words(members: Sequence[str], *, able: bool) -> str:
-    """How a pool that was not tried is used by the trainings of these names; ``able``: whether they could."""
+def pool_in_words(members: Sequence[str], *, able: bool, several: bool = False) -> str:
+    """How a pool that was not tried is used by the trainings of these names.
+
+    Args:
+        members: Names of the trainings.
+        able: Whether they could use it.
+        several: Whether there is time for half of their steps with it, which several structures do not give up.
+    """
     if not able:
         return "the pool is not used, since this method learns from labels alone"
     with_pool = [name for name in members if name.endswith(POOL)]
+    if not with_pool and several:
+        return (
+            "the pool is not used, since there is time for half of the steps with it, in which the smallest of several "
+            "structures may not be learned"
+        )
     if not with_pool:
         return "the pool is not used, since a training with it takes longer than there is time"
     if len(with_pool) < len(members):

@@ -26,7 +26,7 @@ from .candidates import POOL, find_candidates, proposals
 from .folds import make_folds
 from .halving import pool_in_words, with_pool_untried
 from .record import Record, by_reason
-from .schedule import POOL_COST, Schedule, choose_schedule, least_hours
+from .schedule import POOL_COST, Schedule, choose_schedule, least_hours, spares_structures
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def described(
         first = record.candidates[0]
         which = with_pool_untried(schedule.final, pooled=schedule.pooled)
         names = compress((first.name, f"{first.name}{POOL}"), which)
-        used = pool_in_words([*names], able=first.takes_pool) if pool else ""
+        several = pool and spares_structures(schedule, first, len(labels.names))
+        used = pool_in_words([*names], able=first.takes_pool, several=several) if pool else ""
         used += ", for half of these steps" if pool and schedule.halved else ""
         if not decided:
             yield f"  {labels.untried}" + (f"; {used}" if used else "")

@@ -179,6 +179,17 @@ def least_hours(
     return min(steps) * first.seconds / training.length / 3600 / AT_WORK
 
 
+def spares_structures(schedule: Schedule, one: Candidate, labels: int) -> bool:
+    """Whether a candidate leaves the pool out for its several structures: with one there were half of its steps."""
+    halved = next(other for other in SCHEDULES if other.halved)
+    return (
+        schedule == SCHEDULES[-1]
+        and not one.steps_given
+        and not _is_open_to(one, halved)
+        and _is_long_enough(one, labels, halved)
+    )
+
+
 def is_fine(plan: Plan, whole: Plan) -> bool:
     """Whether a grid loses nothing that counts against that of a training for the whole time."""
     if plan.spacing is not None and whole.spacing is not None:
@@ -205,9 +216,13 @@ def _ceiling(
 
 
 def _is_enough(one: Candidate, labels: int, schedule: Schedule) -> bool:
+    long_enough = one.steps_given or _is_long_enough(one, labels, schedule)
+    return _is_open_to(one, schedule) and long_enough
+
+
+def _is_long_enough(one: Candidate, labels: int, schedule: Schedule) -> bool:
     training = one.settings.training
-    enough = schedule.enough * usual_steps(labels, training.batch)
-    return _is_open_to(one, schedule) and (one.steps_given or training.length >= enough)
+    return training.length >= schedule.enough * usual_steps(labels, training.batch)
 
 
 def _is_open_to(one: Candidate, schedule: Schedule) -> bool:

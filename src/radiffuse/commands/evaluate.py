@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,7 +23,15 @@ from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.matching import Matching, match_folder
 from ..evaluation.scoring import say_skipped, score_masks
-from ..evaluation.tables import ALL_CLASSES, METRIC_NAMES, distance_unit, read_scores, summarize
+from ..evaluation.tables import (
+    ALL_CLASSES,
+    METRIC_NAMES,
+    distance_unit,
+    in_no_mask,
+    never_predicted,
+    read_scores,
+    summarize,
+)
 from ..inference.expecting import kept
 from ..inference.records import Record
 from ..reports.run import write_evaluation_report
@@ -69,7 +78,10 @@ def evaluate(settings: Evaluate) -> Path:
     summary = summarize(table)
     write_atomic(out / "summary.csv", csv_text(summary))
     expected = _expected(found.record, found.files, table)
-    notes = _write_notes(settings, found.record, found.files, skipped, expected)
+    lost = never_predicted(table)
+    notes = _write_notes(settings, found.record, found.files, skipped, expected, lost)
+    if sentence := in_no_mask(lost, table["case"].nunique()):
+        notes.append(f"{sentence}, though label maps show it")
     write_evaluation_report(out)
     unit = distance_unit(table)
     units = {"hd95": f" {unit}", "nsd": f" within {settings.tolerance:g} {unit}"}
@@ -184,6 +196,7 @@ def _write_notes(
     files: dict[str, Path],
     skipped: list[str],
     expected: str,
+    lost: Sequence[str],
 ) -> list[str]:
     """Write ``evaluation.json``, which says what was scored; returns what a reader of the scores must know."""
     from .. import __version__
@@ -200,8 +213,9 @@ def _write_notes(
             )
         if others:
             notes.append(f"{len(others)} masks are not as radiffuse wrote them: {some(others)}")
-    content = {"radiffuse": __version__, "masks": settings.masks, "truth": settings.truth}
+    content: dict[str, Any] = {"radiffuse": __version__, "masks": settings.masks}
     models = record.described() if record else []
-    content |= {"expected": expected} if expected else {}
+    content |= {"truth": settings.truth} | ({"expected": expected} if expected else {})
+    content |= {"never_predicted": lost} if lost else {}
     write_json(Path(settings.out) / "evaluation.json", content | {"models": models, "notes": notes})
     return notes

@@ -9,11 +9,13 @@ from ..config import Predict
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..errors import InputError, damaged, printable
+from ..evaluation.tables import in_no_mask
 from ..inference.dicom_seg import require_highdicom
 from ..inference.expecting import table_of
 from ..inference.masks import SHAPING, MaskWriter, Recorded, write_masks
-from ..inference.records import Record, header
+from ..inference.records import Record, header, never_shown
 from ..system.files import read_json
+from ..system.saying import say
 from ..train.known import trained_on
 from ..train.run import Run
 
@@ -41,10 +43,11 @@ def predict(settings: Predict) -> Path:
         skip_bad=settings.reader.skip_bad,
         scheduler=settings.machine.scheduler,
     )
-    for line in table_of(
-        record.entries[case.name] for case in dataset if case.name in record.entries
-    ):
+    entries = [record.entries[case.name] for case in dataset if case.name in record.entries]
+    for line in table_of(entries):
         print(printable(line))
+    if lost := in_no_mask(never_shown(entries, write.predictor.plan.classes), len(entries)):
+        say(f"{out}: {lost}")
     return out
 
 

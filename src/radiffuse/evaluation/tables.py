@@ -176,6 +176,24 @@ def over_classes(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.Da
     return table.groupby(keys, sort=False, dropna=False)[list(metrics)].mean().reset_index()
 
 
+def never_predicted(table: pd.DataFrame) -> list[str]:
+    """Classes that the truth of some case shows and no mask does, in the order of a table of scores."""
+    if not {"truth_voxels", "predicted_voxels"} <= set(table):
+        return []
+    voxels = table.groupby("class", sort=False)[["truth_voxels", "predicted_voxels"]].sum()
+    lost = (voxels["truth_voxels"] > 0) & (voxels["predicted_voxels"] == 0)
+    return [str(name) for name in voxels.index[lost]]
+
+
+def in_no_mask(classes: Sequence[str], masks: int) -> str:
+    """``class caries appears in no mask of 12``; '' where there is no such class."""
+    if not classes:
+        return ""
+    several = len(classes) > 1
+    verb = "es" * several + f" {', '.join(classes)} appear" + "s" * (not several)
+    return f"class{verb} in no mask of {masks}"
+
+
 def distance_unit(table: pd.DataFrame) -> str:
     """Unit of ``hd95`` in a table of scores: ``mm``, ``px``, or ``mm or px`` where both occur or nothing says which."""
     units = sorted(set(table["unit"].dropna().astype(str))) if "unit" in table else []

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import Predict
 from ..data.cases import hash_of_files, read_case_image
 from ..data.dataset import Case, Dataset
@@ -32,6 +34,7 @@ from .members import Overrides
 from .predictor import Predictor
 from .records import (
     MASKS,
+    SHOWN,
     Entry,
     Record,
     hash_of_voxels,
@@ -136,8 +139,9 @@ class MaskWriter:
             values = segmented.confidence if group == "confidence" else segmented.maps[kind]
             files[group].append(f"{case.name}-{kind}{endings[1]}")
             write_image(out / files[group][-1], values, scan)
+        shown = [plan.classes[value] for value in np.unique(segmented.mask) if value]
         expected = self.calibration(segmented.expected, plan.classes) if self.calibration else {}
-        return files, {COLUMN: expected} if expected else {}
+        return files, {SHOWN: shown} | ({COLUMN: expected} if expected else {})
 
     def verify(self, case: Case) -> None:
         """Refuse a case that cannot be read, or does not have the axes and channels of the plan."""

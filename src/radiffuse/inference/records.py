@@ -33,6 +33,8 @@ ENDINGS = (".png", ".nii.gz", ".dcm")
 """Of masks."""
 Entry = dict[str, Any]
 """A line of ``MASKS``: ``case``, ``scan``, ``trained`` and ``files``, hash by name by group, such as ``mask``."""
+SHOWN = "shown"
+"""In a line of ``predict``: the classes that the mask shows."""
 
 
 @dataclass
@@ -186,6 +188,14 @@ class Record:
             os.replace(part / name, self.folder / name)
         shutil.rmtree(part, ignore_errors=True)
         self.entries[entry["case"]] = entry
+
+
+def never_shown(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
+    """Foreground classes that none of several masks shows; [] where a line does not say what its mask shows."""
+    if len(entries) < 2 or not all(SHOWN in entry for entry in entries):
+        return []
+    shown = {name for entry in entries for name in entry[SHOWN]}
+    return [name for name in classes[1:] if name not in shown]
 
 
 def header(

@@ -20,8 +20,10 @@ from ..data.dataset import Case, Dataset
 from ..data.scan import Scan
 from ..evaluation.calibration import Calibration
 from ..evaluation.scoring import say_skipped, score_masks
+from ..evaluation.tables import in_no_mask, never_predicted, read_scores
 from ..system.cells import csv_text
 from ..system.files import write_atomic
+from ..system.saying import say
 from ..train.labelled import Labelled
 from ..train.run import Run
 from .predictor import Predictor
@@ -33,7 +35,10 @@ def score_validation(run: Run, labelled: Labelled, settings: Fit) -> None:
     if names and settings.training.validate_every:
         predictor = Predictor.open([run], settings.machine)
         out, skip_bad = run.folder / "validation", settings.reader.skip_bad
-        score_cases(predictor, labelled.dataset, names, out, skip_bad=skip_bad)
+        path = score_cases(predictor, labelled.dataset, names, out, skip_bad=skip_bad)
+        table = read_scores(path)
+        if lost := in_no_mask(never_predicted(table), table["case"].nunique()):
+            say(f"{lost} of the validation cases")
 
 
 def score_cases(

@@ -17,7 +17,15 @@ from ..data.scan import Array
 from ..errors import InputError, damaged
 from ..evaluation.calibration import expected_calibration_error
 from ..evaluation.segmentation import score
-from ..evaluation.tables import METRIC_NAMES, METRICS, distance_unit, read_table, summarize
+from ..evaluation.tables import (
+    METRIC_NAMES,
+    METRICS,
+    distance_unit,
+    in_no_mask,
+    never_predicted,
+    read_table,
+    summarize,
+)
 from ..system.files import read_json, read_yaml
 from .figures import class_bars, reliability, step_curves
 from .html import Report, format_mean, format_value
@@ -201,6 +209,8 @@ def scores_section(report: Report, folder: Path) -> None:
         if scored_classes(table) > 1:
             report.figure(class_bars(summary), "Mean Dice of each class, with 95% intervals")
         report.text(HOW_MEASURED)
+        if lost := in_no_mask(never_predicted(table), table["case"].nunique()):
+            report.text(f"Warning: {lost}, though label maps show it.")
         means = table.groupby("case", sort=False)["dice"].mean()
         dice = {str(name): float(value) for name, value in means.items()}
     if (folder / "steps.csv").is_file():
