@@ -3,7 +3,9 @@
 Noise, velocity, image, and the velocity of a flow, each with and without alignment with the encoder (REPA), get equal
 seconds: the time of a step is measured for both networks, as time of the processor, and steps are counted by it. All
 share films, encoder, autoencoder, seed and solver (DDIM with as many steps; of a flow it is Euler's method). Each is
-judged at every number of seconds by the Fréchet distance, corrected for its bias, to films of patients never seen.
+judged at every number of seconds by the Fréchet distance, corrected for its bias, to films of patients never seen; with
+``--last``, these predictions alone go on to the last number of seconds, without alignment.
+
 Everything resumes, so the same call goes on; with more ``--seconds`` the trainings are prolonged. Writes
 ``results/denoisers.csv``.
 """
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seconds", default="300,900", help="of training, at which each is judged")
+    parser.add_argument("--last", help="predictions that alone get the last time, apart by commas")
     parser.add_argument("--count", type=int, default=350, help="films drawn")
     parser.add_argument("--limit", type=int, help="films to train on; all by default")
     parser.add_argument("--dino-steps", type=int, default=1000)
@@ -75,9 +78,12 @@ def main() -> None:
     stages(given)
     cost = costs(given)
     rows = []
-    for seconds in sorted(map(int, given.seconds.split(","))):
-        for prediction in PREDICTIONS:
-            for alignment in ALIGNMENTS:
+    times = sorted(map(int, given.seconds.split(",")))
+    last = given.last.split(",") if given.last else None
+    for seconds in times:
+        few = last if seconds == times[-1] else None
+        for prediction in few or PREDICTIONS:
+            for alignment in ALIGNMENTS[:1] if few else ALIGNMENTS:
                 rows.append(judged(given, prediction, alignment, seconds, cost[str(alignment)]))
                 shown = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in _said(given).items())
                 command = f"python benchmarks/denoisers.py ../shared/data/cxr-classes {shown}"
