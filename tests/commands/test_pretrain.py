@@ -32,6 +32,7 @@ from radiffuse.train import start
 from radiffuse.train.cases import hold_out, limited
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
+from radiffuse.train.unlabelled import plan_unlabelled
 
 UNET = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)  # type: ignore[arg-type]
 
@@ -236,8 +237,8 @@ def test_validation_spreads_its_timesteps_from_first_to_last() -> None:
 def chosen(unlabelled: Path, tmp_path: Path, size: int, **changes: Any) -> tuple[Plan, Pretrain]:
     plan = {"size": (size, size)}
     values = pretrain_settings(unlabelled, tmp_path / "o", tmp_path / "c", plan=plan, **changes)
-    objective = OBJECTIVES["ddpm"](from_values("pretrain", values))
-    return objective.choose().plan, objective.settings
+    planned = plan_unlabelled(OBJECTIVES["ddpm"](from_values("pretrain", values)))
+    return planned.plan, planned.objective.settings
 
 
 def test_the_patch_decides_by_how_much_the_noise_is_shifted(

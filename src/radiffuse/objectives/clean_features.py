@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..config import Diffusion, Pretrain, UNetConfig
 from ..core.diffusion import GaussianDiffusion
 from ..data.batches import Batch
-from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.guided import GuidedUNet
 from ..nets.student import FeatureStudent, feature_distance
@@ -80,10 +79,6 @@ class CleanFeatures(Objective):
         """With the plan and the timesteps of the denoiser, whose network must be asked for, if any is."""
         verify_network(self.settings.network, self.teacher[0], str(self.follows))
         return replace(super().obeyed(), feature_timesteps=self.timesteps)
-
-    def verify(self, plan: Plan) -> None:
-        """Decide what was left open."""
-        self.settings = replace(self.settings, feature_timesteps=self.timesteps)
 
     def unet(self, dims: int, channels: int) -> UNetConfig:
         """That of the denoiser."""

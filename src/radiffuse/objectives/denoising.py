@@ -6,6 +6,7 @@ computes from the clean image.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -71,7 +72,7 @@ class DDPM(DenoisingObjective):
         """Guided where a regressor is given."""
         if self.regressor is None:
             return super().network(pool)
-        network = GuidedUNet(self.config(pool), self.regressor)
+        network = GuidedUNet(self.config(pool), copy.deepcopy(self.regressor))
         network.initialize(self.generator())
         return network
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config import Synthesize, Training
 from ..data.arrays import write_arrays
 from ..data.batches import Batches
+from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
@@ -37,7 +38,7 @@ from ..train.cases import (
 )
 from ..train.device import local_device
 from ..train.loop import Trained, train
-from ..train.pretraining import ChosenImages, Unlabelled
+from ..train.pretraining import Unlabelled
 from ..train.run import Run
 from ..train.start import verify_whole
 from ..train.unchanged import require_same_names, require_same_prepared
@@ -124,18 +125,17 @@ def read_films(settings: Synthesize, run: Run) -> Unlabelled:
     Raises:
         InputError: They are volumes, or of several channels.
     """
-    chosen, seed = choose_films(settings, run), settings.training.seed
-    dataset, plan = chosen.dataset, chosen.plan
+    dataset, plan = plan_films(settings, run)
     prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
     require_same_prepared(run, dataset, prepared)
-    training, held = hold_out(prepared, seed)
+    training, held = hold_out(prepared, settings.training.seed)
     run.write_data(describe_data(dataset, prepared, {"validation": held}))
     wanted = set(held[:VALIDATION_IMAGES])
     validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
     return Unlabelled(prepared, training, validation)
 
 
-def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenImages:
+def plan_films(settings: Synthesize, run: Run | None = None) -> tuple[Dataset, Plan]:
     """The films and their plan; ``run`` None: nothing is written.
 
     Raises:
@@ -153,7 +153,7 @@ def choose_films(settings: Synthesize, run: Run | None = None) -> ChosenImages:
         remedy = "Synthesis works on films of one channel; colors in one file are turned to gray"
         raise InputError(dataset.root, problem, remedy)
     verify_whole(plan)
-    return ChosenImages(dataset, plan, frozenset())
+    return dataset, plan
 
 
 def train_encoder(settings: Synthesize, run: Run, films: Unlabelled, report: Reporter) -> Encoder:

@@ -1,11 +1,13 @@
-"""What all ways of pre-training have in common: the pool of unlabelled cases, and the base of an objective."""
+"""The base of an objective of pre-training, and the pool of prepared cases that it learns from."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -18,53 +20,25 @@ from ..config import (
     resolve_network,
 )
 from ..config.network import IMAGENET
-from ..config.pretraining import TIMELESS
-from ..core.schedules import resolution_shift
 from ..data.batches import Batches
 from ..data.crops import CropPairBatches, CropPairs, crop_size
-from ..data.dataset import Dataset
-from ..data.fingerprint import find_dims
-from ..data.layouts import open_dataset
-from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan
-from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.streams import Stream
 from ..errors import InputError
-from ..nets.imagenet import new_imagenet_denoiser, published_weights
+from ..nets.imagenet import new_imagenet_denoiser
 from ..nets.unet import UNet
-from ..system.files import write_atomic
-from .cases import VALIDATION_IMAGES, limited, with_more
-from .measuring import Blank
-from .memory import verify_memory
-from .open_settings import fill, network_is_open
-from .planned import Subject, plan_training
+from .cases import VALIDATION_IMAGES
 from .run import Run
 from .start import (
     Pretrained,
     diffusion_of,
     find_pretrained,
     load_pretrained,
-    settings_of_network,
     unet_of,
-    verify_kind,
     verify_plan,
-    verify_size,
 )
 from .task import BatchesByStep, Task
-from .unchanged import require_same_names
-
-MORE = 8.0
-"""How many times the images of segmentation pre-training needs, see ``planning.Request`` [ours]."""
-
-
-@dataclass(frozen=True)
-class ChosenImages:
-    """Images to learn from and their plan, before any array is prepared; ``own`` names those of the data set itself."""
-
-    dataset: Dataset
-    plan: Plan
-    own: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -113,6 +87,12 @@ class Objective(ABC):
 
     def __init__(self, settings: Pretrain) -> None:
         self.settings = settings
+
+    def with_settings(self, settings: Pretrain) -> Self:
+        """The same objective, with the runs that it has loaded, by other settings."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     @property
     def follows(self) -> str | None:
@@ -224,105 +204,6 @@ class Objective(ABC):
 
     def write_missing(self, run: Run, pool: Unlabelled) -> None:  # noqa: B027 (optional)
         """Write results into a finished run that were not asked for before."""
-
-    def choose(self, run: Run | None = None) -> ChosenImages:
-        """Read the images and plan; ``run`` None: nothing is written, as its ``plan.json`` is otherwise.
-
-        Raises:
-            InputError: Data or settings that cannot be used.
-        """
-        settings = self.settings
-        dataset = open_dataset(settings.data, settings.reader)
-        dataset = limited(dataset, settings.limit, settings.training.seed)
-        own = frozenset(case.name for case in dataset)
-        dataset = with_more(dataset, settings.with_run, settings.reader)
-        if run is not None:
-            require_same_names(run.folder, (case.name for case in dataset), trained=run.trained)
-        if self.source_run is not None and network_is_open(settings.network):
-            network = settings_of_network(self.source_run[0])
-            self.settings = settings = replace(settings, network=network)
-        if (followed := self.followed) is not None:
-            verify_kind(dataset, followed, mixed=settings.reader.skip_bad)
-        if self.on_imagenet:
-            self._verify_imagenet(dataset)
-        given = followed.plan if followed is not None else None
-        known = run is not None and (run.folder / "plan.json").exists()
-        plan = (
-            run.plan
-            if run is not None and known
-            else self._plan(dataset, given, keep=run is not None)
-        )
-        if run is not None:
-            write_atomic(run.folder / "plan.json", plan.to_json())
-        if settings.zoom is not None and plan.whole:
-            problem = "takes no effect, since the network sees films whole"
-            raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out, or give --grid")
-        self.settings = settings = fill(settings, plan)
-        self.verify(plan)
-        unet = None if self.on_imagenet else self.unet(plan.spatial_dims, len(plan.channels))
-        if unet is not None:
-            verify_size(plan.size, unet)
-            verify_memory(plan.size, unet, settings.machine, training=True)
-        self.before(unet)
-        return ChosenImages(dataset, plan, own)
-
-    def _verify_imagenet(self, dataset: Dataset) -> None:
-        """Refuse what the network on ImageNet's encoder cannot do, before anything is planned."""
-        where = f"--network.preset {IMAGENET}"
-        if (objective := self.settings.objective) not in TIMELESS:
-            problem = f"knows no timesteps, which {objective} needs"
-            raise InputError(where, problem, f"Choose one of {', '.join(TIMELESS)}")
-        if find_dims(dataset) != 2:
-            raise InputError(where, "is for films, and these are volumes", "Use another preset")
-        if self.settings.from_run:
-            verify_kind(dataset, find_pretrained(self.settings.from_run))
-        else:
-            published_weights(where)
-
-    def _plan(self, dataset: Dataset, given: Plan | None, *, keep: bool) -> Plan:
-        """A new plan, by the images themselves or by labelled ones that they are ``--for``."""
-        settings = self.settings
-        sample, images = dataset, len(dataset)
-        if settings.for_run is not None:
-            sample = open_dataset(settings.for_run, settings.reader).labelled
-            if not len(sample):
-                raise no_labels(settings.for_run, f"--for {settings.for_run}")
-            if len(sample.channels) != len(dataset.channels):
-                mine, theirs = len(sample.channels), len(dataset.channels)
-                problem = f"has {mine} channels, {dataset.root} has {theirs}"
-                raise InputError(f"--for {settings.for_run}", problem, "Give images of one kind")
-        if given is not None:
-            settings = replace(settings, plan=given.settings())
-        subject = Subject(
-            kind="pretrain",
-            dataset=sample,
-            images=images,
-            labelled=settings.for_run is not None,
-            segments=False,
-            own=f"the preset {IMAGENET}" if self.on_imagenet else "",
-            plan=given,
-            more=MORE,
-        )
-        cache = cache_folder(settings.reader.cache)
-        plan = plan_training(settings, subject, self._trial, cache, keep=keep)
-        plan = replace(plan, channels=dataset.channels)
-        return self._shifted(plan) if self.shifts and settings.diffusion.shift is None else plan
-
-    def _shifted(self, plan: Plan) -> Plan:
-        """With the shift of the noise schedule: that of ``--from``, else by the size of the patch."""
-        if self.source_run is not None:
-            shift, why = self.source_run[1].shift or 1.0, "that of the run to start from"
-        else:
-            shift = resolution_shift(plan.size)
-            why = f"{' x '.join(map(str, plan.size))} against the 64 of the schedule"
-        return replace(plan, shift=shift, reasons=plan.reasons | {"shift": why})
-
-    def _trial(self, blank: Blank, settings: Pretrain) -> tuple[Task, BatchesByStep]:
-        """This objective on blank arrays."""
-        objective = type(self)(settings)
-        objective.source_run = self.source_run
-        pool = Unlabelled(blank, range(len(blank)), (), objective.zoom)
-        return objective.task(pool), objective.batches(pool)
 
     def verify(self, plan: Plan) -> None:  # noqa: B027 (optional)
         """Refuse settings that take no effect with a plan.
