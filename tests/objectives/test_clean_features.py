@@ -155,6 +155,9 @@ def test_it_has_plan_and_network_of_the_denoiser_and_starts_probing_and_finetuni
 ) -> None:
     cache, source = tmp_path / "cache", Run.open(pretrained)
     run = radiffuse.pretrain(**settings(unlabelled, tmp_path / "clean", cache, pretrained))
+    before = (run.folder / "config.yaml").read_text()
+    radiffuse.pretrain(**settings(unlabelled, tmp_path / "clean", cache, pretrained))  # goes on
+    assert (run.folder / "config.yaml").read_text() == before
     network, teacher = load_network(run.model), load_denoiser(source)
     assert isinstance(network, UNet)
     assert network.config == teacher.config
