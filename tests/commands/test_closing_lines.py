@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 import time
 import types
@@ -90,6 +91,22 @@ def test_each_next_command_can_be_copied(
     _, evaluate = hints(capsys.readouterr().err)
     assert evaluate == ["evaluate", "more masks", str(films), "--out", "runs/eval-2"]
     assert main(evaluate) == 0
+
+
+def test_the_truth_of_predicted_masks_is_read_as_the_run_read_its_labels(
+    finished: list[str], films: Path, tmp_path: Path
+) -> None:
+    """``predict`` reads no label map and refuses ``--label-values``; the line after it must name them nonetheless."""
+    run = shutil.copytree(finished[finished.index("--out") + 1], tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    assert config.count("label_values: null") == 1
+    (run / "config.yaml").write_text(
+        config.replace("label_values: null", "label_values: [0, 1, 255]")
+    )
+    given = {"runs": [str(run)], "data": str(films), "out": str(tmp_path / "masks")}
+    _, words = NEXT["predict"](from_values("predict", given), given["out"])
+    assert words[:3] == ("evaluate", given["out"], str(films))
+    assert from_arguments("evaluate", list(words[1:])).settings.reader.label_values == (0, 1, 255)
 
 
 def test_after_a_training_its_own_folders_are_named(

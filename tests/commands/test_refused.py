@@ -146,6 +146,10 @@ def test_a_dry_run_refuses_what_the_run_refuses_and_neither_leaves_a_folder(
         ("evaluate NOWHERE FILMS", "NOWHERE: holds no mask named like a case"),
         ("evaluate FILMS NOWHERE", "NOWHERE: does not exist"),
         (
+            "evaluate FILMS UNLABELLED",
+            "UNLABELLED: holds no scan with a label map",
+        ),
+        (
             "evaluate LABELS FILMS --prediction-classes btcv --truth-classes flare22 --out FILMS",
             "FILMS",
         ),

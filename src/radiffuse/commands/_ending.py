@@ -118,6 +118,7 @@ def _predict(settings: Any, masks: str) -> Words:
             "--out",
             _free("runs/eval"),
             *_reading(settings, Evaluate),
+            *_truth(settings.runs[0]),
         )
     else:
         count = _few(len(dataset) if dataset is not None else FEW)
@@ -200,6 +201,16 @@ def _reading(settings: Any, command: type) -> list[str]:
     unused = {name.removeprefix("reader.") for name in never(command)}
     values = to_dict(settings.reader)
     return reader_flags({name: values[name] for name in values if name not in unused})
+
+
+def _truth(run: str) -> list[str]:
+    """How the run read its label maps: ``predict`` reads none, ``evaluate`` those of such folders."""
+    try:
+        reader = find_run(run).config["settings"].get("reader", {})
+    except (RadiffuseError, KeyError):
+        return []
+    names = ("label_values", "label_threshold", "class_names")
+    return reader_flags({name: reader[name] for name in names if name in reader})
 
 
 def _tests(run: str) -> bool:

@@ -125,9 +125,15 @@ def choose(settings: Evaluate) -> Found:
     """Open the truth and the masks; nothing is written, and no pixel is read.
 
     Raises:
-        InputError: No mask belongs to a case, the two share no class, or the folder holds other files.
+        InputError: The truth has no label, no mask belongs to a case, the two share no class, or the folder holds
+            other files.
     """
     truth = open_dataset(Path(settings.truth), settings.reader).labelled
+    if not truth.cases:
+        remedy = (
+            "Give the folder that holds the scans and their labels, such as images/ and labels/"
+        )
+        raise InputError(settings.truth, "holds no scan with a label map", remedy)
     masks = Path(settings.masks)
     record = Record.read(masks)
     if record and settings.prediction_classes is None:

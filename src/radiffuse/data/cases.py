@@ -121,7 +121,10 @@ def _by_class(scan: Scan, case: Case) -> Scan:
         if case.label_values and value not in numbers:
             refuse_soft_edges(case.label or Path(case.name), scan.array)
             problem = f"holds the value {value}, which is none of {', '.join(map(str, numbers))}"
-            remedy = "Name all values with --reader.label-values, background first"
+            remedy = (
+                "Name all values with --reader.label-values, background first, or where all but 0 are the same class "
+                "leave it out and give --reader.label-threshold 1"
+            )
             raise InputError(case.label or case.name, problem, remedy)
         result[scan.array == value] = numbers.get(value, value)
     return scan.with_array(result)
