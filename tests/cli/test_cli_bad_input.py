@@ -228,3 +228,41 @@ def test_a_folder_that_does_not_exist_is_refused_before_torch_is_loaded(
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "radiffuse: FILMZ: does not exist. Check the spelling of the path.\n"
+
+
+NO_RUN = "RUNZ: is neither a run nor shipped weights. "
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "FILMS", "--from", "RUNZ", "--out", "seg"], NO_RUN),
+        (["pretrain", "FILMS", "--from", "RUNZ", "--out", "pre"], NO_RUN),
+        (["predict", "FILMS", "FILMS", "--out", "masks"], "FILMS: is not a run: "),
+        (["predict", "RUNZ", "FILMS", "--out", "masks"], "RUNZ: does not exist. "),
+        (["generate", "RUNZ", "--out", "images"], NO_RUN),
+        (["export", "RUNZ", "--out", "published"], NO_RUN),
+        (["zeroshot", "films-64", "FILMZ", "--out", "masks"], "FILMZ: does not exist. "),
+        (["select", "FILMZ", "--out", "next.csv"], "FILMZ: does not exist. "),
+        (["judge", "FILMS", "FILMZ"], "FILMZ: does not exist. "),
+        (["evaluate", "FILMS", "FILMZ", "--out", "scores"], "FILMZ: does not exist. "),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_wrong_folder_is_said_by_every_command_before_what_is_heavy_is_loaded(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    """Torch and pandas take seconds; a word typed wrong is known without them."""
+    (tmp_path / "FILMS").mkdir()
+    code = (
+        "import sys\n"
+        "from radiffuse.cli import main\n"
+        f"assert main({words}) == 2\n"
+        "assert not {'torch', 'pandas', 'monai'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"radiffuse: {said}"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["FILMS"]

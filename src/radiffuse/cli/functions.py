@@ -107,17 +107,32 @@ def _as_run(result: Any) -> Any:
     return Run(result.folder) if isinstance(result, RunFolder) else result
 
 
+IMAGES = ("data", "unlabelled", "with_run", "real", "fake", "truth")
+"""Settings that are folders of images."""
+ONE_RUN = ("run", "from_run")
+"""Settings that are a run, or the name of shipped weights."""
+
+
 def _expect_folders(settings: Any) -> None:
-    """Refuse folders of images that do not exist before anything else is loaded.
+    """Refuse runs and folders of images that do not exist before anything else is loaded.
 
     Raises:
         InputError: One does not exist.
     """
     from ..data.layouts import existing
+    from ..train.run import Run as RunFolder
+    from ..train.run import find_run
 
-    for value in (settings.data, *(getattr(settings, k, ()) for k in ("unlabelled", "with_run"))):
-        for folder in (value,) if isinstance(value, str) else value or ():
-            existing(folder)
+    def given(name: str) -> tuple[str, ...]:
+        value = getattr(settings, name, None) or ()
+        return (value,) if isinstance(value, str) else tuple(value)
+
+    for folder in given("runs"):
+        RunFolder.open(folder)
+    for folder in (folder for name in IMAGES for folder in given(name)):
+        existing(folder)
+    for run in (run for name in ONE_RUN for run in given(name)):
+        find_run(run)
 
 
 def run(name: str, parsed: Parsed) -> Any:
@@ -127,8 +142,9 @@ def run(name: str, parsed: Parsed) -> Any:
 
         print(script(shell))
         return None
-    if COMMANDS[name].together or name in ("study", "augment"):
+    if name != "info":  # which also tells of what is no run
         _expect_folders(parsed.settings)
+    if COMMANDS[name].together or name in ("study", "augment"):
         soon(f"reading {parsed.settings.data}")
     out = getattr(parsed.settings, "out", None)
     try:
