@@ -71,6 +71,34 @@ def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
         assert run.config["settings"]["training"]["log_every"] == 7
 
 
+@pytest.mark.parametrize(
+    ("command", "keep", "row", "stands"),
+    [
+        ("fit", "best", '{"step": 10, "validation": {"dice": 0.5}}', True),
+        ("fit", "best", '{"step": 10, "loss": 0.5}', False),  # nothing was compared yet
+        ("fit", "last", '{"step": 10, "validation": {"dice": 0.5}}', False),
+        ("pretrain", "best", '{"step": 10, "validation": {"loss": 0.5}}', False),  # judges nothing
+    ],
+)
+def test_what_is_compared_for_the_best_weights_stays(
+    command: str, keep: str, row: str, stands: bool, tmp_path: Path
+) -> None:
+    def given(every: int) -> dict[str, object]:
+        chosen: dict[str, object] = {"method": "scratch"} if command == "fit" else {}
+        return chosen | {"training": {"steps": 100, "keep": keep, "validate_every": every}}
+
+    folder = tmp_path / "run"
+    with start_run(folder, command, given(10)) as run:
+        (run.state / "step-00000010").mkdir(parents=True)
+        (folder / "log.jsonl").write_text(row + "\n")
+    if stands:
+        said = refused(folder, given(5), command)
+        assert "training.validate_every = 10, not 5" in said
+    else:
+        with start_run(folder, command, given(5)) as run:
+            assert run.config["settings"]["training"]["validate_every"] == 5
+
+
 def test_a_run_that_knew_fewer_settings_goes_on(tmp_path: Path) -> None:
     """Settings that it did not know yet had their defaults."""
     begin(tmp_path / "run", values())

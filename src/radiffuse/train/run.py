@@ -62,7 +62,7 @@ WITHOUT_EFFECT = {
     "regressor.landmarks",
     "out",
 }
-"""Settings that a resumed run may change, because the weights do not depend on them."""
+"""Settings that a resumed run may change, because the weights do not depend on them, but for the best by validation."""
 
 
 SETTINGS: dict[str, type] = {
@@ -383,10 +383,11 @@ def _refuse_other(
     old, new = flatten(completed(defaults, before)), flatten(settings)
     # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction.
     free = set(WITHOUT_EFFECT)
-    constant = (
-        new.get("training.decay") == "constant" or new.get("training.decay_steps") is not None
-    )
-    may_grow = constant and not new.get("unlabelled")
+    best = command == "fit" and new.get("training.keep") == "best"
+    if best and any("validation" in row for row in run.log()):
+        free.discard("training.validate_every")
+    rate, ends = new.get("training.decay"), new.get("training.decay_steps")
+    may_grow = (rate == "constant" or ends is not None) and not new.get("unlabelled")
     if may_grow and not (run.finished and run.reached is None):
         free.add("training.steps")
     for key in (*new, *(key for key in old if key.startswith("custom."))):
