@@ -61,7 +61,7 @@ def random(total: int, start: int = 0, stop: int | None = None, step: int = 0) -
 
 
 def start(run: Run, weights: str = "average") -> Start:
-    return Start(load_denoiser(run, weights), diffusion_of(run), noised=True)
+    return Start(run, load_denoiser(run, weights), diffusion_of(run), True, run.plan)
 
 
 def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:

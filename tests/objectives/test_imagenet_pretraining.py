@@ -149,10 +149,10 @@ def test_all_but_the_head_carries_over_and_the_first_pass_is_that_of_its_feature
         "fit",
         {"data": str(films), "out": "o", "method": "finetune", "from": str(runs[objective])},
     )
-    settings, source, start = from_start(settings)
-    assert source is not None
+    settings, start = from_start(settings)
+    assert start is not None
     assert settings.network == Network(preset="imagenet")
-    plan = dataclasses.replace(source.plan, classes=("background", "a", "b"), size=(48, 80))
+    plan = dataclasses.replace(start.plan, classes=("background", "a", "b"), size=(48, 80))
     segmenter = new_segmenter(settings, plan, start).eval()
     before, after = weights_of(runs[objective]), segmenter.state_dict()
     assert {name for name in after if name not in EVERY_WEIGHT_BUT} == {
@@ -163,7 +163,7 @@ def test_all_but_the_head_carries_over_and_the_first_pass_is_that_of_its_feature
     assert after["head.weight"].shape == (3, 16, 3, 3)
     assert before["head.weight"].shape == (1, 16, 3, 3)
 
-    denoiser = load_network(source.model)
+    denoiser = load_network(start.run.model)
     assert isinstance(denoiser, ImageNetDenoiser)
     seen: list[Tensor] = []
     denoiser.decoder[-1].register_forward_hook(lambda _, inputs, output: seen.append(output))

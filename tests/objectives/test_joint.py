@@ -37,7 +37,9 @@ from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives.joint import JointDenoising
 from radiffuse.train.checkpoint import load_newest
+from radiffuse.train.inherit import inherit
 from radiffuse.train.random import StepRandom
+from radiffuse.train.run import Run
 from radiffuse.train.start import Start
 
 SHARE, MEANS, SPREAD = 0.3, (-0.5, 0.4), 0.25
@@ -418,10 +420,10 @@ def test_what_does_not_apply_is_refused(films: Path, pretrained: Path, tmp_path:
 def test_what_is_refused_beside_a_run_names_the_run_and_the_flag() -> None:
     unet = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)
     plan = Plan(2, ("image",), (), (16, 16))
-    start = Start(UNet(unet), Diffusion(), noised=True, plan=plan)
+    start = Start(Run("runs/pre"), UNet(unet), Diffusion(), noised=True, plan=plan)
     given = replace(
         FIT["joint"], from_run="runs/pre", joint=Joint(process=Diffusion(num_train_timesteps=50))
     )
     with pytest.raises(InputError, match="runs/pre was trained with 1000") as refused:
-        start.given_to(given)
+        inherit(given, start)
     assert "--joint.process.num-train-timesteps 50" in str(refused.value)

@@ -15,7 +15,7 @@ from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..objectives import from_start, method_of, trial_of
-from ..train.labelled import choose_labelled
+from ..train.labelled import plan_labelled
 from ..train.run import find_run
 from ..train.start import diffusion_of, knows_timesteps
 from .schedule import usual_steps
@@ -165,14 +165,14 @@ def _planned(
     """The candidate, planned once for every fold and the final training."""
     method = method_of(settings)
     timed = None if settings.training.steps else hours
-    obeyed, source, start = from_start(replace(settings, hours=timed))
-    chosen = choose_labelled(obeyed, source, start, trial_of(method.build, start), seen=seen)
-    decided, plan = chosen.settings, chosen.plan
+    obeyed, start = from_start(replace(settings, hours=timed))
+    planned = plan_labelled(obeyed, start, trial_of(method.build, start), seen=seen)
+    decided, plan = planned.settings, planned.plan
     method.build(decided, plan, start, None)  # what it lacks is found here
     steps = decided.training.length
     seconds = 60 * plan.training.minutes if plan.training else 0.0
     if given.hours is None and given.training.steps is None:
-        usual = usual_steps(len(chosen.budget), decided.training.batch)
+        usual = usual_steps(len(planned.budget), decided.training.batch)
         seconds, steps = seconds * min(steps, usual) / steps, min(steps, usual)
     fixed = replace(
         decided,

@@ -61,7 +61,7 @@ from ..synthesis.training import plan_films
 from ..system.files import refuse_foreign
 from ..system.saying import say
 from ..train.device import local_device
-from ..train.labelled import OWN_NETWORK, choose_labelled
+from ..train.labelled import OWN_NETWORK, plan_labelled
 from ..train.plan_text import format_plan
 from ..train.pool import read_pools
 from ..train.run import MARKS
@@ -168,12 +168,12 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
     if settings.automatic:
         return settings, [_automatic(settings)]
     method = method_of(settings)
-    settings, source, start = from_start(settings)
-    plan = source.plan if source else None
+    settings, start = from_start(settings)
+    plan = start.plan if start else None
     if Path(settings.data).exists():
-        chosen = choose_labelled(settings, source, start, trial_of(method.build, start))
-        settings, plan = chosen.settings, chosen.plan
-        read_pools(settings, chosen.dataset, chosen.splits)
+        planned = plan_labelled(settings, start, trial_of(method.build, start))
+        settings, plan = planned.settings, planned.plan
+        read_pools(settings, planned.dataset, planned.splits)
         if start or settings.method == "dino":
             method.build(settings, plan, start, None)
         elif settings.method not in OWN_NETWORK:

@@ -30,7 +30,7 @@ from ..objectives import (
 from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
-from ..train.labelled import HeldOut, labelled_data
+from ..train.labelled import HeldOut, prepare_labelled
 from ..train.loop import Trained
 from ..train.pool import with_pool
 from ..train.run import Run
@@ -124,12 +124,12 @@ def _fit(
     report: Callable[[Path], Any] = leave_documents,
     plan: Plan | None = None,
 ) -> Run:
-    settings, source, start = from_start(settings)
+    settings, start = from_start(settings)
 
     def prepare(run: Run) -> Act:
         if plan is not None:
             write_atomic(run.folder / "plan.json", plan.to_json())
-        labelled = labelled_data(run, settings, source, start, trial_of(build, start))
+        labelled = prepare_labelled(run, settings, start, trial_of(build, start))
         decided = labelled.settings
         task = build(decided, labelled.plan, start, labelled.held_out)
         batches: BatchesByStep = labelled.batches

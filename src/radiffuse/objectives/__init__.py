@@ -19,6 +19,7 @@ from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..inference.teachers import Teachers, teachers_to_time
+from ..train.inherit import inherit
 from ..train.labelled import HeldOut, Labelled
 from ..train.measuring import Blank
 from ..train.planned import Trial
@@ -139,27 +140,27 @@ def method_of(settings: Fit) -> Method:
     return method
 
 
-def from_start(settings: Fit) -> tuple[Fit, Run | None, Start | None]:
-    """The settings as they are obeyed, the run that they start from, and its network; None without ``--from``.
+def from_start(settings: Fit) -> tuple[Fit, Start | None]:
+    """The settings as they are obeyed, and the network that they start from; None without ``--from``.
 
     Raises:
         InputError: There is no such run, or a setting asks for another grid or network than it has.
     """
     if not settings.from_run:
-        return settings, None, None
-    source, start = open_start(settings.from_run, settings.weights)
-    return start.given_to(settings), source, start
+        return settings, None
+    start = open_start(settings.from_run, settings.weights)
+    return inherit(settings, start), start
 
 
-def open_start(name: str, weights: str = "average") -> tuple[Run, Start]:
-    """A pre-trained run by folder, or shipped weights by name, and its network.
+def open_start(name: str, weights: str = "average") -> Start:
+    """The network of a pre-trained run by folder, or shipped weights by name.
 
     Raises:
         InputError: There is no such run, or it was not pre-trained.
     """
     run = find_pretrained(name)
     network = load_pretrained(run, weights)
-    return run, Start(network, diffusion_of(run), learned_from_noise(run), run.plan)
+    return Start(run, network, diffusion_of(run), learned_from_noise(run), run.plan)
 
 
 def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
@@ -176,9 +177,9 @@ def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
         if len(cases.channels) > 1 or find_dims(cases) == 3:
             return None, "small versions of the images"
         name = FILMS
-    run, start = open_start(name)
-    verify_kind(cases, run, mixed=True)
-    as_unet(start.network, run)
+    start = open_start(name)
+    verify_kind(cases, start.run, mixed=True)
+    as_unet(start.network, start.run)
     return start, f"the features of {name}"
 
 

@@ -22,9 +22,9 @@ from ..errors import InputError
 from ..nets.guided import GuidedUNet
 from ..nets.student import FeatureStudent, feature_distance
 from ..nets.unet import UNet
+from ..train.inherit import verify_network
 from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
-from ..train.start import verify_network
 from ..train.task import Loss, Task, in_passes
 
 SHARES = (0.01, 0.03, 0.1, 0.3)

@@ -18,7 +18,7 @@ from ..config.studying import UNCHOSEN, SelectionRule
 
 
 @dataclass(frozen=True)
-class Start:
+class Pretraining:
     """A pre-trained run, made once per study by ``pretrain``.
 
     Attributes:
@@ -50,19 +50,21 @@ class Start:
 DENOISER = "denoiser"
 DRAWER = "joint+pool"
 """The method that draws pairs."""
-STARTS: dict[str, Start] = {
-    DENOISER: Start("pretrain", given=lambda study: study.from_run),
-    "denoiser+synthetic": Start("pretrain-synthetic", synthetic=True),
-    "ddep": Start("ddep", "ddep", from_run=DENOISER),
-    "regressor": Start(
+STARTS: dict[str, Pretraining] = {
+    DENOISER: Pretraining("pretrain", given=lambda study: study.from_run),
+    "denoiser+synthetic": Pretraining("pretrain-synthetic", synthetic=True),
+    "ddep": Pretraining("ddep", "ddep", from_run=DENOISER),
+    "regressor": Pretraining(
         "coordinates", group="regressor", given=lambda study: study.pretrain.coordinates
     ),
-    "guided": Start("pretrain-guided", coordinates="regressor"),
-    "restorative": Start("pretrain-restorative", "restorative"),
-    "contrastive": Start("pretrain-contrastive", "contrastive"),
-    "masked": Start("pretrain-masked", "masked"),
-    "clean-features": Start("pretrain-clean", "clean-features", from_run=DENOISER),
-    "guided-clean-features": Start("pretrain-guided-clean", "clean-features", from_run="guided"),
+    "guided": Pretraining("pretrain-guided", coordinates="regressor"),
+    "restorative": Pretraining("pretrain-restorative", "restorative"),
+    "contrastive": Pretraining("pretrain-contrastive", "contrastive"),
+    "masked": Pretraining("pretrain-masked", "masked"),
+    "clean-features": Pretraining("pretrain-clean", "clean-features", from_run=DENOISER),
+    "guided-clean-features": Pretraining(
+        "pretrain-guided-clean", "clean-features", from_run="guided"
+    ),
 }
 """What methods start from."""
 

@@ -91,7 +91,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PlannedLabelled:
     """What is learned from and by which plan, before any array is prepared.
 
     Attributes:
@@ -108,20 +108,18 @@ class Chosen:
     settings: Fit
 
 
-def choose_labelled(
+def plan_labelled(
     settings: Fit,
-    source: Run | None,
     start: Start | None,
     trial: Trial[Fit],
     run: Run | None = None,
     seen: dict[Any, Any] | None = None,
-) -> Chosen:
+) -> PlannedLabelled:
     """Read and split the labelled cases, and plan: what the settings leave open is decided here.
 
     Args:
         settings: Of the command.
-        source: The run to start from.
-        start: Its network.
+        start: The pre-trained network to start from.
         trial: Makes what is trained, to time a few steps of it.
         run: Its ``plan.json``, which may have been edited, stands; None: nothing is written.
         seen: See ``planned.Subject``; None: nothing was.
@@ -143,9 +141,9 @@ def choose_labelled(
         whole = {case.name for data in (dataset, cases) for case in data}
         require_same_names(run.folder, whole, trained=run.trained)
         require_same_splits(run.folder, splits, trained=run.trained)
-    if source is not None:
-        verify_kind(dataset, source, mixed=settings.reader.skip_bad)
-        refuse_knowing(f"--from {settings.from_run}", source, dataset, splits)
+    if start is not None:
+        verify_kind(dataset, start.run, mixed=settings.reader.skip_bad)
+        refuse_knowing(f"--from {settings.from_run}", start.run, dataset, splits)
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
@@ -157,13 +155,13 @@ def choose_labelled(
             segments=True,
             start=start.unet if start else None,
             own=_own_network(settings, start),
-            plan=source.plan if source else None,
+            plan=start.plan if start else None,
             more=MORE.get(settings.method or "", 1.0),
             counted=frozenset(budget) | _corrected(cases, settings.with_run),
             seen={} if seen is None else seen,
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
-    return Chosen(dataset, splits, plan, cases, budget, fill(settings, plan))
+    return PlannedLabelled(dataset, splits, plan, cases, budget, fill(settings, plan))
 
 
 def _own_network(settings: Fit, start: Start | None) -> str:
@@ -185,20 +183,20 @@ def _corrected(cases: Dataset, folders: Sequence[str]) -> frozenset[str]:
     )
 
 
-def labelled_data(
-    run: Run, settings: Fit, source: Run | None, start: Start | None, trial: Trial[Fit]
-) -> Labelled:
-    """Choose and prepare the labelled cases, see ``choose_labelled``.
+def prepare_labelled(run: Run, settings: Fit, start: Start | None, trial: Trial[Fit]) -> Labelled:
+    """Plan and prepare the labelled cases, see ``plan_labelled``.
 
     Raises:
         InputError: Data or settings that cannot be used.
     """
-    chosen = choose_labelled(settings, source, start, trial, run)
-    settings = chosen.settings
-    dataset, splits, plan, budget = chosen.dataset, chosen.splits, chosen.plan, chosen.budget
+    planned = plan_labelled(settings, start, trial, run)
+    dataset, splits, settings = planned.dataset, planned.splits, planned.settings
+    plan, budget = planned.plan, planned.budget
     if not (run.folder / "plan.json").exists():
         write_atomic(run.folder / "plan.json", plan.to_json())
-    prepared = prepare_dataset(chosen.cases, plan, settings.reader, settings.machine, labelled=True)
+    prepared = prepare_dataset(
+        planned.cases, plan, settings.reader, settings.machine, labelled=True
+    )
     require_same_prepared(run, dataset, prepared)
     place = {case.name: i for i, case in enumerate(prepared.cases)}
     used = {*budget, *splits.validation}
@@ -213,6 +211,7 @@ def labelled_data(
         *(i for name, i in place.items() if name not in used),
     ]
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
+    source = start.run if start else None
     described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
     run.write_data(described | described_more(settings.with_run, prepared, used))
     _require_foreground(dataset, prepared, indices)

@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..nets.imagenet import new_imagenet_denoiser
 from ..nets.unet import UNet
 from .cases import VALIDATION_IMAGES
+from .inherit import verify_plan
 from .run import Run
 from .start import (
     Pretrained,
@@ -36,7 +37,6 @@ from .start import (
     find_pretrained,
     load_pretrained,
     unet_of,
-    verify_plan,
 )
 from .task import BatchesByStep, Task
 

@@ -1,18 +1,14 @@
-"""The pre-trained network that a run starts from."""
+"""The pre-trained network that a run starts from: found, loaded, and held against images and sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config import (
-    PRESETS,
     Diffusion,
     Fit,
-    Joint,
     Network,
-    PlanSettings,
-    Probing,
     UNetConfig,
     network_settings,
     resolve_network,
@@ -32,26 +28,31 @@ from .edited import verify_channels, verify_edited
 from .memory import verify_memory
 from .run import Run, find_run
 
-OF_PROCESS = ("schedule", "num_train_timesteps", "prediction_type", "zero_terminal_snr", "shift")
-"""Settings of the noising process that a network was trained for."""
 Pretrained = UNet | ImageNetDenoiser
 """Networks that pre-training makes; the second knows no timesteps, and starts segmenters alone."""
-OF_GRID = ("size", "grid", "spacing", "ceiling")
-"""Settings of the plan that a segmenter may change: the network was trained at several scales."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A pre-trained network, the noising process of its run, and whether it learned from noised images."""
+    """The pre-trained network that a run starts from.
 
+    Attributes:
+        run: The run that it was trained in.
+        network: The network itself.
+        diffusion: The noising process of the run.
+        noised: Whether it learned from noised images, and so knows timesteps.
+        plan: How images became its input.
+    """
+
+    run: Run
     network: Pretrained
     diffusion: Diffusion
     noised: bool
-    plan: Plan | None = None
+    plan: Plan
 
     @property
     def denoiser(self) -> UNet:
-        """The network where it is a U-Net that knows timesteps, as ``given_to`` and ``load_denoiser`` see to."""
+        """The network where it is a U-Net that knows timesteps, as ``inherit`` and ``load_denoiser`` see to."""
         assert isinstance(self.network, UNet)
         return self.network
 
@@ -60,97 +61,10 @@ class Start:
         """See ``unet_of``."""
         return unet_of(self.network)
 
-    def keeps_grid(self, settings: Fit) -> bool:
-        """Whether only the grid of the run will do: for frozen features, and for coordinates of the body."""
-        return settings.method in ("probe", "pixel") or self._coordinate_channels > 0
-
     @property
-    def _coordinate_channels(self) -> int:
+    def coordinate_channels(self) -> int:
+        """Body coordinates that it sees of each voxel, 0 to 3."""
         return self.network.coordinate_channels if isinstance(self.network, UNet) else 0
-
-    def given_to(self, settings: Fit) -> Fit:
-        """Settings with the intensities and the network of the run, and its grid where no other will do.
-
-        The coordinates that a probe sees are those of a guided network or of ``probe.regressor``, and off without.
-
-        Raises:
-            InputError: They ask for others; names the setting.
-        """
-        assert self.plan is not None
-        name = str(settings.from_run)
-        given, kept = settings.plan, self.plan.settings()
-        free = {} if self.keeps_grid(settings) else {k: getattr(given, k) for k in OF_GRID}
-        verify_plan(replace(given, **dict.fromkeys(free)), self.plan, name)
-        self._verify_use(settings, name)
-        if given.postprocess is not None:
-            kept = replace(kept, postprocess=given.postprocess)
-        for key in {"size", "grid"} & free.keys():
-            if (sides := free[key]) is not None and len(sides) == 1:
-                free[key] = sides * self.plan.spatial_dims
-        if settings.method == "probe":
-            settings = replace(settings, probe=self._probed(settings.probe))
-        if settings.method == "joint":
-            settings = replace(settings, joint=self._joint(settings.joint, name))
-        plan = replace(kept, **free)
-        return replace(settings, plan=plan, network=settings_of_network(self.network))
-
-    def _verify_use(self, settings: Fit, name: str) -> None:
-        """Refuse another network, and what this one cannot do."""
-        verify_network(settings.network, self.network, name)
-        if self.unet is not None:
-            return
-        what = f"{name} has the network {IMAGENET}, which knows no timesteps"
-        if settings.method != "finetune":
-            raise InputError(f"--method {settings.method}", what, "Use finetune, or another run")
-        if settings.finetune.timestep:
-            raise InputError(f"--timestep {settings.finetune.timestep}", what, "Leave it out")
-        if settings.machine.checkpoint_activations:
-            problem = f"{name} has the network {IMAGENET}, whose activations are kept"
-            raise InputError("--checkpoint-activations", problem, "Leave it out")
-
-    def _joint(self, joint: Joint, name: str) -> Joint:
-        """With the timesteps and the prediction of the run; how the loss weighs them is free.
-
-        Raises:
-            InputError: They ask for others, or the network sees coordinates, which noise does not have.
-        """
-        if self._coordinate_channels:
-            problem = f"{name} is guided by body coordinates, which noise does not have"
-            remedy = "Start from a run that was pre-trained without --coordinates"
-            raise InputError("--method joint", problem, remedy)
-        given, usual = joint.process, Diffusion()
-        of_run = {key: getattr(self.diffusion, key) for key in OF_PROCESS}
-        for key, has in of_run.items():
-            if (value := getattr(given, key)) not in (getattr(usual, key), has):
-                where = f"--joint.process.{key.replace('_', '-')} {value}"
-                problem = f"{name} was trained with {has}"
-                raise InputError(where, problem, "Leave it out, or train from scratch")
-        return replace(joint, process=replace(given, **of_run))
-
-    def _probed(self, probe: Probing) -> Probing:
-        """Without coordinates, where neither the network nor a regressor gives any."""
-        if probe.regressor is not None:
-            where, run = f"--probe.regressor {probe.regressor}", find_pretrained(probe.regressor)
-            load_regressor(run)
-            if self.denoiser.coordinate_channels:
-                problem = "is not needed: the network is guided, and heads see its own coordinates"
-                raise InputError(where, problem, "Leave it out")
-            assert self.plan is not None
-            ours, theirs = (
-                replace(plan.settings(), postprocess=None) for plan in (self.plan, run.plan)
-            )
-            if ours != theirs:
-                keys = [k for k, v in vars(ours).items() if v != getattr(theirs, k)]
-                problem = f"was trained with another {' and '.join(keys)} than the network"
-                remedy = "Train both with the same --plan settings"
-                raise InputError(where, problem, remedy)
-        elif not self.denoiser.coordinate_channels:
-            if probe.sweep_coordinates:
-                problem = "takes no effect: heads on an unguided network see no coordinates"
-                remedy = "Leave it out, or give a --probe.regressor"
-                raise InputError("--probe.sweep-coordinates", problem, remedy)
-            return replace(probe, coordinates=False)
-        return probe
 
 
 def find_pretrained(name: str) -> Run:
@@ -226,51 +140,6 @@ def load_regressor(run: Run) -> CoordinateRegressor:
     return regressor
 
 
-def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
-    """Refuse settings that differ from the plan of the run ``name``; post-processing is free."""
-    known = plan.settings()
-    for key, value in vars(given).items():
-        if key == "postprocess" or value is None:
-            continue
-        has = getattr(known, key)
-        sides = key in ("size", "grid") and len(value) == 1
-        wanted = value * plan.spatial_dims if sides else value
-        if key == "grid" and wanted == plan.film:
-            continue
-        if wanted != has:
-            trained = {
-                "size": f"at {' x '.join(map(str, plan.size))} {'pixels' if plan.spatial_dims == 2 else 'voxels'}",
-                "window": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
-                "percentiles": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
-            }.get(key, f"with the {key} {_words(has)}")
-            _refuse(key, value, name, trained)
-
-
-def verify_network(given: Network, network: Pretrained, name: str) -> None:
-    """Refuse settings that differ from the network of the run ``name``."""
-    if not isinstance(network, UNet) or given.preset == IMAGENET:
-        known = settings_of_network(network)
-        for key, value in vars(given).items():
-            if value not in (None, getattr(known, key)):
-                _refuse(key, value, name, f"with the network {known.preset or 'of its own'}")
-        return
-    unet = network.config
-    wanted = resolve_network(
-        given,
-        spatial_dims=unet.spatial_dims,
-        in_channels=unet.in_channels,
-        out_channels=unet.out_channels,
-    )
-    values = {k: v for k, v in vars(given).items() if k != "preset" and v is not None}
-    for key in dict.fromkeys([*values, *(PRESETS[given.preset] if given.preset else ())]):
-        if (has := getattr(unet, key)) == getattr(wanted, key):
-            continue
-        if key in values:
-            _refuse(key, values[key], name, f"with the {key} {_words(has)}")
-        own = network_settings(unet).preset or f"of {key} {_words(has)}"
-        _refuse("preset", given.preset, name, f"with the network {own}")
-
-
 def verify_kind(dataset: Dataset, run: Run, *, mixed: bool = False) -> None:
     """Refuse images of other channels or axes than those that a run was trained on.
 
@@ -285,15 +154,6 @@ def verify_kind(dataset: Dataset, run: Run, *, mixed: bool = False) -> None:
         kinds = {2: "films", 3: "volumes"}
         problem = f"holds {kinds[dims]}, {run.folder} was trained on {kinds[plan.spatial_dims]}"
         raise InputError(dataset.root, problem, remedy)
-
-
-def _refuse(key: str, value: object, name: str, trained: str) -> None:
-    where = f"--{key.replace('_', '-')} {_words(value)}"
-    raise InputError(where, f"{name} was trained {trained}", "Leave it out, or train from scratch")
-
-
-def _words(value: object) -> str:
-    return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
 
 
 def knows_timesteps(run: Run) -> bool:
