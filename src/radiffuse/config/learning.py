@@ -180,7 +180,8 @@ class Machine:
     channels_last: bool = True
     """Keep activations in channels-last order; faster for 2D convolutions on CPUs and recent GPUs."""
     checkpoint_activations: bool | None = None
-    """Recompute activations in the backward pass: less memory for up to a third more time. None: as the plan says."""
+    """Recompute activations in the backward pass: less memory for up to a third more time. None: as the plan says. Of
+    the stages of synthesize the denoiser alone does so, not DINO and not the autoencoder."""
     memory: Memory | None = None
     """Plan for so much free memory, such as 8GiB, of the GPU or of the machine; None: what is free."""
     rate: Annotated[float, Within(0.001, 1e6)] | None = None
