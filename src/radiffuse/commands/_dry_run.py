@@ -50,7 +50,7 @@ from ..objectives import OBJECTIVES, from_start, method_of, objective_of, trial_
 from ..objectives.mask_diffusion import SELF_CONDITIONED
 from ..objectives.probing import heads
 from ..objectives.segmentation import dino_network
-from ..release.convert import choose as choose_foreign
+from ..release.convert import open_foreign
 from ..studies.augment import first_parts
 from ..studies.study import open_study, verify
 from ..synthesis.autoencoder import build_autoencoder
@@ -68,14 +68,14 @@ from ..train.run import MARKS
 from ..train.start import Start, find_pretrained, unet_for, verify_size
 from ..train.unlabelled import plan_unlabelled
 from . import COMMANDS
-from .classify import choose as choose_classified
-from .evaluate import choose as choose_masks
-from .export import choose as choose_export
-from .generate import choose as choose_source
+from .classify import open_classified
+from .evaluate import open_masks
+from .export import open_exported
+from .generate import open_source
 from .judge import verify_out
-from .predict import choose as choose_segmented
-from .select import choose as choose_scans
-from .zeroshot import choose as choose_films
+from .predict import open_segmented
+from .select import open_pool
+from .zeroshot import open_zeroshot
 
 
 def describe(name: str, settings: Any, defaults: Any, *, full: bool = False) -> str:
@@ -118,11 +118,11 @@ def describe(name: str, settings: Any, defaults: Any, *, full: bool = False) -> 
 
 def _classify(settings: Classify) -> None:
     local_device(settings.machine)
-    choose_classified(settings)
+    open_classified(settings)
 
 
 def _predict(settings: Predict) -> None:
-    write, dataset, _ = choose_segmented(settings)
+    write, dataset, _ = open_segmented(settings)
     if not settings.reader.skip_bad:
         write.verify(dataset.cases[0])
 
@@ -143,25 +143,25 @@ def _study(settings: Study) -> None:
 
 def _augment(settings: Augment) -> None:
     trained, drawing = first_parts(settings)
-    choose_classified(trained)
+    open_classified(trained)
     if drawing is not None:
-        choose_source(drawing)
+        open_source(drawing)
 
 
 VERIFY: Mapping[type, Callable[[Any], object]] = {
     Augment: _augment,
     Classify: _classify,
-    Convert: choose_foreign,
-    Evaluate: choose_masks,
-    Export: choose_export,
-    Generate: choose_source,
+    Convert: open_foreign,
+    Evaluate: open_masks,
+    Export: open_exported,
+    Generate: open_source,
     Judge: _judge,
     Predict: _predict,
-    Select: choose_scans,
+    Select: open_pool,
     Study: _study,
-    ZeroShot: choose_films,
+    ZeroShot: open_zeroshot,
 }
-"""What the run does before it prepares or writes anything."""
+"""What the run opens, and refuses, before it prepares or writes anything: ``open_...`` of its command."""
 
 
 def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:

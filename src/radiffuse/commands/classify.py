@@ -49,7 +49,7 @@ def classify(settings: Classify) -> Run:
     settings = replace(settings, training=replace(settings.training, seed=settings.draw))
 
     def prepare(run: Run) -> Act:
-        (dataset, classes, splits), plan, budget, more, network = choose(settings, run)
+        (dataset, classes, splits), plan, budget, more, network = open_classified(settings, run)
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
         pool, held_out, test = (
             _items(prepared, names, classes)
@@ -85,7 +85,7 @@ def classify(settings: Classify) -> Run:
     return run_training("classify", settings, prepare, leave_documents)
 
 
-def choose(
+def open_classified(
     settings: Classify, run: Run | None = None
 ) -> tuple[ClassifiedFilms, Plan, set[str], list[Dataset], Classifier | None]:
     """Read, split and plan the films, before any is prepared; without a run nothing is written.

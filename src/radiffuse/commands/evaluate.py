@@ -56,7 +56,7 @@ def evaluate(settings: Evaluate) -> Path:
             share no class, or the folder holds other files. With ``--skip-bad`` a bad case is named and left out,
             unless all are such.
     """
-    found, out = choose(settings), Path(settings.out)
+    found, out = open_masks(settings), Path(settings.out)
     sweep(out)
     cases, matching, skipped = found.cases, found.matching, list[str]()
 
@@ -121,7 +121,7 @@ class Found:
         return self.matching.translate(true, case.name, 1) if self.matching else true
 
 
-def choose(settings: Evaluate) -> Found:
+def open_masks(settings: Evaluate) -> Found:
     """Open the truth and the masks; nothing is written, and no pixel is read.
 
     Raises:

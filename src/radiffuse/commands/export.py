@@ -42,7 +42,7 @@ def export(settings: Export) -> Path:
         InputError: The form needs what is not installed, or cannot hold this run; or the result does not agree with
             the run.
     """
-    run, write = choose(settings)
+    run, write = open_exported(settings)
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     write(out)
@@ -54,7 +54,7 @@ def export(settings: Export) -> Path:
     return out
 
 
-def choose(settings: Export) -> tuple[Run, Write]:
+def open_exported(settings: Export) -> tuple[Run, Write]:
     """Open the run and bring it into its new form; nothing is written.
 
     Returns:

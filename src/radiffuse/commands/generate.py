@@ -40,7 +40,7 @@ def generate(settings: Generate) -> Path:
         InputError: The run is neither a synthesizer nor a denoiser, or cannot obey a setting; the references cannot be
             used, the folder holds something else, or the disk is too small.
     """
-    source, wanted = choose(settings)
+    source, wanted = open_source(settings)
     out = Path(settings.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def generate(settings: Generate) -> Path:
     return out
 
 
-def choose(
+def open_source(
     settings: Generate,
 ) -> tuple[SynthesizerGeneration | DenoiserGeneration, dict[str, Any]]:
     """Open the run and the references; nothing is written.

@@ -32,7 +32,7 @@ def predict(settings: Predict) -> Path:
         InputError: Run or data cannot be used, or the folder holds anything but masks of these runs and settings; with
             ``--skip-bad`` a bad scan is named and left out, unless all are bad.
     """
-    write, dataset, made_by = choose(settings)
+    write, dataset, made_by = open_segmented(settings)
     out = Path(settings.out)
     record = write_masks(
         out,
@@ -51,7 +51,7 @@ def predict(settings: Predict) -> Path:
     return out
 
 
-def choose(settings: Predict) -> tuple[MaskWriter, Dataset, dict[str, Any]]:
+def open_segmented(settings: Predict) -> tuple[MaskWriter, Dataset, dict[str, Any]]:
     """Open the runs and the data; nothing is written.
 
     Returns:

@@ -61,7 +61,7 @@ def select(settings: Select) -> Path:
     """
     import pandas as pd
 
-    out, opened = Path(settings.out), choose(settings)
+    out, opened = Path(settings.out), open_pool(settings)
     pool, cases = opened.pool, opened.cases
     home = pool.root if pool.root.is_dir() else pool.root.parent
     chosen = enumerate(opened.choose(), start=1)
@@ -75,7 +75,7 @@ def select(settings: Select) -> Path:
     return out
 
 
-def choose(settings: Select) -> Opened:
+def open_pool(settings: Select) -> Opened:
     """Open pool, run and device; nothing is written.
 
     Raises:

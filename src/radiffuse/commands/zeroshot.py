@@ -66,7 +66,7 @@ def zeroshot(settings: ZeroShot) -> Path:
         InputError: The run cannot be used for the method, a scan cannot be read, or the folder holds anything but
             masks of this run and these settings.
     """
-    segmenter = choose(settings)
+    segmenter = open_zeroshot(settings)
     out = Path(settings.out)
     record = write_masks(
         out,
@@ -174,7 +174,7 @@ class ZeroShotSegmenter:
         return pd.DataFrame([_scores(case, record) for case in cases])
 
 
-def choose(settings: ZeroShot) -> ZeroShotSegmenter | VolumeSegmenter:
+def open_zeroshot(settings: ZeroShot) -> ZeroShotSegmenter | VolumeSegmenter:
     """Open the run and the scans; nothing is written.
 
     Raises:

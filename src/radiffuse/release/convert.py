@@ -42,7 +42,7 @@ def convert(settings: Convert) -> Run:
         InputError: The network is another one than here, names what differs; or the weights are pickled, missing or
             damaged.
     """
-    network, plan, recorded = choose(settings)
+    network, plan, recorded = open_foreign(settings)
     with start_run(settings.out, "pretrain", recorded) as run:
         write_atomic(run.folder / "plan.json", plan.to_json())
         run.write_data({"root": recorded["data"], "converted": recorded["converted"]["kind"]})
@@ -51,7 +51,7 @@ def convert(settings: Convert) -> Run:
     return run
 
 
-def choose(settings: Convert) -> tuple[UNet, Plan, dict[str, Any]]:
+def open_foreign(settings: Convert) -> tuple[UNet, Plan, dict[str, Any]]:
     """Read the weights; nothing is written.
 
     Returns:
