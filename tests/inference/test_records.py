@@ -89,6 +89,22 @@ def test_masks_of_another_model_are_refused_by_name(
     assert json.loads(before["classes.json"])["1"] == "liver"
 
 
+def test_a_command_that_made_no_mask_leaves_the_folder_to_the_corrected_one(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    """The run of another task, whose first scan is refused, and then the one that was meant."""
+    other = finished_run(
+        tmp_path / "other",
+        Plan(3, ("image",), ("background", "tumor"), (8, 8, 8), spacing=(1.0, 1.0, 1.0)),
+    )
+    with pytest.raises(InputError, match="has 2 spatial axes, the run has 3"):
+        predict(other, data, tmp_path / "masks")
+    assert (tmp_path / "masks" / "prediction.json").is_file()
+    predict(run, data, tmp_path / "masks")
+    assert json.loads((tmp_path / "masks" / "classes.json").read_text())["1"] == "liver"
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 3
+
+
 def test_a_run_that_was_trained_again_is_another_model(
     run: Path, data: Path, tmp_path: Path
 ) -> None:

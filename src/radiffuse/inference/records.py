@@ -82,14 +82,14 @@ class Record:
 
     @classmethod
     def begin(cls, folder: Path, header: dict[str, Any]) -> Record:
-        """The record to go on with, before anything is written.
+        """The record to go on with, before anything is written; that of a command that made no mask binds nobody.
 
         Raises:
             InputError: The folder holds something else, or masks of another model or of other settings.
         """
         refuse_foreign(folder, FOLDER)
         record = cls.read(folder)
-        if record is None:
+        if record is None or not (record.entries or _masks_in(folder)):
             return cls(folder, header)
         remedy = "Choose another --out, or remove the folder"
         before = record.header
@@ -273,6 +273,11 @@ def same_scan(before: Mapping[str, Any], case: Case, now: Mapping[str, Any] | No
 def partial_folder(out: Path, case: str) -> Path:
     """Where the files of a case lie until they are recorded."""
     return out / f".{case}{PARTIAL}"
+
+
+def _masks_in(folder: Path) -> bool:
+    """Whether any file is a mask, recorded or not."""
+    return any(path.name.endswith(ENDINGS) for path in folder.rglob("*"))
 
 
 def _entry(line: bytes, home: Path) -> Entry | None:
