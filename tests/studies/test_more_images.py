@@ -10,13 +10,16 @@ import pytest
 
 import radiffuse
 from conftest import TINY, line_of, pretrain_settings
+from radiffuse.config import Data
 from radiffuse.data.dataset import Case
+from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepared import Prepared
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.release.card import sources
-from radiffuse.train.cases import hold_out
+from radiffuse.train.cases import hold_out, with_more
+from radiffuse.train.known import described_labels
 from radiffuse.train.run import Run
 
 STEPS = {"steps": 2, "batch_size": 4, "log_every": 1}
@@ -53,6 +56,28 @@ def drawn_from(patients: list[str], folder: Path) -> Path:
     rows = [f"{name},{patient}" for name, patient in zip(names, patients, strict=True)]
     (folder / "patients.csv").write_text("\n".join(["image,patient", *rows]) + "\n")
     return folder
+
+
+def test_folders_of_drawn_pairs_are_learned_from_together(films: Path, tmp_path: Path) -> None:
+    """Both have images of the same names, and other content. Real images of one name stay refused."""
+    own, reader = open_dataset(films, Data()).labelled, Data()
+    folders = [drawn_from(["x", "y"], tmp_path / name) for name in "ab"]
+    with pytest.raises(InputError, match="has a case"):
+        with_more(own, [*map(str, folders)], reader, labelled=True)
+    for folder in folders:
+        content = json.dumps({"run": "r", "model": "m", "seed": 0})
+        (folder / "generation.json").write_text(content)
+    both = with_more(own, [*map(str, folders)], reader, labelled=True).cases[len(own) :]
+    names = sorted(path.stem for path in (folders[0] / "images").glob("*.png"))
+    assert [case.name for case in both] == [*names, *(f"{name}@2" for name in names)]
+    assert [case.group for case in both] == ["x", "y"] * 2
+    assert {case.images[0].parent.parent for case in both[2:]} == {folders[1]}
+    known = described_labels(None, map(str, folders), both)["labels_with"]
+    assert {root: [*hashes] for root, hashes in known.items()} == dict.fromkeys(
+        map(str, folders), names
+    )
+    with pytest.raises(InputError, match="twice"):
+        with_more(own, [str(folders[0]), f"{folders[0]}/."], reader, labelled=True)
 
 
 def test_pretraining_learns_from_both_and_holds_out_its_own(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,17 @@ def with_more(
 ) -> Dataset:
     """The data set with the images of further folders appended; only those with a label map where ``labelled``.
 
-    Images of the patients in ``held``, and synthetic images made from them, are left out.
+    Images of the patients in ``held``, and synthetic images made from them, are left out. Drawn images whose name is
+    taken are called ``NAME@2``, where their folder is the second one.
 
     Raises:
-        InputError: A folder holds none, repeats a name, or has other channels or classes.
+        InputError: A folder is named twice, holds none, repeats a name of images that were not drawn, or has other
+            channels or classes.
     """
-    for folder in folders:
+    places = [Path(folder).expanduser().resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"--with {','.join(folders)}", f"names {folder} twice", "Name it once")
         more = open_more(folder, reader)
         if labelled:
             more = more.labelled
@@ -161,8 +167,16 @@ def with_more(
             problem = f"holds {len(more)} images, all of validation or test patients or drawn from them: none is used"
             issues.warning(f"--with {folder}", problem, "Give others, or draw with this split")
             say(issues)
+        if own_folder(more.root) == GENERATED:
+            kept = _numbered(kept, {case.name for case in dataset}, folders.index(folder) + 1)
         dataset = without_corrected(dataset, kept).joined(kept)
     return dataset
+
+
+def _numbered(drawn: Dataset, taken: Collection[str], number: int) -> Dataset:
+    """Drawn images, which are numbered in each folder anew; a name that is taken gets the number of the folder."""
+    cases = (replace(c, name=f"{c.name}@{number}") if c.name in taken else c for c in drawn)
+    return replace(drawn, cases=tuple(cases))
 
 
 def hold_out(

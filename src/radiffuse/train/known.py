@@ -9,6 +9,7 @@ from typing import Any
 from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
+from ..data.layouts.listing import GENERATED, own_folder
 from ..data.splits import Splits
 from ..errors import InputError
 from .run import Run
@@ -69,9 +70,11 @@ def described_labels(
     before = labels_of(source) if source else {}
     found = {root: dict(hashes) for root, hashes in (labels_with(source) if source else {}).items()}
     cases = tuple(learned)
-    for root in (Path(folder).expanduser() for folder in folders):
+    for number, root in enumerate((Path(folder).expanduser() for folder in folders), start=1):
         place = root if root.is_dir() else root.parent
-        own = {case.name: hash_of_files(case) for case in cases if place in case.images[0].parents}
+        theirs = [case for case in cases if place in case.images[0].parents]
+        added = f"@{number}" if own_folder(root) == GENERATED else ""  # see ``cases.with_more``
+        own = {case.name.removesuffix(added): hash_of_files(case) for case in theirs}
         key = str(root.absolute())
         found[key] = dict(sorted((found.get(key, {}) | own).items()))
     entries = {"labels_before": before, "labels_with": found}
