@@ -124,8 +124,8 @@ def _expect_folders(settings: Any) -> None:
     from ..train.run import find_run
 
     def given(name: str) -> tuple[str, ...]:
-        value = getattr(settings, name, None) or ()
-        return (value,) if isinstance(value, str) else tuple(value)
+        value = getattr(settings, name, None)
+        return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
 
     for folder in given("runs"):
         RunFolder.open(folder)
