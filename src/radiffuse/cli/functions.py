@@ -128,11 +128,13 @@ def _expect_folders(settings: Any) -> None:
         return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
 
     for folder in given("runs"):
-        RunFolder.open(folder)
+        if not Path(folder).is_dir():
+            RunFolder.open(folder)
     for folder in (folder for name in IMAGES for folder in given(name)):
         existing(folder)
     for run in (run for name in ONE_RUN for run in given(name)):
-        find_run(run)
+        if not Path(run).is_dir():  # what lies in it is for the command to say: a synthesizer may start from a model
+            find_run(run)
 
 
 def run(name: str, parsed: Parsed) -> Any:
