@@ -109,8 +109,6 @@ def _as_run(result: Any) -> Any:
 
 IMAGES = ("data", "unlabelled", "with_run", "real", "fake", "truth")
 """Settings that are folders of images."""
-ONE_RUN = ("run", "from_run")
-"""Settings that are a run, or the name of shipped weights."""
 
 
 def _expect_folders(settings: Any) -> None:
@@ -128,13 +126,11 @@ def _expect_folders(settings: Any) -> None:
         return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
 
     for folder in given("runs"):
-        if not Path(folder).is_dir():
-            RunFolder.open(folder)
+        RunFolder.open(folder)
     for folder in (folder for name in IMAGES for folder in given(name)):
         existing(folder)
-    for run in (run for name in ONE_RUN for run in given(name)):
-        if not Path(run).is_dir():  # what lies in it is for the command to say: a synthesizer may start from a model
-            find_run(run)
+    for run in (*given("run"), *(run for run in given("from_run") if not Path(run).is_dir())):
+        find_run(run)  # a folder to start from may be a model alone, which the command tells
 
 
 def run(name: str, parsed: Parsed) -> Any:
