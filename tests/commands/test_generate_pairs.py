@@ -29,7 +29,7 @@ from radiffuse.nets.registry import save_network
 from radiffuse.synthesis import joint_generation
 from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import open_more
-from radiffuse.train.pool import read_pools
+from radiffuse.train.pools import read_pools
 from radiffuse.train.run import Run, start_run
 from radiffuse.train.start import load_pretrained
 from tiny_runs import shake, volume_plan

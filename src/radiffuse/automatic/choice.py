@@ -22,7 +22,7 @@ from ..system.saying import say
 from ..train.cases import open_more
 from ..train.log import seconds_of
 from ..train.members import MEMBERS
-from ..train.pool import read_pools
+from ..train.pools import look_at_pools, read_pools
 from ..train.progress import duration
 from ..train.run import CHOICE, Run, start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
@@ -166,6 +166,7 @@ class AutomaticFit:
     # -------------------------------------------------------------------------------------------- internal
 
     def _begin(self, began: float) -> Record:
+        look_at_pools(self.settings, self.labels.dataset, self.labels.splits)
         path = self.run.folder / CHOICE
         record = open_record(self.settings, self.labels, self._split("all"), path, began)
         for fold, part in enumerate(record.folds.parts):

@@ -63,7 +63,6 @@ from ..system.saying import say
 from ..train.device import local_device
 from ..train.labelled import OWN_NETWORK, plan_labelled
 from ..train.plan_text import format_plan
-from ..train.pool import read_pools
 from ..train.run import MARKS
 from ..train.start import Start, find_pretrained, unet_for, verify_size
 from ..train.unlabelled import plan_unlabelled
@@ -173,7 +172,6 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
     if Path(settings.data).exists():
         planned = plan_labelled(settings, start, trial_of(method.build, start))
         settings, plan = planned.settings, planned.plan
-        read_pools(settings, planned.dataset, planned.splits)
         if start or settings.method == "dino":
             method.build(settings, plan, start, None)
         elif settings.method not in OWN_NETWORK:

@@ -50,7 +50,6 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
     from ..data.layouts import open_dataset
     from ..objectives import objective_of
     from ..train.plan_text import format_plan
-    from ..train.pool import read_pools
     from ..train.unlabelled import plan_unlabelled
 
     names = ("data", "hours", "from_run", "reader", "machine")
@@ -63,7 +62,6 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
         return format_plan(plan_unlabelled(objective_of(Pretrain(**same))).plan), dataset
     given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
     record, labels = plan_choice(given)
-    read_pools(given, labels.dataset, labels.splits)
     lines = "\n".join(described(record, labels, pool=bool(settings.unlabelled)))
     first = record.candidates[0]
     title = Text(f"\nthe plan of {first.name}", style="bold")

@@ -134,7 +134,7 @@ def _fit(
         task = build(decided, labelled.plan, start, labelled.held_out)
         batches: BatchesByStep = labelled.batches
         if decided.unlabelled:
-            batches = with_pool(run, labelled, decided)
+            batches = with_pool(run, labelled, decided, quiet=report is nothing)
             teachers = find_teachers(run, decided, labelled)
             task = pooled(task, decided, labelled.batches, teachers)
         describe(run, labelled, decided)

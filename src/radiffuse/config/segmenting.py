@@ -196,7 +196,8 @@ class Fit:
     They do not count towards ``--labels``; those made from images of validation or test patients are left out."""
     unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED, "joint"))
     """Folders of images without labels, the pool, to learn from beside the labelled ones. Images of validation or test
-    patients, images that are the same as one of theirs, and synthetic images made from them are left out."""
+    patients, images that are the same as one of theirs, and synthetic images made from them are left out, which is
+    said. An image that is learned from with its label may be in it too; a pool of nothing else is refused."""
     pool: Pool = field(default=Pool(), metadata=FULL_NAMES | only_for(*POOLED))
     """How the pool is learned from."""
     split: Split = Split()

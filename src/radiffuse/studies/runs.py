@@ -38,6 +38,7 @@ from ..train.cases import limited
 from ..train.device import local_device
 from ..train.known import patients_seen
 from ..train.open_settings import network_is_open
+from ..train.pools import look_at_pools
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
 from ..train.start import find_pretrained
@@ -105,6 +106,19 @@ class StudyRuns:
             problem = f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
             remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
             raise InputError(where, problem, remedy)
+
+    def look_at_pool(self) -> None:
+        """Say before anything is trained what ``fit`` would say of the pool with the most labels, or refuse.
+
+        Raises:
+            InputError: As ``look_at_pools``.
+        """
+        given = self.settings
+        if given.unlabelled and any(METHODS[n].pool == "unlabelled" for n in given.trained):
+            for draw in range(given.draws):
+                fit = replace(given.finetune, labels=max(given.labels), draw=draw)
+                pooled = replace(fit, unlabelled=(given.unlabelled,))
+                look_at_pools(pooled, self.dataset, self.splits)
 
     def shared(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""

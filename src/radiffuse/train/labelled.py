@@ -31,6 +31,7 @@ from .cases import describe_data, described_more, prepare_dataset, with_more
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
 from .planned import Subject, Trial, plan_training
+from .pools import look_at_pools
 from .run import Run
 from .start import Start, verify_kind
 from .task import in_passes
@@ -147,6 +148,7 @@ def plan_labelled(
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
+        look_at_pools(settings, dataset, splits)
         subject = Subject(
             kind="fit",
             dataset=replace(cases, classes=find_classes(dataset)),

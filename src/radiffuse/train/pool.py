@@ -13,39 +13,25 @@ from ..config.pooling import Pool
 from ..core.losses import one_hot
 from ..data.arrays import logged_rows
 from ..data.batches import Batches
-from ..data.dataset import Dataset
 from ..data.pool import PoolBatches, WithPool
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
-from ..data.provenance import descends
-from ..data.splits import Splits
 from ..errors import InputError
 from ..system.distributed import world_size
-from .cases import open_more, prepare_dataset
+from ..system.saying import say
+from .cases import prepare_dataset
 from .labelled import Labelled
 from .measuring import Blank
+from .pools import read_pools, require_some
 from .run import Run
 from .task import BatchesByStep
 from .unchanged import digests_of_rows, require_same_cases, require_same_names
 
 
-def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]:
-    """The pools without images of validation and test patients, or synthetic ones made from them.
-
-    Raises:
-        InputError: One cannot be read, or holds no other image.
-    """
-    held = splits.held_patients(dataset)
-    pools = []
-    for folder in settings.unlabelled:
-        whole = open_more(folder, settings.reader)
-        pools.append(whole.filter(lambda case: not descends(case, held)))
-        _require(len(pools[-1]), folder, len(whole))
-    return pools
-
-
-def with_pool(run: Run, labelled: Labelled, settings: Fit) -> WithPool:
+def with_pool(run: Run, labelled: Labelled, settings: Fit, *, quiet: bool = False) -> WithPool:
     """The labelled batches, each image beside one of the pool; ``settings`` are decided.
+
+    ``quiet``: copies of held-out images are left out without a word, as in every fold of a choice.
 
     Raises:
         InputError: A pool cannot be read, was another when the run began, or holds nothing to learn from.
@@ -65,7 +51,12 @@ def with_pool(run: Run, labelled: Labelled, settings: Fit) -> WithPool:
         )
         sums = logged_rows(prepared.folder)
         kept = [i for i, row in enumerate(prepared.rows) if sums.get(row) not in seen]
-        _require(len(kept), folder, len(prepared))
+        require_some(len(kept), folder, len(prepared))
+        if (copies := len(prepared) - len(kept)) and not quiet:
+            text = (
+                f"{copies} of its images are copies of validation or test images, and are left out"
+            )
+            say(f"--unlabelled {folder}: {text}")
         used.append((prepared, kept))
     digests = {g: digests_of_rows(part) for g, (part, _) in zip(names, used, strict=True)}
     require_same_cases(run.folder, digests, trained=run.trained)
@@ -148,12 +139,3 @@ def _sums(labelled: Labelled, names: set[str], reader: Data) -> set[int]:
         return set()
     sums = logged_rows(prepared.folder)
     return {sums[row] for row in prepared.rows}
-
-
-def _require(count: int, folder: str, whole: int) -> None:
-    if count:
-        return
-    problem = "holds no image"
-    if whole:
-        problem = f"holds {whole} images, all of them of validation or test patients"
-    raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")

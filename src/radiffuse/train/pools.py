@@ -1,0 +1,146 @@
+"""The pools beside the labels: which of their images enter, and a word on those that do not or that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..config import Fit
+from ..data.cases import hash_of_files
+from ..data.dataset import Case, Dataset
+from ..data.issues import Issues, say
+from ..data.provenance import descends
+from ..data.readers import source_files
+from ..data.splits import Splits
+from ..errors import InputError
+from ..system import saying
+from .cases import open_more
+
+
+def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]:
+    """The pools without images of validation and test patients, or synthetic ones made from them.
+
+    Raises:
+        InputError: One cannot be read, or holds no other image.
+    """
+    return [pool for _, pool in _read(settings, dataset, splits)]
+
+
+def look_at_pools(settings: Fit, dataset: Dataset, splits: Splits) -> None:
+    """Say which images of the pools are left out as those of held-out patients, and which are labelled ones.
+
+    Labelled images stay in a pool, where they are seen changed more strongly than beside their labels
+    [related: FixMatch, Sohn et al. 2020, arXiv 2001.07685, whose unlabelled images include the labelled ones].
+
+    Raises:
+        InputError: As ``read_pools``; or a pool holds nothing but images whose labels are learned from.
+    """
+    if not settings.unlabelled:
+        return
+    budget = {*splits.budget(settings.labels, settings.draw)}
+    learned = [case for case in dataset if case.name in budget]
+    for folder in settings.with_run:
+        learned += open_more(folder, settings.reader).labelled.cases
+    for folder, (whole, pool) in zip(
+        settings.unlabelled, _read(settings, dataset, splits), strict=True
+    ):
+        where, count = f"--unlabelled {folder}", len(pool)
+        say_held_out(where, whole, pool, dataset)
+        known = same_images(pool, learned)
+        if known == count:
+            problem = (
+                f"holds nothing to learn from but {count} images whose labels are learned from"
+            )
+            raise InputError(where, problem, "Give other images, or leave it out")
+        if known:
+            text = f"{known} of its {len(whole)} images are labelled ones, which teach little more; they stay in"
+            saying.say(f"{where}: {text}")
+
+
+def say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -> None:
+    """Say how many images are left out for their patients, and what to do where a name alone says whose they are.
+
+    Args:
+        where: The setting and its folder.
+        whole: The images of the folder.
+        kept: Those of no held-out patient.
+        dataset: The labelled cases, of which some are held out.
+    """
+    stay = {case.name for case in kept}
+    left_out = [case for case in whole if case.name not in stay]
+    if not left_out:
+        return
+    problem = f"{len(left_out)} of its {len(whole)} images are left out, which are of validation or test patients"
+    unnamed = [str(one.root) for one in (whole, dataset) if not one.patients_named]
+    if not unnamed or same_images(left_out, dataset.cases) == len(left_out):
+        saying.say(f"{where}: {problem}")
+        return
+    issues = Issues()
+    names = " and ".join(dict.fromkeys(unnamed))
+    problem += f" by their file names alone: nothing names patients in {names}"
+    remedy = "If they are of other patients, say so in a patients.csv in their folder"
+    issues.warning(where, problem, remedy)
+    say(issues)
+
+
+def same_images(pool: Iterable[Case], learned: Sequence[Case]) -> int:
+    """How many images of a pool have the same files as a learned one, or files of the same content.
+
+    Only files of one size are compared. Those that cannot be read count as others: preparing names them.
+    """
+    places = {(case.images, case.series) for case in learned}
+    sizes: dict[tuple[int, ...], list[Case]] = {}
+    for case in learned:
+        sizes.setdefault(_sizes(case), []).append(case)
+    contents: dict[tuple[int, ...], set[str]] = {}
+    count = 0
+    for case in pool:
+        if (case.images, case.series) in places:
+            count += 1
+        elif alike := sizes.get(size := _sizes(case)):
+            if size not in contents:
+                contents[size] = {_content(one) for one in alike} - {""}
+            count += _content(case) in contents[size]
+    return count
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset, Dataset]]:
+    """Each pool as it is, and without the held-out patients."""
+    held = splits.held_patients(dataset)
+    pools = []
+    for folder in settings.unlabelled:
+        whole = open_more(folder, settings.reader)
+        pools.append((whole, whole.filter(lambda case: not descends(case, held))))
+        require_some(len(pools[-1][1]), folder, len(whole))
+    return pools
+
+
+def require_some(count: int, folder: str, whole: int) -> None:
+    """Refuse a pool of which nothing is left.
+
+    Raises:
+        InputError: ``count`` is 0.
+    """
+    if count:
+        return
+    problem = "holds no image"
+    if whole:
+        problem = f"holds {whole} images, all of them of validation or test patients"
+    raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")
+
+
+def _sizes(case: Case) -> tuple[int, ...]:
+    try:
+        files = [file for path in case.images for file in source_files(path, case.series)]
+        return tuple(sorted(file.stat().st_size for file in files))
+    except (InputError, OSError):
+        return ()
+
+
+def _content(case: Case) -> str:
+    try:
+        return hash_of_files(case)
+    except (InputError, OSError):
+        return ""
