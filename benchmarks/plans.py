@@ -28,8 +28,8 @@ from radiffuse.data.ceiling import Ceiling, candidates
 from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.system.files import write_atomic
 from radiffuse.train.configuration import Request
+from radiffuse.train.configure import configure
 from radiffuse.train.machine import GIB, MachineFacts
-from radiffuse.train.planning import decide
 
 HOURS = 2.0
 VALUES = (Intensities(0.0, 1.0, 2.0, 1.0, 1.0),)
@@ -170,8 +170,8 @@ def rows() -> Iterator[dict[str, Any]]:
             request = Request(
                 kind="fit", images=data.cases, classes=len(data.structures) + 1, hours=HOURS
             )
-            decision = decide(found, known, facts, request)
-            plan, training = decision.plan, decision.training
+            configured = configure(found, known, facts, request)
+            plan, training = configured.plan, configured.training
             assert plan.size is not None
             fixed = training.network
             assert fixed is not None
@@ -200,7 +200,7 @@ def rows() -> Iterator[dict[str, Any]]:
                 "memory GiB": training.memory_gib,
                 "of GiB": round(facts.memory / GIB, 1),
                 "minutes": round(training.minutes),
-                "why this grid": decision.reasons["spacing" if plan.spacing else "grid"],
+                "why this grid": configured.reasons["spacing" if plan.spacing else "grid"],
             }
 
 

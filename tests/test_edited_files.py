@@ -39,8 +39,9 @@ from radiffuse.studies.folder import study_folder
 from radiffuse.studies.study import FIXED
 from radiffuse.synthesis.generation import Provenance
 from radiffuse.system.files import read_json, write_json
-from radiffuse.train.run import DataFile, Run, start_run
+from radiffuse.train.run import DataFile, Run
 from radiffuse.train.start import diffusion_of, load_denoiser
+from radiffuse.train.start_run import start_run
 from radiffuse.viewer.runs import Runs, described
 from tiny_runs import tiny
 from viewer_files import make_choice

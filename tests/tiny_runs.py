@@ -17,7 +17,7 @@ from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 from radiffuse.system.files import seal, write_atomic, write_json
 from radiffuse.train.members import MEMBERS
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 
 
 def tiny(dims: int, classes: int) -> SegmentingUNet:

@@ -22,7 +22,7 @@ from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.system.files import seal, write_atomic, write_json
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 
 CPU = Machine(accelerator="cpu", precision="32-true")
 CLASSES = ("background", "<b>lung</b>", "heart")

@@ -20,7 +20,7 @@ from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.summary import NetworkSummary, summarize
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 
 
 def test_help_and_settings_are_light() -> None:

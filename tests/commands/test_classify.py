@@ -26,7 +26,8 @@ from radiffuse.nets.registry import load_network, save_network
 from radiffuse.synthesis.likely import FilmJudge, open_film_judge
 from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import prepare_dataset
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
+from radiffuse.train.start_run import start_run
 
 CPU = {"accelerator": "cpu", "precision": "32-true"}
 QUICK = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2, "log_every": 2}

@@ -30,8 +30,9 @@ from radiffuse.synthesis import joint_generation
 from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import open_more
 from radiffuse.train.pools import read_pools
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
 from radiffuse.train.start import load_pretrained
+from radiffuse.train.start_run import start_run
 from tiny_runs import shake, volume_plan
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}

@@ -21,7 +21,7 @@ from radiffuse.synthesis.lungs import name_lungs
 from radiffuse.synthesis.segments import recorded
 from radiffuse.synthesis.synthesizer import load_synthesizer
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 from tiny_runs import shake
 
 

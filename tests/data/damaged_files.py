@@ -57,7 +57,8 @@ def make_documents(folder: Path) -> dict[str, Sample]:
     from radiffuse.nets.registry import load_network, save_network
     from radiffuse.nets.unet import UNet
     from radiffuse.train.checkpoint import Checkpoint, load_newest, save_checkpoint
-    from radiffuse.train.run import Run, start_run
+    from radiffuse.train.run import Run
+    from radiffuse.train.start_run import start_run
 
     folder.mkdir(parents=True)
     outlines = [

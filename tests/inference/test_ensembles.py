@@ -25,7 +25,8 @@ from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
+from radiffuse.train.start_run import start_run
 
 CLASSES = ("background", "a", "b")
 FILM = Plan(2, ("image",), CLASSES, (16, 16))

@@ -33,7 +33,7 @@ from radiffuse.nets.registry import load_network
 from radiffuse.objectives import OBJECTIVES, from_start
 from radiffuse.objectives.masked import masked
 from radiffuse.objectives.segmentation import new_segmenter
-from radiffuse.train import planned
+from radiffuse.train import plan_training
 from radiffuse.train.measuring import Blank
 from radiffuse.train.pretraining import Unlabelled
 from radiffuse.train.random import StepRandom
@@ -319,7 +319,7 @@ def test_volumes_and_a_missing_package_are_refused_before_anything_is_planned(
 ) -> None:
     from radiffuse.phantoms import write_dataset
 
-    monkeypatch.setattr(planned, "take_fingerprint", None)
+    monkeypatch.setattr(plan_training, "take_fingerprint", None)
     write_dataset("abdomen", tmp_path / "ct", count=2, labelled=False, seed=0, size=(24, 24, 20))
     with pytest.raises(InputError, match="imagenet: is for films, and these are volumes"):
         radiffuse.pretrain(**given(tmp_path / "ct", tmp_path / "run", plan={}))
@@ -337,9 +337,9 @@ def test_the_planner_times_this_very_network(
 
     def measured(trial: Any, training: Any, machine: Any, processes: int) -> Any:
         timed.append(trial()[0])
-        return planned.Measured(0.01)
+        return plan_training.Measured(0.01)
 
-    monkeypatch.setattr(planned, "measure_steps", measured)
+    monkeypatch.setattr(plan_training, "measure_steps", measured)
     settings = from_values(
         "pretrain",
         given(unlabelled, tmp_path / "run", plan={}, training={"steps": None, "batch_size": None})

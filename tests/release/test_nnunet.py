@@ -16,7 +16,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.system.files import write_atomic
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 from tiny_runs import shake, tiny, volume_plan
 
 

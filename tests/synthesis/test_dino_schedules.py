@@ -16,7 +16,7 @@ from radiffuse.synthesis.dino import DinoLearning, DinoNetwork, teacher_temperat
 from radiffuse.synthesis.views import Views
 from radiffuse.train.loop import Trained, train
 from radiffuse.train.random import StepRandom
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 from radiffuse.train.task import Loss, Task
 
 CPU = Machine(accelerator="cpu", precision="32-true")

@@ -39,8 +39,8 @@ from radiffuse.objectives.segmentation import Segmentation
 from radiffuse.train.labelled import HeldOut, _held_out
 from radiffuse.train.loop import train
 from radiffuse.train.random import StepRandom
-from radiffuse.train.run import start_run
 from radiffuse.train.segmenting import mean_dice
+from radiffuse.train.start_run import start_run
 from radiffuse.train.task import Loss, Task
 
 CPU = Machine(accelerator="cpu", precision="32-true")

@@ -24,7 +24,8 @@ from radiffuse.train.learning_rate import learning_rate
 from radiffuse.train.loop import Trained, train
 from radiffuse.train.passes import Passes
 from radiffuse.train.random import StepRandom
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
+from radiffuse.train.start_run import start_run
 from radiffuse.train.step import Step, new_optimizer
 from radiffuse.train.stopping import Stopped
 from radiffuse.train.task import Loss, Task

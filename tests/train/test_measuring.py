@@ -17,13 +17,13 @@ from radiffuse.data.fingerprint import Fingerprint, Intensities
 from radiffuse.data.plan import Plan
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.system.distributed import world_size
-from radiffuse.train import planned
+from radiffuse.train import plan_training
 from radiffuse.train.configuration import Measured, Request
+from radiffuse.train.configure import configure
 from radiffuse.train.device import resolve_precision
 from radiffuse.train.machine import MachineFacts, facts_of
 from radiffuse.train.measuring import Blank, measure_steps
-from radiffuse.train.planned import Subject
-from radiffuse.train.planning import decide
+from radiffuse.train.plan_training import Subject
 
 VALUES = (Intensities(0, 1, 2, 1, 1),)
 FOUND = Fingerprint(4, 0, 1, False, "px", ((128, 128),) * 4, ((1.0, 1.0),) * 4, ((128, 128),) * 4, VALUES)  # fmt: skip
@@ -100,9 +100,9 @@ def known(settings: Fit) -> Any:
         return Measured(1.0)
 
     subject = Subject("fit", SimpleNamespace(), 4, labelled=True, segments=True)  # type: ignore[arg-type]
-    measure = planned._measuring(settings, subject, PLAN, CORES, lambda *_: None, remember)  # type: ignore[arg-type,return-value]
+    measure = plan_training._measuring(settings, subject, PLAN, CORES, lambda *_: None, remember)  # type: ignore[arg-type,return-value]
     request = Request("fit", 4, 2, training=Training(), hours=1)
-    decide(FOUND, (), CORES, request, measure)
+    configure(FOUND, (), CORES, request, measure)
     return facts[0]
 
 

@@ -11,7 +11,8 @@ from radiffuse.config import Training
 from radiffuse.errors import InputError
 from radiffuse.train import mirrors
 from radiffuse.train.mirrors import open_mirrors, shown_settings
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
+from radiffuse.train.start_run import start_run
 
 SETTINGS = {
     "data": "/home/Doe/films", "out": "/home/Doe/run", "reader": {"cache": "/c", "layout": "auto"},

@@ -37,7 +37,8 @@ from radiffuse.train.device import make_fabric
 from radiffuse.train.loop import Trained, train
 from radiffuse.train.passes import BeforeStep, Passes
 from radiffuse.train.random import StepRandom
-from radiffuse.train.run import Run, start_run
+from radiffuse.train.run import Run
+from radiffuse.train.start_run import start_run
 from radiffuse.train.step import Step
 from radiffuse.train.task import Loss
 

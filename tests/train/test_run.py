@@ -11,7 +11,8 @@ from radiffuse.config import Pretrain, Training
 from radiffuse.config.effect import effective
 from radiffuse.config.values import to_dict
 from radiffuse.errors import InputError, RunError
-from radiffuse.train.run import WEIGHTS, WITHOUT_EFFECT, Run, find_run, start_run
+from radiffuse.train.run import WEIGHTS, Run, find_run
+from radiffuse.train.start_run import WITHOUT_EFFECT, start_run
 
 
 def settings_of(**training: object) -> Pretrain:

@@ -20,7 +20,7 @@ from radiffuse.train import checkpoint as module
 from radiffuse.train.checkpoint import Checkpoint, load_newest, save_checkpoint
 from radiffuse.train.loop import _averaged, train
 from radiffuse.train.random import StepRandom
-from radiffuse.train.run import start_run
+from radiffuse.train.start_run import start_run
 from radiffuse.train.task import Loss, Task
 
 

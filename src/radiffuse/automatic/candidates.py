@@ -75,7 +75,7 @@ def find_candidates(
         dataset: The labelled cases.
         hours: What one training may take.
         most: How many there is time for; None: all.
-        seen: See ``planned.Subject``; None: nothing was.
+        seen: See ``plan_training.Subject``; None: nothing was.
 
     Raises:
         InputError: The given run or encoder cannot be used, or nothing can be trained.

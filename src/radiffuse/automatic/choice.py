@@ -24,7 +24,8 @@ from ..train.log import seconds_of
 from ..train.members import MEMBERS
 from ..train.pools import look_at_pools, read_pools
 from ..train.progress import duration
-from ..train.run import CHOICE, Run, start_run
+from ..train.run import CHOICE, Run
+from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
 from .candidates import POOL, Candidate, full_steps
 from .decision import TOGETHER, Decision

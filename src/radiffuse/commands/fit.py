@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..automatic.choice import fit_automatically
-from ..config import Fit, Method
+from ..config import Fit, MethodName
 from ..data.plan import Plan
 from ..errors import InputError
 from ..inference.scoring import score_validation
@@ -93,7 +93,7 @@ def fit_custom(
     if settings.method == "auto":
         raise InputError("--method auto", "tries networks of its own", "Name finetune or scratch")
     if settings.method is None:
-        method: Method = "finetune" if settings.from_run else "scratch"
+        method: MethodName = "finetune" if settings.from_run else "scratch"
         settings = replace(settings, method=method)
     custom = {
         name: f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__name__)}"

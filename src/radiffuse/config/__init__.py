@@ -27,9 +27,8 @@ from .network import (
     network_settings,
     resolve_network,
 )
-from .planned import TrainingPlan
 from .pooling import Pool
-from .pretraining import PRETRAIN, Objective, Pretrain, Regressor
+from .pretraining import PRETRAIN, ObjectiveName, Pretrain, Regressor
 from .segmenting import (
     FIT,
     Decoding,
@@ -38,7 +37,7 @@ from .segmenting import (
     Fit,
     Joint,
     MaskDiffusion,
-    Method,
+    MethodName,
     Predict,
     Probing,
 )
@@ -56,6 +55,7 @@ from .synthesis import (
     ZeroShot,
 )
 from .tools import Anatomy, Cache, Check, Convert, Doctor, Export, Info, Select, View
+from .training_plan import TrainingPlan
 from .types import IGNORE, POSITIONAL, Floats, Ints, Strategy, Within
 
 __all__ = [
@@ -97,10 +97,10 @@ __all__ = [
     "Losses",
     "Machine",
     "MaskDiffusion",
-    "Method",
+    "MethodName",
     "NNUNet",
     "Network",
-    "Objective",
+    "ObjectiveName",
     "PlanSettings",
     "Pool",
     "Predict",

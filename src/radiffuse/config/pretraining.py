@@ -21,7 +21,7 @@ from .types import (
     only_for,
 )
 
-Objective = Literal[
+ObjectiveName = Literal[
     "ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features", "coordinates"
 ]
 """The tasks that ``pretrain`` can train on."""
@@ -56,7 +56,7 @@ class Pretrain:
     """Unlabelled images; any labels are ignored."""
     out: str = ""
     """Run folder. Repeat the command to resume an interrupted run."""
-    objective: Objective = "ddpm"
+    objective: ObjectiveName = "ddpm"
     """ddpm: denoise at all noise levels; ddep: denoise at the single level ``sigma``, the decoder alone where the
     encoder was trained before, by ``--from`` or on ImageNet (Brempong et al. 2022);
     restorative: undo shuffled pixels, bent intensities and in- and out-painting (Models Genesis); contrastive: find the

@@ -25,7 +25,7 @@ from .types import (
     only_for,
 )
 
-Method = Literal[
+MethodName = Literal[
     "auto",
     "finetune",
     "scratch",
@@ -156,7 +156,7 @@ class Fit:
     """Labelled images."""
     out: str = ""
     """Run folder. Repeat the command to resume an interrupted run."""
-    method: Method | None = None
+    method: MethodName | None = None
     """auto: whatever does best on labelled cases that were left out, in folds over patients, within ``--hours``:
     finetune, imagenet, dino (with ``--encoder``), scratch or probe, several of them together where that gains. It is
     then trained on all labels; without ``--split.test`` there is no test part. finetune: the whole pre-trained network

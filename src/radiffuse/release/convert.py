@@ -18,7 +18,8 @@ from ..errors import InputError, first_line
 from ..nets.registry import save_network
 from ..nets.unet import UNet
 from ..system.files import read_json, write_atomic
-from ..train.run import Run, start_run
+from ..train.run import Run
+from ..train.start_run import start_run
 from .card import write_card
 from .convert_configs import diffusers_config, guided_config, monai_config
 from .convert_names import DIFFUSERS, GUIDED, MONAI, head_by_head, renamed

@@ -24,7 +24,7 @@ from .methods import (
     DRAWER,
     METHODS,
     STARTS,
-    Method,
+    StudyMethod,
     by_start,
     group_of,
     shared_start,
@@ -124,7 +124,7 @@ def _of_methods(settings: Study, shared: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _set(
-    settings: Study, row: Method, used: str, shared: Mapping[str, Any]
+    settings: Study, row: StudyMethod, used: str, shared: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """What the study sets otherwise than the group of settings says, and why."""
     base: Fit = getattr(settings, used)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..config import Method as Fitting
-from ..config import Strategy, Study
-from ..config.pretraining import Objective
+from ..config import MethodName, Strategy, Study
+from ..config.pretraining import ObjectiveName
 from ..config.segmenting import NO_COORDINATES
 from ..config.studying import UNCHOSEN, SelectionRule
 
@@ -32,7 +31,7 @@ class Pretraining:
     """
 
     folder: str
-    objective: Objective | None = None
+    objective: ObjectiveName | None = None
     group: Literal["pretrain", "regressor"] = "pretrain"
     given: Callable[[Study], str | None] = lambda study: None
     from_run: str | None = None
@@ -96,7 +95,7 @@ class Variant:
     suffix: str = ""
 
     @property
-    def row(self) -> Method:
+    def row(self) -> StudyMethod:
         """What is done for the method."""
         return METHODS[self.method]
 
@@ -165,7 +164,7 @@ def by_transfer(plain: Variant, settings: Study) -> Iterator[Variant]:
 
 
 @dataclass(frozen=True)
-class Method:
+class StudyMethod:
     """What a study does for a method.
 
     Attributes:
@@ -180,7 +179,7 @@ class Method:
     """
 
     start: str | None = None
-    fit: Fitting | None = "finetune"
+    fit: MethodName | None = "finetune"
     strategy: Strategy | None = None
     pool: Literal["unlabelled", "drawn", "synthetic", "pairs"] | None = None
     vary: Vary = alone
@@ -208,41 +207,41 @@ class Method:
         return self.pool in ("drawn", "synthetic")
 
 
-def _diffusion(strategy: Strategy, start: str | None = None) -> Method:
+def _diffusion(strategy: Strategy, start: str | None = None) -> StudyMethod:
     vary = alone if strategy == "none" else by_sampler
-    return Method(start, "diffusion", strategy=strategy, vary=vary)
+    return StudyMethod(start, "diffusion", strategy=strategy, vary=vary)
 
 
-METHODS: dict[str, Method] = {
-    "scratch": Method(fit="scratch"),
-    "dynunet": Method(fit="dynunet"),
-    "imagenet": Method(fit="imagenet", vary=by_size),
-    "dino": Method(fit="dino", vary=by_size),
-    "nnunet": Method(fit=None, segments="nnunet"),
-    "finetune": Method(DENOISER, vary=by_start),
-    "pixel": Method(DENOISER, "pixel"),
-    "ddep": Method("ddep"),
-    "finetune+pool": Method(DENOISER, pool="unlabelled"),
-    "scratch+pool": Method(fit="scratch", pool="unlabelled"),
-    "dynunet+pool": Method(fit="dynunet", pool="unlabelled"),
-    "imagenet+pool": Method(fit="imagenet", pool="unlabelled"),
-    "pseudo-labels": Method(DENOISER, pool="drawn"),
-    "synthetic-unlabelled": Method("denoiser+synthetic"),
-    "synthetic-labelled": Method(DENOISER, pool="synthetic"),
-    "diffusion": Method(DENOISER, vary=by_transfer),
-    "guided": Method("guided", vary=by_transfer),
-    "restorative": Method("restorative", vary=by_transfer),
-    "contrastive": Method("contrastive", vary=by_transfer),
-    "masked": Method("masked", vary=by_transfer),
-    "clean-features": Method("clean-features", vary=by_transfer),
-    "guided-clean-features": Method("guided-clean-features", vary=by_transfer),
+METHODS: dict[str, StudyMethod] = {
+    "scratch": StudyMethod(fit="scratch"),
+    "dynunet": StudyMethod(fit="dynunet"),
+    "imagenet": StudyMethod(fit="imagenet", vary=by_size),
+    "dino": StudyMethod(fit="dino", vary=by_size),
+    "nnunet": StudyMethod(fit=None, segments="nnunet"),
+    "finetune": StudyMethod(DENOISER, vary=by_start),
+    "pixel": StudyMethod(DENOISER, "pixel"),
+    "ddep": StudyMethod("ddep"),
+    "finetune+pool": StudyMethod(DENOISER, pool="unlabelled"),
+    "scratch+pool": StudyMethod(fit="scratch", pool="unlabelled"),
+    "dynunet+pool": StudyMethod(fit="dynunet", pool="unlabelled"),
+    "imagenet+pool": StudyMethod(fit="imagenet", pool="unlabelled"),
+    "pseudo-labels": StudyMethod(DENOISER, pool="drawn"),
+    "synthetic-unlabelled": StudyMethod("denoiser+synthetic"),
+    "synthetic-labelled": StudyMethod(DENOISER, pool="synthetic"),
+    "diffusion": StudyMethod(DENOISER, vary=by_transfer),
+    "guided": StudyMethod("guided", vary=by_transfer),
+    "restorative": StudyMethod("restorative", vary=by_transfer),
+    "contrastive": StudyMethod("contrastive", vary=by_transfer),
+    "masked": StudyMethod("masked", vary=by_transfer),
+    "clean-features": StudyMethod("clean-features", vary=by_transfer),
+    "guided-clean-features": StudyMethod("guided-clean-features", vary=by_transfer),
     **{strategy: _diffusion(strategy) for strategy in get_args(Strategy)},
     **{f"{strategy}+pretrained": _diffusion(strategy, DENOISER) for strategy in get_args(Strategy)},
-    "joint": Method(fit="joint", vary=by_sampler),
-    "joint+pretrained": Method(DENOISER, "joint", vary=by_sampler),
-    DRAWER: Method(DENOISER, "joint", pool="unlabelled", vary=by_sampler),
-    "drawn-pairs": Method(DENOISER, pool="pairs"),
-    "ensemble": Method(fit=None, segments="ensemble"),
+    "joint": StudyMethod(fit="joint", vary=by_sampler),
+    "joint+pretrained": StudyMethod(DENOISER, "joint", vary=by_sampler),
+    DRAWER: StudyMethod(DENOISER, "joint", pool="unlabelled", vary=by_sampler),
+    "drawn-pairs": StudyMethod(DENOISER, pool="pairs"),
+    "ensemble": StudyMethod(fit=None, segments="ensemble"),
 }
 """All methods, by the name in ``--methods`` and in the results."""
 

@@ -49,7 +49,7 @@ from .methods import (
     DRAWER,
     METHODS,
     STARTS,
-    Method,
+    StudyMethod,
     Variant,
     group_of,
     shared_start,
@@ -202,7 +202,7 @@ class StudyRuns:
             **{"draw": draw} | changes | self._chosen(variant, labels, draw),
         )
 
-    def _places(self, row: Method) -> str | None:
+    def _places(self, row: StudyMethod) -> str | None:
         """The run whose coordinates heads see, where the network is not guided: what guides a rival."""
         given = self.settings
         assert row.start is not None
@@ -293,7 +293,7 @@ class StudyRuns:
         say(f"pre-training for {', '.join(self.settings.methods)}: {folder}")
         return self.pretrain(settings if row.group == "regressor" else _as_many_images(settings))
 
-    def _pool(self, row: Method, labels: int, draw: int) -> dict[str, Any]:
+    def _pool(self, row: StudyMethod, labels: int, draw: int) -> dict[str, Any]:
         """What a method learns from beside the labelled images, and who labels it."""
         given, pool = self.settings, self.settings.finetune.pool
         if row.pool == "pairs":

@@ -13,7 +13,8 @@ from ..system.distributed import gather_objects
 from ..system.saying import say
 from .loop import Trained, train
 from .outcome import announce, compare_costs
-from .run import Run, start_run
+from .run import Run
+from .start_run import start_run
 from .task import BatchesByStep, Task
 
 

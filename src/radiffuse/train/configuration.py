@@ -151,7 +151,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Configured:
     """The plan of a training.
 
     Attributes:

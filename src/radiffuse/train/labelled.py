@@ -30,7 +30,7 @@ from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
-from .planned import Subject, Trial, plan_training
+from .plan_training import Subject, Trial, plan_training
 from .pools import look_at_pools
 from .run import Run
 from .start import Start, verify_kind
@@ -40,7 +40,7 @@ from .unchanged import require_same_names, require_same_prepared, require_same_s
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
 MORE = {"diffusion": 5.0, "joint": 5.0}
-"""Methods that learn more slowly, see ``planning.Request`` [ours]."""
+"""Methods that learn more slowly, see ``configuration.Request`` [ours]."""
 
 VALIDATION_PATCHES = 16
 """Most patches that are validated on during training."""
@@ -123,7 +123,7 @@ def plan_labelled(
         start: The pre-trained network to start from.
         trial: Makes what is trained, to time a few steps of it.
         run: Its ``plan.json``, which may have been edited, stands; None: nothing is written.
-        seen: See ``planned.Subject``; None: nothing was.
+        seen: See ``plan_training.Subject``; None: nothing was.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -167,7 +167,7 @@ def plan_labelled(
 
 
 def _own_network(settings: Fit, start: Start | None) -> str:
-    """See ``planned.Subject``."""
+    """See ``plan_training.Subject``."""
     if start is not None and start.unet is None:
         return "that of the run to start from"
     return "of the method" if settings.method in OWN_NETWORK else ""

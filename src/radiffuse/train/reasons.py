@@ -10,7 +10,7 @@ import numpy as np
 from ..config import TrainingPlan
 from ..data.ceiling import Ceiling
 from ..data.fingerprint import Fingerprint
-from .configuration import AT_WORK, Configuration, Decision, Measured, Request, samples_of
+from .configuration import AT_WORK, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 
 COMPILE_MINUTES = 15
@@ -28,7 +28,7 @@ def decision_of(
     *,
     measured: Measured | None,
     precision: Precision,
-) -> Decision:
+) -> Configured:
     """The plan of a configuration, one step of which takes ``seconds``, as ``measured`` or by the machine's rate."""
     training, given = request.training, request.machine
     samples, why_steps = samples_of(request, config, seconds)
@@ -60,7 +60,7 @@ def decision_of(
         **_of_machine(facts, request, config),
         "minutes": f"{seconds:.3g} s per step, {_how_known(facts, measured)}",
     }
-    return Decision(plan, decided, reasons)
+    return Configured(plan, decided, reasons)
 
 
 def _how_known(facts: MachineFacts, measured: Measured | None) -> str:

@@ -12,31 +12,26 @@ report.html
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import yaml
 
-from ..config import Classify, Fit, Machine, Pretrain, Synthesize
+from ..config import Classify, Fit, Pretrain, Synthesize
 from ..config.effect import effective
 from ..config.values import completed, dated, flatten, from_dict, misfit, plain
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
-from ..system.distributed import leading, rank, wait_for_main
+from ..system.distributed import rank
 from ..system.files import (
-    locked,
-    make_folder,
     read_json,
     read_yaml,
-    refuse_foreign,
     write_atomic,
     write_json,
 )
-from .open_settings import fill_as_before, is_open
+from .open_settings import is_open
 
 RUN_VERSION = 2
 MARKS = ("config.yaml",)
@@ -45,25 +40,6 @@ CHOICE = "choice.json"
 """Record of an automatic choice, see ``automatic.record``."""
 WEIGHTS = Path(__file__).parent / "weights"
 """Runs that ship with the package."""
-WITHOUT_EFFECT = {
-    "training.validate_every",
-    "training.checkpoint_every",
-    "training.keep_state",
-    "training.log_every",
-    "training.wandb",
-    "training.mlflow",
-    "machine.workers",
-    "machine.devices",
-    "machine.num_nodes",
-    "machine.strategy",
-    "machine.scheduler",
-    "reader.cache",
-    "reader.skip_bad",
-    "regressor.landmarks",
-    "out",
-}
-"""Settings that a resumed run may change, because the weights do not depend on them, but for the best by validation."""
-
 
 SETTINGS: dict[str, type] = {
     kind.__name__.lower(): kind for kind in (Pretrain, Fit, Classify, Synthesize)
@@ -139,7 +115,7 @@ class Run:
         if fault:
             raise RunError(path, f"is damaged ({fault})", "Restore the file or train again")
         given: dict[str, Any] = content["settings"]
-        return content | {"settings": _taken(kind, given)}
+        return content | {"settings": taken(kind, given)}
 
     @property
     def plan(self) -> Plan:
@@ -249,8 +225,13 @@ class Run:
         write_atomic(self.folder / "config.yaml", text)
 
 
-def _taken(kind: type | None, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings that take effect, missing ones by default, and what is no setting of the command."""
+def taken(kind: type | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that take effect, missing ones by default, and what is no setting of the command.
+
+    Args:
+        kind: Of the settings; None: they are values of a command that has no class of settings.
+        given: Their values by name.
+    """
     if kind is None:
         return given
     known, given = vars(kind()), dated(kind, given)
@@ -282,119 +263,3 @@ def find_run(name: str) -> Run:
         problem = "is neither a run nor shipped weights"
         raise InputError(name, problem, f"Shipped weights are: {known}")
     return Run.open(path)
-
-
-@contextmanager
-def start_run(
-    folder: str | Path, command: str, settings: Any, more: Mapping[str, Any] | None = None
-) -> Iterator[Run]:
-    """Create a run folder, or resume the one that the same command began; locked while in use.
-
-    Processes that train together are joined first. Rank 0 goes ahead; the others begin when it has prepared everything
-    and starts to train, and end with it.
-
-    Args:
-        folder: The run folder.
-        command: Name of the command.
-        settings: Its settings: a dataclass, of which what takes effect is recorded, or plain values.
-        more: Further entries of the recorded settings.
-
-    Raises:
-        InputError: The folder holds something else, a run of other settings, or is in use.
-        SystemExit: This is not rank 0, and rank 0 has failed.
-    """
-    from .device import make_fabric
-
-    make_fabric(getattr(settings, "machine", Machine()))
-    if rank() > 0:
-        wait_for_main()
-        yield Run(Path(folder))
-        wait_for_main()
-        return
-    # Of settings that an older version of the command did not have.
-    defaults = plain(type(settings)())
-    recorded = _taken(SETTINGS.get(command), plain(settings))
-    with leading(), _locked(Path(folder), command, recorded | dict(more or {}), defaults) as run:
-        yield run
-
-
-@contextmanager
-def _locked(
-    folder: Path, command: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> Iterator[Run]:
-    from .. import __version__
-
-    refuse_foreign(folder, *MARKS)
-    path, kept = folder / "config.yaml", folder.is_dir()
-    make_folder(folder)
-    with locked(folder):
-        decided: list[str] = []
-        if known := path.exists():
-            run = Run.open(folder)
-            former = run.config
-            settings, decided = fill_as_before(settings, former)
-            _refuse_other(run, former, command, settings, defaults)
-        content = {
-            "command": command,
-            "run_version": RUN_VERSION,
-            "radiffuse": __version__,
-            "settings": dict(settings),
-        }
-        if decided:
-            content["decided"] = decided
-        write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        try:
-            yield Run(folder)
-        except InputError:
-            if not known:
-                _discard(Run(folder), kept)
-            raise
-
-
-def _discard(run: Run, kept: bool) -> None:
-    """Remove what was written of a new run that was refused before it learned anything; ``kept``: not the folder."""
-    if run.trained or (run.folder / "log.jsonl").exists():
-        return
-    for name in ("config.yaml", "plan.json", "splits.json", "data.json", "cases.json", ".lock"):
-        (run.folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # somebody else's files are in it
-        if not kept:
-            run.folder.rmdir()
-
-
-def _refuse_other(
-    run: Run,
-    content: Mapping[str, Any],
-    command: str,
-    settings: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-) -> None:
-    """Refuse another command or other settings, unless nothing was trained yet: then they take over.
-
-    ``content`` is that of the run's ``config.yaml``.
-    """
-    former, before = content.get("command"), content["settings"]
-    if not run.trained:
-        if former != command or flatten(before) != flatten(settings):
-            (run.folder / "plan.json").unlink(missing_ok=True)
-        return
-    if former != command:
-        raise InputError(run.folder, f"holds a run of 'radiffuse {former}'", "Choose another --out")
-    old, new = flatten(completed(defaults, before)), flatten(settings)
-    # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction.
-    free = set(WITHOUT_EFFECT)
-    best = command == "fit" and new.get("training.keep") == "best"
-    if best and any("validation" in row for row in run.log()):
-        free.discard("training.validate_every")
-    rate, ends = new.get("training.decay"), new.get("training.decay_steps")
-    may_grow = (rate == "constant" or ends is not None) and not new.get("unlabelled")
-    if may_grow and not (run.finished and run.reached is None):
-        free.add("training.steps")
-    for key in (*new, *(key for key in old if key.startswith("custom."))):
-        if key not in free and old.get(key) != new.get(key):
-            problem = f"holds a run with {key} = {old.get(key)}, not {new.get(key)}"
-            remedy = "Choose another --out, or give the same settings to resume"
-            if key == "training.steps" and may_grow:
-                problem = f"is finished with {old[key]} steps, and kept no checkpoint"
-                remedy = "Choose another --out, with --keep-state to go on later"
-            raise InputError(run.folder, problem, remedy)

@@ -22,7 +22,7 @@ from .known import described_labels, patients_seen
 from .measuring import Blank
 from .memory import verify_memory
 from .open_settings import fill, network_is_open
-from .planned import Subject, plan_training
+from .plan_training import Subject, plan_training
 from .pretraining import Objective, Unlabelled
 from .run import Run
 from .start import find_pretrained, settings_of_network, verify_kind, verify_size
@@ -30,7 +30,7 @@ from .task import BatchesByStep, Task
 from .unchanged import require_same_names, require_same_prepared
 
 MORE = 8.0
-"""How many times the images of segmentation pre-training needs, see ``planning.Request`` [ours]."""
+"""How many times the images of segmentation pre-training needs, see ``configuration.Request`` [ours]."""
 
 
 @dataclass(frozen=True)

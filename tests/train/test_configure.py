@@ -21,10 +21,10 @@ from radiffuse.errors import InputError
 from radiffuse.system.files import locked, read_json, write_json
 from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
-from radiffuse.train.configuration import Decision, Measured, Request
+from radiffuse.train.configuration import Configured, Measured, Request
+from radiffuse.train.configure import configure
 from radiffuse.train.machine import MachineFacts, facts_of, in_bytes
 from radiffuse.train.plan_text import format_plan, structures
-from radiffuse.train.planning import decide
 
 OPEN = Training(steps=None, batch_size=None)
 VALUES = (Intensities(0, 1, 2, 1, 1),)
@@ -65,12 +65,12 @@ def request(**changes: object) -> Request:
 
 def test_the_grid_is_the_coarsest_that_suffices_and_the_film_is_seen_whole() -> None:
     found = films()
-    decision = decide(found, rising(found, 2), CORES, request(hours=2))
-    assert decision.plan.size == (128, 128)
-    assert decision.plan.grid is None
-    assert "coarsest that suffices" in decision.reasons["grid"]
-    assert "lung" in decision.reasons["grid"]
-    assert set(decision.reasons) >= {
+    configured = configure(found, rising(found, 2), CORES, request(hours=2))
+    assert configured.plan.size == (128, 128)
+    assert configured.plan.grid is None
+    assert "coarsest that suffices" in configured.reasons["grid"]
+    assert "lung" in configured.reasons["grid"]
+    assert set(configured.reasons) >= {
         "size",
         "network",
         "batch_size",
@@ -89,15 +89,17 @@ def test_a_patch_of_a_volume_shows_what_lies_around_an_organ(
     shape: tuple[int, ...], spacing: tuple[float, ...], hours: float
 ) -> None:
     found = volumes(shape, spacing)
-    decision = decide(
+    configured = configure(
         found, rising(found, len(candidates(found)) - 1), CORES, request(hours=hours, images=10)
     )
     body = [n * mm for n, mm in zip(shape, spacing, strict=True)]
-    seen = [n * mm for n, mm in zip(decision.plan.size, decision.plan.spacing or (), strict=True)]
+    seen = [
+        n * mm for n, mm in zip(configured.plan.size, configured.plan.spacing or (), strict=True)
+    ]
     # a quarter of the body's sides, or 96 voxels; patches are rounded to what the network can halve
-    wide = zip(decision.plan.size, seen, body, strict=True)
+    wide = zip(configured.plan.size, seen, body, strict=True)
     assert all(n >= 96 or mm >= 0.22 * whole for n, mm, whole in wide)
-    assert math.prod(decision.plan.size) >= 24**3
+    assert math.prod(configured.plan.size) >= 24**3
 
 
 def test_parts_of_a_film_need_more_steps_than_whole_films() -> None:
@@ -105,18 +107,18 @@ def test_parts_of_a_film_need_more_steps_than_whole_films() -> None:
     fine = rising(found, candidates(found).index((768.0, 768.0)))
     core = replace(CORES, rate=60e9)
     for hours in (0.08, 0.13, 0.3, 1.0):
-        decision = decide(found, fine, core, request(hours=hours, images=9))
-        side = (decision.plan.grid or decision.plan.size)[0]  # type: ignore[index]
-        shown = decision.training.steps * decision.training.batch_size  # type: ignore[operator]
-        patches = round(side / decision.plan.size[0]) ** 2  # type: ignore[index]
+        configured = configure(found, fine, core, request(hours=hours, images=9))
+        side = (configured.plan.grid or configured.plan.size)[0]  # type: ignore[index]
+        shown = configured.training.steps * configured.training.batch_size  # type: ignore[operator]
+        patches = round(side / configured.plan.size[0]) ** 2  # type: ignore[index]
         assert shown >= 2400 * patches**0.5
 
 
 def test_what_time_does_not_allow_is_said() -> None:
     found = films((2048, 2048))
     fine = rising(found, 10)
-    slow = decide(found, fine, CORES, request(hours=0.2))
-    fast = decide(found, fine, LARGE, request(hours=10))
+    slow = configure(found, fine, CORES, request(hours=0.2))
+    fast = configure(found, fine, LARGE, request(hours=10))
     assert max(fast.plan.grid or fast.plan.size) == 1536
     assert max(slow.plan.grid or slow.plan.size) < 1536
     assert "as fine as time and memory allow: the grid alone limits Dice to" in slow.reasons["grid"]
@@ -125,7 +127,7 @@ def test_what_time_does_not_allow_is_said() -> None:
 def test_a_faster_machine_trains_a_larger_network() -> None:
     found = films()
     widths = [
-        decide(found, rising(found, 4), facts, request(hours=2)).training.network.width  # type: ignore[union-attr]
+        configure(found, rising(found, 4), facts, request(hours=2)).training.network.width  # type: ignore[union-attr]
         for facts in (CORES, CARD, LARGE)
     ]
     assert widths == sorted(widths)
@@ -138,15 +140,15 @@ def test_predicted_time_and_memory_keep_within_what_there_is(
     facts: MachineFacts, hours: float
 ) -> None:
     for found in (films(), films((2500, 2048)), volumes((512, 512, 120), (0.8, 0.8, 3.0))):
-        decision = decide(found, rising(found, 3), facts, request(hours=hours))
-        assert decision.training.memory_gib * 2**30 <= facts.memory * 1.01
-        assert decision.training.minutes <= 60 * hours * 1.01
-        assert decision.training.minutes >= 60 * hours * 0.95  # the hours are filled
-        network = decision.training.network
+        configured = configure(found, rising(found, 3), facts, request(hours=hours))
+        assert configured.training.memory_gib * 2**30 <= facts.memory * 1.01
+        assert configured.training.minutes <= 60 * hours * 1.01
+        assert configured.training.minutes >= 60 * hours * 0.95  # the hours are filled
+        network = configured.training.network
         assert network is not None
         dims = found.spatial_dims
         unet = resolve_network(network, spatial_dims=dims, in_channels=1, out_channels=2)
-        size = decision.plan.size
+        size = configured.plan.size
         assert size is not None
         left = [n // m for n, m in zip(size, unet.size_multiple, strict=True)]
         assert all(n % m == 0 for n, m in zip(size, unet.size_multiple, strict=True))
@@ -156,11 +158,11 @@ def test_predicted_time_and_memory_keep_within_what_there_is(
 def test_without_hours_steps_are_passes_over_the_images() -> None:
     found = films(count=2000)
     few, many = (
-        decide(found, rising(found, 0), LARGE, request(images=n)).training for n in (10, 20_000)
+        configure(found, rising(found, 0), LARGE, request(images=n)).training for n in (10, 20_000)
     )
     assert many.steps * many.batch_size == pytest.approx(40 * 20_000, rel=0.01)
     assert few.steps * few.batch_size >= 2400
-    slow = decide(found, rising(found, 0), CORES, request(images=20_000))
+    slow = configure(found, rising(found, 0), CORES, request(images=20_000))
     assert slow.training.minutes == pytest.approx(60, rel=0.02)
     assert "more with --hours" in slow.reasons["steps"]
 
@@ -174,8 +176,8 @@ def test_what_is_given_stays() -> None:
         machine=Machine(precision="bf16-mixed", compile=True, checkpoint_activations=True),
         network=network,
     )
-    decision = decide(found, rising(found, 4), CORES, given)
-    plan, training = decision.plan, decision.training
+    configured = configure(found, rising(found, 4), CORES, given)
+    plan, training = configured.plan, configured.training
     assert (plan.size, plan.grid) == ((96, 96), (512, 512))
     assert (training.steps, training.batch_size, training.micro_batch) == (77, 3, 1)
     assert (training.precision, training.compile, training.checkpoint_activations) == (
@@ -184,15 +186,15 @@ def test_what_is_given_stays() -> None:
     )
     assert training.network is None
     for name in ("size", "grid", "network", "batch_size", "micro_batch", "steps", "compile"):
-        assert decision.reasons[name].startswith("given"), name
+        assert configured.reasons[name].startswith("given"), name
     with pytest.raises(InputError, match="--hours 2: would be ignored"):
-        decide(found, (), CORES, replace(given, hours=2.0))
+        configure(found, (), CORES, replace(given, hours=2.0))
 
 
 def test_a_few_given_steps_are_not_worth_a_large_network() -> None:
     found = films((64, 64))
     few, many = (
-        decide(found, (), LARGE, request(training=Training(steps=n, batch_size=8))).training
+        configure(found, (), LARGE, request(training=Training(steps=n, batch_size=8))).training
         for n in (4, 40_000)
     )
     assert few.network is not None
@@ -205,14 +207,14 @@ def test_memory_decides_how_many_go_through_at_once() -> None:
     plan = PlanSettings(size=(128,), spacing=(1.0, 1.0, 1.0))
     network = Network(preset="small")
     wanted = request(plan=plan, network=network, training=Training(steps=9, batch_size=4))
-    roomy = decide(found, (), LARGE, wanted).training
+    roomy = configure(found, (), LARGE, wanted).training
     assert (roomy.micro_batch, roomy.checkpoint_activations) == (4, False)
-    tight = decide(found, (), replace(LARGE, memory=32e9), wanted).training
+    tight = configure(found, (), replace(LARGE, memory=32e9), wanted).training
     assert tight.micro_batch < 4
-    tiny = decide(found, (), replace(LARGE, memory=8e9), wanted).training
+    tiny = configure(found, (), replace(LARGE, memory=8e9), wanted).training
     assert tiny.checkpoint_activations
     with pytest.raises(InputError, match="no network fits into"):
-        decide(found, (), replace(LARGE, memory=1e9), wanted)
+        configure(found, (), replace(LARGE, memory=1e9), wanted)
 
 
 def test_measured_steps_count_more_than_guessed_ones() -> None:
@@ -222,11 +224,11 @@ def test_measured_steps_count_more_than_guessed_ones() -> None:
         asked.append(choice)
         return Measured(100.0)
 
-    decision = decide(found, rising(found, 2), LARGE, request(hours=1), measure)
+    configured = configure(found, rising(found, 2), LARGE, request(hours=1), measure)
     assert 1 <= len(asked) <= 3
-    assert decision.training.minutes == pytest.approx(60, rel=0.1)
-    assert decision.training.steps == 32  # an hour, but for a tenth, of 100 s each
-    assert "measured here" in decision.reasons["minutes"]
+    assert configured.training.minutes == pytest.approx(60, rel=0.1)
+    assert configured.training.steps == 32  # an hour, but for a tenth, of 100 s each
+    assert "measured here" in configured.reasons["minutes"]
 
 
 def test_another_machine_can_be_described() -> None:
@@ -292,8 +294,8 @@ def test_steps_are_planned_as_if_nothing_else_ran() -> None:
     assert found == Measured(pytest.approx(1.2), pytest.approx(2.0))
     data = films()
 
-    def decided(steps: Measured) -> Decision:
-        return decide(data, rising(data, 2), CORES, request(hours=1), lambda *choice: steps)
+    def decided(steps: Measured) -> Configured:
+        return configure(data, rising(data, 2), CORES, request(hours=1), lambda *choice: steps)
 
     quiet, busy = decided(Measured(1.2, 1.05)), decided(found)
     assert quiet.plan == busy.plan
@@ -346,7 +348,8 @@ def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.Mo
 def test_why_nothing_is_compiled_is_said() -> None:
     found = films()
     reasons = [
-        decide(found, rising(found, 2), facts, request(hours=2)).reasons for facts in (CORES, CARD)
+        configure(found, rising(found, 2), facts, request(hours=2)).reasons
+        for facts in (CORES, CARD)
     ]
     assert "longer than planning may" in reasons[0]["compile"]
     assert "pays on a GPU" in reasons[1]["compile"]

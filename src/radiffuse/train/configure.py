@@ -18,7 +18,7 @@ from ..data.fingerprint import Fingerprint
 from ..data.plan import target_spacing
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
-from .configuration import Configuration, Decision, Measured, Request, samples_of
+from .configuration import Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 from .open_settings import BATCH
 from .reasons import decision_of
@@ -43,13 +43,13 @@ Measure = Callable[[Configuration, Precision], Measured | None]
 """Measures steps of a configuration in an arithmetic; None: it cannot."""
 
 
-def decide(
+def configure(
     found: Fingerprint,
     ceilings: Sequence[Ceiling],
     facts: MachineFacts,
     request: Request,
     measure: Measure | None = None,
-) -> Decision:
+) -> Configured:
     """Plan a training.
 
     Args:

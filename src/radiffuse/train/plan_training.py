@@ -17,11 +17,11 @@ from ..data.fingerprint import Fingerprint, take_fingerprint
 from ..data.issues import Issues, say
 from ..data.plan import Plan, class_of_step, make_plan
 from ..system.saying import soon
-from .configuration import Configuration, Decision, Measured, Request
+from .configuration import Configuration, Configured, Measured, Request
+from .configure import Measure, configure
 from .machine import MachineFacts, Precision, facts_of
 from .measuring import Blank, measure_steps, remembered
 from .open_settings import Settings, network_is_open
-from .planning import Measure, decide
 from .task import BatchesByStep, Task
 
 Found = TypeVar("Found")
@@ -49,7 +49,7 @@ class Subject:
         start: The network that is trained as it is; None: that of the settings, or an open one.
         plan: Of the run to start from, whose intensities stay; None without.
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
-        more: See ``planning.Request``.
+        more: See ``configuration.Request``.
         counted: Names of the cases whose pieces are counted; None: of all.
         seen: What was found out about these cases for another plan, and is found out now.
     """
@@ -123,8 +123,8 @@ def plan_training(
     facts = facts_of(settings.machine)
     remember = partial(remembered, cache, keep=keep)
     measure = _measuring(settings, subject, base, facts, trial, remember)
-    decision = decide(found, ceilings, facts, request, None if facts.described else measure)
-    return _planned(base, decision, ceilings, found, subject)
+    configured = configure(found, ceilings, facts, request, None if facts.described else measure)
+    return _planned(base, configured, ceilings, found, subject)
 
 
 # ------------------------------------------------------------------------------------------------ internal
@@ -194,14 +194,14 @@ def _tried(settings: Settings, config: Configuration, precision: Precision) -> S
 
 def _planned(
     base: Plan,
-    decision: Decision,
+    configured: Configured,
     ceilings: Sequence[Ceiling],
     found: Fingerprint,
     subject: Subject,
 ) -> Plan:
-    chosen = decision.plan
+    chosen = configured.plan
     assert chosen.size is not None
-    training, reasons = decision.training, base.reasons | decision.reasons
+    training, reasons = configured.training, base.reasons | configured.reasons
     if subject.own:
         training = replace(training, network=None)
         reasons["network"] = subject.own
