@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
+# Where this is set, each of the hundred processes that the tests start compiles torch and all else anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow mutate check docs bench gpu format clean
 
 help:

@@ -141,3 +141,14 @@ def test_the_container_copies_only_what_is_let_in() -> None:
             copied |= set(line.split()[1:-1])
     assert copied == let_in
     assert all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_what_python_has_compiled_is_kept_whatever_the_shell_asks() -> None:
+    """Else every process that a test starts compiles all that it imports, which takes longer than most tests."""
+    asked = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    line = "probe: ; @printenv PYTHONDONTWRITEBYTECODE || echo kept"
+    said = subprocess.run(
+        ["make", "-s", f"--eval={line}", "probe"], cwd=ROOT, env=asked, capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert said.stdout == "kept\n"
