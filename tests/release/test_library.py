@@ -200,7 +200,7 @@ def test_what_cannot_be_segmented_is_named(films: Path, pretrained: Path, tmp_pa
         flat.predict(np.full((8, 8), np.nan))
     with pytest.raises(InputError, match="no 2 spatial axes"):
         flat.predict(np.zeros(8))
-    with pytest.raises(InputError, match="has 5 channels, the run has 1"):
+    with pytest.raises(InputError, match=r"array: has the shape \(5, 8, 8\), and \(rows"):
         flat.predict(np.zeros((5, 8, 8)))
     with pytest.raises(InputError, match="holds 12 scans where one is needed"):
         flat.predict(films)

@@ -20,7 +20,7 @@ from .dataset import Case, Dataset
 from .issues import raise_first, say, some
 from .label_values import judge_values
 from .readers import inspect
-from .scan import Array, resampled
+from .scan import Array, in_color, resampled
 from .structures import CaseFacts, measure_case
 from .workers import each
 
@@ -86,6 +86,7 @@ class Fingerprint:
         body: Intensities inside the body, by channel.
         foreground: The same inside all classes together; () without labels.
         classes: By label value, without the background; () without labels.
+        colored: Decoded films in color, where the input has one channel.
     """
 
     cases: int
@@ -99,6 +100,7 @@ class Fingerprint:
     body: tuple[Intensities, ...]
     foreground: tuple[Intensities, ...] = ()
     classes: tuple[ClassFacts, ...] = ()
+    colored: int = 0
 
     @property
     def spatial_dims(self) -> int:
@@ -110,6 +112,12 @@ class Fingerprint:
         """What is taken for known although no volume says it, in words; '' where nothing is, and for films."""
         unsaid = self.spatial_dims == 3 and self.unit == "px"
         return "a voxel whose size no file says is taken for 1 mm" if unsaid else ""
+
+    @property
+    def grayed(self) -> str:
+        """That color is not used, in words; '' where there is none."""
+        color = f"{self.colored} of the {len(self.shapes)} images looked at are in color"
+        return f"{color}, and are turned to gray" if self.colored else ""
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -185,6 +193,7 @@ def take_fingerprint(
         body=_intensities([fact.values for fact in found]),
         foreground=_intensities([s.values for f in found for s in f.structures.values()]),
         classes=_classes(dataset.classes, found, maps),
+        colored=sum(in_color(len(f.values), len(f.shape), len(dataset.channels)) for f in found),
     )
 
 

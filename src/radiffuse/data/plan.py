@@ -240,6 +240,7 @@ def make_plan(
     mirror, why = sides(classes, found)
     steps, agreed = _kept_pieces(settings.postprocess, classes, found)
     said = {"mirror": why, "postprocess": agreed} if classes else {}
+    unsaid = {"spacing": found.taken, "channels": found.grayed}
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
@@ -254,7 +255,7 @@ def make_plan(
         postprocess=steps,
         crop=settings.crop,
         mirror=mirror,
-        reasons={k: v for k, v in (said | {"spacing": found.taken}).items() if v},
+        reasons={k: v for k, v in (said | unsaid).items() if v},
         structures=Structures.of(found),
     )
     _verify(plan, "--plan")

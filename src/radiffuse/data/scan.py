@@ -157,6 +157,11 @@ def on_grid(scan: Scan, grid: Scan, where: Path | str, name: str) -> Scan:
     return scan
 
 
+def in_color(held: int, dims: int, seen: int) -> bool:
+    """Whether a scan with so many channels is a color film that a plan, which sees ``seen`` of them, turns to gray."""
+    return dims == 2 and held == 3 and seen == 1
+
+
 def gray_values(images: Array) -> Array:
     """uint8 gray values of images in [-1, 1]; values outside are clipped."""
     values: Array = ((images.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)

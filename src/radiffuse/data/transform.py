@@ -17,7 +17,7 @@ from ..config import IGNORE
 from ..errors import InputError
 from .body import BODY_HU, Box, content_box
 from .plan import Plan
-from .scan import Array, Scan, canonical_spacing, orientation, resampled
+from .scan import Array, Scan, canonical_spacing, in_color, orientation, resampled
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601."""
@@ -60,7 +60,7 @@ def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
     Color films become gray where the plan has one channel.
     """
     array = scan.array.astype(np.float32, copy=False)
-    if scan.spatial_dims == 2 and array.shape[0] == 3 and len(plan.channels) == 1:
+    if in_color(len(array), scan.spatial_dims, len(plan.channels)):
         array = np.tensordot(np.asarray(LUMINANCE, np.float32), array, axes=1)[None]
     array, undo = _to_grid(array, scan, plan)
     data = torch.from_numpy(np.ascontiguousarray(array))

@@ -33,6 +33,7 @@ from .expecting import COLUMN, Calibration, calibration_of
 from .members import Overrides
 from .predictor import Predictor
 from .records import (
+    GRAYED,
     MASKS,
     SHOWN,
     Entry,
@@ -141,7 +142,8 @@ class MaskWriter:
             write_image(out / files[group][-1], values, scan)
         shown = [plan.classes[value] for value in np.unique(segmented.mask) if value]
         expected = self.calibration(segmented.expected, plan.classes) if self.calibration else {}
-        return files, {SHOWN: shown} | ({COLUMN: expected} if expected else {})
+        facts = {SHOWN: shown} | ({COLUMN: expected} if expected else {})
+        return files, facts | ({GRAYED: True} if self.predictor.turns_gray(scan) else {})
 
     def verify(self, case: Case) -> None:
         """Refuse a case that cannot be read, or does not have the axes and channels of the plan."""

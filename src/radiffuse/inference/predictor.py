@@ -16,7 +16,7 @@ from ..config import Machine, Predict
 from ..config.given import refuse_given
 from ..core.finite import verify_finite
 from ..data.plan import PREPARED, Plan
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, in_color
 from ..data.streams import torch_seed
 from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
 from ..errors import InputError
@@ -222,6 +222,14 @@ class Predictor:
             problem = f"has {image.shape[0]} channels, the run has {len(plan.channels)}"
             raise InputError("scan", problem, "Give the channels that the run was trained on")
         return torch.from_numpy(image), undo
+
+    def turns_gray(self, scan: Scan) -> bool:
+        """Whether a scan is in color, and a run that learned from gray images sees it in gray."""
+        return any(
+            in_color(len(scan.array), scan.spatial_dims, len(member.plan.channels))
+            and "channels" not in member.plan.reasons
+            for member in self.members
+        )
 
     def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
         seed = torch_seed(self.seed, zlib.crc32(name.encode()), member, sample)

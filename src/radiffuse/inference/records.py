@@ -35,6 +35,8 @@ Entry = dict[str, Any]
 """A line of ``MASKS``: ``case``, ``scan``, ``trained`` and ``files``, hash by name by group, such as ``mask``."""
 SHOWN = "shown"
 """In a line of ``predict``: the classes that the mask shows."""
+GRAYED = "grayed"
+"""In a line of ``predict``, true: the image is in color, and was turned to gray for a run that learned gray ones."""
 
 
 @dataclass
@@ -196,6 +198,19 @@ def never_shown(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
         return []
     shown = {name for entry in entries for name in entry[SHOWN]}
     return [name for name in classes[1:] if name not in shown]
+
+
+def grayed(entries: Sequence[Entry]) -> str:
+    """How many of the images were turned to gray, in words; '' for none."""
+    return grayed_in_words(sum(bool(entry.get(GRAYED)) for entry in entries), len(entries))
+
+
+def grayed_in_words(count: int, total: int) -> str:
+    """How many of the images were turned to gray for a run that learned from gray ones; '' for none."""
+    if not count:
+        return ""
+    which = f"{count} of {total} images are" if total > 1 else "the image is"
+    return f"{which} in color, and turned to gray (ITU-R BT.601): the run learned from gray images"
 
 
 def header(

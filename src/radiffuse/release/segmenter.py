@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -15,10 +15,12 @@ from ..config.values import misfit
 from ..data.cases import read_case_image
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
-from ..data.scan import Array, Scan
+from ..data.scan import Array, Scan, in_color
 from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
+from ..inference.records import grayed_in_words
+from ..system.saying import say
 from ..train.run import Run, find_run
 from .card import Licences
 from .pretrained import fetch, push_to_hub, save_pretrained
@@ -46,6 +48,7 @@ class Segmenter:
     def __init__(self, predictor: Predictor, runs: Sequence[Path] = ()) -> None:
         self.predictor = predictor
         self.runs = tuple(runs)
+        self._grayed = False
 
     @classmethod
     def load(
@@ -209,9 +212,9 @@ class Segmenter:
         Raises:
             InputError: An image cannot be read, or has other axes or channels than the run.
         """
-        if isinstance(image, list):
-            return [self.predict(each, spacing=spacing, affine=affine) for each in image]
-        return self.predictor(*self._scan(image, spacing, affine)).mask
+        return self._each(
+            image, spacing, affine, lambda scan, name: self.predictor(scan, name).mask
+        )
 
     @overload
     def predict_proba(
@@ -237,13 +240,30 @@ class Segmenter:
         Raises:
             InputError: As ``predict``.
         """
-        if isinstance(image, list):
-            return [self.predict_proba(each, spacing=spacing, affine=affine) for each in image]
-        return self.predictor.probabilities(*self._scan(image, spacing, affine))
+        return self._each(image, spacing, affine, self.predictor.probabilities)
 
     def __repr__(self) -> str:
         names = ", ".join(member.name for member in self.predictor.members)
         return f"Segmenter({names}: {', '.join(self.classes)})"
+
+    def _each(
+        self,
+        image: Image | list[Any],
+        spacing: Sequence[float] | None,
+        affine: Array | None,
+        segment: Callable[[Scan, str], Array],
+    ) -> Array | list[Array]:
+        """What ``segment`` makes of an image, or of each of a list; that color is not used is said once."""
+        images = image if isinstance(image, list) else [image]
+        results, gray = list[Array](), 0
+        for one in images:
+            scan, name = self._scan(one, spacing, affine)
+            results.append(segment(scan, name))
+            gray += self.predictor.turns_gray(scan)
+        if gray and not self._grayed:
+            say(grayed_in_words(gray, len(images)))
+            self._grayed = True
+        return results if isinstance(image, list) else results[0]
 
     def _scan(
         self, image: Image, spacing: Sequence[float] | None, affine: Array | None
@@ -257,7 +277,33 @@ class Segmenter:
             return read_one([Path(path) for path in paths], len(self.plan.channels))
         if isinstance(image, Scan):
             return image, ""
-        return array_scan(np.asarray(image), self.plan.spatial_dims, spacing, affine), ""
+        array, dims = np.asarray(image), self.plan.spatial_dims
+        scan = array_scan(array, dims, spacing, affine)
+        _verify_channels(array, dims, len(self.plan.channels))
+        return scan, ""
+
+
+def _verify_channels(array: Array, dims: int, channels: int) -> None:
+    """Refuse an array whose first axis holds no channels of the run, such as one with its colors last.
+
+    Raises:
+        InputError: Says what axes it has, what they should be, and how to get there.
+    """
+    held = array.shape[0] if array.ndim == dims + 1 else 1
+    if held == channels or in_color(held, dims, channels):
+        return
+    axes = "rows, columns" if dims == 2 else "i, j, k"
+    wanted = f"({axes}) or (1, {axes})" if channels == 1 else f"({channels}, {axes})"
+    if channels == 1 and dims == 2:
+        wanted += f", or (3, {axes}) in color"
+    problem = f"has the shape {array.shape}, and {wanted} is expected"
+    remedy = "Give the channels that the run was trained on"
+    last = array.shape[-1] if array.ndim == dims + 1 else 0
+    if last == channels or in_color(last, dims, channels):
+        remedy = "Put its channels first: np.moveaxis(array, -1, 0)"
+    elif dims == 2 and last == 4 and channels == 1:
+        remedy = "Leave out its transparency and put its colors first: np.moveaxis(array[..., :3], -1, 0)"
+    raise InputError("array", problem, remedy)
 
 
 def array_scan(

@@ -50,6 +50,8 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield "grid", f"{times(plan.film)} px, {plan.resize}", why("grid", "")
     else:
         yield "spacing", f"{times(plan.spacing or ())} mm", why("spacing", "")
+    if plan.reasons.get("channels"):
+        yield "channels", "1, gray", why("channels", "")
     seen = " (the whole film)" if plan.whole else ""
     yield "patch", f"{times(plan.size)}{seen}", why("size", "")
     ends = "window" if plan.intensity == "window" else "percentiles"
