@@ -93,6 +93,36 @@ def test_each_next_command_can_be_copied(
     assert main(evaluate) == 0
 
 
+def test_select_is_proposed_where_it_has_something_to_choose_from(
+    finished: list[str],
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One film, which the run has a label for though nothing beside it says so, one of two such, and none known."""
+    monkeypatch.chdir(tmp_path)
+    run = finished[finished.index("--out") + 1]
+    one, two = sorted((films / "images").iterdir())[:2]
+    assert main(["predict", run, str(one), "--out", "one"]) == 0
+    assert [words[0] for words in hints(capsys.readouterr().err)] == ["view"]
+    Path("mixed").mkdir()
+    shutil.copy(two, "mixed/copy.png")
+    shutil.copy(sorted(unlabelled.rglob("*.png"))[0], "mixed/new.png")
+    assert main(["predict", run, "mixed", "--out", "masks"]) == 0
+    _, select = hints(capsys.readouterr().err)
+    assert select[select.index("--count") + 1] == "1"
+    assert main(select) == 0
+    capsys.readouterr()
+    shutil.copytree(run, "moved")
+    config = Path("moved/data.json")
+    config.write_text(config.read_text().replace(str(films), str(tmp_path / "gone")))
+    assert main(["predict", "moved", str(one), "--out", "other"]) == 0
+    _, select = hints(capsys.readouterr().err)  # nobody knows of the label, and select chooses it
+    assert main(select) == 0
+
+
 def test_the_truth_of_predicted_masks_is_read_as_the_run_read_its_labels(
     finished: list[str], films: Path, tmp_path: Path
 ) -> None:

@@ -120,9 +120,8 @@ def _predict(settings: Any, masks: str) -> Words:
             *_reading(settings, Evaluate),
             *_truth(settings.runs[0]),
         )
-    else:
-        count = _few(len(dataset) if dataset is not None else FEW)
-        by = ("--from", settings.runs[0], "--count", count, "--out", _free("next.csv"))
+    elif dataset is not None and (left := _to_label(dataset, settings.runs[0])):
+        by = ("--from", settings.runs[0], "--count", _few(left), "--out", _free("next.csv"))
         yield "select", settings.data, *by, *_reading(settings, Select)
 
 
@@ -194,6 +193,17 @@ def _opened(settings: Any) -> Dataset | None:
         return open_dataset(settings.data, settings.reader)
     except RadiffuseError:
         return None
+
+
+def _to_label(dataset: Dataset, name: str) -> int:
+    """How many of the scans ``select`` would choose from: those whose labels the run does not have."""
+    from ..inference.selection import labelled_of, without_labelled
+
+    try:
+        known = labelled_of(find_run(name))
+    except RadiffuseError:
+        known = []
+    return len(without_labelled(dataset, known)[0])
 
 
 def _reading(settings: Any, command: type) -> list[str]:

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config import Data, Select
+from ..config import Select
 from ..config.given import refuse_given
-from ..config.values import from_dict
 from ..data.dataset import Case, Dataset
 from ..data.layouts import open_dataset
 from ..data.layouts.doubts import CHOSEN
@@ -21,15 +20,14 @@ from ..inference.selection import (
     SelectedScan,
     choose_typical,
     choose_uncertain,
+    labelled_of,
     verify_count,
     without_labelled,
 )
 from ..objectives import start_for
 from ..system.cells import csv_text
 from ..system.files import write_atomic
-from ..train.cases import open_more
 from ..train.device import local_device
-from ..train.run import Run
 from ..train.start import find_pretrained, verify_kind
 
 
@@ -86,7 +84,15 @@ def open_pool(settings: Select) -> Opened:
     run = find_pretrained(settings.from_run) if settings.from_run else None
     if run is not None:
         verify_kind(pool, run, mixed=settings.reader.skip_bad)
-    cases, labelled = without_labelled(pool, _labelled_of(run))
+    try:
+        known = labelled_of(run)
+    except InputError as error:
+        line = (
+            f"{settings.from_run}: which scans of the pool it has labels for is not known: {error}"
+        )
+        print(f"radiffuse: {line}", file=sys.stderr)
+        known = []
+    cases, labelled = without_labelled(pool, known)
     verify_count(settings.count, len(cases))
     options: dict[str, Any] = {"seed": settings.seed, "skip_bad": settings.reader.skip_bad}
     if run is not None and run.plan.classes:
@@ -111,22 +117,6 @@ def open_pool(settings: Select) -> Opened:
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _labelled_of(run: Run | None) -> list[Case]:
-    """The labelled cases of the data that a segmentation run learned from."""
-    if run is None or not run.plan.classes:
-        return []
-    root = str(run.data.get("root", "of the run"))
-    try:
-        reader = from_dict(Data, run.config["settings"].get("reader", {}))
-        more = run.config["settings"].get("with_run", ())
-        sets = [open_dataset(root, reader), *(open_more(folder, reader) for folder in more)]
-        return [case for one in sets for case in one.labelled]
-    except InputError as error:
-        line = f"{run.folder}: which scans of the pool it has labels for is not known: {error}"
-        print(f"radiffuse: {line}", file=sys.stderr)
-        return []
 
 
 def _file(case: Case, home: Path) -> str:

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import Data
+from ..config.values import from_dict
 from ..core.diffusion import GaussianDiffusion
 from ..data.batches import cut
 from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
+from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan, canonical_shape, canonical_spacing
 from ..data.transform import image_to_plan
@@ -26,7 +29,9 @@ from ..errors import InputError
 from ..evaluation.choosing import typical, uncertain
 from ..evaluation.quality import uncertainty_of
 from ..nets.frozen import noised_features
+from ..train.cases import open_more
 from ..train.progress import ProgressLine
+from ..train.run import Run
 from ..train.start import Start
 from .masks import read_scan_of
 from .predictor import Predictor
@@ -171,6 +176,21 @@ def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, 
     have = {case.name for case in pool if has_label(case)}
     own = [case for case in pool if case.label is not None]
     return pool.filter(lambda case: case.name not in have), [*labelled, *own]
+
+
+def labelled_of(run: Run | None) -> list[Case]:
+    """The labelled cases of the data that a segmentation run learned from.
+
+    Raises:
+        InputError: They cannot be read any more.
+    """
+    if run is None or not run.plan.classes:
+        return []
+    root = str(run.data.get("root", "of the run"))
+    reader = from_dict(Data, run.config["settings"].get("reader", {}))
+    more = run.config["settings"].get("with_run", ())
+    sets = [open_dataset(root, reader), *(open_more(folder, reader) for folder in more)]
+    return [case for one in sets for case in one.labelled]
 
 
 def verify_count(count: int, left: int) -> None:
