@@ -184,6 +184,27 @@ def test_another_threshold_prepares_other_labels(tmp_path: Path) -> None:
     assert shares[0] > shares[1]
 
 
+def test_masks_of_one_bit_among_others_of_255_are_mended_by_the_threshold_that_is_named(
+    tmp_path: Path,
+) -> None:
+    """A picture of one bit reads as 0 and 1: the values that suit the other masks refuse it, and say what suits all."""
+    masks = [shape(24, seed) for seed in range(3)]
+    root = data_set(tmp_path / "data", *(mask * 255 for mask in masks))
+    place = next((root / "labels").glob("*1.png"))
+    Image.fromarray(masks[1] > 0).save(place)
+    assert Image.open(place).mode == "1"
+    named = check_path(root, Data(label_values=(0, 255)))
+    said = problems(named, "error")
+    assert [issue.where for issue in named.issues if issue.severity == "error"] == [str(place)]
+    assert said.startswith("holds the value 1, which is none of 0, 255. ")
+    flag = "--reader.label-threshold 1"
+    assert f"where all but 0 are the same class leave it out and give {flag}" in said
+    reader = Data(label_threshold=float(flag.split()[1]))
+    assert not problems(check_path(root, reader), "error")
+    for case, mask in zip(open_dataset(root, reader), masks, strict=True):
+        assert np.array_equal(read_case_label(case).array[0], mask)
+
+
 def test_a_threshold_beside_named_values_is_refused(tmp_path: Path) -> None:
     data = data_set(tmp_path, shape(16), shape(16, 1))
     told = Data(label_threshold=128, label_values=(0, 1))
