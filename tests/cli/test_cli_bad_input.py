@@ -237,6 +237,10 @@ NO_RUN = "RUNZ: is neither a run nor shipped weights. "
     ("words", "said"),
     [
         (["fit", "FILMS", "--from", "RUNZ", "--out", "seg"], NO_RUN),
+        (
+            ["fit", "FILMS", "--method", "dino", "--encoder", "./ENC", "--out", "seg"],
+            "--encoder ./ENC: does not exist. ",
+        ),
         (["pretrain", "FILMS", "--from", "RUNZ", "--out", "pre"], NO_RUN),
         (["predict", "FILMS", "FILMS", "--out", "masks"], "FILMS: is not a run: "),
         (["predict", "RUNZ", "FILMS", "--out", "masks"], "RUNZ: does not exist. "),

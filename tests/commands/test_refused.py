@@ -332,3 +332,34 @@ def test_a_recipe_gives_way_to_a_declared_split_and_a_flag_does_not(
     monkeypatch.setattr(recipes, "RECIPES", tmp_path)
     assert main([*line, "--config", "ours"]) == 0
     assert refused in line_of([*line, "--config", "ours", "--split.test", "0.75"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("fit VOLUMES --method imagenet", "--method imagenet: is for films, and these are volumes"),
+        ("fit VOLUMES --method dino --encoder WHOLE", "--method dino: is for films"),
+        ("fit FILMS --method dino --encoder EMPTY", "model.safetensors: is missing"),
+        ("synthesize FILMS --encoder EMPTY", "model.safetensors: is missing"),
+        ("fit FILMS --method scratch --labels 99", "--labels 99: the training pool has"),
+    ],
+)
+def test_it_is_refused_before_anything_is_prepared(
+    command: str,
+    words: str,
+    films: Path,
+    volumes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each is known without a pixel."""
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "EMPTY" / "config.json").write_text("{}")
+    shutil.copytree(tmp_path / "EMPTY", tmp_path / "WHOLE")
+    (tmp_path / "WHOLE" / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    places = {"FILMS": str(films), "VOLUMES": str(volumes)}
+    given = [places.get(word, word) for word in command.split()]
+    assert words in line_of([*given, "--out", "run", "--cache", "cache", *CPU], capsys)
+    assert not Path("cache", "prepared").exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..commands import COMMANDS, load_act
 from ..config.given import defaults_are
+from ..errors import InputError
 from ..system.leftovers import leaves_nothing_empty
 from ..system.privacy import private
 from ..system.saying import hush, soon
@@ -129,6 +130,12 @@ def _expect_folders(settings: Any) -> None:
         RunFolder.open(folder)
     for folder in (folder for name in IMAGES for folder in given(name)):
         existing(folder)
+    for name in given("encoder"):
+        path = Path(name).expanduser()
+        if name.startswith((".", "/", "~")) and not path.exists():  # others may be public names
+            raise InputError(
+                f"--encoder {name}", "does not exist", "Check the spelling of the path"
+            )
     for run in (*given("run"), *(run for run in given("from_run") if not Path(run).is_dir())):
         find_run(run)  # a folder to start from may be a model alone, which the command tells
 

@@ -27,7 +27,12 @@ from ..objectives import (
     pooled,
     trial_of,
 )
-from ..objectives.segmentation import CustomSegmentation, Segmentation, new_segmenter
+from ..objectives.segmentation import (
+    CustomSegmentation,
+    Segmentation,
+    find_weights,
+    new_segmenter,
+)
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
 from ..train.labelled import HeldOut, prepare_labelled
@@ -129,6 +134,7 @@ def _fit(
     def prepare(run: Run) -> Act:
         if plan is not None:
             write_atomic(run.folder / "plan.json", plan.to_json())
+        find_weights(settings)
         labelled = prepare_labelled(run, settings, start, trial_of(build, start))
         decided = labelled.settings
         task = build(decided, labelled.plan, start, labelled.held_out)

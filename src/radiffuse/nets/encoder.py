@@ -144,6 +144,18 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         )
 
 
+def encoder_folder(name: str, otherwise: str = "") -> Path:
+    """The folder of a DINO encoder, fetched first if a public name was given; arguments as of ``load_encoder``.
+
+    Raises:
+        InputError: There is none.
+    """
+    places = (Path(name).expanduser() / place for place in PLACES)
+    own = (place for place in places if all((place / file).is_file() for file in FILES))
+    remedy = otherwise or f"leave --encoder out: {OWN}"
+    return component_folder(str(next(own, name)), FILES, "--encoder", remedy, [PREPROCESSOR])
+
+
 def load_encoder(name: str, otherwise: str = "") -> Encoder:
     """A DINO encoder by folder or public name, on the CPU; or that of a run of ``synthesize``.
 
@@ -157,10 +169,7 @@ def load_encoder(name: str, otherwise: str = "") -> Encoder:
     Raises:
         InputError: There is none, or it cannot be read.
     """
-    places = (Path(name).expanduser() / place for place in PLACES)
-    own = (place for place in places if all((place / file).is_file() for file in FILES))
-    remedy = otherwise or f"leave --encoder out: {OWN}"
-    folder = component_folder(str(next(own, name)), FILES, "--encoder", remedy, [PREPROCESSOR])
+    folder = encoder_folder(name, otherwise)
     backbone = verified(_load_backbone(folder).float(), folder)
     path = folder / PREPROCESSOR
     values = read_json(path) if path.is_file() else {}

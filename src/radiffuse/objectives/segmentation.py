@@ -18,14 +18,22 @@ from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.dino_segmenter import DinoSegmenter, new_dino_segmenter
 from ..nets.dynunet import new_dynunet
-from ..nets.encoder import load_encoder
-from ..nets.imagenet import ImageNetDenoiser, ImageNetUNet, new_imagenet_unet
+from ..nets.encoder import encoder_folder, load_encoder
+from ..nets.imagenet import (
+    ImageNetDenoiser,
+    ImageNetUNet,
+    new_imagenet_unet,
+    published_weights,
+)
 from ..nets.segmenter import SegmentingUNet
-from ..train.labelled import HeldOut
+from ..train.labelled import HeldOut, verify_films
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged
 from ..train.start import Start, unet_for
 from ..train.task import Loss
+
+TRAIN_ONE = "train one on images of yours with radiffuse synthesize, and give its run"
+"""Where no encoder is found."""
 
 
 class Segmentation(SegmentationTask):
@@ -125,6 +133,14 @@ def build_dynunet(
     return Segmentation(network, settings.loss, held_out)
 
 
+def find_weights(settings: Fit) -> None:
+    """Raise InputError if the weights that the method starts from are not there, or cannot be fetched."""
+    if settings.method == "imagenet":
+        published_weights("--method imagenet")
+    elif settings.encoder is not None:
+        encoder_folder(settings.encoder, TRAIN_ONE)
+
+
 def build_imagenet(
     settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | None
 ) -> Segmentation:
@@ -133,7 +149,7 @@ def build_imagenet(
     Raises:
         InputError: The images are volumes, or the encoder's weights are not installed.
     """
-    _verify_films("imagenet", plan)
+    verify_films("imagenet", plan.spatial_dims)
     network = new_imagenet_unet(len(plan.channels), len(plan.classes), settings.training.seed)
     return Segmentation(network, settings.loss, held_out)
 
@@ -146,7 +162,7 @@ def build_dino(
     Raises:
         InputError: The images are volumes, there is no such encoder, or it does not fit them or the settings.
     """
-    _verify_films("dino", plan)
+    verify_films("dino", plan.spatial_dims)
     network = dino_network(settings, len(plan.channels), len(plan.classes))
     return Segmentation(network, settings.loss, held_out)
 
@@ -154,8 +170,7 @@ def build_dino(
 def dino_network(settings: Fit, channels: int, classes: int) -> DinoSegmenter:
     """The network of the method dino at its start; see ``build_dino``."""
     assert settings.encoder is not None
-    otherwise = "train one on images of yours with radiffuse synthesize, and give its run"
-    encoder = load_encoder(settings.encoder, otherwise)
+    encoder = load_encoder(settings.encoder, TRAIN_ONE)
     wanted = settings.dino
     try:
         return new_dino_segmenter(
@@ -178,9 +193,3 @@ def verify_encoder(settings: Fit) -> None:
             "Give one with --encoder: a folder, a run of radiffuse synthesize, or a public name"
         )
         raise InputError("--method dino", "needs a DINO encoder", remedy)
-
-
-def _verify_films(method: str, plan: Plan) -> None:
-    if plan.spatial_dims != 2:
-        where = f"--method {method}"
-        raise InputError(where, "is for films, and these are volumes", "Use scratch")

@@ -23,7 +23,7 @@ from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.scan import Array
 from ..errors import InputError
-from ..nets.encoder import Encoder, load_encoder, save_encoder
+from ..nets.encoder import Encoder, encoder_folder, load_encoder, save_encoder
 from ..nets.hub import forget_paths
 from ..system.distributed import wait_for_main
 from ..system.files import whole_folder
@@ -125,6 +125,8 @@ def read_films(settings: Synthesize, run: Run) -> Unlabelled:
     Raises:
         InputError: They are volumes, or of several channels.
     """
+    if settings.encoder is not None:
+        encoder_folder(settings.encoder)  # refused before anything is prepared
     dataset, plan = plan_films(settings, run)
     prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
     require_same_prepared(run, dataset, prepared)

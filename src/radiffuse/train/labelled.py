@@ -14,7 +14,7 @@ from ..config import IGNORE, Augmentation, Fit
 from ..data.batches import Batch, Batches
 from ..data.cases import read_case_label
 from ..data.dataset import Case, Dataset
-from ..data.fingerprint import find_classes
+from ..data.fingerprint import find_classes, find_dims
 from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import CORRECTED, own_folder
@@ -39,6 +39,8 @@ from .unchanged import require_same_names, require_same_prepared, require_same_s
 
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
+FILMS_ALONE = ("imagenet", "dino")
+"""Methods whose network knows no volumes."""
 MORE = {"diffusion": 5.0, "joint": 5.0}
 """Methods that learn more slowly, see ``configuration.Request`` [ours]."""
 
@@ -131,6 +133,8 @@ def plan_labelled(
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
         raise no_labels(settings.data)
+    if settings.method in FILMS_ALONE and not settings.reader.skip_bad:
+        verify_films(settings.method, find_dims(dataset))
     cache = cache_folder(settings.reader.cache)
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=run is not None)
     budget = splits.budget(settings.labels, settings.draw)
@@ -164,6 +168,13 @@ def plan_labelled(
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
     return PlannedLabelled(dataset, splits, plan, cases, budget, fill(settings, plan))
+
+
+def verify_films(method: str, dims: int) -> None:
+    """Raise InputError if images of so many axes are volumes, which the method does not know."""
+    if method in FILMS_ALONE and dims != 2:
+        where = f"--method {method}"
+        raise InputError(where, "is for films, and these are volumes", "Use scratch")
 
 
 def _own_network(settings: Fit, start: Start | None) -> str:
