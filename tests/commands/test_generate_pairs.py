@@ -29,7 +29,7 @@ from radiffuse.nets.registry import save_network
 from radiffuse.synthesis import joint_generation
 from radiffuse.system.files import write_atomic
 from radiffuse.train.cases import open_more
-from radiffuse.train.pools import read_pools
+from radiffuse.train.further_images import read_pools
 from radiffuse.train.run import Run
 from radiffuse.train.start import load_pretrained
 from radiffuse.train.start_run import start_run

@@ -20,9 +20,9 @@ from ..system.distributed import launched
 from ..system.files import seal, write_atomic, write_json
 from ..system.saying import say
 from ..train.cases import open_more
+from ..train.further_images import look_at_further, read_pools
 from ..train.log import seconds_of
 from ..train.members import MEMBERS
-from ..train.pools import look_at_pools, read_pools
 from ..train.progress import duration
 from ..train.run import CHOICE, Run
 from ..train.start_run import start_run
@@ -167,7 +167,7 @@ class AutomaticFit:
     # -------------------------------------------------------------------------------------------- internal
 
     def _begin(self, began: float) -> Record:
-        look_at_pools(self.settings, self.labels.dataset, self.labels.splits)
+        look_at_further(self.settings, self.labels.dataset, self.labels.splits)
         path = self.run.folder / CHOICE
         record = open_record(self.settings, self.labels, self._split("all"), path, began)
         for fold, part in enumerate(record.folds.parts):

@@ -67,8 +67,8 @@ class Select:
     """CSV file for the list: place, case, file and why."""
     from_run: str | None = None
     """``--from``: a segmentation run, to choose scans about which it is uncertain; or a pre-trained run, or the name of
-    shipped weights, to choose typical and diverse scans by its features. None: by those of films, or for volumes
-    and color by small versions of the images."""
+    shipped weights, to choose typical and diverse scans by its features. None: by those of ``films``, which
+    sees films in color in gray, or for volumes and several files a scan by small versions of the images."""
     count: PositiveInt = 10
     """Scans to choose, each of another patient as long as there are some."""
     seed: Seed = 0

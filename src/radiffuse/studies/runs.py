@@ -36,9 +36,9 @@ from ..objectives.probing import TIMESTEPS
 from ..system.saying import say
 from ..train.cases import limited
 from ..train.device import local_device
+from ..train.further_images import look_at_further
 from ..train.known import patients_seen
 from ..train.open_settings import network_is_open
-from ..train.pools import look_at_pools
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
 from ..train.start import find_pretrained
@@ -111,14 +111,14 @@ class StudyRuns:
         """Say before anything is trained what ``fit`` would say of the pool with the most labels, or refuse.
 
         Raises:
-            InputError: As ``look_at_pools``.
+            InputError: As ``look_at_further``.
         """
         given = self.settings
         if given.unlabelled and any(METHODS[n].pool == "unlabelled" for n in given.trained):
             for draw in range(given.draws):
                 fit = replace(given.finetune, labels=max(given.labels), draw=draw)
                 pooled = replace(fit, unlabelled=(given.unlabelled,))
-                look_at_pools(pooled, self.dataset, self.splits)
+                look_at_further(pooled, self.dataset, self.splits)
 
     def shared(self) -> Run | None:
         """The run whose plan and network every method shares; None without unlabelled images."""

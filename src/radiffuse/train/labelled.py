@@ -28,10 +28,10 @@ from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
+from .further_images import look_at_further
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
 from .plan_training import Subject, Trial, plan_training
-from .pools import look_at_pools
 from .run import Run
 from .start import Start, verify_kind
 from .task import in_passes
@@ -152,7 +152,7 @@ def plan_labelled(
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
-        look_at_pools(settings, dataset, splits)
+        look_at_further(settings, dataset, splits)
         subject = Subject(
             kind="fit",
             dataset=replace(cases, classes=find_classes(dataset)),

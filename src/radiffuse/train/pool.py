@@ -20,9 +20,9 @@ from ..errors import InputError
 from ..system.distributed import world_size
 from ..system.saying import say
 from .cases import prepare_dataset
+from .further_images import read_pools, require_some
 from .labelled import Labelled
 from .measuring import Blank
-from .pools import read_pools, require_some
 from .run import Run
 from .task import BatchesByStep
 from .unchanged import digests_of_rows, require_same_cases, require_same_names

@@ -19,7 +19,7 @@ from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import Splits
 from radiffuse.errors import InputError
-from radiffuse.train.pools import look_at_pools
+from radiffuse.train.further_images import look_at_further
 from radiffuse.train.run import Run
 
 
@@ -51,7 +51,7 @@ def labelled(tmp_path: Path, named: str = "") -> tuple[Dataset, Splits]:
 
 
 def look(pool: Path, data: tuple[Dataset, Splits], labels: int | None = None) -> None:
-    look_at_pools(Fit(unlabelled=(str(pool),), labels=labels), *data)
+    look_at_further(Fit(unlabelled=(str(pool),), labels=labels), *data)
 
 
 def test_labelled_images_of_a_pool_are_counted_and_alone_refused(
@@ -83,7 +83,19 @@ def test_images_of_further_labelled_folders_are_labelled_ones(tmp_path: Path) ->
     numbered(more / "labels", range(7, 9))
     settings = Fit(unlabelled=(str(more / "images"),), with_run=(str(more),))
     with pytest.raises(InputError, match="but 2 images whose labels are learned from"):
-        look_at_pools(settings, *data)
+        look_at_further(settings, *data)
+
+
+def test_labelled_images_of_further_folders_are_left_out_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = labelled(tmp_path, named="p")
+    more = tmp_path / "more"
+    numbered(more / "images", range(2, 8), named="p", shade=3)
+    numbered(more / "labels", range(2, 8))
+    look_at_further(Fit(with_run=(str(more),)), *data)
+    count = "3 of its 6 images are left out, which are of validation or test patients"
+    assert f"radiffuse: --with {more}: {count}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""The pools beside the labels: which of their images enter, and a word on those that do not or that teach nothing."""
+"""Images beside the labelled ones, of ``--unlabelled`` and ``--with``: which enter, and a word on those that do not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from ..config import Fit
 from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.issues import Issues, say
+from ..data.layouts.listing import GENERATED, own_folder
 from ..data.provenance import descends
 from ..data.readers import source_files
 from ..data.splits import Splits
@@ -25,8 +27,8 @@ def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]
     return [pool for _, pool in _read(settings, dataset, splits)]
 
 
-def look_at_pools(settings: Fit, dataset: Dataset, splits: Splits) -> None:
-    """Say which images of the pools are left out as those of held-out patients, and which are labelled ones.
+def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
+    """Say which images of further folders are left out as those of held-out patients, and which of a pool are labelled.
 
     Labelled images stay in a pool, where they are seen changed more strongly than beside their labels
     [related: FixMatch, Sohn et al. 2020, arXiv 2001.07685, whose unlabelled images include the labelled ones].
@@ -34,12 +36,17 @@ def look_at_pools(settings: Fit, dataset: Dataset, splits: Splits) -> None:
     Raises:
         InputError: As ``read_pools``; or a pool holds nothing but images whose labels are learned from.
     """
-    if not settings.unlabelled:
+    if not (settings.unlabelled or settings.with_run):
         return
     budget = {*splits.budget(settings.labels, settings.draw)}
     learned = [case for case in dataset if case.name in budget]
+    held = splits.held_patients(dataset)
     for folder in settings.with_run:
-        learned += open_more(folder, settings.reader).labelled.cases
+        whole = open_more(folder, settings.reader).labelled
+        kept = _of_others(whole, held)
+        if len(kept):  # of none it is said where they are opened
+            say_held_out(f"--with {folder}", whole, kept, dataset)
+        learned += kept.cases
     for folder, (whole, pool) in zip(
         settings.unlabelled, _read(settings, dataset, splits), strict=True
     ):
@@ -69,9 +76,11 @@ def say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) ->
     left_out = [case for case in whole if case.name not in stay]
     if not left_out:
         return
-    problem = f"{len(left_out)} of its {len(whole)} images are left out, which are of validation or test patients"
+    drawn = own_folder(whole.root) == GENERATED
+    of = "drawn from" if drawn else "of"
+    problem = f"{len(left_out)} of its {len(whole)} images are left out, which are {of} validation or test patients"
     unnamed = [str(one.root) for one in (whole, dataset) if not one.patients_named]
-    if not unnamed or same_images(left_out, dataset.cases) == len(left_out):
+    if drawn or not unnamed or same_images(left_out, dataset.cases) == len(left_out):
         saying.say(f"{where}: {problem}")
         return
     issues = Issues()
@@ -112,7 +121,7 @@ def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset
     pools = []
     for folder in settings.unlabelled:
         whole = open_more(folder, settings.reader)
-        pools.append((whole, whole.filter(lambda case: not descends(case, held))))
+        pools.append((whole, _of_others(whole, held)))
         require_some(len(pools[-1][1]), folder, len(whole))
     return pools
 
@@ -129,6 +138,11 @@ def require_some(count: int, folder: str, whole: int) -> None:
     if whole:
         problem = f"holds {whole} images, all of them of validation or test patients"
     raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")
+
+
+def _of_others(whole: Dataset, held: AbstractSet[str]) -> Dataset:
+    """Without images of held-out patients, and those drawn from them."""
+    return whole.filter(lambda case: not descends(case, held))
 
 
 def _sizes(case: Case) -> tuple[int, ...]:
