@@ -5,6 +5,8 @@ A new kind of network is a class with ``to_config`` and a line in ``KINDS``.
 
 from __future__ import annotations
 
+import functools
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -244,6 +246,14 @@ def _bounded(most: int) -> Iterator[None]:
         hook.remove()
 
 
+@functools.lru_cache(maxsize=64)
+def _shapes(config: str, most: int) -> dict[str, tuple[int, ...]]:
+    """What a description in JSON asks of its file, found without memory for weights; many files have the same one."""
+    with torch.device("meta"), _bounded(most):
+        network = build(json.loads(config))
+    return {k: tuple(v.shape) for k, v in network.state_dict().items()}
+
+
 def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
     """Compare the shapes of the description with those of the file, before any memory is allocated.
 
@@ -258,8 +268,8 @@ def _verify_shapes(config: Mapping[str, Any], path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise RunError(path, f"is damaged ({first_line(error)})", REMEDY) from None
     try:
-        with torch.device("meta"), _bounded(10 * len(present) + 1000):
-            wanted = {k: tuple(v.shape) for k, v in build(config).state_dict().items()}
+        find = _shapes.__wrapped__ if REGISTERED else _shapes  # what users register may change
+        wanted = find(json.dumps(config), 10 * len(present) + 1000)
     except (NotImplementedError, RuntimeError):
         if config["kind"] in REGISTERED:  # it may need real tensors
             return
