@@ -193,3 +193,13 @@ def test_shipped_weights_are_found_beside_a_folder_of_data_of_their_name(
     assert find_run("films-64").folder == Path("films-64")
     with pytest.raises(InputError, match="is not a run"):
         find_run("./films")
+
+
+def test_settings_are_those_of_the_file_now_whoever_changes_what_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for steps in (3, 4, 3):
+        path.write_text(f"command: pretrain\nsettings: {{training: {{steps: {steps}}}}}\n")
+        for _ in range(2):
+            read = Run(tmp_path).config["settings"]["training"]
+            assert read["steps"] == steps
+            read["steps"] = 7

@@ -267,8 +267,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from YAML: plain values alone, no objects, no aliases (which can unfold without bound).
+def read_yaml(path: Path, text: str | None = None) -> dict[str, Any]:
+    """A mapping from YAML, of which the text may be at hand: no objects, no aliases (which unfold without bound).
 
     Raises:
         InputError: Missing, not YAML, larger than ``MOST_YAML``, deeper than ``DEEPEST_YAML``, or no mapping.
@@ -279,7 +279,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_YAML:
             raise InputError(path, f"is larger than {MOST_YAML} bytes", remedy)
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
         _refuse_unfolding(yaml.parse(text, loader))
         content = yaml.load(text, loader)

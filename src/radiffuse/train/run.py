@@ -12,6 +12,9 @@ report.html
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +28,7 @@ from ..config.values import completed, dated, flatten, from_dict, misfit, plain
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, RunError
 from ..system.distributed import rank
-from ..system.files import (
-    read_json,
-    read_yaml,
-    write_atomic,
-    write_json,
-)
+from ..system.files import MOST_YAML, read_json, read_yaml, write_atomic, write_json
 from .open_settings import is_open
 
 RUN_VERSION = 2
@@ -105,17 +103,11 @@ class Run:
             RunError: Damaged, or a value of a type or range that its setting does not have.
         """
         path = self.folder / "config.yaml"
-        try:
-            content = read_yaml(path)
-            settings, command = content.get("settings"), content.get("command")
-            kind = SETTINGS.get(command) if isinstance(command, str) else None
-            fault = misfit(settings, kind or dict[str, Any]) or misfit(command, str)
-        except InputError as error:
-            fault = error.problem
-        if fault:
-            raise RunError(path, f"is damaged ({fault})", "Restore the file or train again")
-        given: dict[str, Any] = content["settings"]
-        return content | {"settings": taken(kind, given)}
+        text = None
+        with contextlib.suppress(OSError, ValueError):
+            text = path.read_text(encoding="utf-8") if path.stat().st_size <= MOST_YAML else None
+        find = _config.__wrapped__ if text is None else _config
+        return copy.deepcopy(find(path, text))
 
     @property
     def plan(self) -> Plan:
@@ -223,6 +215,22 @@ class Run:
         content["decided"] = [name for name in names if not is_open(name, now[name])]
         text = yaml.safe_dump(plain(content), sort_keys=False, allow_unicode=True)
         write_atomic(self.folder / "config.yaml", text)
+
+
+@functools.lru_cache(maxsize=64)
+def _config(path: Path, text: str | None) -> dict[str, Any]:
+    """What a text in config.yaml says, see ``Run.config``; one command asks for it a dozen times."""
+    try:
+        content = read_yaml(path, text)
+        settings, command = content.get("settings"), content.get("command")
+        kind = SETTINGS.get(command) if isinstance(command, str) else None
+        fault = misfit(settings, kind or dict[str, Any]) or misfit(command, str)
+    except InputError as error:
+        fault = error.problem
+    if fault:
+        raise RunError(path, f"is damaged ({fault})", "Restore the file or train again")
+    given: dict[str, Any] = content["settings"]
+    return content | {"settings": taken(kind, given)}
 
 
 def taken(kind: type | None, given: dict[str, Any]) -> dict[str, Any]:
