@@ -21,7 +21,7 @@ from radiffuse.reports.run import (
 from radiffuse.reports.study import COLUMNS, compare, write_study_report
 from radiffuse.train.run import Run
 
-pytestmark = pytest.mark.usefixtures("drawn")
+drawn = pytest.mark.usefixtures("drawn")  # the others read words and tables
 
 
 def write_log(folder: Path) -> None:
@@ -53,6 +53,7 @@ def write_cases(folder: Path) -> None:
     )  # fmt: skip
 
 
+@drawn
 def test_hostile_names_stay_text_in_a_run(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     write_log(tmp_path)
@@ -68,6 +69,7 @@ def test_hostile_names_stay_text_in_a_run(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
+@drawn
 def test_full_run(tmp_path: Path) -> None:
     write_log(tmp_path)
     write_cases(tmp_path / "validation")
@@ -99,6 +101,7 @@ def test_full_run(tmp_path: Path) -> None:
     assert "film 2" not in page
 
 
+@drawn
 def test_an_automatic_run_shows_the_curves_of_what_it_trained(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("command: fit\n")
     chosen = {"decisions": ["chosen: imagenet"], "seconds": 576.0, "hours": 0.1}
@@ -128,6 +131,7 @@ def test_a_run_may_hold_any_one_part(tmp_path: Path, part: str) -> None:
     assert write_run_report(tmp_path).stat().st_size > 1000
 
 
+@drawn
 def test_samples_as_files(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("command: pretrain\n")
     (tmp_path / "samples").mkdir()
@@ -183,6 +187,7 @@ def test_a_log_cut_short_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
     assert Run(tmp_path / "absent").log() == []
 
 
+@drawn
 def test_evaluation_lists_the_lowest_cases_first(tmp_path: Path) -> None:
     write_cases(tmp_path)
     page = write_evaluation_report(tmp_path).read_text()
@@ -214,6 +219,7 @@ def results(gain: dict[int, float], cases: int = 12, draws: int = 2) -> pd.DataF
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+@drawn
 def test_study_finds_the_gains_that_were_put_in(tmp_path: Path) -> None:
     results({1: 0.1, 5: 0.02, 10: -0.05}).to_csv(tmp_path / "results.csv", index=False)
     (tmp_path / "study.yaml").write_text("reference: scratch\n")
@@ -234,6 +240,7 @@ def test_study_finds_the_gains_that_were_put_in(tmp_path: Path) -> None:
     assert {"method", "labels", "class", "mean", "low", "high", "n"} <= set(summary)
 
 
+@drawn
 def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None:
     table = results({1: 0.1, 5: 0.02}).replace({"method": {"finetune": "fine_tune&50%"}})
     table.to_csv(tmp_path / "results.csv", index=False)
@@ -277,6 +284,7 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
     assert (tmp_path / "label-efficiency.pdf").read_bytes() == first
 
 
+@drawn
 def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
     results({1: 0.0}).to_csv(tmp_path / "results.csv", index=False)
     (tmp_path / "data.json").write_text('{"unused": ["--finetune.x takes no effect on pixel"]}')
@@ -287,6 +295,7 @@ def test_no_gain_is_not_claimed(tmp_path: Path) -> None:
     assert set(table["verdict"]) == {"no difference larger than 0.01"}
 
 
+@drawn
 def test_one_draw_is_said_to_say_nothing_about_others(tmp_path: Path) -> None:
     results({1: 0.1}, draws=1).to_csv(tmp_path / "results.csv", index=False)
     page = write_study_report(tmp_path).read_text()

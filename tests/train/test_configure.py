@@ -263,6 +263,7 @@ def held(found: Fingerprint) -> Structures:
     return known
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
     ("seconds", "found", "steps"),
     [
@@ -289,6 +290,7 @@ BUSY_STEPS = [Spent(3.0, 1.0), Spent(2.4, 1.2), Spent(3.6, 2.2), Spent(2.0, 0.6)
 """Of them all but the first take 8 s by the clock and 4 s without what they waited; the fastest 1.2 s."""
 
 
+@pytest.mark.usefixtures("drawn")
 def test_steps_are_planned_as_if_nothing_else_ran() -> None:
     found = measuring._steady(BUSY_STEPS.__getitem__)
     assert found == Measured(pytest.approx(1.2), pytest.approx(2.0))

@@ -21,6 +21,14 @@ from radiffuse.viewer.ending import PREFIX, server_folder, sweep_folders
 from radiffuse.viewer.serve import way_to
 from viewer_files import film_bytes
 
+SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT")
+
+
+def heed() -> None:
+    """What runs in the background of a script, as all tests may, inherits that some signals are ignored."""
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
 
 def start(temporary: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, whose browser is a script that writes down what it was given."""
@@ -31,13 +39,13 @@ def start(temporary: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     server = subprocess.Popen(
         [sys.executable, "-m", "radiffuse", "view", *words],
         env=os.environ | {"TMPDIR": str(temporary), "BROWSER": f"{browser} %s"},
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, preexec_fn=heed,
     )  # fmt: skip
     assert server.stderr is not None
     return server, server.stderr.readline().split()[-1]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGQUIT"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_takes_the_dropped_scans_along(tmp_path: Path, name: str) -> None:
     server, address = start(tmp_path / "tmp")
     with urllib.request.urlopen(address) as page:  # it listens as soon as it says so

@@ -33,7 +33,7 @@ from .segmenting import Evaluate, Fit, Predict
 from .studying import OWN_START, UNCHOSEN, USED_BY, WITH_POOL, Study
 from .synthesis import Generate, Judge, Synthesize, ZeroShot
 from .tools import Check, Convert, Doctor, Export, Select, View
-from .values import to_dict
+from .values import groups_in, to_dict
 
 NOISED = "level timestep noises"
 NO_NOISE = "the objective knows no noising process"
@@ -355,7 +355,8 @@ def _of_groups(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     for when, names, why in ANYWHERE.get(type(settings), ()):
         if when(settings):
             yield from ((f"{prefix}{name}", why) for name in names.split())
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+    kind: type = type(settings)
+    for field in groups_in(kind):
+        value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
-            yield from _of_groups(value, f"{prefix}{field.name}.")
+            yield from _of_groups(value, f"{prefix}{field}.")

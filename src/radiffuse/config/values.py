@@ -68,6 +68,13 @@ def is_group(kind: Any) -> bool:
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
+@functools.cache
+def groups_in(settings_type: type) -> tuple[str, ...]:
+    """Fields of a dataclass that hold a group, or may hold one."""
+    kinds = hints_of(settings_type).items()
+    return tuple(n for n, k in kinds if any(map(is_group, (k, *typing.get_args(k)))))
+
+
 def walk_settings(settings_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting of a dataclass and the groups inside it, by full name (``training.steps``), with its type."""
     for name, kind in hints_of(settings_type).items():
@@ -79,6 +86,8 @@ def walk_settings(settings_type: type, prefix: str = "") -> Iterator[tuple[str, 
 
 def plain(value: Any) -> Any:
     """A value that YAML and JSON can hold: dataclasses as mappings, tuples as lists, paths as text."""
+    if value is None or isinstance(value, str | int | float):  # nearly all are
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

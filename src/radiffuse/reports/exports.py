@@ -22,15 +22,8 @@ SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasc
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write ``path.svg`` and ``path.pdf``, the same bytes for the same figure, with text that stays text."""
-    import matplotlib
-
-    for kind, nothing in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(
-            {"svg.fonttype": "none", "svg.hashsalt": path.name, "pdf.fonttype": 42}
-        ):
-            figure.savefig(buffer, format=kind, metadata=nothing)
-        write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
+    for kind in ("svg", "pdf"):
+        write_atomic(path.with_suffix(f".{kind}"), _drawn(figure, path.name, kind))
 
 
 def save_table(table: pd.DataFrame, path: Path) -> None:
@@ -48,6 +41,16 @@ def save_latex(table: pd.DataFrame, path: Path) -> None:
     lines = [" & ".join(_escaped(format_value(cell)) for cell in row) + r" \\" for row in cells]
     body = [rf"\begin{{tabular}}{{{sides}}}", lines[0], r"\hline", *lines[1:], r"\end{tabular}", ""]
     write_atomic(path, "\n".join(body))
+
+
+def _drawn(figure: Figure, name: str, kind: str) -> bytes:
+    import matplotlib
+
+    nothing = {"svg": "Date", "pdf": "CreationDate"}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "pdf.fonttype": 42}):
+        figure.savefig(buffer, format=kind, metadata={nothing[kind]: None})
+    return buffer.getvalue()
 
 
 def _escaped(text: str) -> str:
