@@ -50,6 +50,9 @@ def documents(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path} is missing", edited
 
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times as fast
+
+
 def edits(file: Path) -> Iterator[tuple[str, bytes]]:
     """Contents of a file, each with something wrong, and what."""
     content = file.read_bytes()
@@ -60,7 +63,7 @@ def edits(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix in (".json", ".yaml"):
         value = json.loads(content) if file.suffix == ".json" else yaml.safe_load(content)
         for what, edited in documents(value):
-            text = json.dumps(edited) if file.suffix == ".json" else yaml.safe_dump(edited)
+            text = json.dumps(edited) if file.suffix == ".json" else yaml.dump(edited, Dumper=DUMPER)
             yield what, text.encode()
         yield "twice", content.replace(b"{", b'{"kind": 1, "kind": 2,', 1)
     elif file.suffix == ".jsonl":
