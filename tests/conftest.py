@@ -47,7 +47,7 @@ def whole_endings() -> Iterator[list[tuple[Any, str, Any]]]:
 
 @pytest.fixture
 def drawn(whole_endings: list[tuple[Any, str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run leaves is as users see it: for tests of figures and of timing, and one of each kind of report."""
+    """What a run leaves is as users see it: for tests of figures, timing, processes, and of each kind of report."""
     for one in whole_endings:
         monkeypatch.setattr(*one)
 

@@ -63,7 +63,9 @@ def edits(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix in (".json", ".yaml"):
         value = json.loads(content) if file.suffix == ".json" else yaml.safe_load(content)
         for what, edited in documents(value):
-            text = json.dumps(edited) if file.suffix == ".json" else yaml.dump(edited, Dumper=DUMPER)
+            text = (
+                json.dumps(edited) if file.suffix == ".json" else yaml.dump(edited, Dumper=DUMPER)
+            )
             yield what, text.encode()
         yield "twice", content.replace(b"{", b'{"kind": 1, "kind": 2,', 1)
     elif file.suffix == ".jsonl":

@@ -313,6 +313,7 @@ def test_names_cannot_write_to_the_terminal(tmp_path):
 # ------------------------------------------------------------------------------------ processes
 
 
+@pytest.mark.usefixtures("drawn")
 def test_processes_find_the_same_as_this_one(tmp_path):
     for i in range(40):
         film(tmp_path / f"{i:02d}.png", seed=i)
@@ -320,6 +321,7 @@ def test_processes_find_the_same_as_this_one(tmp_path):
     assert check_path(tmp_path, workers=2) == check_path(tmp_path, workers=0)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_worker_that_dies_is_blamed_on_its_file(tmp_path, monkeypatch):
     root = tmp_path / "set"
     for i in range(24):
