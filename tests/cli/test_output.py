@@ -109,6 +109,16 @@ def test_a_killed_check_leaves_no_workers(kind: int) -> None:
     assert not left
 
 
+def test_an_interrupted_check_prints_no_traceback_of_its_workers() -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", CHECK]
+    with subprocess.Popen(command, start_new_session=True, **streams) as check:  # type: ignore[call-overload]
+        check.stdout.readline()
+        os.killpg(check.pid, signal.SIGINT)  # as a terminal does
+        said = check.communicate(timeout=20)[1]
+    assert said.count("Traceback") == 1, said  # of the script itself
+
+
 def test_no_command_uses_the_network(
     films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

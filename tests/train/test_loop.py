@@ -27,7 +27,7 @@ from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 from radiffuse.train.start_run import start_run
 from radiffuse.train.step import Step, new_optimizer
-from radiffuse.train.stopping import Stopped
+from radiffuse.train.stopping import Interrupted, Stopped
 from radiffuse.train.task import Loss, Task
 
 CPU = Machine(accelerator="cpu", precision="32-true")
@@ -166,20 +166,26 @@ def test_the_log_tells_the_time_of_all_processes(
     assert log.seconds_of(Run(tmp_path / "run")) == seconds[-1]
 
 
-@pytest.mark.parametrize("step", [0, 2, 3])
-def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(tmp_path: Path, step: int) -> None:
-    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
-        if number == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return batches(number, rank, world)
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Stopped), (signal.SIGINT, Interrupted)]
+)
+@pytest.mark.parametrize("step", [0, 2, 3, 5])
+def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(
+    tmp_path: Path, step: int, number: signal.Signals, error: type[BaseException]
+) -> None:
+    def asking(at: int, rank: int = 0, world: int = 1) -> Batch:
+        if at == step:
+            os.kill(os.getpid(), number)
+        return batches(at, rank, world)
 
     straight = trained(tmp_path / "straight")
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with (
-        pytest.raises(Stopped, match=f"stopped after step {step + 1}, as asked"),
+        pytest.raises(error, match=f"stopped after step {step + 1}, as asked"),
         start_run(tmp_path / "run", "toy", {}) as run,
     ):
         train(Toy(), asking, run, BASE, CPU)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     found = load_newest(tmp_path / "run" / "state")
     assert found is not None
     assert found.step == step + 1
@@ -188,15 +194,33 @@ def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(tmp_path: Path, step
     same(straight.average.state_dict(), resumed.average.state_dict())
 
 
-def test_a_run_that_is_asked_to_stop_in_its_last_step_ends(tmp_path: Path) -> None:
-    def asking(number: int, rank: int = 0, world: int = 1) -> Batch:
-        if number == BASE.steps - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return batches(number, rank, world)
+def test_a_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
+    def asking(at: int, rank: int = 0, world: int = 1) -> Batch:
+        if at == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return batches(at, rank, world)
 
-    with start_run(tmp_path / "run", "toy", {}) as run:
-        stopped = train(Toy(), asking, run, BASE, CPU)
-    same(trained(tmp_path / "straight").raw.state_dict(), stopped.raw.state_dict())
+    with pytest.raises(KeyboardInterrupt) as caught, start_run(tmp_path / "run", "toy", {}) as run:
+        train(Toy(), asking, run, BASE, CPU)
+    assert caught.type is KeyboardInterrupt
+    found = load_newest(tmp_path / "run" / "state")
+    assert found is not None
+    assert found.step == 2
+
+
+def test_an_interrupt_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    def asking(at: int, rank: int = 0, world: int = 1) -> Batch:
+        os.kill(os.getpid(), signal.SIGINT)
+        return batches(at, rank, world)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with start_run(tmp_path / "run", "toy", {}) as run:
+            done = train(Toy(), asking, run, BASE, CPU)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.steps == BASE.steps
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

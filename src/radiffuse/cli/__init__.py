@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``radiffuse ARGUMENTS`` and return the exit code.
 
     0: done; 2: bad input; 130: interrupted; 141: nobody reads the output any more; 143: a training that SIGTERM
-    stopped, with a checkpoint.
+    stopped.
     """
     try:
         with plain_output():
@@ -44,8 +44,9 @@ def _main(words: Sequence[str]) -> int:
     except RadiffuseError as error:
         print(f"radiffuse: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("radiffuse: stopped; repeat the command to go on", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        told = str(stopped) or "stopped; repeat the command to go on"
+        print(f"radiffuse: {told}", file=sys.stderr)
         return 130
     except Exception as error:
         known = from_surroundings(error)

@@ -37,7 +37,7 @@ from .passes import Passes
 from .run import Run
 from .sharding import gathered, shard, shard_optimizer, whole_tensors
 from .step import Step, build_network, new_optimizer, without_gradient
-from .stopping import Stop, Stopped
+from .stopping import Stop
 from .task import AT_ONCE, BatchesByStep, Task, place_on_device
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -70,7 +70,7 @@ def train(
         InputError: The batch cannot be divided evenly among the processes, or more steps are done than are asked for.
         RunError: The checkpoint is of another network or other settings.
         TrainingDiverged: The loss is not finite, or a weight.
-        Stopped: SIGTERM came; there is a checkpoint of the step it came in.
+        Stopped, KeyboardInterrupt: SIGTERM or SIGINT came; there is a checkpoint of the step it came in.
     """
     fabric = make_fabric(machine)
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
@@ -88,7 +88,7 @@ def train(
         raise InputError(run.folder, problem, remedy)
     if run.main and not start and (remark := task.remark(training)):
         print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
-    began = time.monotonic()
+    began, done, last, stopping = time.monotonic(), start, False, False
     with Stop() as stop:
         for step in range(start, steps):
             batch = batches(step, rank, world).to(device)
@@ -104,21 +104,22 @@ def train(
                 log.write(done, rate)
             if training.validate_every and done % training.validate_every == 0 and not last:
                 state.validate(done)
-            stopping = any_rank(stop.requested, device) and not last
-            if stopping or (done % training.checkpoint_every == 0 and not last):
+            stopping = any_rank(stop.requested is not None, device)
+            if not last and (stopping or done % training.checkpoint_every == 0):
                 state.save(done)
             if stopping:
-                log.close()
-                raise Stopped(run.folder, done)
-    if start < steps:
+                break
+    if last:
         if training.validate_every:
             state.validate(steps)
         if state.best is not None:
             log.kept(steps, state.best[0])
         state.save(steps)
+    log.close()
+    if stopping:
+        raise stop.stopped(run.folder, done)
     if run.main:
         drop_old(run.state)  # a kill may have come between the last checkpoint and this
-    log.close()
     return Trained(*state.networks(), time.monotonic() - began, steps - start)
 
 
