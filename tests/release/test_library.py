@@ -194,8 +194,13 @@ def test_what_cannot_be_segmented_is_named(films: Path, pretrained: Path, tmp_pa
         deep.predict(volume)
     with pytest.raises(InputError, match="3 positive numbers"):
         deep.predict(volume, spacing=(1, 1))
-    with pytest.raises(InputError, match="no invertible"):
-        deep.predict(volume, affine=np.zeros((4, 4)))
+    for affine in (np.zeros((4, 4)), np.diag([np.nan, 1, 1, 1]), np.diag([np.inf, 1, 1, 1]), "ras"):
+        with pytest.raises(InputError, match="no invertible"):
+            deep.predict(volume, affine=affine)
+    with pytest.raises(InputError, match="spacing and affine: say the same twice"):
+        deep.predict(volume, affine=np.eye(4), spacing=(3, 3, 3))
+    with pytest.raises(InputError, match="a list of arrays, one for each scan"):
+        flat.predict((np.zeros((8, 8)), np.zeros((8, 8))))
     with pytest.raises(InputError, match="no finite numbers"):
         flat.predict(np.full((8, 8), np.nan))
     with pytest.raises(InputError, match="no 2 spatial axes"):

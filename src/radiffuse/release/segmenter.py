@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import numpy as np
 
-from ..config import Data, Machine, Predict
+from ..config import Machine, Predict
 from ..config.values import misfit
-from ..data.cases import read_case_image
-from ..data.layouts import open_dataset
 from ..data.plan import Plan
-from ..data.scan import Array, Scan, in_color
+from ..data.scan import Array, Scan
 from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
@@ -24,6 +20,7 @@ from ..system.saying import say
 from ..train.run import Run, find_run
 from .card import Licences
 from .pretrained import fetch, push_to_hub, save_pretrained
+from .scans import array_scan, listed, read_one, verify_channels
 
 Image = Array | Scan | str | Path | tuple[str | Path, ...]
 """An array, a ``Scan``, a path, or a tuple of paths that are the channels of one scan."""
@@ -85,7 +82,7 @@ class Segmenter:
             InputError: The runs do not agree on what they see or what their classes mean.
         """
         several = [runs] if isinstance(runs, str | Path) else runs
-        names = [str(r) if isinstance(r, Path) else r for r in _listed(several, "runs")]
+        names = [str(r) if isinstance(r, Path) else r for r in listed(several, "runs")]
         if not names:
             raise InputError("Segmenter.load", "was given no run", "Give the folder of a run")
         given = {
@@ -274,74 +271,16 @@ class Segmenter:
                 problem = "is of arrays; files and scans say it themselves"
                 raise InputError("spacing or affine", problem, "Leave it out")
             paths = image if isinstance(image, tuple) else (image,)
+            if not all(isinstance(path, str | Path) for path in paths):
+                problem = "is a tuple, which stands for the files of the channels of one scan"
+                raise InputError("image", problem, "Give a list of arrays, one for each scan")
             return read_one([Path(path) for path in paths], len(self.plan.channels))
         if isinstance(image, Scan):
             return image, ""
         array, dims = np.asarray(image), self.plan.spatial_dims
         scan = array_scan(array, dims, spacing, affine)
-        _verify_channels(array, dims, len(self.plan.channels))
+        verify_channels(array, dims, len(self.plan.channels))
         return scan, ""
-
-
-def _verify_channels(array: Array, dims: int, channels: int) -> None:
-    """Refuse an array whose first axis holds no channels of the run, such as one with its colors last.
-
-    Raises:
-        InputError: Says what axes it has, what they should be, and how to get there.
-    """
-    held = array.shape[0] if array.ndim == dims + 1 else 1
-    if held == channels or in_color(held, dims, channels):
-        return
-    axes = "rows, columns" if dims == 2 else "i, j, k"
-    wanted = f"({axes}) or (1, {axes})" if channels == 1 else f"({channels}, {axes})"
-    if channels == 1 and dims == 2:
-        wanted += f", or (3, {axes}) in color"
-    problem = f"has the shape {array.shape}, and {wanted} is expected"
-    remedy = "Give the channels that the run was trained on"
-    last = array.shape[-1] if array.ndim == dims + 1 else 0
-    if last == channels or in_color(last, dims, channels):
-        remedy = "Put its channels first: np.moveaxis(array, -1, 0)"
-    elif dims == 2 and last == 4 and channels == 1:
-        remedy = "Leave out its transparency and put its colors first: np.moveaxis(array[..., :3], -1, 0)"
-    raise InputError("array", problem, remedy)
-
-
-def array_scan(
-    array: Array, dims: int, spacing: Sequence[float] | None = None, affine: Array | None = None
-) -> Scan:
-    """An array ``(*spatial)`` or ``(C, *spatial)`` of ``dims`` axes, with its geometry; see ``Segmenter.predict``.
-
-    Raises:
-        InputError: The array has other axes, or values that are no numbers; a volume has no geometry.
-    """
-    if array.ndim not in (dims, dims + 1) or not array.size:
-        problem = (
-            f"of shape {array.shape} has no {dims} spatial axes, with or without channels first"
-        )
-        raise InputError("array", problem, "Give one image; a list of arrays for several")
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise InputError("array", "holds values that are no finite numbers", "Replace them")
-    array = array if array.ndim == dims + 1 else array[None]
-    if affine is None and spacing is None:
-        if dims == 3:
-            problem = "is a volume without a spacing"
-            raise InputError("array", problem, "Give spacing=(mm, mm, mm), or affine=...")
-        return Scan(array)
-    if affine is not None:
-        matrix = np.asarray(affine, np.float64)
-        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-12:
-            raise InputError("affine", "is no invertible 4 x 4 matrix", "Give that of the image")
-        lengths = tuple(float(v) for v in np.linalg.norm(matrix[:3, :dims], axis=0))
-        return Scan(array, lengths, matrix)
-    try:
-        given = tuple(float(v) for v in _listed(spacing, "spacing"))
-    except (TypeError, ValueError):
-        given = ()
-    if len(given) != dims or not all(0 < v < math.inf for v in given):
-        raise InputError(
-            f"spacing {spacing}", "does not fit", f"Give {dims} positive numbers in mm"
-        )
-    return Scan(array, given, np.diag([*given, 1.0]) if dims == 3 else None)
 
 
 def _verify(kind: type, values: dict[str, Any]) -> None:
@@ -349,41 +288,3 @@ def _verify(kind: type, values: dict[str, Any]) -> None:
     if fault := misfit(values, kind):
         problem = f"cannot be so: {fault.replace('accelerator', 'device', 1)}"
         raise InputError("Segmenter.load", problem, "Change it")
-
-
-def _listed(value: Any, name: str) -> list[Any]:
-    """The values of a sequence.
-
-    Raises:
-        InputError: It is a single value.
-    """
-    try:
-        return list(value)
-    except TypeError:
-        raise InputError(name, f"is {value}, and a sequence is needed", "Give one") from None
-
-
-def read_one(paths: Sequence[Path], channels: int) -> tuple[Scan, str]:
-    """One scan from its file, its DICOM series, or a file per channel; and its name.
-
-    Args:
-        paths: A single path, or one per channel.
-        channels: What a single four-dimensional file may hold.
-
-    Raises:
-        InputError: There is no scan, or there are several.
-    """
-    if not paths:
-        raise InputError("image", "is no file", "Give one, or one for each channel")
-    cases = []
-    for path in paths:
-        found = open_dataset(path, Data()).cases
-        if len(found) != 1:
-            problem = f"holds {len(found)} scans where one is needed"
-            raise InputError(path, problem, "Give a list of files, or use radiffuse predict")
-        cases.append(found[0])
-    first = cases[0]
-    if len(cases) > 1:
-        first = replace(first, images=tuple(case.images[0] for case in cases))
-    held = max(first.file_channels, channels)
-    return read_case_image(replace(first, file_channels=held)), first.name
