@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sphinx.domains.python import PythonDomain
+
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 
@@ -80,8 +82,22 @@ def own_branch(app: Any, page: str, template: str, context: dict[str, Any], doct
         context["toctree"] = lambda **wishes: whole(**wishes | {"collapse": True})
 
 
+class Python(PythonDomain):
+    """The names of annotations that are not ours, such as int, are not compared with every name of the package."""
+
+    def find_obj(self, env: Any, modname: str, classname: str, name: str, *more: Any) -> Any:
+        """Whatever is found ends in the last part of the name."""
+        if getattr(self, "counted", None) != len(self.objects):
+            self.counted = len(self.objects)
+            self.ends = {known.rpartition(".")[2] for known in self.objects}
+        if name.removesuffix("()").rpartition(".")[2] not in self.ends:
+            return []
+        return super().find_obj(env, modname, classname, name, *more)
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_domain(Python, override=True)
     app.connect("html-page-context", own_branch, priority=400)  # before furo
     app.connect("source-read", lead_out)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
