@@ -78,11 +78,12 @@ def segmenting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             "PRE: holds another network than the settings ask for",
         ),
         (
-            "pretrain FILMS --zoom 2",
+            "pretrain FILMS --zoom 2 --size 32 --preset tiny --steps 2 --batch-size 2",
             "--zoom 2: takes no effect, since the network sees films whole",
         ),
         (
-            "pretrain VOLUMES --objective contrastive --contrast.crop 0.5 --size 16 --preset tiny",
+            "pretrain VOLUMES --objective contrastive --contrast.crop 0.5 --size 16 --preset tiny "
+            "--steps 2 --batch-size 2",
             "--contrast.crop",
         ),
         ("pretrain FILMS --zero-terminal-snr", "zero_terminal_snr"),
