@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -74,15 +75,27 @@ def run_bundle(out: Path, data: Path, masks: Path) -> None:
 def test_films_through_monai(tmp_path: Path) -> None:
     pytest.importorskip("ignite")
     segmenter, out = exported(film_plan(), tmp_path)
-    (tmp_path / "data").mkdir()
+    data = tmp_path / "films [1]"  # a pattern of glob
+    data.mkdir()
     film = np.random.default_rng(0).integers(0, 255, (40, 26)).astype(np.uint8)
-    Image.fromarray(film).save(tmp_path / "data" / "one.png")
-    run_bundle(out, tmp_path / "data", tmp_path / "masks")
-    (path,) = (tmp_path / "masks").rglob("*.png")
-    found = np.asarray(Image.open(path))
-    expected = segmenter.predict(tmp_path / "data" / "one.png")
-    assert len(np.unique(expected)) > 1
-    assert (found == expected).mean() > 0.99
+    for name in ("one.png", "two.JPG"):
+        Image.fromarray(film).save(data / name)
+    run_bundle(out, data, tmp_path / "masks")
+    masks = sorted((tmp_path / "masks").rglob("*.png"))
+    for path, mask in zip(sorted(data.iterdir()), masks, strict=True):
+        expected = segmenter.predict(path)
+        assert len(np.unique(expected)) > 1
+        assert (np.asarray(Image.open(mask)) == expected).mean() > 0.99
+
+
+def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
+    module: dict[str, Any] = {}
+    exec(render("bundle_network.py.txt"), module)
+    for name in ("b.PNG", "a.png", "c.txt"):
+        (tmp_path / name).touch()
+    assert module["scans"](tmp_path, (".png",)) == [str(tmp_path / n) for n in ("a.png", "b.PNG")]
+    with pytest.raises(FileNotFoundError, match="holds no scan"):
+        module["scans"](tmp_path, (".nii.gz", ".nii"))
 
 
 @pytest.mark.slow

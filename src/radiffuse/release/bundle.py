@@ -23,6 +23,9 @@ from .program import Write, left_out, torch_program
 KNOWN = re.compile(r"none|(\d+=)?(largest|keep:\d+|(drop|islands):[\d.]+)")
 """Steps after segmentation that MONAI has as well."""
 
+ENDINGS = {True: (".png", ".jpg", ".jpeg"), False: (".nii.gz", ".nii")}
+"""Of files that a bundle reads, of films and of volumes."""
+
 
 def bundle(run: Run, head: str | None = None) -> Write:
     """What writes the folders ``configs``, ``models`` and ``scripts`` of a bundle.
@@ -60,14 +63,17 @@ def bundle(run: Run, head: str | None = None) -> Write:
 
 def usage(run: Run) -> str:
     """How to run a bundle of this run, for its README."""
-    kind = "PNG films" if run.plan.spatial_dims == 2 else "NIfTI volumes (.nii.gz)"
+    kind = "PNG or JPEG films" if run.plan.spatial_dims == 2 else "NIfTI volumes"
     return render("bundle_usage.md", kind=kind, left_out=left_out(run, steps=False))
 
 
 def inference(plan: Plan) -> dict[str, Any]:
     """The bundle's ``inference.json``: from files to label maps on their own grids."""
     steps = [_pieces(step, plan) for step in plan.postprocess if step != "none"]
-    text = render("bundle_inference.json", plan=plan, films=plan.spatial_dims == 2, steps=steps)
+    films = plan.spatial_dims == 2
+    text = render(
+        "bundle_inference.json", plan=plan, films=films, steps=steps, endings=ENDINGS[films]
+    )
     return dict(json.loads(text))
 
 

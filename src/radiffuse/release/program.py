@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..system.files import write_atomic, write_json
+from ..system.saying import hush, soon
 from ..train.edited import other_classes, verify_edited
 from ..train.members import members_of, views_of
 from ..train.run import Run
@@ -137,6 +139,7 @@ def trace(run: Run, head: str | None = None) -> Traced:
         RunError, InputError: See ``one_pass_network``; or the program does not agree.
     """
     network, plan = one_pass_network(run, head).requires_grad_(False), run.plan
+    soon("tracing the network, which can take minutes")
     fixed = isinstance(network, PixelClassifier)
     batches = (1,) if fixed else (2, 3)
     generator = torch.Generator().manual_seed(0)
@@ -149,6 +152,7 @@ def trace(run: Run, head: str | None = None) -> Traced:
             raise other_classes(run, found)
         free = None if fixed else ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(network, (inputs[0],), dynamic_shapes=free)
+    hush()
     return Traced(program, plan, batches, inputs, outputs, tuple(left_out(run, steps=True)))
 
 
@@ -184,6 +188,7 @@ def onnx_program(run: Run, head: str | None = None) -> Write:
     except ImportError as error:
         raise InputError("onnx", f"needs the package {error.name}", INSTALL) from None
     traced = trace(run, head)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = torch.onnx.export(
