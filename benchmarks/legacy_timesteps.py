@@ -3,7 +3,8 @@
 The released code of Fu et al. 2023 tells the network (i + 1) / steps of T at sampling step i, where training used the
 training timestep. Every run of mask diffusion in finished studies segments the test cases both ways (DDPM, the same
 noise); the difference is legacy minus exact, and "better" means that the old mapping is. Writes
-``legacy-timesteps.csv``, and the score of every case to ``results/scores/legacy-timesteps.csv.gz``.
+``legacy-timesteps.csv``, and the score of every case to ``results/scores/legacy-timesteps.csv.gz``, from which the
+table is computed where no study is given.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from results import keep_scores, origin, write_table
+from results import keep_scores, kept_scores, origin, write_table
 
 from radiffuse.config import Data, Machine
 from radiffuse.data.layouts import open_dataset
-from radiffuse.evaluation.statistics import clustered_difference, verdict
+from radiffuse.evaluation.statistics import clustered_difference, holm, verdict
 from radiffuse.evaluation.tables import over_classes
 from radiffuse.inference.members import Overrides
 from radiffuse.inference.predictor import Predictor
@@ -26,19 +27,23 @@ from radiffuse.inference.scoring import score_cases
 from radiffuse.system.files import read_json
 from radiffuse.train.run import Run
 
+SCORES = "legacy-timesteps"
 TEXT = {"case": str, "group": str, "class": str}
 
 
 def main() -> None:
     """Segment again with the old mapping, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="+", help="NAME=FOLDER")
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("studies", nargs="*", help="NAME=FOLDER; none: from the scores kept")
+    parser.add_argument("--work", type=Path)
     given = parser.parse_args()
+    if given.studies and given.work is None:
+        parser.error("give --work for the masks")
     rows = []
     studies = {name: Path(path) for name, path in (s.split("=", 1) for s in given.studies)}
     found = {name: pd.concat(both_ways(name, path, given.work)) for name, path in studies.items()}
-    for name, pairs in keep_scores(found, "legacy-timesteps").items():
+    kept = keep_scores(found, SCORES) if found else kept_scores(SCORES)
+    for name, pairs in kept.items():
         for method, part in pairs.groupby("method", sort=False):
             keys = {"draw": part["draw"].tolist(), "group": part["group"].tolist()}
             test = clustered_difference(part["legacy"], part["exact"], **keys)
@@ -49,10 +54,13 @@ def main() -> None:
                     "exact": part["exact"].mean(),
                     "legacy": part["legacy"].mean(),
                     **asdict(test),
-                    "verdict": verdict(test.low, test.high, test.p_value, draws=test.draws),
                 }
             )
     table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p_value"])
+    table["verdict"] = [
+        verdict(row.low, row.high, row.p_holm, draws=row.draws) for row in table.itertuples()
+    ]
     print(table)
     write_table(table, origin("python benchmarks/legacy_timesteps.py"), "legacy-timesteps.csv")
 
