@@ -87,7 +87,8 @@ def test_what_comes_of_patients_is_private_and_what_is_given_away_is_not(
 
 
 CHECK = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from radiffuse.data.checking.processes import _pool
 pool = _pool(1)
 print(pool.submit(os.getpid).result(), flush=True)
