@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -166,6 +166,15 @@ def test_the_log_tells_the_time_of_all_processes(
     assert log.seconds_of(Run(tmp_path / "run")) == seconds[-1]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is obeyed, also where the tests are a job in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGTERM, Stopped), (signal.SIGINT, Interrupted)]
 )
@@ -194,6 +203,7 @@ def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(
     same(straight.average.state_dict(), resumed.average.state_dict())
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
     def asking(at: int, rank: int = 0, world: int = 1) -> Batch:
         if at == 3:
