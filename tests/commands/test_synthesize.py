@@ -211,7 +211,9 @@ def test_bad_input_ends_in_one_line(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     command = ["synthesize", str(classes), "--out", str(tmp_path / "run"), "--size", "32"]
-    for name in ("someone/dino", str(tmp_path / "nowhere"), str(classes)):
+    nowhere = line_of([*command, "--encoder", str(tmp_path / "nowhere")], capsys)
+    assert "nowhere: does not exist" in nowhere
+    for name in ("someone/dino", str(classes)):
         line = line_of([*command, "--encoder", name], capsys)
         assert "config.json and model.safetensors" in line
         assert "trains its own" in line
