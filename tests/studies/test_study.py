@@ -19,6 +19,7 @@ from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.folder import study_folder
 from radiffuse.studies.methods import METHODS, STARTS, reference_of, variants
+from radiffuse.studies.study import scored_besides, verify
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
 
@@ -434,3 +435,20 @@ def test_a_study_begun_under_another_default_names_the_flag_that_goes_on(tmp_pat
             pass
     with pytest.raises(InputError, match=r"Give --drawing.steps 50 to go on"):
         study_folder(plain, "augment.yaml", fixed).__enter__()
+
+
+def test_scores_that_the_tables_leave_out_are_named(tmp_path: Path) -> None:
+    for name in ("scratch-1-0", "scratch-1-1", "finetune-1-0", "pixel-2-0"):
+        (tmp_path / "scores" / name).mkdir(parents=True)
+        if name != "pixel-2-0":  # which was not scored to its end
+            (tmp_path / "scores" / name / "cases.csv").touch()
+    settings = Study(out=str(tmp_path), methods=("scratch",), labels=(1,), draws=1)
+    assert scored_besides(settings) == ["finetune-1-0", "scratch-1-1"]
+    assert scored_besides(replace(settings, methods=("scratch", "finetune"), draws=2)) == []
+
+
+def test_a_misspelled_method_names_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        InputError, match=r"--methods finetnue: is not a method. Did you mean finetune\?"
+    ):
+        verify(Study(methods=("finetnue",)))

@@ -11,6 +11,7 @@ Every part is a run that resumes, so the same command continues where it stopped
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,13 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     return dataset, splits
 
 
+def scored_besides(settings: Study) -> list[str]:
+    """Scores in the study folder of methods, budgets or draws that the settings do not name: their folders' names."""
+    named = {folder for *_, folder in _parts(settings)}
+    found = sorted(path.parent for path in (Path(settings.out) / "scores").glob("*/cases.csv"))
+    return [folder.name for folder in found if folder not in named]
+
+
 def verify(settings: Study) -> list[str]:
     """Sentences that name each setting that some methods do not use.
 
@@ -128,7 +136,9 @@ def verify(settings: Study) -> list[str]:
     known = ", ".join(METHODS)
     for name in settings.methods:
         if name not in METHODS:
-            raise InputError(f"--methods {name}", "is not a method", f"Methods are {known}")
+            close = difflib.get_close_matches(name, METHODS, n=1)
+            remedy = "".join(f"Did you mean {one}? " for one in close) + f"Methods are {known}"
+            raise InputError(f"--methods {name}", "is not a method", remedy)
     if "ensemble" in settings.methods:
         legal = [name for name, row in METHODS.items() if row.fit]
         if len(settings.ensemble) < 2 or not set(settings.ensemble) <= set(legal):
@@ -239,3 +249,6 @@ def _write_data(
     if shared is not None:
         data["pretrained"] = str(shared.folder)
     write_json(Path(settings.out) / "data.json", data)
+    if others := scored_besides(settings):
+        which = f"{some(others)}, scored by earlier calls (method-labels-draw)"
+        say(f"the tables leave out {which}: name these too to have them back")
