@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,26 @@ def test_a_killed_choice_goes_on_to_the_same_result(
         (e.candidate, e.steps, *e.quality) for e in two.tried
     ]
     assert weights(run.folder) == weights(alone)
+
+
+def test_the_time_of_a_stopped_training_counts(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import radiffuse.commands.fit as command
+
+    taken: list[float] = []
+
+    def stopped(*_: object) -> Run:
+        taken.append(record_of(tmp_path / "best").before)
+        time.sleep(1.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_by_method", stopped)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            radiffuse.fit(**settings(films, tmp_path, labels=2))
+    assert taken[1] >= taken[0] + 1.4
+    assert record_of(tmp_path / "best").before >= taken[1] + 1.4
 
 
 def test_other_data_are_refused_once_something_was_tried(

@@ -61,10 +61,11 @@ def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any])
         if finished := run.ended:
             say(f"{run.folder} is finished, nothing is left to train")
         automatic = AutomaticFit(settings, run, train, began)
-        automatic.rounds()
-        automatic.decide()
-        automatic.finish()
-        automatic.look_ahead()
+        with automatic.record.counted():
+            automatic.rounds()
+            automatic.decide()
+            automatic.finish()
+            automatic.look_ahead()
         leave(run.folder)
         if not finished:
             automatic.say_time()

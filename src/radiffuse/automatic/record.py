@@ -6,7 +6,8 @@ What was decided by the time that was left is in it too, so that a resumed comma
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
@@ -205,6 +206,16 @@ class Record:
         write_json(self.path, content)
         if self.tried:
             write_atomic(self.path.with_name(TABLE), csv_text(self.table(), "%.4f"))
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Time that ends in a stop or an error counts; the rest of the file stays, since it may be half decided."""
+        try:
+            yield
+        except BaseException:
+            content: Content = read_json(self.path, Content)
+            write_json(self.path, content | {"seconds": round(self.seconds, 1)})
+            raise
 
     def table(self) -> Any:
         """What was tried, a row each: candidate, steps, Dice, surface Dice (``nsd``) and minutes."""
