@@ -129,5 +129,8 @@ def test_what_cannot_go_there(tmp_path: Path) -> None:
         MaskDenoiser.from_denoiser(tiny(2, 1).unet, classes=2, generator=torch.Generator()),
         run / "model",
     )
-    with pytest.raises(InputError, match="holds no U-Net"):
+    with pytest.raises(
+        InputError,
+        match="package's U-Net. Give a run of radiffuse pretrain, or of fit --method finetune",
+    ):
         radiffuse.export(run=run, format="nnunet-encoder", out=tmp_path / "x")

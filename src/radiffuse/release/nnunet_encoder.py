@@ -30,6 +30,7 @@ from .program import Write
 
 CLASS = f"{NNUNetUNet.__module__}.{NNUNetUNet.__qualname__}"
 NAME = "radiffuse"
+REMEDY = "Give a run of radiffuse pretrain, or of fit --method finetune or scratch"
 """Of the configuration."""
 
 
@@ -55,7 +56,7 @@ def nnunet_encoder(run: Run) -> Write:
         problem = "is guided by body coordinates, which depend on the orientation"
         raise InputError(run.folder, problem, "Export a run that was trained without --coordinates")
     if not isinstance(unet, UNet):
-        raise RunError(run.folder, "holds no U-Net", "Give a run of radiffuse pretrain or fit")
+        raise RunError(run.folder, "holds another network than this package's U-Net", REMEDY)
     state = {f"unet.{name}": tensor for name, tensor in unet.state_dict().items()}
     state = {name: tensor for name, tensor in state.items() if not name.startswith("unet.head.")}
     config = unet.config
