@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
@@ -15,7 +15,7 @@ from typing import Any, NotRequired, Self, TypedDict
 from ..config import Fit
 from ..config.types import Step
 from ..config.values import from_dict, plain
-from ..errors import damaged
+from ..errors import RadiffuseError, damaged
 from ..system.cells import csv_text
 from ..system.files import read_json, write_atomic, write_json
 from ..train.run import CHOICE
@@ -213,8 +213,9 @@ class Record:
         try:
             yield
         except BaseException:
-            content: Content = read_json(self.path, Content)
-            write_json(self.path, content | {"seconds": round(self.seconds, 1)})
+            with suppress(OSError, RadiffuseError):  # the fault itself is to be told
+                content: Content = read_json(self.path, Content)
+                write_json(self.path, content | {"seconds": round(self.seconds, 1)})
             raise
 
     def table(self) -> Any:
