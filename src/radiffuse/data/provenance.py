@@ -80,6 +80,11 @@ def descends(case: Case, patients: Set[str]) -> bool:
     )
 
 
+def of_other_patients(images: Dataset, patients: Set[str]) -> Dataset:
+    """The images that are neither of these patients nor drawn from one."""
+    return images.filter(lambda case: not descends(case, patients))
+
+
 @lru_cache(maxsize=8)
 def _parents(group: str) -> frozenset[str]:
     """Thousands of drawn images may have thousands of ancestors in common."""

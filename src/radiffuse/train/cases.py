@@ -22,7 +22,7 @@ from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
-from ..data.provenance import descends, stated_licence
+from ..data.provenance import descends, of_other_patients, stated_licence
 from ..data.streams import Stream
 from ..errors import InputError
 from ..system.distributed import rank
@@ -161,7 +161,7 @@ def with_more(
             if labelled:
                 raise no_labels(folder, f"--with {folder}")
             raise InputError(f"--with {folder}", "holds no image", "See radiffuse check")
-        kept = more.filter(lambda case: not descends(case, held))
+        kept = of_other_patients(more, held)
         if not len(kept):
             issues = Issues()
             problem = f"holds {len(more)} images, all of validation or test patients or drawn from them: none is used"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 
 from ..config import Fit
 from ..data.cases import hash_of_files
 from ..data.dataset import Case, Dataset
 from ..data.issues import Issues, say
 from ..data.layouts.listing import GENERATED, own_folder
-from ..data.provenance import descends
+from ..data.provenance import of_other_patients
 from ..data.readers import source_files
 from ..data.splits import Splits
 from ..errors import InputError
@@ -43,15 +42,15 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
     held = splits.held_patients(dataset)
     for folder in settings.with_run:
         whole = open_more(folder, settings.reader).labelled
-        kept = _of_others(whole, held)
+        kept = of_other_patients(whole, held)
         if len(kept):  # of none it is said where they are opened
-            say_held_out(f"--with {folder}", whole, kept, dataset)
+            _say_held_out(f"--with {folder}", whole, kept, dataset)
         learned += kept.cases
     for folder, (whole, pool) in zip(
         settings.unlabelled, _read(settings, dataset, splits), strict=True
     ):
         where, count = f"--unlabelled {folder}", len(pool)
-        say_held_out(where, whole, pool, dataset)
+        _say_held_out(where, whole, pool, dataset)
         known = same_images(pool, learned)
         if known == count:
             problem = (
@@ -63,7 +62,45 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
             saying.say(f"{where}: {text}")
 
 
-def say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -> None:
+def same_images(pool: Iterable[Case], learned: Sequence[Case]) -> int:
+    """How many images of a pool have the same files as a learned one, or files of the same content.
+
+    Only files of one size are compared. Those that cannot be read count as others: preparing names them.
+    """
+    places = {(case.images, case.series) for case in learned}
+    sizes: dict[tuple[int, ...], list[Case]] = {}
+    for case in learned:
+        sizes.setdefault(_sizes(case), []).append(case)
+    contents: dict[tuple[int, ...], set[str]] = {}
+    count = 0
+    for case in pool:
+        if (case.images, case.series) in places:
+            count += 1
+        elif alike := sizes.get(size := _sizes(case)):
+            if size not in contents:
+                contents[size] = {_content(one) for one in alike} - {""}
+            count += _content(case) in contents[size]
+    return count
+
+
+def require_some(count: int, folder: str, whole: int) -> None:
+    """Refuse a pool of which nothing is left.
+
+    Raises:
+        InputError: ``count`` is 0.
+    """
+    if count:
+        return
+    problem = "holds no image"
+    if whole:
+        problem = f"holds {whole} images, all of them of validation or test patients"
+    raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -> None:
     """Say how many images are left out for their patients, and what to do where a name alone says whose they are.
 
     Args:
@@ -91,58 +128,15 @@ def say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) ->
     say(issues)
 
 
-def same_images(pool: Iterable[Case], learned: Sequence[Case]) -> int:
-    """How many images of a pool have the same files as a learned one, or files of the same content.
-
-    Only files of one size are compared. Those that cannot be read count as others: preparing names them.
-    """
-    places = {(case.images, case.series) for case in learned}
-    sizes: dict[tuple[int, ...], list[Case]] = {}
-    for case in learned:
-        sizes.setdefault(_sizes(case), []).append(case)
-    contents: dict[tuple[int, ...], set[str]] = {}
-    count = 0
-    for case in pool:
-        if (case.images, case.series) in places:
-            count += 1
-        elif alike := sizes.get(size := _sizes(case)):
-            if size not in contents:
-                contents[size] = {_content(one) for one in alike} - {""}
-            count += _content(case) in contents[size]
-    return count
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
 def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset, Dataset]]:
     """Each pool as it is, and without the held-out patients."""
     held = splits.held_patients(dataset)
     pools = []
     for folder in settings.unlabelled:
         whole = open_more(folder, settings.reader)
-        pools.append((whole, _of_others(whole, held)))
+        pools.append((whole, of_other_patients(whole, held)))
         require_some(len(pools[-1][1]), folder, len(whole))
     return pools
-
-
-def require_some(count: int, folder: str, whole: int) -> None:
-    """Refuse a pool of which nothing is left.
-
-    Raises:
-        InputError: ``count`` is 0.
-    """
-    if count:
-        return
-    problem = "holds no image"
-    if whole:
-        problem = f"holds {whole} images, all of them of validation or test patients"
-    raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")
-
-
-def _of_others(whole: Dataset, held: AbstractSet[str]) -> Dataset:
-    """Without images of held-out patients, and those drawn from them."""
-    return whole.filter(lambda case: not descends(case, held))
 
 
 def _sizes(case: Case) -> tuple[int, ...]:

@@ -152,7 +152,8 @@ def plan_labelled(
     if run is not None and (run.folder / "plan.json").exists():
         plan = run.plan
     else:
-        look_at_further(settings, dataset, splits)
+        if seen is None:  # else it is one of several candidates, and was said for all
+            look_at_further(settings, dataset, splits)
         subject = Subject(
             kind="fit",
             dataset=replace(cases, classes=find_classes(dataset)),
