@@ -13,7 +13,7 @@ from PIL import Image
 import radiffuse
 from conftest import TINY, Begun
 from radiffuse.automatic.labels import plan_choice
-from radiffuse.config import FIT, Data, Fit
+from radiffuse.config import FIT, Data, Fit, Split
 from radiffuse.data import issues
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
@@ -172,6 +172,22 @@ def test_fit_says_it_once_and_refuses_before_anything_is_prepared(
         radiffuse.fit(**settings(films, tmp_path / "copies", other))
     words = f"--unlabelled {other}: {held} of its images are copies of validation or test images"
     assert words in capsys.readouterr().err
+
+
+def test_a_choice_says_once_what_its_candidates_leave_out(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, lines = tmp_path / "more", ["image,patient"]
+    for path in sorted(films.glob("*/*.png")):
+        (more / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, more / path.parent.name / f"x{path.name}")
+        lines += [f"x{path.stem},{path.stem}"] * (path.parent.name == "images")
+    (more / "patients.csv").write_text("\n".join(lines))
+    reader = Data(cache=str(tmp_path / "cache"))
+    auto = replace(FIT["auto"], data=str(films), with_run=(str(more),), reader=reader)
+    record, _ = plan_choice(replace(auto, hours=2.0, split=Split(test=0.25)))
+    assert len(record.candidates) > 1
+    assert capsys.readouterr().err.count("images are left out") == 1
 
 
 def test_auto_and_studies_refuse_it_before_anything_is_trained(
