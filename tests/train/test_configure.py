@@ -21,9 +21,9 @@ from radiffuse.errors import InputError
 from radiffuse.system.files import locked, read_json, write_json
 from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
-from radiffuse.train.configuration import Configured, Measured, Request
+from radiffuse.train.configuration import Configuration, Configured, Measured, Request
 from radiffuse.train.configure import configure
-from radiffuse.train.machine import MachineFacts, facts_of, in_bytes
+from radiffuse.train.machine import GPU_RATE, MachineFacts, Pace, facts_of, in_bytes
 from radiffuse.train.plan_text import format_plan, structures
 
 OPEN = Training(steps=None, batch_size=None)
@@ -229,6 +229,37 @@ def test_measured_steps_count_more_than_guessed_ones() -> None:
     assert configured.training.minutes == pytest.approx(60, rel=0.1)
     assert configured.training.steps == 32  # an hour, but for a tenth, of 100 s each
     assert "measured here" in configured.reasons["minutes"]
+
+
+@pytest.mark.parametrize("speed", [8e12, 70e12])
+def test_a_card_that_waits_for_launches_is_not_taken_for_a_slow_one(speed: float) -> None:
+    found, timed = volumes((192, 160, 160), (1.5, 1.5, 2.0)), dict[tuple[int, ...], float]()
+
+    def measure(choice: Configuration, precision: str) -> Measured:
+        timed[choice.size] = 0.06 + choice.operations / speed
+        return Measured(timed[choice.size])
+
+    card = replace(LARGE, rate=GPU_RATE["bf16-mixed"])
+    configured = configure(found, rising(found, 3), card, request(hours=0.012), measure)
+    # A line from the origin, through steps that are mostly launches, ended at patches of 32 voxels a side.
+    assert math.prod(configured.plan.size) > 64**3
+    steps = 0.9 * 43.2 / timed[configured.plan.size]
+    assert configured.training.steps == pytest.approx(steps, rel=0.02)
+    assert len(timed) <= 6
+
+
+def test_the_pace_of_a_card_is_a_line_through_what_was_timed() -> None:
+    assert Pace.of((), LARGE).seconds(6e12) == pytest.approx(0.1)
+    assert Pace.of([(1e12, 0.5)], LARGE).seconds(2e12) == pytest.approx(1.0)
+    found = Pace.of([(3e12, 0.4), (1e12, 0.2)], LARGE)
+    assert (found.rate, found.overhead) == pytest.approx((1e13, 0.1))
+    # As long for three times as much: no faster than what is thought possible.
+    flat = Pace.of([(3e12, 0.2), (1e12, 0.2)], LARGE)
+    assert (flat.rate, flat.overhead) == pytest.approx((60e12, 0.15))
+    # Slower by more than in proportion: nothing is left for launches.
+    steep = Pace.of([(3e12, 0.9), (1e12, 0.1)], LARGE)
+    assert (steep.rate, steep.overhead) == pytest.approx((3e12 / 0.9, 0.0))
+    assert Pace.of([(3e12, 0.4), (1e12, 0.2)], CORES).seconds(2e12) == pytest.approx(0.4)
 
 
 def test_another_machine_can_be_described() -> None:

@@ -19,7 +19,7 @@ from ..data.plan import target_spacing
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
 from .configuration import Configuration, Configured, Measured, Request, samples_of
-from .machine import GIB, MachineFacts, Precision
+from .machine import GIB, MachineFacts, Pace, Precision
 from .open_settings import BATCH
 from .reasons import decision_of
 from .start import verify_size
@@ -65,23 +65,26 @@ def configure(
     if request.hours is not None and request.training.steps is not None:
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
         raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
-    rate, seen = facts.rate, dict[Configuration, Measured | None]()
+    pace, seen = Pace.of((), facts), dict[Configuration, Measured | None]()
+    most = MOST_MEASURED["cpu" if facts.device == "cpu" else "accelerator"]
+    timed: list[tuple[float, float]] = []
     precision = facts.arithmetic(request.machine.precision)
     while True:
-        config = _choose(found, ceilings, facts, request, rate, precision)
+        config = _choose(found, ceilings, facts, request, pace, precision)
         if measure is None or config in seen:
             break
-        seconds = config.operations / rate
+        seconds = pace.seconds(config.operations)
         if request.hours is None and not seen:
             images, _ = samples_of(request, config, seconds)
             if (request.training.steps or images / config.batch) * seconds < MEASURED_FROM:
                 break
         seen[config] = result = measure(config, precision)
-        if result is None or len(seen) == MOST_MEASURED:
+        if result is None or len(seen) == most:
             break
-        rate = config.operations / result.seconds
+        timed.append((config.operations, result.seconds))
+        pace = Pace.of(timed, facts)
     measured = seen.get(config)
-    seconds = measured.seconds if measured else config.operations / rate
+    seconds = measured.seconds if measured else pace.seconds(config.operations)
     return decision_of(
         found,
         ceilings,
@@ -94,7 +97,7 @@ def configure(
     )
 
 
-MOST_MEASURED = 3
+MOST_MEASURED = {"cpu": 3, "accelerator": 6}
 """Configurations that are measured, so that planning takes less than a minute."""
 
 
@@ -106,7 +109,7 @@ def _choose(
     ceilings: Sequence[Ceiling],
     facts: MachineFacts,
     request: Request,
-    rate: float,
+    pace: Pace,
     precision: Precision,
 ) -> Configuration:
     """The first grid, patch and network in order of preference that memory and time allow.
@@ -127,7 +130,7 @@ def _choose(
                 given = request.training.steps * fitted.batch
                 worth = given >= samples or fitted.capacity is CAPACITIES[-1]
                 samples = given
-            seconds = fitted.operations / rate * samples / fitted.batch
+            seconds = pace.seconds(fitted.operations) * samples / fitted.batch
             enough = math.prod(fitted.size) >= least
             if seconds <= request.budget and enough and worth:
                 return fitted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +15,8 @@ from .device import processes, resolve_precision
 
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""
-GPU_RATE = {"32-true": 5e12, "bf16-mixed": 10e12}
-"""The same of a GPU."""
+GPU_RATE = {"32-true": 30e12, "bf16-mixed": 60e12}
+"""The same of a GPU: of a fast one, for the first steps that are timed must keep it busy."""
 SHARE = {"cpu": 0.8, "cuda": 0.92, "mps": 0.8}
 """Share of the free memory that is used."""
 Precision = Literal["32-true", "bf16-mixed"]
@@ -53,6 +55,42 @@ class MachineFacts:
     def why_precision(self) -> str:
         """The reason of ``arithmetic`` where nothing is given."""
         return f"bfloat16 is {'fast' if self.bfloat16 else 'not faster'} on {self.name}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a step takes: something in any case, and more for each operation.
+
+    A GPU waits for its kernels to be launched in a small step, and so takes as long for one that is ten times as large.
+
+    Attributes:
+        rate: Floating point operations per second, beyond ``overhead``.
+        overhead: Seconds of a step without any.
+    """
+
+    rate: float
+    overhead: float = 0.0
+
+    def seconds(self, operations: float) -> float:
+        """Of a step with so many operations."""
+        return self.overhead + operations / self.rate
+
+    @classmethod
+    def of(cls, timed: Sequence[tuple[float, float]], facts: MachineFacts) -> Pace:
+        """From (operations, seconds) of steps that were timed, the last one last.
+
+        On a processor the last one counts. On a GPU it is a line through the smallest and the largest step, which is
+        no steeper than the largest step shows and no flatter than ``facts.rate``.
+        """
+        if not timed:
+            return cls(facts.rate)
+        operations, seconds = timed[-1]
+        if facts.device == "cpu" or len(timed) == 1:
+            return cls(operations / seconds)
+        (few, short), (many, long) = min(timed), max(timed)
+        rate = (many - few) / (long - short) if long > short else math.inf
+        rate = min(max(rate, many / long), max(facts.rate, many / long))
+        return cls(rate, long - many / rate)
 
 
 def facts_of(machine: Machine) -> MachineFacts:
