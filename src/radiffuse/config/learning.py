@@ -159,7 +159,10 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine. Beyond rounding, none of these changes what is learned."""
+    """How a run uses the machine. None of these changes what is learned, beyond rounding.
+
+    Each kind of device draws noise of its own from a seed.
+    """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: on a GPU if there is one."""
@@ -179,6 +182,9 @@ class Machine:
     """Compile the network with torch.compile: takes minutes on a CPU, then steps are faster. None: as the plan says."""
     channels_last: bool = True
     """Keep activations in channels-last order; faster for 2D convolutions on CPUs and recent GPUs."""
+    deterministic: bool = False
+    """Add up in a fixed order on a GPU, so that a run resumes there bit for bit, as on a CPU it always does. Steps take
+    longer; what a method computes in no fixed order is refused."""
     checkpoint_activations: bool | None = None
     """Recompute activations in the backward pass: less memory for up to a third more time. None: as the plan says. Of
     the stages of synthesize the denoiser alone does so, not DINO and not the autoencoder."""

@@ -35,7 +35,8 @@ UNTRAINED = "nothing is trained"
 UNPLACED = "heads see no coordinates"
 UNPLANNED = "this command plans no time or memory"
 TRAINING = (
-    "machine.compile machine.checkpoint_activations machine.strategy machine.memory machine.rate"
+    "machine.compile machine.checkpoint_activations machine.deterministic machine.strategy "
+    "machine.memory machine.rate"
 )
 PASSES = f"{TRAINING} machine.channels_last"
 FLOAT32: Rule = (

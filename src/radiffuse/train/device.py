@@ -6,8 +6,10 @@ import datetime
 import inspect
 import logging
 import math
+import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from .sharding import shard
 
 TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for another one within training; rank 0 may be writing a checkpoint."""
+UP_TO_ROUNDING = "a run that is interrupted then resumes up to rounding"
 
 
 def make_fabric(machine: Machine) -> Any:
@@ -96,6 +99,40 @@ def _launched(machine: Machine, **options: Any) -> Any:
         raise InputError(where, first_line(error), "Choose what this machine has") from None
     _set_threads(machine)  # last: the launcher shares the cores out
     return fabric
+
+
+@contextmanager
+def fixed_order(machine: Machine, device: torch.device) -> Iterator[None]:
+    """Where the settings ask for it, sums on a GPU have a fixed order within; afterwards all is as it was.
+
+    Raises:
+        InputError: Something has no such order, or cuBLAS is set up otherwise.
+    """
+    if not machine.deterministic or device.type == "cpu":
+        yield
+        return
+    if device.type != "cuda":
+        problem = f"{device.type} adds up in no fixed order"
+        raise InputError("--machine.deterministic", problem, "Leave it out: " + UP_TO_ROUNDING)
+    before = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    # Read when a process first multiplies matrices on the GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    memory.fill_uninitialized_memory = False  # nothing here reads it
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error).lower():
+            raise
+        remedy = "Leave it out: " + UP_TO_ROUNDING
+        raise InputError("--machine.deterministic", first_line(error), remedy) from None
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        memory.fill_uninitialized_memory = filled
 
 
 def _set_threads(machine: Machine) -> None:

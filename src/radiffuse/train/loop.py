@@ -30,7 +30,7 @@ from .checkpoint import (
     save_checkpoint,
     unflatten_optimizer,
 )
-from .device import make_fabric
+from .device import fixed_order, make_fabric
 from .learning_rate import learning_rate, weight_decay
 from .log import Log, unwritten_of
 from .passes import Passes
@@ -73,6 +73,18 @@ def train(
         Stopped, KeyboardInterrupt: SIGTERM or SIGINT came; there is a checkpoint of the step it came in.
     """
     fabric = make_fabric(machine)
+    with fixed_order(machine, fabric.device):
+        return _train(fabric, task, batches, run, training, machine)
+
+
+def _train(
+    fabric: Any,
+    task: Task,
+    batches: BatchesByStep,
+    run: Run,
+    training: Training,
+    machine: Machine,
+) -> Trained:
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     if training.batch % world:
         where = f"--batch-size {training.batch_size}"

@@ -25,7 +25,7 @@ from ..system.distributed import alone
 from ..system.files import locked, make_folder, read_json, write_json
 from ..system.waiting import Moment, Spent
 from .configuration import Measured
-from .device import local_fabric
+from .device import fixed_order, local_fabric
 from .passes import Passes
 from .step import Step, build_network, new_optimizer, without_gradient
 from .task import BatchesByStep, Task, place_on_device
@@ -96,7 +96,7 @@ def measure_steps(
     fabric = local_fabric(machine)
     cuda = fabric.device.type == "cuda"
     try:
-        with alone():
+        with alone(), fixed_order(machine, fabric.device):
             return _time(trial, training, machine, fabric, processes)
     except (RuntimeError, MemoryError, InputError) as error:
         if isinstance(error, InputError) or is_out_of_memory(error):
