@@ -33,6 +33,11 @@ def runs_channels_last(x: Tensor) -> bool:
     """Whether ``x`` is worked on eagerly, on the CPU, in channels-last order alone."""
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
+    return in_channels_last(x)
+
+
+def in_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is in channels-last order alone."""
     return x.is_contiguous(memory_format=_order(x)) and not x.is_contiguous()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channels_last_norm import prefers_pieces, silu_of_norm
+from ..errors import first_line
+from .channels_last_norm import in_channels_last, prefers_pieces, silu_of_norm
 
 
 class Norm(nn.GroupNorm):
@@ -32,6 +36,13 @@ class Norm(nn.GroupNorm):
             return silu_of_norm(
                 x, gain, offset, groups=self.num_groups, eps=self.eps, silu=self.silu
             )
+        if prefers_triton(x):
+            from . import triton_norm
+
+            return triton_norm.silu_of_norm(
+                x, self.weight, self.bias, scale, shift,
+                groups=self.num_groups, eps=self.eps, silu=self.silu,
+            )  # fmt: skip
         h = self._normalize(x)
         if scale is not None and shift is not None:
             shape = (*scale.shape, *(1,) * (x.ndim - 2))
@@ -57,3 +68,36 @@ class Norm(nn.GroupNorm):
                 weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
                 return F.group_norm(x, self.num_groups, weight, bias, self.eps)
         return super().forward(x)
+
+
+def prefers_triton(x: Tensor) -> bool:
+    """Whether ``x`` is normalized by the kernels of ``triton_norm``: eager, on a CUDA card, in channels-last order."""
+    if not x.is_cuda or torch.compiler.is_compiling():
+        return False
+    return in_channels_last(x) and _triton_works(x.device)
+
+
+@cache
+def _triton_works(device: torch.device) -> bool:
+    """Whether kernels can be compiled there and give what torch's give; a line says so where they do not."""
+    try:
+        from .triton_norm import silu_of_norm
+
+        x = (2 + 1.7 * torch.arange(2 * 48 * 9 * 7, device=device)).cos().reshape(2, 48, 9, 7)
+        x = x.contiguous(memory_format=torch.channels_last)
+        ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+        weight, bias = x[0, :, 0, 0].clone(), x[1, :, 0, 0].clone()
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            found = silu_of_norm(ours, weight, bias, None, None, groups=16, eps=1e-5, silu=True)
+            true = F.silu(F.group_norm(theirs, 16, weight, bias, 1e-5))
+            found.backward(x)
+            true.backward(x)
+        torch.testing.assert_close(found, true, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+    except (
+        Exception
+    ) as error:  # no Triton, no C compiler, too old a card: torch has a way that works
+        line = f"radiffuse: {device}: Triton does not work there ({first_line(error)})"
+        print(f"{line}; torch's slower kernels normalize", file=sys.stderr)
+        return False
+    return True

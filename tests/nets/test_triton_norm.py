@@ -1,0 +1,99 @@
+"""The kernels that normalize on a card, against torch's in float64.
+
+Without a card they run, slowly, in Triton's interpreter: ``TRITON_INTERPRET=1 pytest tests/nets/test_triton_norm.py``
+where the package ``triton`` is installed (its interpreter of version 3.6 wants numpy below 2.4).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from radiffuse.nets import norm
+from radiffuse.nets.blocks import channels_last
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        DEVICE == "cpu" and not os.environ.get("TRITON_INTERPRET"), reason="no card here"
+    ),
+]
+CLOSE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+"""Relative error of what is kept in a type."""
+SHAPES = [
+    ((2, 32, 9, 7), 8),
+    ((3, 48, 5, 6, 4), 16),
+    ((2, 96, 16, 16), 32),
+    ((1, 8, 33, 31), 4),
+    ((2, 24, 3, 3), 24),
+    ((2, 5, 4, 4), 1),
+    ((2, 300, 40, 3), 30),
+]
+"""Of images and their groups: few and many channels, one channel to a group, sizes that are no powers of 2."""
+
+
+def reference(
+    x: Tensor, weight: Tensor, bias: Tensor, modulation: Tensor | None, groups: int, silu: bool
+) -> Tensor:
+    h = F.group_norm(x, groups, weight, bias, 1e-5)
+    if modulation is not None:
+        scale, shift = (m.reshape(*m.shape, *(1,) * (x.ndim - 2)) for m in modulation.chunk(2, 1))
+        h = h * (1 + scale) + shift
+    return F.silu(h) if silu else h
+
+
+@pytest.mark.parametrize(("shape", "groups"), SHAPES)
+@pytest.mark.parametrize("kind", CLOSE)
+def test_values_and_gradients_are_those_of_torch(
+    kind: torch.dtype, shape: tuple[int, ...], groups: int
+) -> None:
+    from radiffuse.nets.triton_norm import silu_of_norm
+
+    torch.manual_seed(0)
+    images, channels = shape[:2]
+    for modulating, silu in itertools.product((None, *CLOSE), (True, False)):
+        x = (3 * torch.randn(shape) + 1).to(DEVICE, kind)
+        x = x.contiguous(memory_format=channels_last(len(shape) - 2)).requires_grad_()
+        weight = (1 + 0.3 * torch.randn(channels, device=DEVICE)).requires_grad_()
+        bias = torch.randn(channels, device=DEVICE).requires_grad_()
+        given = [x, weight, bias]
+        scale = shift = None
+        if modulating:
+            both = torch.randn(images, 2 * channels).to(DEVICE, modulating).requires_grad_()
+            given.append(both)
+            scale, shift = both.chunk(2, 1)
+        found = silu_of_norm(x, weight, bias, scale, shift, groups=groups, eps=1e-5, silu=silu)
+        assert found.dtype == kind
+        assert found.stride() == x.stride()
+        upstream = torch.randn(shape).to(DEVICE, kind)
+        gradients = torch.autograd.grad(found, given, upstream)
+        exact = [v.detach().double().requires_grad_() for v in given]
+        true = reference(exact[0], exact[1], exact[2], (*exact, None)[3], groups, silu)
+        for ours, theirs in zip(
+            (found, *gradients),
+            (true, *torch.autograd.grad(true, exact, upstream.double())),
+            strict=True,
+        ):
+            error = (ours.detach().double() - theirs.detach()).norm() / theirs.detach().norm()
+            assert float(error) < CLOSE[ours.dtype]
+
+
+def test_a_card_whose_kernels_fail_or_err_takes_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = torch.device(DEVICE)
+    norm._triton_works.cache_clear()
+    assert norm._triton_works(device)
+    for broken in (lambda *given, **named: given[0], lambda *given, **named: 1 / 0):
+        norm._triton_works.cache_clear()
+        monkeypatch.setattr("radiffuse.nets.triton_norm.silu_of_norm", broken)
+        assert not norm._triton_works(device)
+        assert "torch's slower kernels normalize" in capsys.readouterr().err
+    norm._triton_works.cache_clear()
