@@ -208,7 +208,7 @@ def _grid(changes: Sequence[Change], images: Tensor, size: Sequence[int]) -> Ten
     grid = functional.affine_grid(theta, [*images.shape[:2], *size], align_corners=False)
     for number, change in enumerate(changes):
         if change.elastic > 0:
-            grid[number] += _deformation(change, size).to(images.device)
+            grid[number] += _deformation(change, size, images.device)
     parts = [n / whole for n, whole in zip(size, images.shape[2:], strict=True)]
     return grid if set(parts) == {1.0} else grid * torch.tensor(parts[::-1]).to(grid)
 
@@ -219,13 +219,13 @@ def _in_extents(matrix: Array, size: Sequence[int]) -> Array:
     return np.column_stack([matrix[:, :-1] * (extent[None, :] / extent[:, None]), matrix[:, -1]])
 
 
-def _deformation(change: Change, shape: Sequence[int]) -> Tensor:
+def _deformation(change: Change, shape: Sequence[int], device: torch.device) -> Tensor:
     """Displacements ``(*S, dims)``, smooth between random ones on a few control points."""
     dims = len(shape)
     generator = torch.Generator().manual_seed(change.seed + 1)
     points = torch.rand((1, dims, *[CONTROL_POINTS] * dims), generator=generator) * 2 - 1
     mode = "bicubic" if dims == 2 else "trilinear"
-    field = functional.interpolate(points, tuple(shape), mode=mode, align_corners=True)
+    field = functional.interpolate(points.to(device), tuple(shape), mode=mode, align_corners=True)
     return 2 * change.elastic * field[0].movedim(0, -1)
 
 

@@ -19,6 +19,7 @@ from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
 from ..system.distributed import any_rank, wait_for_main
 from ..system.hardware import forget_peak_memory
+from .ahead import Ahead
 from .batch_norm import keep_own_statistics, share_statistics
 from .checkpoint import (
     Checkpoint,
@@ -101,9 +102,10 @@ def _train(
     if run.main and not start and (remark := task.remark(training)):
         print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
     began, done, last, stopping = time.monotonic(), start, False, False
-    with Stop() as stop:
+    ahead = Ahead(batches, device, rank=rank, world=world, end=steps)
+    with Stop() as stop, ahead:
         for step in range(start, steps):
-            batch = batches(step, rank, world).to(device)
+            batch = ahead(step)
             rate, decay = learning_rate(step, training), weight_decay(step, training)
             loss, terms = state.update(batch, step, rate, decay)
             if not math.isfinite(loss):

@@ -24,6 +24,7 @@ from ..errors import InputError, is_out_of_memory
 from ..system.distributed import alone
 from ..system.files import locked, make_folder, read_json, write_json
 from ..system.waiting import Moment, Spent
+from .ahead import Ahead
 from .configuration import Measured
 from .device import fixed_order, local_fabric
 from .passes import Passes
@@ -154,14 +155,15 @@ def _time(
 
         def timed(number: int) -> Spent:
             began = Moment.now()
-            step(batches(number, 0, processes).to(fabric.device), number)
+            step(ahead(number), number)
             if fabric.device.type == "cpu":
                 return Moment.now().since(began, torch.get_num_threads())
             if fabric.device.type == "cuda":
                 torch.cuda.synchronize()
             return Spent(Moment.now().clock - began.clock)
 
-        return _steady(timed)
+        with Ahead(batches, fabric.device, world=processes) as ahead:
+            return _steady(timed)
     finally:
         torch.set_rng_state(state)
 
