@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,7 +16,7 @@ from ..config import Data
 from ..config.values import from_dict
 from ..core.diffusion import GaussianDiffusion
 from ..data.batches import cut
-from ..data.cases import hash_of_files
+from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.layouts import open_dataset
@@ -35,7 +33,6 @@ from ..train.run import Run
 from ..train.start import Start
 from .masks import read_scan_of
 from .predictor import Predictor
-from .records import scan_of
 from .windows import starts
 
 NOISE = 0.05
@@ -159,21 +156,8 @@ def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, 
         pool: The scans.
         labelled: Labelled cases from elsewhere; a scan of the pool with the same content has their label.
     """
-    by_size: dict[int, list[Case]] = defaultdict(list)
-    for case in labelled:
-        by_size[scan_of(case)["size"]].append(case)
-
-    @functools.cache
-    def hashes(size: int) -> set[str]:
-        return {hash_of_files(case) for case in by_size[size]}
-
-    def has_label(case: Case) -> bool:
-        if case.label is not None:
-            return True
-        size = scan_of(case)["size"] if by_size else 0
-        return size in by_size and hash_of_files(case) in hashes(size)
-
-    have = {case.name for case in pool if has_label(case)}
+    is_known = finder(labelled)
+    have = {case.name for case in pool if case.label is not None or is_known(case)}
     own = [case for case in pool if case.label is not None]
     return pool.filter(lambda case: case.name not in have), [*labelled, *own]
 

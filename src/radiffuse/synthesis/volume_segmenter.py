@@ -13,14 +13,15 @@ import pandas as pd
 import torch
 
 from ..config import ZeroShot
-from ..data.cases import hash_of_files, read_case_label
+from ..data.cases import read_case_label
+from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.readers import label_suffix, read_label, write_label
 from ..data.scan import Scan
 from ..errors import InputError
 from ..inference.masks import Facts, Files, read_scan_of
-from ..inference.records import Record, scan_of
+from ..inference.records import Record
 from ..system.files import make_folder, write_json
 from ..system.saying import say
 from ..train.run import Run
@@ -212,15 +213,12 @@ def refuse_own_names(dataset: Dataset, named: Dataset) -> None:
     Raises:
         InputError: A scan is in both data sets, by the content of its files.
     """
-    sizes: dict[int, list[Case]] = {}
-    for case in dataset:
-        sizes.setdefault(scan_of(case)["size"], []).append(case)
+    find = finder(dataset)
     for case in named:
-        for other in sizes.get(scan_of(case)["size"], ()):
-            if hash_of_files(case) == hash_of_files(other):
-                problem = f"is the scan {other.images[0]}, whose labels must not name it"
-                remedy = "Draw others, such as radiffuse anatomy with another --seed"
-                raise InputError(f"--names-from: {case.images[0]}", problem, remedy)
+        if other := find(case):
+            problem = f"is the scan {other.images[0]}, whose labels must not name it"
+            remedy = "Draw others, such as radiffuse anatomy with another --seed"
+            raise InputError(f"--names-from: {case.images[0]}", problem, remedy)
 
 
 def _voxel(scan: Scan) -> float:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from ..config import Fit
-from ..data.cases import hash_of_files
-from ..data.dataset import Case, Dataset
+from ..data.copies import finder
+from ..data.dataset import Dataset
 from ..data.issues import Issues, say
 from ..data.layouts.listing import GENERATED, own_folder
 from ..data.provenance import of_other_patients
-from ..data.readers import source_files
 from ..data.splits import Splits
 from ..errors import InputError
 from ..system import saying
@@ -51,7 +48,7 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
     ):
         where, count = f"--unlabelled {folder}", len(pool)
         _say_held_out(where, whole, pool, dataset)
-        known = same_images(pool, learned)
+        known = sum(map(bool, map(finder(learned), pool)))
         if known == count:
             problem = (
                 f"holds nothing to learn from but {count} images whose labels are learned from"
@@ -60,27 +57,6 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
         if known:
             text = f"{known} of its {len(whole)} images are labelled ones, which teach little more; they stay in"
             saying.say(f"{where}: {text}")
-
-
-def same_images(pool: Iterable[Case], learned: Sequence[Case]) -> int:
-    """How many images of a pool have the same files as a learned one, or files of the same content.
-
-    Only files of one size are compared. Those that cannot be read count as others: preparing names them.
-    """
-    places = {(case.images, case.series) for case in learned}
-    sizes: dict[tuple[int, ...], list[Case]] = {}
-    for case in learned:
-        sizes.setdefault(_sizes(case), []).append(case)
-    contents: dict[tuple[int, ...], set[str]] = {}
-    count = 0
-    for case in pool:
-        if (case.images, case.series) in places:
-            count += 1
-        elif alike := sizes.get(size := _sizes(case)):
-            if size not in contents:
-                contents[size] = {_content(one) for one in alike} - {""}
-            count += _content(case) in contents[size]
-    return count
 
 
 def require_some(count: int, folder: str, whole: int) -> None:
@@ -117,7 +93,7 @@ def _say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -
     of = "drawn from" if drawn else "of"
     problem = f"{len(left_out)} of its {len(whole)} images are left out, which are {of} validation or test patients"
     unnamed = [str(one.root) for one in (whole, dataset) if not one.patients_named]
-    if drawn or not unnamed or same_images(left_out, dataset.cases) == len(left_out):
+    if drawn or not unnamed or all(map(finder(dataset), left_out)):
         saying.say(f"{where}: {problem}")
         return
     issues = Issues()
@@ -137,18 +113,3 @@ def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset
         pools.append((whole, of_other_patients(whole, held)))
         require_some(len(pools[-1][1]), folder, len(whole))
     return pools
-
-
-def _sizes(case: Case) -> tuple[int, ...]:
-    try:
-        files = [file for path in case.images for file in source_files(path, case.series)]
-        return tuple(sorted(file.stat().st_size for file in files))
-    except (InputError, OSError):
-        return ()
-
-
-def _content(case: Case) -> str:
-    try:
-        return hash_of_files(case)
-    except (InputError, OSError):
-        return ""

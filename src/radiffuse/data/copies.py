@@ -1,0 +1,57 @@
+"""Which image is a known one: the same files, or files of the same content under another name."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from ..errors import InputError
+from .cases import hash_of_files
+from .dataset import Case
+from .readers import source_files
+
+Result = TypeVar("Result")
+
+
+def finder(known: Iterable[Case]) -> Callable[[Case], Case | None]:
+    """What returns of a case the known one whose image is the same, or None.
+
+    Only the content of files of one size is compared. An image that cannot be read is the same as none but itself:
+    whoever reads it next names it.
+    """
+    places: dict[object, Case] = {}
+    by_size: dict[tuple[int, ...], list[Case]] = defaultdict(list)
+    for case in known:
+        places[case.images, case.series] = case
+        if size := _if_readable(_sizes, case):
+            by_size[size].append(case)
+
+    @functools.cache
+    def contents(size: tuple[int, ...]) -> dict[str | None, Case]:
+        return {_if_readable(hash_of_files, case): case for case in by_size[size]}
+
+    def find(case: Case) -> Case | None:
+        if same := places.get((case.images, case.series)):
+            return same
+        size = _if_readable(_sizes, case)
+        content = _if_readable(hash_of_files, case) if size in by_size else None
+        return contents(size).get(content) if size and content else None
+
+    return find
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _sizes(case: Case) -> tuple[int, ...]:
+    files = [file for path in case.images for file in source_files(path, case.series)]
+    return tuple(sorted(file.stat().st_size for file in files))
+
+
+def _if_readable(function: Callable[[Case], Result], case: Case) -> Result | None:
+    try:
+        return function(case)
+    except (InputError, OSError):
+        return None
