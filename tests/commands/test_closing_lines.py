@@ -19,6 +19,7 @@ from conftest import TINY, pretrain_settings
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_arguments, from_values
 from radiffuse.commands._ending import NEXT, next_line
+from radiffuse.data import copies
 from radiffuse.errors import InputError
 from radiffuse.system import saying
 from radiffuse.system.files import write_json
@@ -121,6 +122,33 @@ def test_select_is_proposed_where_it_has_something_to_choose_from(
     assert main(["predict", "moved", str(one), "--out", "other"]) == 0
     _, select = hints(capsys.readouterr().err)  # nobody knows of the label, and select chooses it
     assert main(select) == 0
+
+
+def test_to_propose_select_little_is_read(
+    finished: list[str], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large files of one size, such as raw volumes, the start, middle and end, and of no more than matter."""
+    looked: list[str] = []
+    glance = copies._glance
+    monkeypatch.setattr(copies, "hash_of_files", lambda _: pytest.fail("read a whole scan"))
+    monkeypatch.setattr(copies, "_glance", lambda case: looked.append(case.name) or glance(case))
+    run, films_there = finished[finished.index("--out") + 1], sorted((films / "images").iterdir())
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    given = {"runs": [run], "data": str(pool), "out": str(tmp_path / "masks")}
+    for number in range(9):
+        shutil.copy(films_there[0], pool / f"c{number}.png")
+    assert [words[0] for words in NEXT["predict"](from_values("predict", given), "masks")] == [
+        "view"
+    ]
+    looked.clear()
+    content = bytearray(films_there[0].read_bytes())
+    for number in range(9):
+        content[len(content) // 2] = (content[len(content) // 2] + 1) % 256
+        (pool / f"a{number}.png").write_bytes(content)
+    _, select = NEXT["predict"](from_values("predict", given), "masks")
+    assert select[select.index("--count") + 1] == "5"
+    assert len([name for name in looked if name[0] in "ac"]) == 5
 
 
 def test_the_truth_of_predicted_masks_is_read_as_the_run_read_its_labels(

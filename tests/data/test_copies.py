@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from radiffuse.data.copies import finder
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.inference.selection import without_labelled
@@ -46,3 +48,14 @@ def test_what_cannot_be_read_is_no_copy_and_stops_nobody(tmp_path: Path) -> None
     left, _ = without_labelled(pool, [there, case(tmp_path / "other.png", b"other")])
     assert left.cases == pool.cases
     refuse_own_names(pool, Dataset(tmp_path / "there", "images", (there,)))
+
+
+@pytest.mark.parametrize("place", [0, 5_000, 9_999])
+def test_at_a_glance_start_middle_and_end_are_compared(place: int, tmp_path: Path) -> None:
+    content = bytes(10_000)
+    find = finder([case(tmp_path / "a.nii", content)], glance=True)
+    assert find(case(tmp_path / "same.nii", content))
+    assert not find(
+        case(tmp_path / "b.nii", content[:place] + b"x" + content[place + 1 :]),
+    )
+    assert not find(case(tmp_path / "gone.nii"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from itertools import filterfalse, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,14 +197,19 @@ def _opened(settings: Any) -> Dataset | None:
 
 
 def _to_label(dataset: Dataset, name: str) -> int:
-    """How many of the scans ``select`` would choose from: those whose labels the run does not have."""
-    from ..inference.selection import labelled_of, without_labelled
+    """How many of the scans ``select`` would choose from, those whose labels the run does not have; ``FEW``: or more.
+
+    Hashing thousands of scans for one line would take minutes.
+    """
+    from ..data.copies import finder
+    from ..inference.selection import labelled_of
 
     try:
         known = labelled_of(find_run(name))
     except RadiffuseError:
         known = []
-    return len(without_labelled(dataset, known)[0])
+    find = finder(known, glance=True)
+    return len(list(islice(filterfalse(find, dataset), FEW)))
 
 
 def _reading(settings: Any, command: type) -> list[str]:

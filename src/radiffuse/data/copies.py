@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from ..errors import InputError
@@ -12,15 +16,21 @@ from .cases import hash_of_files
 from .dataset import Case
 from .readers import source_files
 
+GLANCE = 2048
 Result = TypeVar("Result")
 
 
-def finder(known: Iterable[Case]) -> Callable[[Case], Case | None]:
+def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], Case | None]:
     """What returns of a case the known one whose image is the same, or None.
 
     Only the content of files of one size is compared. An image that cannot be read is the same as none but itself:
     whoever reads it next names it.
+
+    Args:
+        known: The known cases.
+        glance: Compare ``GLANCE`` bytes at the start, middle and end of such files, which is enough for advice.
     """
+    content_of = _glance if glance else hash_of_files
     places: dict[object, Case] = {}
     by_size: dict[tuple[int, ...], list[Case]] = defaultdict(list)
     for case in known:
@@ -30,13 +40,13 @@ def finder(known: Iterable[Case]) -> Callable[[Case], Case | None]:
 
     @functools.cache
     def contents(size: tuple[int, ...]) -> dict[str | None, Case]:
-        return {_if_readable(hash_of_files, case): case for case in by_size[size]}
+        return {_if_readable(content_of, case): case for case in by_size[size]}
 
     def find(case: Case) -> Case | None:
         if same := places.get((case.images, case.series)):
             return same
         size = _if_readable(_sizes, case)
-        content = _if_readable(hash_of_files, case) if size in by_size else None
+        content = _if_readable(content_of, case) if size in by_size else None
         return contents(size).get(content) if size and content else None
 
     return find
@@ -45,9 +55,26 @@ def finder(known: Iterable[Case]) -> Callable[[Case], Case | None]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
+def _files(case: Case) -> list[Path]:
+    return [file for path in case.images for file in source_files(path, case.series)]
+
+
 def _sizes(case: Case) -> tuple[int, ...]:
-    files = [file for path in case.images for file in source_files(path, case.series)]
-    return tuple(sorted(file.stat().st_size for file in files))
+    return tuple(sorted(file.stat().st_size for file in _files(case)))
+
+
+def _glance(case: Case) -> str:
+    parts = []
+    for path in _files(case):
+        with path.open("rb", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            parts.append(b"".join(_at(file, place) for place in (0, size // 2, size - GLANCE)))
+    return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
+
+
+def _at(file: io.FileIO, place: int) -> bytes:
+    file.seek(max(place, 0))
+    return file.read(GLANCE)
 
 
 def _if_readable(function: Callable[[Case], Result], case: Case) -> Result | None:
