@@ -212,3 +212,22 @@ def test_auto_and_studies_refuse_it_before_anything_is_trained(
             draws=1,
             finetune=finetune | {"split": {"test": 0.4, "validation": 0.2}},
         )
+
+
+def test_a_study_says_once_what_all_its_runs_leave_out(
+    films: Path, tmp_path: Path, begins: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first, for all draws; and a training after it says it again."""
+    images = films / "images"
+    given = settings(films, tmp_path / "run", images)
+    names = ("network", "plan", "training", "reader", "machine")
+    finetune = {name: given[name] for name in names} | {"split": {"test": 0.4, "validation": 0.2}}
+    study = {"data": films, "unlabelled": images, "out": tmp_path / "study", "finetune": finetune}
+    with pytest.raises(Begun):
+        radiffuse.study(**study, methods=("scratch+pool",), labels=(1, 2), draws=2)
+    said = capsys.readouterr().err
+    assert "run 1 of 4" in said
+    assert said.count("images are left out") == said.count("are labelled ones") == 1
+    with pytest.raises(Begun):
+        radiffuse.fit(**given, labels=2)
+    assert "are labelled ones" in capsys.readouterr().err

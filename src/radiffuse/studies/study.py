@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..inference.scoring import score_cases
 from ..system.files import refuse_foreign, write_json
 from ..system.saying import say
+from ..train.further_images import saying_once
 from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import collect, stand_study, study_folder
@@ -62,7 +63,7 @@ def run_study(
     dataset, splits = open_study(settings)
     settings = replace(settings, reference=reference_of(settings))
     names = [name for part in settings.parts for name in splits.part(part)]
-    with study_folder(settings, SETTINGS, FIXED) as out:
+    with study_folder(settings, SETTINGS, FIXED) as out, saying_once():
         most = max(settings.labels)
         budgets = (splits.budget(most, draw) for draw in range(settings.draws))
         stand_study(

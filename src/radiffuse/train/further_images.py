@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from ..config import Fit
 from ..data.copies import finder
 from ..data.dataset import Dataset
@@ -12,6 +16,19 @@ from ..data.splits import Splits
 from ..errors import InputError
 from ..system import saying
 from .cases import open_more
+
+_SAID: ContextVar[set[str] | None] = ContextVar("_SAID", default=None)
+"""Settings and folders of which something was said within ``saying_once``."""
+
+
+@contextmanager
+def saying_once() -> Iterator[None]:
+    """Within the block ``look_at_further`` says of each folder once what enters, whatever learns from it."""
+    token = _SAID.set(set())
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
 
 
 def read_pools(settings: Fit, dataset: Dataset, splits: Splits) -> list[Dataset]:
@@ -40,21 +57,23 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
     for folder in settings.with_run:
         whole = open_more(folder, settings.reader).labelled
         kept = of_other_patients(whole, held)
-        if len(kept):  # of none it is said where they are opened
-            _say_held_out(f"--with {folder}", whole, kept, dataset)
+        where = f"--with {folder}"
+        if len(kept) and _first_of(where):  # of none it is said where they are opened
+            _say_held_out(where, whole, kept, dataset)
         learned += kept.cases
     for folder, (whole, pool) in zip(
         settings.unlabelled, _read(settings, dataset, splits), strict=True
     ):
         where, count = f"--unlabelled {folder}", len(pool)
-        _say_held_out(where, whole, pool, dataset)
+        if first := _first_of(where):
+            _say_held_out(where, whole, pool, dataset)
         known = sum(map(bool, map(finder(learned), pool)))
         if known == count:
             problem = (
                 f"holds nothing to learn from but {count} images whose labels are learned from"
             )
             raise InputError(where, problem, "Give other images, or leave it out")
-        if known:
+        if known and first:
             text = f"{known} of its {len(whole)} images are labelled ones, which teach little more; they stay in"
             saying.say(f"{where}: {text}")
 
@@ -74,6 +93,16 @@ def require_some(count: int, folder: str, whole: int) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _first_of(where: str) -> bool:
+    """Whether something is said of this setting and folder, and from now on it was."""
+    said = _SAID.get()
+    if said is None:
+        return True
+    first = where not in said
+    said.add(where)
+    return first
 
 
 def _say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -> None:
