@@ -18,6 +18,7 @@ from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 from radiffuse.phantoms import write_dataset
+from radiffuse.train import plan_training
 from radiffuse.train.run import Run
 from tiny_runs import finished_run
 
@@ -109,6 +110,38 @@ def test_a_dry_run_refuses_what_the_run_refuses_and_neither_leaves_a_folder(
     assert message in refused
     assert line_of(words, capsys) == refused
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("pretrain FILMS --zoom 2 --hours 1", "--zoom 2: takes no effect, since the network sees"),
+        (
+            "pretrain FILMS --zoom 2 --hours 1 --size 32 --grid 32",
+            "--zoom 2: takes no effect, since the network sees",
+        ),
+        (
+            "pretrain VOLUMES --objective contrastive --contrast.crop 0.5 --hours 1",
+            "--contrast.crop: is for films; a crop of a volume is the plan's patch",
+        ),
+        (
+            "pretrain FILMS --objective masked --hours 1 --size 8 --preset tiny",
+            "size 8x8: is one block of the coarsest level",
+        ),
+    ],
+)
+def test_what_takes_no_effect_is_refused_before_steps_are_timed(
+    films: Path,
+    volumes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(plan_training, "measure_steps", lambda *_: pytest.fail("timed"))
+    words = line.replace("FILMS", str(films)).replace("VOLUMES", str(volumes)).split()
+    assert message in line_of([*words, "--out", str(tmp_path / "run")], capsys)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class Subject:
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
         more: See ``configuration.Request``.
         counted: Names of the cases whose pieces are counted; None: of all.
+        verify: Refuses settings that take no effect with a plan, before its steps are timed; None: all take effect.
         seen: What was found out about these cases for another plan, and is found out now.
     """
 
@@ -64,6 +65,7 @@ class Subject:
     own: str = ""
     more: float = 1.0
     counted: frozenset[str] | None = None
+    verify: Callable[[Any, Plan], None] | None = None
     seen: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, what: object, find: Callable[[], Found]) -> Found:
@@ -234,6 +236,8 @@ def _measuring(
     def measure(config: Configuration, precision: Precision) -> Measured | None:
         chosen = replace(config, network=None) if subject.own else config
         plan, tried = replace(base, **config.placed), _tried(settings, chosen, precision)
+        if subject.verify is not None:
+            subject.verify(tried, plan)
         shape = tuple(max(round(n), p) for n, p in zip(config.whole, config.size, strict=True))
         shape = plan.film if plan.spatial_dims == 2 else shape
         shared = facts.processes if config.batch % facts.processes == 0 else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..config import Pretrain
 from ..config.network import IMAGENET
@@ -77,11 +78,8 @@ def plan_unlabelled(objective: Objective, run: Run | None = None) -> PlannedUnla
         plan = _plan(objective, dataset, keep=run is not None)
     if run is not None:
         write_atomic(run.folder / "plan.json", plan.to_json())
-    if settings.zoom is not None and plan.whole:
-        problem = "takes no effect, since the network sees films whole"
-        raise InputError(f"--zoom {settings.zoom:g}", problem, "Leave it out, or give --grid")
     objective = objective.with_settings(fill(objective.settings, plan))
-    objective.verify(plan)
+    _verify_plan(objective, objective.settings, plan)
     _verify_network(objective, plan)
     return PlannedUnlabelled(dataset, own, plan, objective)
 
@@ -132,6 +130,15 @@ def _verify_images(objective: Objective, dataset: Dataset) -> None:
         published_weights(where)
 
 
+def _verify_plan(objective: Objective, settings: Pretrain, plan: Plan) -> None:
+    """Refuse settings that take no effect with a plan."""
+    if (zoom := settings.zoom) is not None and plan.whole:
+        problem = "takes no effect, since the network sees films whole"
+        remedy = "Leave it out, or give --grid and a smaller --size"
+        raise InputError(f"--zoom {zoom:g}", problem, remedy)
+    objective.with_settings(settings).verify(plan)
+
+
 def _verify_network(objective: Objective, plan: Plan) -> None:
     """Refuse a U-Net that does not fit the plan, the memory or the network of ``--from``."""
     unet = None
@@ -163,6 +170,7 @@ def _plan(objective: Objective, dataset: Dataset, *, keep: bool) -> Plan:
         own=f"the preset {IMAGENET}" if objective.on_imagenet else "",
         plan=followed.plan if followed is not None else None,
         more=MORE,
+        verify=partial(_verify_plan, objective),
     )
 
     def trial(blank: Blank, tried: Pretrain) -> tuple[Task, BatchesByStep]:
