@@ -91,6 +91,36 @@ def test_scans_with_labels_are_not_chosen(
         chosen(data=films, count=1, out=tmp_path / "next.csv")
 
 
+@pytest.mark.parametrize("named", ["", "pool", "both"])
+def test_scans_of_labelled_patients_by_their_names_alone_are_said(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Films 000 to 002 have labels, those of the pool have the same names and show others."""
+    films, pool = tmp_path / "films", write_pool(tmp_path / "pool", 4, 2)
+    write_pool(films / "images", 0, 3)
+    write_pool(films / "labels", 1, 2)
+    for image in (films / "labels").iterdir():
+        Image.fromarray((np.asarray(Image.open(image)) > 100).astype(np.uint8)).save(image)
+    for folder in [pool] * bool(named) + [films] * (named == "both"):
+        names = [
+            f"{n:03},{folder.name if n else 'a'}-{n}" for n in range(6 if folder == pool else 3)
+        ]
+        (folder / "patients.csv").write_text("\n".join(["image,patient", *names]) + "\n")
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), SIZE), seed=3)
+    write_json(run / "data.json", {"root": str(films), "split": {"train": ["000"]}})
+    table = chosen(data=pool, from_=run, count=3, out=tmp_path / "next.csv")
+    said = capsys.readouterr().err
+    if named:
+        assert "chosen last" not in said
+        return
+    assert set(table["case"]) == {"003", "004", "005"}
+    assert (
+        f"warning: {pool}: 3 of its 6 scans without labels are chosen last, as scans of labelled patients by their "
+        f"file names alone: nothing names patients in {pool} and {films}. If they are of other patients, say so"
+    ) in said
+    assert said.count("chosen last") == 1
+
+
 def test_data_of_a_run_that_is_gone_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

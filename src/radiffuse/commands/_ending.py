@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from itertools import filterfalse, islice
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +208,7 @@ def _to_label(dataset: Dataset, name: str) -> int:
         known = labelled_of(find_run(name))
     except RadiffuseError:
         known = []
-    find = finder(known, glance=True)
+    find = finder(chain.from_iterable(known), glance=True)
     return len(list(islice(filterfalse(find, dataset), FEW)))
 
 

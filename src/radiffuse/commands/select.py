@@ -22,6 +22,7 @@ from ..inference.selection import (
     choose_uncertain,
     labelled_of,
     verify_count,
+    warn_of_names,
     without_labelled,
 )
 from ..objectives import start_for
@@ -92,13 +93,14 @@ def open_pool(settings: Select) -> Opened:
         )
         print(f"radiffuse: {line}", file=sys.stderr)
         known = []
-    cases, labelled = without_labelled(pool, known)
+    cases, labelled = without_labelled(pool, [case for one in known for case in one])
     verify_count(settings.count, len(cases))
     options: dict[str, Any] = {"seed": settings.seed, "skip_bad": settings.reader.skip_bad}
     if run is not None and run.plan.classes:
         options["predictor"] = Predictor.open([run], settings.machine)
         options["labels"] = len(run.data.get("split", {}).get("train", ()))
         patients = {case.group for case in labelled}
+        warn_of_names(cases, known)
         by = partial(choose_uncertain, cases, patients, settings.count, **options)
         how = (
             f"{settings.from_run} is uncertain about them, most about the first"

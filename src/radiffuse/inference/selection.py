@@ -19,6 +19,7 @@ from ..data.batches import cut
 from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
+from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
 from ..data.plan import Plan
 from ..data.scan import Array, Scan, canonical_shape, canonical_spacing
@@ -162,8 +163,8 @@ def without_labelled(pool: Dataset, labelled: Sequence[Case]) -> tuple[Dataset, 
     return pool.filter(lambda case: case.name not in have), [*labelled, *own]
 
 
-def labelled_of(run: Run | None) -> list[Case]:
-    """The labelled cases of the data that a segmentation run learned from.
+def labelled_of(run: Run | None) -> list[Dataset]:
+    """The labelled cases of each folder that a segmentation run learned from.
 
     Raises:
         InputError: They cannot be read any more.
@@ -174,7 +175,30 @@ def labelled_of(run: Run | None) -> list[Case]:
     reader = from_dict(Data, run.config["settings"].get("reader", {}))
     more = run.config["settings"].get("with_run", ())
     sets = [open_dataset(root, reader), *(open_more(folder, reader) for folder in more)]
-    return [case for one in sets for case in one.labelled]
+    return [one.labelled for one in sets]
+
+
+def warn_of_names(pool: Dataset, known: Sequence[Dataset]) -> None:
+    """Say how many scans are chosen last since a name alone makes them scans of labelled patients, and what to do.
+
+    Args:
+        pool: Scans without labels.
+        known: Labelled cases from elsewhere; copies of these are not in the pool.
+    """
+    unsure = [one for one in known if not (pool.patients_named and one.patients_named)]
+    patients = {case.group for one in unsure for case in one}
+    same = sum(case.group in patients for case in pool)
+    if not 0 < same < len(pool):  # of all of them none comes last
+        return
+    unnamed = dict.fromkeys(str(one.root) for one in (pool, *unsure) if not one.patients_named)
+    issues = Issues()
+    problem = (
+        f"{same} of its {len(pool)} scans without labels are chosen last, as scans of labelled patients by their "
+        f"file names alone: nothing names patients in {' and '.join(unnamed)}"
+    )
+    remedy = "If they are of other patients, say so in a patients.csv in their folder"
+    issues.warning(pool.root, problem, remedy)
+    say(issues)
 
 
 def verify_count(count: int, left: int) -> None:
