@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import save_on_cpu
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from radiffuse.nets import norm
 from radiffuse.nets.blocks import channels_last
@@ -49,13 +52,23 @@ def reference(
     return F.silu(h) if silu else h
 
 
-@pytest.mark.parametrize(("shape", "groups"), SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "groups", "programs"), [*((*each, 1024) for each in SHAPES), ((3, 24, 13, 11), 8, 5)]
+)
 @pytest.mark.parametrize("kind", CLOSE)
 def test_values_and_gradients_are_those_of_torch(
-    kind: torch.dtype, shape: tuple[int, ...], groups: int
+    kind: torch.dtype,
+    shape: tuple[int, ...],
+    groups: int,
+    programs: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Of few programs each takes several turns, as at the size of a large volume."""
+    from radiffuse.nets import triton_norm
     from radiffuse.nets.triton_norm import silu_of_norm
 
+    monkeypatch.setattr(triton_norm, "PROGRAMS", programs)
+    monkeypatch.setattr(triton_norm, "TILE", 4 * programs)
     torch.manual_seed(0)
     images, channels = shape[:2]
     for modulating, silu in itertools.product((None, *CLOSE), (True, False)):
@@ -83,6 +96,49 @@ def test_values_and_gradients_are_those_of_torch(
         ):
             error = (ours.detach().double() - theirs.detach()).norm() / theirs.detach().norm()
             assert float(error) < CLOSE[ours.dtype]
+
+
+@pytest.mark.parametrize("wrapped", ["checkpoint", "inference", "kept elsewhere"])
+def test_the_first_pass_of_a_process_may_be_one_of_any_kind(wrapped: str) -> None:
+    """Kernels are tried within it: what checkpointing counts, or inference mode forbids, must not reach that."""
+    from radiffuse.nets.triton_norm import silu_of_norm
+
+    norm._triton_works.cache_clear()
+    x = torch.randn(2, 32, 6, 5, device=DEVICE).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(2, 32, device=DEVICE)
+
+    def first(x: Tensor) -> Tensor:
+        assert norm._triton_works(x.device)
+        return silu_of_norm(x, weight, bias, None, None, groups=8, eps=1e-5, silu=True)
+
+    if wrapped == "inference":
+        with torch.inference_mode():
+            found = first(x)
+        assert torch.allclose(found, reference(x, weight, bias, None, 8, True), atol=1e-5)
+        return
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    with save_on_cpu() if wrapped == "kept elsewhere" else nullcontext():
+        checkpointed = wrapped == "checkpoint"
+        found = checkpoint(first, ours, use_reentrant=False) if checkpointed else first(ours)
+    found.backward(x)
+    reference(theirs, weight, bias, None, 8, True).backward(x)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+
+def test_a_full_card_is_not_taken_for_one_whose_kernels_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*given: object, **named: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    norm._triton_works.cache_clear()
+    with monkeypatch.context() as here:
+        here.setattr("radiffuse.nets.triton_norm.silu_of_norm", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            norm._triton_works(torch.device(DEVICE))
+    assert norm._triton_works(torch.device(DEVICE))
 
 
 def test_a_card_whose_kernels_fail_or_err_takes_those_of_torch(

@@ -8,8 +8,9 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from ..errors import first_line
+from ..errors import first_line, is_out_of_memory
 from .channels_last_norm import in_channels_last, prefers_pieces, silu_of_norm
 
 
@@ -81,23 +82,38 @@ def prefers_triton(x: Tensor) -> bool:
 def _triton_works(device: torch.device) -> bool:
     """Whether kernels can be compiled there and give what torch's give; a line says so where they do not."""
     try:
-        from .triton_norm import silu_of_norm
-
-        x = (2 + 1.7 * torch.arange(2 * 48 * 9 * 7, device=device)).cos().reshape(2, 48, 9, 7)
-        x = x.contiguous(memory_format=torch.channels_last)
-        ours, theirs = (x.clone().requires_grad_() for _ in range(2))
-        weight, bias = x[0, :, 0, 0].clone(), x[1, :, 0, 0].clone()
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            found = silu_of_norm(ours, weight, bias, None, None, groups=16, eps=1e-5, silu=True)
-            true = F.silu(F.group_norm(theirs, 16, weight, bias, 1e-5))
-            found.backward(x)
-            true.backward(x)
-        torch.testing.assert_close(found, true, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+        _verify_triton(device)
     except (
         Exception
     ) as error:  # no Triton, no C compiler, too old a card: torch has a way that works
+        if is_out_of_memory(error):
+            raise  # says nothing about the kernels
         line = f"radiffuse: {device}: Triton does not work there ({first_line(error)})"
         print(f"{line}; torch's slower kernels normalize", file=sys.stderr)
         return False
     return True
+
+
+def _verify_triton(device: torch.device) -> None:
+    """Hold values and gradients against torch's.
+
+    This runs within the first forward pass of a network: what that does with tensors that are saved (activation
+    checkpointing counts them), with gradients and with types must not reach it.
+    """
+    from .triton_norm import silu_of_norm
+
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        saved_tensors_hooks(lambda saved: saved, lambda saved: saved),
+    ):
+        x = (2 + 1.7 * torch.arange(2 * 48 * 9 * 7, device=device)).cos().reshape(2, 48, 9, 7)
+        x = x.contiguous(memory_format=torch.channels_last)
+        ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+        weight, bias = x[0, :, 0, 0].clone(), x[1, :, 0, 0].clone()
+        found = silu_of_norm(ours, weight, bias, None, None, groups=16, eps=1e-5, silu=True)
+        true = F.silu(F.group_norm(theirs, 16, weight, bias, 1e-5))
+        slopes = (torch.autograd.grad(h, of, x)[0] for h, of in ((found, ours), (true, theirs)))
+        torch.testing.assert_close(found, true, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-3)

@@ -104,7 +104,7 @@ class _Fused(torch.autograd.Function):
         by_scale = by_shift = None
         if scale is not None:
             by_scale, by_shift = x.new_empty((2, images, channels), dtype=scale.dtype)
-        result = torch.empty_like(x)
+        result = torch.empty_like(rows)
         with torch.cuda.device_of(x):
             _sums_of_gradient[images, chunks](
                 rows, upstream, line, sums, images, places, channels, *shape, **tile, silu=ctx.silu
@@ -116,9 +116,10 @@ class _Fused(torch.autograd.Function):
                 **_wide(channels // groups), modulated=scale is not None,
             )  # fmt: skip
             _gradient_of_x[images, chunks](
-                rows, upstream, line, through, _rows(result)[0],
+                rows, upstream, line, through, result,
                 images, groups, places, channels, *shape, **tile, silu=ctx.silu,
             )  # fmt: skip
+        result = result.unflatten(1, x.shape[2:]).movedim(-1, 1)
         by_weight, by_bias = by_weight.sum(0).to(weight.dtype), by_bias.sum(0).to(bias.dtype)
         return result, by_weight, by_bias, by_scale, by_shift, None, None, None
 
