@@ -13,6 +13,7 @@ from radiffuse.core.timesteps import (
     LossAwareTimesteps,
     LowTimesteps,
     UniformTimesteps,
+    chosen_by,
     timestep_sampler,
 )
 
@@ -98,6 +99,14 @@ def test_resume_draws_what_the_uninterrupted_run_draws() -> None:
     other = resumed.draw(50, torch.Generator().manual_seed(1))
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
+
+
+def test_keys_choose_timesteps_by_their_probabilities() -> None:
+    p = torch.tensor([0.0, 0.5, 0.0, 0.125, 0.375], dtype=torch.float64)
+    chosen = chosen_by(p, (torch.arange(800) + 0.5) / 800)
+    assert (chosen.bincount(minlength=5) / 800).tolist() == p.tolist()
+    ends = torch.tensor([0.0, 0.5, 0.625, 1 - 2**-24])
+    assert chosen_by(p, ends).tolist() == [1, 3, 4, 4]
 
 
 @pytest.mark.parametrize("sampler", [UniformTimesteps(1000), LossAwareTimesteps(1000)])

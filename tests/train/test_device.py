@@ -31,6 +31,25 @@ def test_sums_have_a_fixed_order_within_and_only_where_asked_for(
             assert not ordered()
 
 
+def test_what_a_caller_had_set_is_as_it_was() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with fixed_order(Machine(deterministic=True), CARD):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_a_process_in_which_it_comes_too_late_says_what_to_do() -> None:
+    late = "Deterministic behavior was enabled, but set CUBLAS_WORKSPACE_CONFIG=:4096:8"
+    with (
+        pytest.raises(InputError, match="set CUBLAS_WORKSPACE_CONFIG=:4096:8 before"),
+        fixed_order(Machine(deterministic=True), CARD),
+    ):
+        raise RuntimeError(late)
+
+
 def test_what_has_no_fixed_order_is_refused_by_name() -> None:
     missing = "grid_sampler_3d_backward_cuda does not have a deterministic implementation"
     with (

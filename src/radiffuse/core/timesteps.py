@@ -143,8 +143,10 @@ class LossAwareTimesteps(TimestepSampler):
             self._drawn = (generator.initial_seed(), self.probabilities())
         p = self._drawn[1]
         device = generator.device
-        # float32 on the generator's device: some accelerators have no float64.
-        t = torch.multinomial(p.float().to(device), batch, replacement=True, generator=generator)
+        if device.type == "cpu":
+            t = torch.multinomial(p.float(), batch, replacement=True, generator=generator)
+        else:  # there it adds up in no fixed order, and is refused where one is asked for
+            t = chosen_by(p, torch.rand(batch, generator=generator, device=device))
         weights = 1 / (self.num_train_timesteps * p)
         return t, weights.float().to(device)[t]
 
@@ -180,6 +182,15 @@ class LossAwareTimesteps(TimestepSampler):
             place = int(self.counts[timestep]) % self.history.shape[1]
             self.history[timestep, place] = loss
             self.counts[timestep] += 1
+
+
+def chosen_by(p: Tensor, keys: Tensor) -> Tensor:
+    """Numbers with the probabilities ``p``, (T,) float64 on the CPU, for uniform keys in [0, 1) on any device.
+
+    Bounds are float32: some accelerators have no float64.
+    """
+    bounds = p.cumsum(0).float().to(keys.device)
+    return torch.searchsorted(bounds, keys, right=True).clamp(max=len(p) - 1)
 
 
 def timestep_sampler(config: Diffusion) -> TimestepSampler:

@@ -23,6 +23,7 @@ from .sharding import shard
 
 TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for another one within training; rank 0 may be writing a checkpoint."""
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 UP_TO_ROUNDING = "a run that is interrupted then resumes up to rounding"
 
 
@@ -114,11 +115,11 @@ def fixed_order(machine: Machine, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         problem = f"{device.type} adds up in no fixed order"
         raise InputError("--machine.deterministic", problem, "Leave it out: " + UP_TO_ROUNDING)
-    before = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+    before = (torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark)
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     # Read when a process first multiplies matrices on the GPU.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault(CUBLAS, ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     memory.fill_uninitialized_memory = False  # nothing here reads it
@@ -127,10 +128,13 @@ def fixed_order(machine: Machine, device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if "deterministic" not in str(error).lower():
             raise
-        remedy = "Leave it out: " + UP_TO_ROUNDING
-        raise InputError("--machine.deterministic", first_line(error), remedy) from None
+        problem, remedy = first_line(error), "Leave it out: " + UP_TO_ROUNDING
+        if CUBLAS in str(error):
+            problem = "comes too late: this process has multiplied matrices on the GPU without it"
+            remedy = f"Start another one, or set {CUBLAS}=:4096:8 before"
+        raise InputError("--machine.deterministic", problem, remedy) from None
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.set_deterministic_debug_mode(before[0])
         torch.backends.cudnn.benchmark = before[1]
         memory.fill_uninitialized_memory = filled
 

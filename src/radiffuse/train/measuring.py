@@ -93,19 +93,22 @@ def measure_steps(
         training: Of the steps: its batch and its micro-batch.
         machine: Its device, arithmetic and checkpointing; compilation is left out.
         processes: How many share the batch; what they exchange is not timed.
+
+    Raises:
+        InputError: Sums are to have a fixed order, and what is trained has none.
     """
     fabric = local_fabric(machine)
     cuda = fabric.device.type == "cuda"
-    try:
-        with alone(), fixed_order(machine, fabric.device):
+    with alone(), fixed_order(machine, fabric.device):
+        try:
             return _time(trial, training, machine, fabric, processes)
-    except (RuntimeError, MemoryError, InputError) as error:
-        if isinstance(error, InputError) or is_out_of_memory(error):
-            return None
-        raise
-    finally:
-        if cuda:
-            torch.cuda.empty_cache()
+        except (RuntimeError, MemoryError, InputError) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                return None
+            raise
+        finally:
+            if cuda:
+                torch.cuda.empty_cache()
 
 
 def remembered(
