@@ -23,7 +23,7 @@ from radiffuse.system.waiting import Spent
 from radiffuse.train import measuring
 from radiffuse.train.configuration import Configuration, Configured, Measured, Request
 from radiffuse.train.configure import configure
-from radiffuse.train.machine import GPU_RATE, MachineFacts, Pace, facts_of, in_bytes
+from radiffuse.train.machine import GPU_RATE, MPS_RATE, MachineFacts, Pace, facts_of, in_bytes
 from radiffuse.train.plan_text import format_plan, structures
 
 OPEN = Training(steps=None, batch_size=None)
@@ -248,6 +248,25 @@ def test_a_card_that_waits_for_launches_is_not_taken_for_a_slow_one(speed: float
     assert len(timed) <= 6
 
 
+@pytest.mark.parametrize(("facts", "measured"), [(CORES, 0), (LARGE, 1)])
+def test_a_short_training_is_measured_where_the_machine_may_be_slower_than_thought(
+    facts: MachineFacts, measured: int
+) -> None:
+    asked = []
+
+    def measure(choice: Configuration, precision: str) -> Measured:
+        asked.append(choice)
+        return Measured(0.1)
+
+    plan, network = PlanSettings(size=(64,), grid=(64,)), Network(preset="tiny")
+    unmeasured = configure(films(), (), facts, request(plan=plan, network=network))
+    one = float(unmeasured.reasons["minutes"].split()[0])
+    steps = round(10 / one)  # of a training that is thought to take 10 s
+    training = Training(steps=steps, batch_size=unmeasured.training.batch_size)
+    configure(films(), (), facts, request(plan=plan, network=network, training=training), measure)
+    assert len(asked) == measured
+
+
 def test_the_pace_of_a_card_is_a_line_through_what_was_timed() -> None:
     assert Pace.of((), LARGE).seconds(6e12) == pytest.approx(0.1)
     assert Pace.of([(1e12, 0.5)], LARGE).seconds(2e12) == pytest.approx(1.0)
@@ -268,6 +287,17 @@ def test_another_machine_can_be_described() -> None:
     assert facts.rate == 2.5e12
     assert facts.described
     assert in_bytes("1.5GB") == 1.5e9
+
+
+def test_another_accelerator_is_not_taken_for_the_cores_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    facts = facts_of(Machine(threads=2))
+    assert (facts.device, facts.rate) == ("mps", MPS_RATE)
+    # So that steps in which it waits for launches are no reason for smaller ones.
+    assert Pace.of([(1e12, 0.4), (3e11, 0.3)], facts).overhead > 0.2
 
 
 def test_the_plan_shows_how_large_many_and_thin_the_structures_are() -> None:
@@ -376,6 +406,21 @@ def test_memory_of_a_trial_that_did_not_fit_is_given_back(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     assert measuring.measure_steps(lambda: None, Training(), Machine()) is None  # type: ignore[arg-type,return-value]
     assert emptied == [True]
+
+
+def test_what_has_no_fixed_order_is_refused_before_anything_is_prepared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unordered(*values: object) -> float:
+        raise RuntimeError("grid_sampler_3d does not have a deterministic implementation")
+
+    card = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(measuring, "local_fabric", lambda machine: card)
+    monkeypatch.setattr(measuring, "_time", unordered)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    machine = Machine(deterministic=True)
+    with pytest.raises(InputError, match="--machine.deterministic: grid_sampler_3d"):
+        measuring.measure_steps(lambda: None, Training(), machine)  # type: ignore[arg-type,return-value]
 
 
 def test_why_nothing_is_compiled_is_said() -> None:

@@ -37,6 +37,8 @@ LEAST_SEEN = 0.25
 """Share of the images that a network needs with which it is still trained, where time allows no more [ours]."""
 MEASURED_FROM = 30.0
 """Seconds of a predicted training, without hours given, from which it is worth measuring."""
+SLOWER = {"cpu": 1.0, "accelerator": 10.0}
+"""By how much a machine may be slower than is thought before it is measured: ``GPU_RATE`` is that of a fast card."""
 
 
 Measure = Callable[[Configuration, Precision], Measured | None]
@@ -66,7 +68,7 @@ def configure(
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
         raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
     pace, seen = Pace.of((), facts), dict[Configuration, Measured | None]()
-    most = MOST_MEASURED["cpu" if facts.device == "cpu" else "accelerator"]
+    kind = "cpu" if facts.device == "cpu" else "accelerator"
     timed: list[tuple[float, float]] = []
     precision = facts.arithmetic(request.machine.precision)
     while True:
@@ -76,10 +78,11 @@ def configure(
         seconds = pace.seconds(config.operations)
         if request.hours is None and not seen:
             images, _ = samples_of(request, config, seconds)
-            if (request.training.steps or images / config.batch) * seconds < MEASURED_FROM:
+            steps = request.training.steps or images / config.batch
+            if steps * seconds * SLOWER[kind] < MEASURED_FROM:
                 break
         seen[config] = result = measure(config, precision)
-        if result is None or len(seen) == most:
+        if result is None or len(seen) == MOST_MEASURED[kind]:
             break
         timed.append((config.operations, result.seconds))
         pace = Pace.of(timed, facts)

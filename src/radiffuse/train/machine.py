@@ -16,6 +16,7 @@ from .device import processes, resolve_precision
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""
 GPU_RATE = {"32-true": 30e12, "bf16-mixed": 60e12}
+MPS_RATE = 10e12
 """The same of a GPU: of a fast one, for the first steps that are timed must keep it busy."""
 SHARE = {"cpu": 0.8, "cuda": 0.92, "mps": 0.8}
 """Share of the free memory that is used."""
@@ -106,7 +107,7 @@ def facts_of(machine: Machine) -> MachineFacts:
     else:
         number = machine.threads or cores()
         free, name = free_memory(), f"{number} core{'s' * (number > 1)} of {processor()}"
-        rate = CORE_RATE * number
+        rate = MPS_RATE if device == "mps" else CORE_RATE * number
     memory = SHARE[device] * (free if machine.memory is None else in_bytes(machine.memory))
     count = processes(machine)
     rate = rate * count if machine.rate is None else machine.rate * 1e12
