@@ -14,6 +14,7 @@ import radiffuse
 from conftest import SIZE
 from radiffuse.data.plan import Plan
 from radiffuse.data.readers import read_scan
+from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError, RunError
 from radiffuse.nets.segmenter import SegmentingUNet as Network
 from tiny_runs import finished_run, oblique, volume_plan
@@ -81,6 +82,16 @@ def test_images_and_spacings_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image: is no file"):
         segmenter.predict(())
     assert radiffuse.Run(str(tmp_path / "run")).plan == segmenter.plan
+
+
+def test_a_mask_over_an_array_is_not_lost(tmp_path: Path) -> None:
+    segmenter = load(film_run(tmp_path / "run"))
+    film = np.ma.masked_greater(np.arange(72.0).reshape(8, 9), 69)
+    for image in (film, [film], Scan(film[None])):
+        with pytest.raises(InputError, match="array: is a masked array, of which 2 values are"):
+            segmenter.predict(image)
+    plain = segmenter.predict(film.filled(0))
+    assert np.array_equal(segmenter.predict(np.ma.masked_array(film.filled(0))), plain)
 
 
 def test_probabilities_sum_to_one_and_agree_with_the_mask(films: Path, tmp_path: Path) -> None:

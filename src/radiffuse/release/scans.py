@@ -41,6 +41,19 @@ def verify_channels(array: Array, dims: int, channels: int) -> None:
     raise InputError("array", problem, remedy)
 
 
+def verify_unmasked(image: Any) -> None:
+    """Refuse a masked array, or a scan of one: networks see every value, also those behind the mask.
+
+    Raises:
+        InputError: Values are masked.
+    """
+    values = getattr(image, "array", image)
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        count = int(np.asarray(values.mask).sum())
+        problem = f"is a masked array, of which {count} values are masked, and no mask is obeyed"
+        raise InputError("array", problem, "Say what stands there: array.filled(value)")
+
+
 def array_scan(
     array: Array, dims: int, spacing: Sequence[float] | None = None, affine: Array | None = None
 ) -> Scan:

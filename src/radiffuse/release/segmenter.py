@@ -20,7 +20,7 @@ from ..system.saying import say
 from ..train.run import Run, find_run
 from .card import Licences
 from .pretrained import fetch, push_to_hub, save_pretrained
-from .scans import array_scan, listed, read_one, verify_channels
+from .scans import array_scan, listed, read_one, verify_channels, verify_unmasked
 
 Image = Array | Scan | str | Path | tuple[str | Path, ...]
 """An array, a ``Scan``, a path, or a tuple of paths that are the channels of one scan."""
@@ -207,7 +207,7 @@ class Segmenter:
             uint8 ``(*spatial)``, values by ``classes``; a list for a list.
 
         Raises:
-            InputError: An image cannot be read, or has other axes or channels than the run.
+            InputError: An image cannot be read, has other axes or channels than the run, or has masked values.
         """
         return self._each(
             image, spacing, affine, lambda scan, name: self.predictor(scan, name).mask
@@ -275,6 +275,7 @@ class Segmenter:
                 problem = "is a tuple, which stands for the files of the channels of one scan"
                 raise InputError("image", problem, "Give a list of arrays, one for each scan")
             return read_one([Path(path) for path in paths], len(self.plan.channels))
+        verify_unmasked(image)
         if isinstance(image, Scan):
             return image, ""
         array, dims = np.asarray(image), self.plan.spatial_dims
