@@ -20,6 +20,8 @@ from torch.autograd.function import once_differentiable
 
 TILE = 4096
 """Numbers that a program holds at a time."""
+SUMS = 1024
+"""Sums that a program adds up at a time: one after another, of a single volume, each would wait for memory."""
 PROGRAMS = 1024
 """Programs that a pass is shared out to, at most: a few for each multiprocessor of a large card."""
 
@@ -81,7 +83,7 @@ class _Fused(torch.autograd.Function):
                 sums, weight, bias, scale, shift, line, moments,
                 0 if scale is None else scale.stride(0), 0 if shift is None else shift.stride(0),
                 images, groups, places, channels // groups, eps, chunks,
-                **_wide(channels // groups), modulated=scale is not None,
+                **_of_group(channels // groups), modulated=scale is not None,
             )  # fmt: skip
             _along_the_line[images, chunks](
                 rows, line, _rows(result)[0], images, places, channels, *shape, **tile, silu=silu
@@ -113,7 +115,7 @@ class _Fused(torch.autograd.Function):
                 sums, weight, bias, scale, moments, through, by_weight, by_bias, by_scale, by_shift,
                 0 if scale is None else scale.stride(0),
                 images, groups, places, channels // groups, chunks,
-                **_wide(channels // groups), modulated=scale is not None,
+                **_of_group(channels // groups), modulated=scale is not None,
             )  # fmt: skip
             _gradient_of_x[images, chunks](
                 rows, upstream, line, through, result,
@@ -140,8 +142,10 @@ def _shares(images: int, places: int, channels: int) -> tuple[tuple[int], int, d
     return (turns,), triton.cdiv(places, deep * turns), {"deep": deep, "wide": wide}
 
 
-def _wide(channels: int) -> dict[str, int]:
-    return {"wide": triton.next_power_of_2(channels)}
+def _of_group(channels: int) -> dict[str, int]:
+    """Channels of a group, and programs whose sums are added up together."""
+    wide = triton.next_power_of_2(channels)
+    return {"wide": wide, "together": max(1, SUMS // wide)}
 
 
 @triton.jit
@@ -181,29 +185,34 @@ def _sums_of_x(x, sums, places, channels, turns, deep: tl.constexpr, wide: tl.co
 
 
 @triton.jit
-def _total(sums, image, chunks, channels, channel, mine, wide: tl.constexpr):
+def _total(
+    sums, image, chunks, channels, channel, mine, wide: tl.constexpr, together: tl.constexpr
+):
     """Both sums over the chunks, for the channels of a group."""
     first = tl.zeros((wide,), tl.float32)
     second = tl.zeros((wide,), tl.float32)
-    sums += image * chunks * 2 * channels + channel
-    for _ in range(chunks):
-        first += tl.load(sums, mine, 0.0)
-        second += tl.load(sums + channels, mine, 0.0)
-        sums += 2 * channels
+    sums += image * chunks * 2 * channels
+    for start in range(0, chunks, together):
+        chunk = start + tl.arange(0, together)
+        there = (chunk < chunks)[:, None] & mine[None, :]
+        at = chunk[:, None] * 2 * channels + channel[None, :]
+        first += tl.sum(tl.load(sums + at, there, 0.0), 0)
+        second += tl.sum(tl.load(sums + channels + at, there, 0.0), 0)
     return first, second
 
 
 @_kernel
 def _line_of_groups(
     sums, weight, bias, scale, shift, line, moments, scale_stride, shift_stride,
-    images, groups, places, size, eps, chunks, wide: tl.constexpr, modulated: tl.constexpr,
+    images, groups, places, size, eps, chunks,
+    wide: tl.constexpr, together: tl.constexpr, modulated: tl.constexpr,
 ):  # fmt: skip
     """Slope and intercept of channels in ``line`` (2, B, C); mean and 1 / std of groups in ``moments`` (2, B, G)."""
     image, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channels = groups * size
     mine = tl.arange(0, wide) < size
     channel = group * size + tl.arange(0, wide)
-    first, second = _total(sums, image, chunks, channels, channel, mine, wide)
+    first, second = _total(sums, image, chunks, channels, channel, mine, wide, together)
     count = 1.0 * places * size
     mean = tl.sum(first, 0) / count
     variance = tl.maximum(tl.sum(second, 0) / count - mean * mean, 0.0)
@@ -276,7 +285,8 @@ def _sums_of_gradient(
 @_kernel
 def _gradients_of_groups(
     sums, weight, bias, scale, moments, through, by_weight, by_bias, by_scale, by_shift,
-    scale_stride, images, groups, places, size, chunks, wide: tl.constexpr, modulated: tl.constexpr,
+    scale_stride, images, groups, places, size, chunks,
+    wide: tl.constexpr, together: tl.constexpr, modulated: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weight and bias by image, (B, C), of scale and shift; and what reaches x through the moments.
 
@@ -286,7 +296,7 @@ def _gradients_of_groups(
     channels = groups * size
     mine = tl.arange(0, wide) < size
     channel = group * size + tl.arange(0, wide)
-    first, second = _total(sums, image, chunks, channels, channel, mine, wide)
+    first, second = _total(sums, image, chunks, channels, channel, mine, wide, together)
     mean = tl.load(moments + image * groups + group)
     inverse = tl.load(moments + (images + image) * groups + group)
     by_gain = inverse * (second - mean * first)
