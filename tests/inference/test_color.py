@@ -12,7 +12,7 @@ from PIL import Image
 import radiffuse
 from radiffuse.config import Data, PlanSettings
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.plan import Plan, make_plan
+from radiffuse.data.plan import Plan, make_plan, read_plan
 from radiffuse.errors import InputError
 from radiffuse.inference.records import Record
 from radiffuse.train.plan_text import rows
@@ -66,14 +66,32 @@ def test_a_run_that_learned_from_color_says_so_in_its_plan_and_nothing_later(
     plan = make_plan(open_dataset(data, Data()), PlanSettings(), labelled=True)
     why = "2 of the 4 images looked at are in color, and are turned to gray"
     assert ("channels", "1, gray", why) in [*rows(plan)]
-    run = run_of(tmp_path / "run", reasons=plan.reasons)
+    assert (plan.colored, "channels" in plan.reasons) == ((2, 4), False)
+    run = run_of(tmp_path / "run", colored=plan.colored)
     radiffuse.predict(runs=run, data=data, out=tmp_path / "masks", machine=MACHINE)
     assert "in color" not in capsys.readouterr().err
     for path in (data / "images").glob("[01].png"):
         path.unlink()
     gray = make_plan(open_dataset(data / "images", Data()), PlanSettings(), labelled=False)
-    assert "channels" not in gray.reasons
+    assert gray.colored is None
     assert "channels" not in [name for name, *_ in rows(gray)]
+
+
+def test_a_plan_that_has_it_among_its_reasons_is_read(tmp_path: Path) -> None:
+    """Those that were written before it had a field of its own; records of masks know the plan as they did."""
+    path = tmp_path / "plan.json"
+    for why, colored in (("3 of the 12 images looked at are in color", (3, 12)), ("given", None)):
+        before = Plan(2, ("image",), ("background", "a"), (32, 32), reasons={"channels": why})
+        values = json.loads(before.to_json())
+        del values["colored"]
+        path.write_text(json.dumps(values))
+        found = read_plan(path)
+        assert found.colored == colored
+        assert found.digest == before.digest
+        path.write_text(found.to_json())
+        assert read_plan(path) == found
+    plain = Plan(2, ("image",), ("background", "a"), (32, 32))
+    assert plain.digest.startswith("f1611cd99bfcab8f")  # as before
 
 
 def test_a_segmenter_says_it_once(

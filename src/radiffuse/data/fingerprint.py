@@ -114,12 +114,6 @@ class Fingerprint:
         return "a voxel whose size no file says is taken for 1 mm" if unsaid else ""
 
     @property
-    def grayed(self) -> str:
-        """That color is not used, in words; '' where there is none."""
-        color = f"{self.colored} of the {len(self.shapes)} images looked at are in color"
-        return f"{color}, and are turned to gray" if self.colored else ""
-
-    @property
     def spacing(self) -> tuple[float, ...]:
         """The median along each axis."""
         return tuple(round(float(v), 4) for v in np.median(self.spacings, axis=0))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +29,11 @@ from .sides import sides
 
 PLAN_VERSION = 1
 
-OF_FILMS = ("grid", "resize")
+OF_FILMS = ("grid", "resize", "colored")
 """Values that plans of volumes do not have."""
 PREPARED = ("size", "grid", "spacing", "resize", "intensity", "low", "high", "crop")
 """What decides which image a network sees."""
-OF_TRAINING = ("mirror", "training", "shift", "reasons", "structures", "ceilings")
+OF_TRAINING = ("mirror", "training", "shift", "reasons", "structures", "ceilings", "colored")
 """What a plan says that no scan is prepared by, and no mask written."""
 
 Resize = Literal["stretch", "fit"]
@@ -90,6 +91,8 @@ class Plan:
         reasons: Why, by what was decided.
         structures: What the label maps hold; None without labels.
         ceilings: What grids allow, see ``ceiling.Ceiling.row``; the last one is not coarser than that of the plan.
+        colored: 2D: how many of the films looked at are in color, which becomes gray, and how many were looked at; None
+            where none is.
         version: Version of this format.
     """
 
@@ -111,6 +114,7 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)
     structures: Structures | None = None
     ceilings: tuple[dict[str, Any], ...] = ()
+    colored: tuple[int, int] | None = None
     version: int = PLAN_VERSION
 
     @property
@@ -162,8 +166,9 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all values, by which records of masks know the plan."""
-        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """SHA-256 of all values that plans of every version have, by which records of masks know the plan."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k != "colored"}
+        text = json.dumps(values, indent=2) + "\n"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -190,6 +195,9 @@ def read_plan(path: Path) -> Plan:
             values.setdefault("resize", "fit")  # as ``make_plan`` and earlier files have it
         if isinstance(step := values.get("postprocess"), str):  # of plans with one step
             values["postprocess"] = [step]
+        color = values.get("reasons", {}).get("channels", "")  # where earlier files have it
+        if counts := re.match(r"(\d+) of the (\d+) ", color):
+            values.setdefault("colored", [*map(int, counts.groups())])
         plan: Plan = from_dict(Plan, values, strict=True)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = f"is not a plan ({error})"
@@ -240,7 +248,7 @@ def make_plan(
     mirror, why = sides(classes, found)
     steps, agreed = _kept_pieces(settings.postprocess, classes, found)
     said = {"mirror": why, "postprocess": agreed} if classes else {}
-    unsaid = {"spacing": found.taken, "channels": found.grayed}
+    said |= {"spacing": found.taken}
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
@@ -255,8 +263,9 @@ def make_plan(
         postprocess=steps,
         crop=settings.crop,
         mirror=mirror,
-        reasons={k: v for k, v in (said | unsaid).items() if v},
+        reasons={k: v for k, v in said.items() if v},
         structures=Structures.of(found),
+        colored=(found.colored, len(found.shapes)) if found.colored else None,
     )
     _verify(plan, "--plan")
     return plan

@@ -227,7 +227,7 @@ class Predictor:
         """Whether a scan is in color, and a run that learned from gray images sees it in gray."""
         return any(
             in_color(len(scan.array), scan.spatial_dims, len(member.plan.channels))
-            and "channels" not in member.plan.reasons
+            and member.plan.colored is None
             for member in self.members
         )
 

@@ -140,10 +140,8 @@ def plan_section(report: Report, folder: Path) -> None:
     from ..data.plan import read_plan
     from ..train.plan_text import CEILING, STRUCTURES, grids, rows, structures
 
-    if (
-        not (folder / "plan.json").is_file()
-        or not (plan := read_plan(folder / "plan.json")).reasons
-    ):
+    path = folder / "plan.json"
+    if not path.is_file() or not ((plan := read_plan(path)).reasons or plan.colored):
         return
     decided = pd.DataFrame(rows(plan), columns=["", "plan", "why"])
     cost = read_optional(folder / "cost.json")

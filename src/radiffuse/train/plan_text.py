@@ -50,10 +50,12 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield "grid", f"{times(plan.film)} px, {plan.resize}", why("grid", "")
     else:
         yield "spacing", f"{times(plan.spacing or ())} mm", why("spacing", "")
-    if plan.reasons.get("channels"):
-        yield "channels", "1, gray", why("channels", "")
-    seen = " (the whole film)" if plan.whole else ""
-    yield "patch", f"{times(plan.size)}{seen}", why("size", "")
+    if plan.colored is not None:
+        count, seen = plan.colored
+        color = f"{count} of the {seen} images looked at are in color, and are turned to gray"
+        yield "channels", "1, gray", color
+    whole = " (the whole film)" if plan.whole else ""
+    yield "patch", f"{times(plan.size)}{whole}", why("size", "")
     ends = "window" if plan.intensity == "window" else "percentiles"
     yield "intensity", f"{ends} {plan.low:g} to {plan.high:g}", why("window", "")
     if "mirror" in plan.reasons:
