@@ -17,10 +17,13 @@ from PIL import Image
 
 import radiffuse
 from conftest import SIZE, TINY, pretrain_settings
+from radiffuse.config import Machine
+from radiffuse.core.timesteps import LossAwareTimesteps
 from radiffuse.data.streams import Stream
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.phantoms import write_dataset
+from radiffuse.train.device import fixed_order
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 from radiffuse.train.step import Step
@@ -215,7 +218,17 @@ def test_masks_are_those_of_the_processor(
     assert masks["card"].any()
 
 
-def test_a_step_that_does_not_fit_goes_on_in_smaller_passes(films: Path, tmp_path: Path) -> None:
+def test_loss_aware_timesteps_are_drawn_in_a_fixed_order() -> None:
+    sampler, device = LossAwareTimesteps(1000), torch.device(DEVICE)
+    with fixed_order(Machine(deterministic=True), device):
+        one, other = (sampler.draw(64, Stream.STEP.torch(0, 1, device=device))[0] for _ in range(2))
+    assert torch.equal(one, other)
+    assert len(one.unique()) > 32
+
+
+def test_a_step_that_does_not_fit_goes_on_in_smaller_passes(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if DEVICE != "cuda":
         pytest.skip("needs the memory of a card")
     memory = torch.cuda.get_device_properties(0).total_memory
@@ -227,5 +240,6 @@ def test_a_step_that_does_not_fit_goes_on_in_smaller_passes(films: Path, tmp_pat
             **settings | {"training": {"steps": 2, "batch_size": 32, "log_every": 1}}
         )
         assert len(losses(run)) == 2
+        assert "32 images at a time do not fit into memory" in capsys.readouterr().err
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
