@@ -83,9 +83,8 @@ def _triton_works(device: torch.device) -> bool:
     """Whether kernels can be compiled there and give what torch's give; a line says so where they do not."""
     try:
         _verify_triton(device)
-    except (
-        Exception
-    ) as error:  # no Triton, no C compiler, too old a card: torch has a way that works
+    # No Triton, no C compiler, too old a card: whatever it is, torch has a way that works.
+    except Exception as error:
         if is_out_of_memory(error):
             raise  # says nothing about the kernels
         line = f"radiffuse: {device}: Triton does not work there ({first_line(error)})"
