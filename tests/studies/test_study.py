@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,14 +15,24 @@ from safetensors.torch import load_file
 
 import radiffuse
 from conftest import TINY, pretrain_settings
-from radiffuse.config import Augment, Study
+from radiffuse.config import Augment, Fit, Generate, Machine, Study
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.folder import study_folder
-from radiffuse.studies.methods import METHODS, STARTS, reference_of, variants
+from radiffuse.studies.methods import (
+    DRAWER,
+    METHODS,
+    STARTS,
+    reference_of,
+    trained_alike,
+    variants,
+)
+from radiffuse.studies.runs import StudyRuns
 from radiffuse.studies.study import scored_besides, verify
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
+from tiny_runs import finished_run
 
 FINETUNE = {
     "network": TINY,
@@ -452,3 +463,23 @@ def test_a_misspelled_method_names_the_one_that_was_meant() -> None:
         InputError, match=r"--methods finetnue: is not a method. Did you mean finetune\?"
     ):
         verify(Study(methods=("finetnue",)))
+
+
+def test_pairs_are_drawn_on_the_machine_of_finetuning(tmp_path: Path) -> None:
+    """Also where the run that draws them is there already, and nothing was trained in this process."""
+    machine = Machine(accelerator="cpu", threads=1)
+    study = Study(out=str(tmp_path), unlabelled="films", finetune=Fit(machine=machine))
+    drawn: list[Generate] = []
+
+    def generate(settings: Generate) -> Path:
+        drawn.append(settings)
+        return Path(settings.out)
+
+    nothing: Any = None
+    runs = StudyRuns(study, nothing, nothing, nothing, nothing, generate)
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    joint = tmp_path / "runs" / f"{trained_alike(DRAWER, study).trained}-1-0"
+    (finished_run(joint, plan) / "report.html").touch()
+    runs._pairs(1, 0)
+    (settings,) = drawn
+    assert (settings.machine.accelerator, settings.machine.threads) == ("cpu", 1)

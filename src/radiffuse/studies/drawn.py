@@ -24,7 +24,7 @@ def draw_pool(denoiser: Run, out: Path, *, count: int, seed: int, machine: Machi
         out: The folder.
         count: How many.
         seed: Of the noise.
-        machine: Device.
+        machine: Device and threads; the arithmetic is of 32 bits, as that of ``generate``.
 
     Raises:
         InputError: They have several channels, or are volumes, which PNG cannot hold.

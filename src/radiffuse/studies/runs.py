@@ -310,10 +310,11 @@ class StudyRuns:
         return {"unlabelled": images, "pool": replace(pool, teacher=str(teacher.folder))}
 
     def _pairs(self, labels: int, draw: int) -> Path:
-        """Images with their masks, drawn by the joint run of the same draw."""
+        """Images with their masks, drawn by the joint run of the same draw, in 32 bits as ``generate`` computes."""
         given, joint = self.settings, self.run(trained_alike(DRAWER, self.settings), labels, draw)
         out = self.out / "drawn" / f"pairs-{labels}-{draw}"
-        machine = replace(Machine(), accelerator=given.finetune.machine.accelerator)
+        asked = given.finetune.machine
+        machine = replace(Machine(), accelerator=asked.accelerator, threads=asked.threads)
         return self.generate(
             Generate(
                 run=str(joint.folder),
