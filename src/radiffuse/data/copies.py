@@ -17,6 +17,7 @@ from .dataset import Case
 from .readers import source_files
 
 GLANCE = 2048
+"""Bytes at the start, middle and end of a file."""
 Result = TypeVar("Result")
 
 
@@ -28,7 +29,7 @@ def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], C
 
     Args:
         known: The known cases.
-        glance: Compare ``GLANCE`` bytes at the start, middle and end of such files, which is enough for advice.
+        glance: Compare parts of ``GLANCE`` bytes of such files, which is enough for advice.
     """
     content_of = _glance if glance else hash_of_files
     places: dict[object, Case] = {}

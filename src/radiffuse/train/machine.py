@@ -16,8 +16,9 @@ from .device import processes, resolve_precision
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""
 GPU_RATE = {"32-true": 30e12, "bf16-mixed": 60e12}
-MPS_RATE = 10e12
 """The same of a GPU: of a fast one, for the first steps that are timed must keep it busy."""
+MPS_RATE = 10e12
+"""The same of Apple's GPUs."""
 SHARE = {"cpu": 0.8, "cuda": 0.92, "mps": 0.8}
 """Share of the free memory that is used."""
 Precision = Literal["32-true", "bf16-mixed"]
