@@ -57,9 +57,10 @@ napoleon_use_ivar = True
 REPOSITORY = "https://github.com/radiffuse/radiffuse/blob/main/"
 
 OPTIONAL = (
-    "SimpleITK", "dask", "distributed", "highdicom", "itk", "mlflow", "onnx", "onnxruntime", "shtab", "wandb", "zarr",
+    "SimpleITK", "dask", "distributed", "highdicom", "itk", "mlflow", "onnx", "onnxruntime", "shtab", "triton", "wandb",
+    "zarr",
 )  # fmt: skip
-"""Packages of extras: where one is not installed, its name alone stands in for it."""
+"""Packages of extras, and of a GPU: where one is not installed, its name alone stands in for it."""
 autodoc_mock_imports = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 
 
