@@ -72,13 +72,13 @@ class _Fused(torch.autograd.Function):
         silu: bool,
     ) -> Tensor:
         rows, (images, places, channels) = _rows(x)
-        shape, chunks, tile = _shares(images, places, channels)
+        turns, chunks, tile = _shares(images, places, channels)
         sums = x.new_empty((images, chunks, 2, channels), dtype=torch.float32)
         line = x.new_empty((2, images, channels), dtype=torch.float32)
         moments = x.new_empty((2, images, groups), dtype=torch.float32)
         result = torch.empty_like(x)
         with torch.cuda.device_of(x):
-            _sums_of_x[images, chunks](rows, sums, places, channels, *shape, **tile)
+            _sums_of_x[images, chunks](rows, sums, places, channels, turns, **tile)
             _line_of_groups[images, groups](
                 sums, weight, bias, scale, shift, line, moments,
                 0 if scale is None else scale.stride(0), 0 if shift is None else shift.stride(0),
@@ -86,7 +86,7 @@ class _Fused(torch.autograd.Function):
                 **_of_group(channels // groups), modulated=scale is not None,
             )  # fmt: skip
             _along_the_line[images, chunks](
-                rows, line, _rows(result)[0], images, places, channels, *shape, **tile, silu=silu
+                rows, line, _rows(result)[0], images, places, channels, turns, **tile, silu=silu
             )
         ctx.save_for_backward(x, weight, bias, scale, line, moments)
         ctx.groups, ctx.silu = groups, silu
@@ -98,7 +98,7 @@ class _Fused(torch.autograd.Function):
         x, weight, bias, scale, line, moments = ctx.saved_tensors
         rows, (images, places, channels) = _rows(x)
         upstream = _rows(grad)[0]
-        shape, chunks, tile = _shares(images, places, channels)
+        turns, chunks, tile = _shares(images, places, channels)
         groups = ctx.groups
         sums = x.new_empty((images, chunks, 2, channels), dtype=torch.float32)
         through = x.new_empty((2, images, groups), dtype=torch.float32)
@@ -109,7 +109,7 @@ class _Fused(torch.autograd.Function):
         result = torch.empty_like(rows)
         with torch.cuda.device_of(x):
             _sums_of_gradient[images, chunks](
-                rows, upstream, line, sums, images, places, channels, *shape, **tile, silu=ctx.silu
+                rows, upstream, line, sums, images, places, channels, turns, **tile, silu=ctx.silu
             )
             _gradients_of_groups[images, groups](
                 sums, weight, bias, scale, moments, through, by_weight, by_bias, by_scale, by_shift,
@@ -119,7 +119,7 @@ class _Fused(torch.autograd.Function):
             )  # fmt: skip
             _gradient_of_x[images, chunks](
                 rows, upstream, line, through, result,
-                images, groups, places, channels, *shape, **tile, silu=ctx.silu,
+                images, groups, places, channels, turns, **tile, silu=ctx.silu,
             )  # fmt: skip
         result = result.unflatten(1, x.shape[2:]).movedim(-1, 1)
         by_weight, by_bias = by_weight.sum(0).to(weight.dtype), by_bias.sum(0).to(bias.dtype)
@@ -133,13 +133,13 @@ def _rows(x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
     return rows, (images, places, channels)
 
 
-def _shares(images: int, places: int, channels: int) -> tuple[tuple[int], int, dict[str, int]]:
+def _shares(images: int, places: int, channels: int) -> tuple[int, int, dict[str, int]]:
     """How a pass is shared out: turns of each program; programs for each image; places and channels of a turn."""
     wide = triton.next_power_of_2(channels)
     deep = min(max(1, TILE // wide), triton.next_power_of_2(places))
     chunks = min(triton.cdiv(places, deep), max(1, PROGRAMS // images))
     turns = triton.cdiv(places, deep * chunks)
-    return (turns,), triton.cdiv(places, deep * turns), {"deep": deep, "wide": wide}
+    return turns, triton.cdiv(places, deep * turns), {"deep": deep, "wide": wide}
 
 
 def _of_group(channels: int) -> dict[str, int]:
@@ -158,9 +158,31 @@ def _tile(chunk, turn, turns, places, channels, deep: tl.constexpr, wide: tl.con
 
 
 @triton.jit
-def _slope(gate, h):
-    """The derivative of ``h * gate`` for ``gate = sigmoid(h)``."""
-    return gate * (1 + h * (1 - gate))
+def _read_line(line, image, images, channels, wide: tl.constexpr):
+    """Slope and intercept of the channels of an image, each (1, wide)."""
+    channel = tl.arange(0, wide)
+    line += image * channels + channel
+    slope = tl.load(line, channel < channels, 0.0)[None, :]
+    return slope, tl.load(line + images * channels, channel < channels, 0.0)[None, :]
+
+
+@triton.jit
+def _before_silu(upstream, values, slope, intercept, silu: tl.constexpr):
+    """The gradient by ``h = values * slope + intercept``, for that by ``h * sigmoid(h)``; itself without a SiLU."""
+    if silu:
+        h = values * slope + intercept
+        gate = tl.sigmoid(h)
+        upstream *= gate * (1 + h * (1 - gate))
+    return upstream
+
+
+@triton.jit
+def _write_sums(sums, first, second, image, chunk, channels, wide: tl.constexpr):
+    """Write both sums of a program, one after the other, to ``sums`` (B, chunks, 2, C)."""
+    channel = tl.arange(0, wide)
+    sums += (image * tl.num_programs(1) + chunk) * 2 * channels + channel
+    tl.store(sums, first, channel < channels)
+    tl.store(sums + channels, second, channel < channels)
 
 
 _kernel = triton.jit(do_not_specialize=["images", "places", "turns", "groups", "chunks"])
@@ -169,7 +191,7 @@ _kernel = triton.jit(do_not_specialize=["images", "places", "turns", "groups", "
 
 @_kernel
 def _sums_of_x(x, sums, places, channels, turns, deep: tl.constexpr, wide: tl.constexpr):
-    """Sums of x and of its square over the places of a program: one after the other in ``sums`` (B, chunks, 2, C)."""
+    """Sums of x and of its square over the places of a program."""
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     x += image * places * channels
     first, second = tl.zeros((wide,), tl.float32), tl.zeros((wide,), tl.float32)
@@ -178,10 +200,7 @@ def _sums_of_x(x, sums, places, channels, turns, deep: tl.constexpr, wide: tl.co
         values = tl.load(x + at, there, 0.0).to(tl.float32)
         first += tl.sum(values, 0)
         second += tl.sum(values * values, 0)
-    channel = tl.arange(0, wide)
-    sums += (image * tl.num_programs(1) + chunk) * 2 * channels + channel
-    tl.store(sums, first, channel < channels)
-    tl.store(sums + channels, second, channel < channels)
+    _write_sums(sums, first, second, image, chunk, channels, wide)
 
 
 @triton.jit
@@ -240,10 +259,7 @@ def _along_the_line(
 ):  # fmt: skip
     """``x * slope + intercept``, and its SiLU."""
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    channel = tl.arange(0, wide)
-    line += image * channels + channel
-    slope = tl.load(line, channel < channels, 0.0)[None, :]
-    intercept = tl.load(line + images * channels, channel < channels, 0.0)[None, :]
+    slope, intercept = _read_line(line, image, images, channels, wide)
     x += image * places * channels
     result += image * places * channels
     for turn in range(turns):
@@ -259,12 +275,9 @@ def _sums_of_gradient(
     x, upstream, line, sums, images, places, channels, turns,
     deep: tl.constexpr, wide: tl.constexpr, silu: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the gradient before the SiLU, and of its product with x, as ``_sums_of_x`` writes them."""
+    """Sums of the gradient before the SiLU, and of its product with x."""
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    channel = tl.arange(0, wide)
-    line += image * channels + channel
-    slope = tl.load(line, channel < channels, 0.0)[None, :]
-    intercept = tl.load(line + images * channels, channel < channels, 0.0)[None, :]
+    slope, intercept = _read_line(line, image, images, channels, wide)
     x += image * places * channels
     upstream += image * places * channels
     first, second = tl.zeros((wide,), tl.float32), tl.zeros((wide,), tl.float32)
@@ -272,14 +285,10 @@ def _sums_of_gradient(
         at, there = _tile(chunk, turn, turns, places, channels, deep, wide)
         values = tl.load(x + at, there, 0.0).to(tl.float32)
         inner = tl.load(upstream + at, there, 0.0).to(tl.float32)
-        if silu:
-            h = values * slope + intercept
-            inner *= _slope(tl.sigmoid(h), h)
+        inner = _before_silu(inner, values, slope, intercept, silu)
         first += tl.sum(inner, 0)
         second += tl.sum(inner * values, 0)
-    sums += (image * tl.num_programs(1) + chunk) * 2 * channels + channel
-    tl.store(sums, first, channel < channels)
-    tl.store(sums + channels, second, channel < channels)
+    _write_sums(sums, first, second, image, chunk, channels, wide)
 
 
 @_kernel
@@ -330,11 +339,9 @@ def _gradient_of_x(
 ):  # fmt: skip
     """The gradient before the SiLU times the slope, and what comes through the moments."""
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    slope, intercept = _read_line(line, image, images, channels, wide)
     channel = tl.arange(0, wide)
     here = channel < channels
-    line += image * channels + channel
-    slope = tl.load(line, here, 0.0)[None, :]
-    intercept = tl.load(line + images * channels, here, 0.0)[None, :]
     through += image * groups + channel // (channels // groups)
     slant = tl.load(through, here, 0.0)[None, :]
     rest = tl.load(through + images * groups, here, 0.0)[None, :]
@@ -345,9 +352,7 @@ def _gradient_of_x(
         at, there = _tile(chunk, turn, turns, places, channels, deep, wide)
         values = tl.load(x + at, there, 0.0).to(tl.float32)
         inner = tl.load(upstream + at, there, 0.0).to(tl.float32)
-        if silu:
-            h = values * slope + intercept
-            inner *= _slope(tl.sigmoid(h), h)
+        inner = _before_silu(inner, values, slope, intercept, silu)
         tl.store(
             result + at, (inner * slope + values * slant + rest).to(result.dtype.element_ty), there
         )
