@@ -159,10 +159,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine. None of these changes what is learned, beyond rounding.
-
-    Each kind of device draws noise of its own from a seed.
-    """
+    """How a run uses the machine, which changes nothing that is learned but by rounding, and a GPU's own noise."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: on a GPU if there is one."""

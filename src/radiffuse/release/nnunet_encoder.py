@@ -30,8 +30,8 @@ from .program import Write
 
 CLASS = f"{NNUNetUNet.__module__}.{NNUNetUNet.__qualname__}"
 NAME = "radiffuse"
-REMEDY = "Give a run of radiffuse pretrain, or of fit --method finetune or scratch"
 """Of the configuration."""
+REMEDY = "Give a run of radiffuse pretrain, or of fit --method finetune or scratch"
 
 
 def nnunet_encoder(run: Run) -> Write:
