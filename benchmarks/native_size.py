@@ -6,16 +6,17 @@
     python benchmarks/native_size.py figure TABLE --of "the lungs"
     python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
 
-``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten steps
-cost, so that other work on the machine does not matter; 0: as the flags say), segments all films and scores them at
-their own size: Dice, HD95, surface Dice at 2 pixels and at 1 % of the longest side. Films of the training pool whose
-label was not used are the part ``dev``, on which anything is decided; ``after`` scores the masks of such a
-run once more, with steps after segmentation, as the run OTHER. ``publish`` reports the part ``test``, over any
-number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for ``WORK`` as well. Of runs
-that expect a Dice of each mask it says how often the true one lay in the interval, and how often that was promised.
-``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the mean of each draw; along
-the numbers of labels, if the table has several. ``outlines`` draws ``docs/images/FIGURE.png``: best, median and worst
-film of the part ``test`` by the Dice of the first run, at their own size, with the outlines of one run or two.
+``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten
+steps cost, so that other work on the machine does not matter; 0: as the flags say), segments all films or volumes and
+scores them at their own size: Dice, HD95, surface Dice at 2 pixels (volumes: 2 mm) and at 1 % of the longest side.
+Cases of the training pool whose label was not used are the part ``dev``, on which anything is decided; ``after``
+scores the masks of such a run once more, with steps after segmentation, as the run OTHER. ``publish`` reports the part
+``test``, over any number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for
+``WORK`` as well. Of runs that expect a Dice of each mask it says how often the true one lay in the interval, and how
+often that was promised. ``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the
+mean of each draw; along the numbers of labels, if the table has several. ``outlines`` draws
+``docs/images/FIGURE.png``: best, median and worst film of the part ``test`` by the Dice of the first run, at their own
+size, with the outlines of one run or two.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from native_figures import draw, outlines, small_png
 from results import (
@@ -246,8 +248,9 @@ def scores_of(
             continue
         image = read_case_image(case)
         truth = read_case_label(case, image)
-        mask = read_label(masks / f"{case.name}.png")
-        one = 0.01 * max(image.array.shape[1:])
+        ending = ".png" if len(image.spacing) == 2 else ".nii.gz"
+        mask = read_label(masks / f"{case.name}{ending}")
+        one = 0.01 * max(np.multiply(image.array.shape[1:], image.spacing))
         scores = evaluate_cases([(case.name, mask, truth)], classes)
         wide = evaluate_cases([(case.name, mask, truth)], classes, one)
         for of, other in zip(scores.to_dict("records"), wide.to_dict("records"), strict=True):

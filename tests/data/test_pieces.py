@@ -95,6 +95,16 @@ def test_pieces_are_counted_in_the_labels_that_are_learned_from(
     assert _corrected(more, ["corrections", "own"]) == {"c0"}
 
 
+def test_classes_with_one_reason_are_named_in_one_sentence(tmp_path: Path) -> None:
+    for patient in ("p1", "p2", "p3", "p4"):
+        write(tmp_path, patient, (ONE, 2, 2), (TWO, 20, 20))
+    steps, why = _kept_pieces(
+        None, ("background", "spleen", "liver"), take_fingerprint(open_dataset(tmp_path))
+    )
+    assert steps == ("1=keep:1", "2=keep:1")
+    assert why == "every label map to learn from has as many pieces of spleen, liver"
+
+
 def test_islands_are_dropped_where_few_label_maps_show_large_pieces_alone(tmp_path: Path) -> None:
     """Films of 32 x 32: squares of 16 pixels are 1.6 % of them, two that touch 3.1 %; volumes need a tenth of that."""
     wide = ((ONE, 2, 2), (ONE, 2, 6))

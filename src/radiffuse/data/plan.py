@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -303,19 +304,20 @@ def _kept_pieces(
     """
     if given is not None:
         return given, "given"
-    facts = zip(range(1, len(classes)), found.classes, strict=False)
-    steps, why = [], []
-    for value, fact in facts:
+    steps, why = [], defaultdict[str, list[str]](list)
+    for value, fact in zip(range(1, len(classes)), found.classes, strict=False):
         if fact.pieces:
             steps.append(f"{value}=keep:{fact.pieces}")
-            why.append(f"every label map to learn from has as many pieces of {classes[value]}")
+            why["every label map to learn from has as many pieces of"].append(classes[value])
         elif fact.island:
             # Pixels of unknown size say nothing about films of another size, a share of the film does.
             name, size = [*zip(("drop", "islands"), fact.island, strict=True)][found.unit == "px"]
             text = np.format_float_positional(size, 3, fractional=False, trim="-")
             steps.append(f"{value}={name}:{text}")
-            why.append(f"no piece of {classes[value]} in the few label maps is nearly as small")
-    return tuple(steps), "; ".join(why)
+            why["in the few label maps nothing is nearly as small that belongs to"].append(
+                classes[value]
+            )
+    return tuple(steps), "; ".join(f"{said} {', '.join(names)}" for said, names in why.items())
 
 
 def _size(
