@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from read_samples import affine, rng
+from PIL import Image
+from read_samples import affine, dicom, rng
 from test_read_volumes import itk_volume
 
 import radiffuse
@@ -20,10 +21,11 @@ from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.dataset import Case
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.plan import make_plan
+from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
 from radiffuse.data.readers import read_label, read_scan
 from radiffuse.data.scan import on_grid, turned_onto
+from radiffuse.data.transform import image_to_plan, label_to_plan
 from radiffuse.errors import InputError
 
 TURNS = [
@@ -163,3 +165,37 @@ def test_channels_with_other_axes_are_turned_onto_the_first(tmp_path: Path) -> N
     scan = read_case_image(Case("a", (first, second)))
     np.testing.assert_array_equal(scan.array, [IMAGE, IMAGE + 1])
     np.testing.assert_array_equal(scan.affine, read_scan(first).affine)
+
+
+@pytest.mark.parametrize("kind", ["upright", "permuted", "oblique"])
+def test_a_label_map_without_geometry_lies_as_its_image(tmp_path: Path, kind: str) -> None:
+    """It is turned and resampled as the image is; NRRD without a space says neither axes nor sizes."""
+    image = save(tmp_path / "image.nii", (1000 * (LABEL == 1)).astype(np.int16), affine(kind))
+    head = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 9 8 7\nencoding: raw\n\n"
+    label = tmp_path / "label.nrrd"
+    label.write_bytes(head.encode() + (LABEL == 1).astype(np.uint8).tobytes(order="F"))
+    case = Case("a", (image,), label)
+    scan = read_case_image(case)
+    spacing, window = (0.9, 1.1, 1.3), {"intensity": "window", "low": 0, "high": 1000}
+    plan = Plan(3, ("CT",), ("background", "a"), (8, 8, 8), spacing, **window)
+    seen, undo = image_to_plan(scan, plan)
+    known = label_to_plan(read_case_label(case, scan), plan, undo)
+    assert known.shape == seen.shape[1:]
+    np.testing.assert_array_equal(known, seen[0] > 0)
+
+
+def test_masks_are_measured_in_the_millimeters_of_their_films(tmp_path: Path) -> None:
+    """PNG says no spacing, so that of the DICOM film counts, as where fit scores its own masks."""
+    film, mask = np.zeros((32, 24), np.uint16), np.zeros((32, 24), np.uint8)
+    mask[8:20, 8:20] = 1
+    for name in ("images", "labels", "masks"):
+        (tmp_path / "truth" / name).mkdir(parents=True)
+    image = dicom(film, modality="DX", PixelSpacing=[0.5, 0.25])
+    image.save_as(tmp_path / "truth" / "images" / "a.dcm")
+    for name, rows in (("labels", 0), ("masks", 3)):
+        picture = Image.fromarray(np.roll(mask, rows, 0))
+        picture.save(tmp_path / "truth" / name / "a.png")
+    (tmp_path / "truth" / "masks").rename(tmp_path / "masks")
+    out = radiffuse.evaluate(masks=tmp_path / "masks", truth=tmp_path / "truth", out=tmp_path / "o")
+    (row,) = pd.read_csv(out / "cases.csv").to_dict("records")
+    assert (row["unit"], row["hd95"], row["nsd"]) == ("mm", 1.5, 1.0)

@@ -141,7 +141,7 @@ def turned_onto(scan: Scan, grid: Scan) -> Scan | None:
 
 
 def on_grid(scan: Scan, grid: Scan, where: Path | str, name: str) -> Scan:
-    """A label map or mask on the grid of its image or truth, turned where its axes are others.
+    """A label map or mask on the grid of its image or truth, whose geometry it gets, turned where its axes are others.
 
     A map without a place in space is taken as it lies. ``where`` and ``name`` say in messages which map it is, and what
     it belongs to.
@@ -154,7 +154,7 @@ def on_grid(scan: Scan, grid: Scan, where: Path | str, name: str) -> Scan:
     if difference := geometry_difference(scan, grid):
         remedy = "Draw it on this image, or resample it to the image's grid"
         raise InputError(where, f"{difference} than {name}", remedy)
-    return scan
+    return replace(grid, array=scan.array, value_range=scan.value_range, unit=scan.unit)
 
 
 def in_color(held: int, dims: int, seen: int) -> bool:

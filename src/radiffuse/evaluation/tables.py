@@ -86,10 +86,10 @@ def case_rows(
     name: str, prediction: Scan, truth: Scan, classes: Sequence[str], tolerance: float
 ) -> list[dict[str, Any]]:
     """The rows of one case, see ``evaluate_cases``."""
+    spacing = truth.spacing if truth.spacing is not None else prediction.spacing
     prediction = on_grid(prediction, truth, f"{name}: the prediction", "the truth")
     predicted = _label_map(prediction, name, "prediction", len(classes), ignore=False)
     true = _label_map(truth, name, "truth", len(classes), ignore=True)
-    spacing = truth.spacing if truth.spacing is not None else prediction.spacing
     results = map(asdict, score(predicted, true, classes, spacing, tolerance))
     return [{"case": name, "class": row.pop("class_name"), **row} for row in results]
 
