@@ -169,6 +169,25 @@ def test_another_pool_is_refused_once_something_was_trained(
         radiffuse.fit(**settings(films, out))
 
 
+def test_labelled_images_and_plan_stand_from_the_first_call_on(
+    films: Path, unlabelled: Path, tmp_path: Path, begins: None
+) -> None:
+    """The record of the pool, written after theirs, leaves theirs in place."""
+    mine, out = tmp_path / "films", tmp_path / "run"
+    shutil.copytree(films, mine)
+    begin(mine, out, unlabelled)
+    plan = (out / "plan.json").read_text()
+    (out / "plan.json").write_text(plan.replace('"crop": null', '"crop": "nonzero"'))
+    with pytest.raises(InputError, match="plan.json: was edited after training began: crop"):
+        radiffuse.fit(**settings(mine, out, unlabelled))
+    (out / "plan.json").write_text(plan)
+    learned = json.loads((out / "splits.json").read_text())["train"][0]
+    label = mine / "labels" / f"{learned}.png"
+    Image.fromarray(np.roll(np.asarray(Image.open(label)), 5)).save(label)
+    with pytest.raises(InputError, match=f"begun with other images, labels.* of {learned}"):
+        radiffuse.fit(**settings(mine, out, unlabelled))
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -196,7 +196,8 @@ def study(data: Path, out: Path, **changes: Any) -> None:
         } | changes
         run_augment(Augment(data=str(data), out=str(out), **given), begun, begun)  # type: ignore[arg-type]
     else:
-        finetune = Fit(split=split, plan=PlanSettings(size=SIZE))
+        plan = PlanSettings(size=None if "finetune" in changes.get("methods", ()) else SIZE)
+        finetune = Fit(split=split, plan=plan)
         given = {
             "methods": ("scratch",),
             "reference": "scratch",
@@ -239,3 +240,29 @@ def test_a_study_is_scored_on_one_test_set(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match=f"other images, .* of {tested}"):
         study(data, out, draws=2)
     assert (out / "splits.json").exists()
+
+
+@pytest.mark.parametrize("methods", [("scratch", "finetune"), ("scratch", "scratch+pool")])
+def test_a_study_stands_on_its_labels_and_its_pool(
+    tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    """Scores by other truths, or with another pool, cannot be paired with those that are there."""
+    data, pool, out = tmp_path / "data", tmp_path / "pool", tmp_path / "study"
+    make_data("fit", data)
+    write_dataset("bitewing", pool, count=4, labelled=False, seed=2, size=SIZE, start_index=50)
+    given: dict[str, Any] = {"methods": methods, "unlabelled": str(pool)}
+    with pytest.raises(Begun):
+        study(data, out, **given)
+    (out / "runs" / "scratch-2-0" / "state" / "step-00000001").mkdir(parents=True, exist_ok=True)
+    (out / "runs" / "scratch-2-0" / "config.yaml").touch()
+    one, other, *_ = sorted((data / "labels").glob("*.png"))
+    tested = data / "labels" / f"{json.loads((out / 'splits.json').read_text())['test'][0]}.png"
+    kept = tested.read_bytes()
+    tested.write_bytes((other if one == tested else one).read_bytes())
+    with pytest.raises(InputError, match=f"other images, labels, .* of {tested.stem}"):
+        study(data, out, **given)
+    tested.write_bytes(kept)
+    gone = next(pool.rglob("*.png"))
+    gone.unlink()
+    with pytest.raises(InputError, match=f"study: was begun with other cases: {gone.stem} went"):
+        study(data, out, **given)

@@ -34,7 +34,7 @@ from ..train.classes import ClassifiedFilms, classified_films
 from ..train.known import is_data_of
 from ..train.progress import Countdown
 from ..train.run import Run
-from .folder import collect, stand_study, study_folder
+from .folder import collect, stand_pools, stand_study, study_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ def run_augment(
         most = max(settings.pools)
         pools = (splits.budget(most, draw) for draw in range(settings.draws))
         stand_study(out, dataset, splits, {*splits.validation, *splits.test}.union(*pools))
+        folders = enumerate(settings.with_run if generator is None else ())
+        stand_pools(out, {f"with {i}": open_more(one, base.reader) for i, one in folders})
         parts: list[tuple[dict[str, Any], Path]] = []
         arms = list(_parts(settings))
         countdown = Countdown(len(arms))

@@ -18,6 +18,7 @@ from ..errors import InputError, damaged
 from ..evaluation.tables import read_table
 from ..system.cells import csv_text
 from ..system.files import locked, make_folder, read_yaml, refuse_foreign, write_atomic
+from ..train.run import Run
 from ..train.unchanged import (
     digests_of_files,
     require_same_cases,
@@ -71,6 +72,22 @@ def stand_study(out: Path, dataset: Dataset, splits: Splits, used: Collection[st
     require_same_names(out, (case.name for case in dataset), trained=trained)
     require_same_splits(out, splits, trained=trained)
     require_same_cases(out, {"cases": digests_of_files(dataset, used)}, trained=trained, grows=True)
+
+
+def stand_pools(out: Path, pools: Mapping[str, Dataset]) -> None:
+    """Record which images the pools of a study hold; once anything was trained there, they stand.
+
+    Args:
+        out: The study folder.
+        pools: By a name of their own.
+
+    Raises:
+        InputError: Names what came and what went.
+    """
+    runs = (path for pattern in ("*", "runs/*") for path in out.glob(f"{pattern}/config.yaml"))
+    trained = any(Run(path.parent).trained for path in runs)
+    groups = {name: dict.fromkeys((case.name for case in pool), "") for name, pool in pools.items()}
+    require_same_cases(out, groups, trained=trained)
 
 
 def collect(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd.DataFrame | None:

@@ -34,7 +34,7 @@ from ..inference.selection import choose_typical, choose_uncertain
 from ..objectives import OBJECTIVES, learned_from_noise, start_for
 from ..objectives.probing import TIMESTEPS
 from ..system.saying import say
-from ..train.cases import limited
+from ..train.cases import limited, open_more
 from ..train.device import local_device
 from ..train.further_images import look_at_further
 from ..train.known import patients_seen
@@ -42,8 +42,8 @@ from ..train.open_settings import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
 from ..train.start import find_pretrained
-from ..train.unchanged import require_same_cases
 from .drawn import draw_pool
+from .folder import stand_pools
 from .methods import (
     DENOISER,
     DRAWER,
@@ -111,10 +111,16 @@ class StudyRuns:
         """Say before anything is trained what ``fit`` would say of the pool with the most labels, or refuse.
 
         Raises:
-            InputError: As ``look_at_further``.
+            InputError: As ``look_at_further``; or the pool or the synthetic images are others than at first.
         """
-        given = self.settings
-        if given.unlabelled and any(METHODS[n].pool == "unlabelled" for n in given.trained):
+        given, kinds = self.settings, {METHODS[name].pool for name in self.settings.trained}
+        reader = (given.finetune if "synthetic" in kinds else given.pretrain).reader
+        pools = {f"synthetic {i}": open_more(one, reader) for i, one in enumerate(given.synthetic)}
+        if given.unlabelled and "unlabelled" in kinds:
+            pools["pool"] = open_more(given.unlabelled, given.finetune.reader)
+        stand_pools(self.out, pools)
+        if "pool" in pools:
+            assert given.unlabelled is not None
             for draw in range(given.draws):
                 fit = replace(given.finetune, labels=max(given.labels), draw=draw)
                 pooled = replace(fit, unlabelled=(given.unlabelled,))
@@ -286,9 +292,7 @@ class StudyRuns:
         changes |= self.closed(given.unlabelled, plan, base.network, reader)
         if row.objective == "clean-features":  # it has those of its start
             changes |= {"plan": PlanSettings(), "network": Network()}
-        pool_of = {case.name: "" for case in open_dataset(given.unlabelled, base.reader)}
-        begun = any(Run(path.parent).trained for path in self.out.glob("*/config.yaml"))
-        require_same_cases(self.out, {"unlabelled": pool_of}, trained=begun)
+        stand_pools(self.out, {"unlabelled": open_dataset(given.unlabelled, base.reader)})
         settings = replace(base, data=given.unlabelled, out=str(folder), **changes)
         say(f"pre-training for {', '.join(self.settings.methods)}: {folder}")
         return self.pretrain(settings if row.group == "regressor" else _as_many_images(settings))

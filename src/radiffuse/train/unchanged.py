@@ -57,7 +57,7 @@ def require_same_names(
 def require_same_cases(
     folder: Path, groups: Mapping[str, Digests], *, trained: bool, grows: bool = False
 ) -> None:
-    """Refuse other cases or other contents, and record those of now.
+    """Refuse other cases or other contents, and record those of now; what was recorded of other groups stays.
 
     Args:
         folder: Of the run or study.
@@ -70,11 +70,12 @@ def require_same_cases(
     """
     if rank() > 0:
         return
-    before = _recorded(folder) if trained else {}
+    recorded = _recorded(folder)
+    before = recorded if trained else {}
     if trained and not before:
         line = f"{folder}: has no record of its cases ({FILE}); those of now are taken for the same"
         print(f"radiffuse: {line}", file=sys.stderr)
-    kept: dict[str, Digests] = dict(before)
+    kept: dict[str, Digests] = dict(recorded)
     for group, digests in groups.items():
         require_same_names(folder, digests, trained=trained, group=group)
         known = before.get(group, digests)
