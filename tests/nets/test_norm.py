@@ -62,6 +62,24 @@ def test_equals_the_plain_operations(
         assert float((a - b).norm() / b.norm()) < tolerance
 
 
+@pytest.mark.usefixtures("at_any_size")
+@pytest.mark.parametrize("ratio", [0, 1, 10, 100, 1000])
+@pytest.mark.parametrize("shape", [(2, 32, 64, 64), (1, 16, 32, 32, 32)])
+def test_a_large_mean_costs_no_more_than_rounding(shape: tuple[int, ...], ratio: int) -> None:
+    """``ratio`` standard deviations: what x itself is rounded by, and not its square, bounds the error."""
+    x, upstream = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    x += ratio + torch.arange(shape[1]).reshape(-1, *[1] * (len(shape) - 2)) / 8
+    x[..., 0] += 3  # the border differs where zeros are beyond it
+    x = x.to(memory_format=LAYOUTS[len(shape) - 2]).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    found, true = Norm(shape[1], 8, silu=False)(x), F.group_norm(exact, 8)
+    (slope,) = torch.autograd.grad(found, x, upstream)
+    (true_slope,) = torch.autograd.grad(true, exact, upstream)
+    for ours, theirs in ((found, true), (slope, true_slope)):
+        error = (ours.detach().double() - theirs.detach()).norm() / theirs.detach().norm()
+        assert float(error) < 2e-7 * max(3, ratio)
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 24), (31, 31), (37, 1), (3, 3)])
 def test_groups_divide_the_channels(channels: int, groups: int) -> None:
     assert Norm(channels, 32).num_groups == groups

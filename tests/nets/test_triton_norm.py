@@ -99,6 +99,28 @@ def test_values_and_gradients_are_those_of_torch(
             assert float(error) < CLOSE[ours.dtype]
 
 
+@pytest.mark.parametrize("ratio", [1, 10, 100, 1000])
+@pytest.mark.parametrize("shape", [(2, 32, 16, 16), (1, 16, 12, 12, 12)])
+def test_a_large_mean_costs_no_more_than_rounding(shape: tuple[int, ...], ratio: int) -> None:
+    """``ratio`` standard deviations: what x itself is rounded by, and not its square, bounds the error."""
+    from radiffuse.nets.triton_norm import silu_of_norm
+
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    x += ratio + torch.arange(shape[1]).reshape(-1, *[1] * (len(shape) - 2)) / 8
+    x[..., 0] += 3  # the border differs where zeros are beyond it
+    x = x.to(DEVICE).contiguous(memory_format=channels_last(len(shape) - 2)).requires_grad_()
+    exact, upstream = x.detach().double().requires_grad_(), torch.randn(shape).to(DEVICE)
+    weight, bias = torch.ones(shape[1], device=DEVICE), torch.zeros(shape[1], device=DEVICE)
+    found = silu_of_norm(x, weight, bias, None, None, groups=8, eps=1e-5, silu=False)
+    true = F.group_norm(exact, 8)
+    (slope,) = torch.autograd.grad(found, x, upstream)
+    (true_slope,) = torch.autograd.grad(true, exact, upstream)
+    for ours, theirs in ((found, true), (slope, true_slope)):
+        error = (ours.detach().double() - theirs.detach()).norm() / theirs.detach().norm()
+        assert float(error) < 2e-7 * max(3, ratio)
+
+
 @pytest.mark.parametrize("wrapped", ["checkpoint", "inference", "kept elsewhere"])
 def test_the_first_pass_of_a_process_may_be_one_of_any_kind(wrapped: str) -> None:
     """Kernels are tried within it: what checkpointing counts, or inference mode forbids, must not reach that."""

@@ -80,7 +80,7 @@ class _Fused(torch.autograd.Function):
         with torch.cuda.device_of(x):
             _sums_of_x[images, chunks](rows, sums, places, channels, turns, **tile)
             _line_of_groups[images, groups](
-                sums, weight, bias, scale, shift, line, moments,
+                rows, sums, weight, bias, scale, shift, line, moments,
                 0 if scale is None else scale.stride(0), 0 if shift is None else shift.stride(0),
                 images, groups, places, channels // groups, eps, chunks,
                 **_of_group(channels // groups), modulated=scale is not None,
@@ -185,21 +185,34 @@ def _write_sums(sums, first, second, image, chunk, channels, wide: tl.constexpr)
     tl.store(sums + channels, second, channel < channels)
 
 
+@triton.jit
+def _near_means(x, places, channels, channel, mine):
+    """About the means of channels of an image, from 4 of its places."""
+    place = (1 + tl.arange(0, 4)).to(tl.int64) * places // 5
+    values = tl.load(x + place[:, None] * channels + channel[None, :], mine[None, :], 0.0)
+    return tl.sum(values.to(tl.float32), 0) / 4
+
+
 _kernel = triton.jit(do_not_specialize=["images", "places", "turns", "groups", "chunks"])
 """Compiled anew for other types and numbers of channels, not for another size of an image or of a batch."""
 
 
 @_kernel
 def _sums_of_x(x, sums, places, channels, turns, deep: tl.constexpr, wide: tl.constexpr):
-    """Sums of x and of its square over the places of a program."""
+    """Sums of x, less about its mean, and of the square of that over the places of a program.
+
+    Of squares of x itself the square of a large mean would leave nothing but rounding.
+    """
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     x += image * places * channels
+    channel = tl.arange(0, wide)
+    near = _near_means(x, places, channels, channel, channel < channels)
     first, second = tl.zeros((wide,), tl.float32), tl.zeros((wide,), tl.float32)
     for turn in range(turns):
         at, there = _tile(chunk, turn, turns, places, channels, deep, wide)
-        values = tl.load(x + at, there, 0.0).to(tl.float32)
-        first += tl.sum(values, 0)
-        second += tl.sum(values * values, 0)
+        apart = tl.where(there, tl.load(x + at, there, 0.0).to(tl.float32) - near[None, :], 0.0)
+        first += tl.sum(apart, 0)
+        second += tl.sum(apart * apart, 0)
     _write_sums(sums, first, second, image, chunk, channels, wide)
 
 
@@ -222,7 +235,7 @@ def _total(
 
 @_kernel
 def _line_of_groups(
-    sums, weight, bias, scale, shift, line, moments, scale_stride, shift_stride,
+    x, sums, weight, bias, scale, shift, line, moments, scale_stride, shift_stride,
     images, groups, places, size, eps, chunks,
     wide: tl.constexpr, together: tl.constexpr, modulated: tl.constexpr,
 ):  # fmt: skip
@@ -232,10 +245,12 @@ def _line_of_groups(
     mine = tl.arange(0, wide) < size
     channel = group * size + tl.arange(0, wide)
     first, second = _total(sums, image, chunks, channels, channel, mine, wide, together)
-    count = 1.0 * places * size
-    mean = tl.sum(first, 0) / count
-    variance = tl.maximum(tl.sum(second, 0) / count - mean * mean, 0.0)
-    inverse = 1 / tl.sqrt(variance + eps)
+    near = _near_means(x + image * places * channels, places, channels, channel, mine)
+    rest = first / places
+    mean = tl.sum(near + rest, 0) / size
+    between = tl.where(mine, near + rest - mean, 0.0)
+    variance = tl.sum(second / places - rest * rest + between * between, 0) / size
+    inverse = 1 / tl.sqrt(tl.maximum(variance, 0.0) + eps)
     gain = tl.load(weight + channel, mine, 0.0).to(tl.float32)
     offset = tl.load(bias + channel, mine, 0.0).to(tl.float32)
     if modulated:
