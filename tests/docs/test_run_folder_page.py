@@ -13,6 +13,7 @@ import yaml
 
 import radiffuse
 from conftest import TINY
+from radiffuse.system.hardware import this_machine
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "run-folder.md"
 ELSEWHERE = {
@@ -76,7 +77,11 @@ def test_a_run_holds_what_the_page_says(films: Path, pretrained: Path, tmp_path:
     assert config.keys() == {"command", "run_version", "radiffuse", "settings", "decided"}
     cost = json.loads((run / "cost.json").read_text())
     assert cost.keys() == {"predicted", "measured"}
-    assert cost["measured"].keys() == {"minutes", "memory_gib", "hardware"}
+    measured = cost["measured"]
+    assert measured.pop("minutes") >= 0 < measured.pop("memory_gib")
+    assert set(measured.pop("normalization")) in ({"torch"}, {"pieces"}, {"pieces", "torch"})
+    hardware = this_machine("cpu")
+    assert measured == {"hardware": hardware, "precision": "32-true", "compiled": False}
     assert cost["predicted"].keys() == {"minutes", "memory_gib"}
     listed = re.search(r"\| `data.json` \| (.*) \|", PAGE.read_text())
     assert listed is not None

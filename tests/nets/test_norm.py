@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from radiffuse import nets
 from radiffuse.nets import blocks, channels_last_norm
+from radiffuse.nets import norm as norm_module
 from radiffuse.nets.blocks import convolution, convolved
 from radiffuse.nets.channels_last_norm import prefers_pieces
 from radiffuse.nets.norm import Norm
@@ -154,6 +158,20 @@ def test_small_images_take_the_native_kernel(side: int, dtype: torch.dtype, summ
     x.requires_grad_()
     assert prefers_pieces(x) is summed
     assert not prefers_pieces(x.contiguous())
+
+
+def test_whose_kernels_normalized_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = Norm(32, 8), torch.randn(2, 32, 48, 48)
+    last = x.to(memory_format=torch.channels_last)
+    kernels = SimpleNamespace(silu_of_norm=lambda x, *rest, **named: x)
+    monkeypatch.setattr(nets, "triton_norm", kernels, raising=False)
+    found = []
+    for given, preferred in ((x, False), (last, False), (x, True)):
+        monkeypatch.setattr(norm_module, "prefers_triton", lambda x, is_so=preferred: is_so)
+        norm_module.USED.clear()
+        layer(given)
+        found.append(set(norm_module.USED))
+    assert found == [{"torch"}, {"pieces"}, {"triton"}]
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from radiffuse.config import Machine, Training
 from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError, TrainingDiverged
+from radiffuse.nets.norm import USED, Norm
 from radiffuse.train import log
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.device import make_fabric
@@ -307,6 +308,16 @@ def test_the_loop_is_the_textbook_loop(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     for a, mean in zip(found.average.parameters(), average, strict=True):
         torch.testing.assert_close(a.double(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_the_kernels_that_normalized_are_those_of_this_training(tmp_path: Path) -> None:
+    class Normed(Toy):
+        def build(self) -> nn.Module:
+            return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), Norm(4, 2), nn.Conv2d(4, 1, 1))
+
+    USED.add("triton")  # of what this process did before
+    assert trained(tmp_path / "normed", task=Normed()).normalization == ("torch",)
+    assert trained(tmp_path / "other").normalization == ()
 
 
 def test_no_averaging_keeps_the_last_weights(tmp_path: Path) -> None:

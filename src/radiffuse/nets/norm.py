@@ -13,6 +13,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from ..errors import first_line, is_out_of_memory
 from .channels_last_norm import in_channels_last, prefers_pieces, silu_of_norm
 
+USED: set[str] = set()
+"""Whose kernels have normalized since it was emptied, what was compiled aside: ``torch``, ``triton`` (of
+``triton_norm``) and ``pieces`` (of ``channels_last_norm``)."""
+
 
 class Norm(nn.GroupNorm):
     """Group normalization, scale and shift, SiLU where there is to be one.
@@ -33,6 +37,7 @@ class Norm(nn.GroupNorm):
     ) -> Tensor:
         """Normalize (B, C, *S), and apply ``* (1 + scale) + shift``, (B, C) each, where they are given."""
         if prefers_pieces(x):
+            USED.add("pieces")
             gain, offset = self._gain_and_offset(len(x), scale, shift)
             return silu_of_norm(
                 x, gain, offset, groups=self.num_groups, eps=self.eps, silu=self.silu
@@ -40,10 +45,13 @@ class Norm(nn.GroupNorm):
         if prefers_triton(x):
             from . import triton_norm
 
+            USED.add("triton")
             return triton_norm.silu_of_norm(
                 x, self.weight, self.bias, scale, shift,
                 groups=self.num_groups, eps=self.eps, silu=self.silu,
             )  # fmt: skip
+        if not torch.compiler.is_compiling():
+            USED.add("torch")
         h = self._normalize(x)
         if scale is not None and shift is not None:
             shape = (*scale.shape, *(1,) * (x.ndim - 2))

@@ -186,11 +186,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def this_machine() -> str:
-    """The accelerator, if there is one, else the cores of the processor, in words."""
+def this_machine(accelerator: str = "auto") -> str:
+    """What computes, in words: the card, if there is one and ``accelerator`` takes it, else the processor's cores."""
     import torch
 
-    if torch.cuda.is_available():
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     number = cores()
     return f"{number} core{'s' * (number > 1)} of {processor()}"

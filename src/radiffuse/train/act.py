@@ -86,7 +86,7 @@ def run_training(
             gather_objects(None)  # all ranks have read the checkpoint
             if run.main:
                 act.finish(trained)
-                compare_costs(run, trained, decided.training.length)
+                compare_costs(run, trained, decided.training.length, decided.machine)
         if run.main:
             report(run.folder)
             if not decided.training.keep_state:

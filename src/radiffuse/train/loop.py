@@ -17,6 +17,7 @@ from ..config import Machine, Training
 from ..core.finite import not_finite
 from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
+from ..nets.norm import USED
 from ..system.distributed import any_rank, wait_for_main
 from ..system.hardware import forget_peak_memory
 from .ahead import Ahead
@@ -54,12 +55,14 @@ class Trained:
         raw: The network of the last step.
         seconds: Time spent in this process.
         steps: Steps done in it.
+        normalization: Whose kernels normalized, see ``nets.norm.USED``.
     """
 
     average: nn.Module
     raw: nn.Module
     seconds: float
     steps: int = 0
+    normalization: tuple[str, ...] = ()
 
 
 def train(
@@ -134,7 +137,8 @@ def _train(
         raise stop.stopped(run.folder, done)
     if run.main:
         drop_old(run.state)  # a kill may have come between the last checkpoint and this
-    return Trained(*state.networks(), time.monotonic() - began, steps - start)
+    seconds = time.monotonic() - began
+    return Trained(*state.networks(), seconds, steps - start, tuple(sorted(USED)))
 
 
 class _State:
@@ -152,6 +156,7 @@ class _State:
     ) -> None:
         self.task, self.run, self.device = task, run, fabric.device
         forget_peak_memory()
+        USED.clear()
         self.judged_by = task.judged_by if training.keep == "best" else None
         self.best: tuple[int, float, dict[str, Tensor]] | None = None
         torch.manual_seed(training.seed)

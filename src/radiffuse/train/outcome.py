@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
+from ..config import Machine
 from ..system.files import write_json
 from ..system.hardware import peak_memory, this_machine
+from .device import resolve_precision
 from .loop import Trained
 from .plan_text import format_plan
 from .run import Run
@@ -21,13 +24,19 @@ def announce(run: Run) -> None:
         Console(stderr=True, width=None if sys.stderr.isatty() else 160).print(format_plan(plan))
 
 
-def compare_costs(run: Run, trained: Trained, steps: int) -> None:
-    """Write what a training took into ``cost.json``; print it beside what a plan predicted."""
+def compare_costs(run: Run, trained: Trained, steps: int, machine: Machine) -> None:
+    """Write what a training took, and what computed it, into ``cost.json``; print it beside what a plan predicted."""
     if not trained.steps:
         return
     minutes = trained.seconds / 60 * steps / trained.steps  # a resumed run: in proportion
     found = {"minutes": round(minutes, 2), "memory_gib": round(peak_memory() / 2**30, 2)}
-    cost = {"measured": found | {"hardware": this_machine()}}
+    computed: dict[str, Any] = {
+        "hardware": this_machine(machine.accelerator),
+        "precision": resolve_precision(machine),
+        "compiled": bool(machine.compile),
+        "normalization": list(trained.normalization),
+    }
+    cost = {"measured": found | computed}
     if (plan := run.plan.training) is None:
         write_json(run.folder / FILE, cost)
         return
