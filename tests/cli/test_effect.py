@@ -128,6 +128,13 @@ def variants() -> Iterator[Any]:
     yield pytest.param(probed, id="study-probed")
 
 
+@pytest.mark.parametrize("defaults", [config.Generate(), config.ZeroShot(), config.Judge()])
+def test_what_computes_in_32_bits_refuses_fewer_by_name(defaults: Any) -> None:
+    refuse_idle(changed(defaults, "machine.precision", "32-true"), defaults)
+    with pytest.raises(InputError, match=r"--machine\.precision.* 32 bits"):
+        refuse_idle(changed(defaults, "machine.precision", "bf16-mixed"), defaults)
+
+
 @pytest.mark.parametrize("defaults", list(variants()))
 def test_a_setting_without_effect_is_refused_by_name_and_every_other_is_recorded(
     defaults: Any,

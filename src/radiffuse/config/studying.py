@@ -150,7 +150,8 @@ class Study:
     ensemble: tuple[str, ...] = ("none", "recycle")
     """Methods whose probabilities are averaged by the method ``ensemble``."""
     pseudo_labels: PositiveInt = 200
-    """Images that are drawn for the method pseudo-labels, and pairs for drawn-pairs, per draw."""
+    """Images that are drawn for the method pseudo-labels, and pairs for drawn-pairs, per draw; in 32 bits, as by
+    generate."""
     pretrain: Pretrain = field(
         default=_fixed(Pretrain(), 10_000, 16),
         metadata=used_for("ddpm", "ddep", "restorative", "contrastive", "masked", "clean-features"),

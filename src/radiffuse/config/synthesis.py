@@ -226,7 +226,7 @@ class Generate(Drawing):
     reader: Data = Data()
     """How the references become cases."""
     machine: Machine = Machine()
-    """Device and precision."""
+    """Device and threads; the arithmetic is of 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ class ZeroShot:
     reader: Data = Data()
     """How the path becomes cases."""
     machine: Machine = Machine()
-    """Device and precision."""
+    """Device and threads; the arithmetic is of 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,4 +305,4 @@ class Judge:
     reader: Data = Data()
     """How the paths become cases."""
     machine: Machine = Machine()
-    """Device and precision."""
+    """Device and threads; the arithmetic is of 32 bits."""
