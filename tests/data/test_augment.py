@@ -17,7 +17,7 @@ from radiffuse.data.batches import Batches
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepared import Prepared
-from radiffuse.train.task import place_on_device
+from radiffuse.train.ahead import Ahead
 
 OLD_MATRIX = [[0.99269135, 0.00949982, 0.09957231], [0.03842387, 0.93378334, 0.05546869]]
 OLD_INTENSITY = (0.04121825739572485, 0.042101592195900144)
@@ -271,7 +271,7 @@ def test_a_gpu_changes_the_images_of_a_training_but_no_other_device_does(tmp_pat
     prepared = ramps(tmp_path, (1,))
     source = Batches(prepared, batch_size=2, seed=5, augmentation=EVERY)
     for name, chosen in (("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")):
-        place_on_device(source, torch.device(name))
+        Ahead(source, torch.device(name))
         assert source.device.type == chosen
     source.device = torch.device("meta")  # stands for a GPU, which the machine may not have
     batch = source(0)

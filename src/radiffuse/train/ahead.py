@@ -1,4 +1,4 @@
-"""The batch of the next step is made while a GPU is busy with this one."""
+"""Batches for the device: a GPU changes their images, and the next one is made while it is busy with this one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Self
 
 import torch
 
-from ..data.batches import Batch
+from ..data.batches import Batch, BatchSource
+from ..data.pool import WithPool
 from .task import BatchesByStep
 
 
@@ -15,8 +16,8 @@ class Ahead:
     """Batches of one step after the other, on the device.
 
     On a GPU a thread makes the next one meanwhile: reading, cutting and drawing changes would keep the GPU waiting for
-    as long as a step. On a processor, whose cores the step needs, each is made when it is asked for. Batches are a pure
-    function of the step, so both give the same ones.
+    as long as a step. The GPU changes the images, where their source can let it. On a processor, whose cores the step
+    needs, each is made when it is asked for. Batches are a pure function of the step, so both give the same ones.
 
     Args:
         batches: What makes them.
@@ -40,6 +41,9 @@ class Ahead:
         self._next: tuple[int, Future[Batch]] | None = None
         self._thread = None
         if device.type == "cuda":
+            source = batches.labelled if isinstance(batches, WithPool) else batches
+            if isinstance(source, BatchSource):
+                source.device = device
             threads = torch.get_num_threads()
             self._thread = ThreadPoolExecutor(1, "ahead", self._prepare, (threads,))
 

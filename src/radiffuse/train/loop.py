@@ -40,7 +40,7 @@ from .run import Run
 from .sharding import gathered, shard, shard_optimizer, whole_tensors
 from .step import Step, build_network, new_optimizer, without_gradient
 from .stopping import Stop
-from .task import AT_ONCE, BatchesByStep, Task, place_on_device
+from .task import AT_ONCE, BatchesByStep, Task
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -95,7 +95,6 @@ def _train(
         problem = f"cannot be shared evenly by {world} processes"
         raise InputError(where, problem, f"Use a multiple of {world}")
     wait_for_main()
-    place_on_device(batches, device)
     state = _State(fabric, task, run, training, machine)
     start, steps, log = state.start, training.length, state.log
     if start > steps:

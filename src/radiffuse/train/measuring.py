@@ -29,7 +29,7 @@ from .configuration import Measured
 from .device import fixed_order, local_fabric
 from .passes import Passes
 from .step import Step, build_network, new_optimizer, without_gradient
-from .task import BatchesByStep, Task, place_on_device
+from .task import BatchesByStep, Task
 
 SECONDS = 8.0
 """After a first step, others are timed for so long, at least two and at most ``STEPS``."""
@@ -147,7 +147,6 @@ def _time(
     state = torch.get_rng_state()
     try:
         task, batches = trial()
-        place_on_device(batches, fabric.device)
         torch.manual_seed(0)
         network = build_network(task, machine)
         model = fabric.setup_module(network)

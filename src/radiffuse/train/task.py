@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Training
-from ..data.batches import Batch, BatchSource
-from ..data.pool import WithPool
+from ..data.batches import Batch
 from .random import StepRandom
 
 AT_ONCE = 16
@@ -20,13 +19,6 @@ Images = Callable[[Tensor], Tensor]
 """Images ``(B, C, *S)`` to logits ``(B, K, *S)``, without gradients."""
 BatchesByStep = Callable[[int, int, int], Batch]
 """``batches(step, rank, world)``: the rank's part of the batch of a step; a pure function."""
-
-
-def place_on_device(batches: BatchesByStep, device: torch.device) -> None:
-    """Let a GPU change the images, where their source can do so."""
-    source = batches.labelled if isinstance(batches, WithPool) else batches
-    if device.type == "cuda" and isinstance(source, BatchSource):
-        source.device = device
 
 
 def in_passes(at_once: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
