@@ -339,7 +339,7 @@ def test_a_run_says_what_ran(unlabelled: Path, tmp_path: Path) -> None:
     radiffuse.pretrain(**values)  # what is recorded is what the same command resumes
 
 
-def test_a_recipe_gives_way_to_a_declared_split_and_a_flag_does_not(
+def test_a_file_of_settings_gives_way_to_a_declared_split_and_a_flag_does_not(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = sorted(path.name for path in (films / "images").iterdir())
@@ -362,10 +362,13 @@ def test_a_recipe_gives_way_to_a_declared_split_and_a_flag_does_not(
     ]
     refused = "declares its split"
     assert refused in line_of([*line, "--split.test", "0.25"], capsys)
-    assert refused in line_of([*line, "--config", str(tmp_path / "ours.yaml")], capsys)
     monkeypatch.setattr(recipes, "RECIPES", tmp_path)
-    assert main([*line, "--config", "ours"]) == 0
-    assert refused in line_of([*line, "--config", "ours", "--split.test", "0.75"], capsys)
+    for ours in ("ours", str(tmp_path / "ours.yaml")):
+        assert main([*line, "--config", ours]) == 0
+        told = f"{ours}: split.test takes no effect, since {data / 'list.csv'} {refused}"
+        assert told in capsys.readouterr().err
+        typed = line_of([*line, "--config", ours, "--split.test", "0.75"], capsys)
+        assert typed.startswith("radiffuse: --split.test")
 
 
 @pytest.mark.parametrize(

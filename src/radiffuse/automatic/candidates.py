@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import FIT, Fit, Split
 from ..config.effect import refuse_idle
+from ..config.given import as_typed
 from ..config.segmenting import POOLED
 from ..config.values import completed, from_dict, to_dict
 from ..data.dataset import Dataset
@@ -152,7 +153,8 @@ def settings_of(given: Fit, method: str, changes: Mapping[str, Any]) -> Fit:
         name: getattr(settings, name)
         for name in ("data", "out", "labels", "draw", *fixed, *changes)
     }
-    refuse_idle(settings, replace(FIT[method], **placed))
+    with as_typed():
+        refuse_idle(settings, replace(FIT[method], **placed))
     return settings
 
 

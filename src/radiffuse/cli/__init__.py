@@ -75,11 +75,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     parsed = from_arguments(name, arguments)
     if parsed.dry_run:
         from ..commands._dry_run import describe
-        from ..config.given import defaults_are
+        from .functions import obeying
 
-        with defaults_are(parsed.defaults):
+        with obeying(parsed):
             full = parsed.dry_run == "full"
-            print(describe(name, parsed.settings, parsed.defaults, full=full))
+            print(describe(name, parsed.settings, parsed.base.defaults, full=full))
         return 0
     from .functions import run
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..commands import COMMANDS, load_act
-from ..config.given import defaults_are
+from ..config.given import typed_over
 from ..errors import InputError
 from ..system.leftovers import leaves_nothing_empty
 from ..system.privacy import private
-from ..system.saying import hush, soon
+from ..system.saying import first, hush, say, soon
 from .names import ALIASES
 from .output import plain_output
 
@@ -95,7 +95,7 @@ def fit_custom(
     started = any(values.get(name) for name in ("from_", "from_run", "from"))
     usual = {"method": "finetune" if started else "scratch"}
     parsed = parsed_values("fit", usual | values)
-    with plain_output(), private(), defaults_are(parsed.defaults):
+    with plain_output(), private(), obeying(parsed):
         made: Run = _as_run(fit_custom(parsed.settings, network=network, loss=loss))
         return made
 
@@ -140,6 +140,20 @@ def _expect_folders(settings: Any) -> None:
         find_run(run)  # a folder to start from may be a model alone, which the command tells
 
 
+@contextmanager
+def obeying(parsed: Parsed) -> Iterator[None]:
+    """Within the block what was typed is obeyed or refused; what a file gives in vain is told."""
+
+    def tell(*sentences: str) -> None:
+        if first():
+            say(f"{parsed.base.files}: {'; '.join(sentences)}")
+
+    if parsed.unheeded:
+        tell(*parsed.unheeded)
+    with typed_over(parsed.base, tell):
+        yield
+
+
 def run(name: str, parsed: Parsed) -> Any:
     """Run a command. A script for completion describes the command line itself, so it is printed from here."""
     if shell := getattr(parsed.settings, "completion", None):
@@ -154,7 +168,7 @@ def run(name: str, parsed: Parsed) -> Any:
     out = getattr(parsed.settings, "out", None)
     try:
         made = leaves_nothing_empty(Path(out)) if out else nullcontext()
-        with made, defaults_are(parsed.defaults):
+        with made, obeying(parsed):
             return load_act(name)(parsed.settings)
     finally:
         hush()

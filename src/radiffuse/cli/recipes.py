@@ -26,11 +26,6 @@ def read_recipe(name_or_file: str | Path) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def is_shipped(name_or_file: str | Path) -> bool:
-    """Whether it is the name of a shipped recipe, and no file."""
-    return not Path(name_or_file).is_file() and str(name_or_file) in names()
-
-
 def names() -> list[str]:
     """The names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))

@@ -14,10 +14,11 @@ from typing import Any
 
 from ..commands import COMMANDS
 from ..config.effect import refuse_idle
+from ..config.given import Base, typed_over
 from ..config.values import completed, from_dict, plain, to_dict, verify_ranges
 from ..errors import InputError, SettingError
 from .names import flag_of, is_tuple, kinds, legal, nested, positionals
-from .recipes import is_shipped, read_recipe
+from .recipes import read_recipe
 from .words import read_words
 
 
@@ -27,12 +28,14 @@ class Parsed:
 
     Attributes:
         settings: The command's settings object.
-        defaults: Of the same type: what holds where nothing is given, with what shipped recipes say.
+        base: What holds where nothing is typed.
+        unheeded: Sentences about the values of files and recipes that take no effect.
         dry_run: Print plan and settings instead of running: ``"short"`` or ``"full"``; empty: run.
     """
 
     settings: Any
-    defaults: Any
+    base: Base
+    unheeded: Sequence[str] = ()
     dry_run: str = ""
 
 
@@ -44,7 +47,7 @@ def from_arguments(command: str, arguments: Sequence[str]) -> Parsed:
     """
     given, chosen = _twice(command, functools.partial(_of_arguments, command, arguments))
     words = read_words(command, arguments, chosen)
-    return Parsed(*_settings(command, given, chosen, words.configs), words.dry_run)
+    return Parsed(*_settings(command, given, chosen, words.configs), dry_run=words.dry_run)
 
 
 def from_values(command: str, values: Mapping[str, Any]) -> Any:
@@ -144,8 +147,8 @@ def _defaults(command: str, chosen: str | None) -> Any:
 
 def _settings(
     command: str, given: dict[str, Any], chosen: str | None, configs: Sequence[Any]
-) -> tuple[Any, Any]:
-    """Check types, ranges, effect and what is missing; returns the settings and what counts as their defaults."""
+) -> tuple[Any, Base, list[str]]:
+    """Check types, ranges, effect and what is missing; returns what ``Parsed`` holds."""
     cls, variants = COMMANDS[command].settings, COMMANDS[command].variants
     if variants and given.get(variants.setting) in (None, "null", "none"):
         given = given | {variants.setting: chosen}
@@ -159,13 +162,12 @@ def _settings(
             problem = f"{flag} is missing"
             raise InputError(f"radiffuse {command}", problem, f"See radiffuse {command} --help")
     verify_ranges(settings)
-    # A recipe of ours is no more than defaults: what another setting rules out of it is passed over.
-    recipes = [config for config in configs if is_shipped(config)]
-    if recipes:
-        laid = _laid_over(command, recipes, {}, chosen)
-        defaults = _typed(command, laid, defaults, chosen)
-    refuse_idle(settings, defaults)
-    return settings, defaults
+    laid = _typed(command, _laid_over(command, configs, {}, chosen), defaults, chosen)
+    base = Base(defaults, laid, ", ".join(map(str, configs)))
+    unheeded: list[str] = []
+    with typed_over(base, unheeded.append):
+        refuse_idle(settings, defaults)
+    return settings, base, unheeded
 
 
 def _typed(command: str, given: dict[str, Any], defaults: Any, chosen: str | None) -> Any:

@@ -314,13 +314,15 @@ def effective(settings: Any) -> dict[str, Any]:
 
 
 def refuse_idle(settings: Any, defaults: Any) -> None:
-    """Refuse a setting that differs from its default and takes no effect.
+    """Refuse a setting that differs from its default and takes no effect; tell one that a file gives.
 
     Raises:
         InputError: Names it, and why it takes none.
     """
-    for name, why in idle(settings).items():
-        refuse_given(settings, defaults, name, why)
+    found = idle(settings)
+    for name, why in found.items():
+        if not any(name.startswith(f"{group}.") for group in found):
+            refuse_given(settings, defaults, name, why)
 
 
 # ------------------------------------------------------------------------------------------------ internal

@@ -1,10 +1,10 @@
-"""Which settings were given: those that differ from the defaults of their command, and of the recipes that it names."""
+"""Which settings were given: those that differ from the defaults of their command; typed, or by ``--config``."""
 
 from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,24 +13,64 @@ from ..errors import InputError
 from .data import Data
 from .values import flatten, to_dict
 
-_DEFAULTS: ContextVar[Any] = ContextVar("defaults", default=None)
-"""The defaults of the command that runs, with what its recipes say."""
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What holds where nothing is typed.
+
+    Attributes:
+        defaults: The defaults of the command that runs.
+        laid: Of the same type: with what the files and recipes of ``--config`` say.
+        files: Their names.
+    """
+
+    defaults: Any = None
+    laid: Any = None
+    files: str = ""
+
+
+_BASE: ContextVar[tuple[Base, Callable[[str], object]]] = ContextVar("base", default=(Base(), str))
 
 
 @contextmanager
-def defaults_are(defaults: Any) -> Iterator[None]:
-    """Within the block a setting as in ``defaults``, of any group of its type, counts as one that nobody gave."""
-    token = _DEFAULTS.set(defaults)
+def typed_over(base: Base, tell: Callable[[str], object]) -> Iterator[None]:
+    """Within the block a setting as in ``base``, of any group of its type, counts as one that nobody typed.
+
+    Args:
+        base: Its defaults are passed over without a word where they take no effect.
+        tell: Takes a sentence, once, about each value of a file that takes no effect.
+    """
+    told = set[str]()
+
+    def once(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            tell(sentence)
+
+    token = _BASE.set((base, once))
     try:
         yield
     finally:
-        _DEFAULTS.reset(token)
+        _BASE.reset(token)
+
+
+@contextmanager
+def as_typed() -> Iterator[None]:
+    """Within the block what a file gives counts as typed, as where one of several that may be tried must obey it."""
+    base, tell = _BASE.get()
+    token = _BASE.set((dataclasses.replace(base, laid=None), tell))
+    try:
+        yield
+    finally:
+        _BASE.reset(token)
 
 
 def refuse_given(
     settings: Any, defaults: Any, names: str, why: str, group: str = "", obeyed: Any = None
 ) -> None:
-    """Refuse any of the settings that differs from its default, because it takes no effect.
+    """Refuse any of the settings that was given, because it takes no effect; one that a file gives is told instead.
+
+    A file may serve several commands or methods; what is typed is meant for this one.
 
     Args:
         settings: Of a command, or one of its groups.
@@ -43,26 +83,42 @@ def refuse_given(
     Raises:
         InputError: Names the setting.
     """
-    for full in given(settings, defaults, names, obeyed):
-        raise refusal(f"{group}{full}", why)
+    for full, typed in given(settings, defaults, names, obeyed):
+        refuse(f"{group}{full}", why, typed=typed)
 
 
-def given(settings: Any, defaults: Any, names: str, obeyed: Any = None) -> Iterator[str]:
-    """The full name of the first setting that differs from its default, of each of the settings or groups.
+def refuse(name: str, why: str, *, typed: bool) -> None:
+    """Refuse a setting, by its full name, that takes no effect; tell it where it stands in a file.
 
-    See ``refuse_given``.
+    Raises:
+        InputError: It was typed.
     """
-    usual = [defaults, *_groups(_DEFAULTS.get(), type(settings)), *([obeyed] if obeyed else [])]
-    for name in names.split():
-        value, *others = map(operator.attrgetter(name), (settings, *usual))
-        if value not in others:
-            yield _difference(name, value, others[0])
-
-
-def refusal(name: str, why: str) -> InputError:
-    """The error about a setting, by its full name, that takes no effect."""
     problem = why if why.startswith("is for ") else f"takes no effect, since {why}"
-    return InputError(f"--{flag(name)}", problem, "Leave it out, or change what rules it out")
+    if typed:
+        raise InputError(f"--{flag(name)}", problem, "Leave it out, or change what rules it out")
+    _BASE.get()[1](f"{name} {problem}")
+
+
+def given(
+    settings: Any, defaults: Any, names: str, obeyed: Any = None
+) -> Iterator[tuple[str, bool]]:
+    """Of each of the settings or groups that was given: its full name, and whether it was typed.
+
+    Of a group the name of the first setting that was typed. See ``refuse_given``.
+    """
+    base, _ = _BASE.get()
+    usual = [defaults, *_groups(base.defaults, type(settings)), *([obeyed] if obeyed else [])]
+    laid = [*_groups(base.laid, type(settings))]
+    below = base.laid if isinstance(base.laid, type(settings)) else defaults
+    for name in names.split():
+        read = operator.attrgetter(name)
+        value = read(settings)
+        if value in map(read, usual):
+            continue
+        if value in map(read, laid):
+            yield name, False
+        else:
+            yield _difference(name, value, read(below)), True
 
 
 def flag(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..config import Fit, Network, Pretrain, Study
 from ..config.effect import idle
-from ..config.given import flag, given, refusal
+from ..config.given import flag, given, refuse
 from ..config.studying import USED_BY
 from ..config.values import flatten, from_dict, to_dict
 from ..objectives import OBJECTIVES
@@ -69,13 +69,15 @@ def _of_group(settings: Study, group: str, rows: list[Row]) -> Iterator[str]:
     flags: dict[tuple[str, str], list[str]] = {}
     for name in dict(flatten(to_dict(values))):
         full = f"{group}.{name}"
-        if _within(name, FREE) or _within(full, BY_NAME) or not [*given(values, usual, name)]:
+        typed = dict(given(values, usual, name))
+        if _within(name, FREE) or _within(full, BY_NAME) or not typed:
             continue
         whys = {row.name: _why(name, row.idle) for row in rows}
         every = [why for why in dict.fromkeys(whys.values()) if why]
         plain = [why for why in every if not why.startswith("is for ")]
         if all(whys.values()):
-            raise refusal(full, "; ".join(plain) or every[0])
+            refuse(full, "; ".join(plain) or every[0], typed=typed[name])
+            continue
         for why in plain:
             names = ", ".join(method for method, its in whys.items() if its == why)
             flags.setdefault((names, why), []).append(f"--{flag(full)}")

@@ -37,14 +37,18 @@ def _print(text: str) -> None:
 def soon(text: str) -> None:
     """A line about what begins now, if nothing else was said within a moment, nor this line before it."""
     hush()
-    # Who speaks is settled now: when the time is up, torch may be half imported.
-    launched_as = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-    if rank() > 0 or launched_as != "0":
+    if not first():  # settled now: when the time is up, torch may be half imported
         return
     timer = threading.Timer(MOMENT, _print_once, (text,))
     timer.daemon = True
     _waiting.append(timer)
     timer.start()
+
+
+def first() -> bool:
+    """Whether this is rank 0, also before processes that were launched together are joined."""
+    launched_as = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    return rank() == 0 and launched_as == "0"
 
 
 def hush() -> None:
