@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,44 @@ def test_the_time_of_a_stopped_training_counts(
             radiffuse.fit(**settings(films, tmp_path, labels=2))
     assert taken[1] >= taken[0] + 1.4
     assert record_of(tmp_path / "best").before >= taken[1] + 1.4
+
+
+def test_the_time_of_a_killed_training_counts(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill writes nothing more, but the log is there."""
+    import radiffuse.commands.fit as command
+
+    taken: list[float] = []
+
+    def killed(given: Any, *_: object) -> Run:
+        taken.append(record_of(tmp_path / "best").before)
+        time.sleep(1.5)
+        Path(given.out).mkdir(parents=True, exist_ok=True)
+        (Path(given.out) / "log.jsonl").write_text("{}\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_by_method", killed)
+    monkeypatch.setattr(Record, "counted", lambda _: nullcontext())
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            radiffuse.fit(**settings(films, tmp_path, labels=2))
+    assert taken[0] + 1.4 <= taken[1] <= taken[0] + 60
+
+
+def test_more_labels_than_there_are_cases_are_refused_before_scans_are_read(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(*_: object, **__: object) -> None:
+        raise AssertionError("splits the cases, for which it reads every scan")
+
+    monkeypatch.setattr("radiffuse.train.labelled.load_splits", reads)
+    monkeypatch.setattr("radiffuse.automatic.labels.load_splits", reads)
+    for method in ("auto", "scratch"):
+        with pytest.raises(
+            InputError, match=r"--labels 99: .* has 12 labelled cases\. Choose fewer"
+        ):
+            radiffuse.fit(**settings(films, tmp_path, labels=99, method=method))
 
 
 def test_other_data_are_refused_once_something_was_tried(

@@ -82,7 +82,7 @@ def test_sizes_budgets_and_runs_that_do_not_fit(
     assert "multiple of 8" in line_of(
         ["pretrain", data, "--out", out, "--size", "30", "--preset", "tiny"], capsys
     )
-    assert "pool" in line_of(["fit", data, "--out", out, "--labels", "900"], capsys)
+    assert "has 12 labelled" in line_of(["fit", data, "--out", out, "--labels", "900"], capsys)
     assert "neither a run" in line_of(["fit", data, "--out", out, "--from", "nope"], capsys)
     assert "--from" in line_of(["fit", data, "--out", out, "--method", "pixel"], capsys)
     assert "is not a run" in line_of(["predict", data, data, "--out", out], capsys)

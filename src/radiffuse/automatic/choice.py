@@ -92,7 +92,10 @@ class AutomaticFit:
         trained = run.trained
         require_same_splits(run.folder, labels.splits, trained=trained)
         require_same_cases(run.folder, self._digests(), trained=trained)
-        self.record = Record.read(run.folder, began) or self._begin(began)
+        before = Record.read(run.folder, began)
+        if before is not None and not run.ended:
+            before.count_lost()
+        self.record = before or self._begin(began)
         self.folds = self.record.folds
 
     def rounds(self) -> None:

@@ -17,7 +17,7 @@ from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
-from ..data.splits import Splits, load_splits, write_splits
+from ..data.splits import Splits, load_splits, verify_labels, write_splits
 from ..errors import InputError
 from ..train.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.further_images import look_at_further
@@ -71,6 +71,7 @@ def read_labels(settings: Fit, *, write: bool) -> Labels:
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
         raise no_labels(settings.data)
+    verify_labels(settings.labels, dataset)
     cache = cache_folder(settings.reader.cache)
     usual = FIT["auto"].split
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=write, usual=usual)

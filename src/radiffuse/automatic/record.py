@@ -159,6 +159,13 @@ class Record:
         """Seconds that are left."""
         return 3600 * self.hours - self.seconds
 
+    def count_lost(self) -> None:
+        """Count what a kill kept from being written: from the last writing of the file to the last line of a log."""
+        written = self.path.stat().st_mtime
+        ends = [log.stat().st_mtime for log in self.path.parent.rglob("log.jsonl")]
+        self.before += max(written, *ends) - written if ends else 0.0
+        self.write()
+
     def candidate(self, name: str) -> Candidate:
         """A candidate by name."""
         return next(one for one in self.candidates if one.name == name)

@@ -73,6 +73,18 @@ class Splits:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
+def verify_labels(labels: int | None, dataset: Dataset) -> None:
+    """Refuse more labels than a data set has, before it is split, which takes longer.
+
+    Raises:
+        InputError: Says how many there are.
+    """
+    if labels is not None and labels > len(dataset):
+        cases = f"{len(dataset)} labelled case{'s' * (len(dataset) != 1)}"
+        remedy = "Choose fewer, or leave --labels out to use all"
+        raise InputError(f"--labels {labels}", f"{dataset.root} has {cases}", remedy)
+
+
 def load_splits(
     dataset: Dataset,
     settings: Split,

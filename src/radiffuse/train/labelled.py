@@ -23,7 +23,7 @@ from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..data.scan import Array
-from ..data.splits import Splits, load_splits
+from ..data.splits import Splits, load_splits, verify_labels
 from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
@@ -133,6 +133,7 @@ def plan_labelled(
     dataset = open_dataset(settings.data, settings.reader).labelled
     if not len(dataset):
         raise no_labels(settings.data)
+    verify_labels(settings.labels, dataset)
     if settings.method in FILMS_ALONE and not settings.reader.skip_bad:
         verify_films(settings.method, find_dims(dataset))
     cache = cache_folder(settings.reader.cache)
