@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,11 @@ def test_a_volume_through_torch_export(tmp_path: Path) -> None:
     out = radiffuse.export(run=run, format="torch-export", out=tmp_path / "pt2")
     volume = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8)).astype(np.float32)
     image, expected = scores(run, volume, spacing=(1.0, 1.0, 1.0), affine=None)
+    card = (out / "README.md").read_text()
+    assert "`config.yaml` of the run" in card
+    assert all(
+        (out / name).is_file() for name in re.findall(r"`([\w.]+\.\w+)`(?! of the run)", card)
+    )
     program = torch.export.load(out / "model.pt2").module()
     with torch.no_grad():
         logits = program(torch.from_numpy(np.stack([image] * 3)))

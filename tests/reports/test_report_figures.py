@@ -66,6 +66,30 @@ def test_label_efficiency_takes_one_row_per_draw() -> None:
     assert "finetune" in texts(label_efficiency(table))
 
 
+def test_a_single_budget_has_a_row_for_each_method_and_no_line_along_budgets() -> None:
+    table = study(methods=("scratch", "finetune", "pixel"))
+    table = table[table["labels"] == 2]
+    figure = label_efficiency(table)
+    axes = figure.axes[0]
+    shown = texts(figure)
+    assert axes.get_xscale() == "linear"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "scratch",
+        "finetune",
+        "pixel",
+    ]
+    assert "labelled images" not in shown
+    assert "Dice with 2 labels" in shown
+    means = table.groupby("method", sort=False)["dice"].mean()
+    marks = [line for line in axes.lines if line.get_marker() != "."]
+    draws = [line for line in axes.lines if line.get_marker() == "."]
+    for row, (name, mean) in enumerate(means.items()):
+        assert marks[row].get_xydata().tolist() == [[pytest.approx(mean), row]]
+        each = table[table["method"] == name].groupby("draw")["dice"].mean()
+        np.testing.assert_allclose(draws[row].get_xdata(), each)
+        assert f"{mean:.3f}" in shown
+
+
 def test_label_efficiency_with_a_single_budget_and_method() -> None:
     table = study(methods=("a$b$_{",), draws=1)
     assert "a$b$_{" in texts(label_efficiency(table[table["labels"] == 1]))

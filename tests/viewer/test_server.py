@@ -12,6 +12,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from radiffuse.viewer.runs import POINTS, Runs, curves, described, flat
 from radiffuse.viewer.scans import counts, overlap
 from radiffuse.viewer.serve import bind, make_state
 from radiffuse.viewer.state import State
-from tiny_runs import finished_run
+from tiny_runs import chosen_run, finished_run
 
 ROOT = f"/{files.TOKEN}/"
 
@@ -852,6 +853,18 @@ def test_an_automatic_run_shows_its_choice_and_its_members(
     assert member["choice"] == {}
     (best / "choice.json").write_text("{}")
     assert "choice.json" in client.get(f"{ROOT}api/runs/{listed[0]['id']}").json()["problems"][0]
+
+
+def test_a_run_whose_films_were_in_color_says_so_once(tmp_path: Path) -> None:
+    plan = Plan(2, ("image",), ("background", "a"), (16, 16))
+    chosen_run(tmp_path / "best", replace(plan, colored=(2, 4)))
+    finished_run(tmp_path / "gray", plan)
+    runs = Runs()
+    for name in ("best", "gray"):
+        runs.add(tmp_path / name)
+    notes = [described(entry)["notes"] for entry in runs.all()]
+    line = "2 of the 4 images looked at are in color, and are turned to gray"
+    assert notes == [[line], [], []]
 
 
 def test_damaged_logs_and_tables_are_named_and_left_out(tmp_path: Path) -> None:

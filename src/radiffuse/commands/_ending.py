@@ -129,7 +129,7 @@ def _predict(settings: Any, masks: str) -> Words:
 def _select(settings: Any, table: str) -> Words:
     run, masks = settings.from_run, ""
     if run and _segments(run):
-        masks = _masks_of(run) or _free("masks")
+        masks = _masks_of(run, settings, table) or _free("masks")
         if not Path(masks).exists():
             yield "predict", run, settings.data, "--out", masks, *_reading(settings, Predict)
     shown = (run, "--masks", masks) if masks else ()
@@ -169,14 +169,26 @@ def _free(name: str) -> str:
     return path.as_posix()
 
 
-def _masks_of(run: str) -> str:
-    """A folder beside us with masks of this run alone, or ''."""
-    for path in sorted(Path().glob("*/prediction.json")):
+def _masks_of(run: str, settings: Any, table: str) -> str:
+    """A folder beside us with masks of this run alone, of all scans in a table of ``select``, or ''."""
+    import pandas as pd
+
+    from ..inference.records import FOLDER, Record, scan_of
+
+    dataset = _opened(settings)
+    if dataset is None:
+        return ""
+    names = {str(name) for name in pd.read_csv(table, dtype=str)["case"]}
+    scans = {case.name: scan_of(case)["state"] for case in dataset if case.name in names}
+    for path in sorted(Path().glob(f"*/{FOLDER}")):
         try:
-            record = read_json(path, dict[str, Any])
+            record = Record.read(path.parent)
         except RadiffuseError:
             continue
-        if [one.get("run") for one in record.get("runs", ()) if isinstance(one, dict)] == [run]:
+        if record is None or [one["run"] for one in record.header["runs"]] != [run]:
+            continue
+        made = {name: entry["scan"].get("state") for name, entry in record.entries.items()}
+        if scans.items() <= made.items():
             return path.parent.as_posix()
     return ""
 
@@ -202,10 +214,12 @@ def _to_label(dataset: Dataset, name: str) -> int:
     Hashing thousands of scans for one line would take minutes.
     """
     from ..data.copies import finder
+    from ..data.issues import unsaid
     from ..inference.selection import labelled_of
 
     try:
-        known = labelled_of(find_run(name))
+        with unsaid():  # it is about other data than those that were segmented
+            known = labelled_of(find_run(name))
     except RadiffuseError:
         known = []
     find = finder(chain.from_iterable(known), glance=True)

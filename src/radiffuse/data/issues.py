@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from ..system.distributed import rank
 
 _SAID: set[str] = set()
 """Lines that were printed."""
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,22 @@ def raise_first(issues: Sequence[Issue]) -> None:
         raise error
 
 
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Within the block ``say`` prints nothing, and what it would have printed can be printed later."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
 def say(issues: Sequence[Issue]) -> None:
     """Print the warnings, and the first of the errors that ``skip_bad`` goes on with; each line once per process."""
     warnings = [issue for issue in issues if issue.severity == "warning"]
     lines = [InputError(issue.where, issue.problem, issue.remedy) for issue in warnings]
     for line in map(str, [*_first(issues), *lines]):
-        if rank() == 0 and line not in _SAID:
+        if rank() == 0 and line not in _SAID and not _SILENT.get():
             _SAID.add(line)
             print(f"warning: {line}", file=sys.stderr)
 

@@ -209,7 +209,7 @@ def _trainings(run: Run) -> Iterator[str]:
             f"{training['learning_rate']}, seed {seed}"
         )
     if kind_of(run) == MEMBERS:
-        yield f"chosen automatically; what was tried, and why this was chosen, is in {CHOICE}"
+        yield f"chosen automatically; what was tried, and why this was chosen, is in `{CHOICE}` of the run"
 
 
 def _front_matter(run: Run, licences: Licences) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..evaluation.statistics import clustered_mean
 from ..evaluation.tables import BOUNDS, METRIC_NAMES, SIZES
-from .style import INK, MARKED, SERIES, SOFT, Series, draw_series, name_ends, styled
+from .style import INK, MARKED, SERIES, SOFT, Series, draw_series, look_of, name_ends, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,19 +76,56 @@ def label_efficiency(
 ) -> Figure:
     """Score against the number of labels: mean, interval over draws and patients, and each draw.
 
+    With a single number of labels there is no line to draw, and each method has a row.
+
     Args:
         table: Columns method, labels, draw and the metric; ``group`` or ``case`` where there are
             several rows per draw (one per case).
         metric: Column of the score.
         title: Heading, best the finding; None: what is shown.
     """
-    name = METRIC_NAMES.get(metric, metric)
+    name, budgets = METRIC_NAMES.get(metric, metric), sorted(set(table["labels"]))
+    series = _means(table, "labels", metric, dots=True)
+    if len(budgets) == 1:
+        labels = f"{budgets[0]:g} label{'s' * (budgets[0] != 1)}"
+        return method_rows(series, title=title or f"{name} with {labels}", x=name)
     return series_figure(
-        _means(table, "labels", metric, dots=True),
+        series,
         title=title or f"{name} by number of labels",
         x="labelled images", y=name, log=True,
-        ticks={n: f"{n:g}" for n in sorted(set(table["labels"]))},
+        ticks={n: f"{n:g}" for n in budgets},
     )  # fmt: skip
+
+
+@styled
+def method_rows(series: Sequence[Series], *, title: str, x: str) -> Figure:
+    """A row for each series of one point, the first at the top: the mean, its interval, and single values below.
+
+    Args:
+        series: With intervals, in order of color.
+        title: Heading, best the finding.
+        x: What the horizontal axis shows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 1.3 + 0.5 * len(series)))
+    axes = figure.subplots()
+    axes.grid(visible=False, axis="y")
+    for row, one in enumerate(series):
+        color, marker = look_of(row)
+        assert one.low is not None
+        assert one.high is not None
+        axes.hlines(row, one.low, one.high, color=color, linewidth=1.6)
+        values = [value for _, value in one.dots]
+        axes.plot(values, [row + 0.24] * len(values), ".", color=color, alpha=0.4, markersize=6)
+        axes.plot(one.y, [row], color=color, marker=marker, markersize=7, **MARKED)
+        axes.text(
+            1.02, row, f"{one.y[0]:.3f}", color=INK, va="center", fontsize=9.5,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+    axes.set_yticks(range(len(series)), [one.name for one in series])
+    axes.set(title=title, xlabel=x, ylim=(len(series) - 0.4, -0.6))
+    return figure
 
 
 def step_curves(table: pd.DataFrame) -> Figure:

@@ -225,12 +225,15 @@ def _efficiency(report: Report, study: _Study, folder: Path) -> None:
     if not dice.empty:
         fewest = dice[dice["labels"] == dice["labels"].min()]
         title = _finding(fewest.sort_values("difference").iloc[-1], study.reference)
-    figure = label_efficiency(study.cases, title=title)
+    figure, budgets = label_efficiency(study.cases, title=title), {*study.cases["labels"]}
+    against = "against the number of labelled images"
+    if len(budgets) == 1:
+        against = f"with {_labels(*budgets)}"
     _figure(
         report,
         figure,
         folder / "label-efficiency",
-        "Mean Dice on the test cases against the number of labelled images. Bars: 95% intervals "
+        f"Mean Dice on the test cases {against}. Bars: 95% intervals "
         "over draws and patients. Faint dots: single draws.",
     )
 

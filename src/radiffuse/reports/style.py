@@ -175,10 +175,15 @@ class Series:
     alone: Sequence[bool] = ()
 
 
+def look_of(place: int) -> tuple[str, str]:
+    """Color and marker of a series by its place."""
+    return SERIES[place % len(SERIES)], MARKERS[(place + place // len(SERIES)) % len(MARKERS)]
+
+
 def draw_series(axes: Axes, series: Sequence[Series], *, log: bool = False) -> None:
     """Draw lines in the order of the colors; those with intervals stand a little apart from each other."""
     for i, one in enumerate(series):
-        color, marker = SERIES[i % len(SERIES)], MARKERS[(i + i // len(SERIES)) % len(MARKERS)]
+        color, marker = look_of(i)
         place = i - (len(series) - 1) / 2
         x = np.asarray(one.x, dtype=np.float64)
         if one.low is not None and one.high is not None:

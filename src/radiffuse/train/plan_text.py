@@ -50,9 +50,7 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield "grid", f"{times(plan.film)} px, {plan.resize}", why("grid", "")
     else:
         yield "spacing", f"{times(plan.spacing or ())} mm", why("spacing", "")
-    if plan.colored is not None:
-        count, seen = plan.colored
-        color = f"{count} of the {seen} images looked at are in color, and are turned to gray"
+    if color := colored(plan):
         yield "channels", "1, gray", color
     whole = " (the whole film)" if plan.whole else ""
     yield "patch", f"{times(plan.size)}{whole}", why("size", "")
@@ -67,6 +65,14 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield "noise", f"shifted by {plan.shift:.3g}", why("shift", "")
     if plan.training is not None:
         yield from _of_training(plan.training, plan)
+
+
+def colored(plan: Plan) -> str:
+    """How many of the images looked at are in color, for people; '' for none."""
+    if plan.colored is None:
+        return ""
+    count, seen = plan.colored
+    return f"{count} of the {seen} images looked at are in color, and are turned to gray"
 
 
 def _of_training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str, str]]:

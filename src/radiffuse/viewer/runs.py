@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..config.values import flatten
+from ..data.plan import read_plan
 from ..errors import RadiffuseError
 from ..system.files import read_yaml
 from ..train.members import DRAWING, MEMBERS, kind_of, members_of
+from ..train.plan_text import colored
 from ..train.run import CHOICE, Run
 from .choices import choice_of
 from .refusal import known
@@ -158,6 +160,7 @@ def described(entry: Entry) -> dict[str, Any]:
         "tables": tables,
         "settings": {},
         "choice": {},
+        "notes": [],
     }
     if entry.kind == "run":
         run = Run.open(entry.path)
@@ -167,6 +170,10 @@ def described(entry: Entry) -> dict[str, Any]:
             problems.append(str(error))
         try:
             result["choice"] = choice_of(entry.path)
+        except RadiffuseError as error:
+            problems.append(str(error))
+        try:
+            result["notes"] = _notes(entry.path)
         except RadiffuseError as error:
             problems.append(str(error))
         result["settings"] = flat(run.config["settings"])
@@ -200,6 +207,14 @@ def flat(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _notes(folder: Path) -> list[str]:
+    """What the plan of a run does to its images, in sentences; an automatic run says it for its members."""
+    path = folder / "plan.json"
+    if folder.parent.name == MEMBERS or not path.is_file():
+        return []
+    return [text for text in [colored(read_plan(path))] if text]
 
 
 def _header(path: Path) -> list[str]:

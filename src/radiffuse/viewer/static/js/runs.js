@@ -30,7 +30,7 @@ export async function runsPage(app) {
     const picked = runs.map((run, order) => ({ run, order })).filter(({ run }) => chosen.has(run.id));
     for (const { run } of picked) if (!known.has(run.id)) known.set(run.id, await get(`api/runs/${run.id}`));
     const all = picked.map(({ run, order }) => ({ ...known.get(run.id), order }));
-    const parts = [...problems(all), ...choices(all), ...curves(all, log), ...settings(all), ...tables(all)];
+    const parts = [...problems(all), ...notes(all), ...choices(all), ...curves(all, log), ...settings(all), ...tables(all)];
     body.replaceChildren(...(parts.length || !all.length ? parts : [el("p", { class: "hint" }, "Nothing was logged or scored yet.")]));
   }
 
@@ -47,6 +47,9 @@ function key(i) {
 }
 
 const problems = (all) => all.flatMap((run) => run.problems).map((text) => el("p", { class: "problem" }, text));
+
+/** What a plan did to the images. */
+const notes = (all) => all.flatMap((run) => run.notes.map((text) => el("p", { class: "reason" }, `${run.name}: ${text}`)));
 
 /** What an automatic run tried, on which folds, and what it chose. */
 function choices(all) {
