@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from radiffuse.cli.settings import from_values
+from radiffuse.config import Classify, Generate
 from radiffuse.errors import InputError
 from radiffuse.studies.augment import run_augment
 from radiffuse.studies.study import run_study
+from radiffuse.system.files import read_json, write_json
+from radiffuse.train.run import RUN_VERSION, Run
+from radiffuse.train.start_run import start_run
 
 
 class Begun(Exception):
@@ -48,3 +52,44 @@ def test_the_number_of_pseudo_labels(films: Path, unlabelled: Path, tmp_path: Pa
             ended, match="settings of pseudo_labels" if ended is InputError else None
         ):
             run_study(from_values("study", given | {"pseudo_labels": number}), part, part, part)
+
+
+def test_higher_ratios_may_be_added(classes: Path, tmp_path: Path) -> None:
+    """Their films are drawn into a folder of their own, and a classifier that began with others goes on with these."""
+    with start_run(tmp_path / "synth", "synthesize", {}):
+        pass
+    out, asked = tmp_path / "out", dict[str, str]()
+
+    def generate(settings: Generate) -> Path:
+        folder = Path(settings.out)
+        drawn = read_json(file) if (file := folder / "generation.json").is_file() else {}
+        assert drawn.get("count", settings.count) == settings.count
+        write_json(folder / "generation.json", {"count": settings.count})
+        return folder
+
+    def classify(settings: Classify) -> Run:
+        run = Run(Path(settings.out))
+        asked[run.folder.name] = ",".join(Path(folder).name for folder in settings.with_run)
+        write_json(run.model / "config.json", {})
+        (run.folder / "report.html").touch()
+        tested = read_json(out / "splits.json")["test"]
+        rows = [f"{name},{name},{name.split('__')[0]},0.5,0.5" for name in tested]
+        (run.folder / "test.csv").write_text("\n".join(["case,group,class,even,odd", *rows]))
+        return run
+
+    def study(*ratios: float) -> dict[str, str]:
+        asked.clear()
+        given = {"data": classes, "out": out, "with_run": (str(tmp_path / "synth"),)}
+        given |= {"pools": (6,), "draws": 1, "ratios": ratios}
+        given |= {"classify": {"reader": {"cache": str(tmp_path / "cache")}}}
+        run_augment(from_values("augment", given), classify, generate)
+        return dict(asked)
+
+    assert study(1.0) == {"6-real-0": "", "6-real+1-0": "6-0", "6-synthetic-1-0": "6-0"}
+    assert study(1.0, 2.0) == {"6-real+2-0": "6-0-12", "6-synthetic-2-0": "6-0-12"}
+    begun = out / "runs" / "6-real+1-0"
+    (begun / "report.html").unlink()
+    files = {"with_run": [str(out / "drawn" / "6-0")], "ratio": 1.0}
+    config = {"run_version": RUN_VERSION, "command": "classify", "settings": files}
+    write_json(begun / "config.yaml", config)
+    assert study(1.0, 2.0) == {"6-real+1-0": "6-0"}

@@ -23,12 +23,13 @@ import numpy as np
 
 from ..config import Augment, Classify, Generate
 from ..data.dataset import Dataset
+from ..data.provenance import SETTINGS as DRAWN
 from ..data.splits import Splits
 from ..errors import InputError
 from ..evaluation.classification import CrossedAreas, columns_of
 from ..evaluation.statistics import Interval
 from ..system.cells import csv_text
-from ..system.files import refuse_foreign, write_atomic, write_json
+from ..system.files import read_json, refuse_foreign, write_atomic, write_json
 from ..train.cases import open_more
 from ..train.classes import ClassifiedFilms, classified_films
 from ..train.known import is_data_of
@@ -83,15 +84,14 @@ def run_augment(
         countdown = Countdown(len(arms))
         for pool, arm, draw in arms:
             folder = out / "runs" / f"{pool}-{arm.name}-{draw}"
-            films = settings.with_run
-            if arm.ratio and generator is not None:
-                drawn = _drawing(settings, generator, dataset, splits, pool, draw)
-                films = (str(generate(drawn)),)
             if Run(folder).ended:
                 countdown.skip()
             else:
                 countdown.begin(f"{pool} films, {arm.name}, draw {draw}")
-                films = films if arm.ratio else ()
+                films = (_begun_with(folder) or settings.with_run) if arm.ratio else ()
+                if arm.ratio and generator is not None and films == settings.with_run:
+                    drawn = _drawing(settings, generator, dataset, splits, pool, draw)
+                    films = (str(generate(drawn)),)
                 trained = replace(base, out=str(folder), labels=pool, draw=draw, with_run=films)
                 if arm.ratio and settings.likely < 1:
                     judge = str(out / "runs" / f"{pool}-{REAL}-{draw}")
@@ -211,10 +211,20 @@ def _generator(settings: Augment) -> Run | None:
     return run
 
 
+def _begun_with(folder: Path) -> tuple[str, ...]:
+    """The synthetic films that a classifier began to learn from, with which it goes on; () where it did not begin."""
+    if not (folder / "config.yaml").is_file():
+        return ()
+    return tuple(Run.open(folder).config["settings"].get("with_run", ()))
+
+
 def _drawing(
     settings: Augment, generator: Run, dataset: Dataset, splits: Splits, pool: int, draw: int
 ) -> Generate:
-    """Settings of films whose parents are the films of a pool, so that they need no further label."""
+    """Settings of films whose parents are the films of a pool, so that they need no further label.
+
+    Where fewer or more were drawn before, for other ratios, they have a folder of their own.
+    """
     names = set(splits.budget(pool, draw))
     home = dataset.root if dataset.root.is_dir() else dataset.root.parent
     paths = sorted(
@@ -227,10 +237,14 @@ def _drawing(
         wanted = math.ceil(COPIES * wanted / settings.likely)
     if "manifold" in settings.drawing.strategy:
         wanted = math.ceil(1.3 * wanted) + 16
+    out = Path(settings.out) / "drawn" / f"{pool}-{draw}"
+    before = read_json(file, dict[str, Any]) if (file := out / DRAWN).is_file() else {}
+    if before.get("count", wanted) != wanted:
+        out = out.with_name(f"{out.name}-{wanted}")
     return Generate(
         **vars(settings.drawing),
         run=str(generator.folder),
-        out=str(Path(settings.out) / "drawn" / f"{pool}-{draw}"),
+        out=str(out),
         references=settings.data,
         count=wanted,
         seed=draw,
