@@ -12,10 +12,12 @@ import pytest
 
 import radiffuse
 from conftest import SIZE, line_of
+from radiffuse.commands.judge import _write as leave
 from radiffuse.config import Data, Judge
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
-from radiffuse.synthesis.judging import open_judged
+from radiffuse.reports.judge import write_judge_report
+from radiffuse.synthesis.judging import Judgment, open_judged
 
 CPU = {"accelerator": "cpu", "precision": "32-true"}
 
@@ -271,3 +273,24 @@ def test_copies_are_looked_for_among_the_images_that_were_trained_on(
     given = radiffuse.judge(real=str(unlabelled), trained=str(real), draws=5, **settings)
     assert given.tables["nearest"] == alone.tables["nearest"]
     assert given.tables["fidelity"][0]["real"] == 20
+
+
+def test_a_folder_holds_one_judgment(tmp_path: Path) -> None:
+    """Copies that an earlier one found do not lie beside the fidelity of other images."""
+    row = {
+        "part": "all",
+        "measure": "frechet",
+        "value": 1.0,
+        "low": 0.5,
+        "high": 1.5,
+        "network": "n",
+    }
+    row |= {"real": 9, "synthetic": 8, "patients": 7, "uncorrected": 3.0}
+    for name in ("nearest", "real", "summary"):
+        (tmp_path / f"{name}.csv").write_text("image,distance\n")
+    (tmp_path / "pairs.npz").touch()
+    leave(Judgment("n", tables={"fidelity": [row]}), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["fidelity.csv", "judge.json"]
+    page = write_judge_report(tmp_path).read_text()
+    assert "without the bias of small samples, which the uncorrected one holds" in page
+    assert "1.0000 [0.5000" in page

@@ -13,6 +13,9 @@ from ..synthesis.judging import Judgment, judge_images
 from ..system.cells import csv_text
 from ..system.files import refuse_foreign, sweep, write_atomic, write_json
 
+TABLES = ("fidelity", "nearest", "real", "summary")
+"""Of a judgment; each has a file."""
+
 
 def judge(settings: Judge) -> Judgment:
     """Judge a set of synthetic images against real ones.
@@ -37,14 +40,15 @@ def judge(settings: Judge) -> Judgment:
 def verify_out(settings: Judge) -> None:
     """Refuse a folder that holds anything but a judgment."""
     if settings.out is not None:
-        tables = ("fidelity", "nearest", "real", "summary")
-        refuse_foreign(Path(settings.out), "judge.json", *(f"{name}.csv" for name in tables))
+        refuse_foreign(Path(settings.out), "judge.json", *(f"{name}.csv" for name in TABLES))
 
 
 def _write(judgment: Judgment, out: Path) -> None:
     import pandas as pd
 
     sweep(out)
+    for name in (*(f"{table}.csv" for table in TABLES), "pairs.npz"):
+        (out / name).unlink(missing_ok=True)  # of a judgment before this one
     for name, rows in judgment.tables.items():
         write_atomic(out / f"{name}.csv", csv_text(pd.DataFrame(rows)))
     if judgment.pairs:

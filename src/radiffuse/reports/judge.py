@@ -61,9 +61,9 @@ def _fidelity(report: Report, folder: Path) -> None:
     report.facts({title: int(first[name]) for title, name in shown.items()})
     report.table(
         _measures(table),
-        "Mean and 95 % interval over patients. Distances: lower is nearer. Precision, recall, density and "
-        "coverage: higher is better. The interval of the Fréchet distance is that of the distance without the bias of "
-        "small samples, which the value holds, and may lie below it. These numbers belong to this feature network and "
+        "Value and 95 % interval over patients. Distances: lower is nearer. Precision, recall, density and "
+        "coverage: higher is better. The Fréchet distance is without the bias of small samples, which the uncorrected "
+        "one holds, and so do those at equal numbers of images. These numbers belong to this feature network and "
         "to these sample sizes.",
     )
     whole = table[table["part"] == "all"]
