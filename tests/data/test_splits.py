@@ -171,6 +171,24 @@ def test_an_order_that_is_not_of_the_pool_is_refused(tmp_path: Path) -> None:
         load_splits(cases, chosen, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("part", "names", "problem"),
+    [
+        ("train", ["c003", "c004", "c003"], "names c003 twice under train"),
+        ("test", ["c001", "c001"], "names c001 twice under test"),
+        ("train", [], "names no case to train on"),
+    ],
+)
+def test_a_file_that_names_a_case_twice_or_none_is_refused(
+    tmp_path: Path, part: str, names: list[str], problem: str
+) -> None:
+    file = tmp_path / "s.json"
+    parts = {"train": ["c005"], "validation": ["c006"], "test": ["c007"], part: names}
+    file.write_text(json.dumps({"version": 1, **parts, "draws": []}))
+    with pytest.raises(InputError, match=problem):
+        load_splits(dataset(list(range(10))), Split(file=str(file)), tmp_path)
+
+
 @pytest.mark.parametrize("labels", [0, -1, 8])
 def test_budgets_outside_the_pool(tmp_path: Path, labels: int) -> None:
     splits = load_splits(dataset(list(range(10))), Split(test=0.3, validation=0), tmp_path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -63,10 +63,14 @@ class Splits:
             raise InputError(f"--labels {labels}", problem, remedy)
         return self.draws[draw][:labels]
 
-    def held_patients(self, dataset: Dataset) -> set[str]:
-        """Patients of validation and test, on whom nothing may be trained."""
+    def held_out(self, dataset: Dataset) -> Dataset:
+        """Cases of validation and test, on which nothing may be trained."""
         held = {*self.validation, *self.test}
-        return {case.group for case in dataset if case.name in held}
+        return dataset.filter(lambda case: case.name in held)
+
+    def held_patients(self, dataset: Dataset) -> set[str]:
+        """Their patients."""
+        return {case.group for case in self.held_out(dataset)}
 
     def part(self, name: str) -> tuple[str, ...]:
         """Names of the cases of ``train``, ``validation`` or ``test``."""
@@ -160,6 +164,13 @@ def _read(path: Path, dataset: Dataset) -> Splits:
     remedy = "Give the splits file of this data set, or remove it to have it made anew"
     _verify_known(path, dataset, {*splits.train, *splits.validation, *splits.test}, remedy)
     _verify_patients(path, dataset, splits)
+    if not splits.train:
+        raise InputError(path, "names no case to train on", "List some under train")
+    for part in PARTS:
+        names = splits.part(part)
+        if len(names) > len(set(names)):
+            twice = Counter(names).most_common(1)[0][0]
+            raise InputError(path, f"names {twice} twice under {part}", "Name each case once")
     for number, order in enumerate(splits.draws):
         if sorted(order) != sorted(splits.train):
             problem = f"draw {number} is not an order of the training cases"
