@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -78,6 +79,23 @@ def test_folders_of_drawn_pairs_are_learned_from_together(films: Path, tmp_path:
     )
     with pytest.raises(InputError, match="twice"):
         with_more(own, [str(folders[0]), f"{folders[0]}/."], reader, labelled=True)
+
+
+def test_copies_of_images_that_are_held_out_are_not_learned_from(
+    films: Path, tmp_path: Path
+) -> None:
+    """Whatever their names: of another export of the same set, say, whose patients nothing names."""
+    own = open_dataset(films).labelled
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for case, name in zip(own.cases[:2], ("seen", "held"), strict=True):
+            shutil.copy(
+                case.images[0].parent.parent / kind / f"{case.name}.png",
+                tmp_path / kind / f"{name}.png",
+            )
+    held = own.filter(lambda case: case.name == own.cases[1].name)
+    both = with_more(own, [str(tmp_path)], Data(), held=held, labelled=True)
+    assert [case.name for case in both.cases[len(own) :]] == ["seen"]
 
 
 def test_pretraining_learns_from_both_and_holds_out_its_own(

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from ..errors import InputError
 from .cases import hash_of_files
-from .dataset import Case
+from .dataset import Case, Dataset
+from .provenance import of_other_patients
 from .readers import source_files
 
 GLANCE = 2048
@@ -51,6 +52,15 @@ def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], C
         return contents(size).get(content) if size and content else None
 
     return find
+
+
+def without_held_out(images: Dataset, held: Dataset | None) -> Dataset:
+    """The images that are neither of the patients of cases that are held out, nor drawn from one, nor their copies."""
+    if held is None:
+        return images
+    alike, is_copy = finder(held, glance=True), finder(held)  # few pairs need be read whole
+    others = of_other_patients(images, {case.group for case in held})
+    return others.filter(lambda case: not (alike(case) and is_copy(case)))
 
 
 # ------------------------------------------------------------------------------------------------ internal

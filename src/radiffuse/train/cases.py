@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import Data, Machine, PlanSettings
 from ..data.cases import read_case_image
+from ..data.copies import without_held_out
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.issues import Issues, say
@@ -22,7 +23,7 @@ from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
-from ..data.provenance import descends, of_other_patients, stated_licence
+from ..data.provenance import descends, stated_licence
 from ..data.streams import Stream
 from ..errors import InputError
 from ..system.distributed import rank
@@ -132,13 +133,13 @@ def with_more(
     folders: Sequence[str],
     reader: Data,
     *,
-    held: AbstractSet[str] = frozenset(),
+    held: Dataset | None = None,
     labelled: bool = False,
 ) -> Dataset:
     """The data set with the images of further folders appended; only those with a label map where ``labelled``.
 
-    Images of the patients in ``held``, and synthetic images made from them, are left out. Drawn images whose name is
-    taken are called ``NAME@2``, where their folder is the second one.
+    Images of the patients of the cases ``held``, copies of their files, and synthetic images made from them are left
+    out. Drawn images whose name is taken are called ``NAME@2``, where their folder is the second one.
 
     Raises:
         InputError: A folder is named twice, holds none, repeats a name of images that were not drawn, or has other
@@ -161,7 +162,7 @@ def with_more(
             if labelled:
                 raise no_labels(folder, f"--with {folder}")
             raise InputError(f"--with {folder}", "holds no image", "See radiffuse check")
-        kept = of_other_patients(more, held)
+        kept = without_held_out(more, held)
         if not len(kept):
             issues = Issues()
             problem = f"holds {len(more)} images, all of validation or test patients or drawn from them: none is used"

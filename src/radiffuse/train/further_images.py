@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ..config import Fit
-from ..data.copies import finder
+from ..data.copies import finder, without_held_out
 from ..data.dataset import Dataset
 from ..data.issues import Issues, say
 from ..data.layouts.listing import GENERATED, own_folder
@@ -53,10 +53,10 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
         return
     budget = {*splits.budget(settings.labels, settings.draw)}
     learned = [case for case in dataset if case.name in budget]
-    held = splits.held_patients(dataset)
+    held = splits.held_out(dataset)
     for folder in settings.with_run:
         whole = open_more(folder, settings.reader).labelled
-        kept = of_other_patients(whole, held)
+        kept = without_held_out(whole, held)
         where = f"--with {folder}"
         if len(kept) and _first_of(where):  # of none it is said where they are opened
             _say_held_out(where, whole, kept, dataset)

@@ -141,7 +141,7 @@ def plan_labelled(
     budget = splits.budget(settings.labels, settings.draw)
     used = set(budget) | set(splits.validation)
     cases = dataset.filter(lambda case: case.name in used)
-    held = splits.held_patients(dataset)
+    held = splits.held_out(dataset)
     cases = with_more(cases, settings.with_run, settings.reader, held=held, labelled=True)
     if run is not None:
         whole = {case.name for data in (dataset, cases) for case in data}
