@@ -367,6 +367,16 @@ def test_a_label_of_another_size_or_class_is_refused(films: Path, tmp_path: Path
         prepare(dataset, plan, labelled=True, cache=tmp_path)
 
 
+def test_a_class_that_is_no_longer_declared_is_refused(films: Path, tmp_path: Path) -> None:
+    """Arrays that were prepared with it would have values that no class has."""
+    dataset = open_dataset(films)
+    plan = plan_of(dataset)
+    prepared = prepare(dataset, plan, labelled=True, cache=tmp_path)
+    assert prepared.folder == prepare(dataset, plan, labelled=True, cache=tmp_path).folder
+    with pytest.raises(InputError, match=r"outside the 2 declared classes"):
+        prepare(dataset, plan.with_classes(plan.classes[:2]), labelled=True, cache=tmp_path)
+
+
 def test_places_are_read_as_they_were_written_each_time(volumes: Dataset, tmp_path: Path) -> None:
     prepared = prepare(volumes, plan_of(volumes, (8, 8, 8)), labelled=True, cache=tmp_path)
     first = np.array(prepared.foreground(0))

@@ -116,7 +116,9 @@ def _fill(
 
 def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     treatment = plan.treatment
-    treatment.pop("classes")
+    names = treatment.pop("classes")
+    if labelled:
+        treatment["classes"] = len(names)  # other values are refused
     treatment.pop("postprocess")
     treatment.pop("size")  # patches are cut later
     if plan.spatial_dims == 2:
