@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from radiffuse.data.cases import hash_of_files
 from radiffuse.data.copies import finder
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.inference.selection import without_labelled
@@ -35,6 +36,17 @@ def test_a_copy_is_found_by_its_content_whatever_its_name(tmp_path: Path) -> Non
     assert find(case(tmp_path / "z.png", b"long")) is None
     shutil.move(tmp_path / "ab.png", tmp_path / "moved.png")
     assert find(known[0]) == known[0]  # the same place, read or not
+
+
+def test_channels_that_changed_places_are_another_scan(tmp_path: Path) -> None:
+    """As where t1 and t2 were swapped and then put right; the files of a series have no order."""
+    for name in "ab":
+        case(tmp_path / f"{name}.png", name.encode())
+    both = tmp_path / "a.png", tmp_path / "b.png"
+    assert hash_of_files(Case("x", both)) != hash_of_files(Case("x", both[::-1]))
+    assert finder([Case("x", both)])(Case("y", both[::-1])) is None
+    one, other = (Case("x", (tmp_path,), series=files) for files in (both, both[::-1]))
+    assert hash_of_files(one) == hash_of_files(other)
 
 
 def test_what_cannot_be_read_is_no_copy_and_stops_nobody(tmp_path: Path) -> None:

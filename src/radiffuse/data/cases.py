@@ -47,13 +47,13 @@ def read_case_image(case: Case) -> Scan:
 
 
 def hash_of_files(case: Case) -> str:
-    """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it."""
-    hashes = [sha256(file) for path in case.images for file in source_files(path, case.series)]
-    return (
-        hashes[0]
-        if len(hashes) == 1
-        else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
-    )
+    """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it.
+
+    Channels count in their order; the files of a series, which their headers place, in any.
+    """
+    channels = [sorted(map(sha256, source_files(path, case.series))) for path in case.images]
+    hashes = [hash for channel in channels for hash in channel]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def label_place(case: Case) -> str:
