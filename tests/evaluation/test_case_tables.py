@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from radiffuse.commands.evaluate import _print as print_scores
 from radiffuse.config import IGNORE
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
+from radiffuse.evaluation.scoring import thumbnails
 from radiffuse.evaluation.tables import (
     COLUMNS,
     class_sizes,
@@ -40,6 +44,22 @@ def test_table_has_a_row_per_case_and_class() -> None:
     assert (lung["dice"], lung["counted"], lung["unit"]) == (1.0, True, "mm")
     assert not heart["counted"]
     assert np.isnan(heart["dice"])
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+@pytest.mark.parametrize("signs", [*itertools.product((1, -1), repeat=3)])
+def test_pictures_of_volumes_are_axial_with_the_right_on_the_left(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    """Whatever the axes of the file."""
+    known = np.zeros((6, 5, 4), np.uint8)  # axes to the right, to the front, to the head
+    known[4, 3, 1] = 1
+    turns = np.column_stack([order, signs])
+    array = apply_orientation(known, turns)[None]
+    volume = Scan(array, (1.0,) * 3, inv_ornt_aff(turns, known.shape))
+    for picture in thumbnails(volume, volume, volume):
+        assert picture.shape == (5, 6)
+        assert np.argwhere(picture).tolist() == [[1, 1]]
 
 
 def test_no_cases_give_an_empty_table_with_columns() -> None:

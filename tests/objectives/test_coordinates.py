@@ -370,11 +370,13 @@ def test_volumes_have_three_coordinates(tmp_path: Path) -> None:
 
 def test_planes_show_the_head_up_and_the_right_on_the_left() -> None:
     volume = np.zeros((1, 4, 6, 8))
-    volume[0, 1, :, -1] = 1  # superior, towards the right
+    volume[0, 3, 3:, -1] = 1  # superior and anterior, at the patient's right
+    volume[0, 3, 5, 4] = 1
     planes = middle_planes(volume)
     assert planes["coronal"].shape == (1, 8, 4)
-    assert planes["coronal"][0, 0, 1] == 1
+    assert np.argwhere(planes["coronal"][0]).tolist() == [[0, 0]]
     assert planes["axial"].shape == (1, 6, 4)
+    assert np.argwhere(planes["axial"][0]).tolist() == [[0, 0]]
     assert planes["sagittal"].shape == (1, 8, 6)
 
 

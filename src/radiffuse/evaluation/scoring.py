@@ -13,7 +13,7 @@ import numpy as np
 from ..data.arrays import write_arrays
 from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
-from ..data.scan import Array, Scan, on_grid
+from ..data.scan import Array, Scan, on_grid, orientation
 from ..errors import InputError
 from ..system.cells import csv_text
 from ..system.files import write_atomic
@@ -119,13 +119,26 @@ def thumbnails(image: Scan, prediction: Scan, truth: Scan) -> tuple[Array, Array
 
     Of a volume, it is the axial slice with the most labelled voxels, the patient's right on the left.
     """
-    arrays = [image.array.astype(np.float32).mean(0), prediction.array[0], truth.array[0]]
+    arrays = [image.array, prediction.array[0], truth.array[0]]
     if image.spatial_dims == 3:
-        labelled = ((arrays[2] > 0) & (arrays[2] < 255)).sum(axis=(0, 1))
-        where = int(labelled.argmax()) if labelled.any() else arrays[0].shape[2] // 2
-        arrays = [np.flip(array[:, :, where].T, 0) for array in arrays]
+        axes, flips = orientation(image)
+        labelled = ((arrays[2] > 0) & (arrays[2] < 255)).sum(axis=tuple(axes[:2]))
+        where = int(labelled.argmax()) if labelled.any() else image.spatial_shape[axes[2]] // 2
+        arrays = [_axial(array, where, axes, flips) for array in arrays]
+    arrays[0] = arrays[0].astype(np.float32).mean(0)
     step = max(1, -(-max(arrays[0].shape) // OVERLAY_SIDE))
     arrays = [array[::step, ::step] for array in arrays]
     low, high = np.percentile(arrays[0], (0.5, 99.5))
     gray = np.clip((arrays[0] - low) / max(float(high - low), 1e-6), 0, 1) * 255
     return gray.astype(np.uint8), arrays[1].astype(np.uint8), arrays[2].astype(np.uint8)
+
+
+def _axial(array: Array, where: int, axes: Sequence[int], flips: Sequence[bool]) -> Array:
+    """A slice ``(..., rows, columns)`` of ``(..., i, j, k)``, front up; ``axes`` and ``flips`` of ``orientation``."""
+    first = array.ndim - 3
+    plane = np.take(array, where, first + axes[2])
+    plane = plane if axes[0] > axes[1] else plane.swapaxes(-1, -2)
+    upright: Array = np.flip(
+        plane, [axis for axis, flip in ((-2, flips[1]), (-1, flips[0])) if not flip]
+    )
+    return upright

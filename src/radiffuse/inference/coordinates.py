@@ -206,7 +206,7 @@ def middle_planes(array: Array) -> dict[str, Array]:
         return {"film": array}
     x, y, z = (n // 2 for n in array.shape[1:])
     return {
-        "axial": array[:, :, :, z].swapaxes(1, 2)[:, ::-1],
-        "coronal": array[:, :, y].swapaxes(1, 2)[:, ::-1],
+        "axial": array[:, :, :, z].swapaxes(1, 2)[:, ::-1, ::-1],
+        "coronal": array[:, :, y].swapaxes(1, 2)[:, ::-1, ::-1],
         "sagittal": array[:, x].swapaxes(1, 2)[:, ::-1],
     }
