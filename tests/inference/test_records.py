@@ -493,6 +493,19 @@ def test_a_bad_case_is_left_out_of_scores_and_all_bad_is_an_error(
         score_cases(predictor, dataset, ["1"], out, skip_bad=True)
 
 
+def test_a_case_that_proves_bad_once_it_is_segmented_counts_in_no_table(
+    run: Path, truth: Path, tmp_path: Path
+) -> None:
+    predictor = Predictor.open([Run.open(run)], Machine(accelerator="cpu", precision="32-true"))
+    dataset = open_dataset(truth)
+    score_cases(predictor, dataset, ["0"], tmp_path / "one")
+    label = truth / "labels" / "1.png"
+    Image.fromarray(np.full_like(read_label(label).array[0], 77, np.uint8)).save(label)
+    score_cases(predictor, dataset, ["0", "1"], tmp_path / "two", skip_bad=True)
+    for name in ("cases.csv", "calibration.csv"):
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
+
+
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_a_part_without_a_usable_case_is_refused_before_training(
     part: str, films: Path, tmp_path: Path

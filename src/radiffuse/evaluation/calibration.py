@@ -5,6 +5,7 @@ Only pixels that are foreground in the truth or the mask count; the background i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,16 @@ class Calibration:
     def __init__(self, bins: int = BINS) -> None:
         self.bins = bins
         self.pixels, self.confidence, self.right = np.zeros((3, bins))
+
+    @classmethod
+    def sum(cls, parts: Iterable[Calibration]) -> Calibration:
+        """All cases of several, of the usual bins."""
+        whole = cls()
+        for part in parts:
+            whole.pixels += part.pixels
+            whole.confidence += part.confidence
+            whole.right += part.right
+        return whole
 
     def add(self, confidence: Array, mask: Array, truth: Array) -> None:
         """Count a case.

@@ -57,7 +57,7 @@ def score_cases(
     import pandas as pd
 
     wanted, classes = set(names), predictor.plan.classes
-    calibration = Calibration()
+    calibrations: dict[str, Calibration] = {}
     steps: list[dict[str, Any]] = []
 
     def segment(case: Case, image: Scan, truth: Scan) -> Scan:
@@ -73,13 +73,16 @@ def score_cases(
         else:
             masks = [predictor(image, case.name)]
         result = masks[-1]
-        calibration.add(result.confidence, result.mask, truth.array[0])
+        calibrations[case.name] = Calibration()
+        calibrations[case.name].add(result.confidence, result.mask, truth.array[0])
         return image.with_array(result.mask[None])
 
     cases = dataset.filter(lambda case: case.name in wanted)
     scored = score_masks(cases, segment, classes, tolerance, skip=say_skipped if skip_bad else None)
+    counted = list(scored.table["case"].unique())  # a case may prove bad after it was segmented
+    calibration = Calibration.sum(calibrations[name] for name in counted)
     write_atomic(out / "calibration.csv", csv_text(calibration.table()))
     if steps:
-        table = pd.DataFrame(steps)
+        table = pd.DataFrame(row for row in steps if row["case"] in counted)
         write_atomic(out / "steps.csv", csv_text(table, "%.6g"))
     return scored.write(out)
