@@ -89,3 +89,24 @@ def test_without_labels_there_is_no_ceiling(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     found = take_fingerprint(dataset)
     assert find_ceilings(dataset, found, candidates(found)) == ()
+
+
+def test_a_label_map_without_geometry_has_the_ceiling_of_its_image(tmp_path: Path) -> None:
+    """NRRD without a space says neither the size of a voxel nor the axes."""
+    label = np.zeros((20, 16, 12), np.uint8)
+    label[3:12, 5:9, 2:7] = 1
+    matrix = np.diag([-0.5, -0.5, 2.0, 1.0])
+    head = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 20 16 12\nencoding: raw\n\n"
+    ceilings = []
+    for name in ("said", "unsaid"):
+        for kind in ("images", "labels"):
+            (tmp_path / name / kind).mkdir(parents=True)
+        for kind, values in (("images", 100 * label), ("labels", label))[: 1 + (name == "said")]:
+            nib.save(nib.Nifti1Image(values, matrix), tmp_path / name / kind / "a.nii.gz")
+        if name == "unsaid":
+            raw = head.encode() + label.tobytes(order="F")
+            (tmp_path / name / "labels" / "a.nrrd").write_bytes(raw)
+        dataset = open_dataset(tmp_path / name)
+        grid = (1.3, 1.3, 2.0)
+        ceilings += find_ceilings(dataset, take_fingerprint(dataset), [grid])
+    assert ceilings[0] == ceilings[1]

@@ -17,8 +17,8 @@ import torch
 from ..config import IGNORE, fitting_size
 from ..errors import InputError
 from .body import boxes
-from .cases import read_case_label
-from .dataset import Dataset
+from .cases import read_case_image, read_case_label
+from .dataset import Case, Dataset
 from .fingerprint import Fingerprint, evenly, threads_within_memory
 from .plan import Plan, target_spacing
 from .scan import Array, Scan, canonical_spacing, orientation
@@ -108,7 +108,7 @@ def find_ceilings(
     workers = threads_within_memory(chosen, workers)
     pieces: list[_Piece] = []
     room = VOXELS
-    for _, scan in each(read_case_label, chosen, workers=workers):
+    for _, scan in each(_placed_label, chosen, workers=workers):
         if isinstance(scan, InputError):
             continue
         of_case = list(_pieces(scan, grids[0]))
@@ -131,6 +131,12 @@ def find_ceilings(
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _placed_label(case: Case) -> Scan:
+    """The label map; one that does not say the size of a pixel has the geometry of its image, which is read for it."""
+    label = read_case_label(case)
+    return read_case_label(case, read_case_image(case)) if label.spacing is None else label
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,7 +138,6 @@ def _axial(array: Array, where: int, axes: Sequence[int], flips: Sequence[bool])
     first = array.ndim - 3
     plane = np.take(array, where, first + axes[2])
     plane = plane if axes[0] > axes[1] else plane.swapaxes(-1, -2)
-    upright: Array = np.flip(
-        plane, [axis for axis, flip in ((-2, flips[1]), (-1, flips[0])) if not flip]
-    )
+    turned = tuple(axis for axis, flip in ((-2, flips[1]), (-1, flips[0])) if not flip)
+    upright: Array = np.flip(plane, turned)
     return upright
