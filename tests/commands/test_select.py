@@ -91,6 +91,18 @@ def test_scans_with_labels_are_not_chosen(
         chosen(data=films, count=1, out=tmp_path / "next.csv")
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_copies_one_is_chosen_before_all_other_scans(seed: int, tmp_path: Path) -> None:
+    """Else the same image would be labelled twice."""
+    pool = write_pool(tmp_path / "pool", 2, 2)
+    for path in sorted(pool.iterdir()):
+        shutil.copy(path, pool / f"copy-{path.name}")
+    run = finished_run(tmp_path / "run", Plan(2, ("image",), ("background", "a"), (32, 32)), seed=3)
+    for start in (None, run):
+        table = chosen(data=pool, from_=start, count=4, seed=seed, out=tmp_path / "next.csv")
+        assert len({name.removeprefix("copy-") for name in table["case"]}) == 4
+
+
 @pytest.mark.parametrize("named", ["", "pool", "both"])
 def test_scans_of_labelled_patients_by_their_names_alone_are_said(
     named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -70,7 +70,7 @@ class Select:
     shipped weights, to choose typical and diverse scans by its features. None: by those of ``films``, which
     sees films in color in gray, or for volumes and several files a scan by small versions of the images."""
     count: PositiveInt = 10
-    """Scans to choose, each of another patient as long as there are some."""
+    """Scans to choose, each of another patient, and no copy of another one, as long as there are some."""
     seed: Seed = 0
     """Seed of the clusters, and of the noise that varies uncertain scans."""
     reader: Data = Data()

@@ -54,6 +54,21 @@ def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], C
     return find
 
 
+def copied(cases: Iterable[Case]) -> dict[str, Case]:
+    """Of each case whose image is that of a case before it, by its name: the first with this image."""
+    alike = [list(cases)]
+    for content_of in (_sizes, _glance, hash_of_files):  # few need be read whole
+        parts: list[list[Case]] = []
+        for some in alike:
+            same: dict[object, list[Case]] = defaultdict(list)
+            for case in some:
+                if content := _if_readable(content_of, case):
+                    same[content].append(case)
+            parts += [part for part in same.values() if len(part) > 1]
+        alike = parts
+    return {case.name: part[0] for part in alike for case in part[1:]}
+
+
 def without_held_out(images: Dataset, held: Dataset | None) -> Dataset:
     """The images that are neither of the patients of cases that are held out, nor drawn from one, nor their copies."""
     if held is None:

@@ -16,7 +16,7 @@ from ..config import Data
 from ..config.values import from_dict
 from ..core.diffusion import GaussianDiffusion
 from ..data.batches import cut
-from ..data.copies import finder
+from ..data.copies import copied, finder
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.issues import Issues, say
@@ -94,7 +94,7 @@ def choose_typical(
         raise InputError(cases.root, problem, "Choose among one kind, such as with --reader.only")
     chosen = typical(
         np.stack([vector for _, vector in pairs]).astype(np.float64),
-        [case.group for case, _ in pairs],
+        [*(case.group for case, _ in known), *_patients(found)],
         count,
         labelled=range(len(known)),
         seed=seed,
@@ -140,7 +140,7 @@ def choose_uncertain(
     chosen = uncertain(
         entropy,
         volume,
-        [case.group for case, _ in found],
+        _patients(found),
         count,
         labels=labels,
         seen=labelled,
@@ -261,6 +261,12 @@ class _Features:
             parts.append(torch.cat([found.mean(1), found.std(1, correction=0)]).cpu())
         vector: Array = torch.stack(parts).mean(0).numpy()
         return vector
+
+
+def _patients(found: Sequence[tuple[Case, object]]) -> list[str]:
+    """Whose each scan is; copies of a scan are of one patient, whatever their names, so that they come last."""
+    first = copied(case for case, _ in found)
+    return [first.get(case.name, case).group for case, _ in found]
 
 
 def _windows(image: Array, size: Sequence[int]) -> list[Tensor]:
