@@ -19,7 +19,7 @@ from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import Splits
 from radiffuse.errors import InputError
-from radiffuse.train.further_images import look_at_further
+from radiffuse.train.further_images import look_at_copies, look_at_further
 from radiffuse.train.run import Run
 
 
@@ -231,3 +231,41 @@ def test_a_study_says_once_what_all_its_runs_leave_out(
     with pytest.raises(Begun):
         radiffuse.fit(**given, labels=2)
     assert "are labelled ones" in capsys.readouterr().err
+
+
+def with_copies(films: Path, root: Path) -> Path:
+    """The films with a copy of the first under another name, and so another patient."""
+    shutil.copytree(films, root)
+    for folder in ("images", "labels"):
+        first = min((root / folder).glob("*.png"))
+        shutil.copy(first, first.with_name("zz.png"))
+    return root
+
+
+def test_an_image_of_two_patients_is_said_unless_both_are_held_out_together(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = open_dataset(with_copies(films, tmp_path / "data")).labelled
+    first, *others, copy = (case.name for case in dataset)
+    look_at_copies(dataset, Splits((*others,), (), (first, copy)))
+    assert not capsys.readouterr().err
+    for splits in (Splits((*others, first), (), (copy,)), Splits((*others,), (copy,), (first,))):
+        issues._SAID.clear()
+        look_at_copies(dataset, splits)
+        assert f"scored too: {copy} and {first}" in capsys.readouterr().err
+    (tmp_path / "data" / "patients.csv").write_text(f"image,patient\n{first},a\n{copy},a\n")
+    look_at_copies(open_dataset(tmp_path / "data").labelled, Splits((*others, first, copy), (), ()))
+    assert "scored too" not in capsys.readouterr().err
+
+
+def test_fit_and_auto_say_once_that_an_image_is_of_two_patients(
+    films: Path, tmp_path: Path, begins: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, reader = with_copies(films, tmp_path / "data"), Data(cache=str(tmp_path / "cache"))
+    given = settings(data, tmp_path / "run", films / "images", split={"test": 0, "validation": 0})
+    with pytest.raises(Begun):
+        radiffuse.fit(**given | {"unlabelled": ()})
+    assert capsys.readouterr().err.count("scored too: ") == 1
+    issues._SAID.clear()
+    plan_choice(replace(FIT["auto"], data=str(data), reader=reader, hours=2.0, split=Split(test=0)))
+    assert capsys.readouterr().err.count("scored too: ") == 1

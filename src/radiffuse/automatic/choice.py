@@ -20,7 +20,7 @@ from ..system.distributed import launched
 from ..system.files import seal, write_atomic, write_json
 from ..system.saying import say
 from ..train.cases import open_more
-from ..train.further_images import look_at_further, read_pools
+from ..train.further_images import look_at_copies, look_at_further, read_pools
 from ..train.log import seconds_of
 from ..train.members import MEMBERS
 from ..train.progress import duration
@@ -171,6 +171,7 @@ class AutomaticFit:
     # -------------------------------------------------------------------------------------------- internal
 
     def _begin(self, began: float) -> Record:
+        look_at_copies(self.labels.dataset, self.labels.splits)
         look_at_further(self.settings, self.labels.dataset, self.labels.splits)
         path = self.run.folder / CHOICE
         record = open_record(self.settings, self.labels, self._split("all"), path, began)

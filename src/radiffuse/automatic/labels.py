@@ -20,7 +20,7 @@ from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, verify_labels, write_splits
 from ..errors import InputError
 from ..train.configuration import AT_WORK, DEFAULT_HOURS
-from ..train.further_images import look_at_further
+from ..train.further_images import look_at_copies, look_at_further
 from ..train.known import trained_on
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
@@ -123,6 +123,7 @@ def plan_choice(settings: Fit) -> tuple[Record, Labels]:
         InputError: Nothing can be trained.
     """
     labels = read_labels(settings, write=False)
+    look_at_copies(labels.dataset, labels.splits)
     look_at_further(settings, labels.dataset, labels.splits)
     with tempfile.TemporaryDirectory() as folder:
         every, path = (Path(folder) / name for name in ("all.json", "choice.json"))

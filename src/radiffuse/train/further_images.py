@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ..config import Fit
-from ..data.copies import finder, without_held_out
+from ..data.copies import copied, finder, without_held_out
 from ..data.dataset import Dataset
-from ..data.issues import Issues, say
+from ..data.issues import Issues, say, some
 from ..data.layouts.listing import GENERATED, own_folder
 from ..data.provenance import of_other_patients
 from ..data.splits import Splits
@@ -76,6 +76,26 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
         if known and first:
             text = f"{known} of its {len(whole)} images are labelled ones, which teach little more; they stay in"
             saying.say(f"{where}: {text}")
+
+
+def look_at_copies(dataset: Dataset, splits: Splits) -> None:
+    """Warn of images of the set itself that are the same under two patients, and not held out together."""
+    held = {name: part for part in ("validation", "test") for name in splits.part(part)}
+    same = copied(dataset)
+    names = [
+        f"{case.name} and {first.name}"
+        for case in dataset
+        if (first := same.get(case.name))
+        and first.group != case.group
+        and not (case.name in held and held[case.name] == held.get(first.name))
+    ]
+    if not names or not _first_of(str(dataset.root)):
+        return
+    issues = Issues()
+    problem = f"has the same image under two patients, so that what is learned from may be scored too: {some(names)}"
+    remedy = "Remove one of the two, or give both the same patient; radiffuse check names all"
+    issues.warning(dataset.root, problem, remedy)
+    say(issues)
 
 
 def require_some(count: int, folder: str, whole: int) -> None:

@@ -28,7 +28,7 @@ from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
-from .further_images import look_at_further
+from .further_images import look_at_copies, look_at_further
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
 from .plan_training import Subject, Trial, plan_training
@@ -154,6 +154,7 @@ def plan_labelled(
         plan = run.plan
     else:
         if seen is None:  # else it is one of several candidates, and was said for all
+            look_at_copies(dataset, splits)
             look_at_further(settings, dataset, splits)
         subject = Subject(
             kind="fit",
