@@ -66,6 +66,11 @@ def test_bad_settings(
     assert expected in line_of(given, capsys)
 
 
+def test_what_is_missing_is_said_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    line = line_of(["fit", "data"], capsys)
+    assert line == "radiffuse: fit: --out is missing. See radiffuse fit --help."
+
+
 def damaged(content: bytes | None) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         whole = path.read_bytes()

@@ -347,3 +347,15 @@ def test_illegal_drawings_leave_no_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"for {anatomy}"):
             write_dataset(anatomy, tmp_path / "out", count=1, labelled=True, seed=0, **changes)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("anatomy", ["bitewing", "abdomen"])
+def test_one_number_is_the_size_along_every_axis(anatomy: str, tmp_path: Path) -> None:
+    dims = ANATOMIES[anatomy].spatial_dims
+    for out, size in ((tmp_path / "one", (20,)), (tmp_path / "all", (20,) * dims)):
+        write_dataset(anatomy, out, count=1, labelled=False, seed=0, size=size)
+    one, each = (sorted((tmp_path / name).iterdir()) for name in ("one", "all"))
+    assert [p.name for p in one] == [p.name for p in each]
+    assert one[0].read_bytes() == each[0].read_bytes()
+    with pytest.raises(InputError, match="size: 20,20,20,20 is not legal"):
+        write_dataset(anatomy, tmp_path / "no", count=1, labelled=False, seed=0, size=(20,) * 4)

@@ -113,9 +113,7 @@ def nested(
         if not isinstance(value, Mapping):
             problem = f"{name} is a group of settings, not {str(value)[:60]!r}"
             example = next(full for full in kinds(command) if full.startswith(f"{name}."))
-            raise InputError(
-                where or f"radiffuse {command}", problem, f"Give its settings, such as {example}"
-            )
+            raise InputError(where or command, problem, f"Give its settings, such as {example}")
         inner = nested(command, {f"{name}.{k}": v for k, v in value.items()}, chosen, where)
         for part in name.split("."):
             inner = inner.get(part, {})

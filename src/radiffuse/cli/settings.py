@@ -160,7 +160,7 @@ def _settings(
         if needed and not getattr(settings, field.name):
             flag = field.name.upper() if positional else f"--{field.name.removesuffix('_run')}"
             problem = f"{flag} is missing"
-            raise InputError(f"radiffuse {command}", problem, f"See radiffuse {command} --help")
+            raise InputError(command, problem, f"See radiffuse {command} --help")
     verify_ranges(settings)
     laid = _typed(command, _laid_over(command, configs, {}, chosen), defaults, chosen)
     base = Base(defaults, laid, ", ".join(map(str, configs)))
@@ -202,7 +202,7 @@ def _explained(
     text, remedy = " ".join(str(error).split()).rstrip("."), f"See radiffuse {command} --help"
     found = re.match(r'.*?Parser key "([\w.]+)"', text)
     if not found or found[1] not in kinds(command):
-        return InputError(f"radiffuse {command}", text, remedy)
+        return InputError(command, text, remedy)
     name = found[1]
     value: Any = functools.reduce(dict.__getitem__, name.split("."), given)
     if is_tuple(kinds(command)[name]):  # as it is written on the command line

@@ -47,7 +47,8 @@ class Anatomy:
     labelled: bool = True
     """Write label maps as well."""
     size: tuple[PositiveInt, ...] | None = None
-    """Pixels or voxels along each axis, three for abdomen. None: 64,64, and 64,64,40 for abdomen, at about 6 mm."""
+    """Pixels or voxels along each axis, three for abdomen; one number: along all. None: 64,64, and 64,64,40 for
+    abdomen, at about 6 mm."""
     seed: Seed = 0
     """Seed; the same seed, count and size give the same files."""
     start: NonNegativeInt = 0

@@ -133,7 +133,7 @@ def verify(
             raise InputError(name, problem, f"Give a {name} such as 0")
     dims = anatomy.spatial_dims
     if len(size) != dims or not all(whole(n) and SMALLEST <= n <= LARGEST for n in size):
-        problem = f"{tuple(size)!r} is not legal for {anatomy.name}"
+        problem = f"{','.join(map(str, size))} is not legal for {anatomy.name}"
         remedy = f"Give {dims} whole numbers from {SMALLEST} to {LARGEST}"
         raise InputError("size", problem, remedy)
     legal = spacing is None or all(np.isfinite(s) and s > 0 for s in spacing)

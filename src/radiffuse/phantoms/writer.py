@@ -40,7 +40,7 @@ def write_dataset(
         count: Cases, 1 or more.
         labelled: Whether to write label maps.
         seed: Seed of the data set.
-        size: Pixels along each axis; None: the usual ones of the anatomy.
+        size: Pixels along each axis, or one number for all; None: the usual ones of the anatomy.
         spacing: Millimeters per pixel; None: the usual field of view.
         textured: See ``draw``.
         start_index: Number of the first case; sets of one seed share none.
@@ -55,7 +55,7 @@ def write_dataset(
     if count < 1:
         raise InputError("count", f"{count} cases cannot be written", "Give a number from 1")
     chosen = find(anatomy)
-    size = chosen.size if size is None else size
+    size = chosen.size if size is None else size * chosen.spatial_dims if len(size) == 1 else size
     verify(chosen, seed, start_index, size, spacing, textured=textured)
     suffix = ".png" if chosen.spatial_dims == 2 else ".nii.gz"
     drawn, compared = 0, False
