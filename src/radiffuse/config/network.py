@@ -205,10 +205,16 @@ def halvings(size: Sequence[int], spacing: Sequence[float] | None = None) -> tup
     return tuple(steps)
 
 
-def fitting_size(size: Sequence[int]) -> Ints:
-    """The next larger size that ``halvings`` brings to more than half of ``BOTTLENECK`` positions, and no more."""
+def fitting_size(size: Sequence[int], *, down: bool = False) -> Ints:
+    """The next larger size that ``halvings`` brings to more than half of ``BOTTLENECK`` positions, and no more.
+
+    ``down``: the next smaller one, which it may bring to half of them.
+    """
     powers = [2 ** max(0, math.ceil(math.log2(n / BOTTLENECK))) for n in size]
-    return tuple(-(-n // power) * power for n, power in zip(size, powers, strict=True))
+    return tuple(
+        (n if down else n + power - 1) // power * power
+        for n, power in zip(size, powers, strict=True)
+    )
 
 
 def network_for(

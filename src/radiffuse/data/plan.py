@@ -254,7 +254,7 @@ def make_plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
         classes=classes,
-        size=_size(settings.size, found, spacing),
+        size=_size(settings.size, found, spacing, settings.grid),
         grid=_grid(settings.grid, found),
         spacing=spacing,
         resize=settings.resize or "fit",
@@ -321,12 +321,15 @@ def _kept_pieces(
 
 
 def _size(
-    given: tuple[int, ...] | None, found: Fingerprint, spacing: tuple[float, ...] | None
+    given: tuple[int, ...] | None,
+    found: Fingerprint,
+    spacing: tuple[float, ...] | None,
+    grid: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
     if given is not None:
         return given * found.spatial_dims if len(given) == 1 else given
     if spacing is None:
-        return (64, 64)
+        return tuple(min(64, n) for n in ((grid or (64,)) * 2)[:2])
     pairs = zip(found.shapes, found.spacings, strict=True)
     shape = np.median([resampled(n, mm, spacing) for n, mm in pairs], axis=0)
     # The largest multiple of 16 that half of the scans fill and a CPU can train with.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Machine, Network, PlanSettings, Training, TrainingPlan, UNetConfig
 from ..data.ceiling import TARGET, Grid
+from ..data.scan import times
 from ..nets.summary import NetworkSummary, summarize
 from .capacities import Capacity
 from .machine import MachineFacts
@@ -37,6 +38,7 @@ class Request:
         training: The given steps and batch.
         machine: The given precision, checkpointing and compilation.
         network: The given network; None where it is open.
+        own: Whether the method has a network of its own, whose size that of the U-Nets only stands for.
         start: The network to start from, which stays as it is.
         hours: The given time.
         more: How many times the images of ``Capacity.samples`` are needed: pre-training needs more than segmentation.
@@ -50,6 +52,7 @@ class Request:
     training: Training = field(default_factory=Training)
     machine: Machine = field(default_factory=Machine)
     network: Network | None = None
+    own: bool = False
     start: UNetConfig | None = None
     hours: float | None = None
     more: float = 1.0
@@ -69,7 +72,7 @@ class Configuration:
         grid: 2D: rows and columns; 3D: spacing.
         size: The patch.
         whole: The median film or body on the grid, in voxels.
-        network: Its settings; None where it is given by a run.
+        network: Its settings; None where it is given.
         unet: The network.
         batch: Images per step, ``micro`` of them at once.
         checkpointed: Whether activations are recomputed.
@@ -103,11 +106,20 @@ class Configuration:
         return passes * _cost(self.unet, self.size).forward_flops * self.batch
 
     def memory(self, facts: MachineFacts, precision: str) -> int:
-        """Bytes that a training step takes: of the GPU, or of the process."""
-        cost = _cost(self.unet, self.size, self.micro, facts.device)
+        """Bytes that a training step takes: of a GPU, or of a process, with its part of the batch."""
+        own = math.ceil(self.batch / facts.processes)
+        cost = _cost(self.unet, self.size, min(self.micro, own), facts.device)
         mixed = precision == "bf16-mixed"
         step = cost.training_bytes(bfloat16=mixed, checkpointed=self.checkpointed)
         return BASE[facts.device] + step
+
+    @property
+    def words(self) -> str:
+        """What goes through the network at once, for messages."""
+        more = [f"width {self.unet.width}"] * (self.network is not None)
+        more += ["activations recomputed"] * self.checkpointed
+        images = f"{self.micro} image{'s' * (self.micro > 1)} of {times(self.size)}"
+        return f"{images} ({', '.join(more)})" if more else images
 
     @property
     def samples(self) -> float:

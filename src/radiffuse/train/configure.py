@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ..config import fitting_size, network_settings, resolve_network
 from ..data.ceiling import Ceiling, Grid, candidates
 from ..data.fingerprint import Fingerprint
 from ..data.plan import target_spacing
+from ..data.scan import times
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
-from .configuration import Configuration, Configured, Measured, Request, samples_of
+from .configuration import BASE, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Pace, Precision
 from .open_settings import BATCH
 from .reasons import decision_of
@@ -40,9 +41,16 @@ MEASURED_FROM = 30.0
 SLOWER = {"cpu": 1.0, "accelerator": 10.0}
 """By how much a machine may be slower than is thought before it is measured: ``GPU_RATE`` is that of a fast card."""
 
+LESS = 0.75
+"""What is tried after a step that did not fit takes this share of the memory, if there is any such: otherwise a card
+that others have filled would be tried hundreds of times [ours]."""
+MOST_MEASURED = {"cpu": 3, "accelerator": 6}
+"""Configurations that are measured, so that planning takes less than a minute."""
 
 Measure = Callable[[Configuration, Precision], Measured | None]
-"""Measures steps of a configuration in an arithmetic; None: it cannot."""
+"""Measures steps of a configuration in an arithmetic; None: they do not fit into memory."""
+Verify = Callable[[Configuration, Precision], None]
+"""Raises InputError where a setting takes no effect with a configuration."""
 
 
 def configure(
@@ -51,6 +59,7 @@ def configure(
     facts: MachineFacts,
     request: Request,
     measure: Measure | None = None,
+    verify: Verify | None = None,
 ) -> Configured:
     """Plan a training.
 
@@ -60,94 +69,173 @@ def configure(
         facts: The machine to plan for.
         request: What is to be trained.
         measure: Measures steps on this machine; None: its speed is taken from ``facts``.
+        verify: Configurations that it refuses are passed over; None: it refuses none.
 
     Raises:
-        InputError: Steps and hours are both given, or nothing fits into memory.
+        InputError: Steps and hours are both given, nothing fits into memory, or ``verify`` refuses all that does.
     """
     if request.hours is not None and request.training.steps is not None:
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
         raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
-    pace, seen = Pace.of((), facts), dict[Configuration, Measured | None]()
+    search = _Search(
+        found, ceilings, facts, request, facts.arithmetic(request.machine.precision), verify
+    )
+    pace, timed = Pace.of((), facts), list[tuple[float, float]]()
     kind = "cpu" if facts.device == "cpu" else "accelerator"
-    timed: list[tuple[float, float]] = []
-    precision = facts.arithmetic(request.machine.precision)
     while True:
-        config = _choose(found, ceilings, facts, request, pace, precision)
-        if measure is None or config in seen:
+        config = search.choose(pace)
+        if measure is None or config in search.seen:
             break
         seconds = pace.seconds(config.operations)
-        if request.hours is None and not seen:
+        if request.hours is None and not search.seen and search.failed is None:
             images, _ = samples_of(request, config, seconds)
             steps = request.training.steps or images / config.batch
             if steps * seconds * SLOWER[kind] < MEASURED_FROM:
                 break
-        seen[config] = result = measure(config, precision)
-        if result is None or len(seen) == MOST_MEASURED[kind]:
+        result = measure(config, search.precision)
+        if result is None:
+            search.failed = config
+            continue
+        search.seen[config] = result
+        if len(search.seen) == MOST_MEASURED[kind]:
             break
         timed.append((config.operations, result.seconds))
         pace = Pace.of(timed, facts)
-    measured = seen.get(config)
-    seconds = measured.seconds if measured else pace.seconds(config.operations)
     return decision_of(
         found,
         ceilings,
         facts,
         request,
         config,
-        seconds,
-        measured=measured,
-        precision=precision,
+        search.seconds(config, pace),
+        measured=search.seen.get(config),
+        precision=search.precision,
     )
-
-
-MOST_MEASURED = {"cpu": 3, "accelerator": 6}
-"""Configurations that are measured, so that planning takes less than a minute."""
 
 
 # ------------------------------------------------------------------------------------------------ grid, patch, network
 
 
-def _choose(
-    found: Fingerprint,
-    ceilings: Sequence[Ceiling],
-    facts: MachineFacts,
-    request: Request,
-    pace: Pace,
-    precision: Precision,
-) -> Configuration:
-    """The first grid, patch and network in order of preference that memory and time allow.
+@dataclass
+class _Search:
+    """What is planned for, and what was found out about it.
 
-    Where time allows none: for volumes, the first smallest network that sees a quarter of the images it needs; else the
-    fastest on the coarsest grid, of the patches that are worth it, for a small part of a fine grid would see less.
+    Attributes:
+        precision: Arithmetic.
+        verify: See ``configure``.
+        seen: What was measured.
+        failed: The last configuration that did not fit when it was tried: others must take less memory.
     """
-    last: Configuration | None = None
-    hurried: Configuration | None = None
-    smallest = (True, 0, math.inf)
-    for place, grid in enumerate(_grids(found, ceilings, request)):
-        for config, least in _options(found, grid, request):
-            fitted = _into_memory(config, facts, request, precision)
-            if fitted is None:
-                continue
-            samples, worth = round(fitted.samples * request.more), True
-            if request.training.steps is not None:
-                given = request.training.steps * fitted.batch
-                worth = given >= samples or fitted.capacity is CAPACITIES[-1]
-                samples = given
-            seconds = pace.seconds(fitted.operations) * samples / fitted.batch
-            enough = math.prod(fitted.size) >= least
-            if seconds <= request.budget and enough and worth:
-                return fitted
-            small = found.spatial_dims == 3 and fitted.capacity is CAPACITIES[-1]
-            if small and enough and seconds * LEAST_SEEN <= request.budget:
-                hurried = hurried or fitted
-            rank = (not enough, -place, seconds)
-            if rank < smallest and worth:
-                last, smallest = fitted, rank
-    if last is None:
-        problem = f"no network fits into {facts.memory / GIB:.1f} GiB of free memory"
+
+    found: Fingerprint
+    ceilings: Sequence[Ceiling]
+    facts: MachineFacts
+    request: Request
+    precision: Precision
+    verify: Verify | None
+    seen: dict[Configuration, Measured] = field(default_factory=dict)
+    failed: Configuration | None = None
+
+    def seconds(self, config: Configuration, pace: Pace) -> float:
+        """Of a step: as measured, else by the pace."""
+        measured = self.seen.get(config)
+        return measured.seconds if measured else pace.seconds(config.operations)
+
+    def choose(self, pace: Pace) -> Configuration:
+        """See ``_choose``.
+
+        Raises:
+            InputError: Nothing fits into memory, or ``verify`` refuses all that does.
+        """
+        refused: list[InputError] = []
+        rooms = [math.inf]
+        if self.failed is not None:
+            base, full = BASE[self.facts.device], self.failed.memory(self.facts, self.precision)
+            rooms = [base + LESS * (full - base), full]
+        for room in rooms:
+            if (config := self._choose(pace, room, refused)) is not None:
+                return config
+        if self.failed is not None:
+            problem = (
+                f"does not hold a training step of {self.failed.words}, the least that was tried"
+            )
+            remedy = (
+                "Free it of other programs, lower --size, --network.width or --batch-size, set "
+                "--machine.precision bf16-mixed, or use a machine with more"
+            )
+            raise InputError(f"memory of {self.facts.name}", problem, remedy)
+        if refused:
+            raise refused[0]
+        problem = f"no network fits into {self.facts.memory / GIB:.1f} GiB of free memory"
         remedy = "Lower --size or --network.width, or use a machine with more memory"
         raise InputError("--plan", problem, remedy)
-    return hurried or last
+
+    def _choose(self, pace: Pace, room: float, refused: list[InputError]) -> Configuration | None:
+        """The first grid, patch and network in order of preference that memory and time allow; None: nothing fits.
+
+        Where time allows none: for volumes, the first smallest network that sees a quarter of the images it needs; else
+        the fastest on the coarsest grid, of the patches that are worth it, for a small part of a fine grid would see
+        less.
+
+        Args:
+            pace: How long steps take that were not measured.
+            room: Bytes that it takes less than.
+            refused: The errors of ``verify`` are added to it.
+        """
+        request = self.request
+        last: Configuration | None = None
+        hurried: Configuration | None = None
+        smallest = (True, 0, math.inf)
+        for place, grid in enumerate(_grids(self.found, self.ceilings, request)):
+            for config, least in _options(self.found, grid, request, self.facts.processes):
+                fitted = self._into_memory(config, room)
+                if fitted is None or not self._allowed(fitted, refused):
+                    continue
+                samples, worth = round(fitted.samples * request.more), True
+                if request.training.steps is not None:
+                    given = request.training.steps * fitted.batch
+                    worth = given >= samples or fitted.capacity is CAPACITIES[-1]
+                    samples = given
+                seconds = self.seconds(fitted, pace) * samples / fitted.batch
+                enough = math.prod(fitted.size) >= least
+                if seconds <= request.budget and enough and worth:
+                    return fitted
+                small = self.found.spatial_dims == 3 and fitted.capacity is CAPACITIES[-1]
+                if small and enough and seconds * LEAST_SEEN <= request.budget:
+                    hurried = hurried or fitted
+                rank = (not enough, -place, seconds)
+                if rank < smallest and worth:
+                    last, smallest = fitted, rank
+        return hurried or last
+
+    def _allowed(self, config: Configuration, refused: list[InputError]) -> bool:
+        if self.verify is None:
+            return True
+        try:
+            self.verify(config, self.precision)
+        except InputError as error:
+            refused.append(error)
+            return False
+        return True
+
+    def _into_memory(self, config: Configuration, room: float) -> Configuration | None:
+        """With as many images at once as memory holds; activations are recomputed only where none fits.
+
+        As training does by itself, it has fewer at once than are given only where these did not fit when tried.
+        """
+        given = self.request.machine.checkpoint_activations
+        most = self.request.training.micro_batch
+        for checkpointed in (False, True) if given is None else (given,):
+            micro = most or config.batch
+            while micro >= 1:
+                fitted = replace(config, micro=micro, checkpointed=checkpointed)
+                needed = fitted.memory(self.facts, self.precision)
+                if needed <= self.facts.memory and needed < room:
+                    return fitted
+                if most is not None and (self.failed is None or needed > self.facts.memory):
+                    break
+                micro //= 2
+        return None
 
 
 def _grids(found: Fingerprint, ceilings: Sequence[Ceiling], request: Request) -> list[Grid]:
@@ -178,7 +266,7 @@ def _without_labels(found: Fingerprint, every: Sequence[Grid]) -> int:
 
 
 def _options(
-    found: Fingerprint, grid: Grid, request: Request
+    found: Fingerprint, grid: Grid, request: Request, processes: int
 ) -> Iterator[tuple[Configuration, float]]:
     """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth."""
     dims, given = found.spatial_dims, request.plan.size
@@ -189,6 +277,7 @@ def _options(
         "in_channels": found.channels,
         "out_channels": request.classes or found.channels,
     }
+    inside = dims == 2 and request.plan.grid is not None  # a patch lies within a given grid
     fixed = request.start
     if fixed is None and request.network is not None:
         fixed = resolve_network(request.network, **ends)
@@ -202,20 +291,27 @@ def _options(
                 if fixed is not None:
                     verify_size(size, fixed)
             elif fixed is not None:
-                size = _rounded(wanted, fixed.size_multiple, up=scale == 1)
+                rounding: Callable[[float], int] = round
+                if inside or scale == 1:
+                    rounding = math.floor if inside else math.ceil
+                size = _rounded(wanted, fixed.size_multiple, rounding)
+                if inside and any(n > g for n, g in zip(size, whole, strict=True)):
+                    problem = f"is smaller than the least patch of the network, {times(size)}"
+                    remedy = "Give a larger one, or a network of fewer levels"
+                    raise InputError(f"--plan.grid {times(whole)}", problem, remedy)
             else:
-                size = fitting_size([math.ceil(n - 1e-6) for n in wanted])
+                size = fitting_size([math.ceil(n - 1e-6) for n in wanted], down=inside)
             unet = fixed or capacity.network(
                 size, spacing, in_channels=found.channels, out_channels=ends["out_channels"]
             )
-            batch = request.training.batch_size or BATCH[request.kind, dims]
+            batch = request.training.batch_size or _shared(BATCH[request.kind, dims], processes)
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
             yield (
                 Configuration(
                     grid=film if dims == 2 and request.plan.grid is None else grid,
                     size=size,
                     whole=film,
-                    network=None if fixed else network_settings(unet),
+                    network=None if fixed or request.own else network_settings(unet),
                     unet=unet,
                     batch=batch,
                     micro=batch,
@@ -224,6 +320,11 @@ def _options(
                 ),
                 0.0 if fixed or given else _least(capacity, whole),
             )
+
+
+def _shared(batch: int, processes: int) -> int:
+    """The batch, or the next larger one that the processes can share evenly."""
+    return math.ceil(batch / processes) * processes
 
 
 def _least(capacity: Capacity, whole: Sequence[float]) -> float:
@@ -235,11 +336,13 @@ def _least(capacity: Capacity, whole: Sequence[float]) -> float:
     return least
 
 
-def _rounded(wanted: Sequence[float], multiple: Sequence[int], *, up: bool) -> tuple[int, ...]:
+def _rounded(
+    wanted: Sequence[float], multiple: Sequence[int], rounding: Callable[[float], int]
+) -> tuple[int, ...]:
     """A patch whose sides are multiples, at least 8."""
     sides = []
     for n, m in zip(wanted, multiple, strict=True):
-        count = math.ceil(n / m - 1e-6) if up else round(n / m)
+        count = rounding(n / m - 1e-6 if rounding is math.ceil else n / m)
         sides.append(m * max(count, math.ceil(8 / m)))
     return tuple(sides)
 
@@ -250,21 +353,3 @@ def _large_enough(wanted: Sequence[float], whole: Sequence[float], dims: int) ->
     return max(wanted) >= SMALLEST_PATCH[dims] and all(
         w >= min(LEAST_SHARE * n, enough) for w, n in sides
     )
-
-
-def _into_memory(
-    config: Configuration, facts: MachineFacts, request: Request, precision: Precision
-) -> Configuration | None:
-    """With as many images at once as memory holds; activations are recomputed only where none fits."""
-    given = request.machine.checkpoint_activations
-    most = request.training.micro_batch or config.batch
-    for checkpointed in (False, True) if given is None else (given,):
-        micro = most
-        while micro >= 1:
-            fitted = replace(config, micro=micro, checkpointed=checkpointed)
-            if fitted.memory(facts, precision) <= facts.memory:
-                return fitted
-            if request.training.micro_batch is not None:
-                break
-            micro //= 2
-    return None

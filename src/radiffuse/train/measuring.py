@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..config import Machine, Training
 from ..config.values import plain
@@ -81,6 +83,14 @@ class Blank(Prepared):
         return np.asarray([[1, *(n // 2 for n in self.shape)]], np.int32)
 
 
+class _Fixed(Passes):
+    """Passes that do not shrink: what does not fit is for the planner to know."""
+
+    def shrink(self, network: nn.Module, task: Task, reason: str) -> None:
+        """Raise MemoryError."""
+        raise MemoryError(reason)
+
+
 def measure_steps(
     trial: MakeTask, training: Training, machine: Machine, processes: int = 1
 ) -> Measured | None:
@@ -95,18 +105,19 @@ def measure_steps(
         processes: How many share the batch; what they exchange is not timed.
 
     Raises:
-        InputError: Sums are to have a fixed order, and what is trained has none.
+        InputError: As training would raise it; or sums are to have a fixed order, and what is trained has none.
     """
     fabric = local_fabric(machine)
     cuda = fabric.device.type == "cuda"
     with alone(), fixed_order(machine, fabric.device):
         try:
             return _time(trial, training, machine, fabric, processes)
-        except (RuntimeError, MemoryError, InputError) as error:
-            if isinstance(error, InputError) or is_out_of_memory(error):
-                return None
-            raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
         finally:
+            gc.collect()  # networks lie in cycles, and the next trial needs their memory
             if cuda:
                 torch.cuda.empty_cache()
 
@@ -153,7 +164,7 @@ def _time(
         task.averaged = without_gradient(network, fabric)
         optimizer = fabric.setup_optimizers(new_optimizer(network, training))
         size = training.micro_batch or training.batch
-        step = Step(fabric, task, network, model, optimizer, training, Passes(size, "a trial"))
+        step = Step(fabric, task, network, model, optimizer, training, _Fixed(size, "a trial"))
 
         def timed(number: int) -> Spent:
             began = Moment.now()

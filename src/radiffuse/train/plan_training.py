@@ -16,9 +16,10 @@ from ..data.dataset import Dataset
 from ..data.fingerprint import Fingerprint, take_fingerprint
 from ..data.issues import Issues, say
 from ..data.plan import Plan, class_of_step, make_plan
+from ..system.saying import say as tell
 from ..system.saying import soon
 from .configuration import Configuration, Configured, Measured, Request
-from .configure import Measure, configure
+from .configure import Measure, Verify, configure
 from .machine import MachineFacts, Precision, facts_of
 from .measuring import Blank, measure_steps, remembered
 from .open_settings import Settings, network_is_open
@@ -51,7 +52,7 @@ class Subject:
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
         more: See ``configuration.Request``.
         counted: Names of the cases whose pieces are counted; None: of all.
-        verify: Refuses settings that take no effect with a plan, before its steps are timed; None: all take effect.
+        verify: Refuses settings that take no effect with a plan, which is then not chosen; None: all take effect.
         seen: What was found out about these cases for another plan, and is found out now.
     """
 
@@ -116,6 +117,7 @@ def plan_training(
         training=training,
         machine=settings.machine,
         network=None if free or subject.own else settings.network,
+        own=bool(subject.own),
         start=subject.start,
         hours=settings.hours,
         more=subject.more,
@@ -125,7 +127,11 @@ def plan_training(
     facts = facts_of(settings.machine)
     remember = partial(remembered, cache, keep=keep)
     measure = _measuring(settings, subject, base, facts, trial, remember)
-    configured = configure(found, ceilings, facts, request, None if facts.described else measure)
+    configured = configure(
+        *(found, ceilings, facts, request),
+        None if facts.described else measure,
+        _verifying(settings, subject, base),
+    )
     return _planned(base, configured, ceilings, found, subject)
 
 
@@ -179,8 +185,10 @@ def _grid_of(plan: Plan) -> tuple[float, ...]:
     return plan.spacing if plan.spacing is not None else tuple(float(n) for n in plan.film)
 
 
-def _tried(settings: Settings, config: Configuration, precision: Precision) -> Settings:
-    """Settings under which a configuration is timed: not compiled, without a seed or a number of steps."""
+def _tried(
+    settings: Settings, base: Plan, config: Configuration, precision: Precision
+) -> tuple[Plan, Settings]:
+    """Under what a configuration is timed: its plan, and settings without compilation, seed or number of steps."""
     training = replace(
         settings.training, steps=1, batch_size=config.batch, micro_batch=config.micro, seed=0
     )
@@ -190,8 +198,11 @@ def _tried(settings: Settings, config: Configuration, precision: Precision) -> S
         checkpoint_activations=config.checkpointed,
         compile=False,
     )
-    network = config.network or settings.network
-    return replace(settings, training=training, machine=machine, network=network)
+    network = settings.network
+    if config.network is not None:
+        network = replace(config.network, dropout=network.dropout)
+    tried = replace(settings, training=training, machine=machine, network=network)
+    return replace(base, **config.placed), tried
 
 
 def _planned(
@@ -205,7 +216,6 @@ def _planned(
     assert chosen.size is not None
     training, reasons = configured.training, base.reasons | configured.reasons
     if subject.own:
-        training = replace(training, network=None)
         reasons["network"] = subject.own
     elif subject.start is not None:
         reasons["network"] = "that of the run to start from"
@@ -223,6 +233,18 @@ def _planned(
     )
 
 
+def _verifying(settings: Settings, subject: Subject, base: Plan) -> Verify | None:
+    """What refuses configurations with which settings take no effect."""
+    if (refuse := subject.verify) is None:
+        return None
+
+    def verify(config: Configuration, precision: Precision) -> None:
+        plan, tried = _tried(settings, base, config, precision)
+        refuse(tried, plan)
+
+    return verify
+
+
 def _measuring(
     settings: Settings,
     subject: Subject,
@@ -234,10 +256,7 @@ def _measuring(
     """What times steps of a configuration, or remembers them."""
 
     def measure(config: Configuration, precision: Precision) -> Measured | None:
-        chosen = replace(config, network=None) if subject.own else config
-        plan, tried = replace(base, **config.placed), _tried(settings, chosen, precision)
-        if subject.verify is not None:
-            subject.verify(tried, plan)
+        plan, tried = _tried(settings, base, config, precision)
         shape = tuple(max(round(n), p) for n, p in zip(config.whole, config.size, strict=True))
         shape = plan.film if plan.spatial_dims == 2 else shape
         shared = facts.processes if config.batch % facts.processes == 0 else 1
@@ -246,6 +265,7 @@ def _measuring(
             "machine": facts.name,
             "threads": torch.get_num_threads(),
             "plan": plan.treatment | {"size": plan.size},
+            "shape": shape,
             "settings": {k: v for k, v in vars(tried).items() if k not in UNTIMED},
             "start": subject.start,
             "processes": shared,
@@ -253,7 +273,13 @@ def _measuring(
 
         def now() -> Measured | None:
             blank = Blank.like(plan, shape, labelled=subject.segments)
-            return measure_steps(lambda: trial(blank, tried), tried.training, tried.machine, shared)
+            result = measure_steps(
+                lambda: trial(blank, tried), tried.training, tried.machine, shared
+            )
+            if result is None:
+                problem = "does not fit into memory; planning goes on with less"
+                tell(f"a step of {config.words} {problem}")
+            return result
 
         return subject.once(repr(known), lambda: remember(known, now))
 

@@ -79,7 +79,7 @@ def _of_machine(facts: MachineFacts, request: Request, config: Configuration) ->
     saved = "one image would not fit otherwise" if config.checkpointed else "memory suffices"
     return {
         "micro_batch": "given"
-        if request.training.micro_batch
+        if request.training.micro_batch == config.micro
         else f"what fits into {facts.memory / GIB:.1f} GiB",
         "precision": "given" if given.precision != "auto" else facts.why_precision,
         "checkpoint_activations": "given" if given.checkpoint_activations is not None else saved,
@@ -116,6 +116,8 @@ def _why_grid(
 
 
 def _why_patch(config: Configuration, found: Fingerprint) -> str:
+    if len(config.size) == 2 and config.patches == 1 and config.placed["grid"] is not None:
+        return "as much of the given grid as the network can halve"
     if config.patches == 1:
         return "the whole film" if found.spatial_dims == 2 else "the whole body"
     return f"as large as time and memory allow; {config.patches} show a whole image"
