@@ -18,6 +18,7 @@ import yaml
 
 import radiffuse
 from conftest import TINY, line_of
+from radiffuse import objectives
 from radiffuse.automatic import choice, decision, schedule
 from radiffuse.automatic.candidates import find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
@@ -464,6 +465,23 @@ def test_an_encoder_that_is_asked_for_and_cannot_be_used_is_an_error(
     settings = given(data=str(films), encoder=str(tmp_path), **asked)
     with pytest.raises(InputError, match="model.safetensors"):
         find_candidates(settings, open_dataset(films, Data()), 1.0)
+
+
+def test_the_network_to_start_from_is_loaded_once_for_all_candidates(
+    films: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], objectives.load_pretrained
+
+    def counted(*words: Any) -> Any:
+        loaded.append(words)
+        return load(*words)
+
+    monkeypatch.setattr(objectives, "load_pretrained", counted)
+    asked = {"plan": {"size": (32, 32)}, "training": {"steps": 1, "batch_size": 2}}
+    settings = given(data=str(films), from_=str(pretrained), **asked)
+    found, _ = find_candidates(settings, open_dataset(films, Data()), 1.0)
+    assert {"finetune", "probe"} < {one.name for one in found}
+    assert len(loaded) == 1
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def find_candidates(
         dataset: The labelled cases.
         hours: What one training may take.
         most: How many there is time for; None: all.
-        seen: See ``plan_training.Subject``; None: nothing was.
+        seen: See ``plan_training.Subject``, also the network that they start from; None: nothing was.
 
     Raises:
         InputError: The given run or encoder cannot be used, or nothing can be trained.
@@ -167,7 +167,7 @@ def _planned(
     """The candidate, planned once for every fold and the final training."""
     method = method_of(settings)
     timed = None if settings.training.steps else hours
-    obeyed, start = from_start(replace(settings, hours=timed))
+    obeyed, start = from_start(replace(settings, hours=timed), seen)
     planned = plan_labelled(obeyed, start, trial_of(method.build, start), seen=seen)
     decided, plan = planned.settings, planned.plan
     method.build(decided, plan, start, None)  # what it lacks is found here

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -140,15 +141,22 @@ def method_of(settings: Fit) -> Method:
     return method
 
 
-def from_start(settings: Fit) -> tuple[Fit, Start | None]:
+def from_start(settings: Fit, seen: dict[Any, Any] | None = None) -> tuple[Fit, Start | None]:
     """The settings as they are obeyed, and the network that they start from; None without ``--from``.
+
+    Args:
+        settings: Of the command.
+        seen: Networks that were loaded before are taken from it, and others put into it.
 
     Raises:
         InputError: There is no such run, or a setting asks for another grid or network than it has.
     """
     if not settings.from_run:
         return settings, None
-    start = open_start(settings.from_run, settings.weights)
+    seen = {} if seen is None else seen
+    if (key := ("start", settings.from_run, settings.weights)) not in seen:
+        seen[key] = open_start(settings.from_run, settings.weights)
+    start: Start = seen[key]
     return inherit(settings, start), start
 
 
