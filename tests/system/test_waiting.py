@@ -70,6 +70,9 @@ def test_the_thread_that_waited_longest_held_up_the_others(monkeypatch: pytest.M
     after = Moment(14.0, 9.0, {"1": 1.5, "2": 3.0, "new": 9.0})
     assert after.since(before, 2) == Spent(4.0, 2.0)
     assert after.since(before, 3) == Spent(4.0)  # of three threads on two cores one always waits
+    # Its wait was read before it was stopped, and the clock after.
+    late = Moment(14.0, 9.0, {"1": 1.5, "2": 4.9})
+    assert late.since(before, 2) == Spent(4.0, 2.0)  # two threads computed for 4 s
     untold = [Moment(m.clock, m.processor, {}) for m in (before, after)]
     assert untold[1].since(untold[0], 2) == Spent(4.0)
     monkeypatch.setattr(waiting, "quota", lambda cgroup: 1.5)

@@ -60,14 +60,15 @@ class Moment:
 
         The thread that waited most held up the others. Without the waits of threads, a single one has waited whenever
         it did not compute. Threads that are more than the cores this process may use wait for each other: nothing
-        is said of them.
+        is said of them. Nobody has waited while all computed: a thread that is stopped between the readings of its wait
+        and of the clock seems to have.
         """
-        seconds = self.clock - before.clock
+        seconds, computed = self.clock - before.clock, self.processor - before.processor
         both = self.waits.keys() & before.waits.keys()
         if threads > min(cores(), quota(CGROUP)):
             waited = 0.0
         elif both:
             waited = max(self.waits[name] - before.waits[name] for name in both)
         else:
-            waited = seconds - (self.processor - before.processor) if threads == 1 else 0.0
-        return Spent(seconds, min(max(waited, 0.0), seconds))
+            waited = seconds - computed if threads == 1 else 0.0
+        return Spent(seconds, max(min(waited, seconds - computed / threads), 0.0))
