@@ -136,6 +136,35 @@ def test_what_was_measured_counts_more_than_the_pace_of_something_else() -> None
     assert configured.training.network != slow.network
 
 
+def test_the_last_measurement_is_not_taken_for_being_the_last() -> None:
+    found, rates = films(1024), [40e9, 300e9, 20e9]
+    asked: list[tuple[Configuration, float]] = []
+
+    def measure(config: Configuration, precision: str) -> Measured:
+        seconds = config.operations / rates[len(asked)]
+        asked.append((config, seconds))
+        return Measured(seconds)
+
+    given = request(hours=1)
+    plan = configure(found, fine(found), CORES, given, measure).plan
+    fast = [seconds * c.samples / c.batch <= given.budget for c, seconds in asked]
+    assert fast == [False, True, False]
+    assert (plan.size, plan.grid) == (asked[1][0].size, asked[1][0].placed["grid"])
+
+
+def test_what_was_measured_fits_whatever_does_not_after_it() -> None:
+    found, asked = films(1024), list[Configuration]()
+
+    def measure(config: Configuration, precision: str) -> Measured | None:
+        asked.append(config)
+        return Measured(1000.0) if len(asked) == 1 else None
+
+    configured = configure(found, fine(found), CARD, request(hours=1), measure)
+    assert len(asked) > 1
+    assert configured.plan.size == asked[0].size
+    assert configured.reasons["minutes"] == "1e+03 s per step, measured here"
+
+
 def test_processes_share_a_batch_and_its_memory() -> None:
     found = volumes(128)
     given = request(hours=1, plan=PlanSettings(size=(64,)), network=Network(preset="tiny"))

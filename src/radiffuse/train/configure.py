@@ -97,8 +97,7 @@ def configure(
             search.failed = config
             continue
         search.seen[config] = result
-        if len(search.seen) == MOST_MEASURED[kind]:
-            break
+        search.ends = len(search.seen) == MOST_MEASURED[kind]
         timed.append((config.operations, result.seconds))
         pace = Pace.of(timed, facts)
     return decision_of(
@@ -125,6 +124,7 @@ class _Search:
         verify: See ``configure``.
         seen: What was measured.
         failed: The last configuration that did not fit when it was tried: others must take less memory.
+        ends: Whether only what was measured is chosen from now on.
     """
 
     found: Fingerprint
@@ -135,6 +135,7 @@ class _Search:
     verify: Verify | None
     seen: dict[Configuration, Measured] = field(default_factory=dict)
     failed: Configuration | None = None
+    ends: bool = False
 
     def seconds(self, config: Configuration, pace: Pace) -> float:
         """Of a step: as measured, else by the pace."""
@@ -230,7 +231,9 @@ class _Search:
             while micro >= 1:
                 fitted = replace(config, micro=micro, checkpointed=checkpointed)
                 needed = fitted.memory(self.facts, self.precision)
-                if needed <= self.facts.memory and needed < room:
+                if fitted in self.seen:
+                    return fitted
+                if needed <= self.facts.memory and needed < room and not self.ends:
                     return fitted
                 if most is not None and (self.failed is None or needed > self.facts.memory):
                     break
