@@ -21,7 +21,7 @@ pytest.importorskip(
 )
 import uvicorn
 from playwright.sync_api import Page, expect, sync_playwright
-from test_browser import CHROMIUM, FLAGS, PATIENCE
+from test_browser import CHROMIUM, FLAGS, PATIENCE, drop
 
 import viewer_files as files
 from radiffuse.data.layouts import open_dataset
@@ -463,6 +463,20 @@ def test_changes_are_not_lost_by_another_tab(opened: Any) -> None:
     page.click(".scan >> text=b")
     page.click("dialog >> text=Discard")
     expect(page.locator(".layers h2").first).to_have_text("b")
+
+
+def test_a_scan_is_not_removed_with_changes_that_are_not_saved(opened: Any, tmp_path: Path) -> None:
+    page = opened("films")
+    drop(page, "new.png", files.film_bytes(tmp_path, (20, 20), 7))
+    expect(page.locator(".layers h2").first).to_have_text("new")
+    page.locator(".plane canvas").focus()
+    page.keyboard.press("Space")
+    page.click("[aria-label='Remove new']")
+    page.click("dialog >> text=Stay")
+    expect(page.locator(".layers .main")).to_have_text("Save")
+    page.click("[aria-label='Remove new']")
+    page.click("dialog >> text=Discard")
+    expect(page.locator(".scan >> text=new")).to_have_count(0)
 
 
 def test_a_class_is_renamed_where_masks_are_corrected(opened: Any, tmp_path: Path) -> None:

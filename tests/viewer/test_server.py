@@ -33,10 +33,11 @@ from radiffuse.errors import InputError
 from radiffuse.system.files import seal
 from radiffuse.viewer import guard, uploads
 from radiffuse.viewer.app import make_app, page_files
+from radiffuse.viewer.corrections import Corrections
 from radiffuse.viewer.jobs import Job, Jobs
 from radiffuse.viewer.refusal import Refused
 from radiffuse.viewer.runs import POINTS, Runs, curves, described, flat
-from radiffuse.viewer.scans import counts, overlap
+from radiffuse.viewer.scans import Layer, counts, overlap
 from radiffuse.viewer.serve import bind, make_state
 from radiffuse.viewer.state import State
 from tiny_runs import chosen_run, finished_run
@@ -281,6 +282,27 @@ def test_a_series_in_a_zip_file_becomes_one_volume(client: TestClient, state: St
     assert info["hounsfield"]
     written = {p.name for p in state.intake.folder.rglob("*") if p.is_file()}
     assert written == {f"{i:06d}.dcm" for i in range(1, 7)}  # neither the program nor the zip file
+
+
+def test_a_scan_is_described_while_a_job_adds_layers(
+    client: TestClient, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(client, "a.png", files.film_bytes(tmp_path))
+    (item,) = state.scans.all()
+
+    def layer(number: int) -> Layer:
+        return Layer(
+            f"run-{number}", "mask", "mask", lambda: np.zeros((1, 6, 5), np.uint8), ("b", "c")
+        )
+
+    def named(_: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
+        state.scans.attach(item, layer(len(item.layers) + 1))  # as a job does in its thread
+        return classes
+
+    state.scans.attach(item, layer(0))
+    monkeypatch.setattr(Corrections, "named", named)
+    found = client.get(f"{ROOT}api/scans/{item.id}")
+    assert [one["id"] for one in found.json()["layers"]] == ["run-0"]
 
 
 def test_a_removed_scan_leaves_nothing(client: TestClient, state: State, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def describe_scan(state: Held, item: OneItem) -> dict[str, Any]:
             "parts": layer.parts,
             "classes": _as_named(state, layer).classes,
         }
-        for layer in item.layers.values()
+        for layer in list(item.layers.values())  # a job may add some meanwhile
     ]
     return listed(item) | display.described(state.scans.scan(item)) | {"layers": layers}
 

@@ -108,7 +108,7 @@ class Item:
     @property
     def expected(self) -> Mapping[str, float]:
         """What to expect of its newest mask of which anything is known."""
-        known = (layer.expected for layer in reversed(self.layers.values()) if layer.expected)
+        known = (layer.expected for layer in [*self.layers.values()][::-1] if layer.expected)
         return next(known, {})
 
     def layer(self, id: str) -> Layer:

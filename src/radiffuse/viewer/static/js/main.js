@@ -74,6 +74,7 @@ const side = {
       scan.dropped && button("×", () => side.drop(scan), { class: "plain", "aria-label": `Remove ${scan.name}` }))));
   },
   async drop(scan) {
+    if (app.editor.id === scan.id && !(await app.editor.mayLeave())) return;
     await remove(`api/scans/${scan.id}`);
     await app.refresh();
     if (app.editor.id === scan.id) app.editor.empty();
