@@ -14,11 +14,13 @@ import pytest
 import radiffuse
 from conftest import SIZE, Begun, pretrain_settings, synthesize_settings
 from radiffuse.config import Augment, Classify, Fit, PlanSettings, Split, Study
+from radiffuse.data.dataset import Case, Dataset
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.augment import run_augment
 from radiffuse.studies.study import run_study
 from radiffuse.train.run import Run
+from radiffuse.train.unchanged import digests_of_files
 
 
 def in_classes(data: Path) -> None:
@@ -266,3 +268,17 @@ def test_a_study_stands_on_its_labels_and_its_pool(
     gone.unlink()
     with pytest.raises(InputError, match=f"study: was begun with other cases: {gone.stem} went"):
         study(data, out, **given)
+
+
+def test_voxels_behind_a_header_are_of_the_content_of_a_case(tmp_path: Path) -> None:
+    head = "ObjectType = Image\nNDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\n"
+    for name in ("image", "label"):
+        (tmp_path / f"{name}.mhd").write_text(f"{head}ElementDataFile = {name}.raw\n")
+        (tmp_path / f"{name}.raw").write_bytes(bytes(16))
+    case = Case("a", (tmp_path / "image.mhd",), tmp_path / "label.mhd")
+    dataset = Dataset(tmp_path, "images", (case,))
+    found = [digests_of_files(dataset, {"a"})]
+    for name in ("image", "label"):
+        (tmp_path / f"{name}.raw").write_bytes(bytes(15) + b"x")
+        found.append(digests_of_files(dataset, {"a"}))
+    assert len({one["a"] for one in found}) == 3

@@ -84,6 +84,14 @@ def prepare(
     return Prepared(folder, plan, cases, good, skipped, labelled)
 
 
+def voxels_behind(file: Path) -> tuple[Path, ...]:
+    """The file of the voxels behind a detached header."""
+    try:
+        return source_files(file)[1:]
+    except (InputError, OSError):  # reading it will say what is wrong
+        return ()
+
+
 # ------------------------------------------------------------------------------------------------ internal
 
 
@@ -126,7 +134,7 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, labelled, treatment], sort_keys=True).encode())
     for case in dataset:
         files = [*case.images, *case.series, *(case.label_files if labelled else ())]
-        files += [extra for file in files for extra in _behind(file)]
+        files += [extra for file in files for extra in voxels_behind(file)]
         digest.update(repr((case.name, case.label_item if labelled else None)).encode())
         if labelled and (case.label_values or case.ignore_value is not None):
             digest.update(repr((case.label_values, case.ignore_value)).encode())
@@ -140,14 +148,6 @@ def _set_key(dataset: Dataset, plan: Plan, labelled: bool) -> str:
                 state = (str(file), "missing")
             digest.update(repr(state).encode())
     return digest.hexdigest()[:20]
-
-
-def _behind(file: Path) -> tuple[Path, ...]:
-    """The file of the voxels behind a detached header."""
-    try:
-        return source_files(file)[1:]
-    except (InputError, OSError):  # reading it will say what is wrong
-        return ()
 
 
 def _prepare_row(folder: Path, item: tuple[int, Case], *, plan: Plan, labelled: bool) -> int:

@@ -17,6 +17,7 @@ from ..config.values import plain
 from ..data.arrays import logged_rows
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
+from ..data.prepare import voxels_behind
 from ..data.prepared import Prepared
 from ..data.splits import PARTS, Splits, read_splits, write_splits
 from ..errors import InputError, RunError
@@ -162,6 +163,7 @@ def _digest(case: Case, content: object) -> str:
 
 def _digest_of_files(case: Case) -> str:
     files = [*(case.series or case.images), *case.label_files]
+    files += [extra for file in files for extra in voxels_behind(file)]
     sums = []
     for file in files:
         try:
