@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from radiffuse.cli.settings import from_values
-from radiffuse.config import Classify, Generate
+from radiffuse.config import Classify, Fit, Generate
 from radiffuse.errors import InputError
 from radiffuse.studies.augment import run_augment
 from radiffuse.studies.study import run_study
@@ -93,3 +93,23 @@ def test_higher_ratios_may_be_added(classes: Path, tmp_path: Path) -> None:
     config = {"run_version": RUN_VERSION, "command": "classify", "settings": files}
     write_json(begun / "config.yaml", config)
     assert study(1.0, 2.0) == {"6-real+1-0": "6-0"}
+
+
+@pytest.mark.parametrize("method", ["none", "joint"])
+def test_every_method_reads_the_same_cases(films: Path, tmp_path: Path, method: str) -> None:
+    """Else one that saw cases which the others leave out would be split otherwise, and learn from test patients."""
+    only, cache = "-00000[0-7]", str(tmp_path / "cache")
+    read: list[Fit] = []
+
+    def fit(settings: Fit) -> Run:
+        read.append(settings)
+        raise Begun
+
+    given = {"data": films, "out": tmp_path / "out", "methods": (method,), "labels": (2,)}
+    finetune = {"reader": {"only": only, "cache": cache}, "split": {"test": 0.25}}
+    with pytest.raises(Begun):
+        run_study(from_values("study", given | {"finetune": finetune}), part, fit, part)
+    assert [one.reader.only for one in read] == [only]
+    other = {"finetune": finetune, "diffusion": {"reader": {"only": "-00000"}}}
+    with pytest.raises(InputError, match="--diffusion.reader.only: differs from --finetune.reader"):
+        run_study(from_values("study", given | other), part, part, part)

@@ -174,7 +174,7 @@ class Study:
         default=_fixed(FIT["diffusion"], 700, 16), metadata=used_for("diffusion")
     )
     """Settings of mask diffusion, and of image and mask together; the study sets data, out, method, from_run, labels,
-    draw, strategy and split."""
+    draw, strategy and split, and reads the data by ``finetune.reader``."""
     nnunet: NNUNet = NNUNet()
     """Settings of the method nnunet."""
     tolerance: NonNegativeFloat = 2.0

@@ -164,9 +164,7 @@ class StudyRuns:
             kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
             probe = replace(base.probe, heads=kinds, regressor=self._places(row))
             changes = {"method": "probe", "probe": probe}
-            changes |= {
-                name: getattr(given.finetune, name) for name in ("split", "reader", "machine")
-            }
+            changes |= {"split": given.finetune.split, "machine": given.finetune.machine}
         elif group == "diffusion":
             changes |= {"split": given.finetune.split}
             if row.strategy:
@@ -195,6 +193,11 @@ class StudyRuns:
             if variant.head and not learned_from_noise(start):
                 clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
                 changes["probe"] = replace(changes["probe"], **clean)
+        if group != "finetune":  # the same cases, patients and classes, in the same parts
+            reader = given.finetune.reader
+            cache, skip_bad = base.reader.cache or reader.cache, base.reader.skip_bad
+            reader = replace(reader, cache=cache, skip_bad=skip_bad or reader.skip_bad)
+            changes["reader"] = reader
         training = replace(base.training, seed=draw, validate_every=0)
         usual: Fit = getattr(Study(), group)
         if base.hours is not None and training.steps == usual.training.steps:

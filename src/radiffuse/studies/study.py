@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Fit, Generate, Pretrain, Study
+from ..config import Data, Fit, Generate, Pretrain, Study
+from ..config.given import flag
 from ..data.dataset import Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
@@ -153,6 +154,7 @@ def verify(settings: Study) -> list[str]:
             _verify_needs(settings, member)
     if not settings.methods:
         raise InputError("--methods", "names none", f"Methods are {known}")
+    _verify_readers(settings)
     rows = [variant.name for variant in variants(settings)]
     if (reference := reference_of(settings)) not in rows:
         problem = f"is not among the methods, whose rows are {some(rows)}"
@@ -165,6 +167,21 @@ def verify(settings: Study) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _verify_readers(settings: Study) -> None:
+    """Refuse a group of settings that reads the labelled images in another way: their runs would learn other cases."""
+    common, usual = settings.finetune.reader, Data()
+    for group in ("probing", "diffusion"):
+        for name, value in vars(getattr(settings, group).reader).items():
+            if name in ("cache", "skip_bad") or value in (
+                getattr(usual, name),
+                getattr(common, name),
+            ):
+                continue
+            where, every = f"--{group}.reader.{flag(name)}", f"--finetune.reader.{flag(name)}"
+            problem = f"differs from {every}, by which all methods read the labelled images"
+            raise InputError(where, problem, f"Leave it out, or give it as {every}")
 
 
 def _verify_needs(settings: Study, name: str) -> None:
