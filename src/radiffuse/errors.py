@@ -40,10 +40,9 @@ class SettingError(InputError):
     """A word that is no setting, or a value that a setting does not take: one sentence, and a hint if there is one."""
 
     def __str__(self) -> str:
-        """``--labels takes a whole number, not 'five'``; control characters are escaped."""
-        return printable(
-            f"{self.where} {_shortened(self.problem)}{self.remedy and f'. {self.remedy}'}"
-        )
+        """``--labels takes a whole number, not 'five'.``; control characters are escaped."""
+        text = f"{self.where} {_shortened(self.problem)}{self.remedy and f'. {self.remedy}'}"
+        return printable(text if text.endswith("?") else f"{text}.")
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -239,7 +239,7 @@ def test_a_value_of_another_type_is_one_plain_sentence(words: str, message: str)
     command, *rest = words.split()
     with pytest.raises(InputError) as error:
         from_arguments(command, rest)
-    assert str(error.value) == message
+    assert str(error.value) == f"{message}."
 
 
 @pytest.mark.parametrize(
@@ -301,6 +301,13 @@ def test_numbers_out_of_range_are_named(command: str, name: str, value: Any) -> 
     with pytest.raises(InputError, match=rf"--[a-z.]*{flag} .*out of range.*Legal is") as error:
         from_values(command, given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("0", "0"), ("0.0001", "0.0001"), ("-3", "-3")])
+def test_a_number_out_of_range_is_shown_as_it_was_typed(value: str, shown: str) -> None:
+    with pytest.raises(InputError) as error:
+        from_arguments("fit", ["d", "--out", "o", f"--hours={value}"])
+    assert str(error.value) == f"--hours {shown} is out of range. Legal is at least 0.001."
 
 
 def ranges(cls: Any, prefix: str = "") -> Iterator[tuple[str, Any, Within]]:

@@ -12,7 +12,7 @@ from PIL import Image
 import radiffuse
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_values
-from radiffuse.commands._ending import NEXT
+from radiffuse.commands._ending import NEXT, ending
 from radiffuse.data.plan import Plan
 from radiffuse.system.files import write_json
 from tiny_runs import finished_run
@@ -56,6 +56,12 @@ def test_after_select_the_masks_of_the_chosen_scans_are_shown(run: str) -> None:
     predict, view = after_select(run, pool)
     assert predict == ("predict", run, pool, "--out", "masks")
     assert view == ("view", pool, run, "--masks", "masks", "--worklist", "next.csv")
+
+
+def test_where_an_export_lies_is_said(run: str) -> None:
+    for form in ("torch-export", "onnx", "pretrained"):
+        settings = from_values("export", {"run": run, "out": "ex", "format": form})
+        assert [*ending("export", settings, Path("ex"))] == ["the export is in ex"]
 
 
 def test_predict_says_nothing_of_the_tables_of_the_training_data(

@@ -198,7 +198,7 @@ def test_what_takes_no_effect_is_refused_before_steps_are_timed(
         ("convert FILMS", "FILMS"),
         ("augment CLASSES --pools 8 --with NOWHERE", "NOWHERE: does not exist"),
         ("augment CLASSES --with PRE", "--with PRE: is neither one run of synthesize nor folders"),
-        ("augment CLASSES --with FILMS --pools 900", "--labels 900: the training pool has"),
+        ("augment CLASSES --with FILMS --pools 900", "--pools 900: the training pool has"),
         ("augment FILMS --with FILMS", "FILMS: tells the class of no film"),
         ("study FILMS --methods scratch --labels 900", "--labels 900: the training pool has"),
         ("study UNLABELLED --methods scratch --labels 1", "UNLABELLED: holds no labelled image"),

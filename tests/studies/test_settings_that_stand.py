@@ -42,6 +42,22 @@ def test_pools_without_a_class_are_refused_before_any_is_trained_on(
         run_augment(from_values("augment", given), part, part)
 
 
+def test_more_labels_than_there_are(films: Path, classes: Path, tmp_path: Path) -> None:
+    """Without ``--labels`` or ``--pools`` a study takes its usual budgets, not all labels."""
+    cache = {"reader": {"cache": str(tmp_path / "cache")}}
+    given = {"data": films, "out": tmp_path / "out", "methods": ("scratch",), "labels": (1, 99)}
+    settings = from_values("study", given | {"finetune": cache | {"split": {"test": 0.4}}})
+    message = (
+        r"{0} 99: the training pool has \d+ labelled cases. Name numbers from 1 to \d+ with {0}\.$"
+    )
+    with pytest.raises(InputError, match=message.format("--labels")):
+        run_study(settings, part, part, part)
+    given = {"data": classes, "out": tmp_path / "more", "with_run": (str(classes),)}
+    given |= {"classify": cache, "pools": (4, 99)}
+    with pytest.raises(InputError, match=message.format("--pools")):
+        run_augment(from_values("augment", given), part, part)
+
+
 def test_the_number_of_pseudo_labels(films: Path, unlabelled: Path, tmp_path: Path) -> None:
     reader = {"reader": {"cache": str(tmp_path / "cache")}}
     given = {"data": films, "out": tmp_path / "out", "unlabelled": str(unlabelled), "labels": (2,)}

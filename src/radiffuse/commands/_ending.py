@@ -27,7 +27,7 @@ WROTE = {
     "zeroshot": "the masks are",
     "generate": "the images are",
     "anatomy": "the images are",
-    "export": "the published run is",
+    "export": "the export is",
     "convert": "the run is",
 }
 PLACEHOLDERS = {"LABELLED": "your labelled images", "SCANS": "the scans to segment"}

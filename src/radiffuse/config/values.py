@@ -216,8 +216,9 @@ def verify_ranges(settings: Any, prefix: str = "") -> None:
                 # A text stands in a union with numbers.
                 named = isinstance(item, str) and isinstance(mark, Within)
                 if not named and not is_legal(item, mark):
+                    typed = str(item).removesuffix(".0")
                     raise SettingError(
-                        f"--{prefix}{field.name}".replace("_", "-") + f" {item}",
+                        f"--{prefix}{field.name}".replace("_", "-") + f" {typed}",
                         "is out of range" if isinstance(mark, Within) else "is not legal",
                         f"Legal is {_words(mark)}",
                     )

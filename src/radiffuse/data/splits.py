@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -57,11 +57,23 @@ class Splits:
         """
         if labels is None:
             return self.train
-        if not 1 <= labels <= len(self.train):
-            problem = f"the training pool has {len(self.train)} labelled cases"
-            remedy = f"Choose 1 to {len(self.train)}, or leave --labels out to use all"
-            raise InputError(f"--labels {labels}", problem, remedy)
+        remedy = f"Choose 1 to {len(self.train)}, or leave --labels out to use all"
+        self._verify(labels, "--labels", remedy)
         return self.draws[draw][:labels]
+
+    def verify_budgets(self, budgets: Sequence[int], flag: str) -> None:
+        """Refuse budgets of a study that the pool does not have; ``flag`` gives them, or has others if it is left out.
+
+        Raises:
+            InputError: Names the first one and how many there are.
+        """
+        for labels in budgets:
+            self._verify(labels, flag, f"Name numbers from 1 to {len(self.train)} with {flag}")
+
+    def _verify(self, labels: int, flag: str, remedy: str) -> None:
+        if not 1 <= labels <= len(self.train):
+            cases = f"{len(self.train)} labelled case{'s' * (len(self.train) != 1)}"
+            raise InputError(f"{flag} {labels}", f"the training pool has {cases}", remedy)
 
     def held_out(self, dataset: Dataset) -> Dataset:
         """Cases of validation and test, on which nothing may be trained."""

@@ -126,6 +126,7 @@ def open_augment(
     generator, films = _generator(settings), classified_films(base, write=write)
     for folder in settings.with_run if generator is None else ():
         open_more(folder, base.reader)  # before anything is trained on real films
+    films.splits.verify_budgets(settings.pools, "--pools")
     target = {case.name: case.target for case in films.dataset}
     for pool, draw in itertools.product(settings.pools, range(settings.draws)):
         there = {target[name] for name in films.splits.budget(pool, draw)}

@@ -117,8 +117,7 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
         raise no_labels(settings.data)
     cache = cache_folder(settings.finetune.reader.cache)
     splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1, write=write)
-    for labels in settings.labels:
-        splits.budget(labels, 0)
+    splits.verify_budgets(settings.labels, "--labels")
     return dataset, splits
 
 
