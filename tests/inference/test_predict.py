@@ -50,6 +50,24 @@ def test_windows_put_a_volume_together_without_seams(overlap: float) -> None:
     assert (found.confidence > 0.99).all()
 
 
+@pytest.mark.parametrize("steps", [("largest",), ("2=drop:999", "1=fill")])
+def test_the_confidence_is_that_of_the_class_in_the_mask(steps: tuple[str, ...]) -> None:
+    """Where postprocessing removes a piece or fills a hole it is that of the new class, also on another grid."""
+    array = np.full((1, 16, 16), 20, np.float32)
+    array[0, 2:9, 2:9], array[0, 4:6, 4:6], array[0, 12:14, 12:14] = 90, 35, 80
+    grid = {"low": 0, "high": 100, "grid": (12, 12), "resize": "stretch"}
+    plan = Plan(2, ("film",), ("x", "y", "z"), (12, 12), **grid)  # type: ignore[arg-type]
+    toy = predictor(Threshold(), replace(plan, postprocess=steps))
+    found, before = toy(Scan(array)), predictor(Threshold(), plan)(Scan(array))
+    probable = toy.probabilities(Scan(array))
+    assert (found.mask != before.mask).any()
+    mine = np.take_along_axis(probable, found.mask[None].astype(np.int64), 0)[0]
+    assert np.allclose(found.confidence, mine, atol=1e-6)
+    assert np.array_equal(
+        found.confidence[found.mask == before.mask], before.confidence[found.mask == before.mask]
+    )
+
+
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 def test_windows_put_a_film_together_without_seams(overlap: float) -> None:
     array = np.where(np.random.default_rng(0).random((1, 40, 60)) < 0.5, 0, 255).astype(np.float32)

@@ -40,7 +40,7 @@ class Calibration:
         """Count a case.
 
         Args:
-            confidence: ``(*S)``, probability of the winning class, 0 to 1.
+            confidence: ``(*S)``, probability of the class in the mask, 0 to 1.
             mask: ``(*S)``, predicted labels.
             truth: ``(*S)``, true labels; 255 is left out.
         """

@@ -35,7 +35,8 @@ class Segmented:
 
     Attributes:
         mask: uint8 ``(*spatial)``, values by ``Plan.classes``.
-        confidence: float32 ``(*spatial)``, probability of the winning class, 0 to 1.
+        confidence: float32 ``(*spatial)``, probability of the class in ``mask``, 0 to 1, also where postprocessing
+            changed it.
         maps: float32 ``(*spatial)`` maps of uncertainty by name, if requested: ``mean-CLASS``, the mean probability of
             each foreground class; ``entropy`` of the mean, as a fraction of the largest possible, 0 to 1; ``variance``
             of the probability over samples, views and runs, mean over classes, if there are at least two.
@@ -310,8 +311,11 @@ class _Votes:
     def result(
         self, undo: Undo, plan: Plan, after: Sequence[str], spacing: Sequence[float] | None
     ) -> Segmented:
-        mask, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
-        mask = postprocess(mask, after, spacing)
+        voted, confidence = scores_to_scan(torch.from_numpy(self.mean), undo)
+        mask = postprocess(voted, after, spacing)
+        for value in np.unique(mask[mask != voted]):
+            probable = map_to_scan(torch.from_numpy(self.mean[value]), undo, float(value == 0))
+            np.copyto(confidence, probable, where=(mask == value) & (voted != value))
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {
