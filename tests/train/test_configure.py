@@ -286,7 +286,19 @@ def test_another_machine_can_be_described() -> None:
     assert facts.memory == pytest.approx(0.8 * 8 * 2**30)
     assert facts.rate == 2.5e12
     assert facts.described
+    assert facts.why_precision.startswith("as here: bfloat16 is ")
     assert in_bytes("1.5GB") == 1.5e9
+
+
+@pytest.mark.parametrize("rate", [None, 15.0])
+def test_no_plan_takes_the_cores_for_a_card_that_is_not_there(
+    rate: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = "--machine.accelerator cuda: this machine has no cuda. Choose what it has"
+    with pytest.raises(InputError, match=message) as error:
+        facts_of(Machine(accelerator="cuda", memory="24GiB", rate=rate))
+    assert ("describe another one" in error.value.remedy) == (rate is not None)
 
 
 def test_another_accelerator_is_not_taken_for_the_cores_beside_it(

@@ -66,7 +66,7 @@ def local_device(machine: Machine) -> Local:
         InputError: The machine lacks what was asked for.
     """
     _set_threads(machine)
-    name = _accelerator(machine)
+    name = accelerator_of(machine)
     device = torch.device(name, 0) if name != "cpu" else torch.device(name)
     return Local(device, resolve_precision(machine))
 
@@ -85,7 +85,7 @@ def local_fabric(machine: Machine) -> Any:
 def _launched(machine: Machine, **options: Any) -> Any:
     from lightning_fabric import Fabric
 
-    _accelerator(machine)
+    accelerator_of(machine)
     # What the libraries say that is of no use to a user.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="The `srun` command is available")
@@ -147,8 +147,12 @@ def _set_threads(machine: Machine) -> None:
         torch.set_num_threads(cores())
 
 
-def _accelerator(machine: Machine) -> str:
-    """What computes: what was asked for, or the best that is there."""
+def accelerator_of(machine: Machine) -> str:
+    """What computes: what was asked for, or the best that is there; cuda, mps or cpu.
+
+    Raises:
+        InputError: This machine lacks what was asked for.
+    """
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -157,8 +161,10 @@ def _accelerator(machine: Machine) -> str:
     asked = machine.accelerator
     name = next(name for name, found in there.items() if found) if asked == "auto" else asked
     if not there[name]:
-        problem = f"this machine has no {name}"
-        raise InputError(f"--machine.accelerator {name}", problem, "Choose what it has")
+        problem, remedy = f"this machine has no {name}", "Choose what it has"
+        if machine.rate is not None:
+            remedy += ", or leave it out: --machine.memory and --machine.rate describe another one"
+        raise InputError(f"--machine.accelerator {name}", problem, remedy)
     return name
 
 

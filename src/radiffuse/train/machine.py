@@ -11,7 +11,7 @@ import torch
 
 from ..config import Machine
 from ..system.hardware import cores, free_memory, processor
-from .device import processes, resolve_precision
+from .device import accelerator_of, processes, resolve_precision
 
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""
@@ -56,7 +56,8 @@ class MachineFacts:
     @property
     def why_precision(self) -> str:
         """The reason of ``arithmetic`` where nothing is given."""
-        return f"bfloat16 is {'fast' if self.bfloat16 else 'not faster'} on {self.name}"
+        here = "as here: " * self.described
+        return f"{here}bfloat16 is {'fast' if self.bfloat16 else 'not faster'} on {self.name}"
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ class Pace:
 
 
 def facts_of(machine: Machine) -> MachineFacts:
-    """This machine, except where the settings describe another one."""
-    device = machine.accelerator
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        device = "mps" if device == "cpu" and torch.backends.mps.is_available() else device
-    precision = resolve_precision(machine)
-    if device == "cuda" and torch.cuda.is_available():
+    """This machine, except where the settings describe another one.
+
+    Raises:
+        InputError: It lacks the accelerator that was asked for.
+    """
+    device, precision = accelerator_of(machine), resolve_precision(machine)
+    if device == "cuda":
         free, name = torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
         rate = GPU_RATE[precision]
     else:
