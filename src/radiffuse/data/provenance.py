@@ -49,6 +49,8 @@ class Origin:
 
     strategy: str = ""
     parents: tuple[str, ...] = ()
+    shared: bool = False
+    """Whether its patients are all that a model or a density learned from, as those of images drawn beside it."""
 
 
 def read_origins(dataset: Dataset) -> dict[str, Origin]:
@@ -68,7 +70,8 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
         file = row.get("image") or row.get("file") or ""
         text = row.get("parents", "")
         parents = shared.get(text) or tuple(name for name in text.split("+") if name)
-        found[_place(folder / file)] = Origin(row.get("strategy", ""), parents)
+        known = row.get("patient") in shared
+        found[_place(folder / file)] = Origin(row.get("strategy", ""), parents, known)
     return {case.name: found.get(_place(case.images[0]), Origin()) for case in dataset}
 
 

@@ -65,8 +65,9 @@ class ImageSet:
 
     @property
     def groups(self) -> list[str]:
-        """Patient of each row."""
-        return [case.group for case in self.prepared.cases]
+        """Patient of each row; an image that was drawn of a model or density of many patients is its own."""
+        known = zip(self.prepared.cases, self.origins, strict=True)
+        return [case.name if origin.shared else case.group for case, origin in known]
 
     @property
     def names(self) -> list[str]:

@@ -26,12 +26,15 @@ from ..data.layouts import open_dataset
 from ..data.names import safe_name
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
+from ..data.provenance import ANCESTORS, Ancestors, name_of_ancestors
 from ..data.readers import write_marked_film
 from ..data.scan import Array
 from ..data.streams import Stream
 from ..errors import InputError, damaged
+from ..system.files import write_json
 from ..train.cases import limited, prepare_dataset
 from ..train.device import local_device
+from ..train.known import patients_seen
 from ..train.progress import ProgressLine
 from ..train.run import Run
 from ..train.start import verify_kind
@@ -56,8 +59,9 @@ class Provenance:
     Attributes:
         image: Path below the folder.
         class_: Class of its parents.
-        patient: Patients of its parents, joined by ``+``; the image's own name where it has none. So a split by
-            patient keeps images of the same parents together.
+        patient: Patients of its parents, joined by ``+``; of manifold the name of those that the densities were
+            fitted on, see ``ANCESTORS``; else the image's own name. So a split by patient keeps images of the same
+            parents together.
         strategy: How its embedding was made; empty for an image of a denoiser, which has none.
         parents: Names of the real cases it comes from, joined by ``+``.
         strength: Of perturb and from-image; of interpolate the weight of the second parent.
@@ -146,7 +150,7 @@ class SynthesizerGeneration:
 
     def verify(self) -> None:
         """Refuse references that cannot be used, before any is embedded."""
-        _ = self._reference_cases
+        _ = self._reference_cases, self.ancestors
 
     def prepare(self) -> dict[str, Any]:
         """Embed the references; returns their hash, since the images depend on them."""
@@ -161,12 +165,39 @@ class SynthesizerGeneration:
         digest = hashlib.sha256(references.embeddings.numpy().tobytes())
         return {"embeddings": digest.hexdigest()[:16]}
 
+    @cached_property
+    def ancestors(self) -> Ancestors:
+        """The patients whose images the densities of manifold were fitted on; {} where it draws none."""
+        if "manifold" not in self.strategies:
+            return {}
+        if self.settings.references is None and (seen := patients_seen(self.run)):
+            return {"patients": sorted(seen), "cases": []}
+        try:
+            dataset, _ = self._reference_cases or self._trained_cases()
+        except InputError:
+            if self.settings.references is not None:
+                raise
+            problem = "is of an earlier version, which did not note whom the density of manifold was fitted on"
+            remedy = "Give its images with --references, or train again"
+            raise InputError(self.run.folder, problem, remedy) from None
+        return {
+            "patients": sorted({case.group for case in dataset}),
+            "cases": sorted(case.name for case in dataset),
+        }
+
+    @cached_property
+    def shared(self) -> str:
+        """The name that stands for the ancestors."""
+        return name_of_ancestors(self.ancestors["patients"], self.ancestors["cases"])
+
     def write(self, out: Path) -> list[Provenance]:
-        """Write the images that are missing; returns the provenance of all."""
+        """Write the images that are missing, and the ancestors of manifold; returns the provenance of all."""
         if "manifold" in self.strategies and not self.densities:
             problem = "has no class of two images or more, to which manifold could fit a density"
             remedy = "Give more references, or choose another strategy"
             raise InputError(self.settings.references or self.settings.run, problem, remedy)
+        if self.ancestors:
+            write_json(out / ANCESTORS, {self.shared: self.ancestors})
         self.synthesizer.to(local_device(self.settings.machine).device)
         line, count, batch = ProgressLine("sampling"), self.settings.count, self.settings.batch
         done: list[Provenance] = []
@@ -217,10 +248,11 @@ class SynthesizerGeneration:
                 embedding = perturb(rows[first][None], rows[peers], settings.strength, generator)[0]
         cases = [references.prepared.cases[i] for i in parents] if references else []
         file, sampled = f"{strategy}-{number:06d}.png", strategy != "reconstruction"
+        patients = "+".join(sorted({case.group for case in cases}))
         provenance = Provenance(
             image=f"{safe_name(name)}/{file}" if name else file,
             class_=name,
-            patient="+".join(sorted({case.group for case in cases})) or file.removesuffix(".png"),
+            patient=self.shared if strategy == "manifold" else patients,
             strategy=strategy,
             parents="+".join(case.name for case in cases),
             strength=strength,
@@ -289,6 +321,11 @@ class SynthesizerGeneration:
             dataset = open_dataset(settings.references, settings.reader)
             verify_kind(dataset, run, mixed=settings.reader.skip_bad)
             return dataset, settings.reader
+        return self._trained_cases()
+
+    def _trained_cases(self) -> tuple[Dataset, Data]:
+        """The images that the run was trained on, and how they are read."""
+        settings, run = self.settings, self.run
         trained = run.config["settings"]
         reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)
         dataset = open_dataset(run.data.get("root", trained["data"]), reader)

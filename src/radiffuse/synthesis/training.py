@@ -131,7 +131,9 @@ def read_films(settings: Synthesize, run: Run) -> Unlabelled:
     prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
     require_same_prepared(run, dataset, prepared)
     training, held = hold_out(prepared, settings.training.seed)
-    run.write_data(describe_data(dataset, prepared, {"validation": held}))
+    seen = sorted({prepared.cases[i].group for i in training})
+    described = describe_data(dataset, prepared, {"validation": held})
+    run.write_data(described | {"unlabelled_patients": seen})
     wanted = set(held[:VALIDATION_IMAGES])
     validation = [i for i, case in enumerate(prepared.cases) if case.name in wanted]
     return Unlabelled(prepared, training, validation)
