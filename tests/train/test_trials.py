@@ -27,7 +27,7 @@ from radiffuse.train import plan_training
 from radiffuse.train.configuration import Configuration, Measured, Request
 from radiffuse.train.configure import configure
 from radiffuse.train.machine import MachineFacts
-from radiffuse.train.measuring import measure_steps
+from radiffuse.train.measuring import is_whole, measure_steps
 from radiffuse.train.plan_training import Subject
 from radiffuse.train.segmenting import SegmentationTask
 from radiffuse.train.task import Loss
@@ -114,6 +114,56 @@ def test_given_passes_shrink_only_where_they_were_tried() -> None:
     fixed = replace(given, machine=Machine(checkpoint_activations=False))
     with pytest.raises(InputError, match="no network fits"):
         configure(films(256), (), replace(CARD, memory=0.9 * needed), fixed)
+
+
+def test_what_learns_from_its_batch_as_a_whole_gets_less_to_see_but_no_smaller_passes() -> None:
+    """As training does, which refuses to shrink its passes there: as predicted, and where a step did not fit."""
+    found, looked = films(1024), list[Configuration]()
+
+    def whole(config: Configuration, precision: str) -> bool:
+        looked.append(config)
+        return True
+
+    roomy = configure(found, fine(found), CARD, request(hours=3), whole=whole)
+    tight = replace(CARD, memory=3e9)
+    one = configure(found, fine(found), tight, request(hours=3), whole=whole)
+    assert one.training.micro_batch == one.training.batch_size == 8
+    assert one.training.memory_gib * 2**30 <= 3e9 < roomy.training.memory_gib * 2**30
+    assert configure(found, fine(found), tight, request(hours=3)).training.micro_batch < 8
+    assert all(max(config.size) <= 256 and config.unet.width == 16 for config in looked)  # cheap
+    asked: list[Configuration] = []
+    configure(found, fine(found), CARD, request(hours=3), holding(3e9, asked), whole=whole)
+    assert len(asked) > 1
+    assert all(config.micro == 8 for config in asked)
+    given = request(hours=3, plan=PlanSettings(size=(512,)), network=Network(preset="base"))
+    with pytest.raises(InputError, match="--micro-batch, which changes what is learned"):
+        configure(found, (), tight, given, whole=whole)
+    by_hand = replace(given, training=replace(OPEN, micro_batch=1))
+    assert configure(found, (), tight, by_hand, whole=whole).training.micro_batch == 1
+
+
+@pytest.mark.parametrize(("objective", "whole"), [("coordinates", True), ("ddpm", False)])
+def test_the_plan_of_a_loss_of_the_whole_batch_has_whole_passes(
+    objective: str, whole: bool, tmp_path: Path
+) -> None:
+    write_dataset("chest", tmp_path / "films", count=2, labelled=False, seed=0, size=(256, 256))
+    words = {"data": str(tmp_path / "films"), "out": str(tmp_path / "run"), "hours": 1.0}
+    machine = {"accelerator": "cpu", "memory": "1GB", "rate": 5.0}
+    words |= {"objective": objective, "machine": machine, "reader": {"cache": str(tmp_path / "c")}}
+    before = torch.get_rng_state()
+    training = plan_unlabelled(OBJECTIVES[objective](from_values("pretrain", words))).plan.training
+    assert training is not None
+    assert (training.micro_batch == training.batch_size) == whole
+    torch.testing.assert_close(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("layer", "whole"), [(nn.BatchNorm2d(1), True), (nn.Dropout(0.2), True), (nn.ReLU(), False)]
+)
+def test_a_plan_looks_at_the_network_as_training_does(layer: nn.Module, whole: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), layer).eval()
+    found = is_whole(lambda: (Dots(network), None), Machine(accelerator="cpu"))  # type: ignore[arg-type,return-value]
+    assert found == whole
 
 
 def test_what_was_measured_counts_more_than_the_pace_of_something_else() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ..config import fitting_size, network_settings, resolve_network
 from ..data.ceiling import Ceiling, Grid, candidates
@@ -51,6 +52,8 @@ Measure = Callable[[Configuration, Precision], Measured | None]
 """Measures steps of a configuration in an arithmetic; None: they do not fit into memory."""
 Verify = Callable[[Configuration, Precision], None]
 """Raises InputError where a setting takes no effect with a configuration."""
+Whole = Callable[[Configuration, Precision], bool]
+"""Whether a configuration learns from its batch as a whole; all of a training do, or none."""
 
 
 def configure(
@@ -60,6 +63,7 @@ def configure(
     request: Request,
     measure: Measure | None = None,
     verify: Verify | None = None,
+    whole: Whole | None = None,
 ) -> Configured:
     """Plan a training.
 
@@ -70,6 +74,7 @@ def configure(
         request: What is to be trained.
         measure: Measures steps on this machine; None: its speed is taken from ``facts``.
         verify: Configurations that it refuses are passed over; None: it refuses none.
+        whole: Tells whether smaller passes would learn something else, and are not planned; None: they would not.
 
     Raises:
         InputError: Steps and hours are both given, nothing fits into memory, or ``verify`` refuses all that does.
@@ -77,9 +82,8 @@ def configure(
     if request.hours is not None and request.training.steps is not None:
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
         raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
-    search = _Search(
-        found, ceilings, facts, request, facts.arithmetic(request.machine.precision), verify
-    )
+    precision = facts.arithmetic(request.machine.precision)
+    search = _Search(found, ceilings, facts, request, precision, verify, whole)
     pace, timed = Pace.of((), facts), list[tuple[float, float]]()
     kind = "cpu" if facts.device == "cpu" else "accelerator"
     while True:
@@ -121,7 +125,7 @@ class _Search:
 
     Attributes:
         precision: Arithmetic.
-        verify: See ``configure``.
+        verify, whole: See ``configure``.
         seen: What was measured.
         failed: The last configuration that did not fit when it was tried: others must take less memory.
         ends: Whether only what was measured is chosen from now on.
@@ -133,9 +137,19 @@ class _Search:
     request: Request
     precision: Precision
     verify: Verify | None
+    whole: Whole | None
     seen: dict[Configuration, Measured] = field(default_factory=dict)
     failed: Configuration | None = None
     ends: bool = False
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether smaller passes would learn something else; it is found out where one pass does not fit."""
+        if self.whole is None:
+            return False
+        *_, grid = _grids(self.found, self.ceilings, self.request)
+        *_, (least, _) = _options(self.found, grid, self.request, self.facts.processes)
+        return self.whole(least, self.precision)
 
     def seconds(self, config: Configuration, pace: Pace) -> float:
         """Of a step: as measured, else by the pace."""
@@ -162,14 +176,25 @@ class _Search:
             )
             remedy = (
                 "Free it of other programs, lower --size, --network.width or --batch-size, set "
-                "--machine.precision bf16-mixed, or use a machine with more"
+                f"--machine.precision bf16-mixed, {self._passes}or use a machine with more"
             )
             raise InputError(f"memory of {self.facts.name}", problem, remedy)
         if refused:
             raise refused[0]
         problem = f"no network fits into {self.facts.memory / GIB:.1f} GiB of free memory"
-        remedy = "Lower --size or --network.width, or use a machine with more memory"
+        lower = (
+            "--size, --network.width or --batch-size"
+            if self._passes
+            else "--size or --network.width"
+        )
+        remedy = f"Lower {lower}, {self._passes}or use a machine with more memory"
         raise InputError("--plan", problem, remedy)
+
+    @property
+    def _passes(self) -> str:
+        """The remedy that is left to a person."""
+        lower = "give a smaller --micro-batch, which changes what is learned a little, "
+        return lower * self.is_whole
 
     def _choose(self, pace: Pace, room: float, refused: list[InputError]) -> Configuration | None:
         """The first grid, patch and network in order of preference that memory and time allow; None: nothing fits.
@@ -222,7 +247,8 @@ class _Search:
     def _into_memory(self, config: Configuration, room: float) -> Configuration | None:
         """With as many images at once as memory holds; activations are recomputed only where none fits.
 
-        As training does by itself, it has fewer at once than are given only where these did not fit when tried.
+        As training does by itself, it has fewer at once than are given only where these did not fit when tried, and
+        never where smaller passes would learn something else.
         """
         given = self.request.machine.checkpoint_activations
         most = self.request.training.micro_batch
@@ -236,6 +262,8 @@ class _Search:
                 if needed <= self.facts.memory and needed < room and not self.ends:
                     return fitted
                 if most is not None and (self.failed is None or needed > self.facts.memory):
+                    break
+                if micro > 1 and self.is_whole:
                     break
                 micro //= 2
         return None

@@ -29,7 +29,7 @@ from ..system.waiting import Moment, Spent
 from .ahead import Ahead
 from .configuration import Measured
 from .device import fixed_order, local_fabric
-from .passes import Passes
+from .passes import Passes, learns_from_batch
 from .step import Step, build_network, new_optimizer, without_gradient
 from .task import BatchesByStep, Task
 
@@ -120,6 +120,13 @@ def measure_steps(
             gc.collect()  # networks lie in cycles, and the next trial needs their memory
             if cuda:
                 torch.cuda.empty_cache()
+
+
+def is_whole(trial: MakeTask, machine: Machine) -> bool:
+    """Whether what is trained learns from its batch as a whole, see ``learns_from_batch``; nothing is trained."""
+    with alone(), torch.random.fork_rng(devices=()):
+        task, _ = trial()
+        return learns_from_batch(build_network(task, machine).train(), task)
 
 
 def remembered(

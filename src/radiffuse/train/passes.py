@@ -61,7 +61,7 @@ class Passes:
         if self.world > 1:
             remedy += "; with several devices it does not shrink by itself"
             raise InputError(self.where, f"{problem} ({reason})", remedy)
-        if task.whole_batch or _sees_the_batch(network):
+        if learns_from_batch(network, task):
             remedy += ", which changes what is learned a little, or lower --size or --batch-size"
             whole = f"{problem} ({reason}), and this network learns from a batch as a whole"
             raise InputError(self.where, whole, remedy)
@@ -101,9 +101,13 @@ class BeforeStep:
             torch.cuda.empty_cache()
 
 
-def _sees_the_batch(network: nn.Module) -> bool:
-    """Whether an image's gradient depends on its pass: by batch normalization, or dropout, whose mask is per pass."""
-    return any(
+def learns_from_batch(network: nn.Module, task: Task) -> bool:
+    """Whether smaller passes would learn something else, so that neither a plan nor training makes them by itself.
+
+    That is so where the loss is of the batch as a whole, or an image's gradient depends on its pass: by batch
+    normalization, or by dropout, whose mask is per pass.
+    """
+    return task.whole_batch or any(
         module.training
         and (
             isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -19,9 +19,9 @@ from ..data.plan import Plan, class_of_step, make_plan
 from ..system.saying import say as tell
 from ..system.saying import soon
 from .configuration import Configuration, Configured, Measured, Request
-from .configure import Measure, Verify, configure
+from .configure import Measure, Verify, Whole, configure
 from .machine import MachineFacts, Precision, facts_of
-from .measuring import Blank, measure_steps, remembered
+from .measuring import Blank, is_whole, measure_steps, remembered
 from .open_settings import Settings, network_is_open
 from .task import BatchesByStep, Task
 
@@ -131,6 +131,7 @@ def plan_training(
         *(found, ceilings, facts, request),
         None if facts.described else measure,
         _verifying(settings, subject, base),
+        _asking(settings, subject, base, trial),
     )
     return _planned(base, configured, ceilings, found, subject)
 
@@ -245,6 +246,24 @@ def _verifying(settings: Settings, subject: Subject, base: Plan) -> Verify | Non
     return verify
 
 
+def _shape(plan: Plan, config: Configuration) -> tuple[int, ...]:
+    """Voxels of the arrays that stand for prepared ones."""
+    if plan.spatial_dims == 2:
+        return plan.film
+    return tuple(max(round(n), p) for n, p in zip(config.whole, config.size, strict=True))
+
+
+def _asking(settings: Settings, subject: Subject, base: Plan, trial: Trial[Settings]) -> Whole:
+    """What makes a configuration, to ask whether it learns from its batch as a whole."""
+
+    def whole(config: Configuration, precision: Precision) -> bool:
+        plan, tried = _tried(settings, base, config, precision)
+        blank = Blank.like(plan, _shape(plan, config), labelled=subject.segments)
+        return is_whole(lambda: trial(blank, tried), tried.machine)
+
+    return whole
+
+
 def _measuring(
     settings: Settings,
     subject: Subject,
@@ -257,8 +276,7 @@ def _measuring(
 
     def measure(config: Configuration, precision: Precision) -> Measured | None:
         plan, tried = _tried(settings, base, config, precision)
-        shape = tuple(max(round(n), p) for n, p in zip(config.whole, config.size, strict=True))
-        shape = plan.film if plan.spatial_dims == 2 else shape
+        shape = _shape(plan, config)
         shared = facts.processes if config.batch % facts.processes == 0 else 1
         known = {
             "torch": torch.__version__,
