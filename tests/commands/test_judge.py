@@ -152,6 +152,16 @@ def test_a_generator_that_learned_from_the_real_ones_is_pointed_out(
     error = capsys.readouterr().err
     assert "the generator learned from" in error
     assert "of the 16 real images" in error
+    elsewhere = tmp_path / "elsewhere"
+    for path in classes.rglob("*.png"):
+        place = elsewhere / path.parent.name / f"film-{path.name}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    learned = [number for number in range(17) if f"learned from {number} of the 16" in error]
+    fidelity(real=elsewhere, fake=out, encoder=str(pretrained))
+    assert f"learned from {learned[0]} of the 16 real images" in capsys.readouterr().err
+    data = json.loads((synthesizer / "data.json").read_text())
+    assert learned == [16 - len(data["split"]["validation"])]
 
 
 def test_a_dino_of_transformers_is_a_feature_network(

@@ -32,7 +32,7 @@ from ..system.cells import csv_text
 from ..system.files import read_json, refuse_foreign, write_atomic, write_json
 from ..train.cases import open_more
 from ..train.classes import ClassifiedFilms, classified_films
-from ..train.known import is_data_of
+from ..train.known import learned_images
 from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import collect, stand_pools, stand_study, study_folder
@@ -258,9 +258,9 @@ def _seen_by_generator(generator: Run | None, dataset: Dataset, splits: Splits) 
     """A warning if the synthesizer was trained on test films."""
     if generator is None:
         return []
-    if not is_data_of(generator, dataset):
+    tested = {*learned_images(generator, dataset)} & {*splits.test}
+    if not tested:
         return []
-    tested = set(splits.test) - set(generator.data.get("split", {}).get("validation", ()))
     return [
         f"The generator has seen {len(tested)} of the {len(splits.test)} test films, without their classes: train it "
         "on other films for a result that holds for new patients."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ..config import Data, Generate
-from ..config.values import from_dict
 from ..core.sampling import verify_sampler
 from ..data.dataset import Dataset
 from ..data.layouts import open_dataset
@@ -30,11 +29,11 @@ from ..data.provenance import ANCESTORS, Ancestors, name_of_ancestors
 from ..data.readers import write_marked_film
 from ..data.scan import Array
 from ..data.streams import Stream
-from ..errors import InputError, damaged
+from ..errors import InputError
 from ..system.files import write_json
-from ..train.cases import limited, prepare_dataset
+from ..train.cases import prepare_dataset
 from ..train.device import local_device
-from ..train.known import patients_seen
+from ..train.known import learned_cases, patients_seen
 from ..train.progress import ProgressLine
 from ..train.run import Run
 from ..train.start import verify_kind
@@ -173,7 +172,7 @@ class SynthesizerGeneration:
         if self.settings.references is None and (seen := patients_seen(self.run)):
             return {"patients": sorted(seen), "cases": []}
         try:
-            dataset, _ = self._reference_cases or self._trained_cases()
+            dataset, _ = self._reference_cases or learned_cases(self.run)
         except InputError:
             if self.settings.references is not None:
                 raise
@@ -321,15 +320,4 @@ class SynthesizerGeneration:
             dataset = open_dataset(settings.references, settings.reader)
             verify_kind(dataset, run, mixed=settings.reader.skip_bad)
             return dataset, settings.reader
-        return self._trained_cases()
-
-    def _trained_cases(self) -> tuple[Dataset, Data]:
-        """The images that the run was trained on, and how they are read."""
-        settings, run = self.settings, self.run
-        trained = run.config["settings"]
-        reader = replace(from_dict(Data, trained["reader"]), cache=settings.reader.cache)
-        dataset = open_dataset(run.data.get("root", trained["data"]), reader)
-        dataset = limited(dataset, trained["limit"], trained["training"]["seed"])
-        with damaged(run.folder / "data.json"):
-            held = set(run.data["split"]["validation"])
-        return dataset.filter(lambda case: case.name not in held), reader
+        return learned_cases(run, settings.reader.cache)

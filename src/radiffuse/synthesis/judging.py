@@ -18,7 +18,7 @@ from ..errors import InputError, RunError
 from ..evaluation.statistics import clustered_share
 from ..nets.encoder import Encoder, load_encoder
 from ..train.cases import open_more
-from ..train.known import is_data_of
+from ..train.known import learned_images
 from ..train.run import Run
 from .copies import Floats, Nearest, Ruler, correlation, threshold_of
 from .embedding import fingerprint
@@ -339,11 +339,9 @@ def _generator_of(fake: Dataset) -> Run | None:
 def _trained_on(real: ImageSet, fake: ImageSet) -> int:
     """How many images of the real set the generator is known to have learned from."""
     run = _generator_of(fake.dataset)
-    if run is None or not is_data_of(run, real.dataset):
+    if run is None:
         return 0
-    data = run.data
-    seen = set(real.names) - set(data.get("split", {}).get("validation", ()))
-    return len(seen - {skipped.get("case") for skipped in data.get("skipped", ())})
+    return len({*learned_images(run, real.dataset)} & {*real.names})
 
 
 def _verify_encoder(settings: Judge, network: FeatureNetwork, fake: Dataset) -> list[str]:

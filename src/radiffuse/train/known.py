@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..config import Data
+from ..config.values import from_dict
 from ..data.cases import hash_of_files
+from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
+from ..data.layouts import open_dataset
 from ..data.layouts.listing import GENERATED, own_folder
 from ..data.splits import Splits
-from ..errors import InputError
+from ..errors import InputError, damaged
+from .cases import limited
 from .run import Run
 
 
-def is_data_of(run: Run, dataset: Dataset) -> bool:
-    """Whether a run learned from this data set, wherever either is read from."""
-    return _same_place(run.data.get("root"), dataset)
+def learned_cases(run: Run, cache: str | None = None) -> tuple[Dataset, Data]:
+    """The images of its data set that a run learned from, and how they are read, with prepared arrays in ``cache``.
+
+    Raises:
+        InputError: They cannot be opened.
+    """
+    trained = run.config["settings"]
+    with damaged(run.folder / "config.yaml"):
+        reader = replace(from_dict(Data, trained["reader"]), cache=cache)
+        root, limit, seed = trained["data"], trained.get("limit"), trained["training"]["seed"]
+    dataset = limited(open_dataset(run.data.get("root", root), reader), limit, seed)
+    with damaged(run.folder / "data.json"):
+        parts, skipped = run.data["split"], {one.get("case") for one in run.data.get("skipped", ())}
+        names = {*parts["train"]} if "train" in parts else {case.name for case in dataset}
+        names -= {*parts.get("validation", ())} | skipped
+    return dataset.filter(lambda case: case.name in names), reader
+
+
+def learned_images(run: Run, dataset: Dataset) -> list[str]:
+    """Names of the images that a run learned from, by where they are, or by their content where they are copies.
+
+    A run whose data set cannot be opened any more has learned from none, as far as is known.
+    """
+    try:
+        known, _ = learned_cases(run)
+    except InputError:
+        return []
+    if _same_place(run.data.get("root"), dataset):
+        names = {case.name for case in known}
+        return [case.name for case in dataset if case.name in names]
+    alike, is_copy = finder(known, glance=True), finder(known)  # few pairs need be read whole
+    return [case.name for case in dataset if alike(case) and is_copy(case)]
 
 
 def trained_on(runs: Sequence[Run], dataset: Dataset) -> set[str]:
