@@ -182,7 +182,7 @@ def synthesizer(classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 class Begun(RadiffuseError):
-    """Training was reached."""
+    """Training was reached, with these batches."""
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def begins(monkeypatch: pytest.MonkeyPatch) -> None:
         checkpoint = run.state / "step-00000001"
         checkpoint.mkdir(parents=True, exist_ok=True)
         (checkpoint / "weights").touch()  # folders without files go with a command that fails
-        raise Begun
+        raise Begun(batches)
 
     monkeypatch.setattr(act, "train", train)
     monkeypatch.setattr(stages, "train", train)

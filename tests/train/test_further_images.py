@@ -17,7 +17,7 @@ from radiffuse.config import FIT, Data, Fit, Split
 from radiffuse.data import issues
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.splits import Splits
+from radiffuse.data.splits import Splits, load_splits
 from radiffuse.errors import InputError
 from radiffuse.train.further_images import look_at_copies, look_at_further
 from radiffuse.train.run import Run
@@ -172,6 +172,33 @@ def test_fit_says_it_once_and_refuses_before_anything_is_prepared(
         radiffuse.fit(**settings(films, tmp_path / "copies", other))
     words = f"--unlabelled {other}: {held} of its images are copies of validation or test images"
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_images_of_further_folders_are_copies_by_their_pixels(
+    kept: int, films: Path, tmp_path: Path, begins: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Saved again in another format under other names: what is held out is not learned from, and the rest is."""
+    split = Split(test=0.25, validation=0.25)
+    dataset = open_dataset(films).labelled
+    splits = load_splits(dataset, split, tmp_path / "cache")
+    more = tmp_path / "more"
+    held = (*splits.validation, *splits.test)
+    for name in (*held, *splits.train[:kept]):
+        for part, ending in (("images", "tif"), ("labels", "png")):
+            (more / part).mkdir(parents=True, exist_ok=True)
+            Image.open(films / part / f"{name}.png").save(more / part / f"x{name}.{ending}")
+    given = settings(films, tmp_path / "run", films)
+    del given["unlabelled"]
+    with pytest.raises(Begun) as begun:
+        radiffuse.fit(**given | {"with_run": str(more), "split": split})
+    words = f"--with {more}: {len(held)} of its images are copies of validation or test images"
+    assert words in capsys.readouterr().err
+    assert Run(tmp_path / "run").data["with_cases"] == kept
+    (batches,) = begun.value.args
+    assert len(batches.indices) == len(splits.train) + kept
+    learned = {batches.prepared.cases[i].name for i in batches.indices}
+    assert learned == {*splits.train, *(f"x{name}" for name in splits.train[:kept])}
 
 
 def test_a_choice_says_once_what_its_candidates_leave_out(

@@ -135,7 +135,9 @@ def _fit(
         if plan is not None:
             write_atomic(run.folder / "plan.json", plan.to_json())
         find_weights(settings)
-        labelled = prepare_labelled(run, settings, start, trial_of(build, start))
+        labelled = prepare_labelled(
+            run, settings, start, trial_of(build, start), quiet=report is nothing
+        )
         decided = labelled.settings
         task = build(decided, labelled.plan, start, labelled.held_out)
         batches: BatchesByStep = labelled.batches

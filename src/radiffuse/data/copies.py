@@ -1,7 +1,8 @@
-"""Which image is a known one: the same files, or files of the same content under another name."""
+"""Which image is a known one: the same files, files of the same content under another name, or the same pixels."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import InputError
+from .arrays import checksum, logged_rows
 from .cases import hash_of_files
 from .dataset import Case, Dataset
+from .prepare import prepare
+from .prepared import Prepared
 from .provenance import of_other_patients
 from .readers import source_files
 
@@ -76,6 +80,28 @@ def without_held_out(images: Dataset, held: Dataset | None) -> Dataset:
     alike, is_copy = finder(held, glance=True), finder(held)  # few pairs need be read whole
     others = of_other_patients(images, {case.group for case in held})
     return others.filter(lambda case: not (alike(case) and is_copy(case)))
+
+
+def copies_of_held_out(prepared: Prepared, held: Iterable[Dataset], cache: Path) -> set[int]:
+    """Indices of prepared images that equal a held-out one on the grid of the plan, whatever their files are.
+
+    Args:
+        prepared: The images.
+        held: What is held out, in parts that are prepared apart; of those that cannot be read there are no copies.
+        cache: See ``prepare.cache_folder``.
+    """
+    seen: set[int] = set()
+    for part in held:
+        with contextlib.suppress(InputError):  # none of them can be read
+            known = prepare(part, prepared.plan, labelled=False, cache=cache, skip_bad=True)
+            sums = logged_rows(known.folder)
+            seen.update(sums[row] for row in known.rows)
+    if prepared.labelled:  # its checksums are of images with their label maps
+        mine = [checksum(prepared.image(index)) for index in range(len(prepared))]
+    else:
+        logged = logged_rows(prepared.folder)
+        mine = [logged.get(row, -1) for row in prepared.rows]
+    return {index for index, own in enumerate(mine) if own in seen}
 
 
 # ------------------------------------------------------------------------------------------------ internal

@@ -107,13 +107,10 @@ def describe_data(
     }
 
 
-def described_more(
-    folders: Sequence[str], prepared: Prepared, own: Collection[str]
-) -> dict[str, Any]:
-    """Entries of data.json for the images that ``with_more`` added."""
+def described_more(folders: Sequence[str], count: int) -> dict[str, Any]:
+    """Entries of data.json for the images of further folders that are learned from."""
     if not folders:
         return {}
-    count = sum(case.name not in own for case in prepared.cases)
     return {"with": [Path(folder).name for folder in folders], "with_cases": count}
 
 

@@ -112,6 +112,19 @@ def require_some(count: int, folder: str, whole: int) -> None:
     raise InputError(f"--unlabelled {folder}", problem, "Give other images; see radiffuse check")
 
 
+def held_out_parts(dataset: Dataset, splits: Splits) -> list[Dataset]:
+    """Validation and test cases, those that there are; apart, since folds of the labels share the second."""
+    parts = (set(names) for names in (splits.validation, splits.test) if names)
+    return [dataset.filter(lambda case, part=part: case.name in part) for part in parts]  # type: ignore[misc]
+
+
+def say_copies(where: str, copies: int) -> None:
+    """Say how many images of a setting and its folders are left out for their pixels."""
+    if copies:
+        text = f"{copies} of its images are copies of validation or test images, and are left out"
+        saying.say(f"{where}: {text}")
+
+
 # ------------------------------------------------------------------------------------------------ internal
 
 

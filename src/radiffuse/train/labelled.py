@@ -13,6 +13,7 @@ from torch import Tensor
 from ..config import IGNORE, Augmentation, Fit
 from ..data.batches import Batch, Batches
 from ..data.cases import read_case_label
+from ..data.copies import copies_of_held_out
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes, find_dims
 from ..data.issues import Issues, say
@@ -28,7 +29,7 @@ from ..data.streams import Stream
 from ..errors import InputError
 from ..system.files import write_atomic
 from .cases import describe_data, described_more, prepare_dataset, with_more
-from .further_images import look_at_copies, look_at_further
+from .further_images import held_out_parts, look_at_copies, look_at_further, say_copies
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
 from .plan_training import Subject, Trial, plan_training
@@ -199,8 +200,12 @@ def _corrected(cases: Dataset, folders: Sequence[str]) -> frozenset[str]:
     )
 
 
-def prepare_labelled(run: Run, settings: Fit, start: Start | None, trial: Trial[Fit]) -> Labelled:
+def prepare_labelled(
+    run: Run, settings: Fit, start: Start | None, trial: Trial[Fit], *, quiet: bool = False
+) -> Labelled:
     """Plan and prepare the labelled cases, see ``plan_labelled``.
+
+    ``quiet``: copies of held-out images are left out without a word, as in every fold of a choice.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -222,14 +227,18 @@ def prepare_labelled(run: Run, settings: Fit, start: Start | None, trial: Trial[
             problem = f"has no usable case to {purpose}: all {len(names)} were left out as bad"
             raise InputError(dataset.root, problem, "Correct the cases; radiffuse check names them")
     held_out = [place[name] for name in splits.validation if name in place]
-    indices = [
-        *(place[name] for name in budget if name in place),
-        *(i for name, i in place.items() if name not in used),
-    ]
+    further = {i for name, i in place.items() if name not in used}
+    if further:
+        held, cache = held_out_parts(dataset, splits), cache_folder(settings.reader.cache)
+        copies = further & copies_of_held_out(prepared, held, cache)
+        further -= copies
+        if not quiet:
+            say_copies(f"--with {','.join(settings.with_run)}", len(copies))
+    indices = [*(place[name] for name in budget if name in place), *sorted(further)]
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
     source = start.run if start else None
     described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
-    run.write_data(described | described_more(settings.with_run, prepared, used))
+    run.write_data(described | described_more(settings.with_run, len(further)))
     _require_foreground(dataset, prepared, indices)
     batches = Batches(
         prepared,

@@ -8,19 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import IGNORE, Data, Fit
+from ..config import IGNORE, Fit
 from ..config.pooling import Pool
 from ..core.losses import one_hot
-from ..data.arrays import logged_rows
 from ..data.batches import Batches
+from ..data.copies import copies_of_held_out
 from ..data.pool import PoolBatches, WithPool
-from ..data.prepare import cache_folder, prepare
+from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
 from ..errors import InputError
 from ..system.distributed import world_size
-from ..system.saying import say
 from .cases import prepare_dataset
-from .further_images import read_pools, require_some
+from .further_images import held_out_parts, read_pools, require_some, say_copies
 from .labelled import Labelled
 from .measuring import Blank
 from .run import Run
@@ -43,20 +42,17 @@ def with_pool(run: Run, labelled: Labelled, settings: Fit, *, quiet: bool = Fals
     names = [f"unlabelled {number}" for number in range(len(pools))]
     for group, pool in zip(names, pools, strict=True):
         require_same_names(run.folder, (c.name for c in pool), trained=run.trained, group=group)
-    seen = _held_out_images(labelled, settings.reader)
+    held = held_out_parts(labelled.dataset, labelled.splits)
     used: list[tuple[Prepared, Sequence[int]]] = []
     for folder, pool in zip(settings.unlabelled, pools, strict=True):
         prepared = prepare_dataset(
             pool, labelled.plan, settings.reader, settings.machine, labelled=False
         )
-        sums = logged_rows(prepared.folder)
-        kept = [i for i, row in enumerate(prepared.rows) if sums.get(row) not in seen]
+        copies = copies_of_held_out(prepared, held, cache_folder(settings.reader.cache))
+        kept = [i for i in range(len(prepared)) if i not in copies]
         require_some(len(kept), folder, len(prepared))
-        if (copies := len(prepared) - len(kept)) and not quiet:
-            text = (
-                f"{copies} of its images are copies of validation or test images, and are left out"
-            )
-            say(f"--unlabelled {folder}: {text}")
+        if not quiet:
+            say_copies(f"--unlabelled {folder}", len(copies))
         used.append((prepared, kept))
     digests = {g: digests_of_rows(part) for g, (part, _) in zip(names, used, strict=True)}
     require_same_cases(run.folder, digests, trained=run.trained)
@@ -116,26 +112,3 @@ def foreground_shares(labelled: Batches) -> Tensor | None:
         counted = one_hot(label[None], len(prepared.plan.classes))[0] * (label != IGNORE)
         rows.append(counted.flatten(1).sum(1) / (label != IGNORE).sum().clamp(min=1))
     return torch.stack(rows)
-
-
-# ------------------------------------------------------------------------------------------------ internal
-
-
-def _held_out_images(labelled: Labelled, reader: Data) -> set[int]:
-    """Checksums of the prepared images of validation and test; those that cannot be read are in no pool either."""
-    # Apart, since folds of the labels share the second.
-    parts = (labelled.splits.validation, labelled.splits.test)
-    return set().union(*(_sums(labelled, set(part), reader) for part in parts))
-
-
-def _sums(labelled: Labelled, names: set[str], reader: Data) -> set[int]:
-    dataset = labelled.dataset.filter(lambda case: case.name in names)
-    if not len(dataset):
-        return set()
-    try:
-        cache = cache_folder(reader.cache)
-        prepared = prepare(dataset, labelled.plan, labelled=False, cache=cache, skip_bad=True)
-    except InputError:
-        return set()
-    sums = logged_rows(prepared.folder)
-    return {sums[row] for row in prepared.rows}

@@ -98,9 +98,10 @@ def prepare_unlabelled(run: Run, planned: PlannedUnlabelled) -> Unlabelled:
     training, held_out = hold_out(prepared, settings.training.seed, planned.own)
     source = find_pretrained(settings.from_run) if settings.from_run else None
     seen = {prepared.cases[i].group for i in training} | patients_seen(source)
+    more = sum(case.name not in planned.own for case in prepared.cases)
     run.write_data(
         describe_data(dataset, prepared, {"validation": held_out})
-        | described_more(settings.with_run, prepared, planned.own)
+        | described_more(settings.with_run, more)
         | described_labels(source)
         | {"unlabelled_patients": sorted(seen)}
     )
