@@ -51,6 +51,30 @@ def test_parts_of_a_data_list_are_the_split(tmp_path: Path) -> None:
     assert (splits.train, splits.validation) == (("c0", "c1", "c2", "c3"), ("c4", "c5"))
 
 
+@pytest.mark.parametrize("layout", ["datalist", "table"])
+@pytest.mark.parametrize("labelled", [(), ("testing",), ("validation",)])
+def test_unlabelled_parts_leave_the_labelled_cases_unsplit(
+    layout: str, labelled: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Else all labelled cases would be trained on; with labels in one held-out part, what is declared stands."""
+    parts = {"training": range(8), "validation": range(8, 10), "testing": range(10, 12)}
+    content = {part: entries(tmp_path, numbers) for part, numbers in parts.items()}
+    for part in {"validation", "testing"} - {*labelled}:
+        content[part] = [{"image": entry["image"]} for entry in content[part]]
+    path = write_list(tmp_path, content)
+    if layout == "table":
+        path = tmp_path / "list.csv"
+        rows = [
+            f"{entry['image']},{entry.get('label', '')},{part}"
+            for part, entry in ((part, entry) for part in content for entry in content[part])
+        ]
+        path.write_text("\n".join(["image,label,split", *rows]))
+    splits = load_splits(open_dataset(path).labelled, Split(), tmp_path / "cache")
+    found = (len(splits.train), len(splits.validation), len(splits.test))
+    expected = {(): (3, 1, 4), ("testing",): (8, 0, 2), ("validation",): (8, 2, 0)}
+    assert found == expected[labelled]
+
+
 @pytest.mark.parametrize("fold", [0, 1, 2])
 def test_folds_of_a_data_list(fold: int, tmp_path: Path) -> None:
     training = entries(tmp_path, range(9), folds=True)

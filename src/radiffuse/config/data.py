@@ -190,7 +190,7 @@ class Split:
     data set in the cache folder."""
     fold: NonNegativeInt | None = None
     """Which fold is for validation, where splits_final.json or a data list of MONAI has folds; the others are for
-    training. None: fold 0 of nnU-Net; in a data list, every fold is for training."""
+    training. None: fold 0 of nnU-Net; of a data list, as if it had no folds."""
     test: NonNegativeFloat = 0.5
     """Test patients: their fraction (below 1) or their number. Nothing is ever chosen or tuned on them."""
     validation: NonNegativeFloat = 0.1

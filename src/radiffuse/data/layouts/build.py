@@ -52,7 +52,7 @@ def build(
     home = home or root
     _refuse_links(cases, home)
     all_places = [place_of(path, home) for path in places or [case.images[0] for case in cases]]
-    pairs = list(zip(all_places, cases, strict=True))
+    pairs = list(zip(all_places, _split_of_labelled(cases), strict=True))
     kept = pairs if data.only is None else [pair for pair in pairs if _wanted(pair[0], data.only)]
     if pairs and not kept:
         problem = f"holds no case whose path matches {data.only!r}"
@@ -83,6 +83,19 @@ def build(
         frozenset(chain.from_iterable(passed)),
         named_any,
     )
+
+
+def _split_of_labelled(cases: Sequence[Case]) -> Sequence[Case]:
+    """The cases without the split train, where a test or validation part is declared and has no labels.
+
+    They were never released, so that what is labelled is split as in any data set: else all of it would be trained on.
+    """
+    labelled = {case.split for case in cases if case.label is not None}
+    if "train" not in labelled or not labelled <= {None, "train"}:
+        return cases
+    if {case.split for case in cases} <= {None, "train"}:  # the user's word
+        return cases
+    return [replace(case, split=None) if case.split == "train" else case for case in cases]
 
 
 def _look_for_predictions(cases: Sequence[Case], issues: Issues) -> None:
