@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,8 @@ import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from radiffuse.commands.evaluate import _print as print_scores
-from radiffuse.config import IGNORE
+from radiffuse.config import IGNORE, Data
+from radiffuse.data.layouts import open_dataset
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
 from radiffuse.evaluation.scoring import thumbnails
@@ -20,9 +24,12 @@ from radiffuse.evaluation.tables import (
     distance_unit,
     evaluate_cases,
     over_classes,
+    read_scores,
     size_groups,
     summarize,
 )
+from radiffuse.phantoms import write_dataset
+from radiffuse.system.cells import csv_text
 
 CLASSES = ("background", "lung", "heart")
 
@@ -202,3 +209,25 @@ def test_one_case_has_no_interval_in_words(capsys: pytest.CaptureFixture[str]) -
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == head
         assert lines[-1].endswith(f" 0.900  ({interval})")
+
+
+def test_a_class_and_a_case_called_nan_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = [
+        {"case": "nan", "class": name, "dice": dice}
+        for name, dice in (("NaN", 0.5), ("b", math.nan))
+    ]
+    (tmp_path / "cases.csv").write_text(csv_text(pd.DataFrame(rows)))
+    table = read_scores(tmp_path / "cases.csv")
+    assert table["class"].tolist() == ["NaN", "b"]
+    assert table["case"].tolist() == ["nan", "nan"]
+    assert table["dice"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["all", ""])
+def test_no_class_has_the_name_of_the_mean_over_classes(name: str, tmp_path: Path) -> None:
+    write_dataset("bitewing", tmp_path, count=2, labelled=True, seed=0, size=(16, 16))
+    (tmp_path / "classes.json").write_text(json.dumps({"0": "background", "1": name}))
+    with pytest.raises(InputError, match="which tables call the mean"):
+        open_dataset(tmp_path)
+    names = ("background", "tooth")
+    assert open_dataset(tmp_path, Data(class_names=names)).classes == names

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..config import Evaluate
 from ..data.cases import read_case_label
+from ..data.class_names import ALL_CLASSES
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.issues import some
@@ -24,7 +25,6 @@ from ..errors import InputError
 from ..evaluation.matching import Matching, match_folder
 from ..evaluation.scoring import say_skipped, score_masks
 from ..evaluation.tables import (
-    ALL_CLASSES,
     METRIC_NAMES,
     distance_unit,
     in_no_mask,

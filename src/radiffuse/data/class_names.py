@@ -17,6 +17,8 @@ TABLE = Path(__file__).with_name("organs.csv")
 """Its first lines name the source of each column."""
 FILES = ("classes.json", "labels.json", "dataset.json")
 """Files that may name the classes of a data set, in this order."""
+ALL_CLASSES = "all"
+"""What tables call the mean over a case's counted classes, so that no class has this name."""
 Key = tuple[str, ...]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import IGNORE
+from ..data.class_names import ALL_CLASSES
 from ..data.scan import Array, Scan, on_grid
 from ..errors import InputError
 from ..system.cells import read_csv
@@ -25,9 +26,6 @@ BOUNDS = {"dice": (0.0, 1.0), "iou": (0.0, 1.0), "hd95": (0.0, math.inf), "nsd":
 
 METRICS = tuple(BOUNDS)
 """Columns of the table that are scores."""
-
-ALL_CLASSES = "all"
-"""Name of the mean over a case's counted classes."""
 
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "nsd": "surface Dice"}
 """Metrics as axes, tables and lines name them."""
@@ -110,7 +108,9 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
         if path.stat().st_size > MOST_TABLE:
             raise ValueError(f"larger than {MOST_TABLE} bytes")
         names = dict.fromkeys(TEXTS, str)
-        table = read_csv(path, names, keep_default_na=False, na_values=["", "nan", "NaN"])
+        header = read_csv(path, nrows=0).columns
+        empty = {name: [""] if name in TEXTS else ["", "nan", "NaN"] for name in header}
+        table = read_csv(path, names, keep_default_na=False, na_values=empty)
     except FileNotFoundError:
         raise InputError(path, "missing", "Run the command that writes it first") from None
     except (ValueError, OSError, OverflowError) as error:

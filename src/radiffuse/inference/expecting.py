@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.class_names import ALL_CLASSES
 from ..evaluation.quality import Expected, expect, strain
-from ..evaluation.tables import ALL_CLASSES, read_scores
+from ..evaluation.tables import read_scores
 from ..train.run import Run
 
 if TYPE_CHECKING:

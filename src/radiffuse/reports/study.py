@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.class_names import ALL_CLASSES
 from ..errors import InputError
 from ..evaluation.statistics import BETTER, MARGIN, clustered_difference, holm, verdict
-from ..evaluation.tables import ALL_CLASSES, distance_unit, over_classes, read_table, summarize
+from ..evaluation.tables import distance_unit, over_classes, read_table, summarize
 from . import parts
 from .exports import save_figure, save_table
 from .figures import class_bars, label_efficiency, paired_dots, step_curves

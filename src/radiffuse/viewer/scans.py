@@ -14,13 +14,12 @@ import numpy as np
 
 from ..config import IGNORE
 from ..data.cases import read_case_image, read_case_label
-from ..data.class_names import read_classes
+from ..data.class_names import ALL_CLASSES, read_classes
 from ..data.dataset import Case
 from ..data.layouts.listing import named_file
 from ..data.readers import read_label, read_scan
 from ..data.scan import Array, Scan, on_grid
 from ..errors import InputError
-from ..evaluation.tables import ALL_CLASSES
 from ..inference.expecting import COLUMN, in_words
 from ..inference.records import Record
 from .refusal import Refused, known

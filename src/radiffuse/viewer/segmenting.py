@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..data.arrays import open_array
+from ..data.class_names import ALL_CLASSES
 from ..data.scan import Array, Scan, resampled_shape
 from ..errors import InputError
-from ..evaluation.tables import ALL_CLASSES
 from ..inference.expecting import Expectation, calibration_of, in_words
 from ..inference.mask_sampler import MaskSampler
 from ..inference.members import Member, Overrides, open_members

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...config import Data
 from ...errors import InputError
-from ..class_names import classes_of_set, known_sets
+from ..class_names import ALL_CLASSES, classes_of_set, known_sets
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from ..links import refuse_link
@@ -58,6 +58,9 @@ def build(
         problem = f"holds no case whose path matches {data.only!r}"
         raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
+    if wrong := {"", ALL_CLASSES}.intersection(names_of_classes):
+        problem = f"has a class called {wrong.pop()!r}, which tables call the mean over the classes or nothing"
+        raise InputError(root, problem, "Rename it there, or name all with --reader.class-names")
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
     named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
     kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
