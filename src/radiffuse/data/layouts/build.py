@@ -58,9 +58,7 @@ def build(
         problem = f"holds no case whose path matches {data.only!r}"
         raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
-    if wrong := {"", ALL_CLASSES}.intersection(names_of_classes):
-        problem = f"has a class called {wrong.pop()!r}, which tables call the mean over the classes or nothing"
-        raise InputError(root, problem, "Rename it there, or name all with --reader.class-names")
+    _refuse_names(root, names_of_classes)
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
     named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
     kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
@@ -235,6 +233,12 @@ def _classes(
     classes = tuple(dict.fromkeys(names))
     pairs = list(zip(names, values, strict=True))
     return classes, tuple(tuple(v for own, v in pairs if own == name) for name in classes)
+
+
+def _refuse_names(root: Path, classes: Sequence[str]) -> None:
+    if wrong := {"", ALL_CLASSES}.intersection(classes):
+        problem = f"has a class called {wrong.pop()!r}, which tables call the mean over the classes or nothing"
+        raise InputError(root, problem, "Rename it there, or name all with --reader.class-names")
 
 
 def named(data: Data) -> tuple[str, ...] | None:
