@@ -64,7 +64,7 @@ def segmenting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (f"{FROM} --method probe --timesteps 5000", "5000"),
         (f"{FROM} --method probe --levels 7", "level.7"),
         (f"{FROM} --method scratch", "--method scratch: cannot start from"),
-        (f"{FROM} --labels 900", "--labels 900: the training pool has"),
+        (f"{FROM} --labels 900", "labelled cases. Choose fewer, or leave --labels out to use all"),
         ("fit VOLUMES --from PRE", "VOLUMES: holds volumes, PRE was trained on films"),
         ("fit VOLUMES --resize fit", "--plan.resize: takes no effect, since these are volumes"),
         ("fit FILMS --spacing 1,1,1", "--plan.spacing: takes no effect, since these are films"),
@@ -378,7 +378,10 @@ def test_a_file_of_settings_gives_way_to_a_declared_split_and_a_flag_does_not(
         ("fit VOLUMES --method dino --encoder WHOLE", "--method dino: is for films"),
         ("fit FILMS --method dino --encoder EMPTY", "model.safetensors: is missing"),
         ("synthesize FILMS --encoder EMPTY", "model.safetensors: is missing"),
-        ("fit FILMS --method scratch --labels 99", "--labels 99: the training pool has"),
+        (
+            "fit FILMS --method scratch --labels 99",
+            "12 labelled cases. Choose fewer, or leave --labels out",
+        ),
     ],
 )
 def test_it_is_refused_before_anything_is_prepared(
