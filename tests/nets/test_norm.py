@@ -84,6 +84,23 @@ def test_a_large_mean_costs_no_more_than_rounding(shape: tuple[int, ...], ratio:
         assert float(error) < 2e-7 * max(3, ratio)
 
 
+@pytest.mark.parametrize("ratio", [0, 5, 20, 100, 1000])
+@pytest.mark.parametrize("shape", [(2, 32, 16, 16), (1, 16, 64, 64), (1, 16, 8, 8, 8)])
+def test_a_large_mean_is_exact_in_small_activations_too(shape: tuple[int, ...], ratio: int) -> None:
+    """Those that torch's channels-last kernel normalizes, whose variance would be off by .1 at a ratio of 100."""
+    x, upstream = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    x = (x + ratio).to(memory_format=LAYOUTS[len(shape) - 2]).requires_grad_()
+    assert not prefers_pieces(x)
+    exact = x.detach().double().requires_grad_()
+    found, true = Norm(shape[1], 8, silu=False)(x), F.group_norm(exact, 8)
+    assert found.is_contiguous(memory_format=LAYOUTS[len(shape) - 2])
+    (slope,) = torch.autograd.grad(found, x, upstream)
+    (true_slope,) = torch.autograd.grad(true, exact, upstream)
+    for ours, theirs in ((found, true), (slope, true_slope)):
+        error = (ours.detach().double() - theirs.detach()).norm() / theirs.detach().norm()
+        assert float(error) < 3e-7 * max(3, ratio)
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 24), (31, 31), (37, 1), (3, 3)])
 def test_groups_divide_the_channels(channels: int, groups: int) -> None:
     assert Norm(channels, 32).num_groups == groups
