@@ -97,7 +97,7 @@ def test_label_efficiency_with_a_single_budget_and_method() -> None:
 
 def test_loss_curves_show_what_the_log_holds() -> None:
     log: list[dict] = [
-        {"step": s, "loss": 1 / s, "loss_quartiles": [4 / s, 3 / s, 2 / s, None]}
+        {"step": s, "loss": 1 / s, "loss_q0": 4 / s, "loss_q1": 3 / s, "loss_q2": 2 / s}
         for s in range(1, 50)
     ]
     log += [{"step": s, "validation": {"dice": s / 100, "hd95": 9.0}} for s in (10, 50, 30)]

@@ -197,11 +197,12 @@ def test_passes_add_up_to_the_gradient_of_the_step(name: str) -> None:
         Step(fabric, task, network, model, None, BASE, Passes(4, "")).gradient(batches(7), 7)
         undo()  # as after a pass that failed
         step = Step(fabric, task, network, model, None, BASE, Passes(micro, ""))
-        loss, _ = step.gradient(batches(7), 7)
+        loss, terms = step.gradient(batches(7), 7)
         found = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-        gradients.append((loss, found))
-    for loss, found in gradients[1:]:
+        gradients.append((loss, found, terms))
+    for loss, found, terms in gradients[1:]:
         assert loss == pytest.approx(gradients[0][0], rel=1e-5)
+        assert terms == pytest.approx(gradients[0][2], rel=1e-4)  # loss_q0 as well, of some images
         assert float((found - gradients[0][1]).norm() / found.norm()) < 1e-5
 
 

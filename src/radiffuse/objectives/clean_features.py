@@ -133,9 +133,8 @@ class CleanFeatureLearning(Task):
         which, noise = random.share(which), random.normal(batch.images.shape[1:])
         losses = self.distance(network, batch.images, which, noise)
         terms = {
-            f"loss_t{t}": float(losses.detach()[which == number].mean())
+            f"loss_t{t}": losses.detach()[which == number]
             for number, t in enumerate(self.timesteps.tolist())
-            if bool((which == number).any())
         }
         return Loss(losses.mean(), terms)
 

@@ -112,11 +112,7 @@ class DenoisingTask(Task):
         losses = self.diffusion.training_loss(output, x_start, noise, x_t, t)
         self.timesteps.update(gather(t), gather(losses.detach()))
         quarter = t * QUARTERS // self.diffusion.num_train_timesteps
-        by_quarter = {
-            f"loss_q{q}": float(losses.detach()[quarter == q].mean())
-            for q in range(QUARTERS)
-            if bool((quarter == q).any())
-        }
+        by_quarter = {f"loss_q{q}": losses.detach()[quarter == q] for q in range(QUARTERS)}
         return Loss((losses * weights).mean(), by_quarter)
 
     def held_out_error(self, network: nn.Module, x_start: Tensor, *context: Tensor) -> float:

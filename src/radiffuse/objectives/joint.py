@@ -81,7 +81,8 @@ class JointDenoising(SegmentationTask):
         proper, _ = segmentation_loss(logits, batch.labels, PROPER)
         of_mask = torch.where(image == CLEAN, found, proper) * (mask != CLEAN)
         value = (self.settings.image_weight * of_image + of_mask).mean()
-        return Loss(value, self.logged(image, of_image) | logged(terms))
+        noised = of_image.detach()[image != CLEAN]
+        return Loss(value, {"loss_image": noised, **logged(terms)})
 
     def pool_loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """The loss of the image part on images of the pool, whose masks are missing; none of the mask part."""
@@ -128,11 +129,6 @@ class JointDenoising(SegmentationTask):
         """The loss of diffusion for each image ``(B,)``; 0 where it is given."""
         losses = self.process.training_loss(answer, images, noise, x_t, t.clamp(min=0))
         return losses * (t != CLEAN)
-
-    def logged(self, t: Tensor, losses: Tensor) -> dict[str, float]:
-        """The mean loss of the images that were noised, if any was."""
-        noised = t != CLEAN
-        return {"loss_image": float(losses.detach()[noised].mean())} if noised.any() else {}
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean Dice over held-out images on the plan's grid, of masks drawn from fixed noise."""

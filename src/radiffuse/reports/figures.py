@@ -224,17 +224,26 @@ def loss_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
     losses = [(row["step"], row["loss"]) for row in log if _is_number(row.get("loss"))]
     if not losses:
         raise ValueError("no line of the log holds a loss")
-    quartiles = [(row["step"], row["loss_quartiles"]) for row in log if row.get("loss_quartiles")]
-    scores = validation_scores(log)
-    panels = 1 + bool(quartiles) + bool(scores)
+    quarters, scores = losses_by_quarter(log), validation_scores(log)
+    panels = 1 + bool(quarters) + bool(scores)
     figure = Figure(figsize=({1: 8.2, 2: 9.2, 3: 11.5}[panels], 3.3))
     axes = list(np.atleast_1d(figure.subplots(1, panels)))
     _draw_loss(axes[0], losses)
-    if quartiles:
-        _draw_quartiles(axes[1], quartiles)
+    if quarters:
+        _draw_quarters(axes[1], quarters)
     if scores:
         _draw_scores(axes[-1], scores)
     return figure
+
+
+def losses_by_quarter(log: Sequence[Mapping[str, Any]]) -> list[tuple[int, list[float | None]]]:
+    """(step, losses in the four quarters of the timesteps) of each line that has one; None where a quarter has none."""
+    rows = []
+    for row in log:
+        values = [row.get(f"loss_q{number}") for number in range(4)]
+        if any(map(_is_number, values)):
+            rows.append((row["step"], [v if _is_number(v) else None for v in values]))
+    return rows
 
 
 def validation_scores(log: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
@@ -257,7 +266,7 @@ def _draw_loss(axes: Axes, losses: Sequence[tuple[int, float]]) -> None:
     _finish(axes, values, f"Loss ends at {running_mean(values, width)[-1]:.3g}")
 
 
-def _draw_quartiles(axes: Axes, rows: Sequence[tuple[int, Sequence[float | None]]]) -> None:
+def _draw_quarters(axes: Axes, rows: Sequence[tuple[int, Sequence[float | None]]]) -> None:
     steps = [step for step, _ in rows]
     values = np.array([row for _, row in rows], dtype=np.float64)  # None becomes NaN
     names = ("1st (least noise)", "2nd", "3rd", "4th")

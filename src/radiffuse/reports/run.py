@@ -19,7 +19,7 @@ from ..inference.expecting import of_new_scans
 from ..system.files import read_json
 from ..train.members import trainings_of
 from ..train.run import CHOICE, Run
-from .figures import loss_curves, timestep_curves, validation_scores
+from .figures import loss_curves, losses_by_quarter, timestep_curves, validation_scores
 from .html import Report, format_value
 from .parts import (
     data_section,
@@ -283,7 +283,7 @@ def _training(report: Report, log: Log, which: str) -> None:
     if not any(math.isfinite(loss) for loss in losses):
         return
     caption = f"{which}Loss of each logged step (faint) and its running mean"
-    if any(row.get("loss_quartiles") for row in log):
+    if losses_by_quarter(log):
         caption += "; loss by quarter of the timesteps, the first with the least noise"
     if validation_scores(log):
         caption += "; scores on the validation cases"

@@ -78,7 +78,7 @@ class Step:
         fabric, seed, size = self.fabric, self.training.seed, len(batch)
         first = fabric.global_rank * size
         torch.manual_seed(Stream.DROPOUT.torch_seed(seed, number, fabric.global_rank))
-        total, terms = 0.0, dict[str, float]()
+        total, terms, shares = 0.0, dict[str, float](), dict[str, float]()
         for start in range(0, size, self.passes.size):
             stop = min(start + self.passes.size, size)
             random = StepRandom(
@@ -99,8 +99,13 @@ class Step:
                     fabric.backward(loss.value * weight)
                 total += float(loss.value.detach()) * weight
                 for name, term in loss.terms.items():
-                    terms[name] = terms.get(name, 0.0) + term * weight
-        return total, terms
+                    if isinstance(term, Tensor):
+                        mean, share = float(term.sum()) / max(1, len(term)), len(term) / size
+                    else:
+                        mean, share = term, weight
+                    terms[name] = terms.get(name, 0.0) + mean * share
+                    shares[name] = shares.get(name, 0.0) + share
+        return total, {name: terms[name] / share for name, share in shares.items() if share}
 
 
 def without_gradient(network: nn.Module, fabric: Any) -> Images:

@@ -33,11 +33,12 @@ class Loss:
 
     Attributes:
         value: Scalar to minimize.
-        terms: Numbers for the log, averaged over the batch.
+        terms: For the log: numbers that are averaged over the batch; of what concerns some of the images alone, such as
+            those at certain timesteps, the number of each of these, a vector.
     """
 
     value: Tensor
-    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    terms: Mapping[str, float | Tensor] = dataclasses.field(default_factory=dict)
 
 
 LossOf = Callable[[nn.Module, Batch, StepRandom], Loss]
