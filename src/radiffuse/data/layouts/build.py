@@ -87,14 +87,12 @@ def build(
 
 
 def _split_of_labelled(cases: Sequence[Case]) -> Sequence[Case]:
-    """The cases without the split train, where a test or validation part is declared and has no labels.
+    """The cases without the split train, where a test or validation part is declared and has no labels or classes.
 
     They were never released, so that what is labelled is split as in any data set: else all of it would be trained on.
     """
-    labelled = {case.split for case in cases if case.label is not None}
-    if "train" not in labelled or not labelled <= {None, "train"}:
-        return cases
-    if {case.split for case in cases} <= {None, "train"}:  # the user's word
+    known = {case.split for case in cases if case.label is not None or case.target is not None}
+    if known - {None} != {"train"} or {case.split for case in cases} <= {None, "train"}:
         return cases
     return [replace(case, split=None) if case.split == "train" else case for case in cases]
 
