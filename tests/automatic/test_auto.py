@@ -197,7 +197,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(scope="module")
 def alone(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished choice with a single candidate and two labels, for the steps alone."""
-    run = radiffuse.fit(**settings(films, tmp_path_factory.mktemp("alone"), labels=2))
+    run = radiffuse.fit(**settings(films, tmp_path_factory.mktemp("alone"), labels=3))
     return run.folder
 
 
@@ -215,7 +215,7 @@ def test_steps_are_chosen_where_there_is_one_candidate(alone: Path) -> None:
 def test_a_killed_choice_goes_on_to_the_same_result(
     alone: Path, films: Path, tmp_path: Path, killed_after: Any, trainings: int
 ) -> None:
-    given = settings(films, tmp_path, labels=2)
+    given = settings(films, tmp_path, labels=3)
     killed_after(trainings)
     with pytest.raises(KeyboardInterrupt):
         radiffuse.fit(**given)
@@ -243,7 +243,7 @@ def test_the_time_of_a_stopped_training_counts(
     monkeypatch.setattr(command, "_by_method", stopped)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            radiffuse.fit(**settings(films, tmp_path, labels=2))
+            radiffuse.fit(**settings(films, tmp_path, labels=3))
     assert taken[1] >= taken[0] + 1.4
     assert record_of(tmp_path / "best").before >= taken[1] + 1.4
 
@@ -267,7 +267,7 @@ def test_the_time_of_a_killed_training_counts(
     monkeypatch.setattr(Record, "counted", lambda _: nullcontext())
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            radiffuse.fit(**settings(films, tmp_path, labels=2))
+            radiffuse.fit(**settings(films, tmp_path, labels=3))
     assert taken[0] + 1.4 <= taken[1] <= taken[0] + 60
 
 
@@ -291,7 +291,7 @@ def test_other_data_are_refused_once_something_was_tried(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(films, data)
-    given = settings(data, tmp_path, labels=2)
+    given = settings(data, tmp_path, labels=3)
     killed_after(1)
     with pytest.raises(KeyboardInterrupt):
         radiffuse.fit(**given)
@@ -320,7 +320,7 @@ def test_without_folds_the_first_candidate_is_trained(
 ) -> None:
     if reason == "no time":  # however fast the machine is
         monkeypatch.setattr(Record, "left", property(lambda record: 0.0))
-    changes = {"labels": 1} if reason == "one patient" else {"labels": 2, "hours": 0.001}
+    changes = {"labels": 1} if reason == "one patient" else {"labels": 3, "hours": 0.001}
     run = radiffuse.fit(**settings(films, tmp_path, **changes))
     record = record_of(run.folder)
     assert not record.tried or reason == "no time"
@@ -335,7 +335,7 @@ def test_the_test_part_is_that_of_the_other_methods(
     alone: Path, films: Path, tmp_path: Path
 ) -> None:
     given = settings(
-        films, tmp_path, method="scratch", labels=2, split={"test": 4, "validation": 2}
+        films, tmp_path, method="scratch", labels=3, split={"test": 4, "validation": 2}
     )
     other = radiffuse.fit(**given)
     parts = [json.loads((f / "splits.json").read_text())["test"] for f in (alone, other.folder)]
@@ -353,7 +353,7 @@ def test_several_vote_where_that_gains(
     monkeypatch.setattr(decision, "clustered_difference", gains)
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
     monkeypatch.setattr(decision, "MIRRORED", ())
-    run = radiffuse.fit(**settings(films, tmp_path, from_=pretrained, labels=2))
+    run = radiffuse.fit(**settings(films, tmp_path, from_=pretrained, labels=3))
     record = record_of(run.folder)
     assert len(record.members) == len(members_of(run)) == 2
     image = next(iter((films / "images").glob("*.png")))
@@ -372,7 +372,7 @@ def test_the_better_candidates_are_tried_with_the_pool_as_well(
 ) -> None:
     pool = tmp_path / "pool"
     shutil.copytree(unlabelled, pool)
-    given = settings(films, tmp_path, labels=2, unlabelled=(str(pool),))
+    given = settings(films, tmp_path, labels=3, unlabelled=(str(pool),))
     run = radiffuse.fit(**given)
     record = record_of(run.folder)
     assert [e.candidate for e in record.tried] == ["scratch", "scratch", "scratch+pool"]
@@ -402,7 +402,7 @@ def test_one_alone_where_the_folds_decide_about_the_pool(
     monkeypatch.setattr(decision, "clustered_difference", lambda *_, **__: next(found))
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
     monkeypatch.setattr(decision, "MIRRORED", ())
-    run = radiffuse.fit(**settings(films, tmp_path, labels=2, unlabelled=(str(unlabelled),)))
+    run = radiffuse.fit(**settings(films, tmp_path, labels=3, unlabelled=(str(unlabelled),)))
     record = record_of(run.folder)
     assert len({member["candidate"] for member in record.members}) == 2 - sure
     assert ("both vote" in " ".join(record.decisions)) != sure

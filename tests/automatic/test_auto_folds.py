@@ -19,7 +19,7 @@ def dataset(*groups: str, sites: str = "") -> Dataset:
     return Dataset(Path("d"), "pairs", cases)
 
 
-@pytest.mark.parametrize(("patients", "folds"), [(2, 2), (5, 5), (6, 5), (23, 5)])
+@pytest.mark.parametrize(("patients", "folds"), [(3, 3), (5, 5), (6, 5), (23, 5)])
 def test_each_case_is_left_out_once_and_no_patient_is_parted(patients: int, folds: int) -> None:
     data = dataset(*(f"p{i % patients}" for i in range(2 * patients)))
     names = [case.name for case in data]
@@ -41,10 +41,14 @@ def test_a_large_patient_shares_its_fold_with_few() -> None:
     assert sorted(map(len, found.parts)) == [1, 2, 2, 2, 8]
 
 
-def test_one_patient_leaves_nothing_out() -> None:
-    data = dataset("a", "a", "b")
+def test_no_patient_is_left_out_of_one_or_two_whose_difference_is_chance() -> None:
+    data = dataset("a", "a", "b", "c")
     assert make_folds(data, ["c000", "c001"], seed=0).parts == ()
-    assert len(make_folds(data, ["c000", "c002"], seed=0).parts) == 2
+    assert make_folds(data, ["c000", "c001", "c002"], seed=0).parts == ()
+    assert len(make_folds(data, ["c000", "c002", "c003"], seed=0).parts) == 3
+    sites = dataset("a", "b", "c", sites="xxy")
+    assert make_folds(sites, ["c000", "c002"], seed=0).parts == ()
+    assert len(make_folds(sites, ["c000", "c001", "c002"], seed=0).parts) == 2
 
 
 def test_sites_are_not_parted_where_they_are_known() -> None:

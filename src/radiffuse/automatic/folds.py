@@ -11,6 +11,9 @@ from ..data.streams import Stream
 
 MOST = 5
 """Folds at most; up to so many patients, each is left out once."""
+LEAST_PATIENTS = 3
+"""Patients from which on they are left out [ours]. What two show is chance: the interval of their mean is 12.7 standard
+errors wide, that of three 4.3."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def make_folds(dataset: Dataset, names: Sequence[str], seed: int, most: int = MO
     """Folds of the named cases.
 
     Sites, where there are two or more, else patients, are the units; more than ``most`` of them are dealt out from the
-    largest to the smallest, each to the fold with the fewest cases. With a single unit there are no folds.
+    largest to the smallest, each to the fold with the fewest cases. With a single site, or fewer than
+    ``LEAST_PATIENTS``, there are no folds.
 
     Args:
         dataset: The labelled cases.
@@ -55,7 +59,7 @@ def make_folds(dataset: Dataset, names: Sequence[str], seed: int, most: int = MO
     units: dict[str, list[str]] = defaultdict(list)
     for case in chosen:
         units[site[case.group] if by == "site" else case.group].append(case.name)
-    if len(units) < 2 or not most:
+    if len(site) < LEAST_PATIENTS or len(units) < 2 or not most:
         return Folds((), by)
     keys = sorted(units)
     order = [keys[i] for i in Stream.FOLDS.rng(seed).permutation(len(keys))]

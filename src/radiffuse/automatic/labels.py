@@ -24,7 +24,7 @@ from ..train.further_images import look_at_copies, look_at_further
 from ..train.known import trained_on
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
-from .folds import make_folds
+from .folds import LEAST_PATIENTS, make_folds
 from .halving import pool_in_words, with_pool_untried
 from .record import Record, by_reason
 from .schedule import POOL_COST, Schedule, choose_schedule, least_hours, spares_structures
@@ -50,10 +50,16 @@ class Labels:
         return [case for case in self.dataset if case.name in self.names]
 
     @property
+    def patients(self) -> int:
+        """How many patients the cases are of."""
+        return len({case.group for case in self.cases})
+
+    @property
     def untried(self) -> str:
         """Why nothing is left out, where nothing is."""
-        if len({case.group for case in self.cases}) < 2:
-            return "the labels are of one patient, so that nothing can be left out to choose by"
+        if self.patients < LEAST_PATIENTS:
+            few = "one patient" if self.patients == 1 else f"{self.patients} patients"
+            return f"the labels are of {few}, too few to leave any out to choose by"
         return "there is too little time to try anything on folds"
 
     def write_split(self, path: Path, train: Sequence[str], validation: Sequence[str] = ()) -> None:
@@ -137,7 +143,7 @@ def described(
 
     ``decided``: why there are no folds is said elsewhere.
     """
-    patients, schedule = len({case.group for case in labels.cases}), record.schedule
+    patients, schedule = labels.patients, record.schedule
     yield (
         f"{len(labels.names)} labelled cases of {patients} patients"
         f"{f' and {more} of --with' if more else ''}, {record.folds}, "
@@ -158,7 +164,7 @@ def described(
         used += ", for half of these steps" if pool and schedule.halved else ""
         if not decided:
             yield f"  {labels.untried}" + (f"; {used}" if used else "")
-        if patients > 1 and first.seconds:
+        if patients >= LEAST_PATIENTS and first.seconds:
             yield f"  {_more_time(record, labels, patients, pool=pool and first.takes_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
