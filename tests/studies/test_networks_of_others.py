@@ -23,12 +23,10 @@ from conftest import TINY, line_of
 from radiffuse.config import Data, Decoding, Fit, PlanSettings, Split, Study
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.readers import read_label, read_scan
 from radiffuse.nets.dynunet import DynUNet, new_dynunet, topology
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.phantoms import write_dataset
 from radiffuse.studies.methods import variants
-from radiffuse.studies.nnunet import write_raw
 from radiffuse.studies.runs import StudyRuns
 from radiffuse.studies.study import open_study, run_study
 from radiffuse.train.run import Run, flatten
@@ -356,28 +354,3 @@ def test_dynunet_refuses_a_pretrained_start(
     assert "pre-trained" in line_of([*asked, "--from", str(pretrained)], capsys)
     assert radiffuse.cli.main([*asked, "--size", "64", "--dry-run"]) == 0
     assert "levels of 32, 64, 128, 256, 512 channels" in capsys.readouterr().out
-
-
-def test_volumes_keep_their_geometry_and_what_is_not_counted_is_ignored(tmp_path: Path) -> None:
-    write_dataset("abdomen", tmp_path / "ct", count=2, labelled=True, seed=1, size=(16, 16, 16))
-    dataset = open_dataset(tmp_path / "ct", Data())
-    first, second = dataset.cases
-    assert first.label is not None
-    import nibabel as nib
-
-    image = nib.load(first.label)
-    values = np.asarray(image.dataobj).copy()
-    values[:2] = 255
-    nib.save(nib.Nifti1Image(values, image.affine), first.label)
-    ending = write_raw(tmp_path / "raw", dataset, dataset.classes, [first.name], [second.name])
-    assert ending == ".nii.gz"
-    about = json.loads((tmp_path / "raw" / "dataset.json").read_text())
-    assert about["labels"]["background"] == 0
-    assert about["labels"]["ignore"] == len(dataset.classes)
-    written = read_scan(tmp_path / "raw" / "imagesTs" / f"{second.name}_0000.nii.gz")
-    original = read_case_image(second)
-    assert np.allclose(written.array, original.array)
-    assert np.allclose(written.affine, original.affine)
-    label = read_label(tmp_path / "raw" / "labelsTr" / f"{first.name}.nii.gz").array[0]
-    assert (label[:2] == len(dataset.classes)).all()
-    assert np.array_equal(label[2:], values[2:])

@@ -54,14 +54,21 @@ class Undo:
         return self.turned if self.box is None else tuple(s.stop - s.start for s in self.box)
 
 
+def in_gray(scan: Scan, channels: int) -> Array:
+    """The values ``(C, *spatial)`` of a scan; of a color film that is seen in one channel its luminance, float32."""
+    array = scan.array
+    if not in_color(len(array), scan.spatial_dims, channels):
+        return array
+    gray: Array = np.tensordot(np.asarray(LUMINANCE, np.float32), array.astype(np.float32), axes=1)
+    return gray[None]
+
+
 def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:
     """A scan as the network's input, float32 ``(channels, *spatial)`` in [-1, 1], and how to go back.
 
     Color films become gray where the plan has one channel.
     """
-    array = scan.array.astype(np.float32, copy=False)
-    if in_color(len(array), scan.spatial_dims, len(plan.channels)):
-        array = np.tensordot(np.asarray(LUMINANCE, np.float32), array, axes=1)[None]
+    array = in_gray(scan, len(plan.channels)).astype(np.float32, copy=False)
     array, undo = _to_grid(array, scan, plan)
     data = torch.from_numpy(np.ascontiguousarray(array))
     content = torch.stack([_rescale(channel, plan) for channel in data])

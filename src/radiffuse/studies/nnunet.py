@@ -15,21 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ..config import IGNORE, Machine
+from ..config import Machine
 from ..config import NNUNet as Settings
-from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.readers import read_label
-from ..data.readers.write import write_image, write_label
 from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.scoring import score_masks
 from ..system.files import read_json, sha256, write_atomic, write_json
 from ..train.configuration import AT_WORK
 from . import nnunet_training
+from .nnunet_raw import write_raw
 
 DATASET = "Dataset001_radiffuse"
 ENTRIES = {
@@ -282,72 +279,6 @@ def score_nnunet(
 
     cases = dataset.filter(lambda case: case.name in wanted)
     return score_masks(cases, mask_of, classes, tolerance).write(out)
-
-
-def write_raw(
-    folder: Path,
-    dataset: Dataset,
-    classes: Sequence[str],
-    training: Sequence[str],
-    testing: Sequence[str],
-) -> str:
-    """Write ``imagesTr``, ``labelsTr``, ``imagesTs`` and, last, ``dataset.json`` into ``nnUNet_raw/Dataset001_name``.
-
-    Films are written as TIFF with their gray values, volumes as NIfTI in their own geometry. Ignored pixels become
-    nnU-Net's class ``ignore``. The labels of ``testing`` are not written.
-
-    Returns:
-        The extension of the files: ``.tif`` or ``.nii.gz``.
-
-    Raises:
-        InputError: A case cannot be read, or the disk is full or read-only.
-    """
-    cases = {case.name: case for case in dataset}
-    first = read_case_image(cases[training[0]])
-    ending = ".tif" if first.spatial_dims == 2 else ".nii.gz"
-    for part in ("imagesTr", "labelsTr", "imagesTs"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    ignored = False
-    for name in training:
-        scan = _write_image(folder / "imagesTr", cases[name], ending)
-        ignored |= _write_label(folder / "labelsTr", cases[name], scan, ending, len(classes))
-    for name in testing:
-        _write_image(folder / "imagesTs", cases[name], ending)
-    channels = ["CT"] if first.unit == "HU" else list(dataset.channels)
-    labels = {"background": 0} | {name: i for i, name in enumerate(classes) if i}
-    if ignored:
-        labels["ignore"] = len(classes)
-    write_json(
-        folder / "dataset.json",
-        {
-            "channel_names": {str(i): name for i, name in enumerate(channels)},
-            "labels": labels,
-            "numTraining": len(training),
-            "file_ending": ending,
-        },
-    )
-    return ending
-
-
-def _write_image(folder: Path, case: Case, ending: str) -> Scan:
-    scan = read_case_image(case)
-    for number, channel in enumerate(scan.array):
-        write_image(folder / f"{case.name}_{number:04d}{ending}", channel, scan)
-    return scan
-
-
-def _write_label(folder: Path, case: Case, image: Scan, ending: str, classes: int) -> bool:
-    """Write a label map, and return whether it has ignored pixels."""
-    scan = read_case_label(case, image)
-    mask = scan.array[0]
-    ignored = mask == IGNORE
-    plain = np.where(ignored, classes, mask).astype(np.uint8)
-    path = folder / f"{case.name}{ending}"
-    if ending == ".tif":
-        write_image(path, plain, scan)
-    else:
-        write_label(path, plain, scan)
-    return bool(ignored.any())
 
 
 def _done(folder: Path, step: str) -> bool:
