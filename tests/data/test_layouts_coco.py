@@ -195,3 +195,16 @@ def test_filled_polygons():
     assert abs(fill_polygon(circle, (200, 200)).sum() - area) < 0.002 * area
     neighbor = fill_polygon(np.array([[5, 1], [7, 1], [7, 4], [5, 4]], float), (6, 7))
     assert not (square & neighbor).any()
+
+
+def test_annotations_that_label_nothing_are_said(tmp_path):
+    """Ids of another kind (1 and 000001) make every image background; a crowd is not scored."""
+    square = {"category_id": 3, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    mine = [{"id": n, "image_id": 0, "iscrowd": n % 2} | square for n in range(3)]
+    strays = [{"id": 3, "image_id": "000000"} | square, {"id": 4, "image_id": 7} | square]
+    problems = [issue.problem for issue in survey(coco(tmp_path, annotations=mine + strays))[1]]
+    assert problems == [
+        "has 2 of 5 annotations of images that it does not list: 000000, 7",
+        "marks 1 of 5 annotations as crowds, which are neither learned nor scored",
+    ]
+    assert not survey(coco(tmp_path, annotations=[mine[0], mine[2]]))[1]

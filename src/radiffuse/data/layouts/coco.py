@@ -47,6 +47,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         if document.classes != classes:
             problem = f"declares other categories than {documents[0].name}"
             raise InputError(path, problem, "Give both the same categories, or open one alone")
+        _look_at_annotations(path, document, issues)
         listed += _cases(home, path, document, issues)
     cases = once(listed, home, issues)
     return build(root, "coco", cases, data, issues, home=home, classes=classes)
@@ -79,6 +80,20 @@ def _split_of(path: Path) -> str | None:
         return SPLITS[path.parent.name.lower()]
     words = "".join(c if c.isalpha() else " " for c in path.stem.lower()).split()
     return next((SPLITS[word] for word in words if word in SPLITS), None)
+
+
+def _look_at_annotations(path: Path, document: Coco, issues: Issues) -> None:
+    """Report annotations that label nothing."""
+    every = [annotation for own in document.annotations.values() for annotation in own]
+    if strays := sorted(document.annotations.keys() - document.images.keys()):
+        count = sum(len(document.annotations[item]) for item in strays)
+        problem = f"has {count} of {len(every)} annotations of images that it does not list: {some(strays)}"
+        remedy = "Make sure that ids agree: an image without annotations is all background"
+        issues.warning(path, problem, remedy)
+    if crowds := sum(bool(annotation.get("iscrowd")) for annotation in every):
+        problem = f"marks {crowds} of {len(every)} annotations as crowds, which are neither learned nor scored"
+        remedy = "Write iscrowd 0 where they are objects: some programs mark all painted masks so"
+        issues.warning(path, problem, remedy)
 
 
 def _cases(home: Path, path: Path, document: Coco, issues: Issues) -> Iterator[tuple[str, Case]]:
