@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from test_loop import CPU, Killed, Plain, Toy, same
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from radiffuse.config import (
     AutoencoderSettings,
@@ -32,8 +35,10 @@ from radiffuse.objectives.segmentation import Segmentation
 from radiffuse.synthesis.autoencoder import Autoencoding
 from radiffuse.synthesis.dino import DinoLearning
 from radiffuse.synthesis.views import Views
+from radiffuse.train import loop
 from radiffuse.train.checkpoint import load_newest
 from radiffuse.train.device import make_fabric
+from radiffuse.train.labelled import HeldOut
 from radiffuse.train.loop import Trained, train
 from radiffuse.train.passes import BeforeStep, Passes
 from radiffuse.train.random import StepRandom
@@ -204,6 +209,42 @@ def test_passes_add_up_to_the_gradient_of_the_step(name: str) -> None:
         assert loss == pytest.approx(gradients[0][0], rel=1e-5)
         assert terms == pytest.approx(gradients[0][2], rel=1e-4)  # loss_q0 as well, of some images
         assert float((found - gradients[0][1]).norm() / found.norm()) < 1e-5
+
+
+def test_masks_of_validation_are_the_same_in_passes_of_any_size() -> None:
+    """Else the best weights after memory ran out would be chosen by other noise than those before."""
+    task, batch = mask_diffusion("uniform"), batches(3)
+    task.sampling = dataclasses.replace(task.sampling, sampler="ddpm", steps=4)
+    task.held_out = HeldOut(4, batch.part)
+    network = task.build().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.2 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(1)
+            )
+    scores = []
+    for task.at_once in (4, 3, 1):
+        scores.append(task.validate(network, torch.device("cpu"))["dice"])
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-3)
+
+
+def test_all_processes_keep_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sharded weights are gathered by all or by none, although each process rounds in its own way."""
+    monkeypatch.setattr(loop, "mean_over_ranks", lambda score: torch.full_like(score, 0.5))
+    for score in (0.49999, 0.50001):
+        state: Any = SimpleNamespace(
+            task=SimpleNamespace(validate=lambda *_, score=score: {"dice": score}),
+            average=AveragedModel(nn.Linear(1, 1)),
+            model=nn.Linear(1, 1),
+            step=SimpleNamespace(training=BASE, fabric=SimpleNamespace(world_size=2)),
+            passes=Passes(2, "run", 2),
+            log=SimpleNamespace(validation=lambda *_: None),
+            device=torch.device("cpu"),
+            judged_by="dice",
+            best=(1, 0.5, {}),
+        )
+        loop._State.validate(state, 2)
+        assert state.best[:2] == (2, 0.5)
 
 
 def test_a_shrunk_run_resumes_bit_for_bit(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ Spacing = Literal["leading", "linspace", "trailing"]
 Sampler = Literal["ddpm", "ddim", "heun"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) -> output; x_t is (B, C, *spatial), t is (B,) int64 training timesteps."""
+Randomness = torch.Generator | Sequence[torch.Generator]
+"""One source for a batch, or one for each of its images, whose noise then does not depend on the others."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def sample(
     *,
     sampler: Sampler = "ddpm",
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Randomness | None = None,
     clip: bool = True,
     keep_estimates: bool = False,
 ) -> SampleOutput:
@@ -235,7 +237,8 @@ def sample(
         timesteps: Descending, as of ``inference_timesteps``; the last step leads to the clean image.
         sampler: ``ddpm``, with the variance of ``diffusion.config``; ``ddim``; or ``heun``, of a flow.
         eta: Noise of DDIM, 0 to 1.
-        generator: Source of randomness; None only for DDIM with eta 0 or Heun from a given ``start``.
+        generator: Source of randomness, or one for each image; None only for DDIM with eta 0 or Heun from a given
+            ``start``.
         clip: Clip each estimate of x_start to [-1, 1].
         keep_estimates: Return each step's estimate of x_start.
 
@@ -304,8 +307,10 @@ def _at(
     return math.sqrt(signal) * x_start + math.sqrt(max(noise - sigma**2, 0.0)) * epsilon
 
 
-def _noise(shape: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
+def _noise(shape: Sequence[int], generator: Randomness | None, like: Tensor) -> Tensor:
     """Standard normal noise of the dtype and on the device of ``like``."""
+    if isinstance(generator, Sequence):
+        return torch.cat([_noise((1, *shape[1:]), one, like) for one in generator])
     if generator is None:
         raise ValueError("sampling needs a generator to draw noise from")
     draw = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import Diffusion, Sampling
 from ..core.diffusion import GaussianDiffusion
 from ..core.masks import logits_to_x_start
-from ..core.sampling import inference_timesteps, sample
+from ..core.sampling import Randomness, inference_timesteps, sample
 from ..errors import InputError
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
@@ -50,14 +50,12 @@ class MaskSampler:
         self.network_timesteps = dict(zip(self.timesteps, given, strict=True))
 
     @torch.no_grad()
-    def __call__(
-        self, images: Tensor, generator: torch.Generator, every_step: bool = False
-    ) -> Tensor:
+    def __call__(self, images: Tensor, generator: Randomness, every_step: bool = False) -> Tensor:
         """Logits of the clean mask.
 
         Args:
             images: ``(B, C, *S)`` in [-1, 1].
-            generator: Source of the noise.
+            generator: Source of the noise, or one for each image.
             every_step: Keep the estimate of every step; else the result alone, which needs less memory.
 
         Returns:

@@ -57,7 +57,8 @@ class CustomSegmentation(SegmentationTask):
     Args:
         network: The segmenter at its start.
         function: Logits ``(B, K, *S)`` float32 and labels ``(B, *S)`` int64, 255 where they are ignored, to a loss: a
-            scalar, or ``(B,)``.
+            scalar, or ``(B,)``. With ``--micro-batch``, also where memory runs out, a step learns from the mean over
+            its passes: one number per image gives what one pass would, a mean over labelled voxels only nearly so.
         held_out: Labelled images for validation.
     """
 

@@ -18,7 +18,7 @@ from ..core.finite import not_finite
 from ..data.batches import Batch
 from ..errors import InputError, TrainingDiverged
 from ..nets.norm import USED
-from ..system.distributed import any_rank, wait_for_main
+from ..system.distributed import any_rank, mean_over_ranks, wait_for_main
 from ..system.hardware import forget_peak_memory
 from .ahead import Ahead
 from .batch_norm import keep_own_statistics, share_statistics
@@ -224,6 +224,9 @@ class _State:
         if scores:
             self.log.validation(done, scores)
         score = scores.get(self.judged_by or "")
+        if score is not None and self.step.fabric.world_size > 1:
+            # Rounding may differ by process, and all have to agree: whole weights are gathered by all or by none.
+            score = float(mean_over_ranks(torch.tensor(score, device=self.device)))
         if score is not None and (self.best is None or score >= self.best[1]):
             weights = whole_tensors(self.average.module.state_dict())
             self.best = (done, score, {name: v.cpu().clone() for name, v in weights.items()})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -53,14 +54,22 @@ def mean_dice(
 
 
 def drawn_dice(
-    sampler: Callable[[Tensor, torch.Generator], Tensor],
+    sampler: Callable[[Tensor, Sequence[torch.Generator]], Tensor],
     held_out: HeldOut | None,
     device: torch.device,
     at_once: int,
 ) -> dict[str, float]:
-    """``mean_dice`` of masks drawn from fixed noise; ``sampler`` gives the logits of every step."""
-    generator = torch.Generator().manual_seed(0)
-    return mean_dice(lambda images: sampler(images.to(device), generator)[-1], held_out, at_once)
+    """``mean_dice`` of masks drawn from noise that stays the same, however many films go through at once.
+
+    ``sampler`` gives the logits of every step.
+    """
+    numbers = count()
+
+    def segment(images: Tensor) -> Tensor:
+        each = [torch.Generator().manual_seed(next(numbers)) for _ in images]
+        return sampler(images.to(device), each)[-1]
+
+    return mean_dice(segment, held_out, at_once)
 
 
 def logged(terms: Mapping[str, Tensor]) -> dict[str, float]:
