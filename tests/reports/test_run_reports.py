@@ -269,6 +269,12 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
     assert costs.loc[("scratch", 1)].tolist() == [2, 2, 0.75, 0.5]
     assert costs.loc[("nnunet", 5), ["steps", "minutes"]].tolist() == [40, 2]
     assert np.isnan(costs.loc[("nnunet", 5), "memory_gib"])
+    (tmp_path / "data.json").write_text('{"trainings": ["scratch-1-0"]}')
+    page = write_study_report(tmp_path).read_text()
+    assert "1 min 15 s" in page
+    costs = pd.read_csv(tmp_path / "costs.csv").set_index(["method", "labels"])
+    assert costs.loc[("scratch", 1), ["trainings", "minutes"]].tolist() == [1, 1.25]
+    assert len(costs) == 1
     for name in ("costs.tex", "by-case.svg", "by-case.pdf"):
         assert (tmp_path / name).stat().st_size > 100
     drawing = (tmp_path / "label-efficiency.svg").read_text()

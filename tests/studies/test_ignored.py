@@ -13,6 +13,7 @@ from radiffuse.config import Study
 from radiffuse.errors import InputError
 from radiffuse.studies import ignored
 from radiffuse.studies.ignored import unused
+from radiffuse.studies.methods import trainings
 from radiffuse.train.run import Run
 
 SHARE = {"diffusion.diffusion.image_share": 0.3}
@@ -110,3 +111,20 @@ def test_the_pretrained_run_is_read_once(pretrained: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"plan\.size.*pre-trained run"):
         ignored.unused(chosen)
     assert read == [str(pretrained)]
+
+
+def test_the_trainings_of_a_study_are_those_of_its_rows_and_of_what_makes_them() -> None:
+    def names(*methods: str, **more: Any) -> set[str]:
+        return {*trainings(Study(methods=methods, labels=(3,), draws=1, **more))}
+
+    assert trainings(Study(methods=("scratch",), labels=(1, 5), draws=2)) == [
+        "scratch-1-0", "scratch-1-1", "scratch-5-0", "scratch-5-1",
+    ]  # fmt: skip
+    assert names("pseudo-labels") == {"pseudo-labels-3-0", "finetune-3-0"}
+    assert names("drawn-pairs") == {"drawn-pairs-3-0", "joint+pool-3-0"}
+    members = names("ensemble", ensemble=("none", "recycle"))
+    assert members == {"ensemble-3-0", "none-3-0", "recycle-3-0"}
+    chosen = names("finetune", choices=("uncertain",))
+    assert chosen == {"finetune-3-0", "finetune-uncertain-3-0", "finetune-typical-2-0"}
+    heads = names("contrastive", transfer=("finetune", "linear", "nonlinear"))
+    assert heads == {"contrastive@finetune-3-0", "contrastive-probe-3-0"}

@@ -65,6 +65,8 @@ def cost_table(folder: Path) -> pd.DataFrame:
         took = {"seconds": seconds_of(run), "memory_gib": _measured(run).get("memory_gib")}
         rows.append({"method": name, "labels": int(labels), "steps": steps, **took})
     for path in sorted(folder.glob("nnunet/*/seconds.json")):
+        if not _is_named(folder, f"nnunet-{path.parent.name}"):
+            continue
         labels = int(path.parent.name.split("-")[0])
         took = {"seconds": parts.read_optional(path).get("train")}
         took |= {"steps": parts.read_optional(path.with_name("length.json")).get("iterations")}
@@ -85,7 +87,14 @@ def cost_table(folder: Path) -> pd.DataFrame:
 
 
 def _runs(folder: Path) -> list[Run]:
-    return [Run(path) for path in sorted(folder.glob("runs/*")) if path.is_dir()]
+    paths = (path for path in sorted(folder.glob("runs/*")) if path.is_dir())
+    return [Run(path) for path in paths if _is_named(folder, path.name)]
+
+
+def _is_named(folder: Path, training: str) -> bool:
+    """Whether the last call of a study had use for a training; in folders of earlier versions, any."""
+    named = parts.read_optional(folder / "data.json").get("trainings")
+    return not isinstance(named, list) or training in named
 
 
 def _measured(run: Run) -> Mapping[str, Any]:

@@ -291,3 +291,27 @@ def trained_alike(name: str, settings: Study) -> Variant:
     """The first variant of a method, fine-tuned rather than probed: a member of an ensemble, or a labeller."""
     first = next(variants_of(name, settings))
     return dataclasses.replace(first, head=None, suffix="")
+
+
+def trainings(settings: Study) -> list[str]:
+    """Names of the runs that a study needs, ``TRAINED-LABELS-DRAW``: of its rows, and of what they are made with.
+
+    Those are the members of an ensemble, who labels or draws a pool, and the half that uncertain cases are chosen by.
+    """
+    needed, waiting = (
+        set[tuple[str, int]](),
+        [(v, n) for v in variants(settings) for n in settings.labels],
+    )
+    while waiting:
+        variant, labels = waiting.pop()
+        if (variant.trained, labels) in needed:
+            continue
+        needed.add((variant.trained, labels))
+        row = variant.row
+        others = [*(settings.ensemble if row.segments == "ensemble" else ())]
+        others += ["finetune"] * row.taught + [DRAWER] * (row.pool == "pairs")
+        waiting += [(trained_alike(name, settings), labels) for name in others]
+        if variant.selection == "uncertain" and labels > 1:
+            first = dataclasses.replace(variant, selection="typical", suffix="@typical")
+            waiting.append((first, (labels + 1) // 2))
+    return sorted(f"{name}-{n}-{draw}" for name, n in needed for draw in range(settings.draws))

@@ -34,7 +34,7 @@ from ..train.progress import Countdown
 from ..train.run import Run
 from .folder import collect, stand_study, study_folder
 from .ignored import unused
-from .methods import DENOISER, METHODS, Variant, reference_of, variants
+from .methods import DENOISER, METHODS, Variant, reference_of, trainings, variants
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
 
@@ -262,6 +262,7 @@ def _write_data(
         "skipped": [],
         "unused": list(sentences),
         "split": {part: list(splits.part(part)) for part in ("train", "validation", "test")},
+        "trainings": trainings(settings),
     }
     if shared is not None:
         data["pretrained"] = str(shared.folder)
