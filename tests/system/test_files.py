@@ -172,9 +172,13 @@ def test_a_file_system_without_locks_is_used_all_the_same(
     monkeypatch.setattr("fcntl.flock", refusing(number))
     with locked(tmp_path):
         (tmp_path / "a").write_text("1")
+    (tmp_path / f".b{PARTIAL}").touch()  # which another process may be writing
     with locked(tmp_path, "nobody is at it"):
         pass
-    assert {p.name for p in tmp_path.iterdir()} == {".lock", "a"}
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "a", f".b{PARTIAL}"}
+    monkeypatch.undo()
+    with locked(tmp_path):
+        assert {p.name for p in tmp_path.iterdir()} == {".lock", "a"}
 
 
 def test_a_folder_that_cannot_be_written_cannot_be_held(

@@ -35,7 +35,7 @@ DEEPEST_YAML = 64
 SUMS = "SHA256SUMS"
 """Hashes of the files beside and below it, as ``sha256sum --check`` reads them."""
 LOCKLESS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-"""Errors of file systems without locks; there, folders are used unlocked."""
+"""Errors of file systems without locks; there, folders are used unlocked, and nothing is cleared."""
 PARTIAL = ".part"
 """Suffix of files and folders that are not complete yet; their names also begin with a dot."""
 
@@ -189,9 +189,8 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
             lock.acquire(blocking=False)
         except Timeout:
             if waiting is None:
-                raise InputError(
-                    folder, "is in use by another process", "Wait for it, or choose another --out"
-                ) from None
+                remedy = "Wait for it, or choose another --out"
+                raise InputError(folder, "is in use by another process", remedy) from None
             print(f"radiffuse: {waiting}", file=sys.stderr)
             lock.acquire()
     except OSError as error:
@@ -201,7 +200,8 @@ def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):
             os.utime(folder / ".lock")  # says when the folder was used last
-        remove_partials(folder)
+        if lock.is_locked:  # else another process may be writing one
+            remove_partials(folder)
         yield
     finally:
         lock.release()
