@@ -21,6 +21,7 @@ from radiffuse.nets.pixel import PixelClassifier
 from radiffuse.nets.probe import HeadConfig, ProbedNetwork
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.release import bundle, program
+from radiffuse.release.card import card
 from radiffuse.release.program import Traced, Write, trace, verify_program
 from radiffuse.train.run import Run
 from tiny_runs import chosen_run, finished_run, shake, tiny, volume_plan
@@ -156,6 +157,35 @@ def test_what_a_choice_does_beyond_its_networks_is_named(
         one, other = network(image).softmax(1), network(image.flip(3)).softmax(1).flip(3)
     np.testing.assert_allclose(((one + other) / 2)[0].numpy(), expected, atol=1e-5)
     assert abs(one[0].numpy() - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("plan", "steps"),
+    [
+        (
+            replace(FILM_PLAN, crop="nonzero", resize="fit", grid=(24, 20)),
+            [
+                "cropped first, to the box of the pix",
+                "percentiles 0.5 and 99.5 of each",
+                "fitted into 24 x 20 pix",
+            ],
+        ),
+        (FILM_PLAN, ["percentiles 0.5 and 99.5 of each", "stretched to 16 x 16 pixels"]),
+        (
+            replace(volume_plan(), crop="body"),
+            ["cropped first, to the box of the body", "intensity -1 to 1", "resampled, linearly"],
+        ),
+    ],
+)
+def test_a_card_says_how_scans_are_prepared_in_their_order(
+    plan: Plan, steps: list[str], tmp_path: Path
+) -> None:
+    run = Run.open(finished_run(tmp_path / "run", plan))
+    text = card(run)
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+    assert ("cropped" in text) == (plan.crop is not None)
+    assert ("windows of the input's size" in program.usage(run)) == (not plan.whole)
 
 
 def test_a_program_that_differs_is_refused() -> None:

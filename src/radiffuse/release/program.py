@@ -127,7 +127,7 @@ def left_out(run: Run, *, steps: bool) -> list[str]:
 
 def usage(run: Run) -> str:
     """What a program is for its README."""
-    return render("program_usage.md", left_out=left_out(run, steps=True))
+    return render("program_usage.md", left_out=left_out(run, steps=True), plan=run.plan)
 
 
 def trace(run: Run, head: str | None = None) -> Traced:
