@@ -248,9 +248,9 @@ def scores_of(
             continue
         image = read_case_image(case)
         truth = read_case_label(case, image)
-        ending = ".png" if len(image.spacing) == 2 else ".nii.gz"
+        ending = ".png" if image.spatial_dims == 2 else ".nii.gz"
         mask = read_label(masks / f"{case.name}{ending}")
-        one = 0.01 * max(np.multiply(image.array.shape[1:], image.spacing))
+        one = 0.01 * max(np.multiply(image.array.shape[1:], image.spacing or 1.0))
         scores = evaluate_cases([(case.name, mask, truth)], classes)
         wide = evaluate_cases([(case.name, mask, truth)], classes, one)
         for of, other in zip(scores.to_dict("records"), wide.to_dict("records"), strict=True):
