@@ -474,7 +474,11 @@ def test_a_fit_without_a_method_says_which_one_it_is() -> None:
             "--finetune.probe.heads: is for --method probe, not for finetune, scratch, dynunet, imagenet, dino, pixel",
         ),
         ("study", ["--probing.finetune.timestep", "9"], "--probing.finetune.timestep"),
-        ("study", ["--methods", "guided", "--unlabelled", "x", "--regressor.sigma", "0.3"], "--regressor.sigma: is for --objective ddep"),
+        (
+            "study",
+            "--methods guided --unlabelled x --regressor.sigma 0.3".split(),
+            "--regressor.sigma: is for --objective ddep",
+        ),
         ("study", ["--pretrain.regressor.crop", "0.5"], "--pretrain.regressor.crop"),
     ],
 )
