@@ -476,7 +476,7 @@ def test_a_fit_without_a_method_says_which_one_it_is() -> None:
         ("study", ["--probing.finetune.timestep", "9"], "--probing.finetune.timestep"),
         (
             "study",
-            "--methods guided --unlabelled x --regressor.sigma 0.3".split(),
+            ["--methods", "guided", "--unlabelled", "x", "--regressor.sigma", "0.3"],
             "--regressor.sigma: is for --objective ddep",
         ),
         ("study", ["--pretrain.regressor.crop", "0.5"], "--pretrain.regressor.crop"),
