@@ -193,8 +193,8 @@ class Fit:
     of masks of given images; else cross-entropy."""
     with_run: tuple[str, ...] = ()
     """``--with``: more folders of labelled images to learn from, such as synthetic ones that a network has labelled.
-    They do not count towards ``--labels``; images of
-    validation or test patients, copies of them in whatever format, and images made from them are left out."""
+    They do not count towards ``--labels``; images of validation or test patients, copies of them in whatever format,
+    and images made from them are left out."""
     unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED, "joint"))
     """Folders of images without labels, the pool, to learn from beside the labelled ones. Images of validation or test
     patients, images that are the same as one of theirs, and synthetic images made from them are left out, which is

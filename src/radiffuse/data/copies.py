@@ -34,9 +34,9 @@ def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], C
 
     Args:
         known: The known cases.
-        glance: Compare parts of ``GLANCE`` bytes of such files, which is enough for advice.
+        glance: Compare parts of ``GLANCE`` bytes of such files alone, which is enough for advice; else those in which
+            these agree are read whole.
     """
-    content_of = _glance if glance else hash_of_files
     places: dict[object, Case] = {}
     by_size: dict[tuple[int, ...], list[Case]] = defaultdict(list)
     for case in known:
@@ -45,15 +45,27 @@ def finder(known: Iterable[Case], *, glance: bool = False) -> Callable[[Case], C
             by_size[size].append(case)
 
     @functools.cache
-    def contents(size: tuple[int, ...]) -> dict[str | None, Case]:
-        return {_if_readable(content_of, case): case for case in by_size[size]}
+    def by_glance(size: tuple[int, ...]) -> dict[str | None, list[Case]]:
+        parts: dict[str | None, list[Case]] = defaultdict(list)
+        for case in by_size[size]:
+            parts[_if_readable(_glance, case)].append(case)
+        return parts
+
+    @functools.cache
+    def by_content(size: tuple[int, ...], seen: str) -> dict[str | None, Case]:
+        return {_if_readable(hash_of_files, case): case for case in by_glance(size)[seen]}
 
     def find(case: Case) -> Case | None:
         if same := places.get((case.images, case.series)):
             return same
         size = _if_readable(_sizes, case)
-        content = _if_readable(content_of, case) if size in by_size else None
-        return contents(size).get(content) if size and content else None
+        seen = _if_readable(_glance, case) if size in by_size else None
+        if not (size and seen and seen in by_glance(size)):
+            return None
+        if glance:
+            return by_glance(size)[seen][-1]
+        content = _if_readable(hash_of_files, case)
+        return by_content(size, seen).get(content) if content else None
 
     return find
 
@@ -77,9 +89,9 @@ def without_held_out(images: Dataset, held: Dataset | None) -> Dataset:
     """The images that are neither of the patients of cases that are held out, nor drawn from one, nor their copies."""
     if held is None:
         return images
-    alike, is_copy = finder(held, glance=True), finder(held)  # few pairs need be read whole
+    is_copy = finder(held)
     others = of_other_patients(images, {case.group for case in held})
-    return others.filter(lambda case: not (alike(case) and is_copy(case)))
+    return others.filter(lambda case: not is_copy(case))
 
 
 def copies_of_held_out(prepared: Prepared, held: Iterable[Dataset], cache: Path) -> set[int]:

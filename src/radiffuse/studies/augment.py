@@ -88,10 +88,12 @@ def run_augment(
                 countdown.skip()
             else:
                 countdown.begin(f"{pool} films, {arm.name}, draw {draw}")
-                films = (_begun_with(folder) or settings.with_run) if arm.ratio else ()
-                if arm.ratio and generator is not None and films == settings.with_run:
-                    drawn = _drawing(settings, generator, dataset, splits, pool, draw)
-                    films = (str(generate(drawn)),)
+                films = _begun_with(folder) if arm.ratio else ()
+                if arm.ratio and not films:
+                    films = settings.with_run
+                    if generator is not None:
+                        drawn = _drawing(settings, generator, dataset, splits, pool, draw)
+                        films = (str(generate(drawn)),)
                 trained = replace(base, out=str(folder), labels=pool, draw=draw, with_run=films)
                 if arm.ratio and settings.likely < 1:
                     judge = str(out / "runs" / f"{pool}-{REAL}-{draw}")

@@ -298,10 +298,8 @@ def trainings(settings: Study) -> list[str]:
 
     Those are the members of an ensemble, who labels or draws a pool, and the half that uncertain cases are chosen by.
     """
-    needed, waiting = (
-        set[tuple[str, int]](),
-        [(v, n) for v in variants(settings) for n in settings.labels],
-    )
+    needed = set[tuple[str, int]]()
+    waiting = [(v, n) for v in variants(settings) for n in settings.labels]
     while waiting:
         variant, labels = waiting.pop()
         if (variant.trained, labels) in needed:

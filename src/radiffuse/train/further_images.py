@@ -114,8 +114,11 @@ def require_some(count: int, folder: str, whole: int) -> None:
 
 def held_out_parts(dataset: Dataset, splits: Splits) -> list[Dataset]:
     """Validation and test cases, those that there are; apart, since folds of the labels share the second."""
-    parts = (set(names) for names in (splits.validation, splits.test) if names)
-    return [dataset.filter(lambda case, part=part: case.name in part) for part in parts]  # type: ignore[misc]
+
+    def part(names: set[str]) -> Dataset:
+        return dataset.filter(lambda case: case.name in names)
+
+    return [part(set(names)) for names in (splits.validation, splits.test) if names]
 
 
 def say_copies(where: str, copies: int) -> None:

@@ -51,8 +51,8 @@ def learned_images(run: Run, dataset: Dataset) -> list[str]:
     if _same_place(run.data.get("root"), dataset):
         names = {case.name for case in known}
         return [case.name for case in dataset if case.name in names]
-    alike, is_copy = finder(known, glance=True), finder(known)  # few pairs need be read whole
-    return [case.name for case in dataset if alike(case) and is_copy(case)]
+    is_copy = finder(known)
+    return [case.name for case in dataset if is_copy(case)]
 
 
 def trained_on(runs: Sequence[Run], dataset: Dataset) -> set[str]:
