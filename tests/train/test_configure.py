@@ -248,6 +248,44 @@ def test_a_card_that_waits_for_launches_is_not_taken_for_a_slow_one(speed: float
     assert len(timed) <= 6
 
 
+@pytest.mark.parametrize(
+    ("image", "facts", "changes", "batch"),
+    [
+        (1e-4, LARGE, {}, 128),  # of 20 ms of launches 128 images take more than half
+        (1e-2, LARGE, {}, 16),  # each image takes its time
+        (1e-4, LARGE, {"images": 40}, 32),  # no more than there are
+        (1e-4, LARGE, {"hours": 0.06}, 16),  # too few steps
+        (1e-4, replace(LARGE, processes=3), {}, 144),
+        (1e-4, CORES, {}, 16),
+        (1e-4, LARGE, {"training": replace(OPEN, batch_size=16)}, 16),
+        (1e-4, LARGE, {"training": replace(OPEN, steps=20_000), "hours": None}, 16),
+    ],
+)
+def test_a_card_that_waits_for_launches_gets_larger_batches(
+    image: float, facts: MachineFacts, changes: dict[str, object], batch: int
+) -> None:
+    def measure(choice: Configuration, precision: str) -> Measured:
+        return Measured(0.02 + choice.batch * image)
+
+    asked = {"kind": "pretrain", "images": 4000, "classes": 0, "hours": 4, **changes}
+    asked["plan"], asked["network"] = PlanSettings(size=(64,), grid=(64,)), Network(preset="tiny")
+    found = configure(films(), (), facts, request(**asked), measure)
+    assert (found.training.batch_size, found.training.micro_batch) == (batch, batch)
+    more = "more than usual" in found.reasons["batch_size"]
+    assert more == (batch > 18)
+    if more:
+        assert found.training.steps >= 10_000
+
+
+def test_a_larger_batch_that_does_not_fit_is_not_planned() -> None:
+    def measure(choice: Configuration, precision: str) -> Measured | None:
+        return None if choice.batch > 32 else Measured(0.02)
+
+    plan, network = PlanSettings(size=(64,), grid=(64,)), Network(preset="tiny")
+    asked = request(kind="pretrain", images=4000, classes=0, hours=4, plan=plan, network=network)
+    assert configure(films(), (), LARGE, asked, measure).training.batch_size == 32
+
+
 @pytest.mark.parametrize(("facts", "measured"), [(CORES, 0), (LARGE, 1)])
 def test_a_short_training_is_measured_where_the_machine_may_be_slower_than_thought(
     facts: MachineFacts, measured: int

@@ -3,7 +3,8 @@
 What is given stays; the rest is decided in this order. The grid is the coarsest on which every class can still be
 drawn well (``data.ceiling``), or a coarser one where time or memory do not allow it. On it the patch is as large, and
 then the network as large, as memory holds and as can see enough images in the time. Steps fill the hours, or make a
-stated number of passes over the images. Each decision comes with its reason.
+stated number of passes over the images. On a card a step then has more images where that costs little time. Each
+decision comes with its reason.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from ..data.scan import times
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
 from .configuration import BASE, Configuration, Configured, Measured, Request, samples_of
+from .larger_batch import larger_batch
 from .machine import GIB, MachineFacts, Pace, Precision
-from .open_settings import BATCH
+from .open_settings import usual_batch
 from .reasons import decision_of
 from .start import verify_size
 
@@ -104,6 +106,8 @@ def configure(
         search.ends = len(search.seen) == MOST_MEASURED[kind]
         timed.append((config.operations, result.seconds))
         pace = Pace.of(timed, facts)
+    if measure is not None and config in search.seen:
+        config = larger_batch(config, request, facts, search.precision, search.seen, measure)
     return decision_of(
         found,
         ceilings,
@@ -335,7 +339,7 @@ def _options(
             unet = fixed or capacity.network(
                 size, spacing, in_channels=found.channels, out_channels=ends["out_channels"]
             )
-            batch = request.training.batch_size or _shared(BATCH[request.kind, dims], processes)
+            batch = request.training.batch_size or usual_batch(request.kind, dims, processes)
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
             yield (
                 Configuration(
@@ -351,11 +355,6 @@ def _options(
                 ),
                 0.0 if fixed or given else _least(capacity, whole),
             )
-
-
-def _shared(batch: int, processes: int) -> int:
-    """The batch, or the next larger one that the processes can share evenly."""
-    return math.ceil(batch / processes) * processes
 
 
 def _least(capacity: Capacity, whole: Sequence[float]) -> float:

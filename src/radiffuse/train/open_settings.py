@@ -6,6 +6,7 @@ decided for a run that is resumed. What is given always stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -29,9 +30,14 @@ OPEN = {
 }
 """Settings that may be left open, beside those of the network."""
 BATCH = {("fit", 2): 8, ("pretrain", 2): 16, ("fit", 3): 2, ("pretrain", 3): 4}
-"""Images or patches per step [related: nnU-Net has 2 patches of a volume]."""
+"""Images or patches per step as a rule [related: nnU-Net has 2 patches of a volume]; see ``larger_batch``."""
 STEPS = 300
 """Steps by a plan that says nothing of the training."""
+
+
+def usual_batch(kind: str, dims: int, processes: int) -> int:
+    """``BATCH``, or the next larger one that the processes can share evenly."""
+    return math.ceil(BATCH[kind, dims] / processes) * processes
 
 
 def is_open(name: str, value: Any) -> bool:

@@ -12,6 +12,7 @@ from ..data.ceiling import Ceiling
 from ..data.fingerprint import Fingerprint
 from .configuration import AT_WORK, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
+from .open_settings import usual_batch
 
 COMPILE_MINUTES = 15
 """torch.compile pays on a GPU where a training takes longer. It is not measured, for it compiles longer than planning
@@ -55,12 +56,20 @@ def decision_of(
         ),
         "size": "given" if request.plan.size else _why_patch(config, found),
         "network": "given" if config.network is None else _why_network(config),
-        "batch_size": "given" if training.batch_size else "as many per step as a rule",
+        "batch_size": _why_batch(request, facts, config),
         "steps": "given" if training.steps else why_steps,
         **_of_machine(facts, request, config),
         "minutes": f"{seconds:.3g} s per step, {_how_known(facts, measured)}",
     }
     return Configured(plan, decided, reasons)
+
+
+def _why_batch(request: Request, facts: MachineFacts, config: Configuration) -> str:
+    if request.training.batch_size:
+        return "given"
+    if config.batch > usual_batch(request.kind, len(config.size), facts.processes):
+        return "more than usual: each doubling was half as many images again per second, or more"
+    return "as many per step as a rule"
 
 
 def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
