@@ -1,5 +1,7 @@
 """Patients: from an expression, a table, or well-known file names."""
 
+from pathlib import PurePosixPath
+
 import pytest
 from layout_files import film, film_label, pairs
 from PIL import Image
@@ -27,14 +29,44 @@ def groups(dataset):
         ("person7", ""),
         ("CIM-0115-0001", ""),
         ("somebody_person7_virus_15", ""),
+        ("sub-01_ses-2_T1w", "sub-01"),
+        ("sub-01/ses-2/scan", "sub-01"),
+        ("patient001/patient001_frame12", "patient001"),
+        ("Patient 7/slice_03", "Patient 7"),
+        ("train/subject-2-T1", "subject-2"),
+        ("patient7/patient8_frame1", "patient8"),
+        ("BraTS-GLI-00046-001/BraTS-GLI-00046-001-t1n", "BraTS-GLI-00046"),
+        ("10032/10032_1000032_t2w", "10032"),
+        ("10032_2000032_t2w", ""),
+        ("patients/scan", ""),
+        ("outpatient3/scan", ""),
+        ("BraTS20_Training_001_flair", ""),
     ],
 )
-def test_well_known_file_names(name, patient):
-    assert known_patient(name) == patient
+def test_well_known_names(name, patient):
+    assert known_patient(PurePosixPath(f"{name}.png")) == patient
 
 
 def test_normals_and_ill_children_of_the_same_number_are_distinct():
-    assert known_patient("IM-0007-0001") != known_patient("person7_virus_1")
+    normal, ill = PurePosixPath("IM-0007-0001.png"), PurePosixPath("person7_virus_1.png")
+    assert known_patient(normal) != known_patient(ill)
+
+
+def test_two_frames_of_a_heart_are_of_one_patient(tmp_path):
+    for patient in ("patient001", "patient002"):
+        for frame in ("frame01", "frame12"):
+            film(tmp_path / patient / f"{patient}_{frame}.png", seed=int(frame[-2:]))
+            film_label(tmp_path / patient / f"{patient}_{frame}_gt.png")
+    assert {case.group for case in open_dataset(tmp_path)} == {"patient001", "patient002"}
+
+
+def test_folders_of_patients_are_no_classes(tmp_path):
+    for patient in range(3):
+        for slice_ in range(4):
+            film(tmp_path / f"Patient_{patient}" / f"{slice_}.png", seed=4 * patient + slice_)
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "images"
+    assert {case.group for case in dataset} == {"Patient_0", "Patient_1", "Patient_2"}
 
 
 def test_patients_csv_by_path_file_name_or_stem(tmp_path):

@@ -32,7 +32,7 @@ class Data:
     group: str | None = None
     """Regular expression, searched in each image's path below the data folder; its first group names the patient.
     None: the column ``patient`` of a table (``patients.csv`` or the data table), else the patient number in well-known
-    file names, else each case counts as a patient of its own."""
+    names, else each case counts as a patient of its own."""
     only: str | None = None
     """Regular expression, searched in each image's path below the data folder; cases without a match are left out."""
     sites: str | None = None

@@ -9,6 +9,7 @@ from ..dataset import Case, Dataset
 from ..issues import Issues
 from .build import build
 from .listing import LABEL_WORDS, SPLITS, is_dicom, key, walk
+from .patients import named_in
 
 EXPECTED = "two or more folders of images, one per class"
 RESERVED = {*LABEL_WORDS, "images", "imagestr", "labelstr", "imagests", "labelsts"}
@@ -33,7 +34,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if len(names) < 2 or {name.lower().replace(" ", "") for name in names} & RESERVED:
         return None
     flat = all(len(path.parts) == depth + 2 for path in images)
-    obvious = flat and len(names) <= MOST_CLASSES and len(images) >= FEWEST_IMAGES * len(names)
+    few = len(names) <= MOST_CLASSES and len(images) >= FEWEST_IMAGES * len(names)
+    obvious = flat and few and not all(map(named_in, names))  # else its folders are patients
     if data.layout == "auto" and not (obvious and not any(is_dicom(root / p) for p in images)):
         return None  # slices of volumes are no films, even beside pictures
     issues += listing.issues

@@ -19,22 +19,37 @@ from .listing import stem, unified
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
 _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
 _SHARED = re.compile(r"ancestors-[0-9a-f]{12}")
-_SUBJECT = re.compile(r"(sub-[a-zA-Z0-9]+)(?:_[a-zA-Z0-9-]+)+")
+_NAMED = (
+    re.compile(r"(sub-[a-zA-Z0-9]+)(?:_[a-zA-Z0-9-]+)*"),
+    re.compile(r"((?:patient|subject)[ _-]?\d+)(?:[ _.-].*)?", re.IGNORECASE),
+    re.compile(r"(brats-[a-z]+-\d{5})-\d{3}(?:-.*)?", re.IGNORECASE),
+    re.compile(r"(1[01]\d{3})_100\d{4}(?:_.*)?"),
+)
+"""BIDS, any that say so, BraTS 2023, PI-CAI: examinations of one patient differ in what follows."""
 
 
-def known_patient(name: str) -> str:
-    """The patient in a file name of BIDS, or of Kermany, Zhang, Goldbaum 2018 (pediatric chest X-rays), or ''.
+def known_patient(place: PurePosixPath) -> str:
+    """The patient in the name of a file, or of the innermost folder that has one in its name, or ''.
 
-    ``sub-01_ses-2_T1w`` is ``sub-01`` (BIDS 1.8, "File name structure").
-    ``person7_virus_15`` is person 7, ``IM-0115-0001`` and ``NORMAL2-IM-0115-0001`` are normal 115.
-    A number in both series of normal films, or with bacteria and virus, may be two children; taking
-    them for one cannot leak.
+    ``sub-01_ses-2_T1w`` is ``sub-01`` (BIDS 1.8, "File name structure"), ``patient001_frame12`` of ACDC
+    ``patient001``, ``BraTS-GLI-00046-001-t1n`` ``BraTS-GLI-00046``, and ``10032_1000032_t2w`` of PI-CAI ``10032``.
+    Of Kermany, Zhang, Goldbaum 2018 (pediatric chest X-rays) ``person7_virus_15`` is person 7, ``IM-0115-0001``
+    and ``NORMAL2-IM-0115-0001`` are normal 115. A number in both series of normal films, or with bacteria and
+    virus, may be two children; taking them for one cannot leak.
     """
+    name = stem(place)
     for word, pattern in (("person", _PNEUMONIA), ("normal", _NORMAL)):
         if match := pattern.fullmatch(name):
             return f"{word}{int(match[1])}"
-    subject = _SUBJECT.fullmatch(name)
-    return subject[1] if subject else ""
+    for part in (name, *place.parts[-2::-1]):
+        if found := named_in(part):
+            return found
+    return ""
+
+
+def named_in(part: str) -> str:
+    """The patient that a name of a file or folder begins with, or ''."""
+    return next((match[1] for each in _NAMED if (match := each.fullmatch(part))), "")
 
 
 def patients_of(
@@ -80,7 +95,7 @@ def patients_of(
         places = [image, *(PurePosixPath(path.relative_to(home)) for path in files)]
         for table in tables:
             known = table.patient(places, case.name, needed=not known) or known
-        return known or case.group or known_patient(stem(image))
+        return known or case.group or known_patient(image)
 
     found = [patient(*case) for case in cases]
     if unmatched:
