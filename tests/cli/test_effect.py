@@ -338,7 +338,7 @@ def test_pretrain_reads_every_setting_that_it_does_not_refuse(
         values["from_run"] = str(pretrained)
     if objective != "contrastive":
         values["augmentation"] = CHANGES
-    if objective in ("ddpm", "ddep"):
+    if objective == "ddpm":
         values["diffusion"] = {"num_train_timesteps": 4}  # few steps to draw samples in
     left = unread("pretrain", values, monkeypatch)
     assert left <= UNREAD.keys() | {"from_run"}

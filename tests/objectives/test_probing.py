@@ -112,7 +112,7 @@ def test_a_network_that_knows_no_noise_sees_the_clean_image(pretrained: Path) ->
     for name, value in {"timesteps": ("clean", 20), "sweep": (1, 5), "noise_draws": 2}.items():
         given = dataclasses.replace(Probing(), **{name: value})  # type: ignore[arg-type]
         with pytest.raises(
-            InputError, match=f"^--probe.{name.replace('_', '-')}: .* never saw noise"
+            InputError, match=f"^--probe.{name.replace('_', '-')}: .* knows no timesteps"
         ):
             list(heads(given, denoiser, clean=True))
     assert [h.timesteps for h in heads(chosen, denoiser, clean=False)][:3] == [

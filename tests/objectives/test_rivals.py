@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 import radiffuse
 from conftest import TINY, pretrain_settings
-from radiffuse.config import Contrast, Network, UNetConfig, resolve_network
+from radiffuse.automatic.candidates import proposals
+from radiffuse.config import Contrast, Fit, Network, UNetConfig, resolve_network
 from radiffuse.data.corruption import Corrupted, corrupt_all
 from radiffuse.data.crops import CropPairs
+from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
@@ -170,7 +173,7 @@ def test_only_masked_voxels_count_and_none_of_them_is_seen(dims: int) -> None:
     assert once["loss"] > 0.2
 
 
-@pytest.mark.parametrize("objective", ["restorative", "contrastive", "masked"])
+@pytest.mark.parametrize("objective", ["restorative", "contrastive", "masked", "ddep"])
 def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
     objective: str, unlabelled: Path, films: Path, tmp_path: Path
 ) -> None:
@@ -190,8 +193,21 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
         "machine": {"accelerator": "cpu", "precision": "32-true"},
     }
     assert radiffuse.fit(**common, method="finetune", out=tmp_path / "seg").finished
+    given = (
+        f"{re.escape(str(run.folder))}:? was pre-trained by {objective}, which knows no timesteps"
+    )
+    late = common | {"finetune": {"timestep": 50}, "out": tmp_path / "late"}
+    with pytest.raises(InputError, match=f"^--timestep 50: {given}"):
+        radiffuse.fit(**late, method="finetune")
+    with pytest.raises(InputError, match=f"^--method pixel: {given}"):
+        radiffuse.fit(**common, method="pixel", out=tmp_path / "pixel")
+    with pytest.raises(InputError, match=f"^{given}"):
+        radiffuse.generate(run=run.folder, out=tmp_path / "drawn", count=1, steps=2)
+    started = Fit(data=str(films), from_run=str(run.folder))
+    names = [name for name, *_ in proposals(started, open_dataset(films))]
+    assert names == ["finetune", "imagenet", "scratch", "probe"]
     probing = common | {"method": "probe", "out": tmp_path / "probe"}
-    with pytest.raises(InputError, match=r"probe.timesteps.*never saw noise"):
+    with pytest.raises(InputError, match=r"probe.timesteps.*knows no timesteps"):
         radiffuse.fit(**probing, probe={"timesteps": (10, 20), "width": 8})
     probed = radiffuse.fit(**probing, probe={"width": 8})
     heads = load_network(probed.model).configs  # type: ignore[union-attr]

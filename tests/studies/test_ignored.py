@@ -50,7 +50,8 @@ def study(methods: str, given: dict[str, Any], **more: Any) -> Study:
         ("diffusion contrastive", SCHEDULE, ["contrastive"]),
         ("diffusion masked", {"probing.probe.timesteps": (3,)}, ["masked"]),
         ("scratch finetune", {"finetune.plan.postprocess": ("largest",)}, []),
-        ("finetune ddep", {"finetune.finetune.timestep": 5}, ["finetune"]),
+        ("finetune finetune+pool", {"finetune.finetune.timestep": 5}, ["finetune"]),
+        ("diffusion ddep masked", {"finetune.finetune.timestep": 5}, ["ddep, masked"]),
     ],
 )
 def test_methods_that_do_not_use_a_setting_are_named(

@@ -200,6 +200,26 @@ def test_names_of_variants_vary_one_thing_at_a_time() -> None:
     assert found["finetune@raw"].trained == "finetune@raw"
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ("finetune", "pixel")}, "pixel needs them"),
+        ({"methods": ("finetune", "pseudo-labels")}, "pseudo-labels needs them"),
+        ({"methods": ("finetune",), "timesteps": (0, 5)}, "fine-tuning at timestep 5 needs them"),
+    ],
+)
+def test_what_needs_timesteps_is_refused_before_a_study_pretrains_without_them(
+    films: Path, unlabelled: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    base = arguments(films, unlabelled, tmp_path)
+    del base["from_"]
+    same = {key: FINETUNE[key] for key in ("network", "plan") if key in FINETUNE}
+    chosen = base | {"unlabelled": unlabelled, "pretrain": same | {"objective": "masked"}} | changes
+    with pytest.raises(InputError, match=f"--pretrain.objective masked: .* {words}"):
+        radiffuse.study(**chosen)
+    assert not (tmp_path / "study" / "pretrain").exists()
+
+
 @pytest.mark.usefixtures("drawn")
 def test_mask_diffusion_stands_in_the_same_study(
     films: Path, pretrained: Path, tmp_path: Path

@@ -29,7 +29,7 @@ from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan
 from radiffuse.data.prepare import prepare
 from radiffuse.inference.draw import draw_images
-from radiffuse.objectives import _samples
+from radiffuse.objectives import denoising
 from radiffuse.objectives.consistency import Consistency
 from radiffuse.objectives.ddep import DecoderDenoising
 from radiffuse.objectives.denoising import DDPM, Denoising
@@ -145,8 +145,8 @@ def test_samples_of_a_pretraining_are_drawn_where_it_trained(
     def drawn(network: nn.Module, *_: object) -> None:
         places.append(next(network.parameters()).device.type)
 
-    monkeypatch.setattr(_samples, "local_device", lambda machine: SimpleNamespace(device="meta"))
-    monkeypatch.setattr(_samples, "write_samples", drawn)
+    monkeypatch.setattr(denoising, "local_device", lambda machine: SimpleNamespace(device="meta"))
+    monkeypatch.setattr(denoising, "write_samples", drawn)
     monkeypatch.setattr(Seen, "cpu", lambda self: places.append("cpu"))
     pool: Any = SimpleNamespace(plan=None, validation_images=lambda: None)
     DDPM(Pretrain()).write(SimpleNamespace(folder=tmp_path), Seen(), pool)  # type: ignore[arg-type]

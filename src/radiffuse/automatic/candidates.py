@@ -15,7 +15,7 @@ from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
-from ..objectives import from_start, method_of, trial_of
+from ..objectives import from_start, learned_from_noise, method_of, trial_of
 from ..train.labelled import plan_labelled
 from ..train.run import find_run
 from ..train.start import diffusion_of, knows_timesteps
@@ -120,14 +120,15 @@ def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Map
     yield "scratch", "scratch", "the planned network from random weights", {}
     if start is not None and knows_timesteps(run := find_run(start)):
         changes: dict[str, Any] = {"from_run": start} | weights
-        later = diffusion_of(run).num_train_timesteps // LATER
-        timestep = replace(FIT["finetune"].finetune, timestep=later)
-        yield (
-            f"finetune-t{later}",
-            "finetune",
-            f"{tuned} at timestep {later}",
-            (changes | {"finetune": timestep}),
-        )
+        if learned_from_noise(run):
+            later = diffusion_of(run).num_train_timesteps // LATER
+            timestep = replace(FIT["finetune"].finetune, timestep=later)
+            yield (
+                f"finetune-t{later}",
+                "finetune",
+                f"{tuned} at timestep {later}",
+                (changes | {"finetune": timestep}),
+            )
         yield "probe", "probe", f"heads on the frozen features of {start}", changes
 
 

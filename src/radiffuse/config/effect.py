@@ -80,8 +80,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         ),
         (
             lambda s: s.objective == "ddep",
-            "diffusion.prediction_type diffusion.variance diffusion.loss diffusion.min_snr_gamma "
-            "diffusion.timestep_sampling diffusion.zero_terminal_snr",
+            "diffusion",
             "ddep predicts the noise of a single level",
         ),
         (lambda s: s.objective == "contrastive", "augmentation", "--contrast.views changes crops"),

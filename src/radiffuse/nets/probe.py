@@ -102,7 +102,7 @@ class ProbedNetwork(nn.Module):
 
     Args:
         denoiser: The pre-trained network, which is frozen.
-        diffusion: Its noising process; None for one that learned from clean images, which are then its input at
+        diffusion: Its noising process; None for one that knows no timesteps: clean images are then its input at
             timestep 0.
         classes: K.
         heads: The heads; the first is the main one.

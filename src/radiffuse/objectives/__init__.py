@@ -223,7 +223,7 @@ def pooled(
 
 
 def learned_from_noise(run: Run) -> bool:
-    """Whether a pre-trained network learned from noised images, and so knows timesteps."""
+    """Whether a pre-trained network learned from images noised to all timesteps, and so knows others than 0."""
     return (
         knows_timesteps(run) and OBJECTIVES[run.config["settings"].get("objective", "ddpm")].noised
     )

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..nets.imagenet import ImageNetDenoiser
-from ..train.pretraining import Unlabelled
+from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
 from ..train.start import unet_of
 from ..train.task import Loss, Task, in_passes
-from ._samples import DenoisingObjective
 
 DECODER = ("up.", "norm.", "refine.", "decoder.", "head.")
 """Prefixes of the names of the decoder's weights."""
@@ -23,8 +22,8 @@ COLORS = "colors."
 """The same of those that mix a film's channels before ImageNet's encoder, which it never saw."""
 
 
-class DDeP(DenoisingObjective):
-    """Pre-training of a decoder by denoising."""
+class DDeP(Objective):
+    """Pre-training of a decoder by denoising. All images are seen at timestep 0, so the network knows no other."""
 
     def task(self, pool: Unlabelled) -> Task:
         """A fresh decoder on the encoder of ``--from``, or on that of ImageNet."""

@@ -20,14 +20,16 @@ from ..core.diffusion import GaussianDiffusion
 from ..core.timesteps import timestep_sampler
 from ..data.batches import Batch
 from ..inference.coordinates import warn_of_guide
+from ..inference.draw import write_samples
 from ..nets.coordinates import CoordinateRegressor
 from ..nets.guided import GuidedUNet
 from ..system.distributed import gather
-from ..train.pretraining import Unlabelled
+from ..train.device import local_device
+from ..train.pretraining import Objective, Unlabelled
 from ..train.random import StepRandom
+from ..train.run import Run
 from ..train.start import Pretrained, load_regressor
 from ..train.task import Loss, Task, in_passes
-from ._samples import DenoisingObjective
 
 Network = Callable[..., Any]
 """``(x_t, t, *context)`` to the output."""
@@ -35,9 +37,10 @@ QUARTERS = 4
 """Parts of the timesteps whose loss is logged."""
 
 
-class DDPM(DenoisingObjective):
-    """Pre-training by denoising, with or without body coordinates."""
+class DDPM(Objective):
+    """Pre-training by denoising, with or without body coordinates; leaves samples for the report."""
 
+    noised = True
     shifts = True
 
     @property
@@ -79,6 +82,20 @@ class DDPM(DenoisingObjective):
     def task(self, pool: Unlabelled) -> Task:
         """Denoising of the pool's images."""
         return Denoising(self.started(pool), self.settings.diffusion, pool.validation_images())
+
+    def write(self, run: Run, network: nn.Module, pool: Unlabelled) -> None:
+        """``samples.npy``, drawn where the network was trained."""
+        settings = self.settings
+        network.to(local_device(settings.machine).device)
+        write_samples(
+            network,
+            settings.diffusion,
+            pool.plan,
+            run.folder / "samples.npy",
+            pool.validation_images(),
+            settings.training.micro_batch,
+        )
+        network.cpu()
 
 
 class DenoisingTask(Task):

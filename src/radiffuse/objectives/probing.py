@@ -108,10 +108,10 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
     Args:
         settings: Kinds, timesteps, levels and sweeps.
         denoiser: The network that they probe.
-        clean: Whether it was trained without noise: then there is only timestep 0, and no sweep over timesteps.
+        clean: Whether it knows no timesteps: then there is only timestep 0, and no sweep over timesteps.
 
     Raises:
-        InputError: Timesteps are given, and the network was trained without noise.
+        InputError: Timesteps are given, and the network knows none.
         ValueError: The network has no such level.
     """
     if clean:
@@ -120,7 +120,7 @@ def heads(settings: Probing, denoiser: UNet, *, clean: bool) -> Iterator[HeadCon
             settings,
             Probing(),
             TIMESTEPS,
-            "the pre-trained network never saw noise",
+            "the pre-trained network knows no timesteps",
             "probe.",
             obeyed=Probing(timesteps=settings.timesteps if same else (0,)),
         )

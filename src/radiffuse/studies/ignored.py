@@ -130,13 +130,16 @@ def _set(
 ) -> Iterator[tuple[str, str]]:
     """What the study sets otherwise than the group of settings says, and why."""
     base: Fit = getattr(settings, used)
+    objective = (row.start and STARTS[row.start].objective) or settings.pretrain.objective
+    known = row.start is not None and (row.start != DENOISER or not settings.from_run)
+    timeless = known and not OBJECTIVES[objective].noised
+    why = "the pre-trained network knows no timesteps"
     if used == "probing":
-        objective = (row.start and STARTS[row.start].objective) or settings.pretrain.objective
-        known = row.start != DENOISER or not settings.from_run
-        if known and not OBJECTIVES[objective].noised:
-            why = "the pre-trained network never saw noise"
+        if timeless:
             yield from ((f"probe.{name}", why) for name in TIMESTEPS.split())
         return
+    if timeless:
+        yield "finetune.timestep", why
     if shared:
         for name in dict(flatten({key: to_dict(base)[key] for key in shared})):
             group, _, leaf = name.partition(".")

@@ -107,6 +107,31 @@ class StudyRuns:
             remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
             raise InputError(where, problem, remedy)
 
+    def refuse_timesteps(self) -> None:
+        """Refuse methods and timesteps that a denoiser knows, where the pre-training that methods share makes none.
+
+        Raises:
+            InputError: Names the setting.
+        """
+        given = self.settings
+        if given.from_run:
+            run = find_pretrained(given.from_run)
+            where, noised = f"--from {given.from_run}", learned_from_noise(run)
+            objective = run.config["settings"].get("objective")
+        else:
+            objective = given.pretrain.objective
+            where, noised = f"--pretrain.objective {objective}", OBJECTIVES[objective].noised
+        rows = {name: METHODS[name] for name in given.trained if METHODS[name].start == DENOISER}
+        if noised or not rows:
+            return
+        asked = [n for n, row in rows.items() if row.fit == "pixel" or row.pool == "drawn"]
+        timesteps = {*given.timesteps, given.finetune.finetune.timestep} - {0}
+        if any(row.fit == "finetune" for row in rows.values()):
+            asked += [f"fine-tuning at timestep {t}" for t in sorted(timesteps)]
+        if asked:
+            problem = f"is of {objective}, which knows no timesteps, and {asked[0]} needs them"
+            raise InputError(where, problem, "Leave that out, or pre-train by ddpm")
+
     def look_at_pool(self) -> None:
         """Say before anything is trained what ``fit`` would say of the pool with the most labels, or refuse.
 
@@ -193,6 +218,8 @@ class StudyRuns:
             if variant.head and not learned_from_noise(start):
                 clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
                 changes["probe"] = replace(changes["probe"], **clean)
+            elif group == "finetune" and not learned_from_noise(start):
+                changes["finetune"] = replace(changes["finetune"], timestep=0)
         if group != "finetune":  # the same cases, patients and classes, in the same parts
             reader = given.finetune.reader
             cache, skip_bad = base.reader.cache or reader.cache, base.reader.skip_bad

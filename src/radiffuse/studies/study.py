@@ -75,6 +75,7 @@ def run_study(
             say(sentence)
         runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
         runs.refuse_leaks()
+        runs.refuse_timesteps()
         runs.look_at_pool()
         shared = runs.shared()
         parts = list(_parts(settings))

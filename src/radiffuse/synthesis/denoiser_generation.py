@@ -16,6 +16,7 @@ from ..data.readers import write_image
 from ..data.scan import Array, Scan, gray_values
 from ..errors import InputError
 from ..inference.draw import image_batches
+from ..objectives import learned_from_noise
 from ..train.device import local_device
 from ..train.progress import ProgressLine
 from ..train.run import Run
@@ -71,7 +72,11 @@ class DenoiserGeneration:
 
     def load(self, run: Run) -> nn.Module:
         """The network that draws."""
-        return load_denoiser(run)
+        network = load_denoiser(run)
+        if not learned_from_noise(run):
+            problem = f"was pre-trained by {run.config['settings'].get('objective')}, which knows no timesteps"
+            raise InputError(run.folder, problem, "Give a run of pretrain --objective ddpm")
+        return network
 
     def rows(self) -> list[Provenance]:
         """Where each image comes from."""

@@ -48,7 +48,7 @@ def open_denoiser(run: Run, settings: ZeroShot, device: torch.device) -> Dense:
     sizes = [plan.size[0] // factor[0] for factor in unet.config.factors]
     tap = f"level.{chosen_level(settings.level, sizes, str(run.folder))}"
     if not learned_from_noise(run):
-        why = f"{run.folder} learned from clean images and knows no timesteps"
+        why = f"{run.folder} knows no timesteps"
         refuse_given(settings, ZeroShot(), "timestep noises", why)
         return lambda film: _decoded(unet, film, film[None], _steps(0, 1, film), tap)[0]
     process = diffusion_of(run)
@@ -93,7 +93,7 @@ def open_volumes(run: Run, settings: ZeroShot, device: torch.device) -> DenseWin
         process = GaussianDiffusion(diffusion_of(run))
         _verify_timestep(settings.timestep, process.num_train_timesteps)
     else:
-        why = f"{name} learned from clean images and knows no timesteps"
+        why = f"{name} knows no timesteps"
         refuse_given(settings, ZeroShot(), "timestep noises", why)
     guided = isinstance(unet, GuidedUNet)
     if not guided:

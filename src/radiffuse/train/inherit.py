@@ -40,6 +40,7 @@ def inherit(settings: Fit, start: Start) -> Fit:
     name = str(settings.from_run)
     inherited: dict[str, Any] = {"plan": _plan(settings, start, name)}
     inherited["network"] = _network(settings, start, name)
+    _verify_timesteps(settings, start, name)
     if settings.method == "probe":
         inherited["probe"] = _probe(settings.probe, start)
     if settings.method == "joint":
@@ -123,6 +124,19 @@ def _network(settings: Fit, start: Start, name: str) -> Network:
         problem = f"{name} has the network {IMAGENET}, whose activations are kept"
         raise InputError("--checkpoint-activations", problem, "Leave it out")
     return settings_of_network(start.network)
+
+
+def _verify_timesteps(settings: Fit, start: Start, name: str) -> None:
+    """Refuse timesteps that the network never learned; those of a probe are refused with its heads."""
+    if start.noised or not isinstance(start.network, UNet):
+        return
+    objective = start.run.config["settings"].get("objective")
+    problem = f"{name} was pre-trained by {objective}, which knows no timesteps"
+    remedy = "start from a run of pretrain --objective ddpm"
+    if settings.method == "finetune" and (t := settings.finetune.timestep):
+        raise InputError(f"--timestep {t}", problem, f"Leave it out, or {remedy}")
+    if settings.method == "pixel":
+        raise InputError("--method pixel", problem, f"Use probe or finetune, or {remedy}")
 
 
 def _probe(probe: Probing, start: Start) -> Probing:

@@ -77,7 +77,7 @@ class Objective(ABC):
     """A way of pre-training: a class for each name of ``--objective``, in ``objectives.OBJECTIVES``."""
 
     noised = False
-    """Whether the network learns from noised images, and so knows timesteps."""
+    """Whether the network learns from images noised to all timesteps, and so knows timesteps other than 0."""
 
     shifts = False
     """Whether the noise schedule is shifted by the size of the patch."""

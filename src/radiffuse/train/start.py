@@ -40,7 +40,7 @@ class Start:
         run: The run that it was trained in.
         network: The network itself.
         diffusion: The noising process of the run.
-        noised: Whether it learned from noised images, and so knows timesteps.
+        noised: Whether it learned from images noised to all timesteps, and so knows others than 0.
         plan: How images became its input.
     """
 
