@@ -36,7 +36,7 @@ OUTLINES = {
     ".txt": r"\A\d+(?: (?:[01]|[01]?\.\d+)){4,} *\r?(?:\n|\Z)",
 }
 """What files of LabelMe, of CVAT and Pascal VOC, and of YOLO hold, by suffix."""
-_MASK_FILE = {*LABEL_WORDS, "truth"}
+_MASK_FILE = {*LABEL_WORDS, "truth", "dseg"}
 _MASK_FOLDER = _MASK_FILE - {"seg", "segmentation"}
 """Words in names of masks, and of the folders that hold them, whatever else is in the name."""
 FEW_VALUES = 16

@@ -2,7 +2,8 @@
 
 So are BraTS (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``) and many sets in
 one folder (``001_img.nii``, ``001_mask.nii``). ISIC and BUSI name the image by the case alone
-(``001.jpg``, ``001_mask.png``); others give each case a folder (``001/image.png``, ``001/mask.png``).
+(``001.jpg``, ``001_mask.png``); others give each case a folder (``001/image.png``, ``001/mask.png``). Masks of BIDS may
+lie elsewhere, see ``bids``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from ..names import composed
+from .bids import MASK, places_of_masks
 from .build import KEEP_ONE, build
 from .doubts import guessing
 from .listing import LABEL_WORDS, stem, walk
@@ -37,7 +39,7 @@ Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Files that share all but the last word of their name, after ``_`` or ``-``, are one case.
 
-    So are an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a label ``mask``.
+    So are images and a mask of BIDS, an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a label ``mask``.
     A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. All cases
     need the same channels; one without a label is an error, and unlabelled under ``skip_bad``. Files
     without any label fit only if their words are in ``SEQUENCES`` or the layout was named.
@@ -86,7 +88,8 @@ def _by_case(root: Path, images: list[PurePosixPath], guess: bool, issues: Issue
     spelled = {PurePosixPath(composed(path.as_posix())): path for path in images}
     if len(spelled) < len(images):  # names that differ in nothing but their accents stay apart
         spelled = {path: path for path in images}
-    parts = {path: _part(path) for path in spelled}
+    masks = places_of_masks(spelled)
+    parts = {p: (masks[p], MASK) if p in masks else _part(p) for p in spelled}
     for path, (place, word) in parts.items():
         if word:
             add(place, word, path)
