@@ -628,3 +628,31 @@ def test_folders_of_radiffuse_are_no_data(tmp_path):
     (prepared / "rows.jsonl").touch()
     with pytest.raises(InputError, match="that radiffuse prepared"):
         open_dataset(prepared)
+
+
+def test_folders_of_splits_inside_images_are_the_split(tmp_path):
+    for part, split in (("train", "train"), ("val", "validation")):
+        film(tmp_path / "images" / part / "a.png")
+        film_label(tmp_path / "labels" / part / "a.png")
+        assert {case.name: case.split for case in open_dataset(tmp_path)}[f"{part}__a"] == (
+            split if part == "val" else None
+        )
+
+
+def test_train_images_and_train_masks_are_no_classes(tmp_path):
+    for i in range(3):
+        film(tmp_path / "train_images" / f"{i}.png", seed=i)
+        film_label(tmp_path / "train_masks" / f"{i}.png")
+        film(tmp_path / "test_images" / f"{i}.png", seed=i + 3)
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "pairs"
+    assert len(dataset.labelled) == 3
+    assert [case.split for case in dataset if case.label is None] == ["test"] * 3
+
+
+def test_vessels_and_field_of_view_are_not_mistaken(tmp_path):
+    film(tmp_path / "images" / "21.png")
+    for folder in ("1st_manual", "mask"):
+        film_label(tmp_path / folder / "21.png")
+    with pytest.raises(InputError, match="holds both 1st_manual and mask"):
+        open_dataset(tmp_path)

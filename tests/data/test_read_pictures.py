@@ -183,3 +183,22 @@ def test_picture_suffixes_may_lie_within_their_family(tmp_path: Path):
     Image.fromarray(film).save(tmp_path / "film.jpg", format="PNG")
     np.testing.assert_array_equal(read_scan(tmp_path / "film.jpg").array[0], film)
     assert inspect(tmp_path / "film.jpg").format == "png"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("colors", "refused"), [((255, 0), True), ((0, 255), False)])
+def test_a_palette_whose_black_is_not_zero_is_no_label_map(tmp_path, suffix, colors, refused):
+    indices, path = np.array([[0, 1], [1, 1]], np.uint8), tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        image = Image.fromarray(indices, "P")
+        image.putpalette([channel for color in colors for channel in (color, 0, 0)])
+        image.save(path)
+    else:
+        table = np.zeros((3, 256), np.uint16)
+        table[0, :2] = np.array(colors) * 257
+        tifffile.imwrite(path, indices, photometric="palette", colormap=table)
+    if refused:
+        with pytest.raises(InputError, match="whose black, the background, has the number 1"):
+            read_label(path)
+    else:
+        assert read_label(path).array.tolist() == [indices.tolist()]

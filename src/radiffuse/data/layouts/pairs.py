@@ -42,6 +42,7 @@ ALSO_LABELS = (
     "segs",
     "segmentations",
     "manual",
+    "1stmanual",
     "truth",
     "segmentationclass",
 )
@@ -54,11 +55,11 @@ MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image)$", re.IGNORECAS
 ROLE = re.compile(r"(?:(?<=/)|^)(?:img|image|label|mask|seg)[_-]?(?=\d+$)", re.IGNORECASE)
 """What a file is, before its number."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
-"""Endings of folders of labels beside folders named after splits, as in ``train``, ``trainannot``."""
+"""Endings of folders of labels beside folders named after splits: ``trainannot`` beside ``train``."""
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Images with label maps, at the top or inside folders named after splits.
+    """Images with label maps, at the top, inside folders named after splits, or with such folders inside.
 
     An image without a label and a label without an image are errors; under ``skip_bad`` the former
     stays as an unlabelled case. A folder of DICOM slices in ``images/`` is one image, named after
@@ -84,12 +85,21 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         cases += _match(images, labels, split, issues)
     if not found:
         return None
+    cases = _with_split_folders(cases)
     if tests is not None and {case.split for case in cases} <= {None, "train"}:
         # The test labels were never released: the other cases are split as in any data set.
         cases = [replace(case, split=None) for case in cases]
         unlabelled = sorted(_by_key(tests, issues).items())
         cases += [Case(f"test/{name}", (path,), split="test") for name, path in unlabelled]
     return build(root, "pairs", cases, data, issues, classes=declared_classes(root, issues))
+
+
+def _with_split_folders(cases: list[Case]) -> list[Case]:
+    """Cases with the split of their folder, where all of ``images/`` lies in ``images/train``, ``images/val``, ..."""
+    tops = [SPLITS.get(case.name.partition("/")[0].lower()) for case in cases if "/" in case.name]
+    if len(tops) < len(cases) or None in tops or len(set(tops)) < 2:
+        return cases
+    return [replace(case, split=split) for case, split in zip(cases, tops, strict=True)]
 
 
 def _folders(root: Path, guess: bool) -> Iterator[tuple[Path | None, Path | None, str | None]]:
@@ -106,10 +116,13 @@ def _folders(root: Path, guess: bool) -> Iterator[tuple[Path | None, Path | None
             labels = None
         yield images, labels if images or usual else None, split
     by_name = {path.name.lower(): path for path in inner}
-    for name in (name for name in by_name if name in SPLITS):
-        for ending in ANNOTATED:
-            if name + ending in by_name:
-                yield by_name[name], by_name[name + ending], SPLITS[name]
+    for name, split in SPLITS.items():
+        pictures = by_name.get(name) or by_name.get(f"{name}_images")
+        maps = [by_name[name + ending] for ending in ANNOTATED if name + ending in by_name]
+        for one in maps if pictures else ():
+            yield pictures, one, split
+        if not maps and f"{name}_images" in by_name:
+            yield by_name[f"{name}_images"], None, split
 
 
 def _folder(base: Path, names: tuple[str, ...], *, filled: bool = False) -> Path | None:

@@ -39,7 +39,8 @@ Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """Files that share all but the last word of their name, after ``_`` or ``-``, are one case.
 
-    So are images and a mask of BIDS, an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a label ``mask``.
+    So are images and a mask of BIDS, an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a
+    label ``mask``.
     A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. All cases
     need the same channels; one without a label is an error, and unlabelled under ``skip_bad``. Files
     without any label fit only if their words are in ``SEQUENCES`` or the layout was named.

@@ -163,6 +163,21 @@ def without_alpha(path: Path, array: Array, *, label: bool) -> Array:
     return seen
 
 
+def check_palette(path: Path, indices: Array, colors: Array) -> None:
+    """Refuse a palette label map whose background is not 0, as programs that sort colors by their number write.
+
+    ``indices`` are its pixels, ``colors`` ``(N, 3)`` the color of each index. Background is taken to be black.
+    """
+    used = np.unique(indices)
+    black = [int(n) for n in used if n < len(colors) and not colors[n].any()]
+    if black and black[0] > 0 and colors[0].any():
+        problem = (
+            f"is a palette picture whose black, the background, has the number {black[0]}, not 0"
+        )
+        remedy = "Save it as gray values that are the labels: palettes that programs choose differ from file to file"
+        raise InputError(path, problem, remedy)
+
+
 def native(array: Array) -> Array:
     """The array in this machine's byte order, as an integer type or float32; bool becomes uint8."""
     if array.dtype.kind == "b":

@@ -15,6 +15,7 @@ from .common import (
     DAMAGED,
     Header,
     check_extent,
+    check_palette,
     check_picture,
     collapse_gray,
     without_alpha,
@@ -46,6 +47,8 @@ def read(path: Path, *, label: bool = False) -> Scan:
             raise InputError(path, "has a damaged image header", DAMAGED)
         deep = depth == 16 and color != 0
         array = _deep(path, header) if deep else _pixels(image, label=label)
+        if label and image.mode == "P":
+            check_palette(path, array, np.asarray(image.getpalette("RGB")).reshape(-1, 3))
         image.load()  # EXIF may follow the pixels
         check_picture(path, image)
     if color in _WITH_ALPHA:

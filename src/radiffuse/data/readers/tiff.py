@@ -25,6 +25,7 @@ from .common import (
     Header,
     check_extent,
     check_length,
+    check_palette,
     check_upright,
     collapse_gray,
     native,
@@ -66,8 +67,11 @@ def read(path: Path, *, label: bool = False, lossy: bool = False) -> Scan:
         array = _channels_first(data, page)
         if len(array) in (2, 4):
             array = without_alpha(path, array, label=label)
-        if page.photometric == PHOTOMETRIC.PALETTE and not label:
-            array = _through_palette(array[0], page.colormap)
+        if page.photometric == PHOTOMETRIC.PALETTE:
+            if label:
+                check_palette(path, array, np.transpose(page.colormap))
+            else:
+                array = _through_palette(array[0], page.colormap)
         array = native(array)
         if inverted:
             if header.value_range is None:
