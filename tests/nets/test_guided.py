@@ -14,6 +14,7 @@ from torch.nn import functional
 import radiffuse
 from conftest import TINY
 from radiffuse.config import Diffusion, Network, Probing, UNetConfig, resolve_network
+from radiffuse.config.types import Ramp
 from radiffuse.errors import InputError
 from radiffuse.inference.windows import slide
 from radiffuse.nets.coordinates import CoordinateRegressor
@@ -66,6 +67,17 @@ def test_coordinates_are_those_of_the_clean_image(dims: int) -> None:
         torch.testing.assert_close(network(noised, T, clean), expected)
         assert torch.equal(network(clean, T), network(clean, T, clean))
         assert not torch.equal(network(noised, T), network(noised, T, clean))
+
+
+@pytest.mark.parametrize("ramp", ["none", "input", "output"])
+def test_coordinates_are_a_program_of_any_batch(ramp: Ramp) -> None:
+    trunk = config(2, 3 if ramp == "input" else 1, 2)
+    regressor = CoordinateRegressor(trunk, (0.3, 100.0), ramp, (2.0, 3.0)).eval()
+    regressor.requires_grad_(False)
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(regressor, (images(2),), dynamic_shapes=free).module()
+    for batch in (images(2)[:1], torch.cat([images(2), images(2, 1)])):
+        torch.testing.assert_close(program(batch), regressor(batch))
 
 
 def test_the_regressor_is_frozen_and_is_not_drawn_anew() -> None:

@@ -66,6 +66,9 @@ class CoordinateRegressor(nn.Module):
         channels = config.width * config.multipliers[self.level]
         self.head = convolution(config.spatial_dims, channels, config.spatial_dims, 1)
         self.register_buffer("scale", torch.tensor(list(scale), dtype=torch.float32))
+        # Plain numbers, since a program of torch.export cannot read them from a tensor.
+        lengths = torch.tensor(list(scale), dtype=torch.float32, device="cpu").tolist()
+        self.units = tuple(one / length for one, length in zip(self.step, lengths, strict=True))
 
     @property
     def image_channels(self) -> int:
@@ -78,10 +81,10 @@ class CoordinateRegressor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, *S)`` in [-1, 1] to coordinates ``(B, dims, *S)``."""
-        t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        t = torch.zeros(images.shape[0], dtype=torch.int64, device=images.device)
         name, shape = f"level.{self.level}", images.shape[2:]
         if self.ramp == "input":
-            place = self._places(images).expand(len(images), *[-1] * (images.ndim - 1))
+            place = self._places(images).expand(images.shape[0], *[-1] * (images.ndim - 1))
             images = torch.cat([images, place], dim=1)
         coarse = self.head(self.trunk.features(images, t, (name,))[name])
         mode = "bilinear" if self.config.spatial_dims == 2 else "trilinear"
@@ -90,10 +93,9 @@ class CoordinateRegressor(nn.Module):
 
     def _places(self, images: Tensor) -> Tensor:
         """Where voxels lie from the middle of the patch, in units of ``scale``: ``(1, dims, *S)``."""
-        units = [step / float(one) for step, one in zip(self.step, self.scale, strict=True)]
         axes = [
             (torch.arange(n, device=images.device, dtype=images.dtype) - (n - 1) / 2) * unit
-            for n, unit in zip(images.shape[2:], units, strict=True)
+            for n, unit in zip(images.shape[2:], self.units, strict=True)
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
