@@ -159,6 +159,29 @@ def test_what_a_choice_does_beyond_its_networks_is_named(
     assert abs(one[0].numpy() - expected).max() > 1e-3
 
 
+def test_windows_of_several_networks_are_named(tmp_path: Path) -> None:
+    """``predict`` blends the logits of each network, and its mean comes last; a program gives the mean alone."""
+    plan = volume_plan()
+    run = Run.open(chosen_run(tmp_path / "two", plan, plan))
+    (told,) = program.left_out(run, steps=True)
+    assert told == "the blending of windows of each network by itself, before the mean (2 networks)"
+    assert f"- {told}" in program.usage(run)
+    assert f"- {told}" in bundle.usage(run)
+    for name, plans in {"one": (plan,), "films": (FILM_PLAN, FILM_PLAN)}.items():
+        assert not program.left_out(Run.open(chosen_run(tmp_path / name, *plans)), steps=True)
+
+
+def test_a_card_says_that_networks_prepare_images_differently(tmp_path: Path) -> None:
+    other = replace(FILM_PLAN, size=(24, 24))
+    for name, plans, ways in (
+        ("alike", (FILM_PLAN, replace(FILM_PLAN, reasons={"grid": "so"})), 0),
+        ("apart", (FILM_PLAN, other, other), 2),
+    ):
+        text = card(Run.open(chosen_run(tmp_path / name, *plans)))
+        assert (f"prepare images in {ways} ways" in text) == (ways > 0)
+        assert ("prepare images in" in text) == (ways > 0)
+
+
 @pytest.mark.parametrize(
     ("plan", "steps"),
     [
@@ -229,6 +252,9 @@ def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
         radiffuse.export(run=run, format="onnx", out=tmp_path / "x")
     with pytest.raises(RunError, match="is no segmentation run"):
         radiffuse.export(run=pretrained, format="torch-export", out=tmp_path / "x")
+    plain = finished_run(tmp_path / "plain", FILM_PLAN)
+    with pytest.raises(InputError, match="--head: takes no effect, since the run has no heads"):
+        radiffuse.export(run=plain, format="torch-export", head="linear", out=tmp_path / "x")
     with pytest.raises(InputError, match="the run itself"):
         radiffuse.export(run=run, out=run)
     with pytest.raises(InputError, match="only the format pretrained is uploaded"):

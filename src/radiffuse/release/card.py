@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ..config.network import begins_on_imagenet
+from ..data.plan import PREPARED
 from ..errors import InputError, RunError
 from ..evaluation.tables import distance_unit, read_scores
 from ..system.files import count_parameters, write_atomic
@@ -103,6 +104,7 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
         version=config.get("radiffuse"),
         settings=config["settings"],
         plan=run.plan,
+        grids=len({tuple(getattr(part.plan, name) for name in PREPARED) for part in _members(run)}),
         parameters=_parameters(run),
         data=data,
         parts={k: len(v) for k, v in split.items() if isinstance(v, list) and v}

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..config.given import refuse
 from ..data.plan import PREPARED, Plan
 from ..errors import InputError, RunError
 from ..nets.joint_denoiser import JointDenoiser
@@ -121,7 +122,14 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
 def left_out(run: Run, *, steps: bool) -> list[str]:
     """What ``predict`` does with a run beyond its network, in words; ``steps``: those after segmentation as well."""
     after = [step for step in run.plan.postprocess if step != "none"] if steps else []
-    parts = {"the average of views": views_of(run), "the steps after segmentation": after}
+    count = len(members_of(run))
+    parts = {
+        "the blending of windows of each network by itself, before the mean": [f"{count} networks"]
+        if count > 1 and not run.plan.whole
+        else [],
+        "the average of views": views_of(run),
+        "the steps after segmentation": after,
+    }
     return [f"{what} ({', '.join(names)})" for what, names in parts.items() if names]
 
 
@@ -136,9 +144,12 @@ def trace(run: Run, head: str | None = None) -> Traced:
     The spatial size is the plan's; the batch is free, but of ``pixel`` runs, which look at one image at a time.
 
     Raises:
-        RunError, InputError: See ``one_pass_network``; or the program does not agree.
+        RunError, InputError: See ``one_pass_network``; or the program does not agree, or the run has no heads to choose
+            ``head`` from.
     """
     network, plan = one_pass_network(run, head).requires_grad_(False), run.plan
+    if head and not any(isinstance(part, Head) for part in network.modules()):
+        refuse("head", "the run has no heads to choose from", typed=True)
     soon("tracing the network, which can take minutes")
     fixed = isinstance(network, PixelClassifier)
     batches = (1,) if fixed else (2, 3)
