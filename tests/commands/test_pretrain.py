@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import radiffuse
-from conftest import TINY, pretrain_settings
+from conftest import SIZE, TINY, pretrain_settings
 from radiffuse.cli.settings import from_values
 from radiffuse.config import Diffusion, Network, Pretrain, Training, resolve_network
 from radiffuse.core.diffusion import GaussianDiffusion
@@ -27,6 +27,7 @@ from radiffuse.nets.unet import UNet
 from radiffuse.objectives import OBJECTIVES
 from radiffuse.objectives.ddep import DECODER, DecoderDenoising
 from radiffuse.objectives.denoising import Denoising
+from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
 from radiffuse.train import start
 from radiffuse.train.cases import hold_out, limited
@@ -109,6 +110,28 @@ def test_a_run_can_start_from_another(pretrained: Path, unlabelled: Path, tmp_pa
     other = still | {"out": tmp_path / "other", "network": TINY | {"width": 16}}
     with pytest.raises(InputError, match="another network"):
         radiffuse.pretrain(**other)
+
+
+def test_further_images_of_held_out_patients_are_left_out_and_it_is_said(
+    unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three further images: of all patients, as a density's are, of one who is held out, and of somebody else."""
+    patients = sorted(path.stem for path in unlabelled.rglob("*.png"))
+    base = pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
+    base |= {"training": {"steps": 1, "batch_size": 2}}
+    held = radiffuse.pretrain(**base).data["split"]["validation"]
+    write_dataset("bitewing", tmp_path / "more", count=3, labelled=False, seed=9, size=SIZE)
+    drawn = sorted((tmp_path / "more").rglob("*.png"))
+    files = [file.rename(file.with_name(f"more-{file.name}")) for file in drawn]
+    whose = ("+".join(patients), held[0], "somebody")
+    rows = [f"{file.name},{patient}" for file, patient in zip(files, whose, strict=True)]
+    (tmp_path / "more" / "patients.csv").write_text("\n".join(["image,patient", *rows]) + "\n")
+    capsys.readouterr()
+    run = radiffuse.pretrain(**base | {"out": tmp_path / "both", "with_run": [tmp_path / "more"]})
+    line = f"--with {tmp_path / 'more'}: 2 of its 3 images are left out, of validation patients"
+    assert line in capsys.readouterr().err
+    assert run.data["with_cases"] == 1
+    assert run.data["split"]["validation"] == held
 
 
 def test_decoder_denoising_leaves_the_encoder_alone(

@@ -61,6 +61,19 @@ def test_other_settings_are_refused_by_name(
     assert word in refused(tmp_path / "run", values(**change))
 
 
+def test_a_run_whose_weight_decay_changes_up_to_its_last_step_is_not_extended(
+    tmp_path: Path,
+) -> None:
+    plain: dict[str, object] = {"decay": "constant"}
+    begin(tmp_path / "plain", values(**plain))
+    with start_run(tmp_path / "plain", "pretrain", values(**plain, steps=2000)):
+        pass
+    ending = plain | {"weight_decay": 0.04, "final_weight_decay": 0.4}
+    begin(tmp_path / "run", values(**ending))
+    words = refused(tmp_path / "run", values(**ending | {"steps": 2000}))
+    assert "training.steps = 1000, not 2000" in words
+
+
 def test_what_does_not_touch_the_weights_may_change(tmp_path: Path) -> None:
     begin(tmp_path / "run", values())
     free = {name.partition(".")[2] for name in WITHOUT_EFFECT if name.startswith("training.")}

@@ -198,4 +198,5 @@ def hold_out(
         held.add(groups[i])
         count += sizes[groups[i]]
     training = [i for i, case in enumerate(prepared.cases) if not descends(case, held)]
-    return training, [case.name for case in prepared.cases if case.group in held]
+    chosen = (case for case in prepared.cases if case.group in held)
+    return training, [case.name for case in chosen if among is None or case.name in among]

@@ -138,13 +138,15 @@ def _refuse_other(
     if former != command:
         raise InputError(run.folder, f"holds a run of 'radiffuse {former}'", "Choose another --out")
     old, new = flatten(completed(defaults, before)), flatten(settings)
-    # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction.
+    # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction,
+    # and a final weight decay is that of the last step.
     free = set(WITHOUT_EFFECT)
     best = command == "fit" and new.get("training.keep") == "best"
     if best and any("validation" in row for row in run.log()):
         free.discard("training.validate_every")
     rate, ends = new.get("training.decay"), new.get("training.decay_steps")
-    may_grow = (rate == "constant" or ends is not None) and not new.get("unlabelled")
+    ends_with_it = new.get("unlabelled") or new.get("training.final_weight_decay") is not None
+    may_grow = (rate == "constant" or ends is not None) and not ends_with_it
     if may_grow and not (run.finished and run.reached is None):
         free.add("training.steps")
     for key in (*new, *(key for key in old if key.startswith("custom."))):

@@ -18,6 +18,7 @@ from ..data.prepare import cache_folder
 from ..errors import InputError
 from ..nets.imagenet import published_weights
 from ..system.files import write_atomic
+from ..system.saying import say
 from .cases import describe_data, described_more, hold_out, limited, prepare_dataset, with_more
 from .known import described_labels, patients_seen
 from .measuring import Blank
@@ -98,7 +99,13 @@ def prepare_unlabelled(run: Run, planned: PlannedUnlabelled) -> Unlabelled:
     training, held_out = hold_out(prepared, settings.training.seed, planned.own)
     source = find_pretrained(settings.from_run) if settings.from_run else None
     seen = {prepared.cases[i].group for i in training} | patients_seen(source)
-    more = sum(case.name not in planned.own for case in prepared.cases)
+    further = sum(case.name not in planned.own for case in prepared.cases)
+    more = sum(prepared.cases[i].name not in planned.own for i in training)
+    if more < further:
+        where, left_out = f"--with {','.join(settings.with_run)}", further - more
+        say(
+            f"{where}: {left_out} of its {further} images are left out, of validation patients or drawn from them"
+        )
     run.write_data(
         describe_data(dataset, prepared, {"validation": held_out})
         | described_more(settings.with_run, more)
