@@ -102,6 +102,50 @@ def test_a_patch_of_a_volume_shows_what_lies_around_an_organ(
     assert math.prod(configured.plan.size) >= 24**3
 
 
+@pytest.mark.parametrize(
+    ("seconds", "changes", "side"),
+    [
+        (1.0, {}, 128),
+        (0.5, {}, 192),  # 1,200 steps of half a second, of a grid of 2.25 times as many pixels
+        (0.1, {}, 256),  # no finer
+        (0.1, {"training": Training(steps=200, batch_size=8), "hours": None}, 128),  # too few
+        (0.1, {"training": Training(steps=600, batch_size=8), "hours": None}, 256),
+    ],
+)
+def test_time_that_is_left_goes_into_a_finer_grid_of_whole_films(
+    seconds: float, changes: dict[str, object], side: int
+) -> None:
+    def measure(choice: Configuration, precision: str) -> Measured:
+        return Measured(seconds * math.prod(choice.size) / 128**2)
+
+    found = films((1024, 1024))
+    asked = request(**({"hours": 0.25, "own": True} | changes))
+    configured = configure(found, rising(found, 2), CORES, asked, measure)
+    assert (configured.plan.size, configured.plan.grid) == ((side, side), None)
+    words = "suffices for a perfect network, 128 x 128, where the grid alone limits Dice to 0.995"
+    assert (words in configured.reasons["grid"]) == (side > 128)
+    if "hours" in changes:
+        return
+    unseen = configure(found, (), CORES, asked, measure)  # without labels nothing suffices
+    assert "labels would say" in unseen.reasons["grid"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "side"), [(0.003, 128), (0.01, 256), (0.1, 192), (1.0, 128), (9.0, 256)]
+)
+def test_a_finer_grid_takes_no_smaller_network(
+    hours: float, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = films((1024, 1024))
+    finer = configure(found, rising(found, 2), LARGE, request(hours=hours))
+    monkeypatch.setattr("radiffuse.train.configure.finer_grids", lambda *given: [])
+    coarse = configure(found, rising(found, 2), LARGE, request(hours=hours))
+    widths = [c.training.network.width for c in (finer, coarse)]  # type: ignore[union-attr]
+    assert widths[0] >= widths[1]
+    assert coarse.plan.size == (128, 128)
+    assert finer.plan.size == (side, side)
+
+
 def test_parts_of_a_film_need_more_steps_than_whole_films() -> None:
     found = films((1024, 1024), 9)
     fine = rising(found, candidates(found).index((768.0, 768.0)))

@@ -134,7 +134,7 @@ def test_what_learns_from_its_batch_as_a_whole_gets_less_to_see_but_no_smaller_p
     asked: list[Configuration] = []
     configure(found, fine(found), CARD, request(hours=3), holding(3e9, asked), whole=whole)
     assert len(asked) > 1
-    assert all(config.micro == 8 for config in asked)
+    assert all(config.micro == config.batch >= 8 for config in asked)
     given = request(hours=3, plan=PlanSettings(size=(512,)), network=Network(preset="base"))
     with pytest.raises(InputError, match="--micro-batch, which changes what is learned"):
         configure(found, (), tight, given, whole=whole)

@@ -76,6 +76,11 @@ class Ceiling:
         )
 
 
+def sufficient(ceilings: Sequence[Ceiling], target: tuple[float, float] = TARGET) -> Ceiling | None:
+    """That of the coarsest grid that reaches the target; ``ceilings`` are from the coarsest on."""
+    return next((ceiling for ceiling in ceilings if ceiling.reaches(target)), None)
+
+
 def candidates(found: Fingerprint) -> list[Grid]:
     """Grids from the coarsest to the finest: of films with their median aspect, of volumes to the target spacing."""
     if found.spatial_dims == 3:

@@ -91,7 +91,7 @@ class Plan:
         shift: Of the noise schedule in pre-training, see ``config.Diffusion``; None where it was given.
         reasons: Why, by what was decided.
         structures: What the label maps hold; None without labels.
-        ceilings: What grids allow, see ``ceiling.Ceiling.row``; the last one is not coarser than that of the plan.
+        ceilings: What grids allow, see ``ceiling.Ceiling.row``, up to the coarsest that suffices, or the finest.
         colored: 2D: how many of the films looked at are in color, which becomes gray, and how many were looked at; None
             where none is.
         version: Version of this format.

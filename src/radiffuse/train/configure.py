@@ -1,10 +1,10 @@
 """The plan of a training: a pure function of the fingerprint, the machine, the time and what is given.
 
-What is given stays; the rest is decided in this order. The grid is the coarsest on which every class can still be
-drawn well (``data.ceiling``), or a coarser one where time or memory do not allow it. On it the patch is as large, and
-then the network as large, as memory holds and as can see enough images in the time. Steps fill the hours, or make a
-stated number of passes over the images. On a card a step then has more images where that costs little time. Each
-decision comes with its reason.
+What is given stays; the rest is decided in this order. The grid is the coarsest on which every class can still be drawn
+well (``data.ceiling``), or a coarser one where time or memory do not allow it. On it the patch is as large, and then
+the network as large, as memory holds and as can see enough images in the time; where a network as large can see whole
+films on a grid up to twice as fine, it does. Steps fill the hours, or make a stated number of passes over the images.
+On a card a step then has more images where that costs little time. Each decision comes with its reason.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..config import fitting_size, network_settings, resolve_network
-from ..data.ceiling import Ceiling, Grid, candidates
+from ..data.ceiling import Ceiling, Grid
 from ..data.fingerprint import Fingerprint
-from ..data.plan import target_spacing
 from ..data.scan import times
 from ..errors import InputError
 from .capacities import CAPACITIES, Capacity
 from .configuration import BASE, Configuration, Configured, Measured, Request, samples_of
+from .grids import finer_grids, grids_of
 from .larger_batch import larger_batch
 from .machine import GIB, MachineFacts, Pace, Precision
 from .open_settings import usual_batch
@@ -43,7 +43,6 @@ MEASURED_FROM = 30.0
 """Seconds of a predicted training, without hours given, from which it is worth measuring."""
 SLOWER = {"cpu": 1.0, "accelerator": 10.0}
 """By how much a machine may be slower than is thought before it is measured: ``GPU_RATE`` is that of a fast card."""
-
 LESS = 0.75
 """What is tried after a step that did not fit takes this share of the memory, if there is any such: otherwise a card
 that others have filled would be tried hundreds of times [ours]."""
@@ -151,7 +150,7 @@ class _Search:
         """Whether smaller passes would learn something else; it is found out where one pass does not fit."""
         if self.whole is None:
             return False
-        *_, grid = _grids(self.found, self.ceilings, self.request)
+        *_, grid = grids_of(self.found, self.ceilings, self.request)
         *_, (least, _) = _options(self.found, grid, self.request, self.facts.processes)
         return self.whole(least, self.precision)
 
@@ -216,27 +215,46 @@ class _Search:
         last: Configuration | None = None
         hurried: Configuration | None = None
         smallest = (True, 0, math.inf)
-        for place, grid in enumerate(_grids(self.found, self.ceilings, request)):
-            for config, least in _options(self.found, grid, request, self.facts.processes):
-                fitted = self._into_memory(config, room)
-                if fitted is None or not self._allowed(fitted, refused):
-                    continue
-                samples, worth = round(fitted.samples * request.more), True
-                if request.training.steps is not None:
-                    given = request.training.steps * fitted.batch
-                    worth = given >= samples or fitted.capacity is CAPACITIES[-1]
-                    samples = given
-                seconds = self.seconds(fitted, pace) * samples / fitted.batch
-                enough = math.prod(fitted.size) >= least
-                if seconds <= request.budget and enough and worth:
-                    return fitted
-                small = self.found.spatial_dims == 3 and fitted.capacity is CAPACITIES[-1]
-                if small and enough and seconds * LEAST_SEEN <= request.budget:
-                    hurried = hurried or fitted
-                rank = (not enough, -place, seconds)
-                if rank < smallest and worth:
-                    last, smallest = fitted, rank
+        for place, grid in enumerate(grids_of(self.found, self.ceilings, request)):
+            for one in self._tried(grid, pace, room, refused):
+                if one.fits(request):
+                    return self._finer(one.config, pace, room, refused) or one.config
+                small = self.found.spatial_dims == 3 and one.config.capacity is CAPACITIES[-1]
+                if small and one.enough and one.seconds * LEAST_SEEN <= request.budget:
+                    hurried = hurried or one.config
+                rank = (not one.enough, -place, one.seconds)
+                if rank < smallest and one.worth:
+                    last, smallest = one.config, rank
         return hurried or last
+
+    def _finer(
+        self, base: Configuration, pace: Pace, room: float, refused: list[InputError]
+    ) -> Configuration | None:
+        """One of a network as large, or larger, on a finer grid than suffices; None: memory and time allow none."""
+        last = -1 if self.request.own else CAPACITIES.index(base.capacity)
+        networks = (*CAPACITIES[:last], CAPACITIES[last])
+        for grid in finer_grids(self.found, self.ceilings, self.request):
+            for one in self._tried(grid, pace, room, refused, finer=True):
+                if one.config.capacity in networks and one.fits(self.request):
+                    return one.config
+        return None
+
+    def _tried(
+        self, grid: Grid, pace: Pace, room: float, refused: list[InputError], finer: bool = False
+    ) -> Iterator[_Tried]:
+        """What memory allows on a grid, in order of preference."""
+        request = self.request
+        for config, least in _options(self.found, grid, request, self.facts.processes, finer):
+            fitted = self._into_memory(config, room)
+            if fitted is None or not self._allowed(fitted, refused):
+                continue
+            samples, worth = round(fitted.samples * request.more), True
+            if request.training.steps is not None:
+                given = request.training.steps * fitted.batch
+                worth = given >= samples or (fitted.capacity is CAPACITIES[-1] and not finer)
+                samples = given
+            seconds = self.seconds(fitted, pace) * samples / fitted.batch
+            yield _Tried(fitted, seconds, math.prod(fitted.size) >= least, worth)
 
     def _allowed(self, config: Configuration, refused: list[InputError]) -> bool:
         if self.verify is None:
@@ -273,37 +291,33 @@ class _Search:
         return None
 
 
-def _grids(found: Fingerprint, ceilings: Sequence[Ceiling], request: Request) -> list[Grid]:
-    """Grids in order of preference: the coarsest that reaches the target, then coarser ones; as given, if it is."""
-    given = request.plan
-    if found.spatial_dims == 3:
-        if given.spacing or given.size:
-            return [given.spacing or target_spacing(found)]
-    elif sides := given.grid or given.size:
-        return [tuple(float(n) for n in (sides * 2 if len(sides) == 1 else sides))]
-    every = candidates(found)
-    tried = {ceiling.grid: ceiling for ceiling in ceilings}
-    good = [grid for grid in every if grid in tried and tried[grid].reaches(request.target)]
-    finest = every.index(good[0]) if good else len(every) - 1
-    if not ceilings:
-        finest = min(finest, _without_labels(found, every))
-    return every[finest::-1]
+@dataclass(frozen=True)
+class _Tried:
+    """A configuration that memory allows.
 
+    Attributes:
+        seconds: Of a training of the images that it needs.
+        enough: Whether the patch is large enough for the network.
+        worth: Whether given steps are.
+    """
 
-UNLABELLED_SIDE = 256
-"""2D: longer side of the grid where no labels say how fine it must be [ours]."""
+    config: Configuration
+    seconds: float
+    enough: bool
+    worth: bool
 
-
-def _without_labels(found: Fingerprint, every: Sequence[Grid]) -> int:
-    if found.spatial_dims == 3:
-        return len(every) - 1
-    return max(i for i, grid in enumerate(every) if i == 0 or max(grid) <= UNLABELLED_SIDE)
+    def fits(self, request: Request) -> bool:
+        """Whether time allows it, and it is worth it."""
+        return self.seconds <= request.budget and self.enough and self.worth
 
 
 def _options(
-    found: Fingerprint, grid: Grid, request: Request, processes: int
+    found: Fingerprint, grid: Grid, request: Request, processes: int, finer: bool = False
 ) -> Iterator[tuple[Configuration, float]]:
-    """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth."""
+    """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth.
+
+    On a grid that is ``finer`` than suffices films are seen whole.
+    """
     dims, given = found.spatial_dims, request.plan.size
     spacing = grid if dims == 3 else found.spacing
     whole = found.body_on(grid) if dims == 3 else grid
@@ -317,7 +331,7 @@ def _options(
     if fixed is None and request.network is not None:
         fixed = resolve_network(request.network, **ends)
     for capacity in CAPACITIES if fixed is None else CAPACITIES[-1:]:
-        for scale in SCALES if given is None else (1.0,):
+        for scale in SCALES if given is None and not finer else (1.0,):
             wanted = [max(8.0, n * scale) for n in whole]
             if scale < 1 and not _large_enough(wanted, whole, dims):
                 break
@@ -352,6 +366,7 @@ def _options(
                     micro=batch,
                     checkpointed=False,
                     capacity=capacity,
+                    finer=finer,
                 ),
                 0.0 if fixed or given else _least(capacity, whole),
             )

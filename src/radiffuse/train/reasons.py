@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..config import TrainingPlan
-from ..data.ceiling import Ceiling
+from ..data.ceiling import Ceiling, sufficient
 from ..data.fingerprint import Fingerprint
+from ..data.scan import times
 from .configuration import AT_WORK, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 from .open_settings import usual_batch
@@ -108,7 +109,8 @@ def _why_grid(
         or request.plan.grid
         or (request.plan.size if found.spatial_dims == 2 else None)
     )
-    reached = next((c for c in ceilings if c.grid == config.grid), None)
+    enough = sufficient(ceilings, request.target) if config.finer else None
+    reached = enough or next((c for c in ceilings if c.grid == config.grid), None)
     text = ""
     if reached is not None:
         dice, surface = (float(np.nanmin(v)) for v in (reached.dice, reached.surface))
@@ -119,6 +121,11 @@ def _why_grid(
     if reached is None:
         where = "the median" if found.spatial_dims == 3 else "the usual one without labels"
         return f"{where}; labels would say how fine it must be"
+    if enough is not None:
+        coarse = times(enough.grid)
+        return (
+            f"time allows a finer one than suffices for a perfect network, {coarse}, where {text}"
+        )
     if reached.reaches(request.target):
         return f"the coarsest that suffices: {text}"
     return f"as fine as time and memory allow: {text}"
