@@ -15,7 +15,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError, RunError
 from radiffuse.release.card import Licences, card, sources, write_card
 from radiffuse.release.pretrained import FILES, fetch, push_to_hub, save_pretrained
-from radiffuse.system.files import write_atomic, write_json
+from radiffuse.system.files import read_json, write_atomic, write_json
 from radiffuse.train.run import Run
 from tiny_runs import finished_run
 
@@ -87,6 +87,19 @@ def test_the_card_says_what_went_in(run: Path) -> None:
     assert found["cxr-classes"].startswith("CC BY 4.0")
     assert "license: other" in card(Run.open(run))
     assert "weights: not stated" in card(Run.open(run))
+
+
+def test_a_published_folder_still_says_what_went_in(run: Path, tmp_path: Path) -> None:
+    further = {
+        "with": ["corrections"],
+        "with_cases": 7,
+        "unlabelled": ["pool"],
+        "unlabelled_cases": 90,
+    }
+    write_json(run / "data.json", read_json(run / "data.json") | further)
+    out = save_pretrained(Run.open(run), tmp_path / "out")
+    assert sources(Run.open(out))[:3] == sources(Run.open(run))[:3]
+    assert {"corrections", "pool"} <= {source.name for source in sources(Run.open(out))}
 
 
 def test_a_card_holds_no_markup_of_a_file(run: Path) -> None:

@@ -23,8 +23,11 @@ FILES = (
     "model/model.safetensors", "model/SHA256SUMS", f"{MEMBERS}/*",
 )  # fmt: skip
 """What a published folder holds. It is a run: every command takes it, also as ``--from``."""
-KEPT_OF_DATA = ("cases", "patients", "classes", "licence", "layout")
-"""What stays of the description of the data; names of cases and files do not."""
+KEPT_OF_DATA = (
+    "cases", "patients", "classes", "licence", "layout",
+    "with", "with_cases", "unlabelled", "unlabelled_cases",
+)  # fmt: skip
+"""What stays of the description of the data, for the cards of runs that start here; names of cases and files do not."""
 
 
 def save_pretrained(
