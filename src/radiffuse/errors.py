@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from unicodedata import category
 
@@ -61,6 +63,19 @@ def printable(text: str, keep: str = "") -> str:
 def _shortened(text: str) -> str:
     """A damaged file can be quoted at any length."""
     return text if len(text) <= 1000 else f"{text[:700]} ... {text[-200:]}"
+
+
+def missing(path: Path) -> InputError:
+    """The error for a path that does not exist; it names what lies there under a similar name."""
+    parts = (path, *path.parents)
+    gone = next((p for p in parts if p.parent.is_dir()), path)
+    with contextlib.suppress(OSError):
+        names = [p.name for p in islice(gone.parent.iterdir(), 1000)]
+        for name in difflib.get_close_matches(gone.name, names, n=3, cutoff=0.7):
+            meant = gone.with_name(name) / path.relative_to(gone)
+            if meant.exists():
+                return InputError(path, "does not exist", f"Did you mean {meant}?")
+    return InputError(path, "does not exist", "Check the spelling of the path")
 
 
 class RunError(InputError):

@@ -232,7 +232,7 @@ def test_a_folder_that_does_not_exist_is_refused_before_torch_is_loaded(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "radiffuse: FILMZ: does not exist. Check the spelling of the path.\n"
+    assert done.stderr == "radiffuse: FILMZ: does not exist. Did you mean FILMS?\n"
 
 
 NO_RUN = "RUNZ: is neither a run nor shipped weights. "

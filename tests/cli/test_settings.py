@@ -403,7 +403,7 @@ def test_words_without_a_flag_are_runs_and_the_last_is_the_data() -> None:
         assert settings.runs == ("a", "b")
         assert settings.data == "d"
     assert from_values("predict", {"runs": "a", "data": "d", "out": "o"}).runs == ("a",)
-    with pytest.raises(InputError, match="RUNS is missing"):
+    with pytest.raises(InputError, match="needs RUNS and DATA, but has only a"):
         from_arguments("predict", ["a", "--out", "o"])
 
 
@@ -565,3 +565,38 @@ def test_words_without_a_place_and_groups_without_settings_are_refused() -> None
 def test_several_texts_may_look_like_numbers() -> None:
     words = ["d", "--out", "o", "--method", "probe", "--levels", "middle,0"]
     assert from_arguments("fit", words).settings.probe.levels == ("middle", "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "view --no-browser",
+            "--no-browser is not a setting of this command. Did you mean --browser false?",
+        ),
+        ("fit d --out o --no-skip-bad", "Did you mean --skip-bad false?"),
+        ("fit d --out o --no-hour 2", "Did you mean --hours?"),
+        ("predict runs/seg --out o", "predict: needs RUNS and DATA, but has only runs/seg."),
+        ("evaluate masks --out o", "evaluate: needs MASKS and TRUTH, but has only masks."),
+        ("predict --out o", "predict: RUNS is missing."),
+    ],
+)
+def test_what_is_left_out_or_switched_off_in_vain_is_said(words: str, said: str) -> None:
+    command, *rest = words.split()
+    with pytest.raises(InputError, match=re.escape(said)):
+        from_arguments(command, rest)
+
+
+def test_the_help_tells_what_must_be_given_and_how_a_setting_is_switched_off() -> None:
+    for command, usage in {
+        "fit": "DATA --out OUT [--SETTING",
+        "predict": "RUNS ... DATA --out OUT [--SETTING",
+        "view": "[PATHS ...] [--SETTING",
+        "generate": "RUN --out OUT [--SETTING",
+        "judge": "REAL FAKE [--SETTING",
+        "anatomy": "[KIND] --out OUT [--SETTING",
+    }.items():
+        assert help_of(command).startswith(f"usage: radiffuse {command} {usage}")
+    assert help_of("generate").split("\n\n")[2].startswith("  RUN ")
+    assert "  --browser true|false" in help_of("view")
+    assert "  --plan  " in help_of("check")

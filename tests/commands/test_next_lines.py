@@ -12,7 +12,8 @@ from PIL import Image
 import radiffuse
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_values
-from radiffuse.commands._ending import NEXT, ending
+from radiffuse.commands._ending import NEXT, after_check, ending
+from radiffuse.config import Check
 from radiffuse.data.plan import Plan
 from radiffuse.system.files import write_json
 from tiny_runs import finished_run
@@ -77,3 +78,38 @@ def test_predict_says_nothing_of_the_tables_of_the_training_data(
     assert "next: radiffuse select pool" in said
     assert main(["select", "pool", "--from", run, "--count", "1", "--out", "next.csv"]) == 0
     assert "patients.csv: lists 1 images that are no cases here: gone" in capsys.readouterr().err
+
+
+def test_check_proposes_what_it_planned_and_the_folder_that_holds_the_labels(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films("data/images", "ab")
+    films("data/labels", "ab")
+    assert main(["check", "data/images"]) == 0
+    said = capsys.readouterr().err
+    assert "data/images: holds no labelled image. Give the folder" in said
+    assert "both images and labels: data.\n" in said
+    for hours, labelled, line in (
+        (None, True, "next: radiffuse fit data --out runs/seg"),
+        (3.0, True, "next: radiffuse fit data --hours 3 --out runs/seg"),
+        (None, False, "next: radiffuse pretrain data --out runs/pre"),
+        (3.0, False, "next: radiffuse pretrain data --hours 3 --out runs/pre"),
+    ):
+        assert after_check(Check(data="data", plan=True, hours=hours), 2, labelled=labelled) == line
+
+
+def test_a_path_or_run_that_is_not_there_is_guessed(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films("labelled/images", "ab")
+    finished_run(Path("runs/seg"), Plan(2, ("image",), ("background", "a"), (16, 16)), 1)
+    for words, said in (
+        (["check", "labeled"], "labeled: does not exist. Did you mean labelled?"),
+        (["check", "labeled/images"], "Did you mean labelled/images?"),
+        (["check", "labelled/imags"], "Did you mean labelled/images?"),
+        (["check", "labeled/masks"], "Check the spelling of the path."),
+        (["info", "runs"], "Give the folder of a run, such as runs/seg."),
+        (["info", "labelled"], "Give the folder of a run."),
+    ):
+        assert main(words) == 2
+        assert capsys.readouterr().err.endswith(f"{said}\n")

@@ -1,6 +1,7 @@
 """The check finds every fault at once, names the file, and survives whatever it meets."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -370,3 +371,17 @@ def test_the_check_needs_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_lines_stay_indented_where_they_wrap(tmp_path):
+    from rich.console import Console
+
+    pairs(tmp_path)
+    (tmp_path / "labels").rename(tmp_path / "lables")
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(format_check(check_path(tmp_path, workers=0), tmp_path))
+    issues, decide = re.split("warnings?\n", capture.get())[1].split("To decide\n")
+    for lines in (issues, decide):
+        assert len(lines.strip("\n").splitlines()) > 2
+        assert all(line.startswith("  ") for line in lines.splitlines() if line)

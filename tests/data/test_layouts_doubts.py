@@ -530,7 +530,7 @@ def test_pixels_are_those_of_the_pair(tmp_path):
     [
         ("lables", ".", "If lables holds the label maps, call it labels"),
         ("Maskes", ".", "If Maskes holds the label maps, call it masks"),
-        ("labels", "images", "Give the folder that holds both images and labels: films"),
+        ("labels", "images", "Give the folder that holds both images and labels: .*films"),
         ("lateral", ".", "docs/reference/layouts.md"),
     ],
 )

@@ -49,6 +49,11 @@ class Setting:
     about: str
 
     @property
+    def needed(self) -> bool:
+        """Whether it must be given."""
+        return self.default == "" or (self.default in ((), []) and not self.flag.startswith("--"))
+
+    @property
     def shown_default(self) -> str:
         """The default as it is typed; empty where there is none."""
         if self.default in (None, "", (), []):
@@ -113,8 +118,9 @@ def help_text(command: str, defaults: Any, chosen: str | None, *, own: bool, ful
     full = full or len(settings) <= FEW
     about = explained(COMMANDS[command].settings)
     bare = [s for s in settings if not s.flag.startswith("--")]
+    settings = sorted(settings, key=lambda s: (s not in bare, not s.needed))
     shown = [s for s in settings if full or _is_usual(command, s.name, chosen if own else None)]
-    words = " ".join(f"[{s.flag}{' ...' * is_tuple(s.kind)}]" for s in bare)
+    words = " ".join(_placed(s) for s in settings if s in bare or s.needed)
     groups: dict[str, list[Setting]] = {}
     for setting in shown:
         groups.setdefault(setting.name.rpartition(".")[0], []).append(setting)
@@ -124,6 +130,9 @@ def help_text(command: str, defaults: Any, chosen: str | None, *, own: bool, ful
         title = _wrapped(f"{group}: {about[group]}", "") if group else []
         lines += [*title, *(line for s in members_ for line in _lines(s)), ""]
     lines += [
+        *_entry("None", "What holds where a setting is left out."),
+        *_entry("[VALUE]", "Its default. Whose choice a value is: [paper], its [code], [related] "
+                "work, or [ours]."),
         *_entry("--config FILE", "YAML file with settings, or the name of a recipe."),
         *_entry("--dry-run", "Print the plan and what differs from the defaults; run nothing. "
                 "--dry-run full: every setting."),
@@ -144,15 +153,24 @@ def _is_usual(command: str, name: str, chosen: str | None) -> bool:
     return chosen is not None and chosen in fields[first].get("only_for", ()) and "." not in rest
 
 
+def _placed(setting: Setting) -> str:
+    """A setting in the line of usage: in brackets what can be left out."""
+    word = f"{setting.flag}{' ...' * is_tuple(setting.kind)}"
+    if setting.flag.startswith("--"):
+        return f"{word} {word.lstrip('-').upper()}"
+    return word if setting.needed else f"[{word}]"
+
+
 def _lines(setting: Setting) -> Iterator[str]:
     few = choices(setting.kind)
     first = members(setting.kind)[0]
-    word = "|".join(map(str, few)) or WORDS.get(_kind(first), "TEXT")
+    word = "true|false" if setting.default is True else "|".join(map(str, few))
+    word = word or WORDS.get(_kind(first), "TEXT")
     if is_tuple(setting.kind):
         word = f"{word},..."
     head = setting.flag if not setting.flag.startswith("--") else f"{setting.flag} {word}".strip()
     default = f" [{setting.shown_default}]" if setting.shown_default else ""
-    if setting.default == "":
+    if setting.needed:
         default = " (required)"
     yield from _entry(head, setting.about + default)
 

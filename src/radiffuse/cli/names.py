@@ -75,9 +75,14 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
     ]
     known = [c for c in [*last, *kinds(command)] if _listed(command, last.get(c, c))]
     close = inside[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    problem = "is not a setting of this command"
+    meant = last.get(name.removeprefix("no_"), "")
+    if name.startswith("no_") and bool in members(kinds(command).get(meant)):
+        yes = flag_of(command, meant, chosen)
+        raise SettingError(place, problem, f"Did you mean {yes} false?")
     hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
     remedy = [*hint, f"See radiffuse {command} --help"][0]
-    raise SettingError(place, "is not a setting of this command", remedy)
+    raise SettingError(place, problem, remedy)
 
 
 def flag_of(command: str, name: str, chosen: str | None = None) -> str:

@@ -160,6 +160,9 @@ def _settings(
         if needed and not getattr(settings, field.name):
             flag = field.name.upper() if positional else f"--{field.name.removesuffix('_run')}"
             problem = f"{flag} is missing"
+            bare = positionals(command)
+            if positional and (given_ := [v for v in (getattr(settings, n) for n in bare) if v]):
+                problem = f"needs {' and '.join(map(str.upper, bare))}, but has only {given_[0]}"
             raise InputError(command, problem, f"See radiffuse {command} --help")
     verify_ranges(settings)
     laid = _typed(command, _laid_over(command, configs, {}, chosen), defaults, chosen)

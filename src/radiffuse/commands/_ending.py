@@ -72,11 +72,20 @@ def next_line(*words: str) -> str:
 
 
 def after_check(settings: Check, cases: int, *, labelled: bool) -> str:
-    """What is typed after looking at a data set: ``fit``, or where nothing has a label, what to label first."""
+    """What is typed after looking at a data set: what was planned, else ``fit``, or what to label first."""
+    if settings.plan and not labelled:
+        hours = ("--hours", f"{settings.hours:g}") if settings.hours else ()
+        start = ("--from", settings.from_run) if settings.from_run else ()
+        out = ("--out", _free("runs/pre"))
+        return next_line(
+            "pretrain", settings.data, *hours, *start, *out, *_reading(settings, Pretrain)
+        )
     if not labelled:
         by = ("--count", _few(cases), "--out", _free("first.csv"))
         return next_line("select", settings.data, *by, *_reading(settings, Select))
-    words = ["fit", settings.data, "--hours", f"{settings.hours or 2:g}"]
+    words = ["fit", settings.data]
+    if settings.hours or not settings.plan:  # a plan without hours is one of an hour at most
+        words += ["--hours", f"{settings.hours or 2:g}"]
     if settings.unlabelled:
         words += ["--unlabelled", ",".join(settings.unlabelled)]
     if settings.from_run:

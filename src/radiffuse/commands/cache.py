@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..config import Cache
 from ..data.prepare import cache_folder
-from ..errors import InputError
+from ..errors import InputError, missing
 from ..system.files import locked
 from ..system.hardware import folder_size
 
@@ -41,7 +41,7 @@ def cache(settings: Cache) -> None:
     """
     folder = cache_folder(settings.cache)
     if settings.cache is not None and not folder.is_dir():
-        raise InputError(folder, "does not exist", "Check the spelling of the path")
+        raise missing(folder)
     entries = sorted(held(folder), key=lambda entry: -entry.days)
     unused = [entry for entry in entries if entry.days >= settings.days]
     for entry in entries:

@@ -12,8 +12,9 @@ from rich.text import Text
 from ..config import FIT, Check, Pretrain
 from ..config.given import refuse_given
 from ..data.checking.check import check_path
-from ..data.checking.text import format_check
+from ..data.checking.text import Indented, format_check
 from ..data.dataset import Dataset
+from ..data.layouts.unpaired import pairing
 from ..errors import InputError
 from ..system.saying import say
 from ._ending import after_check
@@ -40,6 +41,9 @@ def check(settings: Check) -> int:
     if result.errors:
         return 2
     found = result.summary
+    if not found["labelled"] and (remedy := pairing(path)):
+        say(f"{path}: holds no labelled image. {remedy}.")
+        return 0
     say(after_check(settings, found["cases"], labelled=bool(found["labelled"])))
     return 0
 
@@ -62,7 +66,8 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
         return format_plan(plan_unlabelled(objective_of(Pretrain(**same))).plan), dataset
     given = replace(FIT["auto"], unlabelled=settings.unlabelled, **same)
     record, labels = plan_choice(given)
-    lines = "\n".join(described(record, labels, pool=bool(settings.unlabelled)))
+    lines = described(record, labels, pool=bool(settings.unlabelled))
+    said = [Indented(Text(s := line.lstrip()), len(line) - len(s)) for line in lines]
     first = record.candidates[0]
     title = Text(f"\nthe plan of {first.name}", style="bold")
-    return Group(Text(lines), title, format_plan(first.plan)), dataset
+    return Group(*said, title, format_plan(first.plan)), dataset

@@ -39,7 +39,7 @@ class Anatomy:
     """Write procedural images with exact labels: bitewings, chest films or abdominal CT."""
 
     kind: Literal["bitewing", "chest", "abdomen"] = field(default="bitewing", metadata=POSITIONAL)
-    """What to draw."""
+    """What to draw: bitewing, chest or abdomen."""
     out: str = ""
     """Folder for the data set."""
     count: PositiveInt = 100

@@ -88,7 +88,9 @@ class Run:
             raise RunError(folder, "does not exist", "Give the folder of a run")
         if not path.is_file():
             problem = "is not a run: config.yaml is missing"
-            raise RunError(folder, problem, "Give the folder of a run")
+            inside = next(iter(sorted(folder.glob("*/config.yaml"))), None)
+            such = f", such as {inside.parent}" if inside else ""
+            raise RunError(folder, problem, f"Give the folder of a run{such}")
         run = cls(folder)
         if (version := run.config.get("run_version")) != RUN_VERSION:
             problem = f"was written as run version {version}, this radiffuse reads {RUN_VERSION}"

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import View
-from ..errors import InputError
+from ..errors import InputError, missing
 from .state import State
 from .uploads import Intake
 
@@ -108,7 +108,7 @@ def make_state(settings: View, folder: Path) -> State:
     for text in settings.paths or ():
         path = Path(text).expanduser()
         if not path.exists():
-            raise InputError(path, "does not exist", "Check the spelling of the path")
+            raise missing(path)
         if state.runs.add(path):
             continue
         dataset = open_dataset(path, settings.reader)

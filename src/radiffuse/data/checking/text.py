@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,19 @@ from ..dataset import counted_patients
 from ..issues import Issue
 from ..scan import rounded
 from .check import CheckResult
+
+
+@dataclass(frozen=True)
+class Indented:
+    """Text that stays indented, by as many columns, where it is wrapped."""
+
+    text: Text
+    by: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.text.wrap(console, max(options.max_width - self.by, 1)):
+            yield Text(" " * self.by) + line
+
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
@@ -37,12 +51,13 @@ def format_check(result: CheckResult, root: Path | str | None = None) -> Rendera
         if number := sum(map(len, by_remedy.values())):
             parts.append(Text(f"\n{number} {severity}{'s' if number > 1 else ''}", style=style))
             start = os.fspath(root).rstrip("/") + "/" if root else ""
-            parts += [_block(remedy, issues, start) for remedy, issues in by_remedy.items()]
+            for remedy, issues in by_remedy.items():
+                parts += _block(remedy, issues, start)
     if not result.issues:
         parts.append(Text("\nNo errors, no warnings.", style="green"))
     if open_ := list(_undecided(result.summary)):
         parts.append(Text("\nTo decide", style="bold"))
-        parts += [Text(f"  {line}") for line in open_]
+        parts += [Indented(Text(line), 2) for line in open_]
     return Group(*parts)
 
 
@@ -61,13 +76,11 @@ def _undecided(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{asked}: {{{words}}}"
 
 
-def _block(remedy: str, issues: Sequence[Issue], start: str) -> Text:
-    text = Text()
+def _block(remedy: str, issues: Sequence[Issue], start: str) -> Iterator[Indented]:
     for issue in issues:
-        text.append(f"  {printable(issue.where.removeprefix(start))}", style="bold")
-        text.append(f" {printable(issue.problem)}.\n")
-    text.append(f"    {printable(remedy)}.", style="italic")
-    return text
+        text = Text(printable(issue.where.removeprefix(start)), style="bold")
+        yield Indented(text.append(f" {printable(issue.problem)}.", style="not bold"), 2)
+    yield Indented(Text(f"{printable(remedy)}.", style="italic"), 4)
 
 
 def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

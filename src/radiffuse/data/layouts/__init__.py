@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ...config import Data
-from ...errors import InputError
+from ...errors import InputError, missing
 from ..dataset import Dataset
 from ..issues import Issue, Issues, raise_first, say, some
 from ..links import refuse_link
@@ -117,7 +117,7 @@ def existing(path: Path | str) -> Path:
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise InputError(root, "does not exist", "Check the spelling of the path")
+        raise missing(root)
     return root
 
 

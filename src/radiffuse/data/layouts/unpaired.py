@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from ...errors import InputError
+from ...system.saying import near
 from .listing import IMAGE_FOLDERS, LABEL_FOLDERS
 
 LIKE = 0.75
@@ -31,5 +32,5 @@ def pairing(root: Path) -> str:
                 return f"If {names[name]} holds the label maps, call it {close[0]}"
     beside = {path.name.lower() for path in root.parent.iterdir() if path.is_dir()}
     if root.name.lower() in IMAGE_FOLDERS and not beside.isdisjoint(LABEL_FOLDERS):
-        return f"Give the folder that holds both images and labels: {root.parent.name}"
+        return f"Give the folder that holds both images and labels: {near(root.parent)}"
     return ""
