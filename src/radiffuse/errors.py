@@ -112,6 +112,10 @@ def damaged(
         raise RunError(where, f"is damaged ({reason})", remedy) from None
 
 
+class OutOfMemory(InputError):
+    """Memory does not hold a training step, even in parts. Says what would."""
+
+
 class TrainingDiverged(RadiffuseError):
     """The loss stopped being finite. Names the step, the cases and the last good checkpoint."""
 

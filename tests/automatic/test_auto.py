@@ -20,7 +20,7 @@ import radiffuse
 from conftest import TINY, line_of
 from radiffuse import objectives
 from radiffuse.automatic import choice, decision, schedule
-from radiffuse.automatic.candidates import find_candidates, proposals, settings_of
+from radiffuse.automatic.candidates import Candidate, find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
 from radiffuse.automatic.record import Record
 from radiffuse.cli import main
@@ -28,7 +28,7 @@ from radiffuse.cli.settings import from_values
 from radiffuse.config import FIT, Data, Machine
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
-from radiffuse.errors import InputError
+from radiffuse.errors import InputError, OutOfMemory
 from radiffuse.evaluation.statistics import PairedTest
 from radiffuse.inference.predictor import Predictor
 from radiffuse.train.members import members_of
@@ -108,6 +108,26 @@ def test_the_choice_is_never_below_fine_tuning(best: Path) -> None:
     assert {e.candidate for e in record.tried} >= {"finetune", "finetune-t100", "scratch", "probe"}
     table = pd.read_csv(best / "candidates.csv")
     assert list(table["candidate"]) == [e.candidate for e in record.tried]
+
+
+@pytest.mark.parametrize("full", ["finetune", "scratch"])
+def test_a_candidate_that_memory_does_not_hold_is_passed_over(
+    full: str, films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = choice.AutomaticFit._train_fold
+
+    def limited(self: choice.AutomaticFit, candidate: Candidate, *given: Any) -> float:
+        if candidate.name == full:
+            raise OutOfMemory("out", "one image at a time does not fit into memory", "Lower --size")
+        return train(self, candidate, *given)
+
+    monkeypatch.setattr(choice.AutomaticFit, "_train_fold", limited)
+    radiffuse.fit(**settings(films, tmp_path, from_run=pretrained))
+    record = record_of(tmp_path / "best")
+    assert {entry.candidate for entry in record.tried} >= {"finetune", "scratch"} - {full}
+    assert "does not fit into memory" in record.passed_over[f"{full} 1"]
+    assert full not in {entry.candidate for entry in record.tried}
+    assert all(full != member["candidate"] for member in record.members)
 
 
 def test_members_learn_from_all_labels_and_losers_leave_no_weights(best: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import Fit, Split
 from ..data.plan import Plan
-from ..errors import InputError, TrainingDiverged
+from ..errors import InputError, OutOfMemory, TrainingDiverged
 from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..system.distributed import launched
@@ -245,7 +245,7 @@ class AutomaticFit:
                 try:
                     split = self._split(fold)
                     learning = self._train_fold(candidate, steps, fold, folder, split)
-                except TrainingDiverged as error:
+                except (TrainingDiverged, OutOfMemory) as error:
                     self._pass_over(key, str(error))
                     return
                 # The first prepares arrays, such as those of the pool, that the others find.

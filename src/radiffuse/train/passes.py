@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import OutOfMemory
 from .task import Task
 
 
@@ -50,21 +50,21 @@ class Passes:
         """Halve the size, with a message the first time; ``reason`` says in it why memory ran out.
 
         Raises:
-            InputError: A pass is one image already, or smaller passes would learn something else.
+            OutOfMemory: A pass is one image already, or smaller passes would learn something else.
         """
         if self.size == 1:
             problem = f"one image at a time does not fit into memory ({reason})"
             remedy = "Lower --size or --network.width, or set --machine.precision bf16-mixed or "
-            raise InputError(self.where, problem, remedy + "--checkpoint-activations")
+            raise OutOfMemory(self.where, problem, remedy + "--checkpoint-activations")
         problem, half = f"{self.size} images at a time do not fit into memory", self.size // 2
         remedy = f"Set --micro-batch {half}"
         if self.world > 1:
             remedy += "; with several devices it does not shrink by itself"
-            raise InputError(self.where, f"{problem} ({reason})", remedy)
+            raise OutOfMemory(self.where, f"{problem} ({reason})", remedy)
         if learns_from_batch(network, task):
             remedy += ", which changes what is learned a little, or lower --size or --batch-size"
             whole = f"{problem} ({reason}), and this network learns from a batch as a whole"
-            raise InputError(self.where, whole, remedy)
+            raise OutOfMemory(self.where, whole, remedy)
         if not self.shrunk:
             line = f"radiffuse: {self.where}: {problem}; going on with {half} or fewer"
             print(f"{line}, with the same result (--micro-batch)", file=sys.stderr)
