@@ -9,8 +9,8 @@ from .configuration import Configuration, Measured, Request, samples_of
 from .machine import MachineFacts, Precision
 
 WORTH = 1.5
-"""Twice as many images per step are planned where as many more are seen per second: half as many again, with a quarter
-less of steps [ours; what is learned by it was not compared]."""
+"""Twice as many images per step are planned where 1.5 times as many are seen per second, in a quarter fewer steps
+[ours; what is learned by it was not compared]."""
 LEAST_STEPS = 10_000
 """A training of fewer gains more by further steps than by larger ones [ours]."""
 

@@ -88,7 +88,7 @@ class Run:
             raise RunError(folder, "does not exist", "Give the folder of a run")
         if not path.is_file():
             problem = "is not a run: config.yaml is missing"
-            inside = next(iter(sorted(folder.glob("*/config.yaml"))), None)
+            inside = min(folder.glob("*/config.yaml"), default=None)
             such = f", such as {inside.parent}" if inside else ""
             raise RunError(folder, problem, f"Give the folder of a run{such}")
         run = cls(folder)
