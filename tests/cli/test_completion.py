@@ -99,4 +99,4 @@ def test_what_cannot_be_served(
     line = line_of(["doctor", "--completion", "tcsh"], capsys)
     assert all(word in line for word in ("--completion", "tcsh", "bash", "zsh", "fish"))
     monkeypatch.setitem(sys.modules, "shtab", None)
-    assert "radiffuse[completion]" in line_of(["doctor", "--completion", "bash"], capsys)
+    assert "[completion]" in line_of(["doctor", "--completion", "bash"], capsys)

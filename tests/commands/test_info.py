@@ -12,8 +12,10 @@ import pytest
 
 from radiffuse.cli import main
 from radiffuse.commands.info import describe
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.system.files import count_parameters
+from tiny_runs import chosen_run
 
 WEIGHTS = Path(__file__).parents[2] / "src" / "radiffuse" / "train" / "weights" / "films-64"
 
@@ -26,6 +28,16 @@ def test_a_run_in_a_few_lines() -> None:
     assert lines["network"] == "denoiser, 3.0 M parameters, channels 16 32 64 128"
     assert lines["finished"] == "yes"
     assert lines["licence"].startswith("Apache-2.0")
+
+
+def test_members_that_see_a_scan_on_several_grids_are_told_apart(tmp_path: Path) -> None:
+    plans = [Plan(2, ("image",), ("background", "a"), (side, side)) for side in (16, 32)]
+    lines = describe(chosen_run(tmp_path / "run", *plans))
+    sizes = [value for name, value in lines if name == "size"]
+    assert sizes == ["16 x 16 pixels (part-0)", "32 x 32 pixels (part-1)"]
+    assert [value for name, value in lines if name == "classes"] == ["background, a"]
+    alike = describe(chosen_run(tmp_path / "alike", plans[0], plans[0]))
+    assert [value for name, value in alike if name == "size"] == ["16 x 16 pixels"]
 
 
 def test_the_header_counts_what_the_network_has() -> None:

@@ -174,19 +174,29 @@ def test_masks_lie_where_their_scan_lies(
     assert int(mask.header["qform_code"]) == (0 if skew else 1)
 
 
-def test_finished_masks_are_kept_and_missing_ones_added(films: Path, tmp_path: Path) -> None:
+def test_finished_masks_are_kept_and_missing_ones_added(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = Plan(2, ("image",), ("background", "a"), SIZE)
     run = finished_run(tmp_path / "run", plan)
     out = tmp_path / "masks"
     radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
     masks = sorted(out.glob("*.png"))
     assert len(masks) == 12
+    said = capsys.readouterr().err
+    assert "segmenting 12/12" in said
+    assert "already" not in said
     whole = masks[3].read_bytes()
     others = {mask: mask.stat().st_mtime_ns for mask in masks if mask != masks[3]}
     masks[3].unlink()
     radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
     assert masks[3].read_bytes() == whole
     assert {mask: mask.stat().st_mtime_ns for mask in others} == others
+    assert "11 of 12 masks were there already and stay\n" in capsys.readouterr().err
+    radiffuse.predict(runs=run, data=films, out=out, machine=MACHINE)
+    said = capsys.readouterr().err
+    assert "12 of 12 masks were there already and stay; nothing was segmented" in said
+    assert "segmenting" not in said
 
 
 def test_one_film_alone_can_be_segmented(films: Path, tmp_path: Path) -> None:

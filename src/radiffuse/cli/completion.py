@@ -7,6 +7,7 @@ from typing import Any
 
 from ..commands import COMMANDS
 from ..errors import InputError
+from ..system.installing import install
 from . import recipes
 from .names import choices, flags, is_tuple, kinds, members, positionals
 
@@ -26,7 +27,7 @@ def script(shell: str) -> str:
         raise InputError(
             "radiffuse doctor --completion",
             "needs the package shtab",
-            'Install it: pip install "radiffuse[completion]"',
+            f"Install it: {install('completion')}",
         ) from None
     known = " ".join(recipes.names())
     preamble = f'{CONFIG}() {{\n  compgen -W "{known}" -- "$1"\n  compgen -f -- "$1"\n}}\n'

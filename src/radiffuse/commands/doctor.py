@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from .. import __version__, config
+from ..system.installing import install
 
 LOW_DISK = 5e9
 LOW_MEMORY = 3e9
@@ -132,7 +133,7 @@ def lines(state: Diagnosis) -> Iterator[str]:
     width = max((len(e["name"]) for e in facts["extras"]), default=0)
     for extra in facts["extras"]:
         missing = ", ".join(extra["missing"])
-        here = f'lacks {missing}: pip install "radiffuse[{extra["name"]}]"' if missing else "here"
+        here = f"lacks {missing}: {install(extra['name'])}" if missing else "here"
         yield f"  {extra['name']:<{width}}  {extra['purpose']}{': ' if extra['purpose'] else ''}{here}"
     for title, several in (("note", state.notes), ("PROBLEM", state.problems)):
         for problem in several:

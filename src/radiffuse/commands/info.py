@@ -77,7 +77,8 @@ def _run(run: Run) -> Lines:
     content, data = run.config, run.data
     settings = content["settings"]
     first = "ImageNet" if begins_on_imagenet(settings) else "scratch"
-    members = ", ".join(part.folder.name for part in members_of(run) if part is not run)
+    parts = members_of(run)
+    members = ", ".join(part.folder.name for part in parts if part is not run)
     lines = [
         ("command", f"radiffuse {content.get('command')}"),
         ("radiffuse", str(content.get("radiffuse"))),
@@ -85,9 +86,10 @@ def _run(run: Run) -> Lines:
         ("members", members) if members else ("from", str(settings.get("from_run") or first)),
     ]
     if (run.folder / "plan.json").exists():
-        lines += _plan(run.plan)
+        plans = {part.folder.name: _plan(part.plan if members else run.plan) for part in parts}
+        lines += _once(plans)
     if run.finished:
-        lines += [line for part in members_of(run) for line in _weights(part.model)]
+        lines += _once({part.folder.name: _weights(part.model) for part in parts})
     else:
         lines.append(("network", _chosen(settings)))
     rows = run.log()
@@ -101,6 +103,18 @@ def _run(run: Run) -> Lines:
         lines.append(("validation", ", ".join(f"{k} {v:.4f}" for k, v in scores[-1].items())))
     lines.append(("finished", "yes" if run.finished else "no; the same command goes on"))
     return lines + _licence(run.folder)
+
+
+def _once(told: Mapping[str, Lines]) -> Lines:
+    """The lines of several members; what they have in common once, the rest behind the name of each."""
+    lines: Lines = []
+    for title, _ in next(iter(told.values())):
+        values = {name: dict(of_one)[title] for name, of_one in told.items()}
+        if len({*values.values()}) == 1:
+            lines.append((title, next(iter(values.values()))))
+        else:
+            lines += [(title, f"{value} ({name})") for name, value in values.items()]
+    return lines
 
 
 def _data(data: Mapping[str, Any]) -> str:

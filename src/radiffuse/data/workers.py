@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..system.hardware import cores
+from ..system.installing import install
 from ..system.privacy import private
 
 Item = TypeVar("Item")
@@ -93,8 +94,8 @@ def _connected(scheduler: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        remedy = "pip install 'radiffuse[dask]'"
-        raise InputError(where, "needs dask.distributed, which is not installed", remedy) from None
+        problem = "needs dask.distributed, which is not installed"
+        raise InputError(where, problem, install("dask")) from None
     try:
         client = Client(scheduler, set_as_default=False, timeout=CONNECT_SECONDS)
     except (OSError, ValueError):

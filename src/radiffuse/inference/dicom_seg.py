@@ -18,8 +18,8 @@ from ..data.readers import inspect, is_dicom, source_frames
 from ..data.scan import Array
 from ..errors import InputError
 from ..system.files import whole
+from ..system.installing import install
 
-INSTALL = "Install it: pip install 'radiffuse[dicom-seg]'"
 SIDES = {"left": "Left", "right": "Right"}
 ABNORMAL = {"tumor": "Neoplasm", "tumour": "Neoplasm", "cyst": "Cyst", "lesion": "Lesion"}
 """Words of a class that mean something abnormal, with their concept of SNOMED CT."""
@@ -110,7 +110,8 @@ def write_dicom_seg(
 def require_highdicom() -> None:
     """Raises InputError where the package that writes DICOM-SEG is not installed."""
     if importlib.util.find_spec("highdicom") is None:
-        raise InputError("--format dicom-seg", "needs the package highdicom", INSTALL)
+        remedy = f"Install it: {install('dicom-seg')}"
+        raise InputError("--format dicom-seg", "needs the package highdicom", remedy)
 
 
 def property_of(name: str) -> tuple[str, str, str | None]:

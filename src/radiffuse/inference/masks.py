@@ -26,6 +26,7 @@ from ..data.scan import Scan
 from ..data.workers import each
 from ..errors import InputError
 from ..system.files import end_last_line, locked, make_folder, sha256, write_json
+from ..system.saying import say
 from ..train.progress import ProgressLine
 from ..train.run import Run
 from .dicom_seg import write_dicom_seg
@@ -277,19 +278,25 @@ def _publish(
     skip_bad: bool,
 ) -> list[dict[str, str]]:
     """Put what was made into the record and the folder; returns the skipped cases with reasons."""
-    line, skipped, again = ProgressLine("segmenting"), [], []
+    line, skipped, again, kept = ProgressLine("segmenting"), [], [], 0
     for number, ((case, former, _), entry) in enumerate(made, start=1):
+        made_now = partial_folder(record.folder, case.name).is_dir()
         if isinstance(entry, InputError):
             if not skip_bad:
                 raise entry
             skipped.append({"case": case.name, "reason": str(entry)})
             record.bad.add(case.name)
             print(f"radiffuse: {entry}", file=sys.stderr)
-        elif entry != former or partial_folder(record.folder, case.name).is_dir():
+        elif entry != former or made_now:
             if former and former["scan"].get("sha256") != entry["scan"]["sha256"]:
                 again.append(case.name)
             record.publish(entry)
-        line.update(number, total, case.name)
+        kept += not (made_now or isinstance(entry, InputError))
+        if number > kept:  # nothing is told of as segmented while all was there
+            line.update(number, total, case.name)
+    if kept:
+        there = f"{kept} of {total} masks were there already and stay"
+        say(f"{record.folder}: {there}" + "; nothing was segmented" * (kept == total))
     if again:
         problem = f"made again, since their scans had changed: {some(again)}"
         print(f"radiffuse: {record.folder}: {problem}", file=sys.stderr)

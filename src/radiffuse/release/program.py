@@ -22,6 +22,7 @@ from ..nets.pixel import PixelClassifier
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..system.files import write_atomic, write_json
+from ..system.installing import install
 from ..system.saying import hush, soon
 from ..train.edited import other_classes, verify_edited
 from ..train.members import members_of, views_of
@@ -30,7 +31,6 @@ from .documents import render
 
 TOLERANCE = 1e-4
 """Largest difference of logits between program and original, as a share of the largest logit."""
-INSTALL = "Install it: pip install 'radiffuse[export]'"
 
 Write = Callable[[Path], object]
 """Writes what is ready into a folder."""
@@ -197,7 +197,8 @@ def onnx_program(run: Run, head: str | None = None) -> Write:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError as error:
-        raise InputError("onnx", f"needs the package {error.name}", INSTALL) from None
+        remedy = f"Install it: {install('export')}"
+        raise InputError("onnx", f"needs the package {error.name}", remedy) from None
     traced = trace(run, head)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():

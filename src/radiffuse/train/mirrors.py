@@ -15,6 +15,7 @@ from ..config import Training
 from ..config.values import flatten
 from ..errors import InputError, damaged, first_line
 from ..system.files import read_json, write_json
+from ..system.installing import install
 from .run import Run
 
 PATHS = {
@@ -83,7 +84,7 @@ def open_mirrors(run: Run, training: Training, start: int) -> list[Mirror]:
         try:
             mirrors.append(Mirror(name, make(run, where)))
         except ImportError:
-            remedy = f"Install it: pip install 'radiffuse[{name}]'"
+            remedy = f"Install it: {install(name)}"
             raise InputError(f"--training.{name}", "is not installed", remedy) from None
         except Exception as error:  # network, access, folders: trackers raise many kinds
             problem = f"cannot be used ({type(error).__name__}: {first_line(error)})"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..config import View
 from ..errors import InputError, missing
+from ..system.installing import install
 from .state import State
 from .uploads import Intake
 
@@ -29,9 +30,7 @@ def view(settings: View) -> int:
     """
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
-        raise InputError(
-            "radiffuse view", f"needs {' and '.join(missing)}", "pip install 'radiffuse[view]'"
-        )
+        raise InputError("radiffuse view", f"needs {' and '.join(missing)}", install("view"))
     from .ending import server_folder, signals_end
 
     with signals_end(), server_folder() as folder:

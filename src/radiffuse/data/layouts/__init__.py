@@ -131,13 +131,15 @@ def _refuse_foreign(root: Path, name: str, data: Data) -> None:
 
 
 def _nothing_fits(root: Path, data: Data) -> InputError:
-    wanted = EXPECTED if data.layout == "auto" else {data.layout: EXPECTED[data.layout]}
-    expected = "; ".join(f"{name}: {looks}" for name, looks in wanted.items())
-    kind = "a data set" if data.layout == "auto" else f"the layout {data.layout!r}"
+    kind, expected = "a data set", f"{EXPECTED['images']}; with labels, {EXPECTED['pairs']}"
+    if data.layout != "auto":
+        kind, expected = f"the layout {data.layout!r}", EXPECTED[data.layout]
     formats = ", ".join(sorted(SUFFIXES))
     packed = any(p.suffix.lower() in ARCHIVES for p in walk(root).others)
     first = "Unpack the archives first. " if packed else ""
-    remedy = f"{first}Expected is {expected}. Formats: {formats}. See docs/reference/layouts.md"
+    remedy = (
+        f"{first}Expected is {expected}. Formats: {formats}. All layouts: docs/reference/layouts.md"
+    )
     return InputError(root, f"holds nothing that fits {kind} (found {_found(root)})", remedy)
 
 
@@ -149,5 +151,5 @@ def _found(root: Path) -> str:
         return f"{listing.issues[0].where}, which {listing.issues[0].problem}"
     counts = Counter(path.suffix.lower() or "no suffix" for path in listing.images + listing.others)
     if not counts:
-        return "no files but hidden ones and texts"
+        return "no files" + (" but hidden ones and texts" if any(root.iterdir()) else "")
     return some([f"{number} of {suffix}" for suffix, number in counts.most_common()])
