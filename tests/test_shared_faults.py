@@ -34,8 +34,8 @@ SAID = {
     "nifti-qform-quaternion/data": "",
     "patients-csv-leak/data": "",
     "photo-orientation/coco-exif3": "error: orientation 3",
-    "table-ignored-silently/case": "error: row 7: 'img/C5.PNG' does not exist",
-    "table-ignored-silently/utf16": "error: row 7: 'img/c5.png' does not exist",
+    "table-ignored-silently/case": "error: line 7: 'img/C5.PNG' does not exist",
+    "table-ignored-silently/utf16": "error: line 7: 'img/c5.png' does not exist",
 }
 """What ``check`` says of each; '': it finds nothing wrong."""
 

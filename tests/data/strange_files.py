@@ -700,7 +700,7 @@ def german_table(folder: Path) -> list[Array]:
     return _table(folder, codecs.BOM_UTF8 + text.encode())
 
 
-@kind("a table with a title above its header", "in row 2", patients=2 * COUNT)
+@kind("a table with a title above its header", "in line 2", patients=2 * COUNT)
 def table_with_a_title(folder: Path) -> None:
     _table(folder, ("Auswertung Kohorte A;;;\r\nimage;label;patient;Dosis\r\n" + ROWS).encode())
 

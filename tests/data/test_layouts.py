@@ -492,6 +492,16 @@ def test_table_parquet(tmp_path):
     assert (case.name, case.group, case.target) == ("a", "7", None)
 
 
+def test_messages_name_the_line_of_the_file(tmp_path):
+    film(tmp_path / "a.png")
+    text = 'sep=;\n\nimage;note\n\n;\na.png;"two\nlines"\n\ngone.png;\n'
+    _, issues = survey(table(tmp_path, text))
+    assert [issue.where for issue in issues] == [f"{tmp_path / 'cases.csv'}, line 9"]
+    table(tmp_path, "image,patient\n\na,1\n\n\na,2\n", "patients.csv")
+    with pytest.raises(InputError, match=r"patients\.csv, line 6: gives a a second patient"):
+        open_dataset(tmp_path, Data(layout="images"))
+
+
 def test_table_lists_every_bad_row(tmp_path):
     outside = film(tmp_path / "outside.png")
     root = tmp_path / "set"

@@ -81,7 +81,7 @@ def test_views_and_one_finding_as_class(nih: Path) -> None:
 def test_a_finding_that_nih_does_not_have_is_an_error(nih: Path) -> None:
     table = nih / "Data_Entry_2017.csv"
     table.write_text(table.read_text().replace("Cardiomegaly|", "Cardiomegally|"))
-    with pytest.raises(InputError, match=r"row 2.*cardiomegally"):
+    with pytest.raises(InputError, match=r"line 2.*cardiomegally"):
         open_dataset(nih)
 
 

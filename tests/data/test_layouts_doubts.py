@@ -93,7 +93,7 @@ def test_an_image_of_two_patients_is_refused_even_with_skip_bad(tmp_path):
     with pytest.raises(InputError, match=r"gives a/1\.png 2 patients \(p, q\)"):
         open_dataset(tmp_path, Data(layout="images", skip_bad=True))
     table.write_text("image,patient\na/1.png,p\na/1.png,q\nb/1,r\n")
-    with pytest.raises(InputError, match=r"row 3: gives a/1\.png a second patient"):
+    with pytest.raises(InputError, match=r"line 3: gives a/1\.png a second patient"):
         open_dataset(tmp_path, Data(layout="images", skip_bad=True))
     table.write_text("image,patient\na/1.png,p\nold/a/1.png,q\nb/1,r\n")  # the nearest row counts
     assert groups(open_dataset(tmp_path, Data(layout="images"))) == ["p", "r"]

@@ -94,7 +94,7 @@ def test_a_drawn_pair_may_descend_from_thousands_of_patients(tmp_path):
 def test_patients_csv_that_contradicts_itself(tmp_path):
     pairs(tmp_path, count=1)
     (tmp_path / "patients.csv").write_text("image,patient\nc0,p1\nc0,p2\n")
-    with pytest.raises(InputError, match=r"patients\.csv, row 3: gives c0 a second patient"):
+    with pytest.raises(InputError, match=r"patients\.csv, line 3: gives c0 a second patient"):
         open_dataset(tmp_path)
     (tmp_path / "patients.csv").write_text("image,person\nc0,p1\n")
     with pytest.raises(InputError, match="lacks the column"):

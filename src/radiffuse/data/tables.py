@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,28 @@ _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
 """Encodings by the mark that a text begins with; that of UTF-32 begins with that of UTF-16."""
 
 
+class Line(list[str]):
+    """Cells of one line, and its number in the file; that of a row of Parquet, which has no lines."""
+
+    def __init__(self, cells: Iterable[str], number: int) -> None:
+        super().__init__(cells)
+        self.number = number
+
+
+class Row(dict[str, str]):
+    """Cells by column, and the file and line that messages name."""
+
+    def __init__(self, cells: Iterable[tuple[str, str]], where: str) -> None:
+        super().__init__(cells)
+        self.where = where
+
+
 def is_table(path: Path) -> bool:
     """Whether the name is that of a table that can be read."""
     return path.name.lower().endswith(TABLE_SUFFIXES)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[Row]:
     """Rows of a CSV, TSV (also ``.gz``) or Parquet file as text by lower-case column; '' if empty.
 
     Text may be in UTF-8, UTF-16 or UTF-32, else it is Windows-1252 or Latin-1. Empty rows, and columns
@@ -57,16 +74,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if twice := sorted({name for name in named if named.count(name) > 1}):
         problem = f"has two columns of the same name ({', '.join(twice)})"
         raise InputError(path, problem, "Rename or remove one of them")
-    for number, line in enumerate(lines[1:], start=2):
+    unit = "row" if _is_parquet(path) else "line"
+    rows = []
+    for line in lines[1:]:
+        where = f"{path}, {unit} {line.number}"
         if len(line) > len(columns) and any(line[len(columns) :]):
-            where = f"{path}, row {number}"
             problem = f"has {len(line)} fields where the header has {len(columns)}"
             raise InputError(where, problem, "Put quotes around text that holds the delimiter")
-    padded = [line + [""] * (len(columns) - len(line)) for line in lines[1:]]
-    return [{k: v for k, v in zip(columns, line, strict=False) if k} for line in padded]
+        padded = line + [""] * (len(columns) - len(line))
+        rows.append(Row(((k, v) for k, v in zip(columns, padded, strict=False) if k), where))
+    return rows
 
 
-def head_of(path: Path) -> list[list[str]]:
+def head_of(path: Path) -> list[Line]:
     """The first lines of a table, that of the columns in lower case; [] where it is empty.
 
     Raises:
@@ -80,21 +100,24 @@ def head_of(path: Path) -> list[list[str]]:
 
 
 @lru_cache(maxsize=64)
-def _head(path: Path, changed: int, size: int) -> list[list[str]]:
+def _head(path: Path, changed: int, size: int) -> list[Line]:
     """The head of a table in one state: several layouts look at it, and a Parquet table is read whole."""
     return _lines(path, HEAD)[:HEAD_LINES]
 
 
-def _lines(path: Path, most: int | None = None) -> list[list[str]]:
+def _lines(path: Path, most: int | None = None) -> list[Line]:
     """Lines that are not empty, of a text or the first ``most`` bytes of it; columns in lower case."""
     try:
-        parquet = path.suffix.lower() == ".parquet"
-        lines = [
-            line for line in (_parquet(path) if parquet else _delimited(path, most)) if any(line)
-        ]
+        found = _parquet(path) if _is_parquet(path) else _delimited(path, most)
     except _DAMAGE as error:
         raise _unreadable(path, error) from None
-    return [[name.lower() for name in line] for line in lines[:1]] + lines[1:]
+    lines = [line for line in found if any(line)]
+    lines[:1] = [Line((name.lower() for name in line), line.number) for line in lines[:1]]
+    return lines
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -115,25 +138,28 @@ def decoded(content: bytes) -> str:
     return content.decode("latin-1")
 
 
-def _delimited(path: Path, most: int | None) -> list[list[str]]:
+def _delimited(path: Path, most: int | None) -> list[Line]:
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         content = file.read((most or MOST_TEXT) + 1)
     if most is None and len(content) > MOST_TEXT:
         raise _too_large(path)
     text = decoded(content[: most and most - most % 4])
     first, _, rest = text.partition("\n")
+    before = 0
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # as Excel writes
-        text, delimiter = rest, first[4]
+        text, delimiter, before = rest, first[4], 1
     else:
         header = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = max(",;\t", key=header.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    found, cells = [], 0
+    found, cells, number = [], 0, before + 1
     for row in rows:
         cells += 1 + len(row)
         if cells > MOST_CELLS:
             raise _too_large(path)
-        found.append([read_cell(cell.strip().strip(_UNSEEN).strip()) for cell in row])
+        texts = (read_cell(cell.strip().strip(_UNSEEN).strip()) for cell in row)
+        found.append(Line(texts, number))
+        number = before + rows.line_num + 1  # a cell may go over several lines
     return found
 
 
@@ -149,7 +175,7 @@ def _unfolded(column: Any) -> int:
     return int(column.nbytes) + sum(pc.sum(part).as_py() or 0 for part in lengths)
 
 
-def _parquet(path: Path) -> list[list[str]]:
+def _parquet(path: Path) -> list[Line]:
     from pyarrow import parquet
 
     shape = parquet.read_metadata(path)
@@ -163,12 +189,12 @@ def _parquet(path: Path) -> list[list[str]]:
     if size > MOST_TEXT or shape.num_rows * shape.num_columns > MOST_CELLS:
         cells = f"{shape.num_rows} rows of {shape.num_columns} columns"
         raise InputError(path, f"unfolds to {size} bytes in {cells}", "Give a smaller table")
-    rows = [[str(name).strip() for name in table.column_names]]
+    names = Line((str(name).strip() for name in table.column_names), 0)
     columns = [column.to_pylist() for column in table.columns]
     # NaN, which is not equal to itself, stands for an empty cell
-    return rows + [
-        ["" if v is None or v != v else str(v).strip() for v in row]
-        for row in zip(*columns, strict=True)
+    return [names] + [
+        Line(("" if v is None or v != v else str(v).strip() for v in row), number)
+        for number, row in enumerate(zip(*columns, strict=True), start=1)
     ]
 
 

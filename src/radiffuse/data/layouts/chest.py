@@ -17,7 +17,7 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import ABSENT, PRESENT, UNCERTAIN, Case, Dataset
 from ..issues import Issues, some
-from ..tables import read_table
+from ..tables import Row, read_table
 from .build import build
 from .listing import key, walk
 
@@ -40,9 +40,6 @@ SHARE_PRESENT = 2 / 3
 """VinDr-CXR: a finding is present if at least this share of the readers saw it, uncertain if fewer did [ours]."""
 
 RESTORE = "Restore the table as it was downloaded"
-Row = dict[str, str]
-Rows = list[tuple[str, Row]]
-"""Rows of a table, each with its place for messages."""
 
 
 class Film(NamedTuple):
@@ -128,27 +125,28 @@ def _nih(root: Path) -> Iterator[Film]:
     rows = _rows(root, "Data_Entry_2017*.csv", "image index", "finding labels", "patient id")
     lists = (("test_list.txt", "test"), ("train_val_list.txt", "train"))
     splits = {word: split for name, split in lists for word in _words(root / name)}
-    for where, row in rows:
+    for row in rows:
         words = {w.strip().lower() for w in row["finding labels"].split("|") if w.strip()}
         if strange := words - {*NIH_FINDINGS, "no finding"}:
-            raise _strange(where, "finding labels", ", ".join(sorted(strange)))
+            raise _strange(row.where, "finding labels", ", ".join(sorted(strange)))
         findings = _present(words, NIH_FINDINGS) if words else {}
         name, view = row["image index"], row.get("view position", "")
-        yield Film(where, name, row["patient id"], view, findings, splits.get(name))
+        yield Film(row.where, name, row["patient id"], view, findings, splits.get(name))
 
 
 def _chexpert(root: Path) -> Iterator[Film]:
     """``train.csv`` and ``valid.csv``, whose paths begin with the name of the folder itself."""
     for name, split in (("train.csv", "train"), ("valid.csv", "validation")):
         rows = _rows(root, name)
-        if not rows or "frontal/lateral" not in rows[0][1]:
+        if not rows or "frontal/lateral" not in rows[0]:
             continue
-        for where, row in _rows(root, name, "path"):
+        for row in _rows(root, name, "path"):
             # CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg
             parts = PurePosixPath(row["path"]).parts
             patient = next((part for part in parts if part.startswith("patient")), "")
             view = row.get("ap/pa") or row["frontal/lateral"]
-            yield Film(where, "/".join(parts[-4:]), patient, view, _labeler(where, row), split)
+            place = "/".join(parts[-4:])
+            yield Film(row.where, place, patient, view, _labeler(row), split)
 
 
 def _mimic(root: Path) -> Iterator[Film]:
@@ -158,39 +156,39 @@ def _mimic(root: Path) -> Iterator[Film]:
     if not films:
         return
     rows = _rows(root, name.format("chexpert"), "study_id")
-    studies = {row["study_id"]: (where, row) for where, row in rows}
+    studies = {row["study_id"]: row for row in rows}
     rows = _rows(root, name.format("split"), "dicom_id", "split")
-    splits = {row["dicom_id"]: row["split"].lower() for _, row in rows}
-    for where, row in films:
+    splits = {row["dicom_id"]: row["split"].lower() for row in rows}
+    for row in films:
         subject, study, dicom = row["subject_id"], row["study_id"], row["dicom_id"]
         path = f"files/p{subject[:2]}/p{subject}/s{study}/{dicom}.jpg"
         split = MIMIC_SPLITS.get(splits.get(dicom, ""))
         view = row.get("viewposition", "")
-        findings = _labeler(*studies[study]) if study in studies else {}
-        yield Film(where, path, subject, view, findings, split)
+        findings = _labeler(studies[study]) if study in studies else {}
+        yield Film(row.where, path, subject, view, findings, split)
 
 
 def _padchest(root: Path) -> Iterator[Film]:
     """``PADCHEST_chest_x_ray_images_labels_160K...csv`` (or ``.gz``), films in numbered folders or in one."""
     pattern = "PADCHEST_chest_x_ray_images_labels*.csv*"
     rows = _rows(root, pattern, "imageid", "patientid", "labels")
-    labels = [_listed(where, row["labels"]) for where, row in rows]
+    labels = [_listed(row) for row in rows]
     names = sorted({name for found in labels for name in found or ()})
-    for (where, row), found in zip(rows, labels, strict=True):
+    for row, found in zip(rows, labels, strict=True):
         findings = {} if found is None else _present(found, names)
         view = row.get("projection", "")
-        yield Film(where, row["imageid"], row["patientid"], view, findings, None)
+        yield Film(row.where, row["imageid"], row["patientid"], view, findings, None)
 
 
 def _vindr(root: Path) -> Iterator[Film]:
     """``annotations/image_labels_train.csv`` with a row per reader and ``..._test.csv`` with their consensus."""
     for split in ("train", "test"):
         for folder in (root / "annotations", root):
-            readers: dict[str, Rows] = defaultdict(list)
-            for where, row in _rows(folder, f"image_labels_{split}.csv", "image_id"):
-                readers[row["image_id"]].append((where, row))
+            readers: dict[str, list[Row]] = defaultdict(list)
+            for row in _rows(folder, f"image_labels_{split}.csv", "image_id"):
+                readers[row["image_id"]].append(row)
             for image, rows in readers.items():
-                yield Film(rows[0][0], f"{split}/{image}.dicom", "", "", _votes(rows), split)
+                yield Film(rows[0].where, f"{split}/{image}.dicom", "", "", _votes(rows), split)
 
 
 SETS = (_nih, _chexpert, _mimic, _padchest, _vindr)
@@ -204,25 +202,25 @@ def _present(words: set[str], names: Iterable[str]) -> dict[str, int]:
     return {name: PRESENT if name in words else ABSENT for name in names}
 
 
-def _labeler(where: str, row: Row) -> dict[str, int]:
+def _labeler(row: Row) -> dict[str, int]:
     """Findings of CheXpert's labeler: 1, 0, -1 uncertain, empty where not mentioned."""
     legal = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
     findings = {}
     for name in CHEXPERT_FINDINGS:
         if text := row.get(name, ""):
             if text.removesuffix(".0") not in legal:
-                raise _strange(where, name, text)
+                raise _strange(row.where, name, text)
             findings[name] = legal[text.removesuffix(".0")]
     return findings
 
 
-def _votes(rows: Rows) -> dict[str, int]:
+def _votes(rows: list[Row]) -> dict[str, int]:
     """Findings of one film from a row per reader."""
     findings = {}
-    for column in rows[0][1].keys() - {"image_id", "rad_id", ""}:
-        words = [row[column].removesuffix(".0") for _, row in rows]
+    for column in rows[0].keys() - {"image_id", "rad_id", ""}:
+        words = [row[column].removesuffix(".0") for row in rows]
         if strange := [word for word in words if word not in ("0", "1")]:
-            raise _strange(rows[0][0], column, strange[0])
+            raise _strange(rows[0].where, column, strange[0])
         share = words.count("1") / len(words)
         value = PRESENT if share >= SHARE_PRESENT else UNCERTAIN if share else ABSENT
         # The two tables of the set spell this column differently.
@@ -230,15 +228,16 @@ def _votes(rows: Rows) -> dict[str, int]:
     return findings
 
 
-def _listed(where: str, text: str) -> set[str] | None:
+def _listed(row: Row) -> set[str] | None:
     """PadChest's list of findings, written as in Python; None where there is none."""
+    text = row["labels"]
     if not text or text.lower() == "nan":
         return None
     try:
         words = ast.literal_eval(text)
         return {str(word).strip().lower() for word in words if str(word).strip()}
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise _strange(where, "labels", text[:60]) from None
+        raise _strange(row.where, "labels", text[:60]) from None
 
 
 def _view(text: str) -> str:
@@ -250,7 +249,7 @@ def _strange(where: str, column: str, value: str) -> InputError:
     return InputError(where, f"has {value!r} in the column {column}", RESTORE)
 
 
-def _rows(folder: Path, pattern: str, *columns: str) -> Rows:
+def _rows(folder: Path, pattern: str, *columns: str) -> list[Row]:
     """The rows of a table, which must have the columns; none where there is no such table."""
     table = next(iter(sorted(folder.glob(pattern))), None) if folder.is_dir() else None
     if table is None:
@@ -259,7 +258,7 @@ def _rows(folder: Path, pattern: str, *columns: str) -> Rows:
     for column in columns:
         if column not in rows[0]:
             raise InputError(table, f"lacks the column {column!r}", RESTORE)
-    return [(f"{table}, row {number}", row) for number, row in enumerate(rows, start=2)]
+    return rows
 
 
 def _words(path: Path) -> list[str]:

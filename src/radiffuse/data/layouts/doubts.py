@@ -6,7 +6,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +57,15 @@ def tables_of_images(folder: Path, issues: Issues) -> Iterator[Path]:
         except InputError as error:
             issues.warning(path, f"{error.problem}, and is passed over", error.remedy)
             continue
-        rows = [{cell.lower() for cell in line} for line in head[1:]]
-        later = [n for n, row in enumerate(rows, 2) if "image" in row and len(row & READ) > 1]
+        rows = [(line.number, {cell.lower() for cell in line}) for line in head[1:]]
+        later = [number for number, row in rows if "image" in row and len(row & READ) > 1]
         if head and "image" in head[0]:
             yield path
         elif later:
-            problem = f"has its column image in row {later[0]}, not in the first: it is passed over"
-            issues.warning(path, problem, "Remove the rows above its header")
+            problem = (
+                f"has its column image in line {later[0]}, not in the first: it is passed over"
+            )
+            issues.warning(path, problem, "Remove the lines above its header")
         elif head and tuple(head[0]) != CHOSEN:
             look_at_columns(path, head, issues)
 
@@ -121,7 +123,7 @@ def look_for_outlines(dataset: Dataset, issues: Issues) -> None:
             issues.warning(root, problem, remedy)
 
 
-def look_at_columns(path: Path, head: list[list[str]], issues: Issues) -> None:
+def look_at_columns(path: Path, head: Sequence[Sequence[str]], issues: Issues) -> None:
     """Report columns that are not read, but hold files, or patients by their name."""
     near = [name for name in head[0] if re.match("(patient|subject)([ _-]?(id|name))?$|pid$", name)]
     if near and "image" in head[0] and "patient" not in head[0]:

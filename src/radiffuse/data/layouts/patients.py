@@ -144,13 +144,13 @@ class _Table:
         rows = read_table(path)
         if not {"image", "patient"} <= rows[0].keys():
             raise InputError(path, "lacks the column image or patient", "Add both to its header")
-        for number, row in enumerate(rows, start=2):
+        for row in rows:
             image, patient = _parts(row["image"]), row["patient"]
             if not image or not patient:
                 continue
             if patient_key(self.rows.setdefault(image, patient)) != patient_key(patient):
                 problem = f"gives {row['image']} a second patient"
-                raise InputError(f"{path}, row {number}", problem, "Keep one row per image")
+                raise InputError(row.where, problem, "Keep one row per image")
         for image in self.rows:
             for start in range(len(image)):
                 self.ends[_alike(image[start:])].append(image)

@@ -9,14 +9,12 @@ from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
-from ..tables import head_of, is_table, read_table
+from ..tables import Row, head_of, is_table, read_table
 from .build import build, once, place_of
 from .doubts import look_at_columns, tables_of_images
 from .listing import SPLITS, inside, is_file_below, key
 
 EXPECTED = "a CSV or Parquet file with a column 'image'"
-
-Rows = list[dict[str, str]]
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
@@ -43,10 +41,9 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         return None
     home = path.parent
     listed: list[tuple[str, Case]] = []
-    for number, row in enumerate(rows, start=2):
-        where = f"{path}, row {number}"
+    for row in rows:
         with issues.collected():
-            listed.append((where, _case(home, row, where)))
+            listed.append((row.where, _case(home, row)))
     cases = once(listed, home, issues)
     blank = sum(not case.group for case in cases)
     if blank and "patient" in rows[0] and data.group is None:
@@ -57,7 +54,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     return build(root, "table", cases, data, issues, home=home, classes=classes)
 
 
-def _in_folder(folder: Path, issues: Issues) -> tuple[Path, Rows] | None:
+def _in_folder(folder: Path, issues: Issues) -> tuple[Path, list[Row]] | None:
     tables = [(path, read_table(path)) for path in tables_of_images(folder, issues)]
     usable = [
         (p, rows) for p, rows in tables if any(is_file_below(folder, r["image"]) for r in rows)
@@ -77,12 +74,12 @@ def _in_folder(folder: Path, issues: Issues) -> tuple[Path, Rows] | None:
     return usable[0] if usable else None
 
 
-def _case(home: Path, row: dict[str, str], where: str) -> Case:
-    image = inside(home, row["image"], where)
-    label = inside(home, row["label"], where) if row.get("label") else None
+def _case(home: Path, row: Row) -> Case:
+    image = inside(home, row["image"], row.where)
+    label = inside(home, row["label"], row.where) if row.get("label") else None
     split = row.get("split", "").lower()
     if split and split not in SPLITS:
-        raise InputError(where, f"has the split {split!r}", "Use train, validation or test")
+        raise InputError(row.where, f"has the split {split!r}", "Use train, validation or test")
     return Case(
         key(place_of(image, home)),
         (image,),

@@ -106,8 +106,8 @@ def _choose(
 
 def _splits(path: Path) -> dict[str, str]:
     """Split by name of case, from ``meta.csv``; {} where it has none."""
-    rows = read_table(path) if path.is_file() else [{}]
-    if not {"image_id", "split"} <= rows[0].keys():
+    rows = read_table(path) if path.is_file() else []
+    if not rows or not {"image_id", "split"} <= rows[0].keys():
         return {}
     known = ((composed(row["image_id"]), row["split"].lower()) for row in rows)
     return {name: SPLITS[split] for name, split in known if split in SPLITS}
