@@ -12,6 +12,7 @@ import pytest
 from radiffuse.automatic.folds import Folds
 from radiffuse.automatic.refine import refine
 from radiffuse.data.dataset import Case
+from radiffuse.data.plan import Plan
 from radiffuse.data.scan import Array, Scan
 from radiffuse.inference.postprocess import postprocess
 
@@ -59,7 +60,10 @@ def chosen(
     stub = Stub(masks, truths or [truth() for _ in masks], spacings or [None] * len(masks))
     found: Any = stub
     cases = [Case(str(i), (Path("x"),), group=str(i)) for i in range(len(masks))]
-    return refine(found, cases, CLASSES, usual)[0]
+    plan = Plan(2, ("image",), CLASSES, (40, 60), postprocess=usual)
+    steps, why = refine(found, cases, plan)
+    assert not any("keep:" in said or "drop:" in said for said in why)  # words, for people
+    return steps
 
 
 MM = (2.0, 0.5)

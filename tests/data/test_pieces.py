@@ -65,7 +65,7 @@ def test_the_plan_keeps_as_many_pieces_as_all_label_maps_have(tmp_path: Path) ->
     plan = planned(tmp_path)
     assert plan.postprocess == ("1=keep:2",)
     named = {name: (value, why) for name, value, why in rows(plan)}
-    assert named["after segmentation"][0] == "1=keep:2"
+    assert named["after segmentation"][0] == "class-1: the 2 largest pieces are kept"
     assert "class-1" in named["after segmentation"][1]
     assert planned(tmp_path, postprocess=("none",)).postprocess == ("none",)
     assert planned(tmp_path, postprocess=("fill",)).postprocess == ("fill",)

@@ -27,6 +27,7 @@ from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.system.files import write_atomic
 from radiffuse.train.run import Run
 from radiffuse.train.start_run import start_run
+from tiny_runs import finished_run
 
 CLASSES = ("background", "a", "b")
 FILM = Plan(2, ("image",), CLASSES, (16, 16))
@@ -247,6 +248,20 @@ def test_one_run_that_obeys_is_enough(tmp_path: Path) -> None:
     Predictor.open(runs, machine, Overrides("ddim", 3, True), **options)
     volumes = Run.open(saved(tmp_path / "volumes", VOLUME, "plain"))
     assert Predictor.open([volumes], machine, overlap=0.2).overlap == 0.2
+
+
+def test_windows_of_a_film_that_is_enlarged_overlap_as_they_are_told(tmp_path: Path) -> None:
+    """A network that sees films whole sees one that ``--tta scale`` enlarges in windows."""
+    run = Run.open(finished_run(tmp_path / "run", Plan(2, ("image",), CLASSES, SIZE), seed=3))
+    machine = Machine(accelerator="cpu", precision="32-true")
+    image = np.random.default_rng(0).random((1, *SIZE), np.float32)
+    by = [
+        Predictor.open([run], machine, overlap=overlap, tta=("scale",)).on_plan(Scan(image))
+        for overlap in (0.5, 0.9)
+    ]
+    assert not np.allclose(by[0], by[1], atol=1e-4)
+    with pytest.raises(InputError, match="--overlap: takes no effect, .* overlap by .75"):
+        Predictor.open([run], machine, overlap=0.2, tta=("scale",))
 
 
 def test_volumes_are_sampled_window_by_window_on_their_own_grid(tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def test_an_ensemble_does_after_segmentation_what_all_its_runs_do(
         for n, steps in enumerate(plans)
     )
     both = Predictor.open([one, two], CPU)
-    assert "all of them share are taken: 2=keep:2" in capsys.readouterr().err
+    assert (
+        "all of them share are taken: b: the 2 largest pieces are kept" in capsys.readouterr().err
+    )
     plain = both.probabilities(scan()).argmax(0).astype(np.uint8)
     assert np.array_equal(both(scan()).mask, postprocess(plain, ("2=keep:2",)))
     assert not np.array_equal(both(scan()).mask, plain)

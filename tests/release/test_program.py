@@ -142,7 +142,10 @@ def test_what_a_choice_does_beyond_its_networks_is_named(
     plan = replace(FILM_PLAN, mirror=(1,), postprocess=("1=keep:2",))
     run = chosen_run(tmp_path / "run", plan, replace(plan, reasons={"grid": "so"}), tta=("mirror",))
     out = radiffuse.export(run=run, format="torch-export", out=tmp_path / "program")
-    named = ["the average of views (mirror)", "the steps after segmentation (1=keep:2)"]
+    named = [
+        "the average of views (mirror)",
+        "the steps after segmentation (a: the 2 largest pieces are kept)",
+    ]
     assert json.loads((out / "export.json").read_text())["left_out"] == named
     said = capsys.readouterr().err
     for what in named:

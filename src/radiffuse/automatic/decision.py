@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Fit
 from ..data.plan import Plan
+from ..data.steps import steps_in_words
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
@@ -75,8 +76,11 @@ class Decision:
                 first.name, full, first.seconds, left, TOGETHER, pool, pooled=pooled
             )
             record.postprocess = [*first.plan.postprocess]
-            named, because = ", ".join(record.postprocess), first.plan.reasons.get("postprocess")
-            after = [f"after segmentation, {named}: {because}"] if named else []
+            named = steps_in_words(
+                first.plan.postprocess, first.plan.classes, first.plan.spatial_dims
+            )
+            because = first.plan.reasons.get("postprocess")
+            after = [f"after segmentation, {named} ({because})"] if named != "none" else []
             why = [self._untried([member["candidate"] for member in record.members])]
             if not self.labels.splits.test:
                 why.append(UNKNOWN)
@@ -190,7 +194,7 @@ class Decision:
     def _refine(self, found: OutOfFold, plan: Plan) -> None:
         scored = {name for runs in found.runs for name in read_folds([runs[0].folder])["case"]}
         cases = [case for case in self.labels.cases if case.name in scored]
-        steps, why = refine(found, cases, plan.classes, plan.postprocess)
+        steps, why = refine(found, cases, plan)
         self.record.postprocess = steps
         self.record.decisions += [f"after segmentation, {sentence}" for sentence in why]
 

@@ -10,10 +10,12 @@ import numpy as np
 from ..config import IGNORE
 from ..data.components import pieces_of
 from ..data.dataset import Case
+from ..data.plan import Plan
 from ..data.scan import Array, Scan
+from ..data.steps import split_step, step_in_words, steps_in_words
 from ..evaluation.segmentation import score
 from ..evaluation.statistics import clustered_difference
-from ..inference.postprocess import postprocess, split_step
+from ..inference.postprocess import postprocess
 from .scores import OutOfFold
 
 KEPT = (3, 2, 1)
@@ -25,9 +27,7 @@ LEAST_GAIN = 0.001
 LEAST_CASES = 3
 
 
-def refine(
-    found: OutOfFold, cases: Sequence[Case], classes: Sequence[str], usual: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
+def refine(found: OutOfFold, cases: Sequence[Case], plan: Plan) -> tuple[list[str], list[str]]:
     """The steps that gain, and a sentence for each.
 
     The usual step of a class is taken unless mean Dice falls by it: a few cases say less than what all label maps have.
@@ -37,14 +37,15 @@ def refine(
     Args:
         found: Segments the cases.
         cases: Of the folds.
-        classes: Names by label value.
-        usual: Steps that the plan would take; of a run to start from they may be of any kind, and then stay.
+        plan: Of what segments them; steps that it has from a run to start from may be of any kind, and then stay.
     """
+    usual, classes, dims = plan.postprocess, plan.classes, plan.spatial_dims
     expected = {split_step(step)[:2]: step for step in usual}
     if len(cases) < LEAST_CASES or not expected.keys() <= {
         (v, "keep") for v in range(1, len(classes))
     }:
-        return [*usual], [f"{step}, which was not tried" for step in usual if step != "none"]
+        words = steps_in_words(usual, classes, dims)
+        return [*usual], [f"{words}; which was not tried"] if words != "none" else []
     name, smallest = _smallest_pieces(found, cases, len(classes))
     options = {
         value: _options(value, name, smallest.get(value, 0.0), usual)
@@ -65,15 +66,16 @@ def refine(
         before, kept = scores[f"{value}=none"], expected.get((value, "keep"))
         if kept and (by := _difference(scores[kept], before)) >= 0:
             chosen.append(kept)
-            what = f"{kept.split('=')[1]}, as in the label maps"
-            why.append(f"{classes[value]}: {what}, gains {by:.3f} Dice")
+            what = f"{step_in_words(kept, dims)}, as in the label maps"
+            why.append(f"{classes[value]}: {what} (Dice {by:+.3f})")
             continue
         gains = {step: _gain(scores[step], before, groups) for step in steps}
         good = [step for step in steps if gains[step] is not None]
         if good:
             best = max(good, key=lambda step: _mean(scores[step]))
             chosen.append(best)
-            why.append(f"{classes[value]}: {best.split('=')[1]} gains {gains[best]:.3f} Dice")
+            what = step_in_words(best, dims)
+            why.append(f"{classes[value]}: {what} (Dice {gains[best]:+.3f})")
     return chosen, why
 
 

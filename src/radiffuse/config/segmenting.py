@@ -311,7 +311,8 @@ class Predict:
     cases: Literal["all", "test", "validation", "train"] = "all"
     """Which cases to segment, by the splits file of the run."""
     overlap: Annotated[float, Within(0, 0.9)] = 0.5
-    """3D: overlap of neighboring windows as a fraction of their size."""
+    """Overlap of neighboring windows as a fraction of their size, where the network does not see a scan whole: in
+    volumes and in films of which it sees patches. In films that ``tta scale`` enlarges it is .75 at least."""
     sampler: Literal["ddpm", "ddim"] | None = None
     """Mask diffusion: reverse process; None: that of the run's settings."""
     steps: PositiveInt | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
 from ..data.plan import PREPARED, Plan
+from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
@@ -201,7 +202,7 @@ def common_steps(members: Sequence[Member]) -> tuple[str, ...]:
     )
     common = tuple(step for step in first if all(step in steps for steps in others))
     if any(steps != first for steps in others):
-        done = brief(common) or "none"
+        done = steps_in_words(common, members[0].plan.classes, members[0].plan.spatial_dims)
         say(
             f"the runs differ after segmentation; only steps that all of them share are taken: {done}"
         )

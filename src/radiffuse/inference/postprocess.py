@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.components import pieces_of
 from ..data.scan import Array
+from ..data.steps import split_step
 
 
 def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | None = None) -> Array:
@@ -31,13 +32,6 @@ def postprocess(mask: Array, steps: Sequence[str], spacing: Sequence[float] | No
                 region = STEPS[name](region, *numbers)
         result[region] = value
     return result
-
-
-def split_step(step: str) -> tuple[int | None, str, list[float]]:
-    """The class that a step is for (None: each), its name, and its numbers: ``2=keep:3`` is ``(2, "keep", [3.0])``."""
-    value, _, what = step.rpartition("=")
-    name, *numbers = what.split(":")
-    return int(value) if value else None, name, [float(number) for number in numbers]
 
 
 def structure(dims: int, side: float, cut: float = 0) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from ..train.run import Run
 from .members import Member, Overrides, common_steps, open_members, verify_agreement
 from .postprocess import postprocess
 from .views import views
-from .windows import slide, zeros
+from .windows import slide, starts, zeros
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Predictor:
         members: The runs; they must agree, see ``verify_agreement``.
         device: Where to compute.
         autocast: Context manager for the arithmetic.
-        overlap: 3D: fraction by which windows overlap.
+        overlap: Fraction by which windows overlap, where a view is larger than what the network sees at once.
         samples: Masks sampled per scan from each member that draws.
         ensemble: ``probability``: mean probability; ``vote``: majority. Every run has the same weight.
         tta: Views that are averaged: ``mirror``, ``scale``; see ``views.views``. None: those of each run.
@@ -116,7 +117,7 @@ class Predictor:
         for unused, names, why in (
             (not heads, "head", "no run has several heads"),
             (not draws, "sampler steps legacy_timesteps samples seed", "no run draws its masks"),
-            (all(m.plan.whole for m in members), "overlap", "the network sees every image whole"),
+            (predictor._windows_stay(usual.overlap), "overlap", predictor._whole_in_words()),
             (predictor.alone, "ensemble", "a single mask votes"),
         ):
             if unused:
@@ -159,6 +160,24 @@ class Predictor:
             InputError: The scan does not have the axes and channels of the plan.
         """
         return self._vote(scan, name)[0].mean
+
+    def _windows_stay(self, overlap: float) -> bool:
+        """Whether windows that overlap by so much are those that there are, as where every image is seen whole."""
+        return all(member.plan.whole for member in self.members) and all(
+            starts(seen, size, overlap) == starts(seen, size, self.overlap)
+            for member, seen_as in zip(self.members, self.views, strict=True)
+            for view, size in itertools.product(seen_as, member.plan.size)
+            if (seen := round(size * view.scale)) > size
+        )
+
+    def _whole_in_words(self) -> str:
+        """Why an overlap of windows takes no effect."""
+        if any(view.scale > 1 for seen_as in self.views for view in seen_as):
+            return (
+                "the network sees images whole, and windows of one that scale enlarges overlap by .75 or so "
+                "in any case"
+            )
+        return "the network sees every image whole"
 
     def _vote(self, scan: Scan, name: str) -> tuple[_Votes, Undo]:
         """Votes on the members' grid, or on the scan's own where they see it on different ones."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.plan import Plan
+from ..data.steps import split_step
 from ..errors import InputError
-from ..inference.postprocess import split_step
 from ..system.files import write_atomic, write_json
 from ..train.run import Run
 from .documents import render

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config.given import refuse
 from ..data.plan import PREPARED, Plan
+from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
@@ -121,14 +122,15 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
 
 def left_out(run: Run, *, steps: bool) -> list[str]:
     """What ``predict`` does with a run beyond its network, in words; ``steps``: those after segmentation as well."""
-    after = [step for step in run.plan.postprocess if step != "none"] if steps else []
+    plan = run.plan
+    after = steps_in_words(plan.postprocess if steps else (), plan.classes, plan.spatial_dims)
     count = len(members_of(run))
     parts = {
         "the blending of windows of each network by itself, before the mean": [f"{count} networks"]
-        if count > 1 and not run.plan.whole
+        if count > 1 and not plan.whole
         else [],
         "the average of views": views_of(run),
-        "the steps after segmentation": after,
+        "the steps after segmentation": [after] if after != "none" else [],
     }
     return [f"{what} ({', '.join(names)})" for what, names in parts.items() if names]
 

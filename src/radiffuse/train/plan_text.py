@@ -11,6 +11,7 @@ from rich.text import Text
 from ..config import TrainingPlan
 from ..data.plan import Plan, Structures
 from ..data.scan import rounded, times
+from ..data.steps import steps_in_words
 from .progress import duration
 
 STRUCTURES = ("class", "size", "pieces", "thinnest")
@@ -59,7 +60,7 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
     if "mirror" in plan.reasons:
         yield "mirroring", "left to right" if plan.mirror else "no", why("mirror", "")
     if plan.reasons.get("postprocess"):
-        steps = ", ".join(map(str, plan.postprocess)) or "none"
+        steps = steps_in_words(plan.postprocess, plan.classes, plan.spatial_dims)
         yield "after segmentation", steps, why("postprocess", "")
     if plan.shift is not None:
         yield "noise", f"shifted by {plan.shift:.3g}", why("shift", "")
