@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,12 +78,14 @@ def test_no_foreground_gives_a_finite_loss_and_gradient(fill: int, shape: tuple[
         assert (total == 0).all()
 
 
-def test_sure_and_right_costs_nothing_sure_and_wrong_stays_finite() -> None:
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_sure_and_right_costs_nothing_sure_and_wrong_stays_finite(gamma: float) -> None:
+    weights = replace(ALL, focal_gamma=gamma)
     labels = torch.ones((1, 4, 4), dtype=torch.int64)
     sure = 200.0 * functional.one_hot(labels, 3).movedim(-1, 1).float()
     for sign, low, high in ((1, 0.0, 1e-4), (-1, 1.0, 1e5)):
         logits = (sign * sure).requires_grad_()
-        total = segmentation_loss(logits, labels, ALL)[0]
+        total = segmentation_loss(logits, labels, weights)[0]
         total.sum().backward()
         assert low <= float(total.detach()) <= high
         assert logits.grad is not None

@@ -42,7 +42,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     """Mean of -(1 - p)^gamma log p, p of the true class (Lin et al. 2017, eq. 4), ``(B,)``."""
     log_p = -functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    return _pixel_mean(-((1 - log_p.exp()) ** gamma) * log_p, labels)
+    # At p = 1 a power below 1 has no finite slope.
+    wrong = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).tiny)
+    return _pixel_mean(-(wrong**gamma) * log_p, labels)
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
