@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import radiffuse
 from conftest import TINY
@@ -166,6 +166,13 @@ def test_steps_for_a_class_that_is_not_there_are_not_taken_over(
 def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labelled image"):
         radiffuse.fit(**settings(unlabelled, tmp_path))
+
+
+def test_a_network_of_ones_own_needs_a_loss_with_a_term(films: Path, tmp_path: Path) -> None:
+    given = settings(films, tmp_path, cross_entropy=0, dice=0, network=lambda plan: nn.Identity())
+    with pytest.raises(InputError, match="--loss: has no term"):
+        radiffuse.fit_custom(**given)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 # -------------------------------------------------------------------------------------------------- pixels

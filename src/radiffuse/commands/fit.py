@@ -32,6 +32,7 @@ from ..objectives.segmentation import (
     Segmentation,
     find_weights,
     new_segmenter,
+    verify_loss,
 )
 from ..system.files import write_atomic
 from ..train.act import Act, run_training
@@ -100,6 +101,8 @@ def fit_custom(
     if settings.method is None:
         method: MethodName = "finetune" if settings.from_run else "scratch"
         settings = replace(settings, method=method)
+    if loss is None:
+        verify_loss(settings)
     custom = {
         name: f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', type(part).__name__)}"
         for name, part in (("network", network), ("loss", loss))

@@ -137,6 +137,7 @@ def method_of(settings: Fit) -> Method:
     if settings.unlabelled and name not in (*POOLED, "joint"):
         problem = f"is for {', '.join(POOLED)} and joint, not for {name}"
         raise InputError("--unlabelled", problem, "Leave it or --method out")
+    segmentation.verify_loss(settings)
     method.verify(settings)
     return method
 

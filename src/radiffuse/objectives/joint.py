@@ -204,9 +204,6 @@ def verify(settings: Fit) -> None:
         raise InputError(where, problem, "Use uniform, low or logit-normal")
     if not settings.from_run:
         _verify_steps(settings)
-    if not (settings.loss.cross_entropy or settings.loss.dice or settings.loss.focal):
-        remedy = "Give one a weight above 0, such as --loss.dice 1"
-        raise InputError("--loss", "has no term", remedy)
 
 
 def _verify_steps(settings: Fit) -> None:

@@ -190,6 +190,3 @@ def verify(settings: Fit) -> None:
         problem = f"the process has {process.num_train_timesteps} timesteps"
         remedy = "Use at least two timesteps, and no more steps than timesteps"
         raise InputError(where, problem, remedy)
-    if not (settings.loss.cross_entropy or settings.loss.dice or settings.loss.focal):
-        remedy = "Give one a weight above 0, such as --loss.dice 1"
-        raise InputError("--loss", "has no term", remedy)

@@ -187,6 +187,14 @@ def dino_network(settings: Fit, channels: int, classes: int) -> DinoSegmenter:
         raise InputError("--method dino", problem, "See radiffuse fit --help") from None
 
 
+def verify_loss(settings: Fit) -> None:
+    """Raise InputError if no term of the loss has a weight: then nothing could be learned."""
+    loss = settings.loss
+    if not (loss.cross_entropy or loss.dice or loss.focal):
+        remedy = "Give one a weight above 0, such as --loss.dice 1"
+        raise InputError("--loss", "has no term", remedy)
+
+
 def verify_encoder(settings: Fit) -> None:
     """Raise InputError if the method dino has no encoder to decode."""
     if settings.encoder is None:
