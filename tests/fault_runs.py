@@ -30,8 +30,8 @@ HEAVY = (
     *(f"radiffuse.commands.{name}" for name in ("synthesize", "generate")),
 )
 TIMED = {"seconds", "images_per_second"}
-LEFT_OUT = {"tensorboard", ".lock"}
-"""What may differ between two equal runs: TensorBoard's mirror, which holds times, and the lock."""
+LEFT_OUT = {"tensorboard", ".lock", "cost.json"}
+"""What may differ between two equal runs: TensorBoard's mirror and the cost, which hold times, and the lock."""
 WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
@@ -174,6 +174,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
             content = json.dumps(
                 [{k: v for k, v in r.items() if k not in TIMED} for r in rows]
             ).encode()
+        if path.name == "data.json":
+            content = json.dumps(json.loads(content) | {"root": ""}).encode()  # absolute
         if (
             path.name == "masks.jsonl"
         ):  # the last line of a case counts; times are those of the files

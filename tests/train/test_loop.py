@@ -19,7 +19,7 @@ from radiffuse.data.batches import Batch
 from radiffuse.errors import InputError, TrainingDiverged
 from radiffuse.nets.norm import USED, Norm
 from radiffuse.train import log
-from radiffuse.train.checkpoint import load_newest
+from radiffuse.train.checkpoint import drop_all, load_newest
 from radiffuse.train.device import make_fabric
 from radiffuse.train.learning_rate import learning_rate
 from radiffuse.train.loop import Trained, train
@@ -250,6 +250,26 @@ def test_what_a_kill_left_of_old_checkpoints_goes(tmp_path: Path) -> None:
     shutil.copytree(state / max(kept), state / "step-00000001")
     trained(tmp_path / "run")
     assert {path.name for path in state.iterdir()} == kept
+
+
+def test_a_kill_while_checkpoints_are_removed_leaves_none_to_train_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "run")
+    run, remove = Run(tmp_path / "run"), shutil.rmtree
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():  # the newest goes first, as a file system may have it
+            remove(max(folder.iterdir()))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        drop_all(run.state)
+    monkeypatch.undo()
+    assert run.reached is None
+    with start_run(run.folder, "toy", {}):
+        assert not [path.name for path in run.folder.iterdir() if "state" in path.name]
 
 
 def test_a_longer_run_begins_as_a_shorter_one(tmp_path: Path) -> None:

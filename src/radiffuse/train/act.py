@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from ..config import Machine, Training
 from ..system.distributed import gather_objects
 from ..system.saying import say
+from .checkpoint import drop_all
 from .loop import Trained, train
 from .outcome import announce, compare_costs
 from .run import Run
@@ -91,7 +91,7 @@ def run_training(
             report(run.folder)
             if not decided.training.keep_state:
                 for state in (run.state, *run.folder.glob("*/state")):  # of stages as well
-                    shutil.rmtree(state, ignore_errors=True)
+                    drop_all(state)
     return run
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..config.values import plain
 from ..core.finite import not_finite
 from ..errors import InputError, RadiffuseError, RunError, first_line, is_out_of_memory
-from ..system.files import json_text, read_json, sha256, whole_folder, write_json
+from ..system.files import PARTIAL, json_text, read_json, sha256, whole_folder, write_json
 
 CHECKPOINT_VERSION = 2
 """Version 1 had no hash of ``state.json``; it is read, since its values are compared with the settings all the same."""
@@ -80,6 +81,15 @@ def drop_old(state: Path) -> None:
     """Remove all checkpoints but the newest ``KEEP``."""
     for old in _checkpoints(state)[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def drop_all(state: Path) -> None:
+    """Remove all checkpoints at once: a kill may not leave older ones, from which a finished run would train again."""
+    partial = state.with_name(f".{state.name}{PARTIAL}")  # swept when the run is opened again
+    shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.replace(state, partial)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_newest(state: Path) -> Checkpoint | None:
