@@ -210,8 +210,10 @@ def test_two_slices_in_one_place(tmp_path: Path):
     _alter(paths[2], ImagePositionPatient=[-30, -20, 102])
     with pytest.raises(InputError, match=r"00[12]\.dcm: lies in the same place as 00[12]\.dcm"):
         read_scan(tmp_path, series=paths)
-    with pytest.raises(InputError, match="in the same place"):
+    with pytest.raises(InputError, match="in the same place") as raised:
         read_scan(tmp_path, series=[paths[0], paths[0], paths[1]])
+    # in a tree, folders do not part a series
+    assert "dcm2niix, which parts it by time point or echo" in raised.value.remedy
 
 
 def test_tilted_gantry(tmp_path: Path):

@@ -21,6 +21,9 @@ DIRECTION_TOLERANCE = 1e-3
 TILT_TOLERANCE = 0.005
 """Largest sideways drift per slice, as a fraction of the gap: 0.3 degrees of gantry tilt."""
 
+PARTED = "Convert the series to NIfTI with dcm2niix, which parts it"
+"""What helps with several volumes under one SeriesInstanceUID, which folders do not part in a tree."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -90,7 +93,7 @@ def _common_plane(
             raise InputError(frame.path, problem, "Leave scout images and other planes out")
         if not _close(frame.spacing, first.spacing, 1e-3 * max(first.spacing or (1.0,))):
             problem = "has another pixel spacing than the rest of its series"
-            raise InputError(frame.path, problem, "Split the series")
+            raise InputError(frame.path, problem, PARTED)
     spacing = first.spacing or ()
     axes = np.asarray(first.orientation, np.float64).reshape(2, 3)
     lengths = np.array([np.linalg.norm(axis) for axis in axes])
@@ -121,7 +124,7 @@ def _even_gap(paths: Sequence[Path], where: Path | str, heights: NDArray[np.floa
         problem = f"lies in the same place as {paths[lowest].name}"
         if paths[lowest] == paths[lowest + 1]:
             problem = "has two frames in the same place"
-        remedy = "Split the series by time point or echo, and leave copies out"
+        remedy = f"{PARTED} by time point or echo, and leave copies out"
         raise InputError(paths[lowest + 1], problem, remedy)
     usual = float(np.median(gaps))
     widest = int(np.argmax(gaps))
@@ -133,4 +136,4 @@ def _even_gap(paths: Sequence[Path], where: Path | str, heights: NDArray[np.floa
         problem = f"lacks about {slices} between {paths[widest].name} and {paths[widest + 1].name}"
         raise InputError(where, problem, "Copy the missing files, or leave the series out")
     problem = f"has uneven slices, {gaps.min():.3g} to {gaps.max():.3g} mm apart"
-    raise InputError(where, problem, "Split the series, or resample it to even slices")
+    raise InputError(where, problem, f"{PARTED}, or resample it to even slices")
