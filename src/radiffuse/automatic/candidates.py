@@ -15,14 +15,13 @@ from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
-from ..objectives import from_start, learned_from_noise, method_of, trial_of
+from ..objectives import FILMS, from_start, learned_from_noise, method_of, trial_of
+from ..train.configuration import PASSES
 from ..train.labelled import plan_labelled
+from ..train.open_settings import STEPS
 from ..train.run import find_run
 from ..train.start import diffusion_of, knows_timesteps
-from .schedule import usual_steps
 
-SHIPPED = "films"
-"""The shipped network that gray films can start from."""
 LATER = 10
 """A second timestep of fine-tuning is this part of all [ours]."""
 POOL = "+pool"
@@ -53,6 +52,10 @@ class Candidate:
     def takes_pool(self) -> bool:
         """Whether its method can learn from unlabelled images."""
         return self.settings.method in POOLED
+
+    def steps(self, share: float = 1.0) -> int:
+        """Steps of a training, or of a round of the choice, which has a ``share`` of them."""
+        return max(1, round(self.settings.training.length * share))
 
     def with_pool(self, given: Fit) -> Candidate:
         """The same with the pool of the given settings."""
@@ -114,8 +117,8 @@ def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Map
     if films:
         yield "imagenet", "imagenet", "a U-Net on an encoder trained on ImageNet", {}
     if start is None and films and len(dataset.channels) == 1:
-        start, weights = SHIPPED, {}
-        tuned = f"fine-tuning of the shipped {SHIPPED}"
+        start, weights = FILMS, {}
+        tuned = f"fine-tuning of the shipped {FILMS}"
         yield "finetune", "finetune", tuned, {"from_run": start}
     yield "scratch", "scratch", "the planned network from random weights", {}
     if start is not None and knows_timesteps(run := find_run(start)):
@@ -130,6 +133,11 @@ def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Map
                 (changes | {"finetune": timestep}),
             )
         yield "probe", "probe", f"heads on the frozen features of {start}", changes
+
+
+def usual_steps(labels: int, batch: int) -> int:
+    """Steps of a training that nothing is said about, of so many labelled cases."""
+    return max(STEPS, PASSES["fit"] * labels // batch)
 
 
 def settings_of(given: Fit, method: str, changes: Mapping[str, Any]) -> Fit:
@@ -210,8 +218,3 @@ def _differing(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str
         elif value != others[name]:
             found[name] = value
     return found
-
-
-def full_steps(candidate: Candidate, share: float) -> int:
-    """Steps of a round: a share of those in full length."""
-    return max(1, round(candidate.settings.training.length * share))

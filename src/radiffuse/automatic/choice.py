@@ -27,7 +27,7 @@ from ..train.progress import duration
 from ..train.run import CHOICE, Run
 from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
-from .candidates import POOL, Candidate, full_steps
+from .candidates import POOL, Candidate
 from .decision import TOGETHER, Decision
 from .halving import Entry, ranked, seconds_of_fold, survivors
 from .labels import described, open_record, read_labels
@@ -225,7 +225,7 @@ class AutomaticFit:
 
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
         """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""
-        record, steps = self.record, full_steps(candidate, share)
+        record, steps = self.record, candidate.steps(share)
         key = f"{candidate.name} {steps}"
         if record.entry(candidate.name, steps) or key in record.passed_over:
             return

@@ -15,7 +15,7 @@ from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.configuration import AT_WORK
-from .candidates import POOL, full_steps
+from .candidates import POOL
 from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels
 from .record import Record
@@ -161,7 +161,7 @@ class Decision:
         return entry.seconds / len(self.record.folds.parts) / entry.steps
 
     def _full(self, entry: Entry) -> int:
-        return full_steps(self.record.candidate(entry.candidate), 1.0)
+        return self.record.candidate(entry.candidate).steps()
 
     def _view(self, members: Sequence[Entry]) -> OutOfFold:
         """Average mirrored views at prediction where cases that were left out gain by it; returns what segments."""

@@ -11,14 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data.plan import Plan
-from ..train.configuration import AT_WORK, PASSES
-from ..train.open_settings import STEPS
-
-if TYPE_CHECKING:
-    from .candidates import Candidate
+from ..train.configuration import AT_WORK
+from .candidates import Candidate, usual_steps
 
 POOL_COST = 2.0
 """How much longer a training takes with the pool: 1.9 times by measurement, since the pool joins late and its teacher
@@ -140,11 +137,6 @@ def choose_schedule(
     return SCHEDULES[-1], 1.0
 
 
-def usual_steps(labels: int, batch: int) -> int:
-    """Steps of a training that nothing is said about."""
-    return max(STEPS, PASSES["fit"] * labels // batch)
-
-
 def least_hours(
     first: Candidate,
     labels: int,
@@ -153,11 +145,11 @@ def least_hours(
     candidates: int,
     folds: int,
     pool: bool,
-    reference: bool = False,
 ) -> float:
     """The hours from which on a schedule may be taken, at the speed and on the grid of a plan: a lower bound.
 
-    With more time a plan may have a finer grid, on which each step takes longer.
+    With more time a plan may have a finer grid, on which each step takes longer. A reference costs nothing here: the
+    shortest schedule with folds has a single round.
 
     Args:
         first: The first candidate; its plan has to know how long it takes.
@@ -166,12 +158,11 @@ def least_hours(
         candidates: See ``Schedule.cost``.
         folds: Likewise.
         pool: Likewise.
-        reference: Likewise.
     """
     training = first.settings.training
     usual = usual_steps(labels, training.batch)
     steps = (
-        schedule.cost(candidates, folds, pool=pool, reference=reference)
+        schedule.cost(candidates, folds, pool=pool)
         * (training.length if first.steps_given else schedule.enough * usual)
         for schedule in SCHEDULES
         if wanted(schedule) and _is_open_to(first, schedule)
