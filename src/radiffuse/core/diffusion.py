@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from radiffuse.config import Diffusion
-from radiffuse.core import schedules
-from radiffuse.core.gaussian import discretized_log_likelihood, interpolate_log_variance, normal_kl
-from radiffuse.errors import InputError
+from ..config import Diffusion
+from ..errors import InputError
+from . import schedules
+from .axes import expand
+from .gaussian import discretized_log_likelihood, interpolate_log_variance, normal_kl
 
 VARIATIONAL_WEIGHT = 0.001
 """Weight of the variational bound in the hybrid loss (Nichol and Dhariwal 2021, section 3.1)."""
@@ -167,12 +168,12 @@ class GaussianDiffusion(nn.Module):
             noise: Standard normal, shaped like ``x_start``.
             t: (B,) int64, 0 to T - 1.
         """
-        return _expand(self.alpha[t], x_start) * x_start + _expand(self.sigma[t], x_start) * noise
+        return expand(self.alpha[t], x_start) * x_start + expand(self.sigma[t], x_start) * noise
 
     def velocity(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Velocity along the path, see ``Prediction``. Arguments as of ``add_noise``."""
-        of_noise = _expand(self.sigma_slope[t], noise) * noise
-        return of_noise + _expand(self.alpha_slope[t], x_start) * x_start
+        of_noise = expand(self.sigma_slope[t], noise) * noise
+        return of_noise + expand(self.alpha_slope[t], x_start) * x_start
 
     def reverse(self, x_start: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """A draw of the posterior q(x_{t-1} | x_t, x_start), each image at its own t (Ho et al. 2020, eq. 6).
@@ -183,9 +184,9 @@ class GaussianDiffusion(nn.Module):
             t: (B,) int64, 1 to T - 1.
             noise: Standard normal, shaped like ``x_t``.
         """
-        mean = _expand(self.posterior_x_start[t], x_t) * x_start
-        mean = mean + _expand(self.posterior_x_t[t], x_t) * x_t
-        return mean + (0.5 * _expand(self.posterior_log_variance[t], x_t)).exp() * noise
+        mean = expand(self.posterior_x_start[t], x_t) * x_start
+        mean = mean + expand(self.posterior_x_t[t], x_t) * x_t
+        return mean + (0.5 * expand(self.posterior_log_variance[t], x_t)).exp() * noise
 
     # ---------------------------------------------------------------------------------- the network
 
@@ -229,10 +230,10 @@ class GaussianDiffusion(nn.Module):
             t: (B,) int64, 0 to T - 1.
         """
         answer = self.split(output, x_t.shape[1])[0].to(x_t.dtype)
-        alpha, sigma = _expand(self.alpha[t], x_t), _expand(self.sigma[t], x_t)
+        alpha, sigma = expand(self.alpha[t], x_t), expand(self.sigma[t], x_t)
         if self.config.prediction_type == "v":
-            x_start = _expand(self.sigma_slope[t], x_t) * x_t - sigma * answer
-            epsilon = alpha * answer - _expand(self.alpha_slope[t], x_t) * x_t
+            x_start = expand(self.sigma_slope[t], x_t) * x_t - sigma * answer
+            epsilon = alpha * answer - expand(self.alpha_slope[t], x_t) * x_t
             return Prediction(x_start=x_start, epsilon=epsilon, v=answer)
         if self.config.prediction_type == "x_start":
             x_start, epsilon = answer, (x_t - alpha * answer) / sigma
@@ -290,11 +291,11 @@ class GaussianDiffusion(nn.Module):
         """
         predicted = self.predict(output, x_t, t).x_start
         predicted = predicted.clamp(-1, 1) if clip else predicted
-        of_x_start = _expand(self.posterior_x_start[t], x_t)
-        of_x_t = _expand(self.posterior_x_t[t], x_t)
+        of_x_start = expand(self.posterior_x_start[t], x_t)
+        of_x_t = expand(self.posterior_x_t[t], x_t)
         mean = of_x_start * predicted + of_x_t * x_t
         truth = of_x_start * x_start + of_x_t * x_t
-        true_log_variance = _expand(self.posterior_log_variance[t], x_t)
+        true_log_variance = expand(self.posterior_log_variance[t], x_t)
         log_variance = self._log_variance(output, x_t, t)
         kl = normal_kl(truth, true_log_variance, mean, log_variance)
         decoder = -discretized_log_likelihood(x_start, mean, 0.5 * log_variance)
@@ -303,13 +304,13 @@ class GaussianDiffusion(nn.Module):
     def _log_variance(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Log variance of the reverse step from t to t - 1, broadcastable to x_t."""
         raw = self.split(output, x_t.shape[1])[1]
-        small = _expand(self.posterior_log_variance[t], x_t)
+        small = expand(self.posterior_log_variance[t], x_t)
         if self.config.variance == "fixed_small":
             return small
-        large = _expand(self.log_beta[t], x_t)
+        large = expand(self.log_beta[t], x_t)
         if raw is None:
             # At t = 0 the small variance is kept, as in the papers' code.
-            return torch.where(_expand(t, x_t) == 0, small, large)
+            return torch.where(expand(t, x_t) == 0, small, large)
         return interpolate_log_variance(raw.to(x_t.dtype), small, large)
 
 
@@ -332,11 +333,6 @@ def _variances(config: Diffusion) -> tuple[Tensor, Tensor]:
         return (1 - time) ** 2, time**2
     a = schedules.alphas_cumprod(betas_of(config))
     return a, 1 - a
-
-
-def _expand(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, 1, ...), with as many axes as ``like``."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _mean(x: Tensor) -> Tensor:

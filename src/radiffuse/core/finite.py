@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from radiffuse.errors import InputError
+from ..errors import InputError
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from radiffuse.config import IGNORE, Losses
+from ..config import IGNORE, Losses
 
 DICE_SMOOTHING = 1e-5
 """Added above and below the fraction, so that an empty pair is 1 and the gradient stays finite."""

@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from radiffuse.core.diffusion import GaussianDiffusion
-from radiffuse.core.gaussian import interpolate_log_variance
-from radiffuse.errors import InputError
+from ..errors import InputError
+from .diffusion import GaussianDiffusion
+from .gaussian import interpolate_log_variance
 
 Spacing = Literal["leading", "linspace", "trailing"]
 Sampler = Literal["ddpm", "ddim", "heun"]

@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from radiffuse.errors import InputError
+from ..errors import InputError
+
+SIDE = 64
+"""Pixels along a side of the images that the published schedules are made for (Hoogeboom et al. 2023)."""
 
 
 def linear_betas(
@@ -143,15 +146,15 @@ def shifted(betas: Tensor, shift: float) -> Tensor:
     return square * betas / (a + square * (1 - a))
 
 
-def resolution_shift(size: Sequence[int], reference: int = 64) -> float:
-    """The ``shift`` for images or patches of a spatial size, with a schedule made for sides of ``reference``.
+def resolution_shift(size: Sequence[int]) -> float:
+    """The ``shift`` for images or patches of a spatial size, with a schedule made for sides of ``SIDE``.
 
     The mean of n pixels has n times the SNR of one. So that images of both sizes, brought to the same few pixels, hold
     the same signal, the SNR is divided by the ratio of their numbers of pixels: for films of side d by (d / 64)^2, as
     in the paper; for volumes [ours] by (d / 64)^3. Sizes that are not square count by their number of pixels. At
-    fewer of them than ``reference`` has, the schedule stays as it is [ours].
+    fewer of them than ``SIDE`` makes, the schedule stays as it is [ours].
     """
-    return max(1.0, math.sqrt(math.prod(size) / reference ** len(size)))
+    return max(1.0, math.sqrt(math.prod(size) / SIDE ** len(size)))
 
 
 def min_snr_weight(

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from radiffuse.config import Diffusion
+from ..config import Diffusion
 
 
 class TimestepSampler(nn.Module, ABC):

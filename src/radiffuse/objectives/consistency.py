@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import IGNORE, Losses, Pool
+from ..core.axes import expand
 from ..core.losses import one_hot, soft_loss
 from ..data.augment import apply_changes
 from ..data.batches import Batch
@@ -87,7 +88,7 @@ class Consistency(Task):
         assert batch.labels is not None
         images, target, weight = self.taught(batch, random)
         coin, place = random.uniform((2,)), random.uniform((1 + batch.images.ndim - 2,))
-        mixed = spread(coin[:, 0] < self.settings.cutmix, images.ndim)
+        mixed = expand(coin[:, 0] < self.settings.cutmix, images)
         inside = mixed & boxes(images, place[:, 0], place[:, 1:])
         images = torch.where(inside, batch.images, images)
         target = torch.where(inside, one_hot(batch.labels, target.shape[1]), target)
@@ -110,7 +111,7 @@ class Consistency(Task):
             found, agreed = correct(batch.pool, found, random)
         weight = agreed * trust(found, self.settings.threshold)
         if self.shares is not None:
-            weight = weight * spread(plausible(found, self.shares), weight.ndim)
+            weight = weight * expand(plausible(found, self.shares), weight)
         both = torch.cat([found, weight[:, None]], dim=1)
         here = torch.zeros_like(weight, dtype=torch.int64)
         moves = [change.geometry for change in batch.changes]
@@ -139,7 +140,7 @@ class FeatureDropout:
         if self.mask is None:  # a pass that is repeated in order to save memory drops the same
             stay = (random.uniform((features.shape[1],)) >= rate) / (1 - rate)
             self.mask = torch.where(chosen[:, None], stay, 1.0)
-        return features * spread(self.mask, features.ndim).to(features.dtype)
+        return features * expand(self.mask, features).to(features.dtype)
 
 
 @contextmanager
@@ -171,10 +172,10 @@ def trust(found: Tensor, threshold: float | None) -> Tensor:
     flat, inside = sure.flatten(1)[:, None], mask.flatten(2)
     mean = (flat * inside).sum(2) / count.clamp(min=1)
     variance = ((flat - mean[..., None]).square() * inside).sum(2) / count.clamp(min=1)
-    of_voxel = spread(mean, found.ndim) * mask, spread(variance, found.ndim) * mask
+    of_voxel = expand(mean, found) * mask, expand(variance, found) * mask
     below = (of_voxel[0].sum(1) - sure).clamp(min=0)
     by_class = torch.exp(-2 * below.square() / of_voxel[1].sum(1).clamp(min=1e-8))
-    return by_class * spread(expected_dice(found, mask) ** DOUBT, sure.ndim)
+    return by_class * expand(expected_dice(found, mask) ** DOUBT, sure)
 
 
 def expected_dice(found: Tensor, mask: Tensor) -> Tensor:
@@ -221,8 +222,3 @@ def boxes(images: Tensor, cut: Tensor, corner: Tensor) -> Tensor:
         along = (place >= start) & (place < start + side[:, None])
         inside = inside & along.reshape(-1, 1, *(n if a == axis else 1 for a in range(dims)))
     return inside
-
-
-def spread(values: Tensor, ndim: int) -> Tensor:
-    """Values with as many axes behind as to multiply tensors of ``ndim`` axes."""
-    return values.reshape(*values.shape, *[1] * (ndim - values.ndim))

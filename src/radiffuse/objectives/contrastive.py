@@ -50,9 +50,8 @@ class Contrastive(CropPairObjective):
         """The U-Net under a projector."""
         wanted = self.settings.contrast
         network = UNet(self.config(pool))
-        generator = torch.Generator().manual_seed(self.settings.training.seed)
         start = self.before(network.config)
-        embedder = start_embedder(network, wanted.width, generator, start)
+        embedder = start_embedder(network, wanted.width, self.generator(), start)
         return VoxelContrast(embedder, wanted, self.validation_pairs(pool))
 
     def kept(self, network: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Fit, Joint, Losses
+from ..core.axes import expand
 from ..core.diffusion import GaussianDiffusion
 from ..core.losses import segmentation_loss
 from ..core.masks import mask_to_x_start
@@ -119,9 +120,9 @@ class JointDenoising(SegmentationTask):
         """
         noise = random.normal(x_start.shape[1:])
         x_t = self.process.add_noise(x_start, noise, t.clamp(min=0))
-        spread = t.reshape(-1, *[1] * (x_t.ndim - 1))
-        x_t = torch.where(spread == self.last, noise, x_t)
-        return noise, torch.where(spread == CLEAN, x_start, x_t)
+        at = expand(t, x_t)
+        x_t = torch.where(at == self.last, noise, x_t)
+        return noise, torch.where(at == CLEAN, x_start, x_t)
 
     def image_loss(
         self, answer: Tensor, images: Tensor, noise: Tensor, x_t: Tensor, t: Tensor

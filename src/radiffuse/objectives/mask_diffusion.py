@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Fit, Losses, MaskDiffusion, Training
+from ..core.axes import expand
 from ..core.diffusion import GaussianDiffusion
 from ..core.losses import segmentation_loss
 from ..core.masks import logits_to_x_start, mask_to_x_start
@@ -106,7 +107,7 @@ class MaskDenoising(SegmentationTask):
 
         def shown(guess: Tensor) -> Tensor:
             coin = random.uniform(()) < SHOWN
-            return torch.where(coin.reshape(-1, *[1] * (guess.ndim - 1)), guess, -1.0)
+            return torch.where(expand(coin, guess), guess, -1.0)
 
         logits: Tensor
         match self.strategy:

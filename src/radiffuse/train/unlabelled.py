@@ -8,7 +8,7 @@ from functools import partial
 from ..config import Pretrain
 from ..config.network import IMAGENET
 from ..config.pretraining import TIMELESS
-from ..core.schedules import resolution_shift
+from ..core.schedules import SIDE, resolution_shift
 from ..data.dataset import Dataset
 from ..data.fingerprint import find_dims
 from ..data.layouts import open_dataset
@@ -199,5 +199,5 @@ def _shifted(plan: Plan, objective: Objective) -> Plan:
         shift, why = objective.source_run[1].shift or 1.0, "that of the run to start from"
     else:
         shift = resolution_shift(plan.size)
-        why = f"{' x '.join(map(str, plan.size))} against the 64 of the schedule"
+        why = f"{' x '.join(map(str, plan.size))} against the {SIDE} of the schedule"
     return replace(plan, shift=shift, reasons=plan.reasons | {"shift": why})
