@@ -58,3 +58,15 @@ def test_nnunet_gets_color_films_in_the_one_channel_that_the_others_see(tmp_path
         assert array.dtype == np.uint8
         assert np.unique(array).tolist() == [0, round(0.299 * 200 + 0.587 * 100)]
     assert len(json.loads((tmp_path / "raw" / "dataset.json").read_text())["channel_names"]) == 1
+
+
+def test_a_class_called_ignore_is_learned(tmp_path: Path) -> None:
+    for name in "ab":
+        for part, values in (("images", (9, 200, 30, 90)), ("labels", (0, 1, 2, 255))):
+            (tmp_path / part).mkdir(exist_ok=True)
+            pixels = np.resize(np.array(values, np.uint8), (8, 8))
+            Image.fromarray(pixels).save(tmp_path / part / f"{name}.png")
+    dataset = open_dataset(tmp_path, Data())
+    write_raw(tmp_path / "raw", dataset, ("other", "ignore", "background"), ["a"], ["b"])
+    labels = json.loads((tmp_path / "raw" / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "ignore (class)": 1, "background (class)": 2, "ignore": 3}

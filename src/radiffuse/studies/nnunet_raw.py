@@ -18,6 +18,9 @@ from ..data.scan import Scan
 from ..data.transform import in_gray
 from ..system.files import write_json
 
+RESERVED = ("background", "ignore")
+"""Names that mean something to nnU-Net; a class of the data set that is called so is written as ``ignore (class)``."""
+
 
 def write_raw(
     folder: Path,
@@ -52,7 +55,8 @@ def write_raw(
     channels = [*dataset.channels]
     if first.unit == "HU":
         channels = ["CT"] * len(channels)
-    labels = {"background": 0} | {name: i for i, name in enumerate(classes) if i}
+    names = [f"{name} (class)" if name in RESERVED else name for name in classes]
+    labels = {"background": 0} | {name: i for i, name in enumerate(names) if i}
     if ignored:
         labels["ignore"] = len(classes)
     write_json(
