@@ -169,10 +169,26 @@ def test_image_without_label_and_the_reverse(tmp_path):
 
 
 def test_two_files_of_one_name_in_a_pair(tmp_path):
-    pairs(tmp_path)
+    pairs(tmp_path, count=4)
     film(tmp_path / "images" / "c0.jpg")
+    film_label(tmp_path / "labels" / "c2.tif")
+    for i in range(2):
+        dicom(tmp_path / "images" / "c3" / f"{i}.dcm", series=1, instance=i, position=i)
     with pytest.raises(InputError, match="same name"):
         open_dataset(tmp_path)
+    kept = open_dataset(tmp_path, Data(skip_bad=True))
+    assert names(kept) == ["c1"]  # nobody knows which file of the others is meant
+
+
+def test_an_image_that_is_listed_with_two_labels_is_left_out(tmp_path):
+    film(tmp_path / "a.png")
+    film(tmp_path / "b.png", seed=1)
+    for reader in (1, 2):
+        film_label(tmp_path / f"truth{reader}.png")
+    path = table(tmp_path, "image,label\na.png,truth1.png\na.png,truth2.png\nb.png,truth1.png\n")
+    dataset, issues = survey(path)
+    assert names(dataset) == ["b"]
+    assert "names a.png a second time, and not the same of it" in issues[0].problem
 
 
 def test_labels_without_images_are_never_taken_for_images(tmp_path):

@@ -36,13 +36,14 @@ def test_a_mask_belongs_to_the_image_of_its_subject(tmp_path, mask):
 
 
 def test_two_masks_of_an_image_are_an_error(tmp_path):
-    for subject in ("01", "02"):
+    for subject in ("01", "02", "03"):
         volume(tmp_path / IMAGE.format(subject, subject), seed=int(subject))
-        for name in ("lesion", "brain"):
+        for name in ("lesion", "brain") if subject != "02" else ("brain",):
             volume_label(tmp_path / f"sub-{subject}/anat/sub-{subject}_label-{name}_mask.nii.gz")
-    _, issues = survey(tmp_path)
+    dataset, issues = survey(tmp_path)
     assert [issue.severity for issue in issues] == ["error", "error"]
     assert "is the same part of the case as sub-01_label-brain_mask" in issues[0].problem
+    assert [case.group for case in dataset] == ["sub-02"]
 
 
 def test_sessions_do_not_mix(tmp_path):

@@ -78,7 +78,7 @@ def _label(case: Case) -> Scan:
     if case.label is None:
         raise InputError(case.name, "has no label", "Add one, or leave the case unlabelled")
     if case.label_parts:
-        return _composed(case)
+        return _by_class(_joined(case) if case.label in case.label_parts else _composed(case), case)
     if case.label_item is None:
         return _by_class(_map(case.label, case), case)
     header = inspect(case.images[0], case.series)
@@ -106,6 +106,16 @@ def _composed(case: Case) -> Scan:
             problem = "holds several values where it is the mask of one structure"
             raise InputError(path, problem, "Give 0 and one other value")
         result[inside] = value
+    return first.with_array(result)
+
+
+def _joined(case: Case) -> Scan:
+    """One label map from several of an image, each with its own values; where they overlap, the later one wins."""
+    first, *others = (_map(path, case) for path in case.label_parts)
+    result = first.array.copy()
+    for path, part in zip(case.label_parts[1:], others, strict=True):
+        part = on_grid(part, first, path, case.label_parts[0].name)
+        np.copyto(result, part.array, where=part.array != 0)
     return first.with_array(result)
 
 

@@ -20,9 +20,10 @@ class Case:
     Attributes:
         name: Unique in the data set and safe as a file name; masks are written under it.
         images: One path per channel, in the order of ``Dataset.channels``; of a DICOM series its folder.
-        label: Label map, or the COCO file, or the folder of ``label_parts``.
+        label: Label map, or the COCO file, or the folder of ``label_parts``, or the first of them.
         label_item: Image id in the COCO file.
-        label_parts: Masks of one class each, class 1 first; () where one file holds all classes.
+        label_parts: Masks of one class each, class 1 first; or, where ``label`` is the first of them, label maps
+            that together are one. () where one file holds all.
         group: Patient, which a split keeps whole.
         target: Name of the class of the whole image.
         split: ``"train"``, ``"validation"`` or ``"test"``, declared by the data set.

@@ -120,14 +120,21 @@ def place_of(path: Path, home: Path) -> PurePosixPath:
 
 
 def once(cases: Iterable[tuple[str, Case]], home: Path, issues: Issues) -> list[Case]:
-    """The first case of every image; a second one is an issue at the entry that names it."""
+    """The case of every image; a second one is an issue at the entry that names it.
+
+    Where the two say the same, one is kept, else none: which is right is not known.
+    """
     seen: dict[Path, Case] = {}
+    unclear: set[Path] = set()
     for where, case in cases:
         image = case.images[0]
-        if seen.setdefault(image, case) is not case:
+        if (first := seen.setdefault(image, case)) is not case:
             problem = f"names {place_of(image, home)} a second time"
+            if first != case:
+                problem += ", and not the same of it"
+                unclear.add(image)
             issues.error(where, problem, "Keep one entry per image")
-    return list(seen.values())
+    return [case for image, case in seen.items() if image not in unclear]
 
 
 def listed(

@@ -69,12 +69,14 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
     if not folder.is_dir():
         return []
     files: dict[str, dict[int, Path]] = defaultdict(dict)
+    twice: set[str] = set()
     for path in _images(folder, issues):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
         if path.name.endswith(ending) and name and len(number) == 4 and number.isdecimal():
             first = files[composed(name)].setdefault(int(number), path)
             if first != path:
                 issues.error(path, f"has the same name as {first.name}", KEEP_ONE)
+                twice.add(composed(name))
         else:
             issues.error(path, "is no channel of a case", f"Call it CASE_0000{ending}")
     maps: dict[str, Path] = {}
@@ -82,6 +84,7 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
         name = composed(path.name.removesuffix(ending))
         if path.name.endswith(ending) and maps.setdefault(name, path) != path:
             issues.error(path, f"has the same name as {maps[name].name}", KEEP_ONE)
+            twice.add(name)
     cases = []
     for name, by_number in sorted(files.items()):
         label = maps.pop(name, None)
@@ -89,7 +92,7 @@ def _in_folders(root: Path, part: str, ending: str, channels: int, issues: Issue
         if part == "Tr" and label is None:
             remedy = f"Add {labels / (name + ending)}, or move the case to imagesTs"
             issues.error(by_number[min(by_number)], "has no label", remedy)
-        if images:
+        if images and name not in twice:
             cases.append(Case(name, images, label, split="test" if part == "Ts" else None))
     for label in maps.values():
         remedy = f"Add its image to {folder}, or remove the label"

@@ -89,8 +89,13 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if tests is not None and {case.split for case in cases} <= {None, "train"}:
         # The test labels were never released: the other cases are split as in any data set.
         cases = [replace(case, split=None) for case in cases]
-        unlabelled = sorted(_by_key(tests, issues).items())
-        cases += [Case(f"test/{name}", (path,), split="test") for name, path in unlabelled]
+        twice: set[Path] = set()
+        unlabelled = sorted(_by_key(tests, twice, issues).items())
+        cases += [
+            Case(f"test/{name}", (path,), split="test")
+            for name, path in unlabelled
+            if path not in twice
+        ]
     return build(root, "pairs", cases, data, issues, classes=declared_classes(root, issues))
 
 
@@ -148,8 +153,9 @@ def _predicted_beside(labels: Path, images: Path | None) -> bool:
 
 
 def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> list[Case]:
-    pictures, series = _examinations(images, issues)
-    maps = _by_key(labels, issues)
+    twice: set[Path] = set()
+    pictures, series = _examinations(images, twice, issues)
+    maps = _by_key(labels, twice, issues)
     single: Callable[[str], str] = partial(CHANNEL.sub, "")
     for plain in (unified, single, partial(ROLE.sub, ""), partial(MARK.sub, "")):
         idle = [name for name in pictures if name not in maps]
@@ -161,12 +167,16 @@ def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> lis
     cases = []
     for name, path in sorted(pictures.items()):
         label = maps.pop(name, None)
+        if not twice.isdisjoint({path, label}):
+            continue
         if label is None:
             remedy = f"Add {labels / name} with its suffix, or move the image elsewhere"
             issues.error(path, "has no label", remedy)
         wanted = f"{split}/{name}" if split else name
         cases.append(Case(wanted, (path,), label, split=split, series=series.get(name, ())))
     for name, label in sorted(maps.items()):
+        if label in twice:
+            continue
         remedy = f"Add {images / name} with its suffix, or remove the label"
         issues.error(label, "is a label without an image", remedy)
     return cases
@@ -188,9 +198,12 @@ def _loosely(
 
 
 def _by_key(
-    folder: Path, issues: Issues, without: Collection[PurePosixPath] = ()
+    folder: Path, twice: set[Path], issues: Issues, without: Collection[PurePosixPath] = ()
 ) -> dict[str, Path]:
-    """Images by name, but not those directly in one of the folders ``without``."""
+    """Images by name, but not those directly in one of the folders ``without``.
+
+    ``twice`` receives those beside which lies another of the same name.
+    """
     listing = walk(folder)
     issues += listing.issues
     found: dict[str, Path] = {}
@@ -198,11 +211,12 @@ def _by_key(
         name, path = key(relative), folder / relative
         if relative.parent not in without and found.setdefault(name, path) != path:
             issues.error(path, f"has the same name as {found[name].name}", KEEP_ONE)
+            twice.add(found[name])
     return found
 
 
 def _examinations(
-    images: Path, issues: Issues
+    images: Path, twice: set[Path], issues: Issues
 ) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
     """Images by name, where a folder of at least two DICOM slices is one of them."""
     slices: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
@@ -210,9 +224,12 @@ def _examinations(
         if relative.parent.parts and is_dicom(images / relative):
             slices[relative.parent].append(relative)
     folders = {folder: files for folder, files in slices.items() if len(files) > 1}
-    found = _by_key(images, issues, folders.keys())
+    found = _by_key(images, twice, issues, folders.keys())
     series = {}
     for folder, files in folders.items():
+        if file := found.get(folder.as_posix()):
+            issues.error(images / folder, f"has the same name as {file.name}", KEEP_ONE)
+            twice.add(images / folder)
         found[folder.as_posix()] = images / folder
         series[folder.as_posix()] = tuple(images / file for file in files)
     return found, series

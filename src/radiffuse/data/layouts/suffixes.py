@@ -2,8 +2,8 @@
 
 So are BraTS (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``) and many sets in
 one folder (``001_img.nii``, ``001_mask.nii``). ISIC and BUSI name the image by the case alone
-(``001.jpg``, ``001_mask.png``); others give each case a folder (``001/image.png``, ``001/mask.png``). Masks of BIDS may
-lie elsewhere, see ``bids``.
+(``001.jpg``, ``001_mask.png``; of BUSI also ``001_mask_1.png``); others give each case a folder
+(``001/image.png``, ``001/mask.png``). Masks of BIDS may lie elsewhere, see ``bids``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ SEQUENCES = {
     *("swi", "ct", "pet"),
 }
 """Last words that are channels of one case even where nothing is labelled."""
+NUMBERED = re.compile(rf"(?:(.+)[_-])?({'|'.join(LABEL_WORDS)})[_-](\d+)", re.IGNORECASE)
+"""A further mask of an image that has one without a number."""
 
 Files = dict[PurePosixPath, dict[str, PurePosixPath]]
 """By common part of the path, files by last word."""
@@ -41,43 +43,61 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 
     So are images and a mask of BIDS, an image ``CASE`` and its label ``CASE_mask``, and the files of a folder with a
     label ``mask``.
-    A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. All cases
-    need the same channels; one without a label is an error, and unlabelled under ``skip_bad``. Files
-    without any label fit only if their words are in ``SEQUENCES`` or the layout was named.
+    A last word in ``LABEL_WORDS`` is the label, any other a channel, in alphabetical order. ``CASE_mask_1`` is joined
+    with ``CASE_mask``. All cases need the same channels; one without a label is an error, and unlabelled under
+    ``skip_bad``; one with several labels, or two files of one name, is an error and left out. Files without any label
+    fit only if their words are in ``SEQUENCES`` or the layout was named.
     """
     listing = walk(root)
     faults = Issues(listing.issues)
-    files = _by_case(root, listing.images, guessing(root, data), faults)
-    labelled = sum(len(words) for words in files.values() if _label(words))
+    twice: set[PurePosixPath] = set()
+    files = _by_case(root, listing.images, guessing(root, data), twice, faults)
+    labelled = sum(len(words) for words in files.values() if _labels(words))
     if not files or (data.layout == "auto" and not _obvious(files, labelled, len(listing.images))):
         return None
     usual = Counter(
-        _channels(words) for words in files.values() if _label(words) or not labelled
+        _channels(words) for words in files.values() if _labels(words) or not labelled
     ).most_common(1)[0][0]
     if not usual:
         return None
     issues += faults
     cases = []
     for place, words in sorted(files.items()):
-        label = _label(words)
+        labels = tuple(root / path for path in _labels(words))
+        if place in twice:
+            continue
+        if len(kinds := sorted({_kind(word) for word in words if _kind(word)})) > 1:
+            problem = f"has several label maps ({' and '.join(kinds)})"
+            issues.error(labels[0], problem, "Keep one of them in the folder")
+            continue
         if _channels(words) != usual:
             own, others = (", ".join(names) or "none" for names in (_channels(words), usual))
             where = root / next(iter(words.values()))
             problem = f"has the images {own} where other cases have {others}"
             issues.error(where, problem, "Add the missing files, or remove the case")
             continue
-        if label is None and labelled:
+        if not labels and labelled:
             remedy = f"Add {place.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
             issues.error(root / words[usual[0]], "has no label", remedy)
         images = tuple(root / words[word] for word in usual)
-        cases.append(Case(place.name, images, label=root / label if label else None))
+        parts = labels if len(labels) > 1 else ()
+        cases.append(Case(place.name, images, labels[0] if labels else None, label_parts=parts))
+    if several := [case.label.name for case in cases if case.label and case.label_parts]:
+        problem = f"has {len(several)} images with numbered masks beside one, such as {several[0]}: they are joined"
+        issues.warning(root, problem, "Make sure that they are pieces of one label")
     channels = ("image",) if len(usual) == 1 and usual[0] in IMAGE_WORDS else usual
     classes = declared_classes(root, issues)
     return build(root, "suffixes", cases, data, issues, classes=classes, channels=channels)
 
 
-def _by_case(root: Path, images: list[PurePosixPath], guess: bool, issues: Issues) -> Files:
-    """``guess``: labels may be named after a whole image, or alone in a folder."""
+def _by_case(
+    root: Path,
+    images: list[PurePosixPath],
+    guess: bool,
+    twice: set[PurePosixPath],
+    issues: Issues,
+) -> Files:
+    """``guess``: labels may be named after a whole image, or alone in a folder; ``twice`` receives unclear cases."""
     files: Files = defaultdict(dict)
 
     def add(place: PurePosixPath, word: str, path: PurePosixPath) -> None:
@@ -85,20 +105,27 @@ def _by_case(root: Path, images: list[PurePosixPath], guess: bool, issues: Issue
         if first != path:
             problem = f"is the same part of the case as {first.name}"
             issues.error(root / spelled[path], problem, KEEP_ONE)
+            twice.add(place)
 
     spelled = {PurePosixPath(composed(path.as_posix())): path for path in images}
     if len(spelled) < len(images):  # names that differ in nothing but their accents stay apart
         spelled = {path: path for path in images}
     masks = places_of_masks(spelled)
     parts = {p: (masks[p], MASK) if p in masks else _part(p) for p in spelled}
+    known = set(parts.values())
+    for path in parts:
+        if further := NUMBERED.fullmatch(stem(path)):
+            place, word = path.parent / (further[1] or ""), further[2].lower()
+            if (place, word) in known:
+                parts[path] = place, f"{word}_{further[3]}"
     for path, (place, word) in parts.items():
         if word:
             add(place, word, path)
     alone = {place for place, words in files.items() if guess and not _channels(words)}
-    others = [path for path, (_, word) in parts.items() if word not in LABEL_WORDS]
+    others = [path for path, (_, word) in parts.items() if not _kind(word)]
     whole = [path for path in others if path.parent / stem(path) in alone]
     if whole:  # then every image is a case, named by its whole name
-        taken = {path for words in files.values() if _label(words) for path in words.values()}
+        taken = {path for words in files.values() if _labels(words) for path in words.values()}
         moved = {path: (path.parent / stem(path), IMAGE_WORDS[1]) for path in others}
         moved = {path: part for path, part in moved.items() if path not in taken}
     else:
@@ -126,14 +153,22 @@ def _part(path: PurePosixPath) -> tuple[PurePosixPath, str]:
 def _obvious(files: Files, labelled: int, images: int) -> bool:
     """Whether enough of the images fit for the layout to be recognized."""
     if labelled:
-        return 2 * sum(len(words) for words in files.values() if _label(words)) >= images
+        return 2 * sum(len(words) for words in files.values() if _labels(words)) >= images
     words = {word for case in files.values() for word in case}
     return len(words) > 1 and words <= SEQUENCES and sum(map(len, files.values())) == images
 
 
-def _label(words: dict[str, PurePosixPath]) -> PurePosixPath | None:
-    return next((words[word] for word in LABEL_WORDS if word in words and len(words) > 1), None)
+def _kind(word: str) -> str:
+    """The word in ``LABEL_WORDS`` that says that a file is a label, with or without a number behind it, or ''."""
+    kind, _, number = word.partition("_")
+    return kind if kind in LABEL_WORDS and (number.isdecimal() or kind == word) else ""
+
+
+def _labels(words: dict[str, PurePosixPath]) -> tuple[PurePosixPath, ...]:
+    """The label maps of a case, that without a number first; () where it has no image."""
+    found = sorted((word for word in words if _kind(word)), key=lambda word: (len(word), word))
+    return tuple(words[word] for word in found) if _channels(words) else ()
 
 
 def _channels(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(word for word in words if word not in LABEL_WORDS))
+    return tuple(sorted(word for word in words if not _kind(word)))

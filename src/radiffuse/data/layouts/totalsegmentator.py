@@ -17,7 +17,7 @@ from ..dataset import Case, Dataset
 from ..issues import Issues, some
 from ..names import composed
 from ..tables import read_table
-from .build import build, named
+from .build import KEEP_ONE, build, named
 from .listing import SPLITS, stem, walk
 
 EXPECTED = "folders that hold a scan and segmentations/ with a mask per structure"
@@ -75,7 +75,14 @@ def _files(folder: Path, issues: Issues) -> tuple[Path | None, dict[Key, Path]]:
             issues.error(folder, problem, "Keep the scan alone")
         return None, {}
     inner = [path for path in listing.images if path.parts[0] == MASKS and len(path.parts) == 2]
-    return folder / images[0], {name_key(organ(stem(path))): folder / path for path in inner}
+    masks: dict[Key, Path] = {}
+    for path in inner:
+        first = masks.setdefault(name_key(organ(stem(path))), folder / path)
+        if first != folder / path:
+            problem = f"is a mask of the same structure as {first.name}"
+            issues.error(folder / path, problem, KEEP_ONE)
+            return None, {}
+    return folder / images[0], masks
 
 
 def _choose(
