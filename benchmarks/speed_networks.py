@@ -20,6 +20,7 @@ from radiffuse.data.scan import Scan
 from radiffuse.inference.members import Member, one_pass
 from radiffuse.inference.predictor import Predictor
 from radiffuse.nets.unet import UNet
+from radiffuse.system.heap import Heap
 from radiffuse.train.step import new_optimizer
 
 MULTIPLIERS = (1, 2, 3, 4)
@@ -274,6 +275,33 @@ class _Segmenter(nn.Module):
         return self.unet(x, torch.zeros(len(x)))
 
 
+def heap(dims: int, size: int, batch: int, known: Sequence[str] = ()) -> Contest:
+    """A training step while freed memory is kept, and while the kernel gets it back, each in a process of its own."""
+    x = torch.randn((batch, 1, *(size,) * dims), generator=torch.Generator().manual_seed(0))
+
+    def side(device: str) -> Action:
+        def work() -> Mapping[str, float]:
+            before = _status("VmRSS")
+            step = Step(ours(dims), x, last=True, bfloat16=False)
+            with Heap(device) as kept:
+                step()
+                kept.settle()
+                step()
+                seconds = timed(step)["seconds"]
+                return {"seconds": seconds, "mib": _status("VmHWM") - before}
+
+        return lambda: in_a_child(work)
+
+    def rows() -> list[Comparison]:
+        what = f"training step, {' x '.join([str(size)] * dims)}, batch {batch}"
+        return [
+            Comparison(f"{what}, {label}", "freed memory kept", "given back", measure, unit)
+            for label, measure, unit in (("time", "seconds", "s"), ("memory", "mib", "MiB"))
+        ]
+
+    return Contest({"freed memory kept": side("cpu"), "given back": side("none")}, rows, warm=False)
+
+
 def _status(name: str) -> float:
     """A line of /proc/self/status in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -292,5 +320,7 @@ PARTS: dict[str, Callable[[Sequence[str]], Contest]] = {
     "train2d-128": partial(training, 2, 128, 1),
     "train3d": partial(training, 3, 48, 1),
     "memory3d": memory,
+    "heap2d": partial(heap, 2, 128, 4),
+    "heap3d": partial(heap, 3, 64, 1),
     "sliding3d": sliding,
 }

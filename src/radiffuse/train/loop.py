@@ -20,6 +20,7 @@ from ..errors import InputError, TrainingDiverged
 from ..nets.norm import USED
 from ..system.distributed import any_rank, mean_over_ranks, wait_for_main
 from ..system.hardware import forget_peak_memory
+from ..system.heap import Heap
 from .ahead import Ahead
 from .batch_norm import keep_own_statistics, share_statistics
 from .checkpoint import (
@@ -105,11 +106,12 @@ def _train(
         print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
     began, done, last, stopping = time.monotonic(), start, False, False
     ahead = Ahead(batches, device, rank=rank, world=world, end=steps)
-    with Stop() as stop, ahead:
+    with Stop() as stop, ahead, Heap(device.type, world) as heap:
         for step in range(start, steps):
             batch = ahead(step)
             rate, decay = learning_rate(step, training), weight_decay(step, training)
             loss, terms = state.update(batch, step, rate, decay)
+            heap.settle()
             if not math.isfinite(loss):
                 names = ", ".join(batch.cases[:4]) + (" ..." if len(batch.cases) > 4 else "")
                 raise _diverged(run, f"the loss is {loss} at step {step} (cases {names})")

@@ -25,6 +25,7 @@ from ..data.scan import Array
 from ..errors import InputError, is_out_of_memory
 from ..system.distributed import alone
 from ..system.files import locked, make_folder, read_json, write_json
+from ..system.heap import Heap
 from ..system.waiting import Moment, Spent
 from .ahead import Ahead
 from .configuration import Measured
@@ -173,16 +174,19 @@ def _time(
         size = training.micro_batch or training.batch
         step = Step(fabric, task, network, model, optimizer, training, _Fixed(size, "a trial"))
 
+        heap = Heap(fabric.device.type, processes)
+
         def timed(number: int) -> Spent:
             began = Moment.now()
             step(ahead(number), number)
+            heap.settle()
             if fabric.device.type == "cpu":
                 return Moment.now().since(began, torch.get_num_threads())
             if fabric.device.type == "cuda":
                 torch.cuda.synchronize()
             return Spent(Moment.now().clock - began.clock)
 
-        with Ahead(batches, fabric.device, world=processes) as ahead:
+        with Ahead(batches, fabric.device, world=processes) as ahead, heap:
             return _steady(timed)
     finally:
         torch.set_rng_state(state)
