@@ -6,6 +6,7 @@ import pytest
 
 from radiffuse.automatic.halving import (
     Entry,
+    led,
     pool_in_words,
     ranked,
     seconds_of_fold,
@@ -36,17 +37,30 @@ def test_a_candidate_stands_for_its_best_steps_and_the_first_of_equal_ones() -> 
     assert [(e.candidate, e.steps) for e in ranked(tried)] == [("a", 9), ("b", 10)]
 
 
-def test_the_better_half_goes_on_and_the_reference_with_it() -> None:
-    tried = [
-        entry(name, dice) for name, dice in zip("abcde", (0.5, 0.9, 0.8, 0.7, 0.6), strict=True)
-    ]
-    assert survivors(tried, "") == ["b", "c"]
-    assert survivors(tried, "a") == ["b", "c", "a"]
-    assert survivors(tried, "b") == ["b", "c"]
-    assert survivors(tried[:3], "", least=2) == ["b", "c"]
-    assert survivors(tried[:3], "") == ["b"]
-    assert survivors(tried[:1], "", least=2) == ["a"]
-    assert survivors([], "a") == []
+def test_the_first_half_goes_on() -> None:
+    tried = [entry(name, 0.9) for name in "abcde"]
+    assert survivors(tried) == ["a", "b"]
+    assert survivors(tried[:3], least=2) == ["a", "b"]
+    assert survivors(tried[:3]) == survivors(tried[:1], least=2) == ["a"]
+    assert survivors([]) == []
+
+
+def test_the_first_candidate_leads_until_another_is_shown_to_be_better() -> None:
+    tried = [entry("a", 0.7), entry("b", 0.9), entry("c", 0.8), entry("a+pool", 0.75)]
+    asked = []
+
+    def better(one: Entry, other: Entry) -> bool:
+        asked.append((one.candidate, other.candidate))
+        return decided
+
+    decided = False
+    assert [e.candidate for e in led(tried, "a", better)] == ["a+pool", "a", "b", "c"]
+    decided = True
+    assert [e.candidate for e in led(tried, "a", better)] == ["b", "c", "a+pool", "a"]
+    assert asked == [("b", "a+pool")] * 2
+    assert led(tried, "b", better) == led(tried, "d", better) == ranked(tried)
+    assert len(asked) == 2
+    assert led([], "a", better) == []
 
 
 def test_time_is_that_measured_in_proportion_to_the_steps() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import Fit, Split
 from ..data.plan import Plan
-from ..errors import OF_ONE_NETWORK, InputError, OutOfMemory, first_line, is_out_of_memory
+from ..errors import InputError, OutOfMemory, TrainingDiverged
 from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..system.distributed import launched
@@ -29,11 +29,11 @@ from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
 from .candidates import POOL, Candidate
 from .decision import TOGETHER, Decision
-from .halving import Entry, ranked, seconds_of_fold, survivors
+from .halving import Entry, seconds_of_fold, survivors
 from .labels import described, open_record, read_labels
 from .outlook import look_ahead
 from .record import Record
-from .scores import SCORED, by_case, read_folds
+from .scores import SCORED, by_case, lead, read_folds
 
 LATE = 1.1
 """How much more time than given is taken before the reason is said."""
@@ -103,20 +103,23 @@ class AutomaticFit:
         record, pool = self.record, bool(self.settings.unlabelled)
         if record.members or not self.folds.parts:
             return
-        reference = record.candidates[0].name if self.settings.from_run else ""
         names = [one.name for one in record.candidates if not one.name.endswith(POOL)]
         shares, least = record.schedule.shares, record.schedule.kept
         for number, share in enumerate(shares):
-            if number == min(1, len(shares) - 1) and pool:
-                able = [n for n in names if record.candidate(n).takes_pool]
-                names += [record.with_pool(name, self.settings) for name in able]
+            joins = pool and number == min(1, len(shares) - 1)
             for place, name in enumerate(names, start=1):
-                stage = f"round {number + 1} of {len(shares)}: {name}, {place} of {len(names)}"
+                stage = (
+                    f"round {number + 1} of {len(shares)}: {name}, {place} of {len(names) + joins}"
+                )
                 self._attempt(record.candidate(name), share, stage)
-            tried = [entry for entry in record.tried if entry.candidate in names]
-            first = number == 0
-            names = survivors(tried, reference if first else "", least=least if first else 1)
-            self._forget(ranked(record.tried)[:TOGETHER])
+            if joins and (best := self._best_with_pool(names)):
+                names.append(best)
+                stage = f"round {number + 1} of {len(shares)}: {best}, {len(names)} of {len(names)}"
+                self._attempt(record.candidate(best), share, stage)
+            leading = lead(record)
+            self._forget(leading[:TOGETHER])
+            among = [entry for entry in leading if entry.candidate in names]
+            names = survivors(among, 1 if number else least)
 
     def decide(self) -> None:
         """Choose the members, and the steps after segmentation."""
@@ -133,10 +136,7 @@ class AutomaticFit:
             parts.append(Run(folder))
             if not parts[-1].ended:
                 which = f"training {number} of {len(record.members)} on all labels"
-                full, steps_now = candidate.settings.training.length, member["steps"]
-                fewer = f" of the {full:,} planned, as time allows" if steps_now < full else ""
-                left = duration(max(record.left, 0))
-                say(f"{which}: {candidate.name}, {steps_now:,} steps{fewer}; {left} left")
+                say(f"{which}: {candidate.name}, {duration(max(record.left, 0))} left")
                 settings = self._settings(candidate, member["steps"], folder, self._split("all"))
                 seed = settings.training.seed + member["seed"]
                 settings = replace(settings, training=replace(settings.training, seed=seed))
@@ -167,9 +167,7 @@ class AutomaticFit:
         """Print what everything took beside what was given."""
         took, given = self.record.seconds / 60, 60 * self.record.hours
         late = (
-            ": how many steps there are is set once, and they took longer than when they were timed"
-            if took > LATE * given
-            else ""
+            "; steps, which are set once, took longer than at first" if took > LATE * given else ""
         )
         say(f"took {took:.1f} min of the {given:.1f} min given{late}")
 
@@ -229,11 +227,7 @@ class AutomaticFit:
         return replace(settings, plan=given), replace(plan, postprocess=steps, reasons=reasons)
 
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
-        """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is.
-
-        What speaks against this candidate passes it over; what would stop the others too, such as a bad scan or a full
-        disk, ends the command, which goes on from here when it is repeated.
-        """
+        """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""
         record, steps = self.record, candidate.steps(share)
         key = f"{candidate.name} {steps}"
         if record.entry(candidate.name, steps) or key in record.passed_over:
@@ -244,7 +238,7 @@ class AutomaticFit:
         taken: list[float] = []
         for fold, folder in enumerate(folders):
             to_do = sum(not (path / SCORED).is_file() for path in folders[fold:])
-            if to_do and (to_do + 1) * each > record.left:
+            if (to_do + 1) * each > record.left:
                 left = f"{max(record.left, 0) / 60:.1f} are left"
                 self._pass_over(key, f"no time: a training takes {each / 60:.1f} min, {left}")
                 return
@@ -254,7 +248,7 @@ class AutomaticFit:
                 try:
                     split = self._split(fold)
                     learning = self._train_fold(candidate, steps, fold, folder, split)
-                except OF_ONE_NETWORK as error:
+                except (TrainingDiverged, OutOfMemory) as error:
                     self._pass_over(key, str(error))
                     return
                 # The first prepares arrays, such as those of the pool, that the others find.
@@ -267,6 +261,19 @@ class AutomaticFit:
         record.tried.append(entry)
         record.write()
         say(f"  {entry}")
+
+    def _best_with_pool(self, names: Sequence[str]) -> str | None:
+        """The one with the pool of what leads among these names and can learn from it; None: nothing does."""
+        known = [one.name for one in self.record.candidates if one.name.endswith(POOL)]
+        if known:
+            return known[0]
+        plain = (entry.candidate.removesuffix(POOL) for entry in lead(self.record))
+        able = (n for n in plain if n in names and self.record.candidate(n).takes_pool)
+        if (best := next(able, None)) is None:
+            return None
+        found = self.record.with_pool(best, self.settings)
+        self.record.write()
+        return found
 
     def _pass_over(self, key: str, why: str) -> None:
         self.record.passed_over[key] = why
@@ -283,19 +290,13 @@ class AutomaticFit:
         # What comes after segmentation is decided on plain masks.
         run = self.train(*self._with_steps(settings, candidate.plan, ()), False)
         begun = time.monotonic()
-        try:
-            score_cases(
-                Predictor.open([run], settings.machine),
-                self.labels.dataset,
-                self.folds.parts[fold],
-                folder / SCORED.parent,
-                skip_bad=settings.reader.skip_bad,
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problem = f"a left-out case does not fit into memory ({first_line(error)})"
-            raise OutOfMemory(folder, problem, "Lower --size") from None
+        score_cases(
+            Predictor.open([run], settings.machine),
+            self.labels.dataset,
+            self.folds.parts[fold],
+            folder / SCORED.parent,
+            skip_bad=settings.reader.skip_bad,
+        )
         return seconds_of(run) + time.monotonic() - begun
 
     def _forget(self, kept: Sequence[Entry]) -> None:

@@ -21,12 +21,10 @@ from .labels import Labels
 from .record import Record
 from .refine import refine
 from .schedule import ENOUGH, spares_structures
-from .scores import OutOfFold, by_case, read_folds
+from .scores import OutOfFold, by_case, gain_over, is_sure, lead, read_folds
 
 TOGETHER = 3
 """Most candidates of an ensemble; the fold runs of as many are kept until it is decided."""
-LEAST_PATIENTS = 4
-"""Patients on whom an ensemble has to gain: fewer gains of one sign are too easily chance."""
 MIRRORED = ("mirror",)
 UNKNOWN = (
     "the Dice to expect of new scans is not known, since no labelled case was held back to measure it: "
@@ -57,7 +55,7 @@ class Decision:
         record = self.record
         if record.members:
             return
-        best = ranked(record.tried)
+        best = lead(record)
         members, why = self._best_members(best) if best else ([], [])
         if members:
             record.decisions += why
@@ -105,7 +103,14 @@ class Decision:
             f"({mean.low:.3f} to {mean.high:.3f}), surface Dice {best[0].surface:.3f} "
             f"on {len(alone)} cases that it did not see"
         ]
-        if len(best) > 1:
+        highest = ranked(best)[0]
+        if highest != best[0]:
+            more = gain_over(record, highest, best[0])
+            why.append(
+                f"{highest.candidate} scored {highest.dice:.3f}, which does not show that it is better: "
+                f"{more.difference:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+            )
+        elif len(best) > 1:
             why.append(f"second best: {best[1]}")
         chosen, gained = [best[0]], 0.0
         for size in range(2, min(TOGETHER, len(best)) + 1):
@@ -114,10 +119,9 @@ class Decision:
                 break
             paired, sentence = self._together(members, alone)
             why.append(sentence)
-            sure = paired.low > 0 and paired.n >= LEAST_PATIENTS
-            if sure and paired.difference > max(gained, LEAST_GAIN):
+            if is_sure(paired) and paired.difference > max(gained, LEAST_GAIN):
                 chosen, gained = members, paired.difference
-        twin = self._twin(best, alone) if len(chosen) == 1 else None
+        twin = self._twin(best) if len(chosen) == 1 else None
         if len(chosen) > 1:
             why.append(f"{len(chosen)} of them vote together")
         elif twin:
@@ -145,17 +149,16 @@ class Decision:
             f"gain {paired.difference:+.3f} ({paired.low:+.3f} to {paired.high:+.3f})"
         )
 
-    def _twin(self, best: Sequence[Entry], alone: Any) -> Entry | None:
+    def _twin(self, best: Sequence[Entry]) -> Entry | None:
         """The best candidate without the pool, or with it, where the folds do not decide and there is time for both."""
         record, name = self.record, best[0].candidate
         other = name.removesuffix(POOL) if name.endswith(POOL) else f"{name}{POOL}"
         twin = next((entry for entry in best[1:TOGETHER] if entry.candidate == other), None)
         if twin is None or not record.ensembles:
             return None
-        table = by_case(read_folds(record.folders(twin.candidate, twin.steps)))
-        paired = clustered_difference(alone["dice"], table["dice"], group=list(alone["group"]))
         needed = sum(self._seconds_of_step(e) * self._full(e) for e in (best[0], twin))
-        return None if paired.low > 0 or ENOUGH * needed > AT_WORK * record.left else twin
+        decided = gain_over(record, best[0], twin).low > 0
+        return None if decided or ENOUGH * needed > AT_WORK * record.left else twin
 
     def _seconds_of_step(self, entry: Entry) -> float:
         return entry.seconds / len(self.record.folds.parts) / entry.steps

@@ -22,7 +22,6 @@ from ..errors import InputError
 from ..train.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.further_images import look_at_copies, look_at_further
 from ..train.known import trained_on
-from ..train.reasons import AS_BUSY
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
 from .folds import LEAST_PATIENTS, make_folds
@@ -115,7 +114,6 @@ def open_record(settings: Fit, labels: Labels, every: Path, path: Path, began: f
         candidates=len([*proposals(planned, dataset)]),
         folds=len(make_folds(dataset, labels.names, seed).parts),
         pool=pool,
-        reference=settings.from_run is not None,
     )
     folds = make_folds(dataset, labels.names, seed, schedule.folds)
     most = schedule.tries(pool=pool)
@@ -153,8 +151,6 @@ def described(
     for one in record.candidates:
         minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
         length = one.settings.training.length
-        busy = one.plan.reasons.get("minutes", "").partition(AS_BUSY)
-        minutes += f"; {busy[1]}{busy[2]}" if busy[1] else ""
         yield f"  {one.name}: {one.why}; {length:,} step{'s' * (length != 1)}{minutes}"
     for why, others in by_reason(record.left_out).items():
         yield f"  not tried: {', '.join(others)} ({why})"
@@ -171,9 +167,11 @@ def described(
             yield f"  {_more_time(record, labels, patients, pool=pool and first.takes_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
-    yield f"  in every fold {rounds} of these steps, as time allows; the best then on all labels"
+    yield f"  in every fold {rounds} of these steps, as time allows; what is chosen then on all labels"
+    if len(record.candidates) > 1:
+        yield f"  {record.candidates[0].name} is chosen unless the folds show that another is better"
     if pool:
-        yield f"  the better ones with the pool as well, which takes about {POOL_COST:g} times as long"
+        yield f"  the one that leads with the pool as well, which takes about {POOL_COST:g} times as long"
 
 
 def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> str:

@@ -42,8 +42,9 @@ class Schedule:
     Attributes:
         candidates: Most that are tried.
         folds: Most folds; 0: nothing is tried.
-        shares: Steps of each round, as shares of those in full length; the pool joins the second, or the only one.
-        kept: Candidates that go on to the second round, at least; only the best goes on to a third.
+        shares: Steps of each round, as shares of those in full length; what leads after the second, or the only one, is
+            tried with the pool as well.
+        kept: Candidates that go on to the second round, at least.
         final: Trainings on all labels that time is kept for; without folds, in those without the pool.
         pooled: Only where there is a pool.
     """
@@ -69,24 +70,21 @@ class Schedule:
         """Most candidates without the pool; in a single round the first one with the pool takes a place."""
         return self.candidates - (pool and len(self.shares) == 1)
 
-    def cost(self, candidates: int, folds: int, *, pool: bool, reference: bool = False) -> float:
+    def cost(self, candidates: int, folds: int, *, pool: bool) -> float:
         """Time of everything but a third round, in trainings of full length without the pool.
 
         Args:
             candidates: How many there are.
             folds: How many there are at most.
-            pool: Whether those that go on are tried with the pool as well.
-            reference: Whether one stays whatever it scores.
+            pool: Whether there is one.
         """
         folds = min(folds, self.folds)
         if not folds:
             return self.final
-        both = 1 + POOL_COST * pool
-        first, *later = self.shares
         tried = min(candidates, self.tries(pool=pool))
-        total = tried * folds * first * (1 if later else both)
-        if later:
-            total += min(tried, self.kept + reference) * folds * later[0] * both
+        trained = zip((tried, min(tried, self.kept)), self.shares, strict=False)
+        total = folds * sum(number * share for number, share in trained)
+        total += POOL_COST * pool * folds * self.shares[:2][-1]
         return total + self.final * (POOL_COST if pool else 1)
 
 
@@ -111,7 +109,6 @@ def choose_schedule(
     candidates: int,
     folds: int,
     pool: bool,
-    reference: bool = False,
 ) -> tuple[Schedule, float]:
     """The schedule, and the share of all time that one training of full length takes.
 
@@ -122,14 +119,13 @@ def choose_schedule(
         candidates: See ``Schedule.cost``.
         folds: Likewise.
         pool: Likewise.
-        reference: Likewise.
     """
     whole = planned(AT_WORK * hours)
     alone = pool and whole.takes_pool  # without folds only the first candidate is trained
     for schedule in SCHEDULES[:-1]:
         if (schedule.folds and not folds) or (schedule.pooled and not alone):
             continue
-        cost = schedule.cost(candidates, folds, pool=pool, reference=reference)
+        cost = schedule.cost(candidates, folds, pool=pool)
         one = planned(AT_WORK * hours / cost)
         fits = cost * one.seconds <= ROUNDED * 3600 * AT_WORK * hours
         if fits and _is_enough(one, labels, schedule) and is_fine(one.plan, whole.plan):
@@ -148,8 +144,7 @@ def least_hours(
 ) -> float:
     """The hours from which on a schedule may be taken, at the speed and on the grid of a plan: a lower bound.
 
-    With more time a plan may have a finer grid, on which each step takes longer. A reference costs nothing here: the
-    shortest schedule with folds has a single round.
+    With more time a plan may have a finer grid, on which each step takes longer.
 
     Args:
         first: The first candidate; its plan has to know how long it takes.

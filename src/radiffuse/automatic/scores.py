@@ -14,18 +14,22 @@ from ..data.cases import read_case_image, read_case_label
 from ..data.dataset import Case, Dataset
 from ..data.scan import Array, Scan
 from ..evaluation.scoring import Scored, say_skipped, score_masks
+from ..evaluation.statistics import PairedTest, clustered_difference
 from ..evaluation.tables import over_classes, read_scores
 from ..inference.expecting import COLUMN
 from ..inference.postprocess import postprocess
 from ..inference.predictor import Predictor
 from ..train.run import Run
 from .folds import Folds
+from .halving import Entry, led
 from .record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = ("dice", "nsd")
+LEAST_PATIENTS = 4
+"""Patients on whom a gain has to be seen: fewer gains of one sign are too easily chance."""
 SCORED = Path("validation") / "cases.csv"
 """In the folder of a fold's run: the scores of the cases that it did not see, written last."""
 
@@ -110,6 +114,26 @@ class OutOfFold:
         place = {name: value for value, name in enumerate(classes[1:])}
         scored.table[COLUMN] = [self.expected[case][place[name]] for case, name in pairs]
         return scored
+
+
+def lead(record: Record) -> list[Entry]:
+    """What was tried by ``led``: the candidate to beat is first, unless the cases show that another is better."""
+    return led(
+        record.tried,
+        record.candidates[0].name,
+        lambda one, other: is_sure(gain_over(record, one, other)),
+    )
+
+
+def gain_over(record: Record, one: Entry, other: Entry) -> PairedTest:
+    """By how much the Dice of the left-out cases is higher with one candidate than with another."""
+    ours, theirs = (by_case(read_folds(record.folders(e.candidate, e.steps))) for e in (one, other))
+    return clustered_difference(ours["dice"], theirs["dice"], group=list(ours["group"]))
+
+
+def is_sure(gain: PairedTest) -> bool:
+    """Whether the interval of a gain lies above 0, and is of more than a few patients."""
+    return gain.low > 0 and gain.n >= LEAST_PATIENTS
 
 
 def by_case(table: pd.DataFrame) -> pd.DataFrame:
