@@ -180,7 +180,7 @@ def test_what_takes_no_effect_is_refused_before_steps_are_timed(
         ("zeroshot PRE FILMS --method diffseg", "PRE"),
         ("zeroshot SYNTH NOWHERE", "NOWHERE: does not exist"),
         ("zeroshot SYNTH VOLUMES", "is a volume"),
-        ("evaluate NOWHERE FILMS", "NOWHERE: holds no mask named like a case"),
+        ("evaluate NOWHERE FILMS", "NOWHERE: does not exist"),
         ("evaluate FILMS NOWHERE", "NOWHERE: does not exist"),
         (
             "evaluate FILMS UNLABELLED",

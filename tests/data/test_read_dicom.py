@@ -229,12 +229,15 @@ def test_tilted_gantry(tmp_path: Path):
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "another orientation"),
         ({"ImagePositionPatient": None}, "without a place in space"),
         ({"Modality": "MR"}, "differs in kind"),
+        ({"Rows": 5, "Columns": 6}, "differs in size"),
     ],
 )
-def test_odd_files_in_a_series(tmp_path: Path, elements: dict[str, object], problem: str):
+@pytest.mark.parametrize("odd", [0, 2])
+def test_odd_files_in_a_series(tmp_path: Path, elements: dict[str, object], problem: str, odd: int):
+    """The odd one is named, also where it comes first, as scouts do."""
     paths = write_series(tmp_path / "s", volume())
-    _alter(paths[2], **elements)
-    with pytest.raises(InputError, match=rf"002\.dcm: .*{problem}"):
+    _alter(paths[odd], **elements)
+    with pytest.raises(InputError, match=rf"00{odd}\.dcm: .*{problem}"):
         read_scan(tmp_path, series=paths)
 
 

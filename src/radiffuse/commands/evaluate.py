@@ -17,11 +17,11 @@ from ..data.class_names import ALL_CLASSES
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes
 from ..data.issues import some
-from ..data.layouts import open_dataset
+from ..data.layouts import existing, open_dataset
 from ..data.layouts.listing import named_file
 from ..data.readers import read_label
 from ..data.scan import Scan
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..evaluation.matching import Matching, match_folder
 from ..evaluation.scoring import say_skipped, score_masks
 from ..evaluation.tables import (
@@ -189,11 +189,25 @@ def _masks_of(truth: Dataset, masks: Path) -> dict[str, Path]:
         if file := named_file(masks, case.name, ENDINGS):
             files[case.name] = file
     if not files:
-        problem = "holds no mask named like a case of the truth"
-        raise InputError(masks, problem, "Give the folder of radiffuse predict")
+        problem, remedy = _unnamed(truth, masks)
+        raise InputError(masks, problem, remedy)
     if missing := len(truth) - len(files):
         print(f"{missing} of {len(truth)} cases have no mask and were not scored")
     return files
+
+
+def _unnamed(truth: Dataset, masks: Path) -> tuple[str, str]:
+    """Why no file is the mask of a case, and what helps."""
+    existing(masks)
+    names = [case.name for case in truth]
+    if any(named_file(masks, name, (".dcm",)) for name in names):
+        return "holds DICOM-SEG, which is not read", "Predict without --format into another folder"
+    problem = "holds no mask named like a case of the truth"
+    held = min((path.name for path in masks.rglob("*") if path.name.endswith(ENDINGS)), default="")
+    if not held:
+        return problem, "Give the folder of radiffuse predict"
+    problem += f": {printable(held)} for one, where a case is {printable(names[0])}"
+    return problem, "Give masks that radiffuse predict made of the truth's own images"
 
 
 def _write_notes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,11 @@ def _header(path: Path, files: Sequence[File]) -> tuple[Header, list[int]]:
         shape: tuple[int, ...] = (first.rows, first.columns)
         geometry = (first.film_spacing, None)
         return Header("dicom", shape, channels, dtype, *geometry, value_range, first.unit), [0]
-    for file in files:
-        for what, names in (("size", ("rows", "columns")), ("kind", ("photometric", "unit"))):
-            if any(getattr(file, name) != getattr(first, name) for name in names):
+    for what, names in (("size", ("rows", "columns")), ("kind", ("photometric", "unit"))):
+        looks = [tuple(getattr(file, name) for name in names) for file in files]
+        usual = Counter(looks).most_common(1)[0][0]  # the odd one may come first
+        for file, look in zip(files, looks, strict=True):
+            if look != usual:
                 problem = f"differs in {what} from the rest of its series"
                 raise InputError(file.path, problem, "Leave it out")
     if channels == 3:

@@ -6,6 +6,7 @@ the direction of rows and columns, in LPS millimeters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,12 @@ def _common_plane(
             problem = "has frames without a place in space (a film sequence, or stripped headers)"
             remedy = "Save each frame as a film, or convert it to NIfTI"
             raise InputError(where if alone else frame.path, problem, remedy)
-        if not _close(frame.orientation, first.orientation, DIRECTION_TOLERANCE):
+    usual = _usual(frames)
+    for frame in frames:
+        if not _close(frame.orientation, usual.orientation, DIRECTION_TOLERANCE):
             problem = "has another orientation than the rest of its series"
             raise InputError(frame.path, problem, "Leave scout images and other planes out")
-        if not _close(frame.spacing, first.spacing, 1e-3 * max(first.spacing or (1.0,))):
+        if not _close(frame.spacing, usual.spacing, 1e-3 * max(usual.spacing or (1.0,))):
             problem = "has another pixel spacing than the rest of its series"
             raise InputError(frame.path, problem, PARTED)
     spacing = first.spacing or ()
@@ -105,6 +108,15 @@ def _common_plane(
             where, "has rows that are not at right angles to columns", "Export it again"
         )
     return row, column, spacing
+
+
+def _usual(frames: Sequence[Frame]) -> Frame:
+    """The first that lies as most of them do: a scout, which often comes first, is not what all others differ from."""
+    lies = [
+        tuple(round(value, 2) for value in (*(frame.orientation or ()), *(frame.spacing or ())))
+        for frame in frames
+    ]
+    return frames[lies.index(Counter(lies).most_common(1)[0][0])]
 
 
 def _allowed(gap: float) -> float:
