@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from read_samples import write_series
 
 import radiffuse
 from conftest import SIZE
@@ -17,6 +18,7 @@ from radiffuse.data.readers import read_scan
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError, RunError
 from radiffuse.nets.segmenter import SegmentingUNet as Network
+from radiffuse.release.scans import read_one
 from tiny_runs import finished_run, oblique, volume_plan
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}
@@ -81,6 +83,9 @@ def test_images_and_spacings_that_are_none_are_refused(tmp_path: Path) -> None:
             segmenter.predict(film, spacing=spacing)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="image: is no file"):
         segmenter.predict(())
+    for image in (None, nibabel.Nifti1Image(film, np.eye(4))):
+        with pytest.raises(InputError, match="image: is no array of numbers"):
+            segmenter.predict(image)  # type: ignore[arg-type]
     assert radiffuse.Run(str(tmp_path / "run")).plan == segmenter.plan
 
 
@@ -148,6 +153,14 @@ def test_several_files_are_the_channels_of_one_scan(films: Path, tmp_path: Path)
     assert np.array_equal(segmenter.predict((one, two)), segmenter.predict(stacked))
     with pytest.raises(InputError, match="has 1 channels, the run has 2"):
         segmenter.predict(one)
+
+
+def test_several_dicom_series_are_the_channels_of_one_scan(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 2000, (2, 4, 6, 5)).astype(np.uint16)
+    for name, each in zip(("t1", "t2"), voxels, strict=True):
+        write_series(tmp_path / name, each, SeriesInstanceUID=f"1.2.{name[1]}")
+    scan, _ = read_one([tmp_path / "t1", tmp_path / "t2"], 2)
+    assert np.array_equal(scan.array, voxels.transpose(0, 3, 2, 1) - 1024.0)
 
 
 def _unet(in_channels: int) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +27,23 @@ def read_case_image(case: Case) -> Scan:
     """
     several = case.file_channels if len(case.images) == 1 else 1
     scans = [read_scan(path, series=case.series, channels=several) for path in case.images]
-    if len(scans) == 1:
-        return scans[0]
+    return scans[0] if len(scans) == 1 else join_channels(scans, case.images)
+
+
+def join_channels(scans: Sequence[Scan], paths: Sequence[Path]) -> Scan:
+    """Scans of one channel each as one ``(C, *spatial)``, with the geometry of the first.
+
+    Raises:
+        InputError: They differ in size or place, or one has several channels; ``paths`` name them.
+    """
     first = scans[0]
-    for path, scan in zip(case.images, scans, strict=True):
+    for path, scan in zip(paths, scans, strict=True):
         if scan.array.shape[0] != 1:
             problem = f"holds {scan.array.shape[0]} channels where it is one of {len(scans)}"
             raise InputError(path, problem, "Give one channel per file")
     arrays = [
-        on_grid(scan, first, path, case.images[0].name).array
-        for path, scan in zip(case.images, scans, strict=True)
+        on_grid(scan, first, path, paths[0].name).array
+        for path, scan in zip(paths, scans, strict=True)
     ]
     ranges = {scan.value_range for scan in scans}
     return replace(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Data
-from ..data.cases import read_case_image
+from ..data.cases import join_channels, read_case_image
 from ..data.layouts import open_dataset
 from ..data.scan import Array, Scan, in_color
 from ..errors import InputError
@@ -62,6 +62,10 @@ def array_scan(
     Raises:
         InputError: The array has other axes, or values that are no numbers; a volume has no geometry.
     """
+    if array.dtype == object:
+        problem = "is no array of numbers, Scan, path, or list of these"
+        remedy = "Give an array, as np.asarray(image.dataobj) with affine=image.affine, or the file"
+        raise InputError("image", problem, remedy)
     if array.ndim not in (dims, dims + 1) or not array.size:
         problem = (
             f"of shape {array.shape} has no {dims} spatial axes, with or without channels first"
@@ -124,10 +128,12 @@ def read_one(paths: Sequence[Path], channels: int) -> tuple[Scan, str]:
             raise InputError(path, problem, "Give a list of files, or use radiffuse predict")
         cases.append(found[0])
     first = cases[0]
-    if len(cases) > 1:
-        first = replace(first, images=tuple(case.images[0] for case in cases))
-    held = max(first.file_channels, channels)
-    return read_case_image(replace(first, file_channels=held)), first.name
+    if len(cases) == 1:
+        held = max(first.file_channels, channels)
+        return read_case_image(replace(first, file_channels=held)), first.name
+    # each by itself, since each may be a series of its own files
+    scans = [read_case_image(replace(case, file_channels=1)) for case in cases]
+    return join_channels(scans, [case.images[0] for case in cases]), first.name
 
 
 def _matrix(affine: Any) -> Array:
