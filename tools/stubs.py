@@ -24,7 +24,7 @@ HEAD = '''"""Made by tools/stubs.py from the settings; edit those instead."""
 # ruff: noqa
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def _arguments(command: str) -> Iterator[str]:
         given.setdefault(words.get(short, short), (text, False))
     for name, (text, needed) in given.items():
         yield f"{name}: {text}" + ("" if needed else " = ...")
-    yield "config: str | Path | Sequence[str | Path] | None = ..."
+    yield "config: str | PathLike[str] | Sequence[str | PathLike[str]] | None = ..."
 
 
 def _text(kind: Any) -> str:
@@ -95,7 +95,9 @@ def _text(kind: Any) -> str:
         elif member is type(None):
             texts["None"] = None
         else:
-            texts |= dict.fromkeys(("str", "Path") if member is str else (member.__name__,))
+            texts |= dict.fromkeys(
+                ("str", "PathLike[str]") if member is str else (member.__name__,)
+            )
     return " | ".join(texts).replace("_OR_", " | ")
 
 

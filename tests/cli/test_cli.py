@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import radiffuse
 from conftest import line_of
 from radiffuse.cli import main
 from radiffuse.cli.settings import from_arguments, from_values
@@ -254,3 +256,16 @@ def test_dry_run_of_the_paper_needs_no_data(capsys: pytest.CaptureFixture[str]) 
     assert main(["pretrain", "nowhere", "--out", "x", "--config", "ptdr-paper", "--dry-run"]) == 0
     assert "138.3 M" in capsys.readouterr().out
     assert not Path("x").exists()
+
+
+def test_python_gives_settings_as_numpy_has_them_and_runs_as_they_are() -> None:
+    """A size computed from a shape, hours from a mean, and the run that a training returned."""
+    run = radiffuse.Run("runs/pre")
+    own = {"size": np.array([16, 24]), "steps": np.int64(3), "hours": np.float64(0.5)}
+    values = {"data": Path("d"), "out": "o", "method": "finetune", "from_": run}
+    settings = from_values("fit", values | own)
+    assert (settings.from_run, settings.plan.size) == ("runs/pre", (16, 24))
+    plain = [type(value) for value in (*settings.plan.size, settings.training.steps)]
+    assert (plain, type(settings.hours)) == ([int] * 3, float)
+    switch = from_values("predict", {"runs": run, "data": "d", "out": "o", "confidence": np.True_})
+    assert (switch.runs, switch.confidence) == (("runs/pre",), True)

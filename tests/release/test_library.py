@@ -86,7 +86,8 @@ def test_images_and_spacings_that_are_none_are_refused(tmp_path: Path) -> None:
     for image in (None, nibabel.Nifti1Image(film, np.eye(4))):
         with pytest.raises(InputError, match="image: is no array of numbers"):
             segmenter.predict(image)  # type: ignore[arg-type]
-    assert radiffuse.Run(str(tmp_path / "run")).plan == segmenter.plan
+    opened = radiffuse.Run(str(tmp_path / "run"))
+    assert radiffuse.Segmenter.load(opened, device="cpu").plan == opened.plan == segmenter.plan
 
 
 def test_a_mask_over_an_array_is_not_lost(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
@@ -85,8 +85,11 @@ def walk_settings(settings_type: type, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def plain(value: Any) -> Any:
-    """A value that YAML and JSON can hold: dataclasses as mappings, tuples as lists, paths as text."""
-    if value is None or isinstance(value, str | int | float):  # nearly all are
+    """A value that YAML and JSON can hold: tuples and arrays as lists, numbers of NumPy as Python's, paths as text.
+
+    Dataclasses become mappings.
+    """
+    if value is None or type(value) in (str, int, float, bool):  # nearly all are
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -94,8 +97,10 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        return value.tolist()
     return value
 
 

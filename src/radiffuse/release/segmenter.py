@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -50,7 +51,7 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        runs: str | Path | Sequence[str | Path],
+        runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
@@ -65,8 +66,8 @@ class Segmenter:
         """The segmenter of a finished run of ``fit``, or of several that vote.
 
         Args:
-            runs: A run folder, a published folder (``save_pretrained``) or the name of shipped weights that segment; a
-                list makes an ensemble.
+            runs: A run or its folder, a published folder (``save_pretrained``) or the name of shipped weights that
+                segment; a list makes an ensemble.
             device: Where to compute; ``auto`` takes a GPU if there is one.
             precision: Arithmetic; ``auto`` takes bf16 where the machine is fast at it.
             sampler: Mask diffusion: reverse process; None: as the run was trained to be used.
@@ -81,8 +82,8 @@ class Segmenter:
             RunError: A run is missing, unfinished, damaged, or segments nothing.
             InputError: The runs do not agree on what they see or what their classes mean.
         """
-        several = [runs] if isinstance(runs, str | Path) else runs
-        names = [str(r) if isinstance(r, Path) else r for r in listed(several, "runs")]
+        several = [runs] if isinstance(runs, str | os.PathLike) else runs
+        names = [os.fspath(r) if isinstance(r, os.PathLike) else r for r in listed(several, "runs")]
         if not names:
             raise InputError("Segmenter.load", "was given no run", "Give the folder of a run")
         given = {

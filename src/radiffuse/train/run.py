@@ -75,6 +75,10 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
+    def __fspath__(self) -> str:
+        """The folder: a run can be given wherever a path can."""
+        return str(self.folder)
+
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open a run that was written before.
