@@ -205,6 +205,21 @@ def test_annotations_that_label_nothing_are_said(tmp_path):
     problems = [issue.problem for issue in survey(coco(tmp_path, annotations=mine + strays))[1]]
     assert problems == [
         "has 2 of 5 annotations of images that it does not list: 000000, 7",
+        "has no annotation for 1 of 2 images, which count as all background: b.png",
         "marks 1 of 5 annotations as crowds, which are neither learned nor scored",
     ]
-    assert not survey(coco(tmp_path, annotations=[mine[0], mine[2]]))[1]
+    both = [mine[0], mine[2] | {"image_id": 1}]
+    assert not survey(coco(tmp_path, annotations=both))[1]
+
+
+def test_images_of_a_file_without_any_annotation_are_unlabelled(tmp_path):
+    """As programs write a test part that nobody may score on, or a pool of films."""
+    for split in ("train", "test"):
+        coco(
+            tmp_path / split, files=(f"{split}.png",), annotations=None if split == "train" else []
+        )
+    dataset, issues = survey(tmp_path)
+    assert [(c.name, c.label is not None) for c in dataset] == [("test", False), ("train", True)]
+    assert [issue.problem for issue in issues] == [
+        "has no annotations: its images count as unlabelled"
+    ]

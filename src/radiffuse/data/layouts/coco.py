@@ -25,7 +25,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     ``root`` is the JSON file, or a folder with JSON files in it, in ``annotations/``, or in folders
     named after splits (as Roboflow exports them). All must declare the same categories. Images lie
     beside the JSON file, in ``images/``, or in a folder named after the split. An image without
-    annotations is all background.
+    annotations is all background, with a line; in a file without any, images are unlabelled.
 
     Raises:
         InputError: The JSON is damaged, or categories differ between files.
@@ -83,13 +83,22 @@ def _split_of(path: Path) -> str | None:
 
 
 def _look_at_annotations(path: Path, document: Coco, issues: Issues) -> None:
-    """Report annotations that label nothing."""
+    """Report annotations that label nothing, and images without any: truly empty ones, or not looked at."""
     every = [annotation for own in document.annotations.values() for annotation in own]
     if strays := sorted(document.annotations.keys() - document.images.keys()):
         count = sum(len(document.annotations[item]) for item in strays)
         problem = f"has {count} of {len(every)} annotations of images that it does not list: {some(strays)}"
         remedy = "Make sure that ids agree: an image without annotations is all background"
         issues.warning(path, problem, remedy)
+    images = document.images
+    empty = [images[item].file_name for item in images if item not in document.annotations]
+    if empty and every:
+        share = f"{len(empty)} of {len(images)} images"
+        problem = f"has no annotation for {share}, which count as all background: {some(empty)}"
+        remedy = "Make sure that they show none of the classes; take out of the file what nobody has labelled"
+        issues.warning(path, problem, remedy)
+    elif empty:
+        issues.warning(path, "has no annotations: its images count as unlabelled", "Add some")
     if crowds := sum(bool(annotation.get("iscrowd")) for annotation in every):
         problem = f"marks {crowds} of {len(every)} annotations as crowds, which are neither learned nor scored"
         remedy = "Write iscrowd 0 where they are objects: some programs mark all painted masks so"
@@ -107,7 +116,8 @@ def _cases(home: Path, path: Path, document: Coco, issues: Issues) -> Iterator[t
         with issues.collected():
             file = _image_file(folders, image.file_name, where)
             name = str(PurePosixPath(image.file_name).with_suffix(""))
-            yield where, Case(name, (file,), label=path, label_item=item, split=split)
+            label, own = (path, item) if document.annotations else (None, None)
+            yield where, Case(name, (file,), label, own, split=split)
 
 
 def _image_folders(home: Path, path: Path) -> list[Path]:
