@@ -114,9 +114,9 @@ class AutomaticFit:
                 self._attempt(record.candidate(name), share, stage)
             if joins and (best := self._best_with_pool(names)):
                 names.append(best)
-                stage = f"round {number + 1} of {len(shares)}: {best}, {len(names)} of {len(names)}"
+                stage = f"round {number + 1} of {len(shares)}: {best}, the last"
                 self._attempt(record.candidate(best), share, stage)
-            leading = lead(record)
+            leading = lead(record, share)
             self._forget(leading[:TOGETHER])
             among = [entry for entry in leading if entry.candidate in names]
             names = survivors(among, 1 if number else least)

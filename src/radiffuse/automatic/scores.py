@@ -116,10 +116,14 @@ class OutOfFold:
         return scored
 
 
-def lead(record: Record) -> list[Entry]:
-    """What was tried by ``led``: the candidate to beat is first, unless the cases show that another is better."""
+def lead(record: Record, share: float = 1.0) -> list[Entry]:
+    """What was tried by ``led``: the candidate to beat is first, unless the cases show that another is better.
+
+    Counted is what was tried for no more than a share of the steps in full length: a command that is repeated sees
+    after each round what the first one saw.
+    """
     return led(
-        record.tried,
+        [e for e in record.tried if e.steps <= record.candidate(e.candidate).steps(share)],
         record.candidates[0].name,
         lambda one, other: is_sure(gain_over(record, one, other)),
     )
