@@ -116,9 +116,16 @@ class OutOfMemory(InputError):
     """Memory does not hold a training step, even in parts. Says what would."""
 
 
+class NotFinite(InputError):
+    """A network answers with NaN or infinity. Names what it was given."""
+
+
 class TrainingDiverged(RadiffuseError):
     """The loss stopped being finite. Names the step, the cases and the last good checkpoint."""
 
+
+OF_ONE_NETWORK = (OutOfMemory, NotFinite, TrainingDiverged)
+"""What speaks against one network among several, not against data, settings or the machine's disk."""
 
 _SURROUNDINGS = {
     errno.ENOSPC,

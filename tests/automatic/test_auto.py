@@ -28,7 +28,7 @@ from radiffuse.cli.settings import from_values
 from radiffuse.config import FIT, Data, Machine
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan
-from radiffuse.errors import InputError, OutOfMemory
+from radiffuse.errors import InputError, NotFinite, OutOfMemory
 from radiffuse.evaluation.statistics import PairedTest
 from radiffuse.inference.predictor import Predictor
 from radiffuse.train.members import members_of
@@ -133,18 +133,38 @@ def test_the_first_candidate_stays_unless_the_cases_show_that_another_is_better(
     assert not scores.is_sure(few)
 
 
-@pytest.mark.parametrize("full", ["finetune", "scratch"])
+@pytest.mark.parametrize(
+    ("full", "error", "scored"),
+    [
+        ("finetune", OutOfMemory("out", "does not fit into memory", "Lower --size"), False),
+        ("scratch", RuntimeError("CUDA out of memory"), True),
+        ("scratch", NotFinite("scan", "is not finite, or does not fit into memory", ""), True),
+    ],
+)
 def test_a_candidate_that_memory_does_not_hold_is_passed_over(
-    full: str, films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: str,
+    error: Exception,
+    scored: bool,
+    films: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train = choice.AutomaticFit._train_fold
+    """While it trains or while it is scored; so is one whose logits are not finite."""
+    train, score = choice.AutomaticFit._train_fold, choice.score_cases
 
     def limited(self: choice.AutomaticFit, candidate: Candidate, *given: Any) -> float:
-        if candidate.name == full:
-            raise OutOfMemory("out", "one image at a time does not fit into memory", "Lower --size")
+        if candidate.name == full and not scored:
+            raise error
         return train(self, candidate, *given)
 
+    def segmented(predictor: Any, dataset: Any, names: Any, out: Path, **options: Any) -> Path:
+        if full in out.parts and scored:
+            raise error
+        return score(predictor, dataset, names, out, **options)
+
     monkeypatch.setattr(choice.AutomaticFit, "_train_fold", limited)
+    monkeypatch.setattr(choice, "score_cases", segmented)
     radiffuse.fit(**settings(films, tmp_path, from_run=pretrained))
     record = record_of(tmp_path / "best")
     assert {entry.candidate for entry in record.tried} >= {"finetune", "scratch"} - {full}
@@ -271,6 +291,22 @@ def test_a_killed_choice_goes_on_to_the_same_result(
     assert weights(run.folder) == weights(alone)
 
 
+def test_a_candidate_whose_folds_are_all_scored_needs_no_more_time(
+    alone: Path, tmp_path: Path
+) -> None:
+    """A command that was stopped between the last fold and the record, and has no time left."""
+    record = record_of(shutil.copytree(alone, tmp_path / "best"))
+    entry, record.hours = record.tried.pop(), 0.0
+    automatic = object.__new__(choice.AutomaticFit)
+    automatic.record = record
+    one = record.candidate(entry.candidate)
+    automatic._attempt(one, entry.steps / one.settings.training.length, "")
+    assert record.passed_over.keys() == record_of(alone).passed_over.keys()
+    again = record.entry(entry.candidate, entry.steps)
+    assert again is not None
+    assert again.quality == entry.quality
+
+
 def test_the_time_of_a_stopped_training_counts(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +395,11 @@ def test_nothing_is_left_where_nothing_can_be_tried(
 
 @pytest.mark.parametrize("reason", ["one patient", "no time"])
 def test_without_folds_the_first_candidate_is_trained(
-    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    films: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reason: str,
 ) -> None:
     if reason == "no time":  # however fast the machine is
         monkeypatch.setattr(Record, "left", property(lambda record: 0.0))
@@ -371,6 +411,8 @@ def test_without_folds_the_first_candidate_is_trained(
     assert len({member["seed"] for member in record.members}) == len(record.members)
     said = " ".join(record.decisions)
     assert ("one patient" if reason == "one patient" else "time") in said or record.tried
+    fewer = "1 steps of the 2 planned, as time allows" in capsys.readouterr().err
+    assert fewer == (record.members[0]["steps"] < 2)
     assert Predictor.open([run], CPU).plan.classes == run.plan.classes
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import radiffuse
 from conftest import TINY, pretrain_settings
+from radiffuse.cli import main
 from radiffuse.config import Augment, Fit, Generate, Machine, Study
 from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
@@ -29,7 +30,7 @@ from radiffuse.studies.methods import (
     variants,
 )
 from radiffuse.studies.runs import StudyRuns
-from radiffuse.studies.study import scored_besides, verify
+from radiffuse.studies.study import foreseen, scored_besides, verify
 from radiffuse.system.files import locked
 from radiffuse.train.run import Run
 from tiny_runs import finished_run
@@ -483,6 +484,28 @@ def test_a_misspelled_method_names_the_one_that_was_meant() -> None:
         InputError, match=r"--methods finetnue: is not a method. Did you mean finetune\?"
     ):
         verify(Study(methods=("finetnue",)))
+
+
+def test_a_dry_run_says_how_much_there_is_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2 methods, 3 numbers of labels and 2 draws; data that are not there yet do not matter."""
+    out = tmp_path / "study"
+    words = ["study", str(tmp_path / "films"), "--unlabelled", str(tmp_path / "pool")]
+    words += ["--labels", "1,2,5", "--draws", "2", "--out", str(out), "--dry-run"]
+    assert main([*words, "--methods", "scratch,finetune"]) == 0
+    said = capsys.readouterr().out
+    assert "12 trainings after 1 in pre-training, for 12 scores" in said
+    assert "said from the second on" in said
+    assert main([*words, "--methods", "scratch,finetune", "--finetune.hours", "0.1"]) == 0
+    assert "about 1 h 12 min of training, at --finetune.hours 0.1 each" in capsys.readouterr().out
+    (out / "scores" / "scratch-1-0").mkdir(parents=True)
+    (out / "scores" / "scratch-1-0" / "cases.csv").touch()
+    given = Study(
+        methods=("scratch", "guided"), labels=(1,), draws=2, unlabelled="pool", out=str(out)
+    )
+    assert foreseen(given).startswith("4 trainings after 2 in pre-training, for 4 scores")
+    assert "1 of them there already" in foreseen(given)
 
 
 def test_pairs_are_drawn_on_the_machine_of_finetuning(tmp_path: Path) -> None:

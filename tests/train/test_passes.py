@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_loop import CPU, Killed, Plain, Toy, same
@@ -31,7 +32,7 @@ from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.objectives.mask_diffusion import MaskDenoising
-from radiffuse.objectives.segmentation import Segmentation
+from radiffuse.objectives.segmentation import CustomSegmentation, Segmentation
 from radiffuse.synthesis.autoencoder import Autoencoding
 from radiffuse.synthesis.dino import DinoLearning
 from radiffuse.synthesis.views import Views
@@ -283,6 +284,31 @@ def test_the_teacher_of_dino_moves_once(tmp_path: Path) -> None:
     assert int(found[0]["step"]) == int(found[1]["step"]) == 3
     for name in ("center", "square", "pending"):
         torch.testing.assert_close(found[1][name], found[0][name], rtol=2e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("of_each", [True, False])
+def test_a_loss_that_is_one_number_for_all_images_is_not_promised_to_stay(
+    of_each: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over passes it is the mean of their numbers, which a mean over labelled voxels of the batch is not."""
+
+    def function(logits: Tensor, labels: Tensor) -> Tensor:
+        seen = labels != 255
+        wrong = (logits[:, 1] - labels).square() * seen
+        return wrong.sum((1, 2)) / seen.sum((1, 2)) if of_each else wrong.sum() / seen.sum()
+
+    found = []
+    for room in (4, 2):
+        network = nn.Conv2d(1, 2, 1)
+        nn.init.constant_(network.weight, 0.1)
+        nn.init.zeros_(network.bias)
+        task = Small(CustomSegmentation(network, function), room, CUDA)
+        trained(tmp_path / str(room), task)
+        found.append([row["loss"] for row in Run(tmp_path / str(room)).log() if "loss" in row])
+    assert np.allclose(*found, atol=1e-6) == of_each
+    said = capsys.readouterr().err
+    assert ("with the same result (--micro-batch)" in said) == of_each
+    assert ("one number for all images of a pass" in said) == (not of_each)
 
 
 def test_one_image_that_does_not_fit_is_one_line(tmp_path: Path) -> None:

@@ -331,6 +331,8 @@ def measuring(settings: Fit, plan: Plan, seen: list[Any]) -> Any:
 def test_what_does_not_fit_is_said_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(plan_training, "soon", told.append)
     monkeypatch.setattr(plan_training, "measure_steps", lambda *_: None)
     plan = Plan(2, ("image",), ("background", "lung"), (64, 64))
     measure = measuring(Fit(), plan, [])
@@ -340,6 +342,7 @@ def test_what_does_not_fit_is_said_once(
             configure(films(64), (), CORES, asked, measure)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(set(lines)) > 0
+    assert told[0] == "planning: timing a few steps of 1 image of 64 x 64 (width 16)"
     text = "radiffuse: a step of 1 image of 64 x 64 (width 16) does not fit into memory"
     assert lines[0].startswith(text)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import Fit, Split
 from ..data.plan import Plan
-from ..errors import InputError, OutOfMemory, TrainingDiverged
+from ..errors import OF_ONE_NETWORK, InputError, OutOfMemory, first_line, is_out_of_memory
 from ..inference.predictor import Predictor
 from ..inference.scoring import score_cases
 from ..system.distributed import launched
@@ -136,7 +136,10 @@ class AutomaticFit:
             parts.append(Run(folder))
             if not parts[-1].ended:
                 which = f"training {number} of {len(record.members)} on all labels"
-                say(f"{which}: {candidate.name}, {duration(max(record.left, 0))} left")
+                full, steps_now = candidate.settings.training.length, member["steps"]
+                fewer = f" of the {full:,} planned, as time allows" if steps_now < full else ""
+                left = duration(max(record.left, 0))
+                say(f"{which}: {candidate.name}, {steps_now:,} steps{fewer}; {left} left")
                 settings = self._settings(candidate, member["steps"], folder, self._split("all"))
                 seed = settings.training.seed + member["seed"]
                 settings = replace(settings, training=replace(settings.training, seed=seed))
@@ -167,7 +170,9 @@ class AutomaticFit:
         """Print what everything took beside what was given."""
         took, given = self.record.seconds / 60, 60 * self.record.hours
         late = (
-            "; steps, which are set once, took longer than at first" if took > LATE * given else ""
+            ": how many steps there are is set once, and they took longer than when they were timed"
+            if took > LATE * given
+            else ""
         )
         say(f"took {took:.1f} min of the {given:.1f} min given{late}")
 
@@ -227,7 +232,11 @@ class AutomaticFit:
         return replace(settings, plan=given), replace(plan, postprocess=steps, reasons=reasons)
 
     def _attempt(self, candidate: Candidate, share: float, stage: str) -> None:
-        """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is."""
+        """Train a candidate on every fold and score it, where the time allows; ``stage`` says which it is.
+
+        What speaks against this candidate passes it over; what would stop the others too, such as a bad scan or a full
+        disk, ends the command, which goes on from here when it is repeated.
+        """
         record, steps = self.record, candidate.steps(share)
         key = f"{candidate.name} {steps}"
         if record.entry(candidate.name, steps) or key in record.passed_over:
@@ -238,7 +247,7 @@ class AutomaticFit:
         taken: list[float] = []
         for fold, folder in enumerate(folders):
             to_do = sum(not (path / SCORED).is_file() for path in folders[fold:])
-            if (to_do + 1) * each > record.left:
+            if to_do and (to_do + 1) * each > record.left:
                 left = f"{max(record.left, 0) / 60:.1f} are left"
                 self._pass_over(key, f"no time: a training takes {each / 60:.1f} min, {left}")
                 return
@@ -248,7 +257,7 @@ class AutomaticFit:
                 try:
                     split = self._split(fold)
                     learning = self._train_fold(candidate, steps, fold, folder, split)
-                except (TrainingDiverged, OutOfMemory) as error:
+                except OF_ONE_NETWORK as error:
                     self._pass_over(key, str(error))
                     return
                 # The first prepares arrays, such as those of the pool, that the others find.
@@ -290,13 +299,19 @@ class AutomaticFit:
         # What comes after segmentation is decided on plain masks.
         run = self.train(*self._with_steps(settings, candidate.plan, ()), False)
         begun = time.monotonic()
-        score_cases(
-            Predictor.open([run], settings.machine),
-            self.labels.dataset,
-            self.folds.parts[fold],
-            folder / SCORED.parent,
-            skip_bad=settings.reader.skip_bad,
-        )
+        try:
+            score_cases(
+                Predictor.open([run], settings.machine),
+                self.labels.dataset,
+                self.folds.parts[fold],
+                folder / SCORED.parent,
+                skip_bad=settings.reader.skip_bad,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = f"a left-out case does not fit into memory ({first_line(error)})"
+            raise OutOfMemory(folder, problem, "Lower --size") from None
         return seconds_of(run) + time.monotonic() - begun
 
     def _forget(self, kept: Sequence[Entry]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..data.dataset import Case
 from ..data.streams import Stream
-from ..errors import OutOfMemory, TrainingDiverged
+from ..errors import OF_ONE_NETWORK
 from ..evaluation.more_labels import Gain, curve, gain
 from ..system.cells import csv_text
 from ..system.files import write_atomic
@@ -54,7 +54,7 @@ def look_ahead(record: Record, labels: Labels, entry: Entry, train: TrainFold) -
             try:
                 train(fold, folder, split)
                 done = True
-            except (TrainingDiverged, OutOfMemory):
+            except OF_ONE_NETWORK:
                 pass
             shutil.rmtree(folder / "model", ignore_errors=True)
         if half and done:

@@ -52,7 +52,7 @@ from ..objectives.probing import heads
 from ..objectives.segmentation import dino_network
 from ..release.convert import open_foreign
 from ..studies.augment import first_parts
-from ..studies.study import open_study, verify
+from ..studies.study import foreseen, open_study, verify
 from ..synthesis.autoencoder import build_autoencoder
 from ..synthesis.denoiser import build_denoiser
 from ..synthesis.dino import DinoNetwork
@@ -102,7 +102,8 @@ def describe(name: str, settings: Any, defaults: Any, *, full: bool = False) -> 
         parts = [_shown(plan, settings.data, full), _stages(settings, plan)]
         parts += _timesteps(settings.diffusion, settings.training)
     else:
-        VERIFY.get(type(settings), lambda settings: None)(settings)
+        told = VERIFY.get(type(settings), lambda settings: None)(settings)
+        parts = [told] if isinstance(told, str) else []
     shown, usual = effective(settings), flatten(plain(defaults))
     title = "settings"
     if variants := COMMANDS[name].variants:
@@ -132,12 +133,13 @@ def _judge(settings: Judge) -> None:
     open_judged(settings)
 
 
-def _study(settings: Study) -> None:
+def _study(settings: Study) -> str:
     sentences = verify(settings)
     if Path(settings.data).exists():
         open_study(settings, write=False)
         for sentence in sentences:
             say(sentence)
+    return foreseen(settings)
 
 
 def _augment(settings: Augment) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import NotFinite
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -28,10 +28,10 @@ def verify_finite(values: Tensor, where: Path | str, network: str) -> Tensor:
         network: Whose values they are, for the message.
 
     Raises:
-        InputError: NaN or infinity is among them.
+        NotFinite: NaN or infinity is among them.
     """
     if bool(torch.isfinite(values).all()):
         return values
     problem = f"{network} answers with numbers that are not finite"
     remedy = "Look at the image, set --machine.precision 32-true, or use another run"
-    raise InputError(where, problem, remedy)
+    raise NotFinite(where, problem, remedy)

@@ -51,6 +51,9 @@ class Segmentation(SegmentationTask):
         return Loss(losses.mean(), logged(terms))
 
 
+NEARLY = "nearly the same result, since the loss gives one number for all images of a pass"
+
+
 class CustomSegmentation(SegmentationTask):
     """The same with a loss of the user.
 
@@ -70,6 +73,7 @@ class CustomSegmentation(SegmentationTask):
     ) -> None:
         super().__init__(network, held_out)
         self.function = function
+        self.in_passes = "the same result if the loss gives one number per image, else nearly so"
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """The mean of the function.
@@ -86,6 +90,7 @@ class CustomSegmentation(SegmentationTask):
         if torch.is_grad_enabled() and not value.requires_grad:
             remedy = "Compute it of the logits, without detach, argmax or numpy"
             raise InputError("the loss", "does not depend on the network", remedy)
+        self.in_passes = "the same result" if value.ndim else NEARLY
         return Loss(value.mean())
 
 

@@ -282,6 +282,18 @@ def shared_start(settings: Study) -> str | None:
     return rows[0].start if rows and all(row.pretraining for row in rows) else DENOISER
 
 
+def pretrainings(settings: Study) -> list[str]:
+    """Folders of the pre-training that a study makes itself, of all images and of the smaller pools."""
+    waiting = [METHODS[name].start for name in settings.trained] + [shared_start(settings)]
+    found: set[str] = set()
+    while waiting:
+        if (name := waiting.pop()) and not STARTS[name].given(settings):
+            found.add(STARTS[name].folder)
+            waiting += [STARTS[name].from_run, STARTS[name].coordinates]
+    pools = {row.pool for row in variants(settings) if row.pool}
+    return sorted(found | {f"{STARTS[DENOISER].folder}-{pool}" for pool in pools})
+
+
 def with_selection(variant: Variant, rule: SelectionRule) -> Variant:
     """The variant whose labelled cases are chosen by a rule of ``select``, as finetune@typical."""
     return dataclasses.replace(variant, selection=rule, suffix=f"{variant.suffix}@{rule}")

@@ -30,11 +30,20 @@ from ..inference.scoring import score_cases
 from ..system.files import refuse_foreign, write_json
 from ..system.saying import say
 from ..train.further_images import saying_once
-from ..train.progress import Countdown
+from ..train.progress import Countdown, duration
 from ..train.run import Run
 from .folder import collect, stand_study, study_folder
 from .ignored import unused
-from .methods import DENOISER, METHODS, Variant, reference_of, trainings, variants
+from .methods import (
+    DENOISER,
+    METHODS,
+    Variant,
+    group_of,
+    pretrainings,
+    reference_of,
+    trainings,
+    variants,
+)
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
 
@@ -120,6 +129,23 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1, write=write)
     splits.verify_budgets(settings.labels, "--labels")
     return dataset, splits
+
+
+def foreseen(settings: Study) -> str:
+    """What a study has to do, in words: how many trainings, and how long they take where that is given."""
+    rows, parts = list(variants(settings)), list(_parts(settings))
+    own = [name for name in trainings(settings) if not name.startswith("ensemble-")]
+    starts = pretrainings(settings)
+    before = f" after {len(starts)} in pre-training" if starts else ""
+    axes = f"{len(rows)} methods and variants, {len(settings.labels)} numbers of labels, {settings.draws} draws"
+    done = sum((folder / "cases.csv").exists() for *_, folder in parts)
+    text = f"{len(own)} trainings{before}, for {len(parts)} scores ({axes})"
+    text += f", {done} of them there already" * bool(done)
+    hours = settings.finetune.hours
+    if hours and all(group_of(row) == "finetune" for row in rows):
+        takes = duration(3600 * hours * len(own))
+        return f"{text}; about {takes} of training, at --finetune.hours {hours:g} each"
+    return f"{text}; how long the rest takes is said from the second on"
 
 
 def scored_besides(settings: Study) -> list[str]:

@@ -67,7 +67,7 @@ class Passes:
             raise OutOfMemory(self.where, whole, remedy)
         if not self.shrunk:
             line = f"radiffuse: {self.where}: {problem}; going on with {half} or fewer"
-            print(f"{line}, with the same result (--micro-batch)", file=sys.stderr)
+            print(f"{line}, with {task.in_passes} (--micro-batch)", file=sys.stderr)
         self.shrunk = True
         self.size //= 2
 

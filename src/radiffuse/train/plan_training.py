@@ -290,6 +290,7 @@ def _measuring(
         }
 
         def now() -> Measured | None:
+            soon(f"planning: timing a few steps of {config.words}")
             blank = Blank.like(plan, shape, labelled=subject.segments)
             result = measure_steps(
                 lambda: trial(blank, tried), tried.training, tried.machine, shared

@@ -15,6 +15,8 @@ from .configuration import AT_WORK, Configuration, Configured, Measured, Request
 from .machine import GIB, MachineFacts, Precision
 from .open_settings import usual_batch
 
+AS_BUSY = "while this machine is as busy as now"
+"""Begins what is said of a training that was timed while other work had the cores."""
 COMPILE_MINUTES = 15
 """torch.compile pays on a GPU where a training takes longer. It is not measured, for it compiles longer than planning
 may take: about a minute on a GPU, two to four on a processor."""
@@ -79,7 +81,7 @@ def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
     if not measured.busy:
         return "measured here"
     return (
-        "measured here and planned as if nothing else ran: while this machine is as busy as now, "
+        f"measured here and planned as if nothing else ran: {AS_BUSY}, "
         f"training takes {measured.slowed:.1f} times as long"
     )
 

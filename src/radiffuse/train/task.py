@@ -55,6 +55,9 @@ class Task(ABC):
     whole_batch = False
     """Whether the loss is one of the batch as a whole, so that smaller passes would learn something else."""
 
+    in_passes = "the same result"
+    """What a step of smaller passes gives, for messages."""
+
     judged_by: str | None = None
     """The validation score by which the best weights are kept, the higher the better; None: the last are kept."""
 
