@@ -62,6 +62,8 @@ def test_unknown_words_name_their_neighbors(capsys: pytest.CaptureFixture[str]) 
     assert wrong == "radiffuse: --stepz is not a setting of this command. Did you mean --steps?"
     inside = line_of(["study", "x", "--out", "y", "--split.test", ".5"], capsys)
     assert inside.endswith("Did you mean --finetune.split.test?")  # that of probing is never read
+    short = line_of(["study", "x", "--out", "y", "--finetune.steps", "5"], capsys)
+    assert short.endswith("Did you mean --finetune.training.steps?")
     assert "hello" in line_of(["pretrain", "x", "--out", "y", "--steps", "hello"], capsys)
     assert "--out is missing" in line_of(["pretrain", "x"], capsys)
     assert "films-64" in line_of(["pretrain", "x", "--out", "y", "--config", "nope"], capsys)

@@ -144,7 +144,7 @@ def test_a_killed_study_goes_on(
         ({"methods": ("finetune",), "reference": "scratch"}, "--reference scratch"),
         ({"draws": 0}, "--draws"),
         ({"labels": ()}, "budget"),
-        ({"labels": (1, 500)}, "training pool"),
+        ({"labels": (1, 500)}, "labelled cases to learn from, and"),
         ({"parts": ("tset",)}, "parts.*test.*validation"),
         ({"weights": ("ema",)}, "weights.*average.*raw"),
         ({"samplers": ("ode",)}, "samplers.*ddpm.*ddim"),

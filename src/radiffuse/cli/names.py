@@ -70,8 +70,11 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
         raise SettingError(place, "stands for several settings", f"Give {several}")
     last = {full.rsplit(".", 1)[-1]: full for full in reversed(kinds(command))}
     last |= {name: full[0] for name, full in _short_names(command, chosen or "").items()}
+    group, _, word = name.rpartition(".")  # as finetune.steps for finetune.training.steps
     inside = [
-        full for full in kinds(command) if full.endswith(f".{name}") and _listed(command, full)
+        full
+        for full in sorted(kinds(command), key=lambda full: full.count("."))
+        if _listed(command, full) and full.endswith(f".{word}") and full.startswith(group)
     ]
     known = [c for c in [*last, *kinds(command)] if _listed(command, last.get(c, c))]
     close = inside[:1] or difflib.get_close_matches(name, known, n=1, cutoff=0.6)

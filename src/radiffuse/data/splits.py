@@ -72,8 +72,10 @@ class Splits:
 
     def _verify(self, labels: int, flag: str, remedy: str) -> None:
         if not 1 <= labels <= len(self.train):
-            cases = f"{len(self.train)} labelled case{'s' * (len(self.train) != 1)}"
-            raise InputError(f"{flag} {labels}", f"the training pool has {cases}", remedy)
+            held = len(self.validation) + len(self.test)
+            cases = f"{len(self.train)} labelled case{'s' * (len(self.train) != 1)} to learn from"
+            problem = f"there are {cases}" + f", and {held} for validation and test" * bool(held)
+            raise InputError(f"{flag} {labels}", problem, remedy)
 
     def held_out(self, dataset: Dataset) -> Dataset:
         """Cases of validation and test, on which nothing may be trained."""

@@ -137,7 +137,14 @@ def foreseen(settings: Study) -> str:
     own = [name for name in trainings(settings) if not name.startswith("ensemble-")]
     starts = pretrainings(settings)
     before = f" after {len(starts)} in pre-training" if starts else ""
-    axes = f"{len(rows)} methods and variants, {len(settings.labels)} numbers of labels, {settings.draws} draws"
+    axes = ", ".join(
+        f"{count} {what}{'s' * (count != 1)}"
+        for count, what in (
+            (len(rows), "row"),
+            (len(settings.labels), "label budget"),
+            (settings.draws, "draw"),
+        )
+    )
     done = sum((folder / "cases.csv").exists() for *_, folder in parts)
     text = f"{len(own)} trainings{before}, for {len(parts)} scores ({axes})"
     text += f", {done} of them there already" * bool(done)

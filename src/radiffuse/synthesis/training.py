@@ -170,7 +170,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Unlabelled, report: Rep
         if len(films.training) < batch_size:
             few = f"leaves {len(films.training)} images to train on"
             problem = f"{few}, fewer than the encoder's batch of {batch_size}"
-            remedy = "Give more images, or lower --dino.training.batch"
+            remedy = "Give more images, or lower --dino.training.batch-size"
             raise InputError(settings.data, problem, remedy)
         views = partial(ViewBatches, films.prepared, size, dino)
         seed, shown, held_out = dino.training.seed, films.held_out, None
