@@ -30,7 +30,7 @@ from radiffuse.config import (
 from radiffuse.data.batches import Batches
 from radiffuse.data.plan import Plan
 from radiffuse.objectives import METHODS
-from radiffuse.train.measuring import Blank
+from radiffuse.train.planning.measuring import Blank
 from radiffuse.train.random import StepRandom
 from radiffuse.train.step import new_optimizer
 

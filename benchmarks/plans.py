@@ -27,9 +27,9 @@ from radiffuse.data import ceiling
 from radiffuse.data.ceiling import Ceiling, candidates
 from radiffuse.data.fingerprint import ClassFacts, Fingerprint, Intensities
 from radiffuse.system.files import write_atomic
-from radiffuse.train.configuration import Request
-from radiffuse.train.configure import configure
-from radiffuse.train.machine import GIB, MachineFacts
+from radiffuse.train.planning.configuration import Request
+from radiffuse.train.planning.machine import GIB, MachineFacts
+from radiffuse.train.planning.search import configure
 
 HOURS = 2.0
 VALUES = (Intensities(0.0, 1.0, 2.0, 1.0, 1.0),)

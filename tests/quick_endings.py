@@ -36,7 +36,7 @@ def quick_endings() -> list[tuple[Any, str, Any]]:
     from radiffuse.inference import draw
     from radiffuse.reports import exports, html, style
     from radiffuse.synthesis import training
-    from radiffuse.train import measuring
+    from radiffuse.train.planning import measuring
 
     return [
         (html, "_svg", lambda *_: "<svg></svg>"),

@@ -15,8 +15,8 @@ from radiffuse.automatic.schedule import SCHEDULES
 from radiffuse.config import Split
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.splits import Splits, load_splits
-from radiffuse.train.configuration import Measured
-from radiffuse.train.reasons import _how_known
+from radiffuse.train.planning.configuration import Measured
+from radiffuse.train.planning.reasons import _how_known
 
 
 def test_what_is_not_learned_from_is_in_no_part_and_the_test_stays_the_test(tmp_path: Path) -> None:

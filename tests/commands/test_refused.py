@@ -18,7 +18,7 @@ from radiffuse.nets.registry import load_network
 from radiffuse.nets.segmenter import SegmentingUNet
 from radiffuse.nets.unet import UNet
 from radiffuse.phantoms import write_dataset
-from radiffuse.train import plan_training
+from radiffuse.train.planning import plan_training
 from radiffuse.train.run import Run
 from tiny_runs import finished_run
 

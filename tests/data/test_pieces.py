@@ -16,7 +16,7 @@ from radiffuse.data.fingerprint import take_fingerprint
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, _kept_pieces, make_plan
 from radiffuse.train.labelled import _corrected
-from radiffuse.train.plan_text import rows
+from radiffuse.train.planning.plan_text import rows
 
 ONE, TWO = 1, 2
 

@@ -15,7 +15,7 @@ from radiffuse.data.layouts import open_dataset
 from radiffuse.data.plan import Plan, make_plan, read_plan
 from radiffuse.errors import InputError
 from radiffuse.inference.records import Record
-from radiffuse.train.plan_text import rows
+from radiffuse.train.planning.plan_text import rows
 from tiny_runs import finished_run
 
 MACHINE = {"accelerator": "cpu", "precision": "32-true"}

@@ -20,7 +20,7 @@ from radiffuse.errors import InputError
 from radiffuse.inference.teachers import SAMPLES, Corrector, teachers_to_time
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.objectives import method_of, trial_of
-from radiffuse.train.measuring import Blank
+from radiffuse.train.planning.measuring import Blank
 from radiffuse.train.random import StepRandom
 from tiny_runs import shake, tiny
 

@@ -33,8 +33,8 @@ from radiffuse.nets.registry import load_network
 from radiffuse.objectives import OBJECTIVES, from_start
 from radiffuse.objectives.masked import masked
 from radiffuse.objectives.segmentation import new_segmenter
-from radiffuse.train import plan_training
-from radiffuse.train.measuring import Blank
+from radiffuse.train.planning import plan_training
+from radiffuse.train.planning.measuring import Blank
 from radiffuse.train.pretraining import Unlabelled
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run

@@ -20,11 +20,18 @@ from radiffuse.data.scan import rounded
 from radiffuse.errors import InputError
 from radiffuse.system.files import locked, read_json, write_json
 from radiffuse.system.waiting import Spent
-from radiffuse.train import measuring
-from radiffuse.train.configuration import Configuration, Configured, Measured, Request
-from radiffuse.train.configure import configure
-from radiffuse.train.machine import GPU_RATE, MPS_RATE, MachineFacts, Pace, facts_of, in_bytes
-from radiffuse.train.plan_text import format_plan, structures
+from radiffuse.train.planning import measuring
+from radiffuse.train.planning.configuration import Configuration, Configured, Measured, Request
+from radiffuse.train.planning.machine import (
+    GPU_RATE,
+    MPS_RATE,
+    MachineFacts,
+    Pace,
+    facts_of,
+    in_bytes,
+)
+from radiffuse.train.planning.plan_text import format_plan, structures
+from radiffuse.train.planning.search import configure
 
 OPEN = Training(steps=None, batch_size=None)
 VALUES = (Intensities(0, 1, 2, 1, 1),)
@@ -138,7 +145,7 @@ def test_a_finer_grid_takes_no_smaller_network(
 ) -> None:
     found = films((1024, 1024))
     finer = configure(found, rising(found, 2), LARGE, request(hours=hours))
-    monkeypatch.setattr("radiffuse.train.configure.finer_grids", lambda *given: [])
+    monkeypatch.setattr("radiffuse.train.planning.search.finer_grids", lambda *given: [])
     coarse = configure(found, rising(found, 2), LARGE, request(hours=hours))
     widths = [c.training.network.width for c in (finer, coarse)]  # type: ignore[union-attr]
     assert widths[0] >= widths[1]

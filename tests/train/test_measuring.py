@@ -17,13 +17,13 @@ from radiffuse.data.fingerprint import Fingerprint, Intensities
 from radiffuse.data.plan import Plan
 from radiffuse.objectives.denoising import Denoising
 from radiffuse.system.distributed import world_size
-from radiffuse.train import plan_training
-from radiffuse.train.configuration import Measured, Request
-from radiffuse.train.configure import configure
 from radiffuse.train.device import resolve_precision
-from radiffuse.train.machine import MachineFacts, facts_of
-from radiffuse.train.measuring import Blank, measure_steps
-from radiffuse.train.plan_training import Subject
+from radiffuse.train.planning import plan_training
+from radiffuse.train.planning.configuration import Measured, Request
+from radiffuse.train.planning.machine import MachineFacts, facts_of
+from radiffuse.train.planning.measuring import Blank, measure_steps
+from radiffuse.train.planning.plan_training import Subject
+from radiffuse.train.planning.search import configure
 
 VALUES = (Intensities(0, 1, 2, 1, 1),)
 FOUND = Fingerprint(4, 0, 1, False, "px", ((128, 128),) * 4, ((1.0, 1.0),) * 4, ((128, 128),) * 4, VALUES)  # fmt: skip

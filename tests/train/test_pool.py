@@ -26,7 +26,7 @@ from radiffuse.data.pool import PoolBatches, PooledBatch, WithPool
 from radiffuse.data.provenance import descends
 from radiffuse.errors import InputError
 from radiffuse.synthesis.joint_generation import JointGeneration
-from radiffuse.train.measuring import Blank
+from radiffuse.train.planning.measuring import Blank
 from radiffuse.train.pool import beside
 from radiffuse.train.run import Run
 from tiny_runs import volume_plan

@@ -23,12 +23,12 @@ from radiffuse.data.plan import Plan, make_plan, read_plan
 from radiffuse.errors import InputError
 from radiffuse.objectives import OBJECTIVES
 from radiffuse.phantoms import write_dataset
-from radiffuse.train import plan_training
-from radiffuse.train.configuration import Configuration, Measured, Request
-from radiffuse.train.configure import configure
-from radiffuse.train.machine import MachineFacts
-from radiffuse.train.measuring import is_whole, measure_steps
-from radiffuse.train.plan_training import Subject
+from radiffuse.train.planning import plan_training
+from radiffuse.train.planning.configuration import Configuration, Measured, Request
+from radiffuse.train.planning.machine import MachineFacts
+from radiffuse.train.planning.measuring import is_whole, measure_steps
+from radiffuse.train.planning.plan_training import Subject
+from radiffuse.train.planning.search import configure
 from radiffuse.train.segmenting import SegmentationTask
 from radiffuse.train.task import Loss
 from radiffuse.train.unlabelled import plan_unlabelled

@@ -16,9 +16,9 @@ from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..objectives import FILMS, from_start, learned_from_noise, method_of, trial_of
-from ..train.configuration import PASSES
 from ..train.labelled import plan_labelled
 from ..train.open_settings import STEPS
+from ..train.planning.configuration import PASSES
 from ..train.run import find_run
 from ..train.start import diffusion_of, knows_timesteps
 

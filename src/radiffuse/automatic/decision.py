@@ -14,7 +14,7 @@ from ..evaluation.statistics import PairedTest, clustered_difference, clustered_
 from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
-from ..train.configuration import AT_WORK
+from ..train.planning.configuration import AT_WORK
 from .candidates import POOL
 from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels

@@ -19,10 +19,10 @@ from ..data.layouts.unpaired import no_labels
 from ..data.prepare import cache_folder
 from ..data.splits import Splits, load_splits, verify_labels, write_splits
 from ..errors import InputError
-from ..train.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.further_images import look_at_copies, look_at_further
 from ..train.known import trained_on
-from ..train.reasons import AS_BUSY
+from ..train.planning.configuration import AT_WORK, DEFAULT_HOURS
+from ..train.planning.reasons import AS_BUSY
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
 from .folds import LEAST_PATIENTS, make_folds

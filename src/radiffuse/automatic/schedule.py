@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.plan import Plan
-from ..train.configuration import AT_WORK
+from ..train.planning.configuration import AT_WORK
 from .candidates import Candidate, usual_steps
 
 POOL_COST = 2.0

@@ -62,7 +62,7 @@ from ..system.files import refuse_foreign
 from ..system.saying import say
 from ..train.device import local_device
 from ..train.labelled import OWN_NETWORK, plan_labelled
-from ..train.plan_text import format_plan
+from ..train.planning.plan_text import format_plan
 from ..train.run import MARKS
 from ..train.start import Start, find_pretrained, unet_for, verify_size
 from ..train.unlabelled import plan_unlabelled

@@ -53,7 +53,7 @@ def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
     from ..automatic.labels import described, plan_choice
     from ..data.layouts import open_dataset
     from ..objectives import objective_of
-    from ..train.plan_text import format_plan
+    from ..train.planning.plan_text import format_plan
     from ..train.unlabelled import plan_unlabelled
 
     names = ("data", "hours", "from_run", "reader", "machine")

@@ -218,7 +218,7 @@ def make_plan(
     skip_bad: bool = False,
     found: Fingerprint | None = None,
 ) -> Plan:
-    """Derive a plan from the data; explicit settings win. What depends on the machine is for ``train.configure``.
+    """Derive a plan from the data; explicit settings win. What depends on the machine is for ``train.planning``.
 
     Args:
         dataset: The cases.

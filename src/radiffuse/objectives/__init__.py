@@ -22,8 +22,8 @@ from ..errors import InputError
 from ..inference.teachers import Teachers, teachers_to_time
 from ..train.inherit import inherit
 from ..train.labelled import HeldOut, Labelled
-from ..train.measuring import Blank
-from ..train.plan_training import Trial
+from ..train.planning.measuring import Blank
+from ..train.planning.plan_training import Trial
 from ..train.pool import foreground_shares, on_blank
 from ..train.pretraining import Objective
 from ..train.run import Run

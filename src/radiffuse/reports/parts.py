@@ -138,7 +138,7 @@ def plan_section(report: Report, folder: Path) -> None:
     import pandas as pd
 
     from ..data.plan import read_plan
-    from ..train.plan_text import CEILING, STRUCTURES, grids, rows, structures
+    from ..train.planning.plan_text import CEILING, STRUCTURES, grids, rows, structures
 
     path = folder / "plan.json"
     if not path.is_file() or not ((plan := read_plan(path)).reasons or plan.colored):

@@ -24,7 +24,7 @@ from ..data.scan import Scan
 from ..errors import InputError
 from ..evaluation.scoring import score_masks
 from ..system.files import read_json, sha256, write_atomic, write_json
-from ..train.configuration import AT_WORK
+from ..train.planning.configuration import AT_WORK
 from . import nnunet_training
 from .nnunet_raw import write_raw
 

@@ -32,7 +32,7 @@ from .cases import describe_data, described_more, prepare_dataset, with_more
 from .further_images import held_out_parts, look_at_copies, look_at_further, say_copies
 from .known import described_labels, refuse_knowing
 from .open_settings import fill
-from .plan_training import Subject, Trial, plan_training
+from .planning.plan_training import Subject, Trial, plan_training
 from .run import Run
 from .start import Start, verify_kind
 from .task import in_passes

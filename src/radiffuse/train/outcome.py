@@ -12,7 +12,7 @@ from ..system.files import write_json
 from ..system.hardware import peak_memory, this_machine
 from .device import resolve_precision
 from .loop import Trained
-from .plan_text import format_plan
+from .planning.plan_text import format_plan
 from .run import Run
 
 FILE = "cost.json"

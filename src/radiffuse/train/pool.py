@@ -21,7 +21,7 @@ from ..system.distributed import world_size
 from .cases import prepare_dataset
 from .further_images import held_out_parts, read_pools, require_some, say_copies
 from .labelled import Labelled
-from .measuring import Blank
+from .planning.measuring import Blank
 from .run import Run
 from .task import BatchesByStep
 from .unchanged import digests_of_rows, require_same_cases, require_same_names

@@ -21,10 +21,10 @@ from ..system.files import write_atomic
 from ..system.saying import say
 from .cases import describe_data, described_more, hold_out, limited, prepare_dataset, with_more
 from .known import described_labels, patients_seen
-from .measuring import Blank
 from .memory import verify_memory
 from .open_settings import fill, network_is_open
-from .plan_training import Subject, plan_training
+from .planning.measuring import Blank
+from .planning.plan_training import Subject, plan_training
 from .pretraining import Objective, Unlabelled
 from .run import Run
 from .start import find_pretrained, settings_of_network, verify_kind, verify_size

@@ -15,7 +15,7 @@ from ..data.plan import read_plan
 from ..errors import RadiffuseError
 from ..system.files import read_yaml
 from ..train.members import DRAWING, MEMBERS, kind_of, members_of
-from ..train.plan_text import colored
+from ..train.planning.plan_text import colored
 from ..train.run import CHOICE, Run
 from .choices import choice_of
 from .refusal import known

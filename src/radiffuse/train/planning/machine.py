@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from ..config import Machine
-from ..system.hardware import cores, free_memory, processor
-from .device import accelerator_of, processes, resolve_precision
+from ...config import Machine
+from ...system.hardware import cores, free_memory, processor
+from ..device import accelerator_of, processes, resolve_precision
 
 CORE_RATE = 60e9
 """Operations per second of a CPU core in training, until it is measured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..config import UNetConfig, network_for
+from ...config import UNetConfig, network_for
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..config import TrainingPlan
-from ..data.plan import Plan, Structures
-from ..data.scan import rounded, times
-from ..data.steps import steps_in_words
-from .progress import duration
+from ...config import TrainingPlan
+from ...data.plan import Plan, Structures
+from ...data.scan import rounded, times
+from ...data.steps import steps_in_words
+from ..progress import duration
 
 STRUCTURES = ("class", "size", "pieces", "thinnest")
 """Columns of the table of structures; the size is a volume, or an area of films."""

@@ -16,23 +16,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..config import Machine, Training
-from ..config.values import plain
-from ..data.dataset import Case
-from ..data.plan import Plan
-from ..data.prepared import Prepared
-from ..data.scan import Array
-from ..errors import InputError, is_out_of_memory
-from ..system.distributed import alone
-from ..system.files import locked, make_folder, read_json, write_json
-from ..system.heap import Heap
-from ..system.waiting import Moment, Spent
-from .ahead import Ahead
+from ...config import Machine, Training
+from ...config.values import plain
+from ...data.dataset import Case
+from ...data.plan import Plan
+from ...data.prepared import Prepared
+from ...data.scan import Array
+from ...errors import InputError, is_out_of_memory
+from ...system.distributed import alone
+from ...system.files import locked, make_folder, read_json, write_json
+from ...system.heap import Heap
+from ...system.waiting import Moment, Spent
+from ..ahead import Ahead
+from ..device import fixed_order, local_fabric
+from ..passes import Passes, learns_from_batch
+from ..step import Step, build_network, new_optimizer, without_gradient
+from ..task import BatchesByStep, Task
 from .configuration import Measured
-from .device import fixed_order, local_fabric
-from .passes import Passes, learns_from_batch
-from .step import Step, build_network, new_optimizer, without_gradient
-from .task import BatchesByStep, Task
 
 SECONDS = 8.0
 """After a first step, others are timed for so long, at least two and at most ``STEPS``."""

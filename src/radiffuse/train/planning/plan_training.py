@@ -10,20 +10,20 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from ..config import Fit, PlanSettings, Pretrain, UNetConfig
-from ..data.ceiling import TARGET, Ceiling, candidates, find_ceilings
-from ..data.dataset import Dataset
-from ..data.fingerprint import Fingerprint, take_fingerprint
-from ..data.issues import Issues, say
-from ..data.plan import Plan, class_of_step, make_plan
-from ..system.saying import say as tell
-from ..system.saying import soon
+from ...config import Fit, PlanSettings, Pretrain, UNetConfig
+from ...data.ceiling import TARGET, Ceiling, candidates, find_ceilings
+from ...data.dataset import Dataset
+from ...data.fingerprint import Fingerprint, take_fingerprint
+from ...data.issues import Issues, say
+from ...data.plan import Plan, class_of_step, make_plan
+from ...system.saying import say as tell
+from ...system.saying import soon
+from ..open_settings import Settings, network_is_open
+from ..task import BatchesByStep, Task
 from .configuration import Configuration, Configured, Measured, Request
-from .configure import Measure, Verify, Whole, configure
 from .machine import MachineFacts, Precision, facts_of
 from .measuring import Blank, is_whole, measure_steps, remembered
-from .open_settings import Settings, network_is_open
-from .task import BatchesByStep, Task
+from .search import Measure, Verify, Whole, configure
 
 Found = TypeVar("Found")
 Trial = Callable[[Blank, Settings], tuple[Task, BatchesByStep]]

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import Machine, Network, PlanSettings, Training, TrainingPlan, UNetConfig
-from ..data.ceiling import TARGET, Grid
-from ..data.scan import times
-from ..nets.summary import NetworkSummary, summarize
+from ...config import Machine, Network, PlanSettings, Training, TrainingPlan, UNetConfig
+from ...data.ceiling import TARGET, Grid
+from ...data.scan import times
+from ...nets.summary import NetworkSummary, summarize
 from .capacities import Capacity
 from .machine import MachineFacts
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..config import TrainingPlan
-from ..data.ceiling import Ceiling, sufficient
-from ..data.fingerprint import Fingerprint
-from ..data.scan import times
+from ...config import TrainingPlan
+from ...data.ceiling import Ceiling, sufficient
+from ...data.fingerprint import Fingerprint
+from ...data.scan import times
+from ..open_settings import usual_batch
 from .configuration import AT_WORK, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
-from .open_settings import usual_batch
 
 AS_BUSY = "while this machine is as busy as now"
 """Begins what is said of a training that was timed while other work had the cores."""

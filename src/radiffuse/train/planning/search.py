@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..config import fitting_size, network_settings, resolve_network
-from ..data.ceiling import Ceiling, Grid
-from ..data.fingerprint import Fingerprint
-from ..data.scan import times
-from ..errors import InputError
+from ...config import fitting_size, network_settings, resolve_network
+from ...data.ceiling import Ceiling, Grid
+from ...data.fingerprint import Fingerprint
+from ...data.scan import times
+from ...errors import InputError
+from ..open_settings import usual_batch
+from ..start import verify_size
 from .capacities import CAPACITIES, Capacity
 from .configuration import BASE, Configuration, Configured, Measured, Request, samples_of
 from .grids import finer_grids, grids_of
 from .larger_batch import larger_batch
 from .machine import GIB, MachineFacts, Pace, Precision
-from .open_settings import usual_batch
 from .reasons import decision_of
-from .start import verify_size
 
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
 """Sides of patches that are tried, as shares of the body or film."""

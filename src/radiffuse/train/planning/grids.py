@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data.ceiling import Ceiling, Grid, candidates, sufficient
-from ..data.fingerprint import Fingerprint
-from ..data.plan import target_spacing
+from ...data.ceiling import Ceiling, Grid, candidates, sufficient
+from ...data.fingerprint import Fingerprint
+from ...data.plan import target_spacing
 from .configuration import FINER, Request
 
 UNLABELLED_SIDE = 256
