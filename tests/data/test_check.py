@@ -160,7 +160,7 @@ def test_labels_that_do_not_fit(tmp_path):
     assert only_problem(result, labels / "ignored.nii.gz") == "is to be ignored everywhere"
     assert len(problems(result, labels / "damaged.nii.gz")) == 1
     assert [i.severity for i in result.issues] == ["error"] * 4 + ["warning"] * 2
-    assert result.summary["classes"]["(ignored)"]["cases"] == 2
+    assert result.summary["classes"]["(ignored, of all)"]["cases"] == 2
 
 
 def test_pairs_that_are_none_and_files_that_are_left_over(tmp_path):

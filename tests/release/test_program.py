@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,13 @@ def test_what_a_choice_does_beyond_its_networks_is_named(
         one, other = network(image).softmax(1), network(image.flip(3)).softmax(1).flip(3)
     np.testing.assert_allclose(((one + other) / 2)[0].numpy(), expected, atol=1e-5)
     assert abs(one[0].numpy() - expected).max() > 1e-3
+
+
+def test_a_choice_with_a_pixel_classifier_takes_one_image_at_a_time(tmp_path: Path) -> None:
+    run = chosen_run(tmp_path / "run", FILM_PLAN, FILM_PLAN)
+    shutil.rmtree(run / "members" / "part-1")
+    probed_run(run / "members" / "part-1", "pixel")
+    assert trace(Run.open(run)).batches == (1,)
 
 
 def test_windows_of_several_networks_are_named(tmp_path: Path) -> None:

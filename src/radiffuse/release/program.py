@@ -143,7 +143,8 @@ def usage(run: Run) -> str:
 def trace(run: Run, head: str | None = None) -> Traced:
     """The run's network as a program of torch.export, which agrees with it on random images.
 
-    The spatial size is the plan's; the batch is free, but of ``pixel`` runs, which look at one image at a time.
+    The spatial size is the plan's; the batch is free, but where the run or a member of it is one of ``pixel``, which
+    looks at one image at a time.
 
     Raises:
         RunError, InputError: See ``one_pass_network``; or the program does not agree, or the run has no heads to choose
@@ -153,7 +154,7 @@ def trace(run: Run, head: str | None = None) -> Traced:
     if head and not any(isinstance(part, Head) for part in network.modules()):
         refuse("head", "the run has no heads to choose from", typed=True)
     soon("tracing the network, which can take minutes")
-    fixed = isinstance(network, PixelClassifier)
+    fixed = any(isinstance(part, PixelClassifier) for part in network.modules())
     batches = (1,) if fixed else (2, 3)
     generator = torch.Generator().manual_seed(0)
     shape = (len(plan.channels), *plan.size)

@@ -201,10 +201,11 @@ def _shares(classes: Sequence[str], records: Sequence[CaseRecord]) -> dict[str, 
     for record in records:
         voxels.update(record.label_counts)
         cases.update(record.label_counts.keys())
+    # Of a class among those that are not ignored, which it is scored among.
     counted = sum(number for value, number in voxels.items() if value != IGNORE)
     everything = sum(voxels.values())
     shares: dict[str, dict[str, float]] = {}
-    names = dict(enumerate(classes or ("background",))) | {IGNORE: "(ignored)"}
+    names = dict(enumerate(classes or ("background",))) | {IGNORE: "(ignored, of all)"}
     for value in sorted({*voxels, *(range(len(classes)) if voxels else ())}):
         total = everything if value == IGNORE else counted
         share = voxels[value] / total if total else 0.0
