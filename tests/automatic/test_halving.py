@@ -74,8 +74,8 @@ def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
     """A step of a takes 1 second, of b 2; in the folds they took 10 and 5 steps, in full length 20 and 10."""
     members = [entry("a", 0.9), entry("b", 0.8, steps=5)]
 
-    def found(left: float, most: int = 4) -> list[tuple[str, int, int, int]]:
-        rows = trainings(members, [20, 10], [1.0, 2.0], left, most)
+    def found(left: float, most: int = 4, spared: float = 0.0) -> list[tuple[str, int, int, int]]:
+        rows = trainings(members, [20, 10], [1.0, 2.0], left, most, spared)
         return [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows]
 
     assert found(20) == [("a", 10, 0, 10), ("b", 5, 0, 5)]
@@ -84,6 +84,10 @@ def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
     assert found(40) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
     assert found(79) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
     assert found(80)[2:] == [("a", 20, 1, 10), ("b", 10, 1, 5)]
+    assert found(40, spared=100) == found(
+        40
+    )  # full length goes before what comes after, seeds do not
+    assert len(found(80, spared=1)) == 2
     assert len(found(1000, most=3)) == 2
     assert [row["seed"] for row in trainings(members[:1], [20], [1.0], 59, 3)] == [0, 1]
 

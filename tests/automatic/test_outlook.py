@@ -92,3 +92,14 @@ def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
         write_scores(folder, PARTS[fold], 0.8)
 
     assert "is not decided" in str(look_ahead(record, labels, entry, train))
+
+
+def test_the_briefest_trial_without_the_pool_tells_what_more_labels_bring() -> None:
+    tried = [
+        Entry(name, steps, 0.9, 0.5, 60.0)
+        for name, steps in (("a", 20), ("a", 10), ("a+pool", 5), ("b+pool", 7))
+    ]
+    record = Record(Path("choice.json"), Folds(()), 1.0, [], {}, tried=tried)
+    assert record.briefest("a+pool") == record.briefest("a") == tried[1]
+    assert record.briefest("b+pool") == tried[3]
+    assert record.briefest("c") is None

@@ -189,7 +189,7 @@ class Decision:
         brief = record.briefest(members[0].candidate)
         ahead = brief.seconds if brief else 0.0
         record.members = trainings(
-            members, [*full], [*each], AT_WORK * (record.left - ahead), TOGETHER
+            members, [*full], [*each], AT_WORK * record.left, TOGETHER, AT_WORK * ahead
         )
         if (times := len(record.members) // len(members)) > 1:
             record.decisions.append(f"trained {times} times, by different seeds")

@@ -95,12 +95,13 @@ def trainings(
     each: Sequence[float],
     left: float,
     most: int,
+    spared: float = 0.0,
 ) -> list[Member]:
     """What is trained on all labels: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds.
 
     All members are trained in full length where the time allows it, else in the same part of it, but never shorter than
-    in the folds; and then all of them again with further seeds: for a convex loss the mean of several trainings is no
-    worse than they are in the mean.
+    in the folds; and then, beside what is spared, all of them again with further seeds: for a convex loss the mean of
+    several trainings is no worse than they are in the mean.
 
     Args:
         members: Entries of the candidates that were chosen, the best first.
@@ -108,6 +109,7 @@ def trainings(
         each: Seconds of a step, of each.
         left: Seconds that are left.
         most: Trainings at most.
+        spared: Seconds for what comes after; a first training of full length goes before it.
     """
     needed = sum(steps * cost for steps, cost in zip(full, each, strict=True))
     part = min(max(left, 0.0) / needed, 1.0)
@@ -121,7 +123,7 @@ def trainings(
         for entry, steps in zip(members, full, strict=True)
     ]
     turn, cost = list(found), sum(r["steps"] * c for r, c in zip(found, each, strict=True))
-    left -= cost
+    left -= cost + spared
     while len(found) + len(turn) <= most and cost <= left:
         left -= cost
         found += [{**row, "seed": len(found) // len(turn)} for row in turn]

@@ -19,7 +19,7 @@ from ..errors import RadiffuseError, damaged
 from ..system.cells import csv_text
 from ..system.files import read_json, write_atomic, write_json
 from ..train.run import CHOICE
-from .candidates import Candidate
+from .candidates import POOL, Candidate
 from .folds import Folds
 from .halving import Entry, Member
 from .schedule import SCHEDULES, Schedule
@@ -182,8 +182,13 @@ class Record:
         return next((e for e in self.tried if (e.candidate, e.steps) == (name, steps)), None)
 
     def briefest(self, name: str) -> Entry | None:
-        """What was tried of a candidate with the fewest steps; what more labels would bring is told by as many."""
-        tried = [entry for entry in self.tried if entry.candidate == name]
+        """What was tried of a candidate with the fewest steps, without the pool where that was tried.
+
+        What more labels would bring is told by as many.
+        """
+        plain = name.removesuffix(POOL)
+        tried = [entry for entry in self.tried if entry.candidate == plain]
+        tried = tried or [entry for entry in self.tried if entry.candidate == name]
         return min(tried, key=lambda entry: entry.steps, default=None)
 
     def folders(self, name: str, steps: int) -> list[Path]:
