@@ -22,16 +22,8 @@ def steps_in_words(steps: Sequence[str], classes: Sequence[str], dims: int) -> s
     """
     told: dict[str, list[str]] = {}
     for step in steps:
-        value = split_step(step)[0]
         if step != "none":
-            known = value is not None and value < len(classes)
-            name = (
-                classes[value or 0]
-                if known
-                else "every class"
-                if value is None
-                else f"class {value}"
-            )
+            name = _class_in_words(split_step(step)[0], classes)
             told.setdefault(step_in_words(step, dims), []).append(name)
     return "; ".join(f"{', '.join(of)}: {words}" for words, of in told.items()) or "none"
 
@@ -57,3 +49,9 @@ def step_in_words(step: str, dims: int) -> str:
         return "holes are filled"
     verb = {"erode": "eroded", "dilate": "dilated", "open": "opened"}[name]
     return f"{verb} by {first:g} {'pixels' if dims == 2 else 'voxels'}"
+
+
+def _class_in_words(value: int | None, classes: Sequence[str]) -> str:
+    if value is None:
+        return "every class"
+    return classes[value] if value < len(classes) else f"class {value}"

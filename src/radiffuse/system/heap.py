@@ -14,7 +14,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from .hardware import forget_peak_memory, free_memory, peak_memory
+from .hardware import free_memory, peak_memory
 
 # Of malloc.h of glibc; mallopt(3) says what they mean.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
@@ -36,28 +36,27 @@ PLENTY = 4
 class Heap:
     """Within, what steps free is kept, once ``settle`` has found plenty of memory; afterwards all of it is given back.
 
-    Does nothing on an accelerator, where the C library is not glibc, or where a variable of the environment sets it up
-    otherwise.
+    How much memory a step takes is told by the peak since ``forget_peak_memory``. Does nothing on an accelerator, where
+    the C library is not glibc, or where a variable of the environment sets it up otherwise.
     """
 
     def __init__(self, device: str, processes: int = 1) -> None:
         """For steps on a device of a type such as ``cpu``, by processes that may all run on this machine."""
         usable = device == "cpu" and not any(name in os.environ for name in OWN)
         self._library = _glibc() if usable else None
-        self._processes, self._settled = processes, False
+        self._processes, self._settled, self._kept = processes, False, False
 
     def __enter__(self) -> Self:
-        if self._library is not None:
-            forget_peak_memory()
         return self
 
     def settle(self) -> None:
         """To be called after every step: the first one shows how much memory a step takes."""
-        if self._settled:
+        if self._settled or self._library is None:
             return
         self._settled = True
         if PLENTY * self._processes * peak_memory() <= free_memory():
-            self._set(KEEP)
+            self._kept = True
+            _set(self._library, KEEP)
 
     def __exit__(
         self,
@@ -65,14 +64,14 @@ class Heap:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._set(RETURN)
-        if self._library is not None:
+        if self._kept and self._library is not None:
+            _set(self._library, RETURN)
             self._library.malloc_trim(0)
 
-    def _set(self, options: dict[int, int]) -> None:
-        if self._library is not None:
-            for option, value in options.items():
-                self._library.mallopt(option, value)
+
+def _set(library: ctypes.CDLL, options: dict[int, int]) -> None:
+    for option, value in options.items():
+        library.mallopt(option, value)
 
 
 def _glibc() -> ctypes.CDLL | None:

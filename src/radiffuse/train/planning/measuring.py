@@ -25,6 +25,7 @@ from ...data.scan import Array
 from ...errors import InputError, is_out_of_memory
 from ...system.distributed import alone
 from ...system.files import locked, make_folder, read_json, write_json
+from ...system.hardware import forget_peak_memory
 from ...system.heap import Heap
 from ...system.waiting import Moment, Spent
 from ..ahead import Ahead
@@ -175,6 +176,7 @@ def _time(
         step = Step(fabric, task, network, model, optimizer, training, _Fixed(size, "a trial"))
 
         heap = Heap(fabric.device.type, processes)
+        forget_peak_memory()
 
         def timed(number: int) -> Spent:
             began = Moment.now()
