@@ -1,9 +1,16 @@
-"""Memory that is freed within a training is kept where there is plenty, and given back after it."""
+"""Memory that is freed within a training is kept where there is plenty, and given back after it.
+
+Every test has a process of its own: once the C library could not give a thread what it asked for, it serves that thread
+from another arena for good, where large tensors are always mapped on their own.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import resource
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,17 +21,13 @@ from radiffuse.system.heap import Heap
 LARGE = 2**24
 """Numbers of a tensor of 64 MiB, which glibc maps on its own."""
 FEW, MANY = 1000, 10_000
+STEP = 2**30
+"""Bytes that a step takes, in the tests of how much is plenty."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 
 
-@pytest.fixture(autouse=True)
-def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much memory the tests before these took."""
-    monkeypatch.setattr(heap, "free_memory", lambda: 2**60)
-
-
-def test_what_is_freed_is_taken_again_without_the_kernel() -> None:
+def _taken_again() -> None:
     with Heap("cpu") as kept:
         assert _pages() > MANY
         kept.settle()
@@ -32,7 +35,7 @@ def test_what_is_freed_is_taken_again_without_the_kernel() -> None:
     assert _pages() > MANY
 
 
-def test_all_is_given_back_afterwards() -> None:
+def _given_back() -> None:
     before = _resident()
     with Heap("cpu") as kept:
         kept.settle()
@@ -41,30 +44,46 @@ def test_all_is_given_back_afterwards() -> None:
     assert _resident() - before < 2 * LARGE
 
 
-def test_without_plenty_of_memory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = 2**30
-    monkeypatch.setattr(heap, "peak_memory", lambda: step)
-    for free, processes in ((4 * step - 1, 1), (8 * step - 1, 2)):
-        monkeypatch.setattr(heap, "free_memory", lambda free=free: free)
-        with Heap("cpu", processes) as kept:
-            kept.settle()
-            assert _pages() > MANY
+def _not_plenty() -> None:
+    heap.peak_memory = lambda: STEP
+    for free, processes in ((4 * STEP - 1, 1), (8 * STEP - 1, 2)):
+        heap.free_memory = lambda free=free: free
+        _left_alone("cpu", processes)
 
 
-def test_what_a_user_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "100")
-    with Heap("cpu") as kept:
-        kept.settle()
-        assert _pages() > MANY
+def _set_by_user() -> None:
+    os.environ["MALLOC_MMAP_MAX_"] = "100"
+    _left_alone("cpu")
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_an_accelerator_and_another_c_library_are_left_alone(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if device == "cpu":
-        monkeypatch.setattr(heap, "_glibc", lambda: None)
-    with Heap(device) as kept:
+def _accelerator() -> None:
+    _left_alone("cuda")
+
+
+def _other_library() -> None:
+    heap._glibc = lambda: None
+    _left_alone("cpu")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [_taken_again, _given_back, _not_plenty, _set_by_user, _accelerator, _other_library],
+)
+def test_in_a_process_of_its_own(claim: Callable[[], None]) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_with_plenty, args=(claim,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def _with_plenty(claim: Callable[[], None]) -> None:
+    """However little memory the machine has."""
+    heap.free_memory = lambda: 2**60
+    claim()
+
+
+def _left_alone(device: str, processes: int = 1) -> None:
+    with Heap(device, processes) as kept:
         kept.settle()
         assert _pages() > MANY
 

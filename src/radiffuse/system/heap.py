@@ -3,7 +3,8 @@
 A step on a processor allocates some hundred activations and frees them again. The C library of Linux gives every large
 one back to the kernel, which hands out pages anew, filled with zeros, at the next step. Keeping them saves that time,
 but leaves holes between what is in use: with 3D patches of 64 voxels a side the process takes a quarter more, with
-larger ones still more (``heap3d`` in ``results/speed.csv``).
+larger ones still more (``heap3d`` in ``results/speed.csv``). Once the C library could not give a process what it asked
+for, nothing is gained in it any more: large ones are mapped on their own again, whatever is set.
 """
 
 from __future__ import annotations
