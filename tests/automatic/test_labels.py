@@ -15,8 +15,6 @@ from radiffuse.automatic.schedule import SCHEDULES
 from radiffuse.config import Split
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.splits import Splits, load_splits
-from radiffuse.train.planning.configuration import Measured
-from radiffuse.train.planning.reasons import _how_known
 
 
 def test_what_is_not_learned_from_is_in_no_part_and_the_test_stays_the_test(tmp_path: Path) -> None:
@@ -36,7 +34,7 @@ def test_more_hours_are_asked_for_than_were_given() -> None:
     training = SimpleNamespace(length=6000, batch=8)
     first: Any = SimpleNamespace(
         name="scratch", why="", seconds=1800.0, takes_pool=True, steps_given=False,
-        settings=SimpleNamespace(training=training), plan=SimpleNamespace(reasons={}),
+        settings=SimpleNamespace(training=training), plan=SimpleNamespace(training=SimpleNamespace(slowed=1.0)),
     )  # fmt: skip
     cases = tuple(Case(name, (Path(name),), group=name) for name in "abcdef")
     names, dataset = tuple("abcdef"), Dataset(Path("x"), "pairs", cases)
@@ -54,7 +52,6 @@ def test_more_hours_are_asked_for_than_were_given() -> None:
     text = "\n".join(described(record, labels, pool=True))
     assert "it is trained with the pool, which was not tried, for half of these steps" in text
     assert "busy" not in text
-    facts: Any = None  # of no importance to what was measured
-    first.plan.reasons["minutes"] = f"0.2 s per step, {_how_known(facts, Measured(0.2, 3.0))}"
+    first.plan.training.slowed = 3.0
     text = "\n".join(described(record, labels, pool=True))
-    assert "while this machine is as busy as now, training takes 3.0 times as long\n" in text
+    assert "as busy as when it was timed, training takes 3.0 times as long\n" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from layout_files import volume
 
-from radiffuse.config import Data, PlanSettings
+from radiffuse.config import Data, PlanSettings, TrainingPlan
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.fingerprint import Fingerprint, Intensities
 from radiffuse.data.layouts import open_dataset
@@ -85,6 +85,25 @@ def test_records_of_masks_know_a_plan_by_all_its_values() -> None:
     text = json.dumps(values, indent=2) + "\n"
     assert plan.digest == hashlib.sha256(text.encode()).hexdigest()
     assert plan.digest != dataclasses.replace(plan, low=1.0).digest
+
+
+def test_a_plan_from_before_it_said_how_busy_the_machine_was_reads_and_is_known(
+    tmp_path: Path,
+) -> None:
+    training = TrainingPlan(
+        network=None, batch_size=2, micro_batch=2, steps=9, precision="32-true",
+        checkpoint_activations=False, compile=False, minutes=1.0, memory_gib=1.0,
+    )  # fmt: skip
+    plan = Plan(2, ("image",), ("air", "lung"), (64, 48), training=training)
+    values = json.loads(plan.to_json())
+    assert values["training"].pop("slowed") == 1
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(values))
+    assert read_plan(path) == plan
+    del values["colored"]
+    before = hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()
+    slow = dataclasses.replace(plan, training=dataclasses.replace(training, slowed=2.0))
+    assert slow.digest == plan.digest == before
 
 
 def test_ct_gets_a_window_in_hu(tmp_path: Path) -> None:

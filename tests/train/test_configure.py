@@ -30,7 +30,7 @@ from radiffuse.train.planning.machine import (
     facts_of,
     in_bytes,
 )
-from radiffuse.train.planning.plan_text import format_plan, structures
+from radiffuse.train.planning.plan_text import format_plan, rows, structures
 from radiffuse.train.planning.search import configure
 
 OPEN = Training(steps=None, batch_size=None)
@@ -463,9 +463,15 @@ def test_steps_are_planned_as_if_nothing_else_ran() -> None:
 
     quiet, busy = decided(Measured(1.2, 1.05)), decided(found)
     assert quiet.plan == busy.plan
-    assert quiet.training == busy.training
+    assert (quiet.training.slowed, busy.training.slowed) == (1, 2)
+    assert replace(busy.training, slowed=1.0) == quiet.training
     assert quiet.reasons["minutes"] == "1.2 s per step, measured here"
-    assert busy.reasons["minutes"].endswith("as now, training takes 2.0 times as long")
+    said = []
+    for one in (quiet, busy):
+        plan = Plan(2, ("image",), (), (64, 64), training=one.training, reasons=one.reasons)
+        said.append(next(why for name, _, why in rows(plan) if name == "time"))
+    assert said[0] == quiet.reasons["minutes"]
+    assert said[1].endswith("as when it was timed, training takes 2.0 times as long")
 
 
 def test_what_a_busy_machine_took_is_measured_again(tmp_path: Path) -> None:

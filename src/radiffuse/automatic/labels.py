@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..train.further_images import look_at_copies, look_at_further
 from ..train.known import trained_on
 from ..train.planning.configuration import AT_WORK, DEFAULT_HOURS
-from ..train.planning.reasons import AS_BUSY
+from ..train.planning.plan_text import slowed_in_words
 from ..train.start import find_pretrained
 from .candidates import POOL, find_candidates, proposals
 from .folds import LEAST_PATIENTS, make_folds
@@ -152,8 +152,8 @@ def described(
     for one in record.candidates:
         minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
         length = one.settings.training.length
-        busy = one.plan.reasons.get("minutes", "").partition(AS_BUSY)
-        minutes += f"; {busy[1]}{busy[2]}" if busy[1] else ""
+        busy = slowed_in_words(one.plan.training) if one.plan.training else ""
+        minutes += f"; {busy}" if busy else ""
         yield f"  {one.name}: {one.why}; {length:,} step{'s' * (length != 1)}{minutes}"
     for why, others in by_reason(record.left_out).items():
         yield f"  not tried: {', '.join(others)} ({why})"

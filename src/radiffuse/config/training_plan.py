@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from .network import Network
-from .types import NonNegativeFloat, PositiveInt
+from .types import NonNegativeFloat, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +31,5 @@ class TrainingPlan:
     """Predicted time of the training."""
     memory_gib: NonNegativeFloat
     """Predicted memory: of the GPU, or of the process."""
+    slowed: Annotated[float, Within(1)] = 1.0
+    """How many times as long the training takes while other work has the cores as it had when steps were timed."""

@@ -169,6 +169,8 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of all values that plans of every version have, by which records of masks know the plan."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k != "colored"}
+        if values["training"] is not None:
+            del values["training"]["slowed"]
         text = json.dumps(values, indent=2) + "\n"
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -68,6 +68,14 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield from _of_training(plan.training, plan)
 
 
+def slowed_in_words(training: TrainingPlan) -> str:
+    """How much longer a training takes beside other work; '' where none had the cores when steps were timed."""
+    if training.slowed == 1:
+        return ""
+    longer = f"training takes {training.slowed:.1f} times as long"
+    return f"while this machine is as busy as when it was timed, {longer}"
+
+
 def colored(plan: Plan) -> str:
     """How many of the images looked at are in color, for people; '' for none."""
     if plan.colored is None:
@@ -100,7 +108,8 @@ def _of_training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str,
     for name in ("checkpoint_activations", "compile"):
         if getattr(training, name):
             yield name.replace("_", " "), "yes", why(name, "")
-    yield "time", duration(60 * training.minutes), why("minutes", "")
+    timed = filter(None, (why("minutes", ""), slowed_in_words(training)))
+    yield "time", duration(60 * training.minutes), ": ".join(timed)
     yield "memory", f"{training.memory_gib:.1f} GiB", "predicted"
 
 

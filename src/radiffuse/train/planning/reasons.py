@@ -15,8 +15,6 @@ from ..open_settings import usual_batch
 from .configuration import AT_WORK, Configuration, Configured, Measured, Request, samples_of
 from .machine import GIB, MachineFacts, Precision
 
-AS_BUSY = "while this machine is as busy as now"
-"""Begins what is said of a training that was timed while other work had the cores."""
 COMPILE_MINUTES = 15
 """torch.compile pays on a GPU where a training takes longer. It is not measured, for it compiles longer than planning
 may take: about a minute on a GPU, two to four on a processor."""
@@ -51,6 +49,7 @@ def decision_of(
         compile=compiled,
         minutes=round(minutes, 2),
         memory_gib=round(config.memory(facts, precision) / GIB, 2),
+        slowed=round(measured.slowed, 2) if measured is not None and measured.busy else 1.0,
     )
     plan = replace(request.plan, **config.placed)
     reasons = {
@@ -78,12 +77,7 @@ def _why_batch(request: Request, facts: MachineFacts, config: Configuration) -> 
 def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
     if measured is None:
         return f"at {facts.rate / 1e12:.3g} TFLOP/s"
-    if not measured.busy:
-        return "measured here"
-    return (
-        f"measured here and planned as if nothing else ran: {AS_BUSY}, "
-        f"training takes {measured.slowed:.1f} times as long"
-    )
+    return "measured here" + " and planned as if nothing else ran" * measured.busy
 
 
 def _of_machine(facts: MachineFacts, request: Request, config: Configuration) -> dict[str, str]:
