@@ -308,7 +308,7 @@ def test_imagenet_and_dino_stand_in_a_study_at_several_sizes(tmp_path: Path) -> 
         methods=("imagenet", "dino"), sizes=(64, 128), reference="imagenet@64px",
         finetune=replace(base, encoder="dino-folder", dino=Decoding(blocks=(1, 3))),
     )  # fmt: skip
-    dataset, splits = open_study(given)
+    dataset, splits, _ = open_study(given)
     seen: dict[str, Fit] = {}
 
     def fit(settings: Fit) -> Run:

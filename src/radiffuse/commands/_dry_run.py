@@ -134,11 +134,11 @@ def _judge(settings: Judge) -> None:
 
 
 def _study(settings: Study) -> str:
-    sentences = verify(settings)
     if Path(settings.data).exists():
-        open_study(settings, write=False)
-        for sentence in sentences:
+        for sentence in open_study(settings, write=False)[2]:
             say(sentence)
+    else:
+        verify(settings)
     return foreseen(settings)
 
 

@@ -308,7 +308,7 @@ def trained_alike(name: str, settings: Study) -> Variant:
 def trainings(settings: Study) -> list[str]:
     """Names of the runs that a study needs, ``TRAINED-LABELS-DRAW``: of its rows, and of what they are made with.
 
-    Those are the members of an ensemble, who labels or draws a pool, and the half that uncertain cases are chosen by.
+    The latter are the members of an ensemble, who labels or draws a pool, and the half that chooses uncertain cases.
     """
     needed = set[tuple[str, int]]()
     waiting = [(v, n) for v in variants(settings) for n in settings.labels]
@@ -316,8 +316,9 @@ def trainings(settings: Study) -> list[str]:
         variant, labels = waiting.pop()
         if (variant.trained, labels) in needed:
             continue
-        needed.add((variant.trained, labels))
         row = variant.row
+        if row.segments != "ensemble":
+            needed.add((variant.trained, labels))
         others = [*(settings.ensemble if row.segments == "ensemble" else ())]
         others += ["finetune"] * row.taught + [DRAWER] * (row.pool == "pairs")
         waiting += [(trained_alike(name, settings), labels) for name in others]

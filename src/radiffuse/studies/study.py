@@ -69,8 +69,7 @@ def run_study(
     Raises:
         InputError: Data or settings that cannot be used; finished parts are kept.
     """
-    sentences = verify(settings)
-    dataset, splits = open_study(settings)
+    dataset, splits, sentences = open_study(settings)
     settings = replace(settings, reference=reference_of(settings))
     names = [name for part in settings.parts for name in splits.part(part)]
     with study_folder(settings, SETTINGS, FIXED) as out, saying_once():
@@ -115,12 +114,13 @@ def run_study(
     return out
 
 
-def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]:
-    """Read and split the labelled cases, and ``write`` the splits the first time.
+def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits, list[str]]:
+    """The labelled cases, their splits, which are written the first time if ``write``, and what ``verify`` says.
 
     Raises:
-        InputError: Data that cannot be used, or the folder holds something else.
+        InputError: Data or settings that cannot be used, or the folder holds something else.
     """
+    sentences = verify(settings)
     refuse_foreign(Path(settings.out), SETTINGS)
     dataset = open_dataset(settings.data, settings.finetune.reader).labelled
     if not len(dataset):
@@ -128,14 +128,13 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits]
     cache = cache_folder(settings.finetune.reader.cache)
     splits = load_splits(dataset, settings.finetune.split, cache, settings.draws - 1, write=write)
     splits.verify_budgets(settings.labels, "--labels")
-    return dataset, splits
+    return dataset, splits, sentences
 
 
 def foreseen(settings: Study) -> str:
     """What a study has to do, in words: how many trainings, and how long they take where that is given."""
-    rows, parts = list(variants(settings)), list(_parts(settings))
-    own = [name for name in trainings(settings) if not name.startswith("ensemble-")]
-    starts = pretrainings(settings)
+    parts, own, starts = list(_parts(settings)), trainings(settings), pretrainings(settings)
+    rows = {variant for variant, *_ in parts}
     before = f" after {len(starts)} in pre-training" if starts else ""
     axes = ", ".join(
         f"{count} {what}{'s' * (count != 1)}"
