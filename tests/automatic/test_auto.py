@@ -18,7 +18,6 @@ import yaml
 
 import radiffuse
 from conftest import TINY, line_of
-from radiffuse import objectives
 from radiffuse.automatic import choice, decision, schedule, scores
 from radiffuse.automatic.candidates import Candidate, find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
@@ -31,6 +30,7 @@ from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError, NotFinite, OutOfMemory
 from radiffuse.evaluation.statistics import PairedTest
 from radiffuse.inference.predictor import Predictor
+from radiffuse.objectives import starts
 from radiffuse.train.members import members_of
 from radiffuse.train.run import Run
 
@@ -556,13 +556,13 @@ def test_an_encoder_that_is_asked_for_and_cannot_be_used_is_an_error(
 def test_the_network_to_start_from_is_loaded_once_for_all_candidates(
     films: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded, load = [], objectives.load_pretrained
+    loaded, load = [], starts.load_pretrained
 
     def counted(*words: Any) -> Any:
         loaded.append(words)
         return load(*words)
 
-    monkeypatch.setattr(objectives, "load_pretrained", counted)
+    monkeypatch.setattr(starts, "load_pretrained", counted)
     asked = {"plan": {"size": (32, 32)}, "training": {"steps": 1, "batch_size": 2}}
     settings = given(data=str(films), from_=str(pretrained), **asked)
     found, _ = find_candidates(settings, open_dataset(films, Data()), 1.0)

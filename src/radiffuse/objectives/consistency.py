@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import IGNORE, Losses, Pool
+from ..config import IGNORE, Fit, Losses, Pool
+from ..config.segmenting import POOLED
 from ..core.axes import expand
 from ..core.losses import one_hot, soft_loss
 from ..data.augment import apply_changes
-from ..data.batches import Batch
+from ..data.batches import Batch, Batches
 from ..data.pool import PooledBatch
 from ..inference.teachers import Teachers
+from ..train.pool import foreground_shares
 from ..train.random import StepRandom
 from ..train.task import Loss, LossOf, Task
 
@@ -119,6 +121,19 @@ class Consistency(Task):
         assert inside is not None
         images, _ = apply_changes(batch.changes, batch.pool, None)
         return images, both[:, :-1], both[:, -1] * (inside != IGNORE)
+
+
+def pooled(
+    task: Task,
+    settings: Fit,
+    labelled: Batches,
+    teachers: Teachers = Teachers(),  # noqa: B008 (frozen)
+) -> Task:
+    """The task, with a loss of the pool beside that of the labelled images, if there is a pool and it has none."""
+    if not settings.unlabelled or settings.method not in POOLED:
+        return task
+    shares = foreground_shares(labelled)
+    return Consistency(task, settings.pool, settings.loss, shares, labelled.mirrored, teachers)
 
 
 class FeatureDropout:
