@@ -1,14 +1,16 @@
 """``images/`` and ``labels/`` (or ``masks/``), matched by file name without suffix.
 
 So are BTCV (``img/img0001.nii.gz``, ``label/label0001.nii.gz``) and FLARE22
-(``images/CASE_0000.nii.gz``, ``labels/CASE.nii.gz``).
+(``images/CASE_0000.nii.gz``, ``labels/CASE.nii.gz``), and sets with a folder per class of the whole image
+(``COVID/images/1.png``, ``COVID/masks/1.png``). Montgomery (``CXR_png/1.png``, ``ManualMask/leftMask/1.png``)
+has a mask per structure, see ``by_structure``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,84 +21,84 @@ from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from .build import KEEP_ONE, build
+from .by_structure import Structures, masks_by_structure, structure_names
 from .doubts import guessing
-from .listing import (
-    IMAGE_FOLDERS,
-    LABEL_FOLDERS,
-    LABEL_WORDS,
-    PREDICTED,
-    SPLITS,
-    is_dicom,
-    key,
-    own_folder,
-    unified,
-    walk,
-)
+from .experts import first_experts, say_experts
+from .listing import LABEL_WORDS, SPLITS, is_dicom, key, unified, walk
+from .pair_folders import Part, part_folders
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
-ALSO_IMAGES = ("image", "imgs", "original", "originals", "scans", "films", "inputs", "jpegimages")
-ALSO_LABELS = (
-    *LABEL_WORDS,
-    "groundtruths",
-    "gts",
-    "segs",
-    "segmentations",
-    "manual",
-    "1stmanual",
-    "truth",
-    "segmentationclass",
-)
-"""Less usual names, for folders with images in them where none has a usual name; ``Ground Truth`` is
-``groundtruth``."""
 CHANNEL = re.compile(r"_0000$")
 """The only channel of an image, as nnU-Net and FLARE22 name it."""
-MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image)$", re.IGNORECASE)
-"""What a file is, after its name, as in ``1_mask``."""
-ROLE = re.compile(r"(?:(?<=/)|^)(?:img|image|label|mask|seg)[_-]?(?=\d+$)", re.IGNORECASE)
+MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image|\dstHO|\dndHO)$", re.IGNORECASE)
+"""What a file is, after its name, as in ``1_mask``; or whose mask it is, see ``experts``."""
+ROLE = re.compile(
+    r"(?:(?<=/)|^)(?:img|image|volume|label|mask|seg|segmentation)[_-]?(?=\d+$)", re.IGNORECASE
+)
 """What a file is, before its number."""
-ANNOTATED = ("annot", "_annot", "_labels", "_masks")
-"""Endings of folders of labels beside folders named after splits: ``trainannot`` beside ``train``."""
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
-    """Images with label maps, at the top, inside folders named after splits, or with such folders inside.
+    """Images with label maps, at the top, inside folders named after splits or classes, or with such folders inside.
 
     An image without a label and a label without an image are errors; under ``skip_bad`` the former
     stays as an unlabelled case. A folder of DICOM slices in ``images/`` is one image, named after
-    the folder.
+    the folder. A folder around both is the class of the whole image (``pair_folders``).
 
     Raises:
-        InputError: ``labels/`` has no ``images/`` beside it, or either has several candidates.
+        InputError: ``labels/`` has no ``images/`` beside it, or either has several candidates; folders of
+            structures differ between parts, or ``label_values`` is given beside them.
     """
     if root.is_file():
         return None
     cases: list[Case] = []
     found = False
-    tests: Path | None = None
-    for images, labels, split in _folders(root, guessing(root, data)):
-        if labels is None and images is not None and split == "test":
-            tests = images
-        if labels is None or (images is None and data.layout != "auto"):
+    tests: list[Part] = []
+    structures: list[Structures] = []
+    later: set[Path] = set()
+    for part in part_folders(root, guessing(root, data)):
+        if part.labels is None and part.images is not None and part.split == "test":
+            tests.append(part)
+        elif part.labels is None and part.images is not None and part.folder:
+            problem = (
+                "is a folder of images without masks/ beside it, where other folders have both"
+            )
+            issues.error(part.images, problem, "Add the masks, or move the images elsewhere")
+            cases += _unlabelled(part, issues)
+        if part.labels is None or (part.images is None and data.layout != "auto"):
             continue
-        if images is None:
-            remedy = f"Call the folder of the images {labels.parent / 'images'}"
-            raise InputError(labels, "is a folder of labels without images/ beside it", remedy)
+        if part.images is None:
+            remedy = f"Call the folder of the images {part.labels.parent / 'images'}"
+            raise InputError(part.labels, "is a folder of labels without images/ beside it", remedy)
         found = True
-        cases += _match(images, labels, split, issues)
+        masks = masks_by_structure(part.images, part.labels)
+        structures.append(masks)
+        _, others = first_experts(walk(part.labels).images)
+        say_experts(part.labels, others, issues)
+        later.update(part.labels / path for path in others)
+        cases += _match(part, part.images, part.labels, masks, issues)
     if not found:
         return None
     cases = _with_split_folders(cases)
-    if tests is not None and {case.split for case in cases} <= {None, "train"}:
+    if tests and {case.split for case in cases} <= {None, "train"}:
         # The test labels were never released: the other cases are split as in any data set.
         cases = [replace(case, split=None) for case in cases]
-        twice: set[Path] = set()
-        unlabelled = sorted(_by_key(tests, twice, issues).items())
-        cases += [
-            Case(f"test/{name}", (path,), split="test")
-            for name, path in unlabelled
-            if path not in twice
-        ]
-    return build(root, "pairs", cases, data, issues, classes=declared_classes(root, issues))
+        cases += [case for part in tests for case in _unlabelled(part, issues)]
+    classes = declared_classes(root, issues) or structure_names(root, structures, data)
+    dataset = build(root, "pairs", cases, data, issues, classes=classes)
+    return replace(dataset, passed_over=dataset.passed_over | later)
+
+
+def _unlabelled(part: Part, issues: Issues) -> list[Case]:
+    twice: set[Path] = set()
+    images = _by_key(part.images, twice, issues) if part.images else {}
+    return [_case(part, name, path) for name, path in sorted(images.items()) if path not in twice]
+
+
+def _case(part: Part, name: str, image: Path) -> Case:
+    """A case without a label, named after the folders around it."""
+    wanted = "/".join(filter(None, (part.split, part.folder, name)))
+    return Case(wanted, (image,), split=part.split, target=part.target)
 
 
 def _with_split_folders(cases: list[Case]) -> list[Case]:
@@ -107,55 +109,14 @@ def _with_split_folders(cases: list[Case]) -> list[Case]:
     return [replace(case, split=split) for case, split in zip(cases, tops, strict=True)]
 
 
-def _folders(root: Path, guess: bool) -> Iterator[tuple[Path | None, Path | None, str | None]]:
-    """Folders of images and of labels, None where missing, with their split; ``guess``: by other names too."""
-    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.is_symlink()]
-    for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
-        split = None if base == root else SPLITS[base.name.lower()]
-        images, labels = _folder(base, IMAGE_FOLDERS), _folder(base, LABEL_FOLDERS)
-        usual = labels is not None
-        if guess:
-            images = images or _folder(base, ALSO_IMAGES, filled=True)
-            labels = labels or _folder(base, ALSO_LABELS, filled=True)
-        if labels is not None and _predicted_beside(labels, images):
-            labels = None
-        yield images, labels if images or usual else None, split
-    by_name = {path.name.lower(): path for path in inner}
-    for name, split in SPLITS.items():
-        pictures = by_name.get(name) or by_name.get(f"{name}_images")
-        maps = [by_name[name + ending] for ending in ANNOTATED if name + ending in by_name]
-        for one in maps if pictures else ():
-            yield pictures, one, split
-        if not maps and f"{name}_images" in by_name:
-            yield by_name[f"{name}_images"], None, split
-
-
-def _folder(base: Path, names: tuple[str, ...], *, filled: bool = False) -> Path | None:
-    """The folder with one of these names, whatever its case, and where ``filled`` with images in it."""
-    plain = {p: re.sub("[ _-]", "", p.name.lower()) for p in base.iterdir() if p.is_dir()}
-    found = sorted(
-        p for p, name in plain.items() if name in names and not (filled and not walk(p).images)
-    )
-    if len(found) > 1:  # predict wrote beside the labels
-        found = [path for path in found if own_folder(path) != PREDICTED]
-    if len(found) > 1:
-        both = " and ".join(path.name for path in found)
-        raise InputError(base, f"holds both {both}", "Keep one of them in this folder")
-    return found[0] if found else None
-
-
-def _predicted_beside(labels: Path, images: Path | None) -> bool:
-    """Whether masks that radiffuse predicted lie beside the scans without being named after them."""
-    if own_folder(labels) != PREDICTED:
-        return False
-    names = {key(path) for path in walk(images).images} if images is not None else set()
-    return names.isdisjoint(key(path) for path in walk(labels).images)
-
-
-def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> list[Case]:
+def _match(
+    part: Part, images: Path, labels: Path, structures: Structures, issues: Issues
+) -> list[Case]:
     twice: set[Path] = set()
     pictures, series = _examinations(images, twice, issues)
-    maps = _by_key(labels, twice, issues)
+    maps = dict.fromkeys(structures.masks, labels) or _by_key(
+        labels, twice, issues, first_experts(walk(labels).images)[1]
+    )
     single: Callable[[str], str] = partial(CHANNEL.sub, "")
     for plain in (unified, single, partial(ROLE.sub, ""), partial(MARK.sub, "")):
         idle = [name for name in pictures if name not in maps]
@@ -172,8 +133,10 @@ def _match(images: Path, labels: Path, split: str | None, issues: Issues) -> lis
         if label is None:
             remedy = f"Add {labels / name} with its suffix, or move the image elsewhere"
             issues.error(path, "has no label", remedy)
-        wanted = f"{split}/{name}" if split else name
-        cases.append(Case(wanted, (path,), label, split=split, series=series.get(name, ())))
+        masks = structures.of(name, issues) if label == labels else ()
+        label = None if label == labels and not masks else label
+        case = _case(part, name, path)
+        cases.append(replace(case, label=label, label_parts=masks, series=series.get(name, ())))
     for name, label in sorted(maps.items()):
         if label in twice:
             continue
@@ -200,7 +163,7 @@ def _loosely(
 def _by_key(
     folder: Path, twice: set[Path], issues: Issues, without: Collection[PurePosixPath] = ()
 ) -> dict[str, Path]:
-    """Images by name, but not those directly in one of the folders ``without``.
+    """Images by name, but not those in ``without``, nor those directly in one of its folders.
 
     ``twice`` receives those beside which lies another of the same name.
     """
@@ -209,7 +172,9 @@ def _by_key(
     found: dict[str, Path] = {}
     for relative in listing.images:
         name, path = key(relative), folder / relative
-        if relative.parent not in without and found.setdefault(name, path) != path:
+        if without and not {relative, relative.parent}.isdisjoint(without):
+            continue
+        if found.setdefault(name, path) != path:
             issues.error(path, f"has the same name as {found[name].name}", KEEP_ONE)
             twice.add(found[name])
     return found

@@ -3,7 +3,8 @@
 So are BraTS (``BraTS2021_00000/BraTS2021_00000_flair.nii.gz`` ... ``_seg.nii.gz``) and many sets in
 one folder (``001_img.nii``, ``001_mask.nii``). ISIC and BUSI name the image by the case alone
 (``001.jpg``, ``001_mask.png``; of BUSI also ``001_mask_1.png``); others give each case a folder
-(``001/image.png``, ``001/mask.png``). Masks of BIDS may lie elsewhere, see ``bids``.
+(``001/image.png``, ``001/mask.png``). Masks of BIDS may lie elsewhere, see ``bids``; where the first word says what a
+file is (LiTS: ``volume-1.nii``, ``segmentation-1.nii``), see ``numbered``; of several experts, see ``experts``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ...config import Data
@@ -21,7 +23,9 @@ from ..names import composed
 from .bids import MASK, places_of_masks
 from .build import KEEP_ONE, build
 from .doubts import guessing
+from .experts import EXPERT, first_experts, say_experts
 from .listing import LABEL_WORDS, stem, walk
+from .numbered import TEST, places_of_numbers
 
 EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
 IMAGE_WORDS = ("img", "image")
@@ -51,9 +55,10 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     listing = walk(root)
     faults = Issues(listing.issues)
     twice: set[PurePosixPath] = set()
-    files = _by_case(root, listing.images, guessing(root, data), twice, faults)
+    found, later = first_experts(listing.images)
+    files = _by_case(root, found, guessing(root, data), twice, faults)
     labelled = sum(len(words) for words in files.values() if _labels(words))
-    if not files or (data.layout == "auto" and not _obvious(files, labelled, len(listing.images))):
+    if not files or (data.layout == "auto" and not _obvious(files, labelled, len(found))):
         return None
     usual = Counter(
         _channels(words) for words in files.values() if _labels(words) or not labelled
@@ -76,18 +81,22 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
             problem = f"has the images {own} where other cases have {others}"
             issues.error(where, problem, "Add the missing files, or remove the case")
             continue
-        if not labels and labelled:
+        split = "test" if TEST.fullmatch(place.name) else None
+        if not labels and labelled and not split:
             remedy = f"Add {place.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
             issues.error(root / words[usual[0]], "has no label", remedy)
         images = tuple(root / words[word] for word in usual)
         parts = labels if len(labels) > 1 else ()
-        cases.append(Case(place.name, images, labels[0] if labels else None, label_parts=parts))
+        label = labels[0] if labels else None
+        cases.append(Case(place.name, images, label, label_parts=parts, split=split))
     if several := [case.label.name for case in cases if case.label and case.label_parts]:
         problem = f"has {len(several)} images with numbered masks beside one, such as {several[0]}: they are joined"
         issues.warning(root, problem, "Make sure that they are pieces of one label")
     channels = ("image",) if len(usual) == 1 and usual[0] in IMAGE_WORDS else usual
     classes = declared_classes(root, issues)
-    return build(root, "suffixes", cases, data, issues, classes=classes, channels=channels)
+    say_experts(root, later, issues)
+    dataset = build(root, "suffixes", cases, data, issues, classes=classes, channels=channels)
+    return replace(dataset, passed_over=dataset.passed_over.union(root / path for path in later))
 
 
 def _by_case(
@@ -112,6 +121,7 @@ def _by_case(
         spelled = {path: path for path in images}
     masks = places_of_masks(spelled)
     parts = {p: (masks[p], MASK) if p in masks else _part(p) for p in spelled}
+    parts |= places_of_numbers(spelled) if guess else {}
     known = set(parts.values())
     for path in parts:
         if further := NUMBERED.fullmatch(stem(path)):
@@ -146,6 +156,8 @@ def _part(path: PurePosixPath) -> tuple[PurePosixPath, str]:
     name = stem(path)
     if name.lower() in LABEL_WORDS and path.parent.parts:
         return path.parent, name.lower()
+    if match := EXPERT.fullmatch(name):
+        return path.parent / match[1], MASK
     match = re.fullmatch(r"(.+)[_-]([^_-]+)", name)
     return (path.parent / match[1], match[2].lower()) if match else (path, "")
 
