@@ -69,7 +69,7 @@ def nnunet(root):
     volume(root / "imagesTr" / f"{WHOLE}_0000.nii.gz")
     volume(root / "imagesTr" / f"{APART}_0001.nii.gz")
     volume_label(root / "labelsTr" / f"{APART}.nii.gz")
-    write_json(root / "splits_final.json", [{"train": [APART], "val": []}])
+    write_json(root / "splits_final.json", [{"train": [], "val": [APART]}])
 
 
 def msd(root):
@@ -82,7 +82,7 @@ def msd(root):
 def totalsegmentator(root):
     volume(root / WHOLE / "ct.nii.gz")
     volume_label(root / WHOLE / "segmentations" / "liver.nii.gz")
-    (root / "meta.csv").write_text(f"image_id,split\n{APART},train\n", encoding="utf-8")
+    (root / "meta.csv").write_text(f"image_id,split\n{APART},val\n", encoding="utf-8")
 
 
 def table(root):
@@ -105,7 +105,7 @@ def test_accents_that_are_encoded_in_two_ways_are_one_name(made, tmp_path):
     assert case.label is not None
     assert case.site == ("Bonn" if sited else "")
     assert len(case.images) == len(dataset.channels) == (2 if made is nnunet else 1)
-    assert case.split == ("train" if made in (nnunet, totalsegmentator) else None)
+    assert case.split == ("validation" if made in (nnunet, totalsegmentator) else None)
     for file in (*case.images, case.label):
         assert file.exists()
 

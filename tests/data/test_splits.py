@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layout_files import film, film_label, pairs
 
-from radiffuse.config import Split
+from radiffuse.config import Data, Split
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import DRAWS, load_splits
@@ -269,3 +271,43 @@ def test_draws_of_labels_differ_and_go_round_the_patients(tmp_path: Path) -> Non
     for order in splits.draws:
         patients = [int(name[1:]) // 3 for name in order]
         assert all(len(set(patients[i : i + 8])) == 8 for i in (0, 8, 16))
+
+
+def films_of_classes(root: Path) -> None:
+    for k, name in enumerate("ab"):
+        for i in range(5):
+            film(root / "train" / name / f"{i}.png", seed=10 * k + i)
+
+
+def rows(root: Path) -> None:
+    lines = ["image,label,split"]
+    for i in range(10):
+        film(root / f"{i}.png", seed=i)
+        film_label(root / "maps" / f"{i}.png")
+        lines.append(f"{i}.png,maps/{i}.png,{'train' if i else ''}")
+    (root / "films.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("made", [lambda root: pairs(root / "train", 10), films_of_classes, rows])
+def test_where_train_is_the_only_part_a_test_is_drawn_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: Callable[[Path], object]
+) -> None:
+    made(tmp_path)
+    found = open_dataset(tmp_path)
+    assert "names a part to train on and no other" in capsys.readouterr().err
+    splits = load_splits(found, Split(test=0.3, validation=0), tmp_path / "cache")
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (7, 0, 3)
+    assert len(load_splits(found, Split(test=0, validation=0), tmp_path / "cache").train) == 10
+
+
+def test_where_other_parts_are_named_or_left_out_by_only_train_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, part in enumerate(("train", "val")):
+        pairs(tmp_path / part, 3 + i)
+    assert {case.split for case in open_dataset(tmp_path)} == {"train", "validation"}
+    only = open_dataset(tmp_path, Data(only="^train/"))
+    assert [case.split for case in only] == ["train"] * 3
+    film(tmp_path / "pool" / "train" / "a.png")
+    open_dataset(tmp_path / "pool")  # nothing to split
+    assert not capsys.readouterr().err

@@ -52,7 +52,7 @@ def build(
     home = home or root
     _refuse_links(cases, home)
     all_places = [place_of(path, home) for path in places or [case.images[0] for case in cases]]
-    pairs = list(zip(all_places, _split_of_labelled(cases), strict=True))
+    pairs = list(zip(all_places, _split_of_labelled(root, cases, issues), strict=True))
     kept = pairs if data.only is None else [pair for pair in pairs if _wanted(pair[0], data.only)]
     if pairs and not kept:
         problem = f"holds no case whose path matches {data.only!r}"
@@ -86,14 +86,18 @@ def build(
     )
 
 
-def _split_of_labelled(cases: Sequence[Case]) -> Sequence[Case]:
-    """The cases without the split train, where a test or validation part is declared and has no labels or classes.
+def _split_of_labelled(root: Path, cases: Sequence[Case], issues: Issues) -> Sequence[Case]:
+    """The cases without the split train, where no test or validation part is declared, or none with labels or classes.
 
-    They were never released, so that what is labelled is split as in any data set: else all of it would be trained on.
+    Such labels were never released, so that what is labelled is split as in any data set: else all of it would be
+    trained on.
     """
     known = {case.split for case in cases if case.label is not None or case.target is not None}
-    if known - {None} != {"train"} or {case.split for case in cases} <= {None, "train"}:
+    if known - {None} != {"train"}:
         return cases
+    if {case.split for case in cases} <= {None, "train"}:
+        problem = "names a part to train on and no other: where a test is needed, it is drawn as if no part were named"
+        issues.warning(root, problem, "Set --split.test 0 to train on all, or name a test part")
     return [replace(case, split=None) if case.split == "train" else case for case in cases]
 
 
