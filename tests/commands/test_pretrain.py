@@ -31,6 +31,7 @@ from radiffuse.phantoms import write_dataset
 from radiffuse.synthesis.denoiser import LatentBatch, LatentDenoising
 from radiffuse.train import start
 from radiffuse.train.cases import hold_out, limited
+from radiffuse.train.planning.plan_text import rows
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
 from radiffuse.train.unlabelled import plan_unlabelled
@@ -273,7 +274,9 @@ def test_the_patch_decides_by_how_much_the_noise_is_shifted(
     for size, shift in ((128, 2.0), (64, 1.0), (32, 1.0)):
         plan, settings = chosen(unlabelled, tmp_path, size)
         assert plan.shift == settings.diffusion.shift == shift
-        assert f"{size} x {size}" in plan.reasons["shift"]
+        hides = "; in a larger image the same noise hides less" if size > 64 else ""
+        why = f"the usual suits 64 pixels a side, or fewer{hides}"
+        assert ("noise", "2 times the usual" if size > 64 else "the usual", why) in [*rows(plan)]
     plan, settings = chosen(unlabelled, tmp_path, 128, diffusion={"shift": 3.0})
     assert plan.shift is None
     assert settings.diffusion.shift == 3

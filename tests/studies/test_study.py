@@ -495,8 +495,8 @@ def test_a_dry_run_says_how_much_there_is_to_do(
     words += ["--labels", "1,2,5", "--draws", "2", "--out", str(out), "--dry-run"]
     assert main([*words, "--methods", "scratch,finetune"]) == 0
     said = capsys.readouterr().out
-    assert "12 trainings after 1 in pre-training, for 12 scores" in said
-    assert "said from the second on" in said
+    axes = "2 methods (scratch, finetune) x 3 label budgets (1, 2, 5) x 2 draws"
+    assert f"\n1 pre-training, then 12 trainings for 12 scores: {axes}; from its second" in said
     assert main([*words, "--methods", "scratch,finetune", "--finetune.hours", "0.1"]) == 0
     assert "about 1 h 12 min of training, at --finetune.hours 0.1 each" in capsys.readouterr().out
     (out / "scores" / "scratch-1-0").mkdir(parents=True)
@@ -504,8 +504,8 @@ def test_a_dry_run_says_how_much_there_is_to_do(
     given = Study(
         methods=("scratch", "guided"), labels=(1,), draws=2, unlabelled="pool", out=str(out)
     )
-    assert foreseen(given).startswith("4 trainings after 2 in pre-training, for 4 scores")
-    assert "1 of them there already" in foreseen(given)
+    assert foreseen(given).startswith("2 pre-trainings, then 4 trainings for 4 scores: 2 methods")
+    assert "; 1 of the scores are there already" in foreseen(given)
 
 
 def test_pairs_are_drawn_on_the_machine_of_finetuning(tmp_path: Path) -> None:

@@ -280,6 +280,10 @@ def test_measured_steps_count_more_than_guessed_ones() -> None:
     assert configured.training.minutes == pytest.approx(60, rel=0.1)
     assert configured.training.steps == 32  # an hour, but for a tenth, of 100 s each
     assert "measured here" in configured.reasons["minutes"]
+    for described, source in ((False, "as a rule of such machines"), (True, "as given")):
+        facts = replace(CARD, described=described)
+        said = configure(found, rising(found, 2), facts, request(hours=1)).reasons["minutes"]
+        assert said.endswith(f"not measured: at 15 TFLOP/s (10^12 operations a second), {source}")
 
 
 @pytest.mark.parametrize("speed", [8e12, 70e12])

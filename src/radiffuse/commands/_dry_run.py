@@ -134,12 +134,15 @@ def _judge(settings: Judge) -> None:
 
 
 def _study(settings: Study) -> str:
-    if Path(settings.data).exists():
-        for sentence in open_study(settings, write=False)[2]:
-            say(sentence)
-    else:
+    if not Path(settings.data).exists():
         verify(settings)
-    return foreseen(settings)
+        return foreseen(settings)
+    dataset, splits, sentences = open_study(settings, write=False)
+    for sentence in sentences:
+        say(sentence)
+    counts = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    held = "{} to draw the labelled ones from, {} for validation, {} for the test".format(*counts)
+    return f"{foreseen(settings)}\n{len(dataset)} labelled cases: {held}"
 
 
 def _augment(settings: Augment) -> None:

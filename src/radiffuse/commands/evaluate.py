@@ -33,7 +33,7 @@ from ..evaluation.tables import (
     summarize,
 )
 from ..inference.expecting import kept
-from ..inference.records import Record, grayed
+from ..inference.records import Record, doubts
 from ..reports.run import write_evaluation_report
 from ..system.cells import csv_text
 from ..system.files import refuse_foreign, sweep, write_atomic, write_json
@@ -231,8 +231,7 @@ def _write_notes(
                 f"{len(trained)} of {len(scored)} cases are of patients of the training set, so their scores are not "
                 f"those of new ones: {some(trained)}"
             )
-        if gray := grayed([record.entries[name] for name in scored if name in record.entries]):
-            notes.append(gray)
+        notes += doubts([record.entries[name] for name in scored if name in record.entries])
         if others:
             notes.append(f"{len(others)} masks are not as radiffuse wrote them: {some(others)}")
     content: dict[str, Any] = {"radiffuse": __version__, "masks": settings.masks}

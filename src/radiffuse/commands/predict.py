@@ -13,7 +13,7 @@ from ..evaluation.tables import in_no_mask
 from ..inference.dicom_seg import require_highdicom
 from ..inference.expecting import table_of
 from ..inference.masks import SHAPING, MaskWriter, Recorded, write_masks
-from ..inference.records import Record, grayed, header, never_shown
+from ..inference.records import Record, doubts, header, never_shown
 from ..system.files import read_json
 from ..system.saying import say
 from ..train.known import trained_on
@@ -46,8 +46,8 @@ def predict(settings: Predict) -> Path:
     entries = [record.entries[case.name] for case in dataset if case.name in record.entries]
     for line in table_of(entries):
         print(printable(line))
-    if gray := grayed(entries):
-        say(f"{settings.data}: {gray}")
+    for doubt in doubts(entries):
+        say(f"{settings.data}: {doubt}")
     if lost := in_no_mask(never_shown(entries, write.predictor.plan.classes), len(entries)):
         say(f"{out}: {lost}")
     return out

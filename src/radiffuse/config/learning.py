@@ -188,7 +188,8 @@ class Machine:
     memory: Memory | None = None
     """Plan for so much free memory, such as 8GiB, of the GPU or of the machine; None: what is free."""
     rate: Annotated[float, Within(0.001, 1e6)] | None = None
-    """Plan for a machine of this speed, in TFLOP/s in training; None: this machine's, measured by a few steps."""
+    """Plan for a machine of this speed, in TFLOP/s (10^12 operations a second) in training; None: this machine's,
+    measured by a few steps."""
     workers: PositiveInt | None = None
     """Threads that read and prepare files; None: one per core."""
     threads: PositiveInt | None = None

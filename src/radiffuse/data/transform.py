@@ -21,6 +21,8 @@ from .scan import Array, Scan, canonical_spacing, in_color, orientation, resampl
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray, ITU-R BT.601."""
+NARROWEST = 100.0
+"""HU that a CT spans at least: air and soft tissue are 1000 apart [ours]."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ def in_gray(scan: Scan, channels: int) -> Array:
         return array
     gray: Array = np.tensordot(np.asarray(LUMINANCE, np.float32), array.astype(np.float32), axes=1)
     return gray[None]
+
+
+def not_in_hu(scan: Scan, plan: Plan) -> bool:
+    """Whether the plan has a window of HU, and the values are none: nothing is below 0, or all is within ``NARROWEST``.
+
+    DICOM files that state how their values become HU are believed.
+    """
+    if plan.intensity != "window" or plan.low >= 0 or scan.unit == "HU":
+        return False
+    low, high = float(scan.array.min()), float(scan.array.max())
+    return low >= 0 or high - low < NARROWEST
 
 
 def image_to_plan(scan: Scan, plan: Plan) -> tuple[Array, Undo]:

@@ -36,6 +36,7 @@ from .predictor import Predictor
 from .records import (
     GRAYED,
     MASKS,
+    NO_HU,
     SHOWN,
     Entry,
     Record,
@@ -144,7 +145,8 @@ class MaskWriter:
         shown = [plan.classes[value] for value in np.unique(segmented.mask) if value]
         expected = self.calibration(segmented.expected, plan.classes) if self.calibration else {}
         facts = {SHOWN: shown} | ({COLUMN: expected} if expected else {})
-        return files, facts | ({GRAYED: True} if self.predictor.turns_gray(scan) else {})
+        doubts = {GRAYED: self.predictor.turns_gray(scan), NO_HU: self.predictor.takes_for_hu(scan)}
+        return files, facts | {doubt: True for doubt, holds in doubts.items() if holds}
 
     def verify(self, case: Case) -> None:
         """Refuse a case that cannot be read, or does not have the axes and channels of the plan."""

@@ -19,7 +19,14 @@ from ..core.finite import verify_finite
 from ..data.plan import PREPARED, Plan
 from ..data.scan import Array, Scan, in_color
 from ..data.streams import torch_seed
-from ..data.transform import Undo, image_to_plan, map_to_scan, scores_of_scan, scores_to_scan
+from ..data.transform import (
+    Undo,
+    image_to_plan,
+    map_to_scan,
+    not_in_hu,
+    scores_of_scan,
+    scores_to_scan,
+)
 from ..errors import InputError
 from ..evaluation.quality import expected_dice
 from ..train.device import local_device
@@ -250,6 +257,10 @@ class Predictor:
             and member.plan.colored is None
             for member in self.members
         )
+
+    def takes_for_hu(self, scan: Scan) -> bool:
+        """Whether the run takes for HU what can hardly be: a CT whose values are not those of its files."""
+        return any(not_in_hu(scan, member.plan) for member in self.members)
 
     def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
         seed = torch_seed(self.seed, zlib.crc32(name.encode()), member, sample)

@@ -37,6 +37,8 @@ SHOWN = "shown"
 """In a line of ``predict``: the classes that the mask shows."""
 GRAYED = "grayed"
 """In a line of ``predict``, true: the image is in color, and was turned to gray for a run that learned gray ones."""
+NO_HU = "no_hu"
+"""In a line of ``predict``, true: the run learned from CT in HU, and the image's values can hardly be HU."""
 
 
 @dataclass
@@ -200,17 +202,22 @@ def never_shown(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
     return [name for name in classes[1:] if name not in shown]
 
 
-def grayed(entries: Sequence[Entry]) -> str:
-    """How many of the images were turned to gray, in words; '' for none."""
-    return grayed_in_words(sum(bool(entry.get(GRAYED)) for entry in entries), len(entries))
+def doubts(entries: Sequence[Entry]) -> list[str]:
+    """How many of the images were turned to gray, and how many hold no HU, in words."""
+    gray, no_hu = (sum(bool(entry.get(doubt)) for entry in entries) for doubt in (GRAYED, NO_HU))
+    return doubts_in_words(gray, no_hu, len(entries))
 
 
-def grayed_in_words(count: int, total: int) -> str:
-    """How many of the images were turned to gray for a run that learned from gray ones; '' for none."""
-    if not count:
-        return ""
-    which = f"{count} of {total} images are" if total > 1 else "the image is"
-    return f"{which} in color, and turned to gray (ITU-R BT.601): the run learned from gray images"
+def doubts_in_words(grayed: int, no_hu: int, total: int) -> list[str]:
+    """How many images of so many are not as those that the run learned from, by what is doubtful in them."""
+    grays = f"{grayed} of {total} images are" if total > 1 else "the image is"
+    scans = f"{no_hu} of {total} images have" if total > 1 else "the image has"
+    lines = [
+        f"{grays} in color, and turned to gray (ITU-R BT.601): the run learned from gray images",
+        f"{scans} values that can hardly be HU, such as none below 0 (air is -1000): the run learned from CT in HU, "
+        "and its masks of other values cannot be trusted",
+    ]
+    return [line for line, count in zip(lines, (grayed, no_hu), strict=True) if count]
 
 
 def header(

@@ -98,7 +98,7 @@ class NetworkSummary:
         state, activations = self.state_bytes / 2**30, self.activation_bytes / 2**30
         return (
             f"parameters        {self.parameters / 1e6:.1f} M\n"
-            f"forward pass      {flops:.1f} GFLOP (training step {3 * self.forward_flops / 1e9:.1f})\n"
+            f"forward pass      {flops:.1f} GFLOP (10^9 operations); a training step {3 * flops:.1f}\n"
             f"training memory   {plain} GiB estimated in float32: {state:.1f} of weights and optimizer, "
             f"{activations:.1f} of activations\n"
             f"                  {half} GiB with bf16-mixed, {less} with checkpoint_activations, {least} with both"

@@ -16,7 +16,7 @@ from ..data.scan import Array, Scan
 from ..errors import InputError
 from ..inference.members import Overrides
 from ..inference.predictor import Predictor
-from ..inference.records import grayed_in_words
+from ..inference.records import doubts_in_words
 from ..system.saying import say
 from ..train.run import Run, find_run
 from .card import Licences
@@ -46,7 +46,7 @@ class Segmenter:
     def __init__(self, predictor: Predictor, runs: Sequence[Path] = ()) -> None:
         self.predictor = predictor
         self.runs = tuple(runs)
-        self._grayed = False
+        self._grayed = self._without_hu = False
 
     @classmethod
     def load(
@@ -251,16 +251,18 @@ class Segmenter:
         affine: Array | None,
         segment: Callable[[Scan, str], Array],
     ) -> Array | list[Array]:
-        """What ``segment`` makes of an image, or of each of a list; that color is not used is said once."""
+        """What ``segment`` makes of an image, or of each of a list; what is doubtful in them is said once."""
         images = image if isinstance(image, list) else [image]
-        results, gray = list[Array](), 0
+        results, gray, no_hu = list[Array](), 0, 0
         for one in images:
             scan, name = self._scan(one, spacing, affine)
             results.append(segment(scan, name))
             gray += self.predictor.turns_gray(scan)
-        if gray and not self._grayed:
-            say(grayed_in_words(gray, len(images)))
-            self._grayed = True
+            no_hu += self.predictor.takes_for_hu(scan)
+        gray, no_hu = gray * (not self._grayed), no_hu * (not self._without_hu)
+        for line in doubts_in_words(gray, no_hu, len(images)):
+            say(line)
+        self._grayed, self._without_hu = self._grayed or gray > 0, self._without_hu or no_hu > 0
         return results if isinstance(image, list) else results[0]
 
     def _scan(

@@ -324,7 +324,7 @@ class StudyRuns:
             changes |= {"plan": PlanSettings(), "network": Network()}
         stand_pools(self.out, {"unlabelled": open_dataset(given.unlabelled, base.reader)})
         settings = replace(base, data=given.unlabelled, out=str(folder), **changes)
-        say(f"pre-training for {', '.join(self.settings.methods)}: {folder}")
+        say(f"pre-training on {f'{pool} images of ' if pool else ''}{given.unlabelled}: {folder}")
         return self.pretrain(settings if row.group == "regressor" else _as_many_images(settings))
 
     def _pool(self, row: StudyMethod, labels: int, draw: int) -> dict[str, Any]:

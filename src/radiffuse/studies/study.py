@@ -134,24 +134,24 @@ def open_study(settings: Study, *, write: bool = True) -> tuple[Dataset, Splits,
 def foreseen(settings: Study) -> str:
     """What a study has to do, in words: how many trainings, and how long they take where that is given."""
     parts, own, starts = list(_parts(settings)), trainings(settings), pretrainings(settings)
-    rows = {variant for variant, *_ in parts}
-    before = f" after {len(starts)} in pre-training" if starts else ""
-    axes = ", ".join(
-        f"{count} {what}{'s' * (count != 1)}"
-        for count, what in (
-            (len(rows), "row"),
-            (len(settings.labels), "label budget"),
-            (settings.draws, "draw"),
+    rows = dict.fromkeys(variant for variant, *_ in parts)
+    before = f"{len(starts)} pre-training{'s' * (len(starts) != 1)}, then " if starts else ""
+    axes = " x ".join(
+        f"{count} {what}{'s' * (count != 1)}" + f" ({', '.join(names)})" * bool(names)
+        for count, what, names in (
+            (len(rows), "method", [row.name for row in rows]),
+            (len(settings.labels), "label budget", [*map(str, settings.labels)]),
+            (settings.draws, "draw", []),
         )
     )
     done = sum((folder / "cases.csv").exists() for *_, folder in parts)
-    text = f"{len(own)} trainings{before}, for {len(parts)} scores ({axes})"
-    text += f", {done} of them there already" * bool(done)
+    text = f"{before}{len(own)} trainings for {len(parts)} scores: {axes}"
+    text += f"; {done} of the scores are there already" * bool(done)
     hours = settings.finetune.hours
     if hours and all(group_of(row) == "finetune" for row in rows):
         takes = duration(3600 * hours * len(own))
         return f"{text}; about {takes} of training, at --finetune.hours {hours:g} each"
-    return f"{text}; how long the rest takes is said from the second on"
+    return f"{text}; from its second training on, the study says how long the rest takes"
 
 
 def scored_besides(settings: Study) -> list[str]:

@@ -199,5 +199,7 @@ def _shifted(plan: Plan, objective: Objective) -> Plan:
         shift, why = objective.source_run[1].shift or 1.0, "that of the run to start from"
     else:
         shift = resolution_shift(plan.size)
-        why = f"{' x '.join(map(str, plan.size))} against the {SIDE} of the schedule"
+        why = f"the usual suits {SIDE} pixels a side, or fewer"
+        if shift > 1:
+            why += "; in a larger image the same noise hides less"
     return replace(plan, shift=shift, reasons=plan.reasons | {"shift": why})

@@ -63,7 +63,8 @@ def rows(plan: Plan) -> Iterator[tuple[str, str, str]]:
         steps = steps_in_words(plan.postprocess, plan.classes, plan.spatial_dims)
         yield "after segmentation", steps, why("postprocess", "")
     if plan.shift is not None:
-        yield "noise", f"shifted by {plan.shift:.3g}", why("shift", "")
+        stronger = f"{plan.shift:.3g} times the usual" if plan.shift != 1 else "the usual"
+        yield "noise", stronger, why("shift", "")
     if plan.training is not None:
         yield from _of_training(plan.training, plan)
 

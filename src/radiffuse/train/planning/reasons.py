@@ -76,7 +76,9 @@ def _why_batch(request: Request, facts: MachineFacts, config: Configuration) -> 
 
 def _how_known(facts: MachineFacts, measured: Measured | None) -> str:
     if measured is None:
-        return f"at {facts.rate / 1e12:.3g} TFLOP/s"
+        source = "as given" if facts.described else "as a rule of such machines"
+        rate = f"{facts.rate / 1e12:.3g} TFLOP/s (10^12 operations a second)"
+        return f"not measured: at {rate}, {source}"
     return "measured here" + " and planned as if nothing else ran" * measured.busy
 
 
