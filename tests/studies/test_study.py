@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -506,6 +507,22 @@ def test_a_dry_run_says_how_much_there_is_to_do(
     )
     assert foreseen(given).startswith("2 pre-trainings, then 4 trainings for 4 scores: 2 methods")
     assert "; 1 of the scores are there already" in foreseen(given)
+
+
+def test_a_dry_run_says_how_many_cases_are_for_what(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = len([*(films / "images").iterdir()])
+    words = ["study", str(films), "--labels", "1", "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*words, "--methods", "scratch", "--finetune.split.test", "0.5"]) == 0
+    found = re.search(
+        r"\n(\d+) labelled cases: (\d+) to draw .*, (\d+) for val.*, (\d+) for the test\n",
+        capsys.readouterr().out,
+    )
+    assert found is not None
+    total, *parts = map(int, found.groups())
+    assert total == cases == sum(parts)
+    assert parts[2] == cases // 2
 
 
 def test_pairs_are_drawn_on_the_machine_of_finetuning(tmp_path: Path) -> None:
