@@ -80,11 +80,14 @@ def test_films_through_monai(tmp_path: Path) -> None:
     film = np.random.default_rng(0).integers(0, 255, (40, 26)).astype(np.uint8)
     for name in ("one.png", "two.JPG"):
         Image.fromarray(film).save(data / name)
+    black = np.zeros((40, 26), np.uint8)
+    black[3, 4] = 200
+    Image.fromarray(black).save(data / "zero.png")
     run_bundle(out, data, tmp_path / "masks")
     masks = sorted((tmp_path / "masks").rglob("*.png"))
     for path, mask in zip(sorted(data.iterdir()), masks, strict=True):
         expected = segmenter.predict(path)
-        assert len(np.unique(expected)) > 1
+        assert len(np.unique(expected)) > 1 or path.name == "zero.png"
         assert (np.asarray(Image.open(mask)) == expected).mean() > 0.99
 
 
@@ -96,6 +99,60 @@ def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
     assert module["scans"](tmp_path, (".png",)) == [str(tmp_path / n) for n in ("a.png", "b.PNG")]
     with pytest.raises(FileNotFoundError, match="holds no scan"):
         module["scans"](tmp_path, (".nii.gz", ".nii"))
+
+
+@pytest.mark.parametrize("second", ["one.jpg", "one.JPEG"])
+def test_two_scans_whose_masks_would_have_one_name_are_refused(tmp_path: Path, second: str) -> None:
+    module: dict[str, Any] = {}
+    exec(render("bundle_network.py.txt"), module)
+    for name in ("one.png", "one.two.png", second):
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"one\.\w+ and .*one\.\w+ would have masks of one name"):
+        module["scans"](tmp_path, (".png", ".jpg", ".jpeg"))
+    (tmp_path / second).unlink()
+    assert len(module["scans"](tmp_path, (".png",))) == 2
+    for name in ("v.nii", "v.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="masks of one name"):
+        module["scans"](tmp_path, (".nii.gz", ".nii"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "refused"), [((4, 5, 3), True), ((4, 5, 4), True), ((4, 5), False)]
+)
+def test_pictures_that_would_lose_bits_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], refused: bool
+) -> None:
+    import imagecodecs
+
+    module: dict[str, Any] = {}
+    exec(render("bundle_network.py.txt"), module)
+    pixels = np.random.default_rng(0).integers(0, 2**16, shape, dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    if refused:
+        with pytest.raises(ValueError, match=r"a\.png is a PNG of 16 bits per color"):
+            module["scans"](tmp_path, (".png",))
+    else:
+        assert module["scans"](tmp_path, (".png",)) == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize("bright", [0, 3, 400])
+def test_intensities_are_those_of_the_run(bright: int) -> None:
+    """Also where no percentile, or each, lies in the background, as in a film that is almost all black."""
+    from monai.data import MetaTensor
+
+    from radiffuse.data.transform import _rescale
+
+    module: dict[str, Any] = {}
+    exec(render("bundle_network.py.txt"), module)
+    plan = film_plan()
+    step = inference(plan)["preprocessing"]["transforms"][-1]
+    assert step.pop("_target_") == "scripts.network.Percentiles"
+    image = torch.full((1, 40, 40), 7.0)
+    image.view(-1)[:bright] = torch.linspace(8, 255, bright)
+    scaled = module["Percentiles"](**step)({"image": MetaTensor(image, affine=2 * torch.eye(4))})
+    torch.testing.assert_close(scaled["image"].as_tensor(), _rescale(image, plan))
+    assert torch.equal(scaled["image"].affine, 2 * torch.eye(4, dtype=torch.float64))
 
 
 @pytest.mark.slow
