@@ -37,8 +37,11 @@ def test_a_class_is_lost_where_the_truth_shows_it_and_no_mask_does() -> None:
     table = pd.DataFrame(rows, columns=["case", "class", "truth_voxels", "predicted_voxels"])
     assert never_predicted(table) == ["caries"]
     assert never_predicted(table[["case", "class"]]) == []
-    assert in_no_mask(["caries"], 2) == "class caries appears in no mask of 2"
-    assert in_no_mask(["caries", "filling"], 2) == "classes caries, filling appear in no mask of 2"
+    one, two = ["caries"], ["caries", "filling"]
+    assert in_no_mask(one, 2) == "class caries appears in none of the 2 masks"
+    assert in_no_mask(two, 2) == "classes caries, filling appear in none of the 2 masks"
+    assert in_no_mask(one, 1) == "class caries is missing from the only mask"
+    assert in_no_mask(two, 1) == "classes caries, filling are missing from the only mask"
     assert in_no_mask([], 2) == ""
 
 
@@ -54,15 +57,15 @@ def test_evaluate_names_a_class_that_no_mask_shows(
     (tmp_path / "set" / "classes.json").write_text(json.dumps(names))
     given = {"masks": tmp_path / "masks", "truth": tmp_path / "set", "out": tmp_path / "out"}
     out = radiffuse.evaluate(**given)
-    line = "class caries appears in no mask of 2"
+    line = "class caries appears in none of the 2 masks"
     assert f"warning: {line}, though label maps show it" in capsys.readouterr().err
     assert json.loads((out / "evaluation.json").read_text())["never_predicted"] == ["caries"]
     assert line in (out / "report.html").read_text()
     picture(tmp_path / "masks" / "b.png", label(1, 2))  # even where it is wrong
     radiffuse.evaluate(**given)
-    assert "in no mask" not in capsys.readouterr().err
+    assert "in none of" not in capsys.readouterr().err
     assert "never_predicted" not in json.loads((out / "evaluation.json").read_text())
-    assert "in no mask" not in (out / "report.html").read_text()
+    assert "in none of" not in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("steps", [(), ("2=islands:0.9",)])
@@ -81,7 +84,7 @@ def test_predict_names_the_classes_that_no_mask_of_a_folder_shows(
         files = sorted((tmp_path / "masks").glob("?.png"))
         shown = {int(value) for file in files for value in np.unique(np.asarray(Image.open(file)))}
         assert shown == {0, 1, 3} | ({2} if not steps else set())
-        said = "class caries appears in no mask of 3" in capsys.readouterr().err
+        said = "class caries appears in none of the 3 masks" in capsys.readouterr().err
         assert said == bool(steps)
     radiffuse.predict(data=tmp_path / "data" / "0.png", out=tmp_path / "one", **given)
-    assert "in no mask" not in capsys.readouterr().err
+    assert "in none of" not in capsys.readouterr().err

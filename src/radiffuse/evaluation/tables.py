@@ -186,12 +186,14 @@ def never_predicted(table: pd.DataFrame) -> list[str]:
 
 
 def in_no_mask(classes: Sequence[str], masks: int) -> str:
-    """``class caries appears in no mask of 12``; '' where there is no such class."""
+    """``class caries appears in none of the 12 masks``; '' where there is no such class."""
     if not classes:
         return ""
     several = len(classes) > 1
-    verb = "es" * several + f" {', '.join(classes)} appear" + "s" * (not several)
-    return f"class{verb} in no mask of {masks}"
+    named = "class" + "es" * several + f" {', '.join(classes)}"
+    if masks == 1:
+        return f"{named} {'are' if several else 'is'} missing from the only mask"
+    return f"{named} appear{'s' * (not several)} in none of the {masks} masks"
 
 
 def distance_unit(table: pd.DataFrame) -> str:
