@@ -155,6 +155,19 @@ def test_what_is_there_is_not_overwritten(
     assert "is not the name of a CSV file" in line_of([*arguments, str(tmp_path)], capsys)
 
 
+def test_what_a_killed_one_left_beside_the_list_is_removed(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path / "pool", 2, 0)
+    for left in (".next.csv.77.9.part", ".next[1].csv.77.9.part", ".other.csv.77.9.part"):
+        (tmp_path / left).write_text("half")
+    chosen(data=pool, count=1, out=tmp_path / "next.csv")
+    assert sorted(p.name for p in tmp_path.glob(".*")) == [
+        ".next[1].csv.77.9.part",
+        ".other.csv.77.9.part",
+    ]
+    chosen(data=pool, count=1, out=tmp_path / "next[1].csv")
+    assert [p.name for p in tmp_path.glob(".*")] == [".other.csv.77.9.part"]
+
+
 def test_a_dry_run_refuses_what_the_run_refuses_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

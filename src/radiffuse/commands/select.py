@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from ..inference.selection import (
 )
 from ..objectives import start_for
 from ..system.cells import csv_text
-from ..system.files import write_atomic
+from ..system.files import PARTIAL, write_atomic
 from ..train.device import local_device
 from ..train.start import find_pretrained, verify_kind
 
@@ -65,6 +66,8 @@ def select(settings: Select) -> Path:
     home = pool.root if pool.root.is_dir() else pool.root.parent
     chosen = enumerate(opened.choose(), start=1)
     rows = [(i, one.case.name, _file(one.case, home), one.why) for i, one in chosen]
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*{PARTIAL}"):  # by one that was killed
+        left.unlink(missing_ok=True)
     write_atomic(out, csv_text(pd.DataFrame(rows, columns=list(CHOSEN))))
     without = f" ({len(pool) - len(cases)} have labels)" if len(cases) < len(pool) else ""
     print(printable(f"{len(rows)} of {len(pool)} scans{without} to label, in this order: {out}"))
