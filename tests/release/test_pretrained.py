@@ -68,6 +68,16 @@ def test_a_published_folder_segments_as_its_run(run: Path, tmp_path: Path) -> No
     assert np.array_equal(load(again).predict(film), before.predict(film))
 
 
+def test_what_a_killed_export_left_goes_with_the_next(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    radiffuse.export(run=run, out=out)
+    names = {path.relative_to(out) for path in out.rglob("*")}
+    for left in (out / ".plan.json.77.9.part", out / "model" / ".model.safetensors.77.9.part"):
+        left.write_text("half")
+    radiffuse.export(run=run, out=out)
+    assert {path.relative_to(out) for path in out.rglob("*")} == names
+
+
 def test_the_card_says_what_went_in(run: Path) -> None:
     text = card(Run.open(run), Licences("apache-2.0"), "mine")
     front = yaml.safe_load(text.split("---")[1])

@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..release.card import Licences, card
 from ..release.pretrained import publication, push_to_hub, verify_push
 from ..release.program import Write, left_out
-from ..system.files import refuse_foreign, write_atomic
+from ..system.files import refuse_foreign, remove_partials, write_atomic
 from ..system.saying import say
 from ..train.run import Run, find_run
 
@@ -45,6 +45,7 @@ def export(settings: Export) -> Path:
     run, write = open_exported(settings)
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
     write(out)
     if settings.format in PROGRAMS:
         for what in left_out(run, steps=settings.format != "monai-bundle"):
