@@ -700,9 +700,9 @@ def german_table(folder: Path) -> list[Array]:
     return _table(folder, codecs.BOM_UTF8 + text.encode())
 
 
-@kind("a table with a title above its header", "in line 2", patients=2 * COUNT)
-def table_with_a_title(folder: Path) -> None:
-    _table(folder, ("Auswertung Kohorte A;;;\r\nimage;label;patient;Dosis\r\n" + ROWS).encode())
+@kind("a table with a title above its header", "in line 2", labelled=COUNT)
+def table_with_a_title(folder: Path) -> list[Array]:
+    return _table(folder, ("Auswertung Kohorte A;;;\r\nimage;label;patient;Dosis\r\n" + ROWS).encode())
 
 
 @kind("a list of variables and notes beside the films")

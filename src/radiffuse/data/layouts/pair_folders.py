@@ -59,7 +59,7 @@ def part_folders(root: Path, guess: bool) -> list[Part]:
 
     Args:
         root: The data folder.
-        guess: Whether less usual names count too.
+        guess: Whether less usual names count too, and folders per class.
 
     Raises:
         InputError: A folder holds several that may be the images or the labels.
@@ -67,7 +67,7 @@ def part_folders(root: Path, guess: bool) -> list[Part]:
     found = list(_by_split(root, guess))
     if any(part.labels is not None for part in found):
         return found
-    return _by_class(root, guess) or found
+    return (_by_class(root) if guess else []) or found
 
 
 def _by_split(root: Path, guess: bool) -> Iterator[Part]:
@@ -84,7 +84,7 @@ def _by_split(root: Path, guess: bool) -> Iterator[Part]:
             yield Part(by_name[f"{name}_images"], None, split)
 
 
-def _by_class(root: Path, guess: bool) -> list[Part]:
+def _by_class(root: Path) -> list[Part]:
     """``CLASS/images`` and ``CLASS/masks``, also inside folders named after splits; [] where nothing is such a tree.
 
     Folders of patients, and more or smaller ones than classes have, are no classes, and their images no less cases.
@@ -95,9 +95,9 @@ def _by_class(root: Path, guess: bool) -> list[Part]:
         for folder in _folders_in(base):
             if folder.name.lower() in SPLITS or own_folder(folder):
                 continue
-            images, labels = _both(folder, guess)
+            images, labels = _both(folder, guess=True)
             if images is not None:
-                labels = labels or (_last_word(folder) if guess else None)
+                labels = labels or _last_word(folder)
                 parts.append(Part(images, labels, split, folder.name))
     if not any(_fit(part) for part in parts):  # masks of other names, such as one per nucleus
         return []
