@@ -702,7 +702,9 @@ def german_table(folder: Path) -> list[Array]:
 
 @kind("a table with a title above its header", "in line 2", labelled=COUNT)
 def table_with_a_title(folder: Path) -> list[Array]:
-    return _table(folder, ("Auswertung Kohorte A;;;\r\nimage;label;patient;Dosis\r\n" + ROWS).encode())
+    return _table(
+        folder, ("Auswertung Kohorte A;;;\r\nimage;label;patient;Dosis\r\n" + ROWS).encode()
+    )
 
 
 @kind("a list of variables and notes beside the films")

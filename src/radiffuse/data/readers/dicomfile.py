@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from ...errors import InputError
 from ..scan import Array
 from .codestream import check_frames
 from .common import check_extent, check_length
-from .stack import Frame
+from .stack import KINDS, Frame
 
 # It prints values of elements; what matters is refused here.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -34,6 +35,7 @@ _IMAGE_TAGS = (
     *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePositionPatient"),
     "ImageOrientationPatient",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"),
+    *KINDS,
 )
 _PIXEL_TAGS = (
     *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
@@ -227,7 +229,26 @@ def _frame(path: Path, data: Any, index: int) -> Frame:
         slope=slope[0] if slope else 1.0,
         intercept=intercept[0] if intercept else 0.0,
         rescaled=slope is not None,
+        kinds=tuple(_kind(data, index, name) for name in KINDS),
     )
+
+
+def _kind(data: Any, index: int, keyword: str) -> str:
+    """The value of an element of ``KINDS`` as text, '' where it is absent, empty, or not what its name says."""
+    sequence = "MRDiffusionSequence" if keyword == "DiffusionBValue" else "FrameContentSequence"
+    try:
+        value = _element(data, index, sequence, keyword)
+        if keyword != "ImageType":
+            numbers = _numbers(value, 1)
+            return f"{numbers[0]:g}" if numbers else ""
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ):  # damaged, or several, where nothing is read from it
+        return ""
+    words = [value] if isinstance(value, str) else list(value or ())
+    return "\\".join(words) if all(re.fullmatch("[A-Z0-9_ ]{,16}", w) for w in words) else ""
 
 
 def _element(data: Any, index: int, sequence: str, keyword: str) -> Any:

@@ -6,15 +6,17 @@ the direction of rows and columns, in LPS millimeters.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ..issues import some
 from .geometry import affine_from_axes
 
 DIRECTION_TOLERANCE = 1e-3
@@ -24,6 +26,15 @@ TILT_TOLERANCE = 0.005
 
 PARTED = "Convert the series to NIfTI with dcm2niix, which parts it"
 """What helps with several volumes under one SeriesInstanceUID, which folders do not part in a tree."""
+
+KINDS = {
+    "EchoNumbers": "(0018,0086)",
+    "TemporalPositionIdentifier": "(0020,0100)",
+    "DiffusionBValue": "(0018,9087)",
+    "ImageType": "(0008,0008)",
+    "AcquisitionNumber": "(0020,0012)",
+}
+"""Elements that tell volumes of one series apart; acquisitions may also be blocks of one volume, side by side."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class Frame:
         orientation: Direction along a row, then along a column.
         spacing: Millimeters between rows, then between columns.
         rescaled: Whether the file states slope and intercept.
+        kinds: The values of ``KINDS``, '' where not given; () for none of them.
     """
 
     path: Path
@@ -44,6 +56,7 @@ class Frame:
     slope: float
     intercept: float
     rescaled: bool
+    kinds: tuple[str, ...] = ()
 
 
 def order_and_affine(
@@ -56,15 +69,16 @@ def order_and_affine(
         RAS+, and its spacing.
 
     Raises:
-        InputError: Frames lack geometry, differ in orientation or spacing, or share a place; slices
-            are missing or unevenly spaced; the gantry is tilted.
+        InputError: Frames lack geometry, differ in orientation or spacing, or share a place; slices of several
+            volumes are mixed, missing or unevenly spaced; the gantry is tilted.
     """
     row, column, spacing = _common_plane(where, frames)
     normal = np.cross(row, column)
     positions = np.array([frame.position for frame in frames], np.float64)
     heights = positions @ normal
     order = [int(index) for index in np.argsort(heights, kind="stable")]
-    gap = _even_gap([frames[index].path for index in order], where, heights[order])
+    _refuse_mixed(where, frames, heights)
+    gap = _even_gap([frames[index] for index in order], where, heights[order])
     step = (positions[order[-1]] - positions[order[0]]) / (len(frames) - 1)
     drift = float(np.linalg.norm(step - (step @ normal) * normal))
     steps = np.diff(positions[order], axis=0)
@@ -128,14 +142,42 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
     return bool(np.allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance))
 
 
-def _even_gap(paths: Sequence[Path], where: Path | str, heights: NDArray[np.float64]) -> float:
-    """The distance between slices, in mm; ``heights`` are sorted, ``paths`` in the same order."""
+def _refuse_mixed(where: Path | str, frames: Sequence[Frame], heights: NDArray[np.float64]) -> None:
+    """Refuse slices of several volumes that lie between one another, by the element that tells them apart.
+
+    They may be evenly spaced, and would be read as one volume of twice the slices.
+    """
+    for number, (name, tag) in enumerate(KINDS.items()):
+        groups: dict[str, list[float]] = defaultdict(list)
+        for frame, height in zip(frames, heights, strict=True):
+            groups[frame.kinds[number] if frame.kinds else ""].append(float(height))
+        whole = sorted((min(h), max(h)) for h in groups.values() if len(h) > 1)
+        if not any(last >= first - 1e-3 for (_, last), (first, _) in pairwise(whole)):
+            continue
+        found = [f"{len(h)} of {value or 'none'}" for value, h in sorted(groups.items())]
+        problem = f"mixes slices of several volumes, which {name} {tag} tells apart: {some(found)}"
+        remedy = "Keep the files of one value and remove the others, or convert the series to NIfTI with dcm2niix"
+        raise InputError(where, problem, remedy)
+
+
+def _apart(frames: Sequence[Frame]) -> str:
+    """The first element whose value differs between two frames, in parentheses, or ''."""
+    for name, *values in zip(KINDS, *(frame.kinds for frame in frames), strict=False):
+        if len({*values}) > 1:
+            return f" ({name} {' and '.join(value or 'none' for value in values)})"
+    return ""
+
+
+def _even_gap(frames: Sequence[Frame], where: Path | str, heights: NDArray[np.float64]) -> float:
+    """The distance between slices, in mm; ``heights`` are sorted, ``frames`` in the same order."""
+    paths = [frame.path for frame in frames]
     gaps = np.diff(heights)
     lowest = int(np.argmin(gaps))
     if gaps[lowest] < 1e-3:
         problem = f"lies in the same place as {paths[lowest].name}"
         if paths[lowest] == paths[lowest + 1]:
             problem = "has two frames in the same place"
+        problem += _apart(frames[lowest : lowest + 2])
         remedy = f"{PARTED} by time point or echo, and leave copies out"
         raise InputError(paths[lowest + 1], problem, remedy)
     usual = float(np.median(gaps))
