@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..config import Diffusion
 from ..core.diffusion import GaussianDiffusion
-from ..core.finite import verify_finite
 from ..core.sampling import (
     Denoiser,
     Sampler,
@@ -27,6 +26,7 @@ from ..data.plan import Plan
 from ..data.scan import Array, gray_values
 from ..errors import InputError
 from ..nets.guided import GuidedUNet
+from .finite import verify_finite
 
 SAMPLES = 16
 """Images that are sampled for the report."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..config import Machine, Predict
 from ..config.given import refuse_given
-from ..core.finite import verify_finite
 from ..data.plan import PREPARED, Plan
 from ..data.scan import Array, Scan, in_color
 from ..data.streams import torch_seed
@@ -31,6 +30,7 @@ from ..errors import InputError
 from ..evaluation.quality import expected_dice
 from ..train.device import local_device
 from ..train.run import Run
+from .finite import verify_finite
 from .members import Member, Overrides, common_steps, open_members, verify_agreement
 from .postprocess import postprocess
 from .views import views

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ..core.finite import verify_finite
 from ..data.batches import Batch, ClassifiedFilm
 from ..evaluation.classification import auroc_by_class
+from ..inference.finite import verify_finite
 from ..nets.classifier import Classifier
 from ..train.random import StepRandom
 from ..train.task import Loss, Task

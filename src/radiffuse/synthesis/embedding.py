@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Machine
-from ..core.finite import verify_finite
 from ..data.arrays import allocate, checksum, fill_rows, logged_rows, open_array, write_rows
 from ..data.prepared import Prepared
 from ..data.scan import Array
+from ..inference.finite import verify_finite
 from ..nets.encoder import Encoder
 from ..system.distributed import rank, wait_for_main
 from ..system.files import locked, make_folder

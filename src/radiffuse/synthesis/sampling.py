@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..core.diffusion import GaussianDiffusion
-from ..core.finite import verify_finite
 from ..core.sampling import Denoiser, image_spacing, inference_timesteps
 from ..core.sampling import sample as reverse
 from ..data.scan import Array, gray_values
 from ..errors import InputError
+from ..inference.finite import verify_finite
 from .autoencoder import Autoencoder
 from .denoiser import ConditionalDenoiser
 from .synthesizer import Synthesizer, scheduler_settings
