@@ -23,9 +23,9 @@ from ..nets.guided import GuidedUNet
 from ..nets.student import FeatureStudent, feature_distance
 from ..nets.unet import UNet
 from ..train.inherit import verify_network
-from ..train.pretraining import Objective, Unlabelled
+from ..train.pretraining import ImageTask, Objective, Unlabelled
 from ..train.random import StepRandom
-from ..train.task import Loss, Task, in_passes
+from ..train.task import Loss, Task
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Default timesteps, of all: from where details are seen to where big structures alone are [ours]."""
@@ -99,7 +99,7 @@ class CleanFeatures(Objective):
         return network.unet
 
 
-class CleanFeatureLearning(Task):
+class CleanFeatureLearning(ImageTask):
     """The task: on the clean image, the features of the denoiser on a noised one.
 
     Args:
@@ -118,12 +118,11 @@ class CleanFeatureLearning(Task):
         timesteps: Sequence[int],
         held_out: Tensor | None = None,
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, held_out)
         self.taps, self.guided = network.taps, isinstance(denoiser, GuidedUNet)
         self.denoiser = denoiser.requires_grad_(False).eval()
         self.process = GaussianDiffusion(diffusion)
         self.timesteps = torch.tensor(list(timesteps))
-        self.held_out = held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """The distance of the features at a random timestep; logged by timestep."""
@@ -138,17 +137,11 @@ class CleanFeatureLearning(Task):
         }
         return Loss(losses.mean(), terms)
 
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same distance on held-out images, at every timestep, with the same noise each time."""
-        if self.held_out is None:
-            return {}
-        noise = torch.randn(self.held_out.shape, generator=torch.Generator().manual_seed(0))
-        found = [
-            self.distance(network, images.to(device), which.expand(len(images)), e.to(device))
-            for images, e in in_passes(self.at_once, self.held_out, noise)
-            for which in torch.arange(len(self.timesteps), device=device)
-        ]
-        return {"loss": float(torch.cat(found).mean())}
+    def error(self, network: nn.Module, images: Tensor, drawn: Tensor) -> Tensor:
+        """The distance at every timestep ``(B, timesteps)`` for images ``(B, C, *S)`` and ``drawn`` noise."""
+        every = torch.arange(len(self.timesteps), device=images.device)[:, None]
+        found = [self.distance(network, images, t.expand(len(images)), drawn) for t in every]
+        return torch.stack(found, dim=1)
 
     def distance(self, network: nn.Module, images: Tensor, which: Tensor, noise: Tensor) -> Tensor:
         """The distance ``(B,)`` for images ``(B, C, *S)``, numbers of timesteps ``(B,)`` and noise like the images."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..nets.imagenet import ImageNetDenoiser
-from ..train.pretraining import Objective, Unlabelled
+from ..train.pretraining import ImageTask, Objective, Unlabelled
 from ..train.random import StepRandom
 from ..train.start import unet_of
-from ..train.task import Loss, Task, in_passes
+from ..train.task import Loss, Task
 
 DECODER = ("up.", "norm.", "refine.", "decoder.", "head.")
 """Prefixes of the names of the decoder's weights."""
@@ -35,7 +35,7 @@ class DDeP(Objective):
         return DecoderDenoising(network, self.settings.sigma, pool.validation_images())
 
 
-class DecoderDenoising(Task):
+class DecoderDenoising(ImageTask):
     """The task: predict the noise of x + sigma noise.
 
     Args:
@@ -45,30 +45,18 @@ class DecoderDenoising(Task):
     """
 
     def __init__(self, network: nn.Module, sigma: float, held_out: Tensor | None = None) -> None:
-        super().__init__(network)
+        super().__init__(network, held_out)
         self.sigma = sigma
-        self.held_out = held_out
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Mean squared error of the predicted noise."""
-        return Loss(self.error(network, batch.images, random.normal(batch.images.shape[1:])))
+        noise = random.normal(batch.images.shape[1:])
+        return Loss(self.error(network, batch.images, noise).mean())
 
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same error on held-out images, with the same noise each time."""
-        if self.held_out is None:
-            return {}
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(self.held_out.shape, generator=generator)
-        total = 0.0
-        for images, e in in_passes(self.at_once, self.held_out, noise):
-            total += len(images) * float(self.error(network, images.to(device), e.to(device)))
-        return {"loss": total / len(noise)}
-
-    def error(self, network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
-        """The mean squared error for given noise, a scalar."""
+    def error(self, network: nn.Module, images: Tensor, drawn: Tensor) -> Tensor:
+        """The squared error ``(B, C, *S)`` of the noise that is predicted; ``drawn`` is that of the images."""
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        output = network(images + self.sigma * noise, t)
-        error: Tensor = (output.float() - noise).square().mean()
+        error: Tensor = (network(images + self.sigma * drawn, t).float() - drawn).square()
         return error
 
 

@@ -17,9 +17,9 @@ from ..data.batches import Batch
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.imagenet import ImageNetDenoiser
-from ..train.pretraining import Objective, Unlabelled
+from ..train.pretraining import ImageTask, Objective, Unlabelled
 from ..train.random import StepRandom
-from ..train.task import Loss, Task, in_passes
+from ..train.task import Loss, Task
 
 PAINTED = 0.0
 """Value of masked voxels, of [-1, 1]."""
@@ -46,7 +46,7 @@ class Masked(Objective):
         return MaskedAutoencoding(network, share, network.size_multiple, pool.validation_images())
 
 
-class MaskedAutoencoding(Task):
+class MaskedAutoencoding(ImageTask):
     """The task: restore what is masked.
 
     Args:
@@ -59,33 +59,25 @@ class MaskedAutoencoding(Task):
     def __init__(
         self, network: nn.Module, share: float, block: Sequence[int], held_out: Tensor | None = None
     ) -> None:
-        super().__init__(network)
-        self.share, self.block, self.held_out = share, tuple(block), held_out
+        super().__init__(network, held_out)
+        self.share, self.block = share, tuple(block)
 
     def loss(self, network: nn.Module, batch: Batch, random: StepRandom) -> Loss:
         """Mean squared error over the masked voxels."""
         keys = random.uniform((self.blocks(batch.images.shape[2:]),))
         return Loss(self.error(network, batch.images, keys).mean())
 
-    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The same error on held-out images, masked the same way each time."""
-        if self.held_out is None:
-            return {}
-        shape = (len(self.held_out), self.blocks(self.held_out.shape[2:]))
-        keys = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        errors = [
-            self.error(network, images.to(device), key.to(device))
-            for images, key in in_passes(self.at_once, self.held_out, keys)
-        ]
-        return {"loss": float(torch.cat(errors).mean())}
+    def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Keys ``(N, blocks)`` of ``masked``."""
+        return torch.rand((len(images), self.blocks(images.shape[2:])), generator=generator)
 
     def blocks(self, shape: Sequence[int]) -> int:
         """How many blocks an image has."""
         return math.prod(blocks_along(shape, self.block))
 
-    def error(self, network: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
-        """Mean squared error ``(B,)`` over the masked voxels of ``(B, C, *S)``; see ``masked`` for the keys."""
-        hidden = masked(keys, self.share, images.shape[2:], self.block)
+    def error(self, network: nn.Module, images: Tensor, drawn: Tensor) -> Tensor:
+        """Mean squared error ``(B,)`` over the masked voxels of ``(B, C, *S)``; ``drawn`` are keys of ``masked``."""
+        hidden = masked(drawn, self.share, images.shape[2:], self.block)
         t = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         output = network(torch.where(hidden, PAINTED, images), t).float()
         wrong = (output - images).square() * hidden

@@ -1,4 +1,4 @@
-"""The base of an objective of pre-training, and the pool of prepared cases that it learns from."""
+"""The bases of objectives of pre-training and of their tasks, and the pool of prepared cases that they learn from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .start import (
     load_pretrained,
     unet_of,
 )
-from .task import BatchesByStep, Task
+from .task import BatchesByStep, Task, in_passes
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,38 @@ class Objective(ABC):
         if (before := self.before(unet_of(network))) is not None:
             network.load_state_dict(before.state_dict())
         return network
+
+
+class ImageTask(Task):
+    """Base of what is learned of images alone, and validated by its own error on held-out ones.
+
+    Args:
+        network: The network at its start.
+        held_out: Images ``(N, C, *S)`` for validation, never trained on; None: none.
+    """
+
+    def __init__(self, network: nn.Module, held_out: Tensor | None = None) -> None:
+        super().__init__(network)
+        self.held_out = held_out
+
+    def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What ``error`` needs for images ``(N, C, *S)``, drawn for each: ``(N, ...)``; noise like them by default."""
+        return torch.randn(images.shape, generator=generator)
+
+    @abstractmethod
+    def error(self, network: nn.Module, images: Tensor, drawn: Tensor) -> Tensor:
+        """The error of each of the images ``(B, C, *S)``: ``(B, ...)``, whose mean is the loss."""
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """The mean error on the held-out images, with the same ``drawn`` each time."""
+        if self.held_out is None:
+            return {}
+        drawn = self.drawn(self.held_out, torch.Generator().manual_seed(0))
+        errors = [
+            self.error(network, images.to(device), part.to(device)).reshape(len(part), -1).mean(1)
+            for images, part in in_passes(self.at_once, self.held_out, drawn)
+        ]
+        return {"loss": float(torch.cat(errors).mean())}
 
 
 class CropPairObjective(Objective):
