@@ -12,6 +12,7 @@ import yaml
 import radiffuse
 from conftest import TINY, line_of, pretrain_settings
 from radiffuse.cli import main, recipes
+from radiffuse.cli.settings import from_values
 from radiffuse.data.plan import Plan, read_plan
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
@@ -322,6 +323,19 @@ def test_the_dry_run_counts_the_network_of_the_start(
     text = capsys.readouterr().out
     shown = next(line for line in text.splitlines() if line.startswith("parameters"))
     assert f"{count / 1e6:.1f} M" in shown
+
+
+@pytest.mark.parametrize("decay", ["cosine", "step"])
+def test_a_learning_rate_does_not_end_before_it_has_risen(tmp_path: Path, decay: str) -> None:
+    """It would be at its peak for a single step."""
+    data = {"data": str(tmp_path), "out": str(tmp_path / "out")}
+    training = {"decay": decay, "warmup_steps": 9, "decay_steps": 9}
+    with pytest.raises(InputError, match=r"--training\.decay-steps 9.*warm-up ends, 9"):
+        from_values("fit", {**data, "method": "scratch", "training": training})
+    with pytest.raises(InputError, match=r"--dino\.training\.decay-steps 9"):
+        from_values("synthesize", {**data, "dino": {"training": training}})
+    later = {**training, "decay_steps": 10}
+    assert from_values("fit", {**data, "method": "scratch", "training": later})
 
 
 def test_a_run_says_what_ran(unlabelled: Path, tmp_path: Path) -> None:

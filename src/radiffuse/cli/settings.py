@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..commands import COMMANDS
-from ..config.effect import refuse_idle
+from ..config.effect import refuse_early_decay, refuse_idle
 from ..config.given import Base, typed_over
 from ..config.values import completed, from_dict, plain, to_dict, verify_ranges
 from ..errors import InputError, SettingError
@@ -165,6 +165,7 @@ def _settings(
                 problem = f"needs {' and '.join(map(str.upper, bare))}, but has only {given_[0]}"
             raise InputError(command, problem, f"See radiffuse {command} --help")
     verify_ranges(settings)
+    refuse_early_decay(settings)
     laid = _typed(command, _laid_over(command, configs, {}, chosen), defaults, chosen)
     base = Base(defaults, laid, ", ".join(map(str, configs)))
     unheeded: list[str] = []

@@ -116,7 +116,7 @@ class Training:
     final_learning_rate: NonNegativeFloat = 0.0
     """Learning rate at the end of the cosine, or after the drop."""
     decay_steps: NonNegativeInt | None = None
-    """Step, counted from 0, at which the cosine ends or the rate drops; None: the last one."""
+    """Step, counted from 0, at which the cosine ends or the rate drops, after ``warmup_steps``; None: the last one."""
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
     final_weight_decay: NonNegativeFloat | None = None
