@@ -34,7 +34,7 @@ from radiffuse.objectives.pixel import PixelClassification
 from radiffuse.objectives.segmentation import new_segmenter
 from radiffuse.train.random import StepRandom
 from radiffuse.train.run import Run
-from radiffuse.train.start import Start, diffusion_of, load_denoiser
+from radiffuse.train.start import Start, as_unet, diffusion_of, load_pretrained
 
 CLASSES = ("background", "a", "b")
 PLAN = Plan(2, ("image",), CLASSES, (32, 32))
@@ -61,7 +61,9 @@ def random(total: int, start: int = 0, stop: int | None = None, step: int = 0) -
 
 
 def start(run: Run, weights: str = "average") -> Start:
-    return Start(run, load_denoiser(run, weights), diffusion_of(run), True, run.plan)
+    return Start(
+        run, as_unet(load_pretrained(run, weights), run), diffusion_of(run), True, run.plan
+    )
 
 
 def test_from_scratch_is_the_same_network_with_other_weights(pretrained: Path) -> None:

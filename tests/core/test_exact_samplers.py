@@ -190,7 +190,7 @@ def test_the_whole_loop_in_float32_gives_the_exact_spread(
         sampler=sampler,
         generator=torch.Generator().manual_seed(3),
         clip=False,
-    ).sample
+    )
     assert drawn.dtype == torch.float32
     # 40,000 draws: the spread's standard error is 0.35 %.
     assert drawn.std().item() == pytest.approx(expected, rel=0.015)
@@ -204,7 +204,7 @@ def test_deterministic_loop_is_the_product_of_its_steps(steps: int, spacing: Spa
     timesteps = inference_timesteps(steps, 1000, spacing)
     start = torch.ones(1, 1, 2, 2, 2, dtype=torch.float64)
     network = exact_network(diffusion)
-    result = sample(diffusion, network, start, timesteps, sampler="ddim", clip=False).sample
+    result = sample(diffusion, network, start, timesteps, sampler="ddim", clip=False)
     expected = derived_std(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)), timesteps, "ddim")
     torch.testing.assert_close(result, start * expected, rtol=1e-9, atol=0)
 

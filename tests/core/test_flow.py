@@ -47,7 +47,7 @@ def distance(steps: int, sampler: Sampler, total: int = 1024) -> float:
     noise = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double().reshape(3, 1, 1, 2)
     timesteps = inference_timesteps(steps, total)
     network = best_network(process)
-    drawn = sample(process, network, noise, timesteps, sampler=sampler, clip=False).sample
+    drawn = sample(process, network, noise, timesteps, sampler=sampler, clip=False)
     offset, *rows = drawn.reshape(3, 2)
     linear = torch.stack([row - offset for row in rows])
     return float((offset - MEAN).abs().max() + (linear.T @ linear - COVARIANCE).abs().max())
@@ -71,7 +71,7 @@ def test_stochastic_samples_have_the_spread_of_the_data() -> None:
     start = torch.randn(4000, 1, 1, 2, generator=generator, dtype=torch.float64)
     steps = inference_timesteps(400, 400)
     network = best_network(process)
-    drawn = sample(process, network, start, steps, generator=generator, clip=False).sample
+    drawn = sample(process, network, start, steps, generator=generator, clip=False)
     found = torch.cov(drawn.reshape(-1, 2).T)
     assert float((found - COVARIANCE).abs().max()) < 0.04
     assert float((drawn.reshape(-1, 2).mean(0) - MEAN).abs().max()) < 0.04
@@ -94,7 +94,7 @@ def test_euler_agrees_with_diffusers(steps: int, shift: float | None) -> None:
 
     for time in scheduler.timesteps:
         theirs = scheduler.step(network(theirs, time), time, theirs).prev_sample
-    ours = sample(process, network, ours, timesteps, sampler="ddim", clip=False).sample
+    ours = sample(process, network, ours, timesteps, sampler="ddim", clip=False)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_heun_by_hand() -> None:
         return x
 
     drawn = sample(process, network, start, (1, 0), sampler="heun", clip=False)
-    assert float(drawn.sample) == pytest.approx(0.3125)
+    assert float(drawn) == pytest.approx(0.3125)
     assert asked == [(1, 1.0), (0, 0.5), (0, 0.625)]
 
 

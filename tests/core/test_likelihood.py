@@ -52,8 +52,6 @@ def variational_bound(
     network: Denoiser,
     x_start: Tensor,
     generator: torch.Generator,
-    *,
-    clip: bool = True,
 ) -> VariationalBound:
     """The bound with one noise sample per timestep; calls the network T times.
 
@@ -62,7 +60,6 @@ def variational_bound(
         network: Called as ``network(x_t, t)``.
         x_start: (B, C, *spatial), 8-bit gray values in [-1, 1].
         generator: Source of the noise.
-        clip: Clip the predicted x_start to [-1, 1].
     """
     terms = []
     for timestep in range(diffusion.num_train_timesteps):
@@ -72,7 +69,7 @@ def variational_bound(
         ).to(x_start.device)
         x_t = diffusion.add_noise(x_start, noise, t)
         output = network(x_t, t)
-        terms.append(diffusion.variational_term(output, x_start, x_t, t, clip=clip))
+        terms.append(diffusion.variational_term(output, x_start, x_t, t))
     stacked = torch.stack(terms, dim=1)
     prior = prior_term(diffusion, x_start)
     return VariationalBound(total=prior + stacked.sum(dim=1), prior=prior, terms=stacked)

@@ -181,11 +181,8 @@ def test_one_step_returns_the_estimate_itself(sampler: str) -> None:
         sampler=sampler,  # type: ignore[arg-type]
         generator=torch.Generator(),
         clip=False,
-        keep_estimates=True,
     )
-    torch.testing.assert_close(result.sample, guess)
-    assert len(result.estimates) == 1
-    torch.testing.assert_close(result.estimates[0], guess)
+    torch.testing.assert_close(result, guess)
 
 
 def test_two_steps_by_hand() -> None:
@@ -197,19 +194,18 @@ def test_two_steps_by_hand() -> None:
         asked[int(t)] = x
         return guess if int(t) == 999 else guess + guess
 
-    out = sample(diffusion, network, start, (999, 499), sampler="ddim", keep_estimates=True)
+    out = sample(diffusion, network, start, (999, 499), sampler="ddim")
     assert list(asked) == [999, 499]
     first = guess.clamp(-1, 1)
     a, b = diffusion.signal(999), diffusion.signal(499)
     epsilon = (start - math.sqrt(a) * first) / math.sqrt(1 - a)
     middle = math.sqrt(b) * first + math.sqrt(1 - b) * epsilon
-    torch.testing.assert_close(out.estimates[0], first)
-    torch.testing.assert_close(out.sample, (2 * guess).clamp(-1, 1))
+    torch.testing.assert_close(out, (2 * guess).clamp(-1, 1))
     torch.testing.assert_close(asked[999], start)
     torch.testing.assert_close(asked[499], middle)
 
 
-def test_clipping_bounds_the_estimates_and_the_sample() -> None:
+def test_clipping_bounds_the_sample() -> None:
     diffusion = GaussianDiffusion(Diffusion())
     generator = torch.Generator().manual_seed(0)
     timesteps = inference_timesteps(10, 1000)
@@ -219,11 +215,8 @@ def test_clipping_bounds_the_estimates_and_the_sample() -> None:
         (1, 1, 8, 8),
         timesteps,
         generator=generator,
-        keep_estimates=True,
     )
-    assert len(out.estimates) == 10
-    assert all(float(e.abs().max()) <= 1 for e in out.estimates)
-    assert float(out.sample.abs().max()) <= 1
+    assert float(out.abs().max()) <= 1
 
 
 @pytest.mark.parametrize("prediction_type", ["x_start", "v"])
@@ -243,7 +236,7 @@ def test_sampling_from_a_timestep_without_signal_is_finite(
         generator=torch.Generator().manual_seed(0),
         clip=clip,
     )
-    assert bool(out.sample.isfinite().all())
+    assert bool(out.isfinite().all())
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
@@ -259,7 +252,7 @@ def test_equal_generators_give_equal_samples_and_others_do_not(sampler: str) -> 
             inference_timesteps(5, 1000),
             sampler=sampler,  # type: ignore[arg-type]
             generator=torch.Generator().manual_seed(seed),
-        ).sample
+        )
 
     torch.manual_seed(0)
     first = draw(7)
@@ -330,7 +323,7 @@ def test_ddpm_agrees_with_diffusers(prediction_type: str, spacing: Spacing, vari
         start,
         timesteps,
         generator=torch.Generator().manual_seed(5),
-    ).sample
+    )
     x, generator = start, torch.Generator().manual_seed(5)
     for t in theirs.timesteps:
         x = theirs.step(0.3 * x, t, x, generator=generator).prev_sample
@@ -360,7 +353,7 @@ def test_trailing_ddim_agrees_with_diffusers(prediction_type: str, eta: float) -
         eta=eta,
         generator=torch.Generator().manual_seed(5),
         clip=False,
-    ).sample
+    )
     x, generator = start, torch.Generator().manual_seed(5)
     for t in theirs.timesteps:
         x = theirs.step(0.3 * x, t, x, eta=eta, generator=generator).prev_sample

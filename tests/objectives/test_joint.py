@@ -157,7 +157,7 @@ def test_given_masks_draw_images_of_their_classes() -> None:
     drawn = sample(
         GaussianDiffusion(process), denoise, (4, 1, 64, 64), inference_timesteps(100, 100),
         generator=torch.Generator().manual_seed(0), clip=False,
-    ).sample[:, 0]  # fmt: skip
+    )[:, 0]  # fmt: skip
     for value, mean in enumerate(MEANS):
         assert float(drawn[labels == value].mean()) == pytest.approx(mean, abs=0.02)
         assert float(drawn[labels == value].std()) == pytest.approx(SPREAD, rel=0.1)

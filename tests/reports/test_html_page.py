@@ -59,7 +59,7 @@ def hostile_page() -> str:
     summary = pd.DataFrame(
         {"class": [HOSTILE, "lung"], "metric": "dice", "mean": [0.5, 0.6], "low": 0.4, "high": 0.7}
     )
-    report.figure(class_bars(summary, title=HOSTILE), HOSTILE)
+    report.figure(class_bars(summary), HOSTILE)
     return report.render()
 
 

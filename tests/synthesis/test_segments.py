@@ -38,9 +38,9 @@ def test_two_regions_are_two_segments() -> None:
     assert len(label[:, :4].unique()) == len(label[:, 4:].unique()) == 1
     assert label[0, 0] != label[0, 7]
     assert len(segments(aggregate([halves(8, 8, 0.5)], (8, 8)))) == 1
-    # At a threshold of nothing, no map is like another one.
+    # Where all are equally far apart, no map is like another one.
     several = torch.eye(16)
-    assert len(segments(aggregate([several], (4, 4)), threshold=0.5)) == 16
+    assert len(segments(aggregate([several], (4, 4)))) == 16
 
 
 @pytest.mark.parametrize("leak", [0.001, 0.3, 0.45, 0.48])

@@ -272,9 +272,7 @@ class GaussianDiffusion(nn.Module):
         term = self.variational_term(frozen, x_start, x_t, t)
         return loss + VARIATIONAL_WEIGHT * self.num_train_timesteps * term
 
-    def variational_term(
-        self, output: Tensor, x_start: Tensor, x_t: Tensor, t: Tensor, *, clip: bool = False
-    ) -> Tensor:
+    def variational_term(self, output: Tensor, x_start: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The term of the bound at t: KL divergence of the reverse step; at t = 0 the decoder's NLL.
 
         Source: Ho et al. 2020, eq. 5 and 13.
@@ -284,13 +282,11 @@ class GaussianDiffusion(nn.Module):
             x_start: (B, C, *spatial), 8-bit gray values in [-1, 1].
             x_t: The noised images.
             t: (B,) int64, 0 to T - 1.
-            clip: Clip the predicted x_start to [-1, 1].
 
         Returns:
             (B,), bits per dimension.
         """
         predicted = self.predict(output, x_t, t).x_start
-        predicted = predicted.clamp(-1, 1) if clip else predicted
         of_x_start = expand(self.posterior_x_start[t], x_t)
         of_x_t = expand(self.posterior_x_t[t], x_t)
         mean = of_x_start * predicted + of_x_t * x_t

@@ -38,16 +38,6 @@ class StepOutput:
     """(B, C, *spatial), the estimate of the clean image that the step used."""
 
 
-@dataclass(frozen=True)
-class SampleOutput:
-    """A finished sample."""
-
-    sample: Tensor
-    """(B, C, *spatial), the clean image."""
-    estimates: tuple[Tensor, ...]
-    """The estimates of the clean image, one per step, if they were asked for; else empty."""
-
-
 def image_spacing(prediction_type: str) -> Spacing:
     """How a sampler of images spaces its timesteps.
 
@@ -224,8 +214,7 @@ def sample(
     eta: float = 0.0,
     generator: Randomness | None = None,
     clip: bool = True,
-    keep_estimates: bool = False,
-) -> SampleOutput:
+) -> Tensor:
     """Sample a clean image from noise, over the given training timesteps.
 
     Noise is drawn on the generator's device and moved, so a CPU generator gives the same noise on any machine.
@@ -240,7 +229,9 @@ def sample(
         generator: Source of randomness, or one for each image; None only for DDIM with eta 0 or Heun from a given
             ``start``.
         clip: Clip each estimate of x_start to [-1, 1].
-        keep_estimates: Return each step's estimate of x_start.
+
+    Returns:
+        (B, C, *spatial), the clean image.
 
     Raises:
         InputError: Unknown sampler, or one that the process does not have.
@@ -253,20 +244,16 @@ def sample(
         raise ValueError("no timesteps to sample at")
     table = diffusion.alphas_cumprod
     x = start if isinstance(start, Tensor) else _noise(start, generator, table)
-    estimates: list[Tensor] = []
     for t, t_previous in zip(timesteps, [*timesteps[1:], -1], strict=True):
         if sampler == "heun":
-            step = heun_step(diffusion, network, x, t, t_previous, clip=clip)
+            x = heun_step(diffusion, network, x, t, t_previous, clip=clip).sample
         else:
             output = network(x, _steps(t, x))
             noisy = t_previous >= 0 and (sampler == "ddpm" or eta > 0)
             noise = _noise(x.shape, generator, x) if noisy else None
             go = ddpm_step if sampler == "ddpm" else partial(ddim_step, eta=eta)
-            step = go(diffusion, output, x, t, t_previous, noise=noise, clip=clip)
-        x = step.sample
-        if keep_estimates:
-            estimates.append(step.x_start)
-    return SampleOutput(sample=x, estimates=tuple(estimates))
+            x = go(diffusion, output, x, t, t_previous, noise=noise, clip=clip).sample
+    return x
 
 
 def verify_sampler(sampler: str, schedule: str) -> None:

@@ -17,6 +17,10 @@ from ..errors import InputError
 
 SIDE = 64
 """Pixels along a side of the images that the published schedules are made for (Hoogeboom et al. 2023)."""
+OFFSET = 0.008
+"""Of the cosine, the paper's s: it keeps the first betas from vanishing."""
+MAX_BETA = 0.999
+"""Cap of the betas of the cosine, which keeps the last step from being singular."""
 
 
 def linear_betas(
@@ -40,44 +44,20 @@ def linear_betas(
     )
 
 
-def scaled_linear_betas(
-    num_train_timesteps: int, *, beta_start: float = 0.00085, beta_end: float = 0.012
-) -> Tensor:
-    """Betas whose square roots lie on a straight line (Rombach et al. 2022, Stable Diffusion).
-
-    Args:
-        num_train_timesteps: T.
-        beta_start: Beta at timestep 0, in (0, 1).
-        beta_end: Beta at timestep T - 1, in (0, 1).
-
-    Returns:
-        (T,) float64.
-    """
-    roots = linear_betas(
-        num_train_timesteps, beta_start=math.sqrt(beta_start), beta_end=math.sqrt(beta_end)
-    )
-    return roots**2
+def scaled_linear_betas(num_train_timesteps: int) -> Tensor:
+    """Betas (T,) float64 whose square roots lie on a straight line (Rombach et al. 2022, Stable Diffusion)."""
+    start, end = math.sqrt(0.00085), math.sqrt(0.012)
+    return linear_betas(num_train_timesteps, beta_start=start, beta_end=end) ** 2
 
 
-def cosine_betas(
-    num_train_timesteps: int, *, offset: float = 0.008, max_beta: float = 0.999
-) -> Tensor:
-    """Betas whose ``alphas_cumprod`` is a squared cosine (Nichol and Dhariwal 2021, eq. 17).
-
-    Args:
-        num_train_timesteps: T.
-        offset: The paper's s, which keeps the first betas from vanishing.
-        max_beta: Cap of each beta, which keeps the last step from being singular.
-
-    Returns:
-        (T,) float64.
-    """
+def cosine_betas(num_train_timesteps: int) -> Tensor:
+    """Betas (T,) float64 whose ``alphas_cumprod`` is a squared cosine (Nichol and Dhariwal 2021, eq. 17)."""
     time = (
         torch.arange(num_train_timesteps + 1, dtype=torch.float64, device="cpu")
         / num_train_timesteps
     )
-    f = torch.cos((time + offset) / (1 + offset) * (math.pi / 2)) ** 2
-    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+    f = torch.cos((time + OFFSET) / (1 + OFFSET) * (math.pi / 2)) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=MAX_BETA)
 
 
 _SCHEDULES: dict[str, Callable[[int], Tensor]] = {

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from ..config import Diffusion
 
+UNIFORM_SHARE = 0.01
+"""Part of the probability of loss-aware timesteps that is uniform, so that every timestep keeps being drawn."""
+
 
 class TimestepSampler(nn.Module, ABC):
     """Draws training timesteps, with the weights of their losses."""
@@ -101,7 +104,6 @@ class LossAwareTimesteps(TimestepSampler):
     Args:
         num_train_timesteps: T.
         history_per_timestep: Losses remembered for each timestep; the paper's 10.
-        uniform_share: Part of the probability that is uniform, so that every timestep keeps being drawn.
     """
 
     history: Tensor
@@ -109,15 +111,8 @@ class LossAwareTimesteps(TimestepSampler):
     counts: Tensor
     """(T,) int64: losses seen so far."""
 
-    def __init__(
-        self,
-        num_train_timesteps: int,
-        *,
-        history_per_timestep: int = 10,
-        uniform_share: float = 0.01,
-    ) -> None:
+    def __init__(self, num_train_timesteps: int, *, history_per_timestep: int = 10) -> None:
         super().__init__(num_train_timesteps)
-        self.uniform_share = uniform_share
         self._drawn: tuple[int, Tensor] | None = None
         self.register_buffer("history", torch.zeros(num_train_timesteps, history_per_timestep))
         self.register_buffer("counts", torch.zeros(num_train_timesteps, dtype=torch.int64))
@@ -131,7 +126,7 @@ class LossAwareTimesteps(TimestepSampler):
         root = self.history.cpu().double().square().mean(dim=1).sqrt()
         if float(root.sum()) == 0:
             return uniform
-        return (1 - self.uniform_share) * root / root.sum() + self.uniform_share * uniform
+        return (1 - UNIFORM_SHARE) * root / root.sum() + UNIFORM_SHARE * uniform
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Timesteps by importance, with weights 1 / (T p). See the base class.

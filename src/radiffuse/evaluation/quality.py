@@ -87,13 +87,12 @@ def strain(expected: ArrayLike, dice: ArrayLike) -> Floats:
     return np.asarray(np.log(true / own))
 
 
-def expect(expected: float, strains: Sequence[float], level: float = LEVEL) -> Expected | None:
+def expect(expected: float, strains: Sequence[float]) -> Expected | None:
     """What to expect of a mask.
 
     Args:
         expected: What its probabilities expect, see ``expected_dice``.
         strains: Of cases that the network did not see, one of each patient, see ``strain``.
-        level: Share of masks whose Dice is to lie in the interval.
 
     Returns:
         None where the expected Dice is not known, or there are fewer than two cases.
@@ -101,7 +100,7 @@ def expect(expected: float, strains: Sequence[float], level: float = LEVEL) -> E
     values = np.asarray([s for s in strains if math.isfinite(s)])
     if len(values) < 2 or not math.isfinite(expected):
         return None
-    low, high, reached = conformal(values, level)
+    low, high, reached = conformal(values)
     loss = (1 - expected + LEAST) * np.exp([values.mean(), high, low])
     dice, least, most = np.clip(1 + LEAST - loss, 0, 1)
     return Expected(float(dice), float(least), float(most), reached)

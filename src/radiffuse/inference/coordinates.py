@@ -32,23 +32,20 @@ QUALITY = "quality.json"
 
 
 @torch.no_grad()
-def coordinate_map(
-    regressor: CoordinateRegressor, image: Tensor, size: Sequence[int], overlap: float = 0.5
-) -> Tensor:
+def coordinate_map(regressor: CoordinateRegressor, image: Tensor, size: Sequence[int]) -> Tensor:
     """Coordinates of every voxel of a scan on the plan's grid.
 
     Args:
         regressor: Trained, in evaluation mode.
         image: ``(C, *S)`` in [-1, 1].
-        size: Of a film, or of a patch of a volume; overlapping patches are averaged.
-        overlap: Fraction by which patches overlap.
+        size: Of a film, or of a patch of a volume; patches overlap by half and are averaged.
 
     Returns:
         ``(dims, *S)`` float32 on the CPU, in units of ``regressor.scale``.
     """
     if image.ndim == 3:
         return regressor(image[None])[0].float().cpu()  # type: ignore[no-any-return]
-    return torch.cat([slab for _, slab in slide(image, size, regressor, overlap=overlap)], dim=1)
+    return torch.cat([slab for _, slab in slide(image, size, regressor, overlap=0.5)], dim=1)
 
 
 def carry(point: Sequence[int], source: Tensor, target: Tensor, scale: Tensor) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def image_batches(
         clean = None
         if guided and references is not None:
             clean = references[first : numbers.stop].to(device)
-        output = reverse(
+        drawn = reverse(
             process,
             _denoiser(network, clean, at_once),
             start.to(device),
@@ -96,7 +96,7 @@ def image_batches(
             generator=_generator(seed, first),
         )
         which = f"images {first} to {numbers[-1]}"
-        sample = verify_finite(output.sample, which, "the denoiser")
+        sample = verify_finite(drawn, which, "the denoiser")
         yield numbers, sample.clamp(-1, 1).float().cpu().numpy()
 
 

@@ -44,20 +44,23 @@ def channels_last(spatial_dims: int) -> torch.memory_format:
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
-def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+MAX_PERIOD = 10_000.0
+"""The slowest frequency of ``timestep_embedding``, as 2 pi divided by its period."""
+
+
+def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     """Cosines, then sines, of the timesteps at geometrically spaced frequencies (Vaswani et al. 2017).
 
     Args:
         timesteps: (B,) integers or floats, counted in training timesteps.
         width: Length of an embedding; an odd one ends in a zero.
-        max_period: Slowest frequency, as 2 pi divided by its period.
 
     Returns:
         (B, width) float32.
     """
     half = width // 2
     exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
-    frequencies = torch.exp(-math.log(max_period) * exponents)
+    frequencies = torch.exp(-math.log(MAX_PERIOD) * exponents)
     angles = timesteps.float()[:, None] * frequencies
     embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
     return F.pad(embedding, (0, width - 2 * half))

@@ -181,9 +181,9 @@ def blocks_of(config: UNetConfig, size: Sequence[int]) -> Iterator[Layer]:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _convolution(config: UNetConfig, inputs: int, outputs: int, side: int = 3) -> int:
-    """Weights of a convolution, without the bias."""
-    return int(side**config.spatial_dims) * inputs * outputs
+def _convolution(config: UNetConfig, inputs: int, outputs: int) -> int:
+    """Weights of a convolution by a kernel of side 3, without the bias."""
+    return int(3**config.spatial_dims) * inputs * outputs
 
 
 def _parameters(config: UNetConfig, layer: Layer) -> int:

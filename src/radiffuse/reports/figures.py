@@ -68,31 +68,24 @@ def series_figure(
     return figure
 
 
-def label_efficiency(
-    table: pd.DataFrame,
-    *,
-    metric: str = "dice",
-    title: str | None = None,
-) -> Figure:
-    """Score against the number of labels: mean, interval over draws and patients, and each draw.
+def label_efficiency(table: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Dice against the number of labels: mean, interval over draws and patients, and each draw.
 
     With a single number of labels there is no line to draw, and each method has a row.
 
     Args:
-        table: Columns method, labels, draw and the metric; ``group`` or ``case`` where there are
+        table: Columns method, labels, draw and dice; ``group`` or ``case`` where there are
             several rows per draw (one per case).
-        metric: Column of the score.
         title: Heading, best the finding; None: what is shown.
     """
-    name, budgets = METRIC_NAMES.get(metric, metric), sorted(set(table["labels"]))
-    series = _means(table, "labels", metric, dots=True)
+    budgets, series = sorted(set(table["labels"])), _means(table, "labels", "dice", dots=True)
     if len(budgets) == 1:
         labels = f"{budgets[0]:g} label{'s' * (budgets[0] != 1)}"
-        return method_rows(series, title=title or f"{name} with {labels}", x=name)
+        return method_rows(series, title=title or f"Dice with {labels}", x="Dice")
     return series_figure(
         series,
-        title=title or f"{name} by number of labels",
-        x="labelled images", y=name, log=True,
+        title=title or "Dice by number of labels",
+        x="labelled images", y="Dice", log=True,
         ticks={n: f"{n:g}" for n in budgets},
     )  # fmt: skip
 
@@ -362,12 +355,11 @@ def paired_dots(a: ArrayLike, b: ArrayLike, *, names: tuple[str, str]) -> Figure
 
 
 @styled
-def class_bars(summary: pd.DataFrame, *, title: str | None = None) -> Figure:
-    """Mean Dice and interval of each class, best at the top.
+def class_bars(summary: pd.DataFrame) -> Figure:
+    """Mean Dice and interval of each class, best at the top, under the best and the worst class as a heading.
 
     Args:
         summary: Rows of ``summarize``: class, metric, mean, low, high.
-        title: Heading; None: the best and the worst class.
     """
     from matplotlib.figure import Figure
 
@@ -389,5 +381,5 @@ def class_bars(summary: pd.DataFrame, *, title: str | None = None) -> Figure:
     axes.spines["left"].set_visible(False)
     real = [name for name in names if name != "all"]
     best = f"{real[-1]} is found best, {real[0]} worst" if len(real) > 1 else "Score by class"
-    axes.set(xlim=(0, right), xlabel="Dice", title=title or best)
+    axes.set(xlim=(0, right), xlabel="Dice", title=best)
     return figure

@@ -183,11 +183,11 @@ def format_p(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def format_interval(low: float, high: float, digits: int = 3) -> str:
+def format_interval(low: float, high: float) -> str:
     """``low to high``, or a dash where there is none."""
     if math.isnan(low) or math.isnan(high):
         return DASH
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{low:.3f} to {high:.3f}"
 
 
 def format_mean(mean: float, low: float, high: float, digits: int = 3) -> str:

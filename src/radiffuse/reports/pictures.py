@@ -192,5 +192,5 @@ def to_uint8(image: Array) -> NDArray[np.uint8]:
     return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
 
 
-def _shorten(name: str, length: int = 30) -> str:
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 + 1 :]}"
+def _shorten(name: str) -> str:
+    return name if len(name) <= 30 else f"{name[:14]}…{name[-14:]}"

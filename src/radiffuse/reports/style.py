@@ -129,15 +129,12 @@ def moved_apart(positions: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, str, str]], *, x: float = 1.02, size: float = 10.0
-) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], *, size: float = 10.0) -> None:
     """Write the name of each line beside its end, instead of a legend.
 
     Args:
         axes: Where; its limits must be final.
         ends: (y of the line's end, name, color).
-        x: Position in fractions of the width of the axes.
         size: Size of the text in points.
     """
     # Heights in fractions of the axes, which also suits a logarithmic scale.
@@ -147,7 +144,7 @@ def label_ends(
     gap = 1.35 * size / 72 / inches
     for height, (_, name, color) in zip(moved_apart(heights, gap), ends, strict=True):
         axes.text(
-            x, height, name, color=color, fontsize=size, weight="bold", va="center",
+            1.02, height, name, color=color, fontsize=size, weight="bold", va="center",
             transform=axes.transAxes,
         )  # fmt: skip
 

@@ -88,7 +88,7 @@ def sample_latents(
     denoise = guided(synthesizer.denoiser.eval(), embeddings, guidance)
     if sampler == "dpm++":
         return _dpm_solver(synthesizer, denoise, x, timesteps)
-    return reverse(diffusion, denoise, x, timesteps, sampler=sampler, clip=False).sample
+    return reverse(diffusion, denoise, x, timesteps, sampler=sampler, clip=False)
 
 
 def to_films(autoencoder: Autoencoder, latents: Tensor) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ MEDIAN_FRACTION = 0.5
 maps of a small network are nearly uniform: all divergences are a thousandth of that, and all would be one segment."""
 ROUNDING = 1e-5
 """Divergences below this are rounding errors between equal maps."""
+SELF_ATTENTION = "attn1.processor"
+"""Ends the names of the attention processors of places to places; the others attend to the embedding."""
 ROUNDS = 3
 """Rounds of merging, the first with the anchors [related]."""
 
@@ -63,17 +65,16 @@ def segment_film(synthesizer: Synthesizer, plan: Plan, scan: Scan, *, seed: int 
 
 
 @contextmanager
-def recorded(
-    denoiser: ConditionalDenoiser, kind: Literal["self", "cross"] = "self"
-) -> Iterator[list[Tensor]]:
-    """Attention of every layer during the next passes, heads averaged, ``(B, queries, keys)`` each.
+def recorded(denoiser: ConditionalDenoiser) -> Iterator[list[Tensor]]:
+    """Self-attention of every layer during the next passes, heads averaged, ``(B, queries, keys)`` each.
 
-    ``self`` attention is between places, ``cross`` attention from places to the context.
+    Attention to the embedding, a single token, is 1 everywhere and separates nothing.
     """
-    name = {"self": "attn1.processor", "cross": "attn2.processor"}[kind]
     before = dict(denoiser.unet.attn_processors)
     maps: list[Tensor] = []
-    watched = {k: _Recorder(v, maps) if k.endswith(name) else v for k, v in before.items()}
+    watched = {
+        k: _Recorder(v, maps) if k.endswith(SELF_ATTENTION) else v for k, v in before.items()
+    }
     denoiser.unet.set_attn_processor(watched)
     try:
         yield maps
@@ -139,26 +140,22 @@ def aggregate(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     return total / total.sum((1, 2), keepdim=True)
 
 
-def segments(attention: Tensor, *, threshold: float | None = None) -> Tensor:
+def segments(attention: Tensor) -> Tensor:
     """Soft segments from the map of each place (DiffSeg, section 3.3).
 
     Evenly spaced anchors are merged with all similar maps; then the proposals are merged with each other, for several
-    rounds.
+    rounds. Maps are similar by their symmetric KL divergence, see ``MEDIAN_FRACTION``.
 
     Args:
         attention: From ``aggregate``.
-        threshold: Symmetric KL divergence below which two maps are one segment; None: ``MEDIAN_FRACTION``.
 
     Returns:
         ``(S, rows, columns)``: a map for each segment; a place belongs to the one that is largest there.
     """
     rows, columns = attention.shape[1:]
     flat = attention.reshape(rows * columns, -1)
-    if threshold is None:
-        between = symmetric_kl(flat, flat)[~torch.eye(len(flat), dtype=torch.bool)]
-        threshold = (
-            max(ROUNDING, MEDIAN_FRACTION * float(between.median())) if len(between) else 0.0
-        )
+    between = symmetric_kl(flat, flat)[~torch.eye(len(flat), dtype=torch.bool)]
+    threshold = max(ROUNDING, MEDIAN_FRACTION * float(between.median())) if len(between) else 0.0
     y = torch.linspace(0, rows - 1, min(ANCHORS, rows)).round().long()
     x = torch.linspace(0, columns - 1, min(ANCHORS, columns)).round().long()
     seeds = flat[(y[:, None] * columns + x[None]).flatten()]

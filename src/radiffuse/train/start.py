@@ -98,9 +98,9 @@ def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
     return network
 
 
-def load_denoiser(run: Run, weights: str = "average") -> UNet:
-    """The same where only a U-Net will do, see ``as_unet``."""
-    return as_unet(load_pretrained(run, weights), run)
+def load_denoiser(run: Run) -> UNet:
+    """The averaged weights where only a U-Net will do, see ``as_unet``."""
+    return as_unet(load_pretrained(run), run)
 
 
 def as_unet(network: Pretrained, run: Run) -> UNet:
