@@ -338,7 +338,8 @@ def refuse_early_decay(settings: Any, prefix: str = "") -> None:
             where = f"--{prefix}decay-steps {ends}"
             problem = f"is no later than the step at which the warm-up ends, {warm}"
             raise InputError(where, problem, f"Give a later one, or lower --{prefix}warmup-steps")
-    for field in groups_in(type(settings)):
+    kind: type = type(settings)
+    for field in groups_in(kind):
         value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
             refuse_early_decay(value, f"{prefix}{flag(field)}.")

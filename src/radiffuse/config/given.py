@@ -126,7 +126,16 @@ def flag(name: str) -> str:
     return {"from_run": "from", "with_run": "with"}.get(name, name).replace("_", "-")
 
 
-# ------------------------------------------------------------------------------------------------ internal
+def written(value: object) -> str:
+    """A value as it is written on the command line: ``1,2`` for several, ``1x2x2,2x2x2`` for several per level."""
+    if isinstance(value, list | tuple):
+        inner = (
+            "x".join(map(written, v)) if isinstance(v, list | tuple) else written(v) for v in value
+        )
+        return ",".join(inner) or "[]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def reader_flags(values: Mapping[str, Any]) -> list[str]:
@@ -138,10 +147,11 @@ def reader_flags(values: Mapping[str, Any]) -> list[str]:
     usual, words = dict(flatten(to_dict(Data()))), []
     for name, value in flatten(values).items():
         if name in usual and value != usual[name] and value not in (None, (), []):
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            word = text.lower() if isinstance(value, bool) else text
-            words += [f"--reader.{name.replace('_', '-')}", word]
+            words += [f"--reader.{name.replace('_', '-')}", written(value)]
     return words
+
+
+# ------------------------------------------------------------------------------------------------ internal
 
 
 def _groups(settings: Any, kind: type) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..config.effect import effective, idle
-from ..config.given import flag
+from ..config.given import flag, written
 from ..config.values import completed, flatten, from_dict, to_dict
 from ..data.dataset import Dataset
 from ..data.splits import Splits
@@ -114,11 +114,11 @@ def collect(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd
 
 
 def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
-    written, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
+    stored, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
     remedy = "Choose another --out"
-    if set(written) - set(default):
+    if set(stored) - set(default):
         raise InputError(path, "was written by another version of radiffuse", remedy)
-    before = completed(default, written)
+    before = completed(default, stored)
     # What took no effect may be given when methods that use it are added.
     with damaged(path):
         free = idle(from_dict(type(settings), before)).keys()
@@ -133,15 +133,8 @@ def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
             problem = f"was written with other settings of {key}"
             if isinstance(old, dict) and isinstance(new, dict):
                 name = next(k for k in (*old, *new) if old.get(k) != new.get(k))
-                problem += f": {name} was {_words(old.get(name))} and is {_words(new.get(name))}"
+                problem += f": {name} was {written(old.get(name))} and is {written(new.get(name))}"
                 word, value = f"--{key.replace('_', '-')}.{flag(name)}", old.get(name)
-                again = f"Leave out {word}" if value is None else f"Give {word} {_words(value)}"
+                again = f"Leave out {word}" if value is None else f"Give {word} {written(value)}"
                 remedy = f"{again} to go on, or choose another --out"
             raise InputError(path, problem, remedy)
-
-
-def _words(value: object) -> str:
-    """A setting as it is written on the command line."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "[]"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -16,6 +16,7 @@ from ..config import (
     network_settings,
     resolve_network,
 )
+from ..config.given import written
 from ..config.network import IMAGENET
 from ..data.plan import Plan
 from ..errors import InputError
@@ -64,7 +65,7 @@ def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
                 "size": f"at {' x '.join(map(str, plan.size))} {'pixels' if plan.spatial_dims == 2 else 'voxels'}",
                 "window": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
                 "percentiles": f"with {plan.intensity} {plan.low:g} to {plan.high:g}",
-            }.get(key, f"with the {key} {_words(has)}")
+            }.get(key, f"with the {key} {written(has)}")
             _refuse(key, value, name, trained)
 
 
@@ -87,9 +88,11 @@ def verify_network(given: Network, network: Pretrained, name: str) -> None:
     for key in dict.fromkeys([*values, *(PRESETS[given.preset] if given.preset else ())]):
         if (has := getattr(unet, key)) == getattr(wanted, key):
             continue
+        if key == "strides":
+            has = unet.steps  # () stands for 2 everywhere
         if key in values:
-            _refuse(key, values[key], name, f"with the {key} {_words(has)}")
-        own = network_settings(unet).preset or f"of {key} {_words(has)}"
+            _refuse(key, values[key], name, f"with the {key} {written(has)}")
+        own = network_settings(unet).preset or f"of {key} {written(has)}"
         _refuse("preset", given.preset, name, f"with the network {own}")
 
 
@@ -185,9 +188,5 @@ def _joint(joint: Joint, start: Start, name: str) -> Joint:
 
 
 def _refuse(key: str, value: object, name: str, trained: str) -> None:
-    where = f"--{key.replace('_', '-')} {_words(value)}"
+    where = f"--{key.replace('_', '-')} {written(value)}"
     raise InputError(where, f"{name} was trained {trained}", "Leave it out, or train from scratch")
-
-
-def _words(value: object) -> str:
-    return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
