@@ -14,6 +14,7 @@ from ..config.values import from_dict
 from ..data.plan import PREPARED, Plan
 from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
+from ..nets.blocks import channels_last
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.probe import ProbedNetwork
@@ -128,8 +129,7 @@ def open_member(run: Run, machine: Machine, device: torch.device, overrides: Ove
     if unet := next((part for part in network.modules() if isinstance(part, UNet)), None):
         verify_memory(plan.size, unet.config, machine, training=False)
     if machine.channels_last:
-        order = torch.channels_last if plan.spatial_dims == 2 else torch.channels_last_3d
-        network = network.to(memory_format=order)  # type: ignore[call-overload]
+        network = network.to(memory_format=channels_last(plan.spatial_dims))  # type: ignore[call-overload]
     network = network.to(device).eval()
     if isinstance(network, ProbedNetwork):
         segment = _of_classes(probed(run, network, overrides.head), run)

@@ -24,29 +24,30 @@ SIGMA = 0.125
 """Standard deviation of the blending weight, as a fraction of the window [related: nnU-Net]."""
 SMALLEST = 1e-3
 """Lowest blending weight, so that a corner covered by a single window is not divided by almost zero."""
+OUTSIDE = -1.0
+"""Value outside the volume: that of air."""
 
 Window = Callable[[Tensor], Tensor]
 """``(B, C, *window)`` to ``(B, C', *window)``."""
 
 
 def slide(
-    volume: Tensor, size: Sequence[int], function: Window, *, overlap: float, fill: float = -1.0
+    volume: Tensor, size: Sequence[int], function: Window, *, overlap: float
 ) -> Iterator[tuple[int, Tensor]]:
     """Apply a function to every window and blend the results.
 
     Args:
-        volume: ``(C, *S)``; if it is smaller than the window it is padded on both sides with ``fill``.
+        volume: ``(C, *S)``; if it is smaller than the window it is padded on both sides with ``OUTSIDE``.
         size: The window.
         function: Called with one window at a time, on ``volume``'s device.
         overlap: Fraction by which neighboring windows overlap, 0 to below 1.
-        fill: Value outside the volume.
 
     Yields:
         First plane along the first axis, and the blended slab ``(C', planes, *S[1:])`` float32 on the CPU; slabs come
         in order and together cover the volume once.
     """
     shape = tuple(volume.shape[1:])
-    padded, before = _padded(volume, size, fill)
+    padded, before = _padded(volume, size)
     rows, *columns = (starts(n, p, overlap) for n, p in zip(padded.shape[1:], size, strict=True))
     weight = blending(size)
     total = norm = torch.empty(0)
@@ -78,7 +79,6 @@ def slide_at(
     voxels: Tensor,
     *,
     overlap: float,
-    fill: float = -1.0,
 ) -> Tensor:
     """What ``slide`` would give at some voxels, which alone are held in memory; windows without any are not run.
 
@@ -88,13 +88,12 @@ def slide_at(
         function: As for ``slide``, but its result may lie on a coarser grid of the window, and is interpolated.
         voxels: ``(n,)`` int64 indices into the flattened ``S``.
         overlap: As for ``slide``.
-        fill: As for ``slide``.
 
     Returns:
         ``(n, C')`` float32 on the CPU; ``(0, 0)`` without voxels.
     """
     shape = tuple(volume.shape[1:])
-    padded, before = _padded(volume, size, fill)
+    padded, before = _padded(volume, size)
     places = torch.stack(torch.unravel_index(voxels, shape), 1) + torch.tensor(before)
     weight = blending(size).flatten()
     total, norm = torch.empty(0, 0), torch.zeros(len(voxels), 1)
@@ -143,14 +142,14 @@ def blending(size: Sequence[int]) -> Tensor:
     return weight.clamp(min=max(float(weight.min()), SMALLEST))
 
 
-def _padded(volume: Tensor, size: Sequence[int], fill: float) -> tuple[Tensor, list[int]]:
+def _padded(volume: Tensor, size: Sequence[int]) -> tuple[Tensor, list[int]]:
     """At least as large as the window, and what was put before it along each axis."""
     shape = volume.shape[1:]
     before = [max(0, p - n) // 2 for n, p in zip(shape, size, strict=True)]
     widths = []
     for n, p, b in reversed(list(zip(shape, size, before, strict=True))):
         widths += [b, max(0, p - n) - b]
-    padded = torch.nn.functional.pad(volume, widths, value=fill) if any(widths) else volume
+    padded = torch.nn.functional.pad(volume, widths, value=OUTSIDE) if any(widths) else volume
     return padded, before
 
 
