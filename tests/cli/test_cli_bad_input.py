@@ -45,7 +45,10 @@ TINY = [
         (["--percentiles", "99,1"], "Put the lower value first"),
         (["--flip", "2"], "flip 2"),
         (["--preset", "huge"], "huge"),
-        (["--attention-factors", "8"], "this network has the factors [1, 2]"),
+        (
+            ["--attention-factors", "8"],
+            "this network has the factors [1, 2], so give some of these",
+        ),
         (["--prediction-type", "noise"], "noise"),
         (["--zero-terminal-snr"], "zero_terminal_snr"),
         (["--layout", "zip"], "zip"),

@@ -263,6 +263,7 @@ def test_a_study_leaves_its_figure_and_tables_for_papers(tmp_path: Path) -> None
     (nnunet.parent / "nnunet.json").write_text('{"nnunetv2": "2.8.1", "trainer": "T"}')
     page = write_study_report(tmp_path).read_text()
     shown = ["radiffuse study --config study.yaml", "9.9", "1 min 30 s", "2 mm", "3 cores of X"]
+    shown += ["how many of them are above is no test"]
     for text in [*shown, "nnunetv2 2.8.1, trainer T", datetime.date.today().isoformat()]:
         assert text in page, text
     costs = pd.read_csv(tmp_path / "costs.csv").set_index(["method", "labels"])

@@ -294,7 +294,8 @@ def verify_config(config: UNetConfig) -> None:
     factors = [max(factor) for factor in config.factors]
     if any(f not in factors for f in config.attention_factors):
         raise ValueError(
-            f"attention_factors are {config.attention_factors}: this network has the factors {factors}"
+            f"attention_factors are {config.attention_factors}: this network has the factors {factors}, "
+            "so give some of these"
         )
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout is {config.dropout}: it must be at least 0 and below 1")

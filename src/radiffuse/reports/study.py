@@ -293,7 +293,10 @@ def _comparisons(report: Report, study: _Study, folder: Path) -> None:
     means = pairs.groupby("case")[["dice_a", "dice_b"]].mean().dropna()
     if len(means) > 1:
         figure = paired_dots(means["dice_a"], means["dice_b"], names=(method, reference))
-        caption = f"Every test case with {_labels(labels)}, mean over draws"
+        caption = (
+            f"Every test case with {_labels(labels)}, mean over draws. All cases share the draws of the labels, so how "
+            "many of them are above is no test; the table is"
+        )
         _figure(report, figure, folder / "by-case", caption)
 
 
