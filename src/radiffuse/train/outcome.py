@@ -13,6 +13,7 @@ from ..system.hardware import peak_memory, this_machine
 from .device import resolve_precision
 from .loop import Trained
 from .planning.plan_text import format_plan
+from .progress import duration
 from .run import Run
 
 FILE = "cost.json"
@@ -43,7 +44,7 @@ def compare_costs(run: Run, trained: Trained, steps: int, machine: Machine) -> N
     predicted = {"minutes": plan.minutes, "memory_gib": plan.memory_gib}
     write_json(run.folder / FILE, {"predicted": predicted} | cost)
     print(
-        f"radiffuse: took {minutes:.1f} min (predicted {plan.minutes:.1f}), "
+        f"radiffuse: took {duration(60 * minutes)} (predicted {duration(60 * plan.minutes)}), "
         f"{found['memory_gib']:.1f} GiB of memory (predicted {plan.memory_gib:.1f})",
         file=sys.stderr,
     )
