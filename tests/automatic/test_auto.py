@@ -482,8 +482,8 @@ def test_one_alone_where_the_folds_decide_about_the_pool(
     low: float,
     sure: bool,
 ) -> None:
-    """The first comparison is of the two together with the better one, the second that of the two."""
-    found = iter([PairedTest(0.0, -0.01, 0.01, 1.0, 9), PairedTest(0.01, low, 0.02, 0.01, 9)])
+    """The first comparison is that of the two, the second of both together with the better one."""
+    found = iter([PairedTest(0.01, low, 0.02, 0.01, 9), PairedTest(0.0, -0.01, 0.01, 1.0, 9)])
     for room in (decision, scores):
         monkeypatch.setattr(room, "clustered_difference", lambda *_, **__: next(found))
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
