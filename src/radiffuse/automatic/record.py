@@ -68,8 +68,8 @@ class Record:
         left_out: Why others may not, by name.
         tried: What was trained on every fold and scored.
         passed_over: By name and steps, as in ``finetune 300``: why something was not tried to its end.
-        ensembles: Several candidates together: ``members``, their Dice and surface Dice, and by how much Dice gains over
-            what is chosen where they do not.
+        ensembles: Several candidates together: ``members``, their Dice and surface Dice, and what Dice gains over
+            what is chosen without them.
         members: What the result is made of: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds;
             empty until that is decided.
         tta: Views that are averaged at prediction.

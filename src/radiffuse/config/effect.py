@@ -62,7 +62,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("finding", when=lambda s: s.plan),
     ),
     Pretrain: (
-        (always, "training.keep", "nothing is segmented"),
+        (always, "training.keep training.coarse", "nothing is segmented"),
         (
             lambda s: s.objective in ("restorative", "contrastive", "masked", "coordinates"),
             "diffusion",
@@ -118,6 +118,16 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             "no U-Net is trained",
         ),
         (CHOOSES, "training.validate_every training.keep", "the folds judge the last weights"),
+        (
+            lambda s: s.method in ("dino", "pixel", "probe", "diffusion", "joint"),
+            "training.coarse",
+            "it is for networks that are trained as a whole to segment",
+        ),
+        (
+            lambda s: s.pool.teacher or s.pool.corrector,
+            "training.coarse",
+            "those who label the pool label images at full resolution",
+        ),
         (CHOOSES, "machine.devices machine.num_nodes machine.strategy", "auto uses one device"),
         (CHOOSES, "pool.teacher pool.corrector", "they may know what a fold leaves out"),
         (lambda s: not s.from_run, "weights", "there is no run to start from"),
@@ -127,7 +137,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     ),
     Classify: (
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
-        (always, "training.keep", "nothing is segmented"),
+        (always, "training.keep training.coarse", "nothing is segmented"),
         (lambda s: not s.ratio, "with_run judge", "no synthetic film is used: --ratio is 0"),
         (lambda s: s.ratio and not s.judge, "likely", "--judge names no classifier"),
         (lambda s: not s.ratio, "likely", "no synthetic film is used: --ratio is 0"),
@@ -144,7 +154,15 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     Evaluate: (UNKEPT, *unread("sites", "finding")),
     Synthesize: (
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
-        (always, "training.keep dino.training.keep vae.training.keep", "nothing is segmented"),
+        (
+            always,
+            " ".join(
+                f"{stage}training.{name}"
+                for stage in ("", "dino.", "vae.")
+                for name in ("keep", "coarse")
+            ),
+            "nothing is segmented",
+        ),
         (
             always,
             "dino.training.keep_state vae.training.keep_state",
@@ -256,6 +274,11 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
                 SET,
             )
             for group in ("finetune", "probing", "diffusion")
+        ),
+        (
+            always,
+            "probing.training.coarse diffusion.training.coarse",
+            "it is for networks that are trained as a whole to segment",
         ),
         (always, "probing.probe.heads", "--transfer names the heads"),
         (lambda s: s.guides, "probing.probe.regressor", "heads see the coordinates that guide"),

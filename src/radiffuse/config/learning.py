@@ -103,6 +103,9 @@ class Training:
     micro_batch: PositiveInt | None = None
     """Images per forward pass; gradients are accumulated over the passes of a batch. None: as many as the
     plan expects to fit, or less where memory runs out and the result stays the same."""
+    coarse: Annotated[float, Within(0, 0.9)] | None = None
+    """Share of the steps, the first ones, in which a segmenter sees images at half the resolution; None: as the plan
+    says. 0: none."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """adamw decouples weight decay; adam adds it to the gradient."""
     learning_rate: NonNegativeFloat = 1e-4
@@ -149,6 +152,11 @@ class Training:
         """``steps``, once they are decided."""
         assert self.steps is not None
         return self.steps
+
+    @property
+    def coarse_steps(self) -> int:
+        """How many steps are taken at half the resolution; the last one never is."""
+        return int((self.coarse or 0.0) * self.length)
 
     @property
     def batch(self) -> int:

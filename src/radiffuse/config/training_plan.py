@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from .network import Network
-from .types import NonNegativeFloat, PositiveInt, Within
+from .types import Fraction, NonNegativeFloat, PositiveInt, Within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +33,5 @@ class TrainingPlan:
     """Predicted memory: of the GPU, or of the process."""
     slowed: Annotated[float, Within(1)] = 1.0
     """How many times as long the training takes while other work has the cores as it had when steps were timed."""
+    coarse: Fraction = 0.0
+    """Share of the steps, the first ones, at half the resolution."""

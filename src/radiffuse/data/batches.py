@@ -54,6 +54,18 @@ class Batch:
         """The images from ``start`` to ``stop``."""
         return self._each(lambda v: v[start:stop] if isinstance(v, Tensor | tuple) else v)
 
+    def halved(self, place: int) -> Self:
+        """The batch at half the resolution: of an image the mean of 2 x 2 (x 2) voxels, of a label map one of them.
+
+        Args:
+            place: Which one, counted along the axes, modulo their number; the sides are even.
+        """
+        if self.labels is None:
+            return dataclasses.replace(self, images=halved(self.images))
+        first = (slice(place >> axis & 1, None, 2) for axis in range(self.images.ndim - 2))
+        labels = self.labels[(slice(None), *first)]
+        return dataclasses.replace(self, images=halved(self.images), labels=labels)
+
     def to(self, device: torch.device) -> Self:
         """The batch on another device."""
         return self._each(lambda v: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v)
@@ -61,6 +73,12 @@ class Batch:
     def _each(self, function: Callable[[Any], Any]) -> Self:
         values = {f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return dataclasses.replace(self, **values)
+
+
+def halved(images: Tensor) -> Tensor:
+    """Images ``(B, C, *S)`` at half the resolution: means of 2 x 2 (x 2) voxels."""
+    mean = functional.avg_pool2d if images.ndim == 4 else functional.avg_pool3d
+    return mean(images, 2)
 
 
 Sample = TypeVar("Sample")

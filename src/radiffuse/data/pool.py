@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..config import Augmentation
 from ..config.groups import MOVES
 from .augment import Change
-from .batches import Batch, Batches, BatchSource, Patch
+from .batches import Batch, Batches, BatchSource, Patch, halved
 from .prepared import Prepared
 from .streams import Stream
 
@@ -38,6 +39,10 @@ class PooledBatch(Batch):
     pool: Tensor
     changes: tuple[Change, ...]
     strength: float
+
+    def halved(self, place: int) -> Self:
+        """Images of the pool as well; what changes them moves shares of an image, and blurs pixels of this one."""
+        return dataclasses.replace(super().halved(place), pool=halved(self.pool))
 
 
 class PoolBatches(BatchSource[Patch, PoolBatch]):

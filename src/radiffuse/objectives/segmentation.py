@@ -6,6 +6,7 @@ and all weights are trained. Without a pre-trained run the same network, or DynU
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,7 @@ from ..nets.segmenter import SegmentingUNet
 from ..train.labelled import HeldOut, verify_films
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged
-from ..train.start import Start, unet_for
+from ..train.start import Start, unet_for, verify_coarse
 from ..train.task import Loss
 
 TRAIN_ONE = "train one on images of yours with radiffuse synthesize, and give its run"
@@ -100,7 +101,12 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
     Raises:
         InputError: The denoiser does not know the timestep, or the plan's size does not fit.
     """
-    return Segmentation(new_segmenter(settings, plan, start), settings.loss, held_out)
+    network = new_segmenter(settings, plan, start)
+    multiple = (1,) * len(plan.size)
+    if isinstance(network, SegmentingUNet):
+        multiple = network.unet.size_multiple
+    verify_coarse(settings.training, plan.size, multiple)
+    return Segmentation(network, settings.loss, held_out)
 
 
 def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet | ImageNetUNet:
@@ -136,6 +142,8 @@ def build_dynunet(
     except ValueError as error:
         size = "x".join(map(str, plan.size))
         raise InputError(f"size {size}", str(error), "Choose a larger --size") from None
+    reduced = [math.prod(along) for along in zip(*network.strides, strict=True)]
+    verify_coarse(settings.training, plan.size, reduced)
     return Segmentation(network, settings.loss, held_out)
 
 
@@ -156,6 +164,7 @@ def build_imagenet(
         InputError: The images are volumes, or the encoder's weights are not installed.
     """
     verify_films("imagenet", plan.spatial_dims)
+    verify_coarse(settings.training, plan.size, (1, 1))
     network = new_imagenet_unet(len(plan.channels), len(plan.classes), settings.training.seed)
     return Segmentation(network, settings.loss, held_out)
 

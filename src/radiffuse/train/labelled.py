@@ -40,6 +40,8 @@ from .unchanged import require_same_names, require_same_prepared, require_same_s
 
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
+HALVED = ("finetune", "scratch", "imagenet")
+"""Methods whose first steps may be planned at half the resolution."""
 FILMS_ALONE = ("imagenet", "dino")
 """Methods whose network knows no volumes."""
 MORE = {"diffusion": 5.0, "joint": 5.0}
@@ -166,6 +168,9 @@ def plan_labelled(
             start=start.unet if start else None,
             own=_own_network(settings, start),
             plan=start.plan if start else None,
+            halves=settings.method in HALVED
+            and not settings.pool.teacher
+            and not settings.pool.corrector,
             more=MORE.get(settings.method or "", 1.0),
             counted=frozenset(budget) | _corrected(cases, settings.with_run),
             seen={} if seen is None else seen,

@@ -6,21 +6,26 @@ import math
 
 from ..config import Training
 
+RESTART = 0.5
+"""Of the peak, what the cosine starts from anew at full resolution [ours]."""
+
 
 def learning_rate(step: int, training: Training) -> float:
     """Learning rate of one optimizer step: linear warm-up, then constant, cosine or one drop.
 
-    The cosine is that of Loshchilov and Hutter 2017, eq. 5, without restarts.
+    The cosine is that of Loshchilov and Hutter 2017, eq. 5, without restarts, but for one where the steps at half the
+    resolution end: each part goes all the way down.
 
     Args:
         step: The step, counted from 0.
         training: Settings; see ``warmup_steps``, ``start_learning_rate``, ``learning_rate``,
-            ``decay``, ``decay_steps`` and ``final_learning_rate``.
+            ``decay``, ``decay_steps``, ``final_learning_rate`` and ``coarse``.
 
     Returns:
         From ``start_learning_rate`` at step 0 to ``learning_rate`` at step ``warmup_steps``; then down
         to ``final_learning_rate`` at step ``decay_steps`` and after it, under ``cosine`` smoothly,
-        under ``step`` at once.
+        under ``step`` at once. With ``coarse`` the cosine is there when the steps at half the resolution end,
+        and starts anew at half of ``learning_rate``.
     """
     start, peak = training.start_learning_rate, training.learning_rate
     warmup = training.warmup_steps
@@ -28,12 +33,18 @@ def learning_rate(step: int, training: Training) -> float:
         return start + (peak - start) * step / warmup
     if training.decay == "constant" or step == warmup:
         return peak
+    begin = warmup
     end = training.length - 1 if training.decay_steps is None else training.decay_steps
+    if training.decay == "cosine" and warmup < (coarse := training.coarse_steps) <= end:
+        if step < coarse:
+            end = coarse
+        else:
+            begin, peak = coarse, RESTART * peak
     if step >= end:
         return training.final_learning_rate
     if training.decay == "step":
         return peak
-    return _half_cosine(peak, training.final_learning_rate, (step - warmup) / (end - warmup))
+    return _half_cosine(peak, training.final_learning_rate, (step - begin) / (end - begin))
 
 
 def weight_decay(step: int, training: Training) -> float:

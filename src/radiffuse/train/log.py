@@ -42,6 +42,7 @@ class Log:
         unwritten: Mapping[str, Any] | None = None,
     ) -> None:
         self.main, self.start, self.total = main, start, training.length
+        self.coarse, self.finer = training.coarse_steps, 1
         self.path = run.folder / "log.jsonl"
         self.line = ProgressLine("step")
         self.began = time.monotonic()
@@ -62,8 +63,14 @@ class Log:
         if start < self.total:
             soon("taking the first step, which shows how long the others will take")
 
-    def add(self, loss: float, terms: Mapping[str, float], images: int, step: int) -> None:
-        """Record the loss and terms of ``step``, counted from 1, and how many images it saw, as many as every other."""
+    def add(
+        self, loss: float, terms: Mapping[str, float], images: int, step: int, finer: int = 1
+    ) -> None:
+        """Record the loss and terms of ``step``, counted from 1, and how many images it saw, as many as every other.
+
+        A step is taken to last ``finer`` times as long as one at half the resolution.
+        """
+        self.finer = finer
         self.images += images
         self.each = images
         self.values.append(loss)
@@ -111,9 +118,15 @@ class Log:
         if not self.main:
             return
         seconds = time.monotonic() - self.began
-        left = duration((self.total - step) * seconds / max(1, step - self.start))
+        start, done, total = map(self._work, (self.start, step, self.total))
+        left = duration((total - done) * seconds / (done - start) if done > start else 0)
         detail = f"loss {loss:.4f}  {self.images / max(seconds, 1e-9):.1f} images/s  {left} left"
         self.line.update(step, self.total, detail)
+
+    def _work(self, step: int) -> float:
+        """Of the steps up to one, in steps at full resolution."""
+        coarse = min(step, self.coarse)
+        return coarse / self.finer + step - coarse
 
     @property
     def unwritten(self) -> dict[str, Any]:

@@ -111,13 +111,14 @@ def _train(
             batch = ahead(step)
             rate, decay = learning_rate(step, training), weight_decay(step, training)
             loss, terms = state.update(batch, step, rate, decay)
-            heap.settle()
+            if step >= training.coarse_steps:
+                heap.settle()
             if not math.isfinite(loss):
                 names = ", ".join(batch.cases[:4]) + (" ..." if len(batch.cases) > 4 else "")
                 raise _diverged(run, f"the loss is {loss} at step {step} (cases {names})")
             done = step + 1
             last = done == steps
-            log.add(loss, terms, batch.seen * world, done)
+            log.add(loss, terms, batch.seen * world, done, 2 ** (batch.images.ndim - 2))
             if last or done % training.log_every == 0:
                 log.write(done, rate)
             if training.validate_every and done % training.validate_every == 0 and not last:

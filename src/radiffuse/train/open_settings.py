@@ -21,6 +21,7 @@ OPEN = {
     "training.steps",
     "training.batch_size",
     "training.micro_batch",
+    "training.coarse",
     "machine.precision",
     "machine.compile",
     "machine.checkpoint_activations",
@@ -98,6 +99,7 @@ def _decisions(settings: Fit | Pretrain, plan: Plan) -> dict[str, dict[str, Any]
     found["training"] = {
         "steps": ours.steps,
         "batch_size": ours.batch_size,
+        "coarse": ours.coarse or None,
         "micro_batch": ours.micro_batch if ours.micro_batch < ours.batch_size else None,
     }
     found["machine"] = {

@@ -9,6 +9,7 @@ from ..config import (
     Diffusion,
     Fit,
     Network,
+    Training,
     UNetConfig,
     network_settings,
     resolve_network,
@@ -171,6 +172,19 @@ def diffusion_of(run: Run) -> Diffusion:
     given = settings["joint"]["process"] if "joint" in settings else settings.get("diffusion", {})
     diffusion: Diffusion = from_dict(Diffusion, given)
     return diffusion
+
+
+def verify_coarse(training: Training, size: Sequence[int], multiple: Sequence[int]) -> None:
+    """Refuse steps at half the resolution where half of a size is no multiple that the network needs.
+
+    Raises:
+        InputError: Names both.
+    """
+    if training.coarse and any(n % (2 * m) for n, m in zip(size, multiple, strict=True)):
+        half, needed = ("x".join(map(str, n)) for n in ([f"{n / 2:g}" for n in size], multiple))
+        problem = f"half of the size is {half}, and the network needs a multiple of {needed}"
+        remedy = "Leave it out, or set --size accordingly"
+        raise InputError(f"--training.coarse {training.coarse:g}", problem, remedy)
 
 
 def unet_for(settings: Fit, plan: Plan, start: Start | None = None) -> UNetConfig:

@@ -46,8 +46,11 @@ class Step:
     def __call__(self, batch: Batch, number: int) -> tuple[float, dict[str, float]]:
         """Take step ``number`` on a batch: its loss and terms. A loss that is not finite leaves the weights unchanged.
 
+        The first steps see the batch at half the resolution, where the settings say so.
         Where memory runs out, the passes are repeated with fewer images each.
         """
+        if number < self.training.coarse_steps:
+            batch = batch.halved(number)
         undo = BeforeStep(self.network, self.task)
         while True:
             try:

@@ -24,8 +24,12 @@ BUSY = 1.1
 """Steps that take more times as long as alone are worth a word [ours]."""
 FINER = 2
 """Films that are seen whole: by how much a grid may be finer than suffices for a perfect network, and how many times as
-many images are then needed [ours]. A real network draws borders to a part of a pixel of its grid: at equal steps and
-five labels, lungs at 256 px have more surface Dice than at 128 px (``results/lungs-fine.csv``)."""
+many images are then needed, unless most of them are seen at half the resolution [ours]. A real network draws borders to
+a part of a pixel of its grid: at equal steps and five labels, lungs at 256 px have more surface Dice than at 128 px
+(``results/lungs-fine.csv``)."""
+COARSE = 0.75
+"""Share of the steps that are taken at half the resolution, which they see a quarter (3D: an eighth) of the voxels at,
+where a grid is finer than suffices [ours; related: multigrid training, Wu et al. 2020, arXiv 1912.00998]."""
 BASE = {"cpu": 550_000_000, "cuda": 600_000_000, "mps": 600_000_000}
 """Bytes that the process, or the context of a GPU, takes in any case [measured on a CPU]."""
 
@@ -45,6 +49,7 @@ class Request:
         own: Whether the method has a network of its own, whose size that of the U-Nets only stands for.
         start: The network to start from, which stays as it is.
         hours: The given time.
+        halves: Whether the first steps may see images at half the resolution.
         more: How many times the images of ``Capacity.samples`` are needed: pre-training needs more than segmentation.
         target: Dice and surface Dice that the grid should allow.
     """
@@ -59,6 +64,7 @@ class Request:
     own: bool = False
     start: UNetConfig | None = None
     hours: float | None = None
+    halves: bool = False
     more: float = 1.0
     target: tuple[float, float] = TARGET
 
@@ -82,6 +88,7 @@ class Configuration:
         checkpointed: Whether activations are recomputed.
         capacity: The family of the network; of one that is given, the smallest.
         finer: Whether a coarser grid suffices, see ``FINER``.
+        coarse: Share of the steps at half the resolution.
     """
 
     grid: Grid
@@ -94,6 +101,12 @@ class Configuration:
     checkpointed: bool
     capacity: Capacity
     finer: bool = False
+    coarse: float = 0.0
+
+    @property
+    def paid(self) -> float:
+        """Time of the steps, those at half the resolution too, as a share of as many at the full one."""
+        return 1 - self.coarse * (1 - 2.0 ** -len(self.size))
 
     @property
     def placed(self) -> dict[str, Any]:
@@ -135,7 +148,8 @@ class Configuration:
         at all; with 9 of 128 to 384 it was, and better than on whole images of 128 (``results/bitewings-native.csv``).
         """
         parts = math.sqrt(self.patches) if len(self.size) == 2 else 1
-        return self.capacity.samples * parts * (FINER if self.finer else 1)
+        more = (1 / self.coarse if self.coarse else FINER) if self.finer else 1
+        return self.capacity.samples * parts * more
 
     @property
     def patches(self) -> int:
@@ -185,8 +199,8 @@ class Configured:
 
 
 def samples_of(request: Request, config: Configuration, seconds: float) -> tuple[float, str]:
-    """Images or patches to train on, and why."""
-    affordable = request.budget / seconds * config.batch
+    """Images or patches to train on, and why; a step at full resolution takes so many seconds."""
+    affordable = request.budget / (seconds * config.paid) * config.batch
     if request.hours is not None:
         return affordable, f"as many as {request.hours:g} h allow"
     passes = PASSES[request.kind] * request.images * config.patches

@@ -105,6 +105,9 @@ def _of_training(training: TrainingPlan, plan: Plan) -> Iterator[tuple[str, str,
         why("micro_batch" if at_once else "batch_size", ""),
     )
     yield "steps", f"{training.steps:,}", why("steps", "")
+    if training.coarse:
+        share = f"the first {100 * training.coarse:g} % of the steps"
+        yield "half resolution", share, why("coarse", "")
     yield "precision", training.precision, why("precision", "")
     for name in ("checkpoint_activations", "compile"):
         if getattr(training, name):

@@ -50,7 +50,7 @@ class Subject:
         start: The network that is trained as it is; None: that of the settings, or an open one.
         plan: Of the run to start from, whose intensities stay; None without.
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
-        more: See ``configuration.Request``.
+        halves, more: See ``configuration.Request``.
         counted: Names of the cases whose pieces are counted; None: of all.
         verify: Refuses settings that take no effect with a plan, which is then not chosen; None: all take effect.
         seen: What was found out about these cases for another plan, and is found out now.
@@ -64,6 +64,7 @@ class Subject:
     start: UNetConfig | None = None
     plan: Plan | None = None
     own: str = ""
+    halves: bool = False
     more: float = 1.0
     counted: frozenset[str] | None = None
     verify: Callable[[Any, Plan], None] | None = None
@@ -120,6 +121,7 @@ def plan_training(
         own=bool(subject.own),
         start=subject.start,
         hours=settings.hours,
+        halves=subject.halves,
         more=subject.more,
         target=wanted,
     )

@@ -35,7 +35,7 @@ def decision_of(
     training, given = request.training, request.machine
     samples, why_steps = samples_of(request, config, seconds)
     steps = training.steps or max(1, round(samples / config.batch))
-    minutes = steps * seconds / 60 / AT_WORK
+    minutes = steps * seconds * config.paid / 60 / AT_WORK
     compiled = given.compile
     if compiled is None:
         compiled = facts.device == "cuda" and minutes > COMPILE_MINUTES
@@ -50,6 +50,7 @@ def decision_of(
         minutes=round(minutes, 2),
         memory_gib=round(config.memory(facts, precision) / GIB, 2),
         slowed=round(measured.slowed, 2) if measured is not None and measured.busy else 1.0,
+        coarse=config.coarse,
     )
     plan = replace(request.plan, **config.placed)
     reasons = {
@@ -60,6 +61,7 @@ def decision_of(
         "network": "given" if config.network is None else _why_network(config),
         "batch_size": _why_batch(request, facts, config),
         "steps": "given" if training.steps else why_steps,
+        **({"coarse": _why_coarse(request)} if config.coarse else {}),
         **_of_machine(facts, request, config),
         "minutes": f"{seconds:.3g} s per step, {_how_known(facts, measured)}",
     }
@@ -72,6 +74,12 @@ def _why_batch(request: Request, facts: MachineFacts, config: Configuration) -> 
     if config.batch > usual_batch(request.kind, len(config.size), facts.processes):
         return "more than usual: each doubling was half as many images again per second, or more"
     return "as many per step as a rule"
+
+
+def _why_coarse(request: Request) -> str:
+    if request.training.coarse is not None:
+        return "given"
+    return "each takes a quarter of the time, and what is learned there serves at full resolution"
 
 
 def _how_known(facts: MachineFacts, measured: Measured | None) -> str:

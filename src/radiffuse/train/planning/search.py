@@ -14,29 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ...config import fitting_size, network_settings, resolve_network
 from ...data.ceiling import Ceiling, Grid
 from ...data.fingerprint import Fingerprint
-from ...data.scan import times
 from ...errors import InputError
-from ..open_settings import usual_batch
-from ..start import verify_size
-from .capacities import CAPACITIES, Capacity
-from .configuration import BASE, Configuration, Configured, Measured, Request, samples_of
+from .capacities import CAPACITIES
+from .configuration import (
+    BASE,
+    Configuration,
+    Configured,
+    Measured,
+    Request,
+    samples_of,
+)
 from .grids import finer_grids, grids_of
 from .larger_batch import larger_batch
 from .machine import GIB, MachineFacts, Pace, Precision
+from .options import options
 from .reasons import decision_of
 
-SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
-"""Sides of patches that are tried, as shares of the body or film."""
-SMALLEST_PATCH = {2: 128, 3: 16}
-"""Pixels or voxels that the longest side of a patch has at least."""
-LEAST_SHARE = 0.25
-"""A patch has at least this share of the sides of film or body; below it a coarser grid is better, for organs are told
-apart by what lies around them [ours; nnU-Net plans a coarser grid below a quarter of the voxels]."""
-ENOUGH_SIDE = 96
-"""3D: sides of a patch that need not be longer, however small their share."""
 LEAST_SEEN = 0.25
 """Share of the images that a network needs with which it is still trained, where time allows no more [ours]."""
 MEASURED_FROM = 30.0
@@ -151,7 +146,7 @@ class _Search:
         if self.whole is None:
             return False
         *_, grid = grids_of(self.found, self.ceilings, self.request)
-        *_, (least, _) = _options(self.found, grid, self.request, self.facts.processes)
+        *_, (least, _) = options(self.found, grid, self.request, self.facts.processes)
         return self.whole(least, self.precision)
 
     def seconds(self, config: Configuration, pace: Pace) -> float:
@@ -244,7 +239,7 @@ class _Search:
     ) -> Iterator[_Tried]:
         """What memory allows on a grid, in order of preference."""
         request = self.request
-        for config, least in _options(self.found, grid, request, self.facts.processes, finer):
+        for config, least in options(self.found, grid, request, self.facts.processes, finer):
             fitted = self._into_memory(config, room)
             if fitted is None or not self._allowed(fitted, refused):
                 continue
@@ -253,7 +248,7 @@ class _Search:
                 given = request.training.steps * fitted.batch
                 worth = given >= samples or (fitted.capacity is CAPACITIES[-1] and not finer)
                 samples = given
-            seconds = self.seconds(fitted, pace) * samples / fitted.batch
+            seconds = self.seconds(fitted, pace) * fitted.paid * samples / fitted.batch
             yield _Tried(fitted, seconds, math.prod(fitted.size) >= least, worth)
 
     def _allowed(self, config: Configuration, refused: list[InputError]) -> bool:
@@ -309,92 +304,3 @@ class _Tried:
     def fits(self, request: Request) -> bool:
         """Whether time allows it, and it is worth it."""
         return self.seconds <= request.budget and self.enough and self.worth
-
-
-def _options(
-    found: Fingerprint, grid: Grid, request: Request, processes: int, finer: bool = False
-) -> Iterator[tuple[Configuration, float]]:
-    """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth.
-
-    On a grid that is ``finer`` than suffices films are seen whole.
-    """
-    dims, given = found.spatial_dims, request.plan.size
-    spacing = grid if dims == 3 else found.spacing
-    whole = found.body_on(grid) if dims == 3 else grid
-    ends = {
-        "spatial_dims": dims,
-        "in_channels": found.channels,
-        "out_channels": request.classes or found.channels,
-    }
-    inside = dims == 2 and request.plan.grid is not None  # a patch lies within a given grid
-    fixed = request.start
-    if fixed is None and request.network is not None:
-        fixed = resolve_network(request.network, **ends)
-    for capacity in CAPACITIES if fixed is None else CAPACITIES[-1:]:
-        for scale in SCALES if given is None and not finer else (1.0,):
-            wanted = [max(8.0, n * scale) for n in whole]
-            if scale < 1 and not _large_enough(wanted, whole, dims):
-                break
-            if given is not None:
-                size = given * dims if len(given) == 1 else given
-                if fixed is not None:
-                    verify_size(size, fixed)
-            elif fixed is not None:
-                rounding: Callable[[float], int] = round
-                if inside or scale == 1:
-                    rounding = math.floor if inside else math.ceil
-                size = _rounded(wanted, fixed.size_multiple, rounding)
-                if inside and any(n > g for n, g in zip(size, whole, strict=True)):
-                    problem = f"is smaller than the least patch of the network, {times(size)}"
-                    remedy = "Give a larger one, or a network of fewer levels"
-                    raise InputError(f"--plan.grid {times(whole)}", problem, remedy)
-            else:
-                size = fitting_size([math.ceil(n - 1e-6) for n in wanted], down=inside)
-            unet = fixed or capacity.network(
-                size, spacing, in_channels=found.channels, out_channels=ends["out_channels"]
-            )
-            batch = request.training.batch_size or usual_batch(request.kind, dims, processes)
-            film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
-            yield (
-                Configuration(
-                    grid=film if dims == 2 and request.plan.grid is None else grid,
-                    size=size,
-                    whole=film,
-                    network=None if fixed or request.own else network_settings(unet),
-                    unet=unet,
-                    batch=batch,
-                    micro=batch,
-                    checkpointed=False,
-                    capacity=capacity,
-                    finer=finer,
-                ),
-                0.0 if fixed or given else _least(capacity, whole),
-            )
-
-
-def _least(capacity: Capacity, whole: Sequence[float]) -> float:
-    """Voxels that a patch must have for a capacity to be worth it."""
-    dims, everything = len(whole), math.prod(whole)
-    least = min(capacity.patch[dims - 2], everything)
-    if dims == 2 and capacity is not CAPACITIES[-1]:
-        least = max(least, everything / 4)  # half the sides: a film is one scene
-    return least
-
-
-def _rounded(
-    wanted: Sequence[float], multiple: Sequence[int], rounding: Callable[[float], int]
-) -> tuple[int, ...]:
-    """A patch whose sides are multiples, at least 8."""
-    sides = []
-    for n, m in zip(wanted, multiple, strict=True):
-        count = rounding(n / m - 1e-6 if rounding is math.ceil else n / m)
-        sides.append(m * max(count, math.ceil(8 / m)))
-    return tuple(sides)
-
-
-def _large_enough(wanted: Sequence[float], whole: Sequence[float], dims: int) -> bool:
-    enough = math.inf if dims == 2 else ENOUGH_SIDE
-    sides = zip(wanted, whole, strict=True)
-    return max(wanted) >= SMALLEST_PATCH[dims] and all(
-        w >= min(LEAST_SHARE * n, enough) for w, n in sides
-    )
