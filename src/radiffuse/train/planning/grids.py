@@ -31,14 +31,23 @@ def grids_of(found: Fingerprint, ceilings: Sequence[Ceiling], request: Request) 
     return every[finest::-1]
 
 
-def finer_grids(found: Fingerprint, ceilings: Sequence[Ceiling], request: Request) -> list[Grid]:
-    """2D: grids finer than the coarsest that suffices, from fine to coarse; none where the grid is given."""
+def finer_grids(
+    found: Fingerprint, ceilings: Sequence[Ceiling], request: Request
+) -> list[tuple[Grid, bool]]:
+    """2D: grids finer than the coarsest that suffices, from fine to coarse; none where the grid is given.
+
+    Each comes with whether half of it still suffices.
+    """
     enough = sufficient(ceilings, request.target)
     if found.spatial_dims == 3 or request.plan.grid or request.plan.size or enough is None:
         return []
     sides = {max(grid): grid for grid in candidates(found)}
     coarse = max(enough.grid)
-    return [grid for side, grid in sides.items() if coarse < side <= FINER * coarse][::-1]
+    return [
+        (grid, side >= 2 * coarse)
+        for side, grid in sides.items()
+        if coarse < side <= FINER * coarse
+    ][::-1]
 
 
 def _without_labels(found: Fingerprint, every: Sequence[Grid]) -> int:

@@ -27,11 +27,18 @@ ENOUGH_SIDE = 96
 
 
 def options(
-    found: Fingerprint, grid: Grid, request: Request, processes: int, finer: bool = False
+    found: Fingerprint,
+    grid: Grid,
+    request: Request,
+    processes: int,
+    *,
+    finer: bool = False,
+    halves: bool = False,
 ) -> Iterator[tuple[Configuration, float]]:
     """Configurations on a grid in order of preference, each with the least voxels of a patch that it is worth.
 
-    On a grid that is ``finer`` than suffices films are seen whole.
+    On a grid that is ``finer`` than suffices films are seen whole; where half of it suffices as well, the first steps
+    see half of it if the request and the network allow it.
     """
     dims, given = found.spatial_dims, request.plan.size
     spacing = grid if dims == 3 else found.spacing
@@ -71,11 +78,8 @@ def options(
             batch = request.training.batch_size or usual_batch(request.kind, dims, processes)
             coarse = request.training.coarse
             if coarse is None:
-                coarse = (
-                    COARSE
-                    if request.halves and finer and _halves(size, unet.size_multiple)
-                    else 0.0
-                )
+                halved = request.halves and halves and _halves(size, unet.size_multiple)
+                coarse = COARSE if halved else 0.0
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
             yield (
                 Configuration(

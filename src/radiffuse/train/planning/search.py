@@ -228,18 +228,26 @@ class _Search:
         """One of a network as large, or larger, on a finer grid than suffices; None: memory and time allow none."""
         last = -1 if self.request.own else CAPACITIES.index(base.capacity)
         networks = (*CAPACITIES[:last], CAPACITIES[last])
-        for grid in finer_grids(self.found, self.ceilings, self.request):
-            for one in self._tried(grid, pace, room, refused, finer=True):
+        for grid, halves in finer_grids(self.found, self.ceilings, self.request):
+            for one in self._tried(grid, pace, room, refused, finer=True, halves=halves):
                 if one.config.capacity in networks and one.fits(self.request):
                     return one.config
         return None
 
     def _tried(
-        self, grid: Grid, pace: Pace, room: float, refused: list[InputError], finer: bool = False
+        self,
+        grid: Grid,
+        pace: Pace,
+        room: float,
+        refused: list[InputError],
+        *,
+        finer: bool = False,
+        halves: bool = False,
     ) -> Iterator[_Tried]:
-        """What memory allows on a grid, in order of preference."""
+        """What memory allows on a grid, in order of preference; see ``options``."""
         request = self.request
-        for config, least in options(self.found, grid, request, self.facts.processes, finer):
+        tried = options(self.found, grid, request, self.facts.processes, finer=finer, halves=halves)
+        for config, least in tried:
             fitted = self._into_memory(config, room)
             if fitted is None or not self._allowed(fitted, refused):
                 continue
