@@ -40,11 +40,11 @@ def planned(hours: float, cores: float = 1.0) -> Any:
 def test_costs_are_those_worked_out_by_hand() -> None:
     """In trainings: trials of the first round, then of the second, then those on all labels."""
     rich, short, brief, thrice, twice, halved, once = SCHEDULES
-    assert rich.cost(5, 5, pool=False) == pytest.approx(25 / 8 + 10 / 2 + 2)
-    assert rich.cost(5, 5, pool=True) == pytest.approx(25 / 8 + 10 / 2 + 5 / 2 * 2 + 4)
-    assert rich.cost(1, 2, pool=False) == pytest.approx(2 / 8 + 2 / 2 + 2)
-    assert short.cost(5, 5, pool=False) == pytest.approx(9 / 4 + 3 / 2 + 2)
-    assert short.cost(5, 5, pool=True) == pytest.approx(9 / 4 + 3 / 2 * 3 + 4)
+    assert rich.cost(5, 5, pool=False) == pytest.approx(25 / 8 + 10 / 2 + 4)
+    assert rich.cost(5, 5, pool=True) == pytest.approx(25 / 8 + 10 / 2 + 5 / 2 * 2 + 8)
+    assert rich.cost(1, 2, pool=False) == pytest.approx(2 / 8 + 2 / 2 + 4)
+    assert short.cost(5, 5, pool=False) == pytest.approx(9 / 4 + 3 / 2 + 3)
+    assert short.cost(5, 5, pool=True) == pytest.approx(9 / 4 + 3 / 2 * 3 + 6)
     assert brief.cost(5, 5, pool=False) == pytest.approx(2 * 2 / 2 + 1)
     assert brief.cost(5, 5, pool=True) == pytest.approx(2 / 2 * 3 + 2)  # one, without and with it
     costs = [one.cost(5, 5, pool=True) for one in (thrice, twice, halved, once)]

@@ -123,14 +123,15 @@ class AutomaticFit:
 
     def decide(self) -> None:
         """Choose the members, and the steps after segmentation."""
-        Decision(self.settings, self.labels, self.record, self.run.folder).decide()
+        every = self._split("all")
+        Decision(self.settings, self.labels, self.record, self.run.folder, every).decide()
 
     def finish(self) -> None:
         """Train the members on all labels, and make them one run."""
         record, steps = self.record, tuple(self.record.postprocess)
         parts = []
         for number, member in enumerate(record.members, start=1):
-            candidate = record.candidate(member["candidate"])
+            candidate = record.on_all_labels(member["candidate"])
             again = f"-{member['seed'] + 1}" if member["seed"] else ""
             folder = self.run.folder / MEMBERS / f"{candidate.name}{again}"
             parts.append(Run(folder))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Fit
+from ..config import Fit, Split
 from ..data.plan import Plan
+from ..data.scan import times
 from ..data.steps import steps_in_words
+from ..errors import InputError
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.planning.configuration import AT_WORK
-from .candidates import POOL
+from .candidates import POOL, Candidate, planned_for
 from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels
 from .record import Record
 from .refine import refine
-from .schedule import ENOUGH, spares_structures
+from .schedule import ENOUGH, POOL_COST, spares_structures
 from .scores import OutOfFold, by_case, gain_over, is_sure, lead, read_folds
 
 TOGETHER = 3
@@ -43,12 +47,14 @@ class Decision:
         labels: The labelled cases.
         record: What was tried.
         folder: Of the run.
+        every: The splits file by which all labels are learned from.
     """
 
     settings: Fit
     labels: Labels
     record: Record
     folder: Path
+    every: Path
 
     def decide(self) -> None:
         """Choose the members, and the steps after segmentation."""
@@ -206,16 +212,63 @@ class Decision:
         return mirrored
 
     def _lengthen(self, members: Sequence[Entry]) -> None:
-        """The trainings on all labels: in full length, and with further seeds, as far as the time allows."""
+        """The trainings on all labels: on a finer grid, or in full length and with further seeds, as time allows."""
         record = self.record
-        full, each = map(self._full, members), map(self._seconds_of_step, members)
         brief = record.briefest(members[0].candidate)
-        ahead = brief.seconds if brief else 0.0
+        ahead = AT_WORK * brief.seconds if brief else 0.0
+        record.finer = self._finer(members, AT_WORK * record.left - ahead)
+        if record.finer:
+            record.members = [
+                {
+                    "candidate": one.name,
+                    "steps": one.steps(),
+                    "seed": 0,
+                    "tried": entry.steps,
+                }
+                for one, entry in zip(record.finer, members, strict=True)
+            ]
+            grids = " and ".join(dict.fromkeys(times(one.plan.film) for one in record.finer))
+            record.decisions.append(
+                f"trained on all labels at {grids}, as there is time for a finer grid than in the folds"
+            )
+            return
+        full, each = map(self._full, members), map(self._seconds_of_step, members)
         record.members = trainings(
-            members, [*full], [*each], AT_WORK * record.left, TOGETHER, AT_WORK * ahead
+            members, [*full], [*each], AT_WORK * record.left, TOGETHER, ahead
         )
-        if (times := len(record.members) // len(members)) > 1:
-            record.decisions.append(f"trained {times} times, by different seeds")
+        if (count := len(record.members) // len(members)) > 1:
+            record.decisions.append(f"trained {count} times, by different seeds")
+
+    def _finer(self, members: Sequence[Entry], seconds: float) -> list[Candidate]:
+        """The members, planned anew for the seconds that there are; [] unless all get a finer grid of films.
+
+        That the scores are of a coarser grid is accepted: on a finer one lungs were never worse
+        (``results/lungs-coarse.csv``).
+        """
+        tried = {entry: self.record.candidate(entry.candidate) for entry in members}
+        if seconds <= 0 or any(
+            one.steps_given or not one.seconds or one.plan.spacing for one in tried.values()
+        ):
+            return []
+        cost = {entry: POOL_COST if POOL in entry.candidate else 1.0 for entry in members}
+        # As much slower as the steps of the folds were than planned.
+        slower = max(
+            self._seconds_of_step(entry) * one.steps() / one.seconds / cost[entry]
+            for entry, one in tried.items()
+        )
+        hours = seconds / sum(cost.values()) / max(slower, 1.0) / 3600 / AT_WORK
+        given = replace(self.settings, split=Split(file=str(self.every)), labels=None, draw=0)
+        plain = {one.name.removesuffix(POOL): one.plan.film for one in tried.values()}
+        new = dict[str, Candidate]()
+        for name, film in plain.items():
+            with suppress(InputError):  # such as memory that others have taken meanwhile
+                new[name] = planned_for(name, given, self.labels.dataset, hours)
+            if name not in new or math.prod(new[name].plan.film) <= math.prod(film):
+                return []
+        return [
+            new[name] if name in new else new[name.removesuffix(POOL)].with_pool(self.settings)
+            for name in (entry.candidate for entry in members)
+        ]
 
     def _refine(self, found: OutOfFold, plan: Plan) -> None:
         scored = {name for runs in found.runs for name in read_folds([runs[0].folder])["case"]}

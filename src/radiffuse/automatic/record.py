@@ -41,6 +41,7 @@ class Content(TypedDict):
     tta: list[str]
     postprocess: list[Step]
     decisions: list[str]
+    finer: NotRequired[list[dict[str, Any]]]
     outlook: NotRequired[str]
     schedule: NotRequired[dict[str, Any]]
 
@@ -70,6 +71,7 @@ class Record:
         passed_over: By name and steps, as in ``finetune 300``: why something was not tried to its end.
         ensembles: Several candidates together: ``members``, their Dice and surface Dice, and what Dice gains over
             what is chosen without them.
+        finer: Candidates that are trained on all labels on a finer grid than in the folds, planned so.
         members: What the result is made of: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds;
             empty until that is decided.
         tta: Views that are averaged at prediction.
@@ -88,6 +90,7 @@ class Record:
     tried: list[Entry] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
     ensembles: list[dict[str, Any]] = field(default_factory=list)
+    finer: list[Candidate] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     tta: list[str] = field(default_factory=list)
     postprocess: list[str] = field(default_factory=list)
@@ -118,6 +121,7 @@ class Record:
                 [Entry(**row) for row in content["tried"]],
                 content["passed_over"],
                 content["ensembles"],
+                [from_dict(Candidate, row) for row in content.get("finer", ())],
                 content["members"],
                 content["tta"],
                 content["postprocess"],
@@ -171,6 +175,10 @@ class Record:
         """A candidate by name."""
         return next(one for one in self.candidates if one.name == name)
 
+    def on_all_labels(self, name: str) -> Candidate:
+        """The same as it is trained on all labels."""
+        return next((one for one in self.finer if one.name == name), self.candidate(name))
+
     def with_pool(self, name: str, given: Fit) -> str:
         """Name of a candidate with the pool of the given settings, which becomes one of the candidates."""
         found = self.candidate(name).with_pool(given)
@@ -209,6 +217,7 @@ class Record:
             "tried": [asdict(entry) for entry in self.tried],
             "passed_over": self.passed_over,
             "ensembles": self.ensembles,
+            "finer": [plain(one) for one in self.finer],
             "members": self.members,
             "tta": self.tta,
             "postprocess": self.postprocess,

@@ -45,7 +45,8 @@ class Schedule:
         shares: Steps of each round, as shares of those in full length; what leads after the second, or the only one, is
             tried with the pool as well.
         kept: Candidates that go on to the second round, at least.
-        final: Trainings on all labels that time is kept for; without folds, in those without the pool.
+        final: Trainings on all labels that time is kept for, as long as those of the folds, which may become fewer on
+            a finer grid; without folds, in those without the pool.
         pooled: Only where there is a pool.
     """
 
@@ -89,8 +90,8 @@ class Schedule:
 
 
 SCHEDULES = (
-    Schedule(candidates=9, folds=5, shares=(1 / 8, 1 / 2, 1.0), kept=2, final=2),
-    Schedule(candidates=3, folds=3, shares=(1 / 4, 1 / 2), kept=1, final=2),
+    Schedule(candidates=9, folds=5, shares=(1 / 8, 1 / 2, 1.0), kept=2, final=4),
+    Schedule(candidates=3, folds=3, shares=(1 / 4, 1 / 2), kept=1, final=3),
     Schedule(candidates=2, folds=2, shares=(1 / 2,), kept=1, final=1),
     Schedule(candidates=1, folds=0, shares=(), kept=0, final=3),
     Schedule(candidates=1, folds=0, shares=(), kept=0, final=2, pooled=True),

@@ -1,0 +1,135 @@
+"""What is trained on all labels on a finer grid than in the folds: when, how long, and that it is a run as others."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_auto import in_rounds, record_of, settings
+
+import radiffuse
+from radiffuse.automatic import decision, schedule
+from radiffuse.automatic.candidates import Candidate
+from radiffuse.automatic.decision import Decision
+from radiffuse.automatic.halving import Entry
+from radiffuse.automatic.record import Record
+from radiffuse.config import Fit
+from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
+from radiffuse.train.members import members_of
+from radiffuse.train.run import Run
+
+PLAN = Plan(2, ("image",), ("background", "a"), (128, 128))
+FINE = dataclasses.replace(PLAN, size=(256, 256))
+
+
+def candidate(name: str = "imagenet", **changes: Any) -> Candidate:
+    """100 steps in 200 seconds."""
+    training = dataclasses.replace(Fit().training, steps=100)
+    given = Fit(method="imagenet", training=training)
+    values = {"name": name, "settings": given, "why": "", "plan": PLAN, "seconds": 200.0}
+    return Candidate(**(values | changes))
+
+
+def finer(
+    monkeypatch: pytest.MonkeyPatch, tried: list[Candidate], seconds: float, took: float, **new: Any
+) -> tuple[list[Candidate], list[float]]:
+    """What is planned of candidates whose 50 steps took so long in each of two folds; and the hours that were given."""
+    asked: list[float] = []
+
+    def planned_for(name: str, given: Fit, dataset: object, hours: float) -> Candidate:
+        asked.append(hours)
+        assert given.split.file == "all.json"
+        return candidate(name, **({"plan": FINE} | new))
+
+    monkeypatch.setattr(decision, "planned_for", planned_for)
+    record: Any = SimpleNamespace(
+        candidate=lambda name: next(one for one in tried if one.name == name),
+        folds=SimpleNamespace(parts=((), ())),
+    )
+    labels: Any = SimpleNamespace(dataset=None)
+    given = Fit(unlabelled=("pool",))
+    made = Decision(given, labels, record, Path(), Path("all.json"))
+    entries = [
+        Entry(one.name, 50, 0.9, 0.5, 2 * took * (2 if "pool" in one.name else 1)) for one in tried
+    ]
+    return made._finer(entries, seconds), asked
+
+
+def test_each_has_its_part_of_the_time_and_the_pool_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps took half as long again as planned: of 2,700 seconds for three units 600 of the planner's are one."""
+    both = [candidate("imagenet+pool"), candidate()]
+    found, hours = finer(monkeypatch, both, 2700, took=150)
+    assert [one.name for one in found] == ["imagenet+pool", "imagenet"]
+    assert [bool(one.settings.unlabelled) for one in found] == [True, False]
+    assert all(one.plan.size == (256, 256) for one in found)
+    assert hours == pytest.approx([600 / 3600 / 0.9])  # planned once
+    faster = finer(monkeypatch, both, 2700, took=50)[1]
+    assert faster == pytest.approx(
+        [900 / 3600 / 0.9]
+    )  # what was quicker by chance is not counted on
+
+
+@pytest.mark.parametrize(
+    ("one", "seconds", "new"),
+    [
+        ({}, -1.0, {}),
+        ({"steps_given": True}, 900.0, {}),
+        ({"seconds": 0.0}, 900.0, {}),
+        ({"plan": dataclasses.replace(PLAN, spacing=(1.0, 1.0))}, 900.0, {}),
+        ({}, 900.0, {"plan": PLAN}),
+    ],
+)
+def test_else_it_stays_the_plan_of_the_folds(
+    one: dict[str, Any], seconds: float, new: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert finer(monkeypatch, [candidate(**one)], seconds, 100, **new)[0] == []
+
+
+def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> Candidate:
+        raise InputError("memory", "is full", "Free it")
+
+    made = finer(monkeypatch, [candidate()], 900, 100)[0]
+    assert made
+    monkeypatch.setattr(decision, "planned_for", refused)
+    record: Any = SimpleNamespace(
+        candidate=lambda name: candidate(), folds=SimpleNamespace(parts=((),))
+    )
+    labels: Any = SimpleNamespace(dataset=None)
+    again = Decision(Fit(), labels, record, Path(), Path("all.json"))
+    assert again._finer([Entry("imagenet", 50, 0.9, 0.5, 100.0)], 900) == []
+
+
+def test_it_is_trained_so_and_predicts_as_one(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(1.0))
+
+    def planned_finer(self: Decision, members: list[Entry], seconds: float) -> list[Candidate]:
+        one = self.record.candidate(members[0].candidate)
+        plan = dataclasses.replace(one.settings.plan, size=(64, 64))
+        training = dataclasses.replace(one.settings.training, steps=3)
+        given = dataclasses.replace(one.settings, plan=plan, training=training)
+        fine = dataclasses.replace(one.plan, size=(64, 64))
+        return [dataclasses.replace(one, settings=given, plan=fine)]
+
+    monkeypatch.setattr(Decision, "_finer", planned_finer)
+    given = settings(films, tmp_path)
+    run = radiffuse.fit(**given)
+    record = record_of(run.folder)
+    (member,) = members_of(run)
+    assert (member.plan.size, record.members[0]["steps"]) == ((64, 64), 3)
+    assert "at 64 x 64, as there is time for a finer grid" in " ".join(record.decisions)
+    assert run.plan.size == (64, 64)
+    folds = [Run(path) for path in (run.folder / "folds").glob("scratch/*/fold-*")]
+    assert {fold.plan.size for fold in folds} == {(32, 32)}
+    again = Record.read(run.folder, 0.0)
+    assert again is not None
+    assert [one.plan.size for one in again.finer] == [(64, 64)]
+    image = next(iter((films / "images").glob("*.png")))
+    assert radiffuse.Segmenter.load(run.folder, device="cpu").predict(image).max() <= 5
+    assert radiffuse.fit(**given).folder == run.folder  # finished
