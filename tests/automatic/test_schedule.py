@@ -59,13 +59,15 @@ CASES = [
     (0.17, 1, 5, False, 2, 2, 128),
     (0.3, 1, 5, False, 2, 2, 128),
     (0.3, 1, 5, True, 2, 2, 128),
-    (0.35, 1, 5, False, 3, 3, 128),
+    (0.35, 1, 5, False, 2, 2, 128),
+    (0.4, 1, 5, False, 3, 3, 128),
     (0.35, 1, 5, True, 2, 2, 128),
-    (0.3, 2, 5, False, 9, 5, 128),
-    (0.3, 2, 5, True, 3, 3, 128),
+    (0.3, 2, 5, False, 3, 3, 128),
+    (0.3, 2, 5, True, 2, 2, 128),
     (1.0, 1, 5, False, 9, 5, 128),
     (0.8, 1, 5, True, 3, 3, 128),
-    (1.0, 1, 5, True, 9, 5, 128),
+    (1.0, 1, 5, True, 3, 3, 128),
+    (1.2, 1, 5, True, 9, 5, 128),
     (8.0, 1, 5, False, 9, 5, 256),
     (0.3, 1, 1, False, 1, 0, 128),  # one patient: nothing can be left out
     (1.0, 1, 200, False, 3, 3, 128),  # 40 passes over 200 films are 1,000 steps
@@ -93,9 +95,9 @@ def test_the_time_that_is_given_decides_what_is_tried(
     whole = planned(0.9 * hours, cores)
     assert one.settings.training.length >= min(225, whole.settings.training.length)
     assert is_fine(one.plan, whole.plan)
-    # A third of a short time is for the trainings on all labels, a fifth of a long one.
+    # A third of the time is for the trainings on all labels.
     final = chosen.final * share * (2 if pool and folds else 1)
-    assert final >= (1 if not folds and chosen.final < 3 else 0.18 if folds == 5 else 0.33)
+    assert final >= (1 if not folds and chosen.final < 3 else 0.32)
 
 
 @pytest.mark.parametrize(("pool", "cost"), [(False, 3), (True, 5)])
