@@ -39,6 +39,7 @@ from .values import groups_in, to_dict
 
 NOISED = "level timestep noises"
 NO_NOISE = "the objective knows no noising process"
+IN_PARTS = "it is for networks that are trained as a whole to segment"
 SET = "the study sets it"
 SET_BY_STUDY = (
     "data out method from_run labels draw unlabelled training.seed training.validate_every"
@@ -46,7 +47,6 @@ SET_BY_STUDY = (
 
 CHOOSES = attrgetter("automatic")
 """The condition of what ``fit`` does not use where it chooses the method itself."""
-
 
 COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     Check: (
@@ -121,7 +121,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         (
             lambda s: s.method in ("dino", "pixel", "probe", "diffusion", "joint"),
             "training.coarse",
-            "it is for networks that are trained as a whole to segment",
+            IN_PARTS,
         ),
         (
             lambda s: s.pool.teacher or s.pool.corrector,
@@ -156,11 +156,8 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
         (
             always,
-            " ".join(
-                f"{stage}training.{name}"
-                for stage in ("", "dino.", "vae.")
-                for name in ("keep", "coarse")
-            ),
+            "training.keep dino.training.keep vae.training.keep "
+            "training.coarse dino.training.coarse vae.training.coarse",
             "nothing is segmented",
         ),
         (
@@ -275,11 +272,7 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             )
             for group in ("finetune", "probing", "diffusion")
         ),
-        (
-            always,
-            "probing.training.coarse diffusion.training.coarse",
-            "it is for networks that are trained as a whole to segment",
-        ),
+        (always, "probing.training.coarse diffusion.training.coarse", IN_PARTS),
         (always, "probing.probe.heads", "--transfer names the heads"),
         (lambda s: s.guides, "probing.probe.regressor", "heads see the coordinates that guide"),
         (lambda s: not s.places_heads, "probing.probe.sweep_coordinates", UNPLACED),

@@ -142,8 +142,7 @@ def plan_labelled(
     cache = cache_folder(settings.reader.cache)
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=run is not None)
     budget = splits.budget(settings.labels, settings.draw)
-    used = set(budget) | set(splits.validation)
-    cases = dataset.filter(lambda case: case.name in used)
+    cases = dataset.filter(lambda case: case.name in {*budget, *splits.validation})
     held = splits.held_out(dataset)
     cases = with_more(cases, settings.with_run, settings.reader, held=held, labelled=True)
     if run is not None:
@@ -168,9 +167,7 @@ def plan_labelled(
             start=start.unet if start else None,
             own=_own_network(settings, start),
             plan=start.plan if start else None,
-            halves=settings.method in HALVED
-            and not settings.pool.teacher
-            and not settings.pool.corrector,
+            halves=_may_halve(settings),
             more=MORE.get(settings.method or "", 1.0),
             counted=frozenset(budget) | _corrected(cases, settings.with_run),
             seen={} if seen is None else seen,
@@ -184,6 +181,12 @@ def verify_films(method: str, dims: int) -> None:
     if method in FILMS_ALONE and dims != 2:
         where = f"--method {method}"
         raise InputError(where, "is for films, and these are volumes", "Use scratch")
+
+
+def _may_halve(settings: Fit) -> bool:
+    """See ``plan_training.Subject``; those who label a pool do so at full resolution."""
+    labelled_by_others = settings.pool.teacher or settings.pool.corrector
+    return settings.method in HALVED and not labelled_by_others
 
 
 def _own_network(settings: Fit, start: Start | None) -> str:

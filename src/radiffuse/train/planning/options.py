@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ...config import fitting_size, network_settings, resolve_network
+from ...config import UNetConfig, fitting_size, network_settings, resolve_network
 from ...data.ceiling import Grid
 from ...data.fingerprint import Fingerprint
 from ...data.scan import times
@@ -43,15 +43,11 @@ def options(
     dims, given = found.spatial_dims, request.plan.size
     spacing = grid if dims == 3 else found.spacing
     whole = found.body_on(grid) if dims == 3 else grid
-    ends = {
-        "spatial_dims": dims,
-        "in_channels": found.channels,
-        "out_channels": request.classes or found.channels,
-    }
+    ends = {"in_channels": found.channels, "out_channels": request.classes or found.channels}
     inside = dims == 2 and request.plan.grid is not None  # a patch lies within a given grid
     fixed = request.start
     if fixed is None and request.network is not None:
-        fixed = resolve_network(request.network, **ends)
+        fixed = resolve_network(request.network, spatial_dims=dims, **ends)
     for capacity in CAPACITIES if fixed is None else CAPACITIES[-1:]:
         for scale in SCALES if given is None and not finer else (1.0,):
             wanted = [max(8.0, n * scale) for n in whole]
@@ -62,24 +58,15 @@ def options(
                 if fixed is not None:
                     verify_size(size, fixed)
             elif fixed is not None:
-                rounding: Callable[[float], int] = round
-                if inside or scale == 1:
-                    rounding = math.floor if inside else math.ceil
-                size = _rounded(wanted, fixed.size_multiple, rounding)
+                size = _of_network(fixed, wanted, inside=inside, all_of_it=scale == 1)
                 if inside and any(n > g for n, g in zip(size, whole, strict=True)):
                     problem = f"is smaller than the least patch of the network, {times(size)}"
                     remedy = "Give a larger one, or a network of fewer levels"
                     raise InputError(f"--plan.grid {times(whole)}", problem, remedy)
             else:
                 size = fitting_size([math.ceil(n - 1e-6) for n in wanted], down=inside)
-            unet = fixed or capacity.network(
-                size, spacing, in_channels=found.channels, out_channels=ends["out_channels"]
-            )
+            unet = fixed or capacity.network(size, spacing, **ends)
             batch = request.training.batch_size or usual_batch(request.kind, dims, processes)
-            coarse = request.training.coarse
-            if coarse is None:
-                halved = request.halves and halves and _halves(size, unet.size_multiple)
-                coarse = COARSE if halved else 0.0
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
             yield (
                 Configuration(
@@ -93,15 +80,30 @@ def options(
                     checkpointed=False,
                     capacity=capacity,
                     finer=finer,
-                    coarse=coarse,
+                    coarse=_coarse(request, size, unet.size_multiple, planned=halves),
                 ),
                 0.0 if fixed or given else _least(capacity, whole),
             )
 
 
-def _halves(size: Sequence[int], multiple: Sequence[int]) -> bool:
-    """Whether a network takes half of a size."""
-    return not any(n % (2 * m) for n, m in zip(size, multiple, strict=True))
+def _coarse(
+    request: Request, size: Sequence[int], multiple: Sequence[int], *, planned: bool
+) -> float:
+    """As given; else the planned share where the method can and the network takes half of the size."""
+    if (given := request.training.coarse) is not None:
+        return given
+    takes = all(n % (2 * m) == 0 for n, m in zip(size, multiple, strict=True))
+    return COARSE if planned and request.halves and takes else 0.0
+
+
+def _of_network(
+    unet: UNetConfig, wanted: Sequence[float], *, inside: bool, all_of_it: bool
+) -> tuple[int, ...]:
+    """The patch nearest to the wanted one that a network takes: no larger if ``inside``, no smaller if it is all."""
+    rounding: Callable[[float], int] = round
+    if inside or all_of_it:
+        rounding = math.floor if inside else math.ceil
+    return _rounded(wanted, unet.size_multiple, rounding)
 
 
 def _least(capacity: Capacity, whole: Sequence[float]) -> float:
