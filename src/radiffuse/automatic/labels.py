@@ -174,7 +174,7 @@ def described(
     if len(record.candidates) > 1:
         yield f"  {record.candidates[0].name} is chosen unless the folds show that another is better"
     if pool:
-        yield f"  the one that leads with the pool as well, which takes about {POOL_COST:g} times as long"
+        yield f"  what leads is tried with the pool too, which takes about {POOL_COST:g} times as long"
 
 
 def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> str:
