@@ -51,7 +51,7 @@ def segmenting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (f"{FROM} --method probe --grid 64", "--grid 64: PRE was trained "),
         (f"{FROM} --window 0,255", "--window 0,255: PRE was trained with percentiles 0.5 to 99.5"),
         (f"{FROM} --percentiles 1,99", "--percentiles 1,99: PRE was trained with percentiles 0.5"),
-        (f"{FROM} --crop nonzero", "--crop nonzero: PRE was trained with the crop None"),
+        (f"{FROM} --crop nonzero", "--crop nonzero: PRE was trained with the crop none"),
         (f"{FROM} --resize stretch", "--resize stretch: PRE was trained with the resize fit"),
         (f"{FROM} --spacing 1,1,1", "--plan.spacing: takes no effect, since these are films"),
         (f"{FROM} --preset small", "--preset small: PRE was trained with the network"),
