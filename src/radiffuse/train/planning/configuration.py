@@ -28,8 +28,8 @@ many images are then needed, unless most of them are seen at half the resolution
 a part of a pixel of its grid: at equal steps and five labels, lungs at 256 px have more surface Dice than at 128 px
 (``results/lungs-fine.csv``)."""
 COARSE = 0.75
-"""Share of the steps that are taken at half the resolution, which they see a quarter (3D: an eighth) of the voxels at,
-where a grid is finer than suffices [ours; related: multigrid training, Wu et al. 2020, arXiv 1912.00998]."""
+"""Share of the steps at half the resolution, with a quarter of the pixels, where a grid is finer than suffices [ours;
+related: multigrid training, Wu et al. 2020, arXiv 1912.00998]."""
 BASE = {"cpu": 550_000_000, "cuda": 600_000_000, "mps": 600_000_000}
 """Bytes that the process, or the context of a GPU, takes in any case [measured on a CPU]."""
 
@@ -148,7 +148,9 @@ class Configuration:
         at all; with 9 of 128 to 384 it was, and better than on whole images of 128 (``results/bitewings-native.csv``).
         """
         parts = math.sqrt(self.patches) if len(self.size) == 2 else 1
-        more = (1 / self.coarse if self.coarse else FINER) if self.finer else 1
+        more = (
+            1 / max(self.coarse, 1 / FINER) if self.finer else 1
+        )  # as many at half the resolution
         return self.capacity.samples * parts * more
 
     @property
