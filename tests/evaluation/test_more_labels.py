@@ -41,7 +41,7 @@ def test_the_interval_is_students_over_folds() -> None:
 
 def test_what_was_not_measured_is_not_decided() -> None:
     three = [fold(0.3, 0.5) for _ in range(3)]
-    for folds, more in (([], 10), (three[:2], 4), (three, 13), ([{4: 0.9}] * 5, 4)):
+    for folds, more in (([], 10), (three[:2], 4), ([{4: 0.9}] * 5, 4)):
         found = gain(folds, 4, more)
         assert math.isnan(found.dice)
         assert not found.decided
@@ -66,3 +66,17 @@ def test_a_curve_that_falls_is_told_as_it_is() -> None:
     worse = gain([fold(0.05, -0.5), fold(0.05, -0.5), fold(0.05, -0.5)], 4, 4)
     assert worse.high < 0
     assert worse.decided
+
+
+def test_where_so_many_are_too_far_ahead_it_is_said_of_fewer() -> None:
+    """Four times the 4 labels of a fold are 16."""
+    folds = [fold(0.3, 0.5) for _ in range(3)]
+    assert [gain(folds, 4, more).more for more in (10, 12, 13)] == [10, 12, 12]
+    assert gain(folds, 4, 13).dice == gain(folds, 4, 12).dice
+    assert math.isnan(gain(folds, 16, 1).dice)
+
+
+def test_no_dice_is_above_one() -> None:
+    rows = curve([{2: 0.5, 4: 0.9}, {2: 0.5, 4: 0.9}, {2: 0.5, 4: 0.52}], (4, 14))
+    assert all(0 <= low <= mean <= high <= 1 for _, mean, low, high in rows)
+    assert rows[1][3] == 1

@@ -229,7 +229,8 @@ class Decision:
             ]
             grids = " and ".join(dict.fromkeys(times(one.plan.film) for one in record.finer))
             record.decisions.append(
-                f"trained on all labels at {grids}, as there is time for a finer grid than in the folds"
+                f"trained on all labels at {grids}, as there is time for a finer grid than in the folds, "
+                "by which all Dice above are known"
             )
             return
         full, each = map(self._full, members), map(self._seconds_of_step, members)

@@ -60,11 +60,12 @@ def look_ahead(record: Record, labels: Labels, entry: Entry, train: TrainFold) -
         if half and done:
             dice = [float(by_case(read_folds([path]))["dice"].mean()) for path in (folder, whole)]
             folds.append({len(half): dice[0], len(rest): dice[1]})
-    at = sorted({*(n for one in folds for n in one), own, own + MORE})
+    found = gain(folds, own, MORE)
+    at = sorted({*(n for one in folds for n in one), own, own + found.more})
     if rows := curve(folds, at):
         table = pd.DataFrame(rows, columns=["labels", "dice", "low", "high"])
         write_atomic(out / TABLE, csv_text(table, "%.4f"))
-    return gain(folds, own, MORE)
+    return found
 
 
 def half_of(cases: Sequence[Case], names: Sequence[str], fold: int) -> tuple[str, ...]:

@@ -71,15 +71,21 @@ def curve(
     if len(losses) < FEWEST:
         return []
     return [
-        (n, mean, low, high)
+        (n, mean, max(low, 0.0), min(high, 1.0))
         for n, (mean, low, high) in zip(at, map(_interval, 1 - losses.T), strict=True)
     ]
 
 
 def gain(folds: Sequence[Mapping[int, float]], labels: int, more: int) -> Gain:
-    """What ``more`` labels beside the ``labels`` that are there would bring; ``folds`` are those of ``curve``."""
+    """What ``more`` labels beside the ``labels`` that are there would bring, or fewer, as far as may be looked ahead.
+
+    ``folds`` are those of ``curve``.
+    """
     known = [max(fold) for fold in folds if len(fold) > 1]
-    if len(known) < FEWEST or labels + more > FARTHEST * min(known):
+    farthest = int(FARTHEST * min(known, default=0))
+    if labels < farthest:
+        more = min(more, farthest - labels)
+    if len(known) < FEWEST or labels + more > farthest:
         return Gain(labels, more, np.nan, np.nan, np.nan)
     losses = _losses(folds, (labels, labels + more))
     return Gain(labels, more, *_interval(losses[:, 0] - losses[:, 1]))

@@ -190,7 +190,7 @@ def _choice(report: Report, folder: Path) -> None:
         return
     content: Chosen = read_json(folder / CHOICE, Chosen)
     sentences = filter(None, [*content.get("decisions", ()), content.get("outlook", "")])
-    report.text(*(f"{one[0].upper()}{one[1:]}." for one in sentences))
+    report.text(*(f"{one[0].upper()}{one[1:].rstrip('.')}." for one in sentences))
     if (folder / "candidates.csv").is_file():
         table = read_table(folder / "candidates.csv", "candidate", "steps", "dice", "nsd")
         named = table.rename(columns={"dice": "Dice", "nsd": "surface Dice"})
