@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..commands import COMMANDS
-from ..config.effect import refuse_early_decay, refuse_idle
+from ..config.decay import refuse_early_decay
+from ..config.effect import refuse_idle
 from ..config.given import Base, typed_over
 from ..config.values import completed, from_dict, plain, to_dict, verify_ranges
 from ..errors import InputError, SettingError

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-from ..errors import InputError
 from .classification import Augment, Classify
-from .given import flag, refuse_given
+from .given import refuse_given
 from .groups import ANYWHERE, MOVES
-from .learning import Training
 from .network import IMAGENET
 from .pretraining import TIMELESS, Pretrain
 from .rules import (
@@ -340,25 +338,6 @@ def refuse_idle(settings: Any, defaults: Any) -> None:
     for name, why in found.items():
         if not any(name.startswith(f"{group}.") for group in found):
             refuse_given(settings, defaults, name, why)
-
-
-def refuse_early_decay(settings: Any, prefix: str = "") -> None:
-    """Refuse a learning rate whose decay would end before its warm-up does, in any group of the settings.
-
-    Raises:
-        InputError: Names the setting.
-    """
-    if isinstance(settings, Training) and settings.decay != "constant":
-        ends, warm = settings.decay_steps, settings.warmup_steps
-        if ends is not None and ends <= warm:
-            where = f"--{prefix}decay-steps {ends}"
-            problem = f"is no later than the step at which the warm-up ends, {warm}"
-            raise InputError(where, problem, f"Give a later one, or lower --{prefix}warmup-steps")
-    kind: type = type(settings)
-    for field in groups_in(kind):
-        value = getattr(settings, field)
-        if dataclasses.is_dataclass(value):
-            refuse_early_decay(value, f"{prefix}{flag(field)}.")
 
 
 # ------------------------------------------------------------------------------------------------ internal
