@@ -40,7 +40,9 @@ def finer(
     """What is planned of candidates whose 50 steps took so long in each of two folds; and the hours that were given."""
     asked: list[float] = []
 
-    def planned_for(name: str, given: Fit, dataset: object, hours: float) -> Candidate:
+    def planned_for(
+        name: str, given: Fit, dataset: object, hours: float, seen: object
+    ) -> Candidate:
         asked.append(hours)
         assert given.split.file == "all.json"
         return candidate(name, **({"plan": FINE} | new))

@@ -104,21 +104,24 @@ def find_candidates(
     return found, {name: f"{e.where}: {e.problem}" for name, e in errors.items()}
 
 
-def planned_for(name: str, given: Fit, dataset: Dataset, hours: float) -> Candidate:
-    """The candidate of a name, which has one without the pool, planned for other hours of a training.
+def planned_for(
+    name: str, given: Fit, dataset: Dataset, hours: float, seen: dict[Any, Any]
+) -> Candidate:
+    """The candidate of a name, without the pool, planned for other hours of a training.
 
     Args:
         name: Of a proposal.
         given: As to ``find_candidates``.
         dataset: Likewise.
         hours: Likewise.
+        seen: Likewise.
 
     Raises:
         InputError: Nothing fits into memory any more.
     """
     every = proposals(given, dataset)
     _, method, why, changes = next(one for one in every if one[0] == name)
-    return _planned(name, why, settings_of(given, method, changes), given, hours, {})
+    return _planned(name, why, settings_of(given, method, changes), given, hours, seen)
 
 
 def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:

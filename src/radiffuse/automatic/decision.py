@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Fit, Split
+from ..config import Fit
 from ..data.plan import Plan
 from ..data.scan import times
 from ..data.steps import steps_in_words
@@ -21,7 +21,7 @@ from ..system.saying import say
 from ..train.planning.configuration import AT_WORK
 from .candidates import POOL, Candidate, planned_for
 from .halving import Entry, pool_in_words, ranked, trainings, untried
-from .labels import Labels
+from .labels import Labels, by_split
 from .record import Record
 from .refine import refine
 from .schedule import ENOUGH, POOL_COST, spares_structures
@@ -230,7 +230,7 @@ class Decision:
             grids = " and ".join(dict.fromkeys(times(one.plan.film) for one in record.finer))
             record.decisions.append(
                 f"trained on all labels at {grids}, as there is time for a finer grid than in the folds, "
-                "by which all Dice above are known"
+                "where every Dice above was measured"
             )
             return
         full, each = map(self._full, members), map(self._seconds_of_step, members)
@@ -251,19 +251,19 @@ class Decision:
             one.steps_given or not one.seconds or one.plan.spacing for one in tried.values()
         ):
             return []
-        cost = {entry: POOL_COST if POOL in entry.candidate else 1.0 for entry in members}
+        cost = {entry: POOL_COST if entry.candidate.endswith(POOL) else 1.0 for entry in members}
         # As much slower as the steps of the folds were than planned.
         slower = max(
             self._seconds_of_step(entry) * one.steps() / one.seconds / cost[entry]
             for entry, one in tried.items()
         )
         hours = seconds / sum(cost.values()) / max(slower, 1.0) / 3600 / AT_WORK
-        given = replace(self.settings, split=Split(file=str(self.every)), labels=None, draw=0)
+        given, seen = by_split(self.settings, self.every), dict[Any, Any]()
         plain = {one.name.removesuffix(POOL): one.plan.film for one in tried.values()}
         new = dict[str, Candidate]()
         for name, film in plain.items():
             with suppress(InputError):  # such as memory that others have taken meanwhile
-                new[name] = planned_for(name, given, self.labels.dataset, hours)
+                new[name] = planned_for(name, given, self.labels.dataset, hours, seen)
             if name not in new or math.prod(new[name].plan.film) <= math.prod(film):
                 return []
         return [

@@ -91,6 +91,11 @@ def read_labels(settings: Fit, *, write: bool) -> Labels:
     return Labels(dataset, splits, names)
 
 
+def by_split(settings: Fit, every: Path) -> Fit:
+    """The settings of what learns from all labels, as a splits file names them."""
+    return replace(settings, split=Split(file=str(every)), labels=None, draw=0)
+
+
 def open_record(settings: Fit, labels: Labels, every: Path, path: Path, began: float) -> Record:
     """A new record: folds, and the candidates with their plans.
 
@@ -105,7 +110,7 @@ def open_record(settings: Fit, labels: Labels, every: Path, path: Path, began: f
         InputError: Nothing can be trained.
     """
     labels.write_split(every, labels.names)
-    planned = replace(settings, split=Split(file=str(every)), labels=None, draw=0)
+    planned = by_split(settings, every)
     hours, seen = settings.hours or DEFAULT_HOURS["fit"], dict[Any, Any]()
     dataset, seed, pool = labels.dataset, settings.split.seed, bool(settings.unlabelled)
     schedule, share = choose_schedule(

@@ -82,11 +82,10 @@ def gain(folds: Sequence[Mapping[int, float]], labels: int, more: int) -> Gain:
     ``folds`` are those of ``curve``.
     """
     known = [max(fold) for fold in folds if len(fold) > 1]
-    farthest = int(FARTHEST * min(known, default=0))
-    if labels < farthest:
-        more = min(more, farthest - labels)
-    if len(known) < FEWEST or labels + more > farthest:
+    within = min(more, int(FARTHEST * min(known, default=0)) - labels)
+    if len(known) < FEWEST or within < 1:
         return Gain(labels, more, np.nan, np.nan, np.nan)
+    more = within
     losses = _losses(folds, (labels, labels + more))
     return Gain(labels, more, *_interval(losses[:, 0] - losses[:, 1]))
 

@@ -148,10 +148,9 @@ class Configuration:
         at all; with 9 of 128 to 384 it was, and better than on whole images of 128 (``results/bitewings-native.csv``).
         """
         parts = math.sqrt(self.patches) if len(self.size) == 2 else 1
-        more = (
-            1 / max(self.coarse, 1 / FINER) if self.finer else 1
-        )  # as many at half the resolution
-        return self.capacity.samples * parts * more
+        # Of steps at half the resolution as many are needed as where it suffices.
+        more = min(FINER, 1 / self.coarse) if self.coarse else FINER
+        return self.capacity.samples * parts * (more if self.finer else 1)
 
     @property
     def patches(self) -> int:
