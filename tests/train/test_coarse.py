@@ -16,6 +16,7 @@ from radiffuse.config import Training
 from radiffuse.data.augment import Change
 from radiffuse.data.batches import Batch
 from radiffuse.data.pool import PooledBatch
+from radiffuse.errors import InputError
 from radiffuse.train import log
 from radiffuse.train.learning_rate import learning_rate
 from radiffuse.train.loop import train
@@ -79,6 +80,26 @@ def test_a_killed_run_goes_on_at_the_resolution_of_its_step(tmp_path: Path, stop
     resumed = trained(tmp_path / "run", COARSE)
     same(straight.raw.state_dict(), resumed.raw.state_dict())
     same(straight.average.state_dict(), resumed.average.state_dict())
+
+
+def test_a_run_with_steps_at_half_is_not_extended(tmp_path: Path) -> None:
+    """In twice as many steps the fourth would have been at half the resolution, and was at full."""
+    task = Watched()
+    trained(tmp_path / "longer", dataclasses.replace(COARSE, steps=12), task)
+    assert (task.sides[3], task.sides[6]) == (3, 6)
+
+    def begin(folder: str, steps: int, coarse: float | None) -> None:
+        training = {"steps": steps, "coarse": coarse}
+        given = {"method": "scratch", "training": training}
+        with start_run(tmp_path / folder, "fit", given) as run:
+            (run.state / "step-00000006").mkdir(parents=True, exist_ok=True)
+
+    for number, coarse in enumerate((0.0, None)):
+        begin(f"plain-{number}", 6, coarse)
+        begin(f"plain-{number}", 12, coarse)
+    begin("run", 6, 0.5)
+    with pytest.raises(InputError, match="steps = 6, not 12"):
+        begin("run", 12, 0.5)
 
 
 def test_the_last_step_is_at_full_resolution() -> None:

@@ -139,13 +139,17 @@ def _refuse_other(
         raise InputError(run.folder, f"holds a run of 'radiffuse {former}'", "Choose another --out")
     old, new = flatten(completed(defaults, before)), flatten(settings)
     # With a constant learning rate a run may be extended: its earlier steps stay the same. A pool joins at a fraction,
-    # and a final weight decay is that of the last step.
+    # so does full resolution, and a final weight decay is that of the last step.
     free = set(WITHOUT_EFFECT)
     best = command == "fit" and new.get("training.keep") == "best"
     if best and any("validation" in row for row in run.log()):
         free.discard("training.validate_every")
     rate, ends = new.get("training.decay"), new.get("training.decay_steps")
-    ends_with_it = new.get("unlabelled") or new.get("training.final_weight_decay") is not None
+    ends_with_it = (
+        new.get("unlabelled")
+        or new.get("training.coarse")
+        or new.get("training.final_weight_decay") is not None
+    )
     may_grow = (rate == "constant" or ends is not None) and not ends_with_it
     if may_grow and not (run.finished and run.reached is None):
         free.add("training.steps")
