@@ -132,3 +132,11 @@ def write_series(
         )
         paths.append(save(data, folder / f"{index:03d}.dcm"))
     return paths
+
+
+def alter(path: Path, **elements: object) -> None:
+    """Set elements of a file."""
+    data = pydicom.dcmread(path)
+    for name, value in elements.items():
+        setattr(data, name, value)
+    save(data, path)

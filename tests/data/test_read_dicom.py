@@ -20,7 +20,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from read_samples import PATIENT, dicom, rng, rotation, save, write_series
+from read_samples import PATIENT, alter, dicom, rng, rotation, save, write_series
 
 from radiffuse.data.checking.examine import problems
 from radiffuse.data.readers import inspect, is_dicom, read_label, read_scan
@@ -187,105 +187,26 @@ def test_slices_with_slopes_of_their_own(tmp_path: Path):
     np.testing.assert_allclose(scan.array[0], expected.transpose(2, 1, 0))
 
 
-def _alter(path: Path, **elements: object) -> None:
-    data = pydicom.dcmread(path)
-    for name, value in elements.items():
-        setattr(data, name, value)
-    save(data, path)
-
-
 def test_missing_and_uneven_slices(tmp_path: Path):
     paths = write_series(tmp_path / "s", np.concatenate([volume(), volume(1)]))
     without = [p for i, p in enumerate(paths) if i != 3]
     for reader in (lambda: read_scan(tmp_path, series=without), lambda: inspect(tmp_path, without)):
         with pytest.raises(InputError, match=r"lacks about 1 slice between 002\.dcm and 004\.dcm"):
             reader()
-    _alter(paths[3], ImagePositionPatient=[-30, -20, 106.7])
+    alter(paths[3], ImagePositionPatient=[-30, -20, 106.7])
     with pytest.raises(InputError, match=r"uneven slices, 1\.3 to 2\.7 mm"):
         read_scan(tmp_path, series=paths)
 
 
 def test_two_slices_in_one_place(tmp_path: Path):
     paths = write_series(tmp_path / "s", volume())
-    _alter(paths[2], ImagePositionPatient=[-30, -20, 102])
+    alter(paths[2], ImagePositionPatient=[-30, -20, 102])
     with pytest.raises(InputError, match=r"00[12]\.dcm: lies in the same place as 00[12]\.dcm"):
         read_scan(tmp_path, series=paths)
     with pytest.raises(InputError, match="in the same place") as raised:
         read_scan(tmp_path, series=[paths[0], paths[0], paths[1]])
     # in a tree, folders do not part a series
     assert "dcm2niix, which parts it by time point or echo" in raised.value.remedy
-
-
-def _with_kinds(paths: list[Path], name: str, values: list[object]) -> list[Path]:
-    for path, value in zip(paths, values, strict=True):
-        _alter(path, **{name: value})
-    return paths
-
-
-@pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize(
-    ("name", "values", "said"),
-    [
-        ("EchoNumbers", [1, 2], "EchoNumbers (0018,0086) tells apart: 4 of 1, 4 of 2"),
-        ("TemporalPositionIdentifier", [1, 7], "(0020,0100) tells apart: 4 of 1, 4 of 7"),
-        ("AcquisitionNumber", [3, None], "(0020,0012) tells apart: 4 of none, 4 of 3"),
-        ("DiffusionBValue", [0.0, 1000.0], "(0018,9087) tells apart: 4 of 0, 4 of 1000"),
-        (
-            "ImageType",
-            [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]],
-            r"(0008,0008) tells apart: 4 of ORIGINAL\PRIMARY\M, 4 of ORIGINAL\PRIMARY\P",
-        ),
-    ],
-)
-def test_two_volumes_whose_slices_lie_between_one_another(
-    tmp_path: Path, name: str, values: list[object], said: str, apart: bool
-):
-    """Evenly spaced, they were read as one volume of twice the slices; in the same places too, the element is named."""
-    paths = write_series(tmp_path / "s", np.concatenate([volume(), volume(1)]), modality="MR")
-    if not apart:
-        for first, second in zip(paths[::2], paths[1::2], strict=True):
-            _alter(second, ImagePositionPatient=pydicom.dcmread(first).ImagePositionPatient)
-    _with_kinds(paths, name, values * 4)
-    for reader in (lambda: read_scan(tmp_path, series=paths), lambda: inspect(tmp_path, paths)):
-        with pytest.raises(InputError, match="mixes slices of several volumes") as raised:
-            reader()
-        assert said in str(raised.value)
-        assert "remove the others" in raised.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("AcquisitionNumber", [1, 1, 2, 2, 3, 3, 4, 4]),  # blocks of a CT, one after the other
-        ("AcquisitionNumber", [1, 2, 3, 4, 5, 6, 7, 8]),
-        ("AcquisitionNumber", [1, 1, 1, None, 1, 1, 1, 1]),
-        ("ImageType", [["DERIVED" if i == 3 else "ORIGINAL", "PRIMARY"] for i in range(8)]),
-        ("EchoNumbers", [[1, 2]] * 8),
-    ],
-)
-def test_values_that_differ_within_one_volume(tmp_path: Path, name: str, values: list[object]):
-    paths = write_series(tmp_path / "s", np.concatenate([volume(), volume(1)]))
-    expected = read_scan(tmp_path, series=paths).array
-    _with_kinds(paths, name, values)
-    np.testing.assert_array_equal(read_scan(tmp_path, series=paths).array, expected)
-
-
-def test_an_element_that_tells_volumes_apart_may_be_damaged(tmp_path: Path):
-    paths = write_series(tmp_path / "s", volume())
-    for path in paths:
-        _alter(path, AcquisitionNumber=12)
-        path.write_bytes(path.read_bytes().replace(b"IS\x02\x0012", b"IS\x02\x00x2"))
-        assert b"IS\x02\x00x2" in path.read_bytes()
-    assert read_scan(tmp_path, series=paths).array.shape[-1] == 4
-
-
-def test_two_slices_in_one_place_are_told_apart_where_an_element_does(tmp_path: Path):
-    paths = write_series(tmp_path / "s", volume())
-    _alter(paths[2], ImagePositionPatient=[-30, -20, 102], EchoNumbers=2)
-    with pytest.raises(
-        InputError, match=r"in the same place as .*\(EchoNumbers (none and 2|2 and none)\)"
-    ):
-        read_scan(tmp_path, series=paths)
 
 
 def test_tilted_gantry(tmp_path: Path):
@@ -308,7 +229,7 @@ def test_tilted_gantry(tmp_path: Path):
 def test_odd_files_in_a_series(tmp_path: Path, elements: dict[str, object], problem: str, odd: int):
     """The odd one is named, also where it comes first, as scouts do."""
     paths = write_series(tmp_path / "s", volume())
-    _alter(paths[odd], **elements)
+    alter(paths[odd], **elements)
     with pytest.raises(InputError, match=rf"00{odd}\.dcm: .*{problem}"):
         read_scan(tmp_path, series=paths)
 

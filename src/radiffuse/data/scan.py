@@ -30,6 +30,7 @@ class Scan:
         value_range: Lowest and highest value that the *format* can hold, such as (0, 255) for 8-bit
             PNG; None where the unit is physical (HU) or the range is open (float files).
         unit: ``"HU"`` for CT, ``"gray"`` otherwise.
+        note: What reading had to judge, for ``check`` to say; ``""`` where there was nothing.
     """
 
     array: Array
@@ -37,6 +38,7 @@ class Scan:
     affine: Array | None = None
     value_range: tuple[float, float] | None = None
     unit: str = "gray"
+    note: str = ""
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

@@ -73,6 +73,11 @@ def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
                 _add(issues, label_error, case.label_files[0])
         return CaseRecord(case.name, tuple(issues))
     _look_at_axes(scan, case.images[0], issues)
+    if scan.note:
+        files = f" ({len(case.series)} files from {case.series[0].name})" if case.series else ""
+        issues.warning(
+            f"{case.images[0]}{files}", scan.note, "Part them if they are volumes of their own"
+        )
     counts: dict[int, int] = {}
     if case.label is not None:
         try:
@@ -131,7 +136,7 @@ def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
 def _sized(header: Header) -> Scan:
     """A scan with the header's geometry that takes no memory."""
     empty = np.broadcast_to(np.uint8(0), (1, *header.spatial_shape))
-    return Scan(empty, header.spacing, header.affine)
+    return Scan(empty, header.spacing, header.affine, note=header.note)
 
 
 def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:

@@ -42,7 +42,7 @@ class Header:
         spatial_shape: Extent of the spatial axes in the order of ``Scan.array``.
         channels: As stored: 3 for a gray film stored as RGB, which has 1 once it is read.
         dtype: Name of the stored type, such as ``"uint8"``; the array read may be wider.
-        spacing: As in ``Scan``; so are ``affine``, ``value_range`` and ``unit``.
+        spacing: As in ``Scan``; so are ``affine``, ``value_range``, ``unit`` and ``note``.
     """
 
     format: str
@@ -53,6 +53,7 @@ class Header:
     affine: Array | None = None
     value_range: tuple[float, float] | None = None
     unit: str = "gray"
+    note: str = ""
 
     @property
     def spatial_dims(self) -> int:
@@ -61,7 +62,7 @@ class Header:
 
     def scan(self, array: Array) -> Scan:
         """The decoded ``(C, *spatial)`` with the geometry of this header."""
-        return Scan(array, self.spacing, self.affine, self.value_range, self.unit)
+        return Scan(array, self.spacing, self.affine, self.value_range, self.unit, self.note)
 
 
 @contextmanager

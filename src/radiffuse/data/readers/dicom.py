@@ -14,7 +14,7 @@ from ..scan import Array, Scan
 from .common import Header, check_extent, collapse_gray, guard
 from .dicomfile import File, parse
 from .formats import detect
-from .stack import Frame, order_and_affine
+from .stack import Frame, stack
 
 
 def read_header(path: Path, series: Sequence[Path] = ()) -> Header:
@@ -76,8 +76,9 @@ def _header(path: Path, files: Sequence[File]) -> tuple[Header, list[int]]:
     check_extent(path, shape)
     # a folder may hold several series
     where = f"{path} ({len(files)} files from {first.path.name})" if len(files) > 1 else path
-    order, affine, spacing = order_and_affine(where, frames)
-    return Header("dicom", shape, 1, dtype, spacing, affine, value_range, first.unit), order
+    lie = stack(where, frames)
+    about = (lie.spacing, lie.affine, value_range, first.unit, lie.note)
+    return Header("dicom", shape, 1, dtype, *about), lie.order
 
 
 def _scaled_range(files: Sequence[File]) -> tuple[float, float]:
@@ -115,13 +116,13 @@ def _volume(files: Sequence[File], header: Header, order: Sequence[int]) -> Arra
     """``(1, columns, rows, slices)``; each frame is written once, to its place."""
     columns, rows, count = header.spatial_shape
     dtype = _target_dtype(files)
-    stack = np.empty((count, rows, columns), dtype)
+    frames = np.empty((count, rows, columns), dtype)
     places = iter(np.argsort(order))
     for file in files:
         with guard(file.path, "dicom"):
             for frame, pixels in zip(file.frames, file.decode(), strict=True):
-                stack[next(places)] = _rescale(file, frame, pixels, dtype)
-    return stack.transpose(2, 1, 0)[None]
+                frames[next(places)] = _rescale(file, frame, pixels, dtype)
+    return frames.transpose(2, 1, 0)[None]
 
 
 def _rescale(file: File, frame: Frame, pixels: Array, dtype: np.dtype[Any]) -> Array:

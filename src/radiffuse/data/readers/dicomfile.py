@@ -33,7 +33,7 @@ _IMAGE_TAGS = (
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelSpacing"),
     *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePositionPatient"),
-    "ImageOrientationPatient",
+    *("ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence"),
     *KINDS,
 )
@@ -230,7 +230,18 @@ def _frame(path: Path, data: Any, index: int) -> Frame:
         intercept=intercept[0] if intercept else 0.0,
         rescaled=slope is not None,
         kinds=tuple(_kind(data, index, name) for name in KINDS),
+        thickness=_length(data, index, "SliceThickness"),
+        between=_length(data, index, "SpacingBetweenSlices"),
     )
+
+
+def _length(data: Any, index: int, keyword: str) -> float | None:
+    """Millimeters, None where absent or not a number: nothing but the judgment of packages depends on it."""
+    try:
+        numbers = _numbers(_element(data, index, "PixelMeasuresSequence", keyword), 1)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return abs(numbers[0]) if numbers else None
 
 
 def _kind(data: Any, index: int, keyword: str) -> str:
@@ -240,7 +251,7 @@ def _kind(data: Any, index: int, keyword: str) -> str:
         value = _element(data, index, sequence, keyword)
         if keyword != "ImageType":
             numbers = _numbers(value, 1)
-            return f"{numbers[0]:g}" if numbers else ""
+            return str(round(numbers[0], 2)).removesuffix(".0") if numbers else ""
     except (
         ValueError,
         TypeError,

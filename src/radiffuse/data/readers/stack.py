@@ -24,17 +24,22 @@ DIRECTION_TOLERANCE = 1e-3
 TILT_TOLERANCE = 0.005
 """Largest sideways drift per slice, as a fraction of the gap: 0.3 degrees of gantry tilt."""
 
+PACKAGE_TOLERANCE = 0.05
+"""Largest difference, as a fraction of the gap, from the spacing or thickness that slices of one volume state."""
+
 PARTED = "Convert the series to NIfTI with dcm2niix, which parts it"
 """What helps with several volumes under one SeriesInstanceUID, which folders do not part in a tree."""
 
 KINDS = {
     "EchoNumbers": "(0018,0086)",
+    "EchoTime": "(0018,0081)",
     "TemporalPositionIdentifier": "(0020,0100)",
     "DiffusionBValue": "(0018,9087)",
     "ImageType": "(0008,0008)",
     "AcquisitionNumber": "(0020,0012)",
 }
-"""Elements that tell volumes of one series apart; acquisitions may also be blocks of one volume, side by side."""
+"""Elements that tell volumes of one series apart; acquisitions may also be blocks of one volume, side by side, or
+packages of it, whose slices lie between one another."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Frame:
         spacing: Millimeters between rows, then between columns.
         rescaled: Whether the file states slope and intercept.
         kinds: The values of ``KINDS``, '' where not given; () for none of them.
+        thickness: Of the slice, in mm.
+        between: Millimeters from the center of a slice to that of the next, as the scanner states it.
     """
 
     path: Path
@@ -57,16 +64,29 @@ class Frame:
     intercept: float
     rescaled: bool
     kinds: tuple[str, ...] = ()
+    thickness: float | None = None
+    between: float | None = None
 
 
-def order_and_affine(
-    where: Path | str, frames: Sequence[Frame]
-) -> tuple[list[int], NDArray[np.float64], tuple[float, ...]]:
+@dataclass(frozen=True)
+class Stack:
+    """How frames lie in their volume.
+
+    Attributes:
+        order: Indices of the frames from first to last.
+        affine: ``(4, 4)``, ``(columns, rows, slices)`` to RAS+, mm.
+        spacing: Of columns, rows and slices, mm.
+        note: What was taken for one volume although it may be several, for ``check`` to say; or ''.
+    """
+
+    order: list[int]
+    affine: NDArray[np.float64]
+    spacing: tuple[float, float, float]
+    note: str = ""
+
+
+def stack(where: Path | str, frames: Sequence[Frame]) -> Stack:
     """Sort two or more frames along the slice normal; errors of the whole series name ``where``.
-
-    Returns:
-        Indices of the frames from first to last, the affine from ``(columns, rows, slices)`` to
-        RAS+, and its spacing.
 
     Raises:
         InputError: Frames lack geometry, differ in orientation or spacing, or share a place; slices of several
@@ -77,7 +97,7 @@ def order_and_affine(
     positions = np.array([frame.position for frame in frames], np.float64)
     heights = positions @ normal
     order = [int(index) for index in np.argsort(heights, kind="stable")]
-    _refuse_mixed(where, frames, heights)
+    note = _refuse_mixed(where, frames, heights)
     gap = _even_gap([frames[index] for index in order], where, heights[order])
     step = (positions[order[-1]] - positions[order[0]]) / (len(frames) - 1)
     drift = float(np.linalg.norm(step - (step @ normal) * normal))
@@ -89,7 +109,7 @@ def order_and_affine(
         raise InputError(where, problem, "Resample the series to an upright volume first")
     axes = np.column_stack([row * spacing[1], column * spacing[0], gap * normal])
     affine = affine_from_axes(axes, positions[order[0]])
-    return order, affine, (spacing[1], spacing[0], gap)
+    return Stack(order, affine, (spacing[1], spacing[0], gap), note)
 
 
 def _common_plane(
@@ -142,10 +162,11 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
     return bool(np.allclose(np.asarray(a), np.asarray(b), rtol=0, atol=tolerance))
 
 
-def _refuse_mixed(where: Path | str, frames: Sequence[Frame], heights: NDArray[np.float64]) -> None:
+def _refuse_mixed(where: Path | str, frames: Sequence[Frame], heights: NDArray[np.float64]) -> str:
     """Refuse slices of several volumes that lie between one another, by the element that tells them apart.
 
-    They may be evenly spaced, and would be read as one volume of twice the slices.
+    They may be evenly spaced, and would be read as one volume of twice the slices. Returns a line on acquisitions that
+    are packages of one volume, or ''.
     """
     for number, (name, tag) in enumerate(KINDS.items()):
         groups: dict[str, list[float]] = defaultdict(list)
@@ -154,10 +175,37 @@ def _refuse_mixed(where: Path | str, frames: Sequence[Frame], heights: NDArray[n
         whole = sorted((min(h), max(h)) for h in groups.values() if len(h) > 1)
         if not any(last >= first - 1e-3 for (_, last), (first, _) in pairwise(whole)):
             continue
-        found = [f"{len(h)} of {value or 'none'}" for value, h in sorted(groups.items())]
-        problem = f"mixes slices of several volumes, which {name} {tag} tells apart: {some(found)}"
+        found = some([f"{len(h)} of {value or 'none'}" for value, h in sorted(groups.items())])
+        problem = f"mixes slices of several volumes, which {name} {tag} tells apart: {found}"
         remedy = "Keep the files of one value and remove the others, or convert the series to NIfTI with dcm2niix"
+        if name == "AcquisitionNumber":
+            fits, why = _fit_as_packages(frames, np.sort(heights))
+            if fits:
+                return f"stacks acquisitions whose slices lie between one another ({name} {tag}: {found}): {why}"
+            problem += f" ({why})" if why else ""
         raise InputError(where, problem, remedy)
+    return ""
+
+
+def _fit_as_packages(frames: Sequence[Frame], heights: NDArray[np.float64]) -> tuple[bool, str]:
+    """Whether acquisitions that lie between one another are packages of one volume, and what says so or not.
+
+    Packages lie on one even grid, slices of which may be missing. Its step is the stated distance of slices, or where
+    none is stated no less than their thickness. Two volumes half a slice apart state the distance within each, and
+    overlap. ``heights`` are sorted.
+    """
+    gaps = np.diff(heights)
+    gap = float(np.median(gaps))
+    if gaps.min() < 1e-3 or np.abs(gaps - np.rint(gaps / gap) * gap).max() > _allowed(gap):
+        return False, ""
+    name, stated = "SpacingBetweenSlices", [frame.between or 0.0 for frame in frames]
+    if not any(stated):
+        name, stated = "SliceThickness", [frame.thickness or 0.0 for frame in frames]
+    if not any(stated):
+        return False, "neither SpacingBetweenSlices nor SliceThickness says whether they are one"
+    least = (1 - PACKAGE_TOLERANCE) * gap if name == "SpacingBetweenSlices" else 1e-3
+    fits = least <= min(stated) and max(stated) <= (1 + PACKAGE_TOLERANCE) * gap
+    return fits, f"together they lie {gap:.3g} mm apart, and {name} is {max(stated):.3g} mm"
 
 
 def _apart(frames: Sequence[Frame]) -> str:
