@@ -11,27 +11,18 @@ import pytest
 from test_auto import in_rounds, record_of, settings
 
 import radiffuse
+from made_candidates import GIVEN, PLAN, make_candidate
 from radiffuse.automatic import decision, schedule
 from radiffuse.automatic.candidates import Candidate
 from radiffuse.automatic.decision import Decision
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.record import Record
 from radiffuse.config import Fit
-from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.train.members import members_of
 from radiffuse.train.run import Run
 
-PLAN = Plan(2, ("image",), ("background", "a"), (128, 128))
 FINE = dataclasses.replace(PLAN, size=(256, 256))
-
-
-def candidate(name: str = "imagenet", **changes: Any) -> Candidate:
-    """100 steps in 200 seconds."""
-    training = dataclasses.replace(Fit().training, steps=100)
-    given = Fit(method="imagenet", training=training)
-    values = {"name": name, "settings": given, "why": "", "plan": PLAN, "seconds": 200.0}
-    return Candidate(**(values | changes))
 
 
 def finer(
@@ -45,7 +36,7 @@ def finer(
     ) -> Candidate:
         asked.append(hours)
         assert given.split.file == "all.json"
-        return candidate(name, **({"plan": FINE} | new))
+        return make_candidate(name, **({"plan": FINE} | new))
 
     monkeypatch.setattr(decision, "planned_for", planned_for)
     record: Any = SimpleNamespace(
@@ -53,17 +44,16 @@ def finer(
         folds=SimpleNamespace(parts=((), ())),
     )
     labels: Any = SimpleNamespace(dataset=None)
-    given = Fit(unlabelled=("pool",))
-    made = Decision(given, labels, record, Path(), Path("all.json"))
+    made = Decision(GIVEN, labels, record, Path(), Path("all.json"))
     entries = [
-        Entry(one.name, 50, 0.9, 0.5, 2 * took * (2 if "pool" in one.name else 1)) for one in tried
+        Entry(one.name, 50, 0.9, 0.5, 2 * took * (2 if one.uses_pool else 1)) for one in tried
     ]
     return made._finer(entries, seconds), asked
 
 
 def test_each_has_its_part_of_the_time_and_the_pool_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps took half as long again as planned: of 2,700 seconds for three units 600 of the planner's are one."""
-    both = [candidate("imagenet+pool"), candidate()]
+    both = [make_candidate(pool=True), make_candidate()]
     found, hours = finer(monkeypatch, both, 2700, took=150)
     assert [one.name for one in found] == ["imagenet+pool", "imagenet"]
     assert [bool(one.settings.unlabelled) for one in found] == [True, False]
@@ -88,18 +78,18 @@ def test_each_has_its_part_of_the_time_and_the_pool_two(monkeypatch: pytest.Monk
 def test_else_it_stays_the_plan_of_the_folds(
     one: dict[str, Any], seconds: float, new: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert finer(monkeypatch, [candidate(**one)], seconds, 100, **new)[0] == []
+    assert finer(monkeypatch, [make_candidate(**one)], seconds, 100, **new)[0] == []
 
 
 def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> Candidate:
         raise InputError("memory", "is full", "Free it")
 
-    made = finer(monkeypatch, [candidate()], 900, 100)[0]
+    made = finer(monkeypatch, [make_candidate()], 900, 100)[0]
     assert made
     monkeypatch.setattr(decision, "planned_for", refused)
     record: Any = SimpleNamespace(
-        candidate=lambda name: candidate(), folds=SimpleNamespace(parts=((),))
+        candidate=lambda name: make_candidate(), folds=SimpleNamespace(parts=((),))
     )
     labels: Any = SimpleNamespace(dataset=None)
     again = Decision(Fit(), labels, record, Path(), Path("all.json"))

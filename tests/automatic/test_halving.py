@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from made_candidates import make_candidate
 from radiffuse.automatic.halving import (
     Entry,
     led,
@@ -54,20 +55,24 @@ def test_the_first_candidate_leads_until_another_is_shown_to_be_better() -> None
         return decided
 
     decided = False
-    assert [e.candidate for e in led(tried, "a", better)] == ["a+pool", "a", "b", "c"]
+    first = {"a", "a+pool"}
+    assert [e.candidate for e in led(tried, first, better)] == ["a+pool", "a", "b", "c"]
     decided = True
-    assert [e.candidate for e in led(tried, "a", better)] == ["b", "c", "a+pool", "a"]
+    assert [e.candidate for e in led(tried, first, better)] == ["b", "c", "a+pool", "a"]
     assert asked == [("b", "a+pool")] * 2
-    assert led(tried, "b", better) == led(tried, "d", better) == ranked(tried)
+    assert led(tried, {"b"}, better) == led(tried, {"d"}, better) == ranked(tried)
     assert len(asked) == 2
-    assert led([], "a", better) == []
+    assert led([], first, better) == []
 
 
 def test_time_is_that_measured_in_proportion_to_the_steps() -> None:
     tried = [entry("a", 0.9, seconds=50), entry("a", 0.9, steps=20, seconds=200)]
-    assert seconds_of_fold(tried, "a", 40, 5, 7.0) == pytest.approx(200 / 5 * 2)
-    assert seconds_of_fold(tried, "a+pool", 20, 5, 7.0) == pytest.approx(2 * 200 / 5)
-    assert seconds_of_fold(tried, "b", 20, 5, 7.0) == 7.0
+    one, pooled = make_candidate("a"), make_candidate("a", pool=True)
+    assert seconds_of_fold(tried, one, 40, 5) == pytest.approx(200 / 5 * 2)
+    assert seconds_of_fold(tried, pooled, 20, 5) == pytest.approx(2 * 200 / 5)
+    assert seconds_of_fold(tried, make_candidate("b"), 20, 5) == 40.0  # as planned
+    own = [*tried, entry("a+pool", 0.9, seconds=150)]
+    assert seconds_of_fold(own, pooled, 20, 5) == pytest.approx(2 * 150 / 5)
 
 
 def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
@@ -99,20 +104,22 @@ def test_what_nothing_was_tried_of_is_trained_as_often_as_time_allows(
     left: float, steps: int, times: int
 ) -> None:
     """80 steps take 100 seconds, and there are three trainings at most."""
-    rows = untried("a", 80, 100.0, left, 3)
+    one = make_candidate("a", steps=80, seconds=100.0)
+    rows = untried(one, left, 3)
     assert [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows] == [
         ("a", steps, seed, 0) for seed in range(times)
     ]
-    assert untried("a", 80, 0.0, left, 3) == untried("a", 80, 100.0, 100.0, 3)
+    unknown = make_candidate("a", steps=80, seconds=0.0)
+    assert untried(unknown, left, 3) == untried(one, 100.0, 3)
 
 
 @pytest.mark.parametrize(
     ("left", "rows"),
     [
-        (900, [("a", 80, 0), ("p", 80, 0)]),
-        (270, [("a", 72, 0), ("p", 72, 0)]),  # nine tenths of three trainings
-        (240, [("p", 80, 0)]),
-        (150, [("p", 60, 0)]),  # three quarters of two
+        (900, [("a", 80, 0), ("a+pool", 80, 0)]),
+        (270, [("a", 72, 0), ("a+pool", 72, 0)]),  # nine tenths of three trainings
+        (240, [("a+pool", 80, 0)]),
+        (150, [("a+pool", 60, 0)]),  # three quarters of two
         (140, [("a", 80, 0)]),
         (50, [("a", 40, 0)]),
         (0, [("a", 10, 0)]),
@@ -123,21 +130,24 @@ def test_a_pool_that_was_not_tried_votes_with_a_training_without_it_or_has_the_t
     left: float, rows: list[tuple[str, int, int]]
 ) -> None:
     """80 steps take 100 seconds without the pool, and twice as long with it."""
-    found = untried("a", 80, 100.0, left, 3, "p")
+    one, twin = (make_candidate("a", steps=80, seconds=100.0, pool=pool) for pool in (False, True))
+    found = untried(one, left, 3, twin)
     assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == rows
-    unknown = untried("a", 80, 0.0, left, 3, "p")
-    assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("p", 80)]
+    unknown = untried(make_candidate("a", steps=80, seconds=0.0), left, 3, twin)
+    assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("a+pool", 80)]
 
 
 def test_a_schedule_for_the_pool_halves_its_steps_where_there_is_the_time_of_one() -> None:
-    found = untried("a", 80, 100.0, 100.0, 3, "p", pooled=True)
-    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == [("p", 40, 0)]
-    alone = untried("a", 80, 100.0, 100.0, 3, pooled=True)  # a method that takes no pool
+    one, twin = (make_candidate("a", steps=80, seconds=100.0, pool=pool) for pool in (False, True))
+    found = untried(one, 100.0, 3, twin, pooled=True)
+    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == [("a+pool", 40, 0)]
+    alone = untried(one, 100.0, 3, pooled=True)  # a method that takes no pool
     assert [(r["candidate"], r["steps"]) for r in alone] == [("a", 80)]
 
 
 def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
-    assert "learns from labels alone" in pool_in_words(["dino"], able=False)
-    assert "longer than there is time" in pool_in_words(["scratch"], able=True)
-    assert "several structures" in pool_in_words(["scratch"], able=True, several=True)
-    assert "one with it vote" in pool_in_words(["scratch", "scratch+pool"], able=True)
+    assert "learns from labels alone" in pool_in_words(True, False, able=False)
+    assert "longer than there is time" in pool_in_words(True, False, able=True)
+    assert "several structures" in pool_in_words(True, False, able=True, several=True)
+    assert "one with it vote" in pool_in_words(True, True, able=True)
+    assert "is trained with the pool" in pool_in_words(False, True, able=True)

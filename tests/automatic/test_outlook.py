@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from made_candidates import make_candidate
 from radiffuse.automatic.folds import Folds
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.labels import Labels
@@ -99,7 +100,8 @@ def test_the_briefest_trial_without_the_pool_tells_what_more_labels_bring() -> N
         Entry(name, steps, 0.9, 0.5, 60.0)
         for name, steps in (("a", 20), ("a", 10), ("a+pool", 5), ("b+pool", 7))
     ]
-    record = Record(Path("choice.json"), Folds(()), 1.0, [], {}, tried=tried)
+    known = [make_candidate(name, pool=pool) for name in "abc" for pool in (False, True)]
+    record = Record(Path("choice.json"), Folds(()), 1.0, known, {}, tried=tried)
     assert record.briefest("a+pool") == record.briefest("a") == tried[1]
     assert record.briefest("b+pool") == tried[3]
     assert record.briefest("c") is None

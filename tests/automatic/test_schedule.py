@@ -33,7 +33,7 @@ def planned(hours: float, cores: float = 1.0) -> Any:
     plan = Plan(2, ("image",), ("background", "a"), (side, side), ceilings=ceilings(LUNGS))
     settings = SimpleNamespace(training=training)
     return SimpleNamespace(
-        settings=settings, plan=plan, seconds=3600 * hours, steps_given=False, takes_pool=True
+        settings=settings, plan=plan, seconds=3600 * hours, steps_given=False, can_use_pool=True
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import FIT, Fit, Split
 from ..config.effect import refuse_idle
@@ -28,20 +28,36 @@ POOL = "+pool"
 """Ends the name of a candidate that sees the unlabelled images while it trains."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way of training.
+class Proposal(NamedTuple):
+    """A method of ``fit`` with a start, before anything is planned.
 
     Attributes:
-        name: Also of its folders.
-        settings: Of ``fit``, everything decided but the folder, the split and the steps tried.
+        name: Of it.
+        method: Of ``fit``.
         why: What it is, in words.
-        plan: Of every fold and of the final training.
-        seconds: Of its training in full length, as its plan predicts; 0 where that is not known.
-        steps_given: Whether its steps are given, not planned.
+        changes: Its settings beside the given ones.
     """
 
     name: str
+    method: str
+    why: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of training: a proposal, planned, without the pool of unlabelled images or with it.
+
+    Attributes:
+        proposal: Name of the proposal.
+        settings: Of ``fit``, everything decided but the folder, the split and the steps tried.
+        why: What it is, in words.
+        plan: Of every fold and of the final training.
+        seconds: Of its training in full length without the pool, as its plan predicts; 0 where that is not known.
+        steps_given: Whether its steps are given, not planned.
+    """
+
+    proposal: str
     settings: Fit
     why: str
     plan: Plan
@@ -49,8 +65,18 @@ class Candidate:
     steps_given: bool = False
 
     @property
-    def takes_pool(self) -> bool:
-        """Whether its method can learn from unlabelled images."""
+    def name(self) -> str:
+        """Also of its folders."""
+        return f"{self.proposal}{POOL if self.uses_pool else ''}"
+
+    @property
+    def uses_pool(self) -> bool:
+        """Whether it learns from unlabelled images as well."""
+        return bool(self.settings.unlabelled)
+
+    @property
+    def can_use_pool(self) -> bool:
+        """Whether its method could."""
         return self.settings.method in POOLED
 
     def steps(self, share: float = 1.0) -> int:
@@ -60,9 +86,7 @@ class Candidate:
     def with_pool(self, given: Fit) -> Candidate:
         """The same with the pool of the given settings."""
         settings = replace(self.settings, unlabelled=given.unlabelled, pool=given.pool)
-        return replace(
-            self, name=f"{self.name}{POOL}", settings=settings, why=f"{self.why}, with the pool"
-        )
+        return replace(self, settings=settings, why=f"{self.why}, with the pool")
 
 
 def find_candidates(
@@ -86,14 +110,14 @@ def find_candidates(
     """
     found, errors = list[Candidate](), dict[str, InputError]()
     seen = {} if seen is None else seen
-    for name, method, why, changes in proposals(given, dataset):
+    for proposal in proposals(given, dataset):
+        name = proposal.name
         if len(found) == most:
             problem = "too short for more candidates"
             errors[name] = InputError("--hours", problem, "Give more")
             continue
         try:
-            settings = settings_of(given, method, changes)
-            found.append(_planned(name, why, settings, given, hours, seen))
+            found.append(_planned(proposal, given, hours, seen))
         except InputError as error:
             if name == "dino" or (given.from_run and name == "finetune"):
                 raise  # what was asked for by name
@@ -107,10 +131,10 @@ def find_candidates(
 def planned_for(
     name: str, given: Fit, dataset: Dataset, hours: float, seen: dict[Any, Any]
 ) -> Candidate:
-    """The candidate of a name, without the pool, planned for other hours of a training.
+    """The candidate of a proposal, without the pool, planned for other hours of a training.
 
     Args:
-        name: Of a proposal.
+        name: Of the proposal.
         given: As to ``find_candidates``.
         dataset: Likewise.
         hours: Likewise.
@@ -119,40 +143,35 @@ def planned_for(
     Raises:
         InputError: Nothing fits into memory any more.
     """
-    every = proposals(given, dataset)
-    _, method, why, changes = next(one for one in every if one[0] == name)
-    return _planned(name, why, settings_of(given, method, changes), given, hours, seen)
+    proposal = next(one for one in proposals(given, dataset) if one.name == name)
+    return _planned(proposal, given, hours, seen)
 
 
-def proposals(given: Fit, dataset: Dataset) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Name, method, words and further settings of every candidate, the one to beat first."""
+def proposals(given: Fit, dataset: Dataset) -> Iterator[Proposal]:
+    """What may be tried of a data set, the one to beat first."""
     films = find_dims(dataset) == 2
     start, weights = given.from_run, {"weights": given.weights}
     tuned = f"fine-tuning of {start}"
     if start is not None:
-        yield "finetune", "finetune", tuned, {"from_run": start} | weights
+        yield Proposal("finetune", "finetune", tuned, {"from_run": start} | weights)
     if given.encoder is not None:
         why = f"a light decoder on the frozen {given.encoder}"
-        yield "dino", "dino", why, {"encoder": given.encoder}
+        yield Proposal("dino", "dino", why, {"encoder": given.encoder})
     if films:
-        yield "imagenet", "imagenet", "a U-Net on an encoder trained on ImageNet", {}
+        yield Proposal("imagenet", "imagenet", "a U-Net on an encoder trained on ImageNet", {})
     if start is None and films and len(dataset.channels) == 1:
         start, weights = FILMS, {}
         tuned = f"fine-tuning of the shipped {FILMS}"
-        yield "finetune", "finetune", tuned, {"from_run": start}
-    yield "scratch", "scratch", "the planned network from random weights", {}
+        yield Proposal("finetune", "finetune", tuned, {"from_run": start})
+    yield Proposal("scratch", "scratch", "the planned network from random weights", {})
     if start is not None and knows_timesteps(run := find_run(start)):
         changes: dict[str, Any] = {"from_run": start} | weights
         if learned_from_noise(run):
             later = diffusion_of(run).num_train_timesteps // LATER
             timestep = replace(FIT["finetune"].finetune, timestep=later)
-            yield (
-                f"finetune-t{later}",
-                "finetune",
-                f"{tuned} at timestep {later}",
-                (changes | {"finetune": timestep}),
-            )
-        yield "probe", "probe", f"heads on the frozen features of {start}", changes
+            why, more = f"{tuned} at timestep {later}", changes | {"finetune": timestep}
+            yield Proposal(f"finetune-t{later}", "finetune", why, more)
+        yield Proposal("probe", "probe", f"heads on the frozen features of {start}", changes)
 
 
 def usual_steps(labels: int, batch: int) -> int:
@@ -190,10 +209,9 @@ def settings_of(given: Fit, method: str, changes: Mapping[str, Any]) -> Fit:
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _planned(
-    name: str, why: str, settings: Fit, given: Fit, hours: float, seen: dict[Any, Any]
-) -> Candidate:
+def _planned(proposal: Proposal, given: Fit, hours: float, seen: dict[Any, Any]) -> Candidate:
     """The candidate, planned once for every fold and the final training."""
+    settings = settings_of(given, proposal.method, proposal.changes)
     method = method_of(settings)
     timed = None if settings.training.steps else hours
     obeyed, start = from_start(replace(settings, hours=timed), seen)
@@ -215,9 +233,9 @@ def _planned(
         training=replace(decided.training, steps=steps, validate_every=0),
         machine=replace(decided.machine, memory=None, rate=None),
     )
-    told = f"{why}, at {_grid(plan)}"
+    why = f"{proposal.why}, at {_grid(plan)}"
     is_given = given.training.steps is not None
-    return Candidate(name, fixed, told, replace(plan, training=None), seconds, is_given)
+    return Candidate(proposal.name, fixed, why, replace(plan, training=None), seconds, is_given)
 
 
 def _grid(plan: Plan) -> str:

@@ -27,7 +27,7 @@ from ..train.progress import duration
 from ..train.run import CHOICE, Run
 from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
-from .candidates import POOL, Candidate
+from .candidates import Candidate
 from .decision import TOGETHER, Decision
 from .halving import Entry, seconds_of_fold, survivors
 from .labels import described, open_record, read_labels
@@ -103,7 +103,7 @@ class AutomaticFit:
         record, pool = self.record, bool(self.settings.unlabelled)
         if record.members or not self.folds.parts:
             return
-        names = [one.name for one in record.candidates if not one.name.endswith(POOL)]
+        names = [one.name for one in record.candidates if not one.uses_pool]
         shares, least = record.schedule.shares, record.schedule.kept
         for number, share in enumerate(shares):
             joins = pool and number == min(1, len(shares) - 1)
@@ -113,9 +113,9 @@ class AutomaticFit:
                 )
                 self._attempt(record.candidate(name), share, stage)
             if joins and (best := self._best_with_pool(names)):
-                names.append(best)
-                stage = f"round {number + 1} of {len(shares)}: {best}, the last"
-                self._attempt(record.candidate(best), share, stage)
+                names.append(best.name)
+                stage = f"round {number + 1} of {len(shares)}: {best.name}, the last"
+                self._attempt(best, share, stage)
             leading = lead(record, share)
             self._forget(leading[:TOGETHER])
             among = [entry for entry in leading if entry.candidate in names]
@@ -137,7 +137,7 @@ class AutomaticFit:
             parts.append(Run(folder))
             if not parts[-1].ended:
                 which = f"training {number} of {len(record.members)} on all labels"
-                full, steps_now = candidate.settings.training.length, member["steps"]
+                full, steps_now = candidate.steps(), member["steps"]
                 fewer = f" of the {full:,} planned, as time allows" if steps_now < full else ""
                 left = duration(max(record.left, 0))
                 say(f"{which}: {candidate.name}, {steps_now:,} steps{fewer}; {left} left")
@@ -243,8 +243,7 @@ class AutomaticFit:
         if record.entry(candidate.name, steps) or key in record.passed_over:
             return
         folders = self.record.folders(candidate.name, steps)
-        predicted = candidate.seconds * steps / candidate.settings.training.length
-        each = seconds_of_fold(record.tried, candidate.name, steps, len(folders), predicted)
+        each = seconds_of_fold(record.tried, candidate, steps, len(folders))
         taken: list[float] = []
         for fold, folder in enumerate(folders):
             to_do = sum(not (path / SCORED).is_file() for path in folders[fold:])
@@ -272,17 +271,16 @@ class AutomaticFit:
         record.write()
         say(f"  {entry}")
 
-    def _best_with_pool(self, names: Sequence[str]) -> str | None:
+    def _best_with_pool(self, names: Sequence[str]) -> Candidate | None:
         """The one with the pool of what leads among these names and can learn from it; None: nothing does."""
-        known = [one.name for one in self.record.candidates if one.name.endswith(POOL)]
-        if known:
-            return known[0]
-        plain = (entry.candidate.removesuffix(POOL) for entry in lead(self.record))
-        able = (n for n in plain if n in names and self.record.candidate(n).takes_pool)
-        if (best := next(able, None)) is None:
+        record = self.record
+        if known := next((one for one in record.candidates if one.uses_pool), None):
+            return known
+        leading = (record.candidate(e.candidate) for e in lead(record) if e.candidate in names)
+        if (best := next((one for one in leading if one.can_use_pool), None)) is None:
             return None
-        found = self.record.with_pool(best, self.settings)
-        self.record.write()
+        found = record.add_with_pool(best, self.settings)
+        record.write()
         return found
 
     def _pass_over(self, key: str, why: str) -> None:

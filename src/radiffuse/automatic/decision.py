@@ -19,7 +19,7 @@ from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.planning.configuration import AT_WORK
-from .candidates import POOL, Candidate, planned_for
+from .candidates import Candidate, planned_for
 from .halving import Entry, pool_in_words, ranked, trainings, untried
 from .labels import Labels, by_split
 from .record import Record
@@ -72,20 +72,17 @@ class Decision:
             self._lengthen(members)
         else:
             first = record.candidates[0]
-            with_pool = self.settings.unlabelled and first.takes_pool
-            pool = record.with_pool(first.name, self.settings) if with_pool else ""
-            full, left = first.settings.training.length, AT_WORK * record.left
-            pooled = record.schedule.pooled
-            record.members = untried(
-                first.name, full, first.seconds, left, TOGETHER, pool, pooled=pooled
-            )
+            with_pool = self.settings.unlabelled and first.can_use_pool
+            twin = record.add_with_pool(first, self.settings) if with_pool else None
+            left, pooled = AT_WORK * record.left, record.schedule.pooled
+            record.members = untried(first, left, TOGETHER, twin, pooled=pooled)
             record.postprocess = [*first.plan.postprocess]
             named = steps_in_words(
                 first.plan.postprocess, first.plan.classes, first.plan.spatial_dims
             )
             because = first.plan.reasons.get("postprocess")
             after = [f"after segmentation, {named} ({because})"] if named != "none" else []
-            why = [self._untried([member["candidate"] for member in record.members])]
+            why = [self._untried([record.candidate(m["candidate"]) for m in record.members])]
             if not self.labels.splits.test:
                 why.append(UNKNOWN)
             record.decisions += why + after
@@ -180,9 +177,9 @@ class Decision:
 
     def _twin(self, best: Sequence[Entry]) -> Entry | None:
         """The best candidate without the pool, or with it, where the folds do not decide and there is time for both."""
-        record, name = self.record, best[0].candidate
-        other = name.removesuffix(POOL) if name.endswith(POOL) else f"{name}{POOL}"
-        twin = next((entry for entry in best[1:TOGETHER] if entry.candidate == other), None)
+        record = self.record
+        first, *others = ((e, record.candidate(e.candidate).proposal) for e in best[:TOGETHER])
+        twin = next((entry for entry, proposal in others if proposal == first[1]), None)
         if twin is None:
             return None
         needed = sum(self._seconds_of_step(e) * self._full(e) for e in (best[0], twin))
@@ -246,29 +243,29 @@ class Decision:
         That the scores are of a coarser grid is accepted: on a finer one lungs had better borders in each draw
         (``results/lungs-coarse.csv``) [ours].
         """
-        tried = {entry: self.record.candidate(entry.candidate) for entry in members}
+        tried = [self.record.candidate(entry.candidate) for entry in members]
         if seconds <= 0 or any(
-            one.steps_given or not one.seconds or one.plan.spacing for one in tried.values()
+            one.steps_given or not one.seconds or one.plan.spacing for one in tried
         ):
             return []
-        cost = {entry: POOL_COST if entry.candidate.endswith(POOL) else 1.0 for entry in members}
+        costs = [POOL_COST if one.uses_pool else 1.0 for one in tried]
         # As much slower as the steps of the folds were than planned.
         slower = max(
-            self._seconds_of_step(entry) * one.steps() / one.seconds / cost[entry]
-            for entry, one in tried.items()
+            self._seconds_of_step(entry) * one.steps() / one.seconds / cost
+            for entry, one, cost in zip(members, tried, costs, strict=True)
         )
-        hours = seconds / sum(cost.values()) / max(slower, 1.0) / 3600 / AT_WORK
+        hours = seconds / sum(costs) / max(slower, 1.0) / 3600 / AT_WORK
         given, seen = by_split(self.settings, self.every), dict[Any, Any]()
-        plain = {one.name.removesuffix(POOL): one.plan.film for one in tried.values()}
         new = dict[str, Candidate]()
-        for name, film in plain.items():
+        for name, film in {one.proposal: one.plan.film for one in tried}.items():
             with suppress(InputError):  # such as memory that others have taken meanwhile
                 new[name] = planned_for(name, given, self.labels.dataset, hours, seen)
             if name not in new or math.prod(new[name].plan.film) <= math.prod(film):
                 return []
+        finer = [new[one.proposal] for one in tried]
         return [
-            new[name] if name in new else new[name.removesuffix(POOL)].with_pool(self.settings)
-            for name in (entry.candidate for entry in members)
+            fine.with_pool(self.settings) if one.uses_pool else fine
+            for one, fine in zip(tried, finer, strict=True)
         ]
 
     def _refine(self, found: OutOfFold, plan: Plan) -> None:
@@ -288,7 +285,7 @@ class Decision:
             if sentence:
                 self.record.decisions.append(sentence)
 
-    def _untried(self, members: Sequence[str]) -> str:
+    def _untried(self, members: Sequence[Candidate]) -> str:
         """Why nothing was tried, and what is trained then."""
         why = "no candidate could be tried on all folds in the time"
         if not self.record.folds.parts:
@@ -298,6 +295,9 @@ class Decision:
         pool = ""
         if self.settings.unlabelled:
             several = spares_structures(record.schedule, first, len(self.labels.names))
-            pool = pool_in_words(members, able=first.takes_pool, several=several)
+            used = {one.uses_pool for one in members}
+            pool = pool_in_words(
+                False in used, True in used, able=first.can_use_pool, several=several
+            )
         why += f"; {pool}" if pool else ""
         return f"chosen: {first.name}, the first of the candidates: {why}"

@@ -5,12 +5,12 @@ Pure functions of what was scored and measured so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from ..config.types import NonNegativeInt, PositiveInt
-from .candidates import POOL
+from .candidates import Candidate
 from .schedule import POOL_COST
 
 
@@ -69,7 +69,7 @@ def survivors(leading: Sequence[Entry], least: int = 1) -> list[str]:
 
 
 def led(
-    entries: Sequence[Entry], first: str, better: Callable[[Entry, Entry], bool]
+    entries: Sequence[Entry], first: Collection[str], better: Callable[[Entry, Entry], bool]
 ) -> list[Entry]:
     """What was tried, the best of each candidate, by rank; but before all what is ``first``, unless it is beaten.
 
@@ -79,11 +79,11 @@ def led(
 
     Args:
         entries: What was tried.
-        first: Name of the candidate to beat; with the pool it is still the same.
+        first: Names of the candidate to beat, without the pool and with it.
         better: Whether the cases show that one is better than another.
     """
     order = ranked(entries)
-    own = [entry for entry in order if entry.candidate.removesuffix(POOL) == first]
+    own = [entry for entry in order if entry.candidate in first]
     if not own or order[0] in own or better(order[0], own[0]):
         return order
     return [*own, *(entry for entry in order if entry not in own)]
@@ -148,17 +148,17 @@ def with_pool_untried(times: float, *, pooled: bool = False) -> tuple[bool, bool
     return both or not one, one
 
 
-def pool_in_words(members: Sequence[str], *, able: bool, several: bool = False) -> str:
-    """How a pool that was not tried is used by the trainings of these names.
+def pool_in_words(without: bool, with_pool: bool, *, able: bool, several: bool = False) -> str:
+    """How a pool that was not tried is used.
 
     Args:
-        members: Names of the trainings.
+        without: Whether there are trainings without it, see ``with_pool_untried``.
+        with_pool: Whether there are trainings with it.
         able: Whether they could use it.
         several: Whether there is time for half of their steps with it, which several structures do not give up.
     """
     if not able:
         return "the pool is not used, since this method learns from labels alone"
-    with_pool = [name for name in members if name.endswith(POOL)]
     if not with_pool and several:
         return (
             "the pool is not used, since there is time for half of the steps with it, in which the smallest of several "
@@ -166,38 +166,35 @@ def pool_in_words(members: Sequence[str], *, able: bool, several: bool = False) 
         )
     if not with_pool:
         return "the pool is not used, since a training with it takes longer than there is time"
-    if len(with_pool) < len(members):
+    if without:
         return "one training without the pool and one with it vote, since whether it helps was not tried"
     return "it is trained with the pool, which was not tried"
 
 
 def untried(
-    name: str,
-    full: int,
-    seconds: float,
+    first: Candidate,
     left: float,
     most: int,
-    pool: str = "",
+    twin: Candidate | None = None,
     *,
     pooled: bool = False,
 ) -> list[Member]:
     """Trainings of a candidate that nothing was tried of: as often as time allows in full length, else one shorter.
 
     Args:
-        name: Of the candidate.
-        full: Its steps in full length.
-        seconds: Of them without the pool; 0: not known.
+        first: The candidate, without the pool.
         left: Seconds that are left.
         most: Trainings at most.
-        pool: Name of the candidate with the pool, see ``with_pool_untried``; '': there is none.
+        twin: The same with the pool, see ``with_pool_untried``; None: there is none.
         pooled: Likewise.
     """
-    times = max(left / seconds, 0.0) if seconds else 1.0 if not pool else 1 + POOL_COST
-    without, with_pool = with_pool_untried(times, pooled=pooled) if pool else (True, False)
-    names = [name] * (without and (1 if with_pool else max(1, min(most, round(times)))))
-    names += [pool] * with_pool
-    part = times / (names.count(name) + POOL_COST * with_pool)
-    steps = max(1, round(full * min(max(part, SHORTEST), 1.0)))
+    usual = 1 + POOL_COST if twin else 1.0  # where it is not known how long one takes
+    times = max(left / first.seconds, 0.0) if first.seconds else usual
+    without, with_pool = with_pool_untried(times, pooled=pooled) if twin else (True, False)
+    names = [first.name] * (without and (1 if with_pool else max(1, min(most, round(times)))))
+    names += [twin.name] if twin and with_pool else []
+    part = times / (names.count(first.name) + POOL_COST * with_pool)
+    steps = first.steps(min(max(part, SHORTEST), 1.0))
     seeds = [names[:place].count(one) for place, one in enumerate(names)]
     return [
         {"candidate": one, "steps": steps, "seed": seed, "tried": 0}
@@ -206,21 +203,19 @@ def untried(
 
 
 def seconds_of_fold(
-    entries: Sequence[Entry], name: str, steps: int, folds: int, predicted: float
+    entries: Sequence[Entry], candidate: Candidate, steps: int, folds: int
 ) -> float:
     """How long a fold takes: by what it took before, else by the same candidate without the pool, else as predicted.
 
     Args:
         entries: What was tried.
-        name: Of the candidate.
+        candidate: What is trained.
         steps: Of the training.
         folds: How many there are.
-        predicted: Seconds of the training by its plan.
     """
-    plain = name.removesuffix(POOL)
-    for known, factor in ((name, 1.0), (plain, POOL_COST)):
+    for known, factor in ((candidate.name, 1.0), (candidate.proposal, POOL_COST)):
         same = [e for e in entries if e.candidate == known]
         if same:
             last = max(same, key=lambda e: e.steps)
             return factor * last.seconds / folds * steps / last.steps
-    return predicted
+    return candidate.seconds * steps / candidate.steps()

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..train.known import trained_on
 from ..train.planning.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.planning.plan_text import slowed_in_words
 from ..train.start import find_pretrained
-from .candidates import POOL, find_candidates, proposals
+from .candidates import find_candidates, proposals
 from .folds import LEAST_PATIENTS, make_folds
 from .halving import pool_in_words, with_pool_untried
 from .record import Record, by_reason
@@ -165,14 +164,13 @@ def described(
     if not record.folds.parts:
         first = record.candidates[0]
         which = with_pool_untried(schedule.final, pooled=schedule.pooled)
-        names = compress((first.name, f"{first.name}{POOL}"), which)
         several = pool and spares_structures(schedule, first, len(labels.names))
-        used = pool_in_words([*names], able=first.takes_pool, several=several) if pool else ""
+        used = pool_in_words(*which, able=first.can_use_pool, several=several) if pool else ""
         used += ", for half of these steps" if pool and schedule.halved else ""
         if not decided:
             yield f"  {labels.untried}" + (f"; {used}" if used else "")
         if patients >= LEAST_PATIENTS and first.seconds:
-            yield f"  {_more_time(record, labels, patients, pool=pool and first.takes_pool)}"
+            yield f"  {_more_time(record, labels, patients, pool=pool and first.can_use_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
     yield f"  in every fold {rounds} of these steps, as time allows; what is chosen then on all labels"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
@@ -116,12 +116,12 @@ class Record:
                 path,
                 Folds(tuple(map(tuple, content["folds"])), content["by"]),
                 content["hours"],
-                [from_dict(Candidate, row) for row in content["candidates"]],
+                [_candidate(row) for row in content["candidates"]],
                 content["left_out"],
                 [Entry(**row) for row in content["tried"]],
                 content["passed_over"],
                 content["ensembles"],
-                [from_dict(Candidate, row) for row in content.get("finer", ())],
+                [_candidate(row) for row in content.get("finer", ())],
                 content["members"],
                 content["tta"],
                 content["postprocess"],
@@ -179,12 +179,12 @@ class Record:
         """The same as it is trained on all labels."""
         return next((one for one in self.finer if one.name == name), self.candidate(name))
 
-    def with_pool(self, name: str, given: Fit) -> str:
-        """Name of a candidate with the pool of the given settings, which becomes one of the candidates."""
-        found = self.candidate(name).with_pool(given)
-        if found.name not in {one.name for one in self.candidates}:
+    def add_with_pool(self, one: Candidate, given: Fit) -> Candidate:
+        """The candidate with the pool of the given settings, which is one of the candidates from now on."""
+        found = one.with_pool(given)
+        if found.name not in {other.name for other in self.candidates}:
             self.candidates.append(found)
-        return found.name
+        return found
 
     def entry(self, name: str, steps: int) -> Entry | None:
         """What was tried of a candidate with these steps."""
@@ -195,8 +195,8 @@ class Record:
 
         What more labels would bring is told by as many.
         """
-        plain = name.removesuffix(POOL)
-        tried = [entry for entry in self.tried if entry.candidate == plain]
+        proposal = self.candidate(name).proposal
+        tried = [entry for entry in self.tried if entry.candidate == proposal]
         tried = tried or [entry for entry in self.tried if entry.candidate == name]
         return min(tried, key=lambda entry: entry.steps, default=None)
 
@@ -212,12 +212,12 @@ class Record:
             "folds": [list(part) for part in self.folds.parts],
             "hours": self.hours,
             "seconds": round(self.seconds, 1),
-            "candidates": [plain(one) for one in self.candidates],
+            "candidates": [_row(one) for one in self.candidates],
             "left_out": self.left_out,
             "tried": [asdict(entry) for entry in self.tried],
             "passed_over": self.passed_over,
             "ensembles": self.ensembles,
-            "finer": [plain(one) for one in self.finer],
+            "finer": [_row(one) for one in self.finer],
             "members": self.members,
             "tta": self.tta,
             "postprocess": self.postprocess,
@@ -256,3 +256,18 @@ class Record:
             for entry in self.tried
         ]
         return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _row(one: Candidate) -> dict[str, Any]:
+    """A candidate as the file has it: its name stands for the proposal."""
+    values = plain(one)
+    return {"name": one.name} | {key: values[key] for key in values if key != "proposal"}
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    values = {"proposal": row["name"]} | {key: row[key] for key in row if key != "name"}
+    one: Candidate = from_dict(Candidate, values)
+    return replace(one, proposal=one.proposal.removesuffix(POOL)) if one.uses_pool else one

@@ -122,7 +122,7 @@ def choose_schedule(
         pool: Likewise.
     """
     whole = planned(AT_WORK * hours)
-    alone = pool and whole.takes_pool  # without folds only the first candidate is trained
+    alone = pool and whole.can_use_pool  # without folds only the first candidate is trained
     for schedule in SCHEDULES[:-1]:
         if (schedule.folds and not folds) or (schedule.pooled and not alone):
             continue

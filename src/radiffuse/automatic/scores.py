@@ -122,9 +122,10 @@ def lead(record: Record, share: float = 1.0) -> list[Entry]:
     Counted is what was tried for no more than a share of the steps in full length: a command that is repeated sees
     after each round what the first one saw.
     """
+    first = record.candidates[0].proposal
     return led(
         [e for e in record.tried if e.steps <= record.candidate(e.candidate).steps(share)],
-        record.candidates[0].name,
+        [one.name for one in record.candidates if one.proposal == first],
         lambda one, other: is_sure(gain_over(record, one, other)),
     )
 
