@@ -300,7 +300,7 @@ def test_a_folder_holds_one_judgment(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text("image,distance\n")
     (tmp_path / "pairs.npz").touch()
     leave(Judgment("n", tables={"fidelity": [row]}), tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["fidelity.csv", "judge.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fidelity.csv", "judge.json"]
     page = write_judge_report(tmp_path).read_text()
     assert "without the bias of small samples, which the uncorrected one holds" in page
     assert "1.0000 [0.5000" in page

@@ -29,6 +29,7 @@ from radiffuse.system.files import (
     whole_folder,
     write_atomic,
 )
+from radiffuse.system.leftovers import sweep
 
 
 def refusing(number: int):  # type: ignore[no-untyped-def]
@@ -130,6 +131,20 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
         (tmp_path / kept).write_text("whole")
     remove_partials(tmp_path)
     assert {p.name for p in tmp_path.rglob("*")} == {"state", ".lock", f"film{PARTIAL}", ".hidden"}
+
+
+def test_sweeping_leaves_no_lock_and_heeds_one(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (half := tmp_path / "inner" / f".a.77.9{PARTIAL}").touch()
+    sweep(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["inner"]
+    with locked(tmp_path):
+        half.touch()
+        sweep(tmp_path)
+        assert half.exists()
+    sweep(tmp_path)
+    assert not half.exists()
+    sweep(tmp_path / "nothing")
 
 
 def test_a_locked_folder_is_waited_for_or_refused(

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+import radiffuse
+from conftest import pretrain_settings
+from radiffuse.commands import pretrain
 from radiffuse.config import Machine, TrainingPlan
 from radiffuse.data.plan import Plan
 from radiffuse.train.loop import Trained
@@ -30,3 +33,28 @@ def test_seconds_are_not_rounded_to_minutes(
     assert "took 2 min 18 s (predicted 2 s), " in capsys.readouterr().err
     cost = json.loads((tmp_path / "cost.json").read_text())
     assert (cost["measured"]["minutes"], cost["predicted"]["minutes"]) == (2.3, 0.04)
+
+
+def test_a_run_that_is_stopped_after_its_last_step_keeps_what_it_took(
+    unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that was right after the checkpoint: then the minutes are known alone, from the log."""
+    settings = pretrain_settings(unlabelled, tmp_path / "run", tmp_path / "cache")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "save_network", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            radiffuse.pretrain(**settings)
+    path = tmp_path / "run" / "cost.json"
+    measured = json.loads(path.read_text())["measured"]
+    assert measured["memory_gib"] > 0
+    log = Run(tmp_path / "run").log()
+    minutes = round(max(row["seconds"] for row in log if "seconds" in row) / 60, 2)
+    for known in (measured | {"minutes": minutes}, {"minutes": minutes}):
+        radiffuse.pretrain(**settings)
+        assert json.loads(path.read_text())["measured"] == known
+        path.unlink()
+        (tmp_path / "run" / "model" / "config.json").unlink()  # it has not finished

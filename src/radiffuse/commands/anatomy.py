@@ -7,7 +7,8 @@ from pathlib import Path
 from ..config import Anatomy
 from ..errors import InputError
 from ..phantoms import is_drawn, write_dataset
-from ..system.files import refuse_foreign, sweep
+from ..system.files import refuse_foreign
+from ..system.leftovers import sweep
 from ..train.progress import ProgressLine
 
 

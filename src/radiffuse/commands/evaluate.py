@@ -36,7 +36,8 @@ from ..inference.expecting import kept
 from ..inference.records import Record, doubts
 from ..reports.run import write_evaluation_report
 from ..system.cells import csv_text
-from ..system.files import refuse_foreign, sweep, write_atomic, write_json
+from ..system.files import refuse_foreign, write_atomic, write_json
+from ..system.leftovers import sweep
 
 ENDINGS = (".png", ".nii.gz", ".nii")
 """Of masks, in order of preference."""

@@ -14,7 +14,8 @@ from ..config.network import IMAGENET, begins_on_imagenet
 from ..data.dataset import counted_patients
 from ..data.plan import Plan, read_plan
 from ..errors import InputError, printable
-from ..system.files import count_parameters, read_json, sweep
+from ..system.files import count_parameters, read_json
+from ..system.leftovers import sweep
 from ..train.members import members_of
 from ..train.run import Run, find_run
 from ._documents import leave_documents

@@ -11,7 +11,8 @@ from ..errors import printable
 from ..reports.judge import write_judge_report
 from ..synthesis.judging import Judgment, judge_images
 from ..system.cells import csv_text
-from ..system.files import refuse_foreign, sweep, write_atomic, write_json
+from ..system.files import refuse_foreign, write_atomic, write_json
+from ..system.leftovers import sweep
 
 TABLES = ("fidelity", "nearest", "real", "summary")
 """Of a judgment; each has a file."""

@@ -162,13 +162,6 @@ def remove_partials(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left half done, unless another process holds the folder or it cannot be written."""
-    if folder.is_dir():
-        with contextlib.suppress(InputError), locked(folder):
-            pass  # taking it does
-
-
 @contextlib.contextmanager
 def locked(folder: Path, waiting: str | None = None) -> Iterator[None]:
     """Lock a folder, and clear it of what killed writers left. The lock ends with the process, however it ends.

@@ -1,4 +1,4 @@
-"""What a command that failed leaves behind."""
+"""What a command that failed or was killed leaves behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import InputError
 from .distributed import rank
+from .files import locked, remove_partials
 
 
 @contextlib.contextmanager
@@ -24,3 +26,12 @@ def leaves_nothing_empty(folder: Path) -> Iterator[None]:
                         (path / ".lock").unlink()
                     path.rmdir()
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left half done, unless another process holds the folder or it cannot be written."""
+    if (folder / ".lock").exists():
+        with contextlib.suppress(InputError), locked(folder):
+            pass  # taking it does
+    else:  # of a command that takes none, and needs none left behind
+        remove_partials(folder)

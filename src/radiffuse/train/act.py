@@ -85,8 +85,8 @@ def run_training(
             trained = train(act.task, act.batches, run, decided.training, decided.machine)
             gather_objects(None)  # all ranks have read the checkpoint
             if run.main:
-                act.finish(trained)
                 compare_costs(run, trained, decided.training.length, decided.machine)
+                act.finish(trained)  # takes long, and a run that is stopped in it has no step left
         if run.main:
             report(run.folder)
             if not decided.training.keep_state:
