@@ -204,7 +204,7 @@ def test_an_interrupt_ends_with_130(
 
     monkeypatch.setattr("radiffuse.cli.functions.load_act", interrupted)
     assert main(["info", "x"]) == 130
-    assert "repeat the command to go on" in capsys.readouterr().err
+    assert "The same command starts again" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly() -> None:

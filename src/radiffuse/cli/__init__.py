@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from ..commands import COMMANDS
 from ..errors import RadiffuseError, from_surroundings
 from .output import plain_output
+from .stopping import Terminated, stopped, terminated_as_interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``radiffuse ARGUMENTS`` and return the exit code.
 
-    0: done; 2: bad input; 130: interrupted; 141: nobody reads the output any more; 143: a training that SIGTERM
-    stopped.
+    0: done; 2: bad input; 130: interrupted; 141: nobody reads the output any more; 143: stopped by SIGTERM.
     """
     try:
-        with plain_output():
+        with plain_output(), terminated_as_interrupted():
             code = _main(list(sys.argv[1:] if arguments is None else arguments))
             sys.stdout.flush()
         return code
@@ -44,10 +44,10 @@ def _main(words: Sequence[str]) -> int:
     except RadiffuseError as error:
         print(f"radiffuse: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as stopped:
-        told = str(stopped) or "stopped; repeat the command to go on"
+    except KeyboardInterrupt as asked:
+        told = str(asked) or stopped(words[0], None)
         print(f"radiffuse: {told}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(asked, Terminated) else 130
     except Exception as error:
         known = from_surroundings(error)
         if known is None:
@@ -83,7 +83,12 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return 0
     from .functions import run
 
-    result = run(name, parsed)
+    try:
+        result = run(name, parsed)
+    except KeyboardInterrupt as asked:
+        if not str(asked):
+            asked.args = (stopped(name, getattr(parsed.settings, "out", None)),)
+        raise
     if isinstance(result, int | None):
         return result or 0
     from ..commands._ending import ending

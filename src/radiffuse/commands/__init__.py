@@ -44,6 +44,7 @@ class Command:
         about: What it does, in at most 54 characters.
         examples: Command lines, for the help and the reference.
         shared: Whether what it writes is made to be given away, and follows the umask; else it is for this user alone.
+        anew: Whether it starts again where it was interrupted, since it writes at its end; else it goes on.
         together: Whether several processes may run it together, each with a share of the training.
         variants: Defaults that depend on a setting; None: those of the dataclass.
     """
@@ -54,6 +55,7 @@ class Command:
     examples: tuple[str, ...]
     together: bool = False
     shared: bool = False
+    anew: bool = False
     variants: Variants | None = None
 
     @property
@@ -81,6 +83,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse select POOL --count 5 --out first.csv",
             "radiffuse select POOL --from runs/seg --count 10 --out next.csv",
         ),
+        anew=True,
     ),
     "anatomy": Command(
         config.Anatomy,
@@ -153,6 +156,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse export runs/pre --format nnunet-encoder --out nnunet",
         ),
         shared=True,
+        anew=True,
     ),
     "convert": Command(
         config.Convert,
@@ -162,6 +166,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse convert PIPELINE --out runs/theirs",
             "radiffuse convert MONAI --size 96 --spacing 1.5,1.5,2 --window -1000,1000 --out runs/theirs",
         ),
+        anew=True,
     ),
     "evaluate": Command(
         config.Evaluate,
@@ -171,6 +176,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse evaluate masks LABELLED --out runs/eval",
             "radiffuse evaluate masks BTCV --prediction-classes amos22 --truth-classes btcv --out runs/eval",
         ),
+        anew=True,
     ),
     "study": Command(
         config.Study,
@@ -199,6 +205,7 @@ COMMANDS: dict[str, Command] = {
             "radiffuse judge REAL FAKE --encoder facebook/dinov2-base --out runs/judged",
             "radiffuse judge TRAINED FAKE --only memorization --out runs/copies",
         ),
+        anew=True,
     ),
     "synthesize": Command(
         config.Synthesize,
