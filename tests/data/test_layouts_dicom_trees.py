@@ -200,3 +200,50 @@ def test_patients_csv_goes_before_headers_and_stays_hidden(tmp_path):
     patients = {case.images[0].name: case.group for case in dataset}
     assert patients["left"] == patients["right"] != patients["other"]
     assert not any(word in repr(dataset) for word in ("SMITH", "JONES", "N0"))
+
+
+def test_one_uid_for_all_slices_or_all_patients_does_not_mix_them(tmp_path):
+    """As some programs that remove names write: the place tells slices apart, PatientID series."""
+    for patient in ("A", "B"):
+        series(tmp_path / patient, 1, PatientID=patient, SOPInstanceUID=f"1.2.9.{ord(patient)}")
+        series(tmp_path / f"{patient}2", 2, PatientID=patient)
+    dataset, issues = survey(tmp_path)
+    assert not issues
+    assert [len(case.series) for case in dataset] == [4] * 4
+    assert len({case.group for case in dataset}) == 2
+    for case in dataset:
+        assert len({path.parent for path in case.series}) == 1
+    (tmp_path / "B" / "copy.dcm").write_bytes((tmp_path / "B" / "IM0.dcm").read_bytes())
+    (issue,) = survey(tmp_path)[1]
+    assert issue.where == str(tmp_path / "B" / "copy.dcm")
+    assert "is the same image as B/IM0.dcm" in issue.problem
+
+
+def test_slices_of_two_folders_in_one_place_are_named_with_their_folders(tmp_path):
+    for folder in ("a", "b"):
+        series(tmp_path / folder, 1)
+    (issue,) = check_path(tmp_path, workers=0).errors
+    assert issue.where == str(tmp_path / "b" / "IM0.dcm")
+    assert f"in the same place as {tmp_path / 'a' / 'IM0.dcm'}" in issue.problem
+
+
+def test_segmentations_left_out_are_said_to_be_possible_labels(tmp_path):
+    series(tmp_path / "ct", 1)
+    one(tmp_path / "report", 2, modality="SR", without=["Rows"])
+    (issue,) = survey(tmp_path)[1]
+    assert "other-folders.md" not in issue.remedy
+    one(tmp_path / "seg", 3, modality="SEG")
+    (issue,) = survey(tmp_path)[1]
+    assert "segmentations become labels as docs/how-to/other-folders.md says" in issue.remedy
+
+
+def test_raw_films_among_processed_ones_are_a_warning(tmp_path):
+    for number, intent in enumerate(("FOR PROCESSING", "FOR PRESENTATION", "FOR PRESENTATION")):
+        one(tmp_path / f"f{number}", number, modality="MG", PresentationIntentType=intent)
+        if number == 0:
+            assert not survey(tmp_path)[1]
+    (issue,) = survey(tmp_path)[1]
+    assert issue.severity == "warning"
+    assert "1 FOR PROCESSING and 2 FOR PRESENTATION (PresentationIntentType); raw are f0" in (
+        issue.problem
+    )

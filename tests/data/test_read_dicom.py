@@ -289,6 +289,16 @@ def test_film_sequences_are_refused_and_a_single_frame_is_a_film(tmp_path: Path)
     assert read_scan(path).spacing == (1.5, 0.75)
 
 
+def test_stacks_of_several_orientations_in_one_file_are_named_so(tmp_path: Path):
+    data = _multi_frame(volume())
+    plane = pydicom.Dataset()
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    data.PerFrameFunctionalGroupsSequence[1].PlaneOrientationSequence = [plane]
+    with pytest.raises(InputError, match=r"frames of several orientations \(stacks\)") as raised:
+        inspect(save(data, tmp_path / "all.dcm"))
+    assert "dcm2niix" in raised.value.remedy
+
+
 # -------------------------------------------------------------------------------- refusals, privacy
 
 

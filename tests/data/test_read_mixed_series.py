@@ -181,3 +181,29 @@ def test_check_says_that_packages_are_stacked(tmp_path: Path):
         assert issue.severity == "warning"
         assert issue.where == f"{tmp_path / 's'} (8 files from 000.dcm)"
         assert "stacks acquisitions whose slices lie between one another" in issue.problem
+
+
+def test_a_mosaic_is_refused(tmp_path: Path):
+    (path,) = write_series(tmp_path / "s", volume()[:1], modality="MR")
+    assert read_scan(path).spatial_dims == 2
+    alter(path, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    for reader in (read_scan, inspect):
+        with pytest.raises(InputError, match="is a mosaic") as raised:
+            reader(path)
+        assert "dcm2niix" in raised.value.remedy
+
+
+def test_a_spacing_that_changes_is_not_called_missing_slices(tmp_path: Path):
+    voxels = np.concatenate([volume(), volume(1)])
+    for number, heights in enumerate(((0, 2, 4, 6, 8, 13, 18, 23), (0, 2, 4, 6, 8, 12, 16, 20))):
+        paths = write_series(tmp_path / str(number), voxels)
+        for path, height in zip(paths, heights, strict=True):
+            alter(path, ImagePositionPatient=[-30, -20, height])
+        with pytest.raises(InputError, match=rf"uneven slices, 2 to {5 - number} mm apart"):
+            read_scan(tmp_path, series=paths)
+    kept = [path for path in paths[:5] if path.stem not in ("001", "003")]  # 4 and 4 mm
+    assert read_scan(tmp_path, series=kept).spacing[2] == 4
+    for path, height in zip(paths, (0, 2, 4, 8, 12, 14, 16, 18), strict=True):
+        alter(path, ImagePositionPatient=[-30, -20, height])
+    with pytest.raises(InputError, match="lacks about 1 slice"):
+        read_scan(tmp_path, series=paths)

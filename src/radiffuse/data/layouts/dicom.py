@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -24,18 +24,28 @@ SLICES = {"CT", "MR", "PT", "NM"}
 NO_IMAGES = {"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "SEG", "DOC", "PLAN"}
 """Modalities without images: reports, contours, plans, segmentations."""
 
+LABELS = {"SEG", "RTSTRUCT"}
+"""Those that may hold what is to be learned."""
+
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Storage classes of secondary captures begin like this: screens, dose reports as pictures."""
+
+_RAW = {"FOR PROCESSING": True, "FOR PRESENTATION": False}
+"""PresentationIntentType (0008,0068)."""
 
 _TAGS = (
     *("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"),
     *("Modality", "ImageType", "ImagePositionPatient", "NumberOfFrames", "Rows"),
+    "PresentationIntentType",
 )
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file says; ``aside`` is what it is if it is never part of a volume, ``kind`` if it has no pixels."""
+    """What a file says; ``aside`` is what it is if it is never part of a volume, ``kind`` if it has no pixels.
+
+    ``raw`` says that its values are those of the detector, not processed for the eye; None where it does not say.
+    """
 
     path: Path
     instance: str
@@ -47,6 +57,7 @@ class _Header:
     position: str
     aside: str
     kind: str
+    raw: bool | None
 
 
 def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
@@ -64,33 +75,67 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         return None
     issues += listing.issues
     headers = [header for path in scans if (header := _header(root, path, issues))]
-    instances: dict[str, _Header] = {}
+    instances: dict[tuple[str, ...], _Header] = {}
     for header in headers:
         if header.kind:
             continue
-        first = instances.setdefault(header.instance, header)
+        # some programs that remove names give all slices one UID
+        identity = (header.instance, header.series, header.position)
+        first = instances.setdefault(identity, header)
         if first is not header:  # a copied slice would be in its volume twice
             problem = f"is the same image as {first.path.relative_to(root)} (SOPInstanceUID)"
             issues.error(header.path, problem, "Remove one of the two")
-    series: dict[str, list[_Header]] = defaultdict(list)
-    for header in instances.values():
-        identity = header.series if header.is_slice else f"{header.series}/{header.instance}"
-        series[identity].append(header)
+    series = _by_series(instances.values())
     left = {h.path: h.kind for h in headers if h.kind} | _left_out(series)
     kept = {name: [h for h in members if h.path not in left] for name, members in series.items()}
     kept = {name: members for name, members in kept.items() if members}
     if left and kept:
-        issues.warning(root, _described(left, root), "Make sure that nothing is missing")
+        remedy = "Make sure that nothing is missing"
+        if LABELS.intersection(left.values()):
+            remedy += (
+                "; outlines and segmentations become labels as docs/how-to/other-folders.md says"
+            )
+        issues.warning(root, _described(left, root), remedy)
     spellings: dict[str, set[str]] = defaultdict(set)
     for members in kept.values():
         spellings[patient_key(members[0].patient)].add(members[0].patient)
     if several := sum(len(ways) > 1 for ways in spellings.values()):
         problem = f"spells the PatientID of {several} patients in several ways (as 7 and 007)"
         issues.warning(root, problem, "Each is taken for one patient; spell different ones apart")
+    _look_for_raw(kept.values(), root, issues)
     cases = [_case(identity, members) for identity, members in kept.items()]
     places = [members[0].path for members in kept.values()]
     dataset = build(root, "dicom", cases, data, issues, places=places)
     return _named_patients(replace(dataset, passed_over=dataset.passed_over.union(left)))
+
+
+def _by_series(headers: Iterable[_Header]) -> dict[str, list[_Header]]:
+    """The slices of each series, and each other image by itself, by what names the case.
+
+    Programs that remove names may give one SeriesInstanceUID to all: patients part it.
+    """
+    found: dict[tuple[str, str], list[_Header]] = defaultdict(list)
+    patients: dict[str, set[str]] = defaultdict(set)
+    for header in headers:
+        single = "" if header.is_slice else f"/{header.instance}"
+        found[header.series + single, patient_key(header.patient)].append(header)
+        patients[header.series + single].add(patient_key(header.patient))
+    series: dict[str, list[_Header]] = {}
+    for (identity, _), members in found.items():
+        several = len(patients[identity]) > 1
+        name = f"{identity}/{min(h.instance for h in members)}" if several else identity
+        series.setdefault(name, []).extend(members)
+    return series
+
+
+def _look_for_raw(cases: Iterable[Sequence[_Header]], root: Path, issues: Issues) -> None:
+    """Report films of the detector beside films processed for the eye, which are often the same exposures."""
+    films = [members[0] for members in cases]
+    raw = [str(h.path.relative_to(root)) for h in films if h.raw]
+    if raw and (shown := sum(h.raw is False for h in films)):
+        counts = f"{len(raw)} FOR PROCESSING and {shown} FOR PRESENTATION"
+        problem = f"mixes raw and processed images: {counts} (PresentationIntentType); raw are {some(raw, 3)}"
+        issues.warning(root, problem, "Keep one kind: they are often one exposure twice")
 
 
 def _left_out(series: Mapping[str, Sequence[_Header]]) -> dict[Path, str]:
@@ -162,6 +207,7 @@ def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | No
         position=position,
         aside=aside,
         kind=kind,
+        raw=_RAW.get(values["PresentationIntentType"].upper()),
     )
 
 

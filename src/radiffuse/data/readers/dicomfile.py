@@ -162,6 +162,9 @@ def parse(path: Path) -> File:
     if modality in _NO_IMAGES or "Rows" not in data:
         kind = f"of modality {modality}" if modality.isalnum() and len(modality) < 9 else "object"
         raise InputError(path, f"is a DICOM {kind}, not an image", "Leave it out")
+    if "MOSAIC" in str(data.get("ImageType", "")):
+        problem = "is a mosaic: the slices of a volume side by side in one picture (ImageType)"
+        raise InputError(path, problem, "Convert it to NIfTI with dcm2niix")
     rows, columns = int(data.Rows), int(data.Columns)
     samples = int(data.get("SamplesPerPixel", 1))
     count = max(1, int(data.get("NumberOfFrames") or 1))

@@ -126,6 +126,11 @@ def _common_plane(
     usual = _usual(frames)
     for frame in frames:
         if not _close(frame.orientation, usual.orientation, DIRECTION_TOLERANCE):
+            if all(each.path == first.path for each in frames):
+                problem = "has frames of several orientations (stacks)"
+                raise InputError(
+                    where, problem, "Convert it to NIfTI with dcm2niix, which parts it"
+                )
             problem = "has another orientation than the rest of its series"
             raise InputError(frame.path, problem, "Leave scout images and other planes out")
         if not _close(frame.spacing, usual.spacing, 1e-3 * max(usual.spacing or (1.0,))):
@@ -222,20 +227,32 @@ def _even_gap(frames: Sequence[Frame], where: Path | str, heights: NDArray[np.fl
     gaps = np.diff(heights)
     lowest = int(np.argmin(gaps))
     if gaps[lowest] < 1e-3:
-        problem = f"lies in the same place as {paths[lowest].name}"
-        if paths[lowest] == paths[lowest + 1]:
+        first, second = paths[lowest : lowest + 2]
+        name = first.name if first.parent == second.parent else first
+        problem = f"lies in the same place as {name}"
+        if first == second:
             problem = "has two frames in the same place"
         problem += _apart(frames[lowest : lowest + 2])
         remedy = f"{PARTED} by time point or echo, and leave copies out"
-        raise InputError(paths[lowest + 1], problem, remedy)
+        raise InputError(second, problem, remedy)
     usual = float(np.median(gaps))
     widest = int(np.argmax(gaps))
     if np.abs(gaps - usual).max() <= _allowed(usual):
         return float((heights[-1] - heights[0]) / len(gaps))
-    if gaps[widest] > 1.5 * usual:
+    if gaps[widest] > 1.5 * usual and not _changes(gaps / usual):
         missing = max(1, round(gaps[widest] / usual) - 1)
         slices = f"{missing} slice{'s' if missing > 1 else ''}"
         problem = f"lacks about {slices} between {paths[widest].name} and {paths[widest + 1].name}"
         raise InputError(where, problem, "Copy the missing files, or leave the series out")
     problem = f"has uneven slices, {gaps.min():.3g} to {gaps.max():.3g} mm apart"
     raise InputError(where, problem, f"{PARTED}, or resample it to even slices")
+
+
+def _changes(steps: NDArray[np.float64]) -> bool:
+    """Whether gaps, in steps of the usual one, are those of another spacing rather than of missing slices.
+
+    Where slices are missing, a gap has a whole number of steps, and seldom three neighbors have more than one.
+    """
+    wide = steps > 1.5
+    row = bool((wide[:-2] & wide[1:-1] & wide[2:]).any())
+    return row or float(np.abs(steps - np.rint(steps)).max()) > 0.2
