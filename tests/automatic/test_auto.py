@@ -18,7 +18,7 @@ import yaml
 
 import radiffuse
 from conftest import TINY, line_of
-from radiffuse.automatic import choice, decision, schedule, scores
+from radiffuse.automatic import choice, decision, schedule, scores, vote
 from radiffuse.automatic.candidates import Candidate, find_candidates, proposals, settings_of
 from radiffuse.automatic.labels import read_labels
 from radiffuse.automatic.record import Record
@@ -435,9 +435,10 @@ def test_several_vote_where_that_gains(
     def gains(*_: object, **__: object) -> PairedTest:
         return PairedTest(0.01, 0.005, 0.02, 0.01, 9)
 
-    monkeypatch.setattr(decision, "clustered_difference", gains)
+    monkeypatch.setattr(vote, "clustered_difference", gains)
     same = scores.by_case  # of no borders is anything lost
-    monkeypatch.setattr(decision, "by_case", lambda table: same(table).assign(nsd=0.5))
+    for room in (decision, vote):
+        monkeypatch.setattr(room, "by_case", lambda table: same(table).assign(nsd=0.5))
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
     monkeypatch.setattr(decision, "MIRRORED", ())
     run = radiffuse.fit(**settings(films, tmp_path, from_=pretrained, labels=3))
@@ -486,7 +487,7 @@ def test_one_alone_where_the_folds_decide_about_the_pool(
 ) -> None:
     """The first comparison is that of the two, the second of both together with the better one."""
     found = iter([PairedTest(0.01, low, 0.02, 0.01, 9), PairedTest(0.0, -0.01, 0.01, 1.0, 9)])
-    for room in (decision, scores):
+    for room in (vote, scores):
         monkeypatch.setattr(room, "clustered_difference", lambda *_, **__: next(found))
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(0.5))
     monkeypatch.setattr(decision, "MIRRORED", ())

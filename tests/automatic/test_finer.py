@@ -15,6 +15,7 @@ from made_candidates import GIVEN, PLAN, make_candidate
 from radiffuse.automatic import decision, schedule
 from radiffuse.automatic.candidates import Candidate
 from radiffuse.automatic.decision import Decision
+from radiffuse.automatic.folds import Folds
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.record import Record
 from radiffuse.config import Fit
@@ -39,10 +40,7 @@ def finer(
         return make_candidate(name, **({"plan": FINE} | new))
 
     monkeypatch.setattr(decision, "planned_for", planned_for)
-    record: Any = SimpleNamespace(
-        candidate=lambda name: next(one for one in tried if one.name == name),
-        folds=SimpleNamespace(parts=((), ())),
-    )
+    record = Record(Path("choice.json"), Folds(((), ())), 1.0, tried, {})
     labels: Any = SimpleNamespace(dataset=None)
     made = Decision(GIVEN, labels, record, Path(), Path("all.json"))
     entries = [
@@ -88,9 +86,7 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
     made = finer(monkeypatch, [make_candidate()], 900, 100)[0]
     assert made
     monkeypatch.setattr(decision, "planned_for", refused)
-    record: Any = SimpleNamespace(
-        candidate=lambda name: make_candidate(), folds=SimpleNamespace(parts=((),))
-    )
+    record = Record(Path("choice.json"), Folds(((),)), 1.0, [make_candidate()], {})
     labels: Any = SimpleNamespace(dataset=None)
     again = Decision(Fit(), labels, record, Path(), Path("all.json"))
     assert again._finer([Entry("imagenet", 50, 0.9, 0.5, 100.0)], 900) == []

@@ -28,12 +28,13 @@ from ..train.run import CHOICE, Run
 from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
 from .candidates import Candidate
-from .decision import TOGETHER, Decision
+from .decision import Decision
 from .halving import Entry, seconds_of_fold, survivors
 from .labels import described, open_record, read_labels
 from .outlook import look_ahead
 from .record import Record
 from .scores import SCORED, by_case, lead, read_folds
+from .vote import TOGETHER
 
 LATE = 1.1
 """How much more time than given is taken before the reason is said."""

@@ -200,6 +200,10 @@ class Record:
         tried = tried or [entry for entry in self.tried if entry.candidate == name]
         return min(tried, key=lambda entry: entry.steps, default=None)
 
+    def seconds_of_step(self, entry: Entry) -> float:
+        """Of a training in the folds, scoring included."""
+        return entry.seconds / len(self.folds.parts) / entry.steps
+
     def folders(self, name: str, steps: int) -> list[Path]:
         """The runs of a candidate with these steps, one per fold."""
         base = self.path.parent / "folds" / name / str(steps)
