@@ -11,7 +11,6 @@ from radiffuse.automatic.halving import (
     pool_in_words,
     ranked,
     seconds_of_fold,
-    survivors,
     trainings,
     untried,
 )
@@ -36,14 +35,6 @@ def test_a_candidate_stands_for_its_best_steps_and_the_first_of_equal_ones() -> 
         entry("b", 0.9, steps=30),
     ]
     assert [(e.candidate, e.steps) for e in ranked(tried)] == [("a", 9), ("b", 10)]
-
-
-def test_the_first_half_goes_on() -> None:
-    tried = [entry(name, 0.9) for name in "abcde"]
-    assert survivors(tried) == ["a", "b"]
-    assert survivors(tried[:3], least=2) == ["a", "b"]
-    assert survivors(tried[:3]) == survivors(tried[:1], least=2) == ["a"]
-    assert survivors([]) == []
 
 
 def test_the_first_candidate_leads_until_another_is_shown_to_be_better() -> None:

@@ -33,7 +33,7 @@ def test_more_hours_are_asked_for_than_were_given() -> None:
     """At the speed of a coarse grid the time that was given may seem enough for folds, which it was not."""
     training = SimpleNamespace(length=6000, batch=8)
     first: Any = SimpleNamespace(
-        name="scratch", why="", seconds=1800.0, can_use_pool=True, steps_given=False,
+        name="scratch", why="", seconds=1800.0, can_use_pool=True, steps_given=False, steps=lambda: 6000,
         settings=SimpleNamespace(training=training), plan=SimpleNamespace(training=SimpleNamespace(slowed=1.0)),
     )  # fmt: skip
     cases = tuple(Case(name, (Path(name),), group=name) for name in "abcdef")

@@ -37,11 +37,19 @@ def planned(hours: float, cores: float = 1.0) -> Any:
     )
 
 
+def test_the_better_half_goes_on() -> None:
+    rich, short, *_ = SCHEDULES
+    assert [rich.survivors(0, count) for count in (0, 1, 2, 3, 5, 6)] == [0, 1, 2, 2, 2, 3]
+    assert [rich.survivors(1, count) for count in (0, 1, 2, 3, 4)] == [0, 1, 1, 1, 2]
+    assert [short.survivors(0, count) for count in (1, 2, 3)] == [1, 1, 1]
+
+
 def test_costs_are_those_worked_out_by_hand() -> None:
     """In trainings: trials of the first round, then of the second, then those on all labels."""
     rich, short, brief, thrice, twice, halved, once = SCHEDULES
     assert rich.cost(5, 5, pool=False) == pytest.approx(25 / 8 + 10 / 2 + 4)
     assert rich.cost(5, 5, pool=True) == pytest.approx(25 / 8 + 10 / 2 + 5 / 2 * 2 + 8)
+    assert rich.cost(6, 5, pool=False) == pytest.approx(30 / 8 + 15 / 2 + 4)  # three go on
     assert rich.cost(1, 2, pool=False) == pytest.approx(2 / 8 + 2 / 2 + 4)
     assert short.cost(5, 5, pool=False) == pytest.approx(9 / 4 + 3 / 2 + 3)
     assert short.cost(5, 5, pool=True) == pytest.approx(9 / 4 + 3 / 2 * 3 + 6)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Fit, Split
+from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..errors import OF_ONE_NETWORK, InputError, OutOfMemory, first_line, is_out_of_memory
 from ..inference.predictor import Predictor
@@ -29,7 +30,7 @@ from ..train.start_run import start_run
 from ..train.unchanged import digests_of_files, require_same_cases, require_same_splits
 from .candidates import Candidate
 from .decision import Decision
-from .halving import Entry, seconds_of_fold, survivors
+from .halving import Entry, seconds_of_fold
 from .labels import described, open_record, read_labels
 from .outlook import look_ahead
 from .record import Record
@@ -92,11 +93,12 @@ class AutomaticFit:
         self.labels = labels = read_labels(settings, write=True)
         trained = run.trained
         require_same_splits(run.folder, labels.splits, trained=trained)
-        require_same_cases(run.folder, self._digests(), trained=trained)
+        further = [open_more(folder, settings.reader) for folder in settings.with_run]
+        require_same_cases(run.folder, self._digests(further), trained=trained)
         before = Record.read(run.folder, began)
         if before is not None and not run.ended:
             before.count_lost()
-        self.record = before or self._begin(began)
+        self.record = before or self._begin(began, sum(map(len, further)))
         self.folds = self.record.folds
 
     def rounds(self) -> None:
@@ -105,22 +107,20 @@ class AutomaticFit:
         if record.members or not self.folds.parts:
             return
         names = [one.name for one in record.candidates if not one.uses_pool]
-        shares, least = record.schedule.shares, record.schedule.kept
-        for number, share in enumerate(shares):
-            joins = pool and number == min(1, len(shares) - 1)
+        schedule = record.schedule
+        for number, share in enumerate(schedule.shares):
+            stage = f"round {number + 1} of {len(schedule.shares)}"
+            joins = pool and number == schedule.pool_round
             for place, name in enumerate(names, start=1):
-                stage = (
-                    f"round {number + 1} of {len(shares)}: {name}, {place} of {len(names) + joins}"
-                )
-                self._attempt(record.candidate(name), share, stage)
+                which = f"{stage}: {name}, {place} of {len(names) + joins}"
+                self._attempt(record.candidate(name), share, which)
             if joins and (best := self._best_with_pool(names)):
                 names.append(best.name)
-                stage = f"round {number + 1} of {len(shares)}: {best.name}, the last"
-                self._attempt(best, share, stage)
+                self._attempt(best, share, f"{stage}: {best.name}, the last")
             leading = lead(record, share)
             self._forget(leading[:TOGETHER])
-            among = [entry for entry in leading if entry.candidate in names]
-            names = survivors(among, 1 if number else least)
+            among = [entry.candidate for entry in leading if entry.candidate in names]
+            names = among[: schedule.survivors(number, len(among))]
 
     def decide(self) -> None:
         """Choose the members, and the steps after segmentation."""
@@ -129,24 +129,8 @@ class AutomaticFit:
 
     def finish(self) -> None:
         """Train the members on all labels, and make them one run."""
-        record, steps = self.record, tuple(self.record.postprocess)
-        parts = []
-        for number, member in enumerate(record.members, start=1):
-            candidate = record.on_all_labels(member["candidate"])
-            again = f"-{member['seed'] + 1}" if member["seed"] else ""
-            folder = self.run.folder / MEMBERS / f"{candidate.name}{again}"
-            parts.append(Run(folder))
-            if not parts[-1].ended:
-                which = f"training {number} of {len(record.members)} on all labels"
-                full, steps_now = candidate.steps(), member["steps"]
-                fewer = f" of the {full:,} planned, as time allows" if steps_now < full else ""
-                left = duration(max(record.left, 0))
-                say(f"{which}: {candidate.name}, {steps_now:,} steps{fewer}; {left} left")
-                settings = self._settings(candidate, member["steps"], folder, self._split("all"))
-                seed = settings.training.seed + member["seed"]
-                settings = replace(settings, training=replace(settings.training, seed=seed))
-                self.train(*self._with_steps(settings, candidate.plan, steps), True)
-                record.write()
+        record = self.record
+        parts = [self._member(number) for number in range(len(record.members))]
         self._forget([e for e in record.tried if self._is_member(e)])
         write_atomic(self.run.folder / "plan.json", parts[0].plan.to_json())
         write_json(self.run.folder / "data.json", parts[0].data)
@@ -180,7 +164,8 @@ class AutomaticFit:
 
     # -------------------------------------------------------------------------------------------- internal
 
-    def _begin(self, began: float) -> Record:
+    def _begin(self, began: float, further: int) -> Record:
+        """A new record, which is written and said; so many cases of ``--with`` are learned from as well."""
         look_at_copies(self.labels.dataset, self.labels.splits)
         look_at_further(self.settings, self.labels.dataset, self.labels.splits)
         path = self.run.folder / CHOICE
@@ -189,18 +174,17 @@ class AutomaticFit:
             self.labels.write_split(self._split(fold), record.folds.rest(fold), part)
         record.write()
         pool = bool(self.settings.unlabelled)
-        more = sum(
-            len(cases) for name, cases in self._digests().items() if name.startswith("with ")
-        )
-        for line in described(record, self.labels, pool=pool, more=more, decided=True):
+        for line in described(record, self.labels, pool=pool, more=further, decided=True):
             say(line)
         return record
 
-    def _digests(self) -> dict[str, dict[str, str]]:
-        """Digests of all cases whose content counts; of the pool, whose content stands in every run, the names."""
+    def _digests(self, further: Sequence[Dataset]) -> dict[str, dict[str, str]]:
+        """Digests of all cases whose content counts; of the pool, whose content stands in every run, the names.
+
+        ``further``: the cases of ``--with``.
+        """
         groups = {"cases": digests_of_files(self.labels.dataset, set(self.labels.names))}
-        for number, folder in enumerate(self.settings.with_run):
-            more = open_more(folder, self.settings.reader)
+        for number, more in enumerate(further):
             groups[f"with {number}"] = digests_of_files(more, {case.name for case in more})
         pools = read_pools(self.settings, self.labels.dataset, self.labels.splits)
         for number, pool in enumerate(pools):
@@ -283,6 +267,26 @@ class AutomaticFit:
         found = record.add_with_pool(best, self.settings)
         record.write()
         return found
+
+    def _member(self, number: int) -> Run:
+        """The run of a member, trained on all labels unless it was."""
+        record, member = self.record, self.record.members[number]
+        candidate = record.on_all_labels(member["candidate"])
+        again = f"-{member['seed'] + 1}" if member["seed"] else ""
+        run = Run(self.run.folder / MEMBERS / f"{candidate.name}{again}")
+        if run.ended:
+            return run
+        full, steps = candidate.steps(), member["steps"]
+        fewer = f" of the {full:,} planned, as time allows" if steps < full else ""
+        which = f"training {number + 1} of {len(record.members)} on all labels"
+        left = duration(max(record.left, 0))
+        say(f"{which}: {candidate.name}, {steps:,} steps{fewer}; {left} left")
+        settings = self._settings(candidate, steps, run.folder, self._split("all"))
+        seed = settings.training.seed + member["seed"]
+        settings = replace(settings, training=replace(settings.training, seed=seed))
+        self.train(*self._with_steps(settings, candidate.plan, tuple(record.postprocess)), True)
+        record.write()
+        return run
 
     def _pass_over(self, key: str, why: str) -> None:
         self.record.passed_over[key] = why

@@ -51,7 +51,8 @@ def make_folds(dataset: Dataset, names: Sequence[str], seed: int, most: int = MO
         seed: Of the order of units of one size.
         most: Folds at most; 0: none.
     """
-    chosen = [case for case in dataset if case.name in set(names)]
+    learned = {*names}
+    chosen = [case for case in dataset if case.name in learned]
     site = {
         case.group: case.site for case in reversed(chosen)
     }  # a patient of two sites counts to the first

@@ -63,11 +63,6 @@ def ranked(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(best.values(), key=lambda e: e.quality, reverse=True)
 
 
-def survivors(leading: Sequence[Entry], least: int = 1) -> list[str]:
-    """The names of the first half, ``least`` at least, of what is sorted by ``led``."""
-    return [entry.candidate for entry in leading[: max(least, len(leading) // 2)]]
-
-
 def led(
     entries: Sequence[Entry], first: Collection[str], better: Callable[[Entry, Entry], bool]
 ) -> list[Entry]:

@@ -47,7 +47,8 @@ class Labels:
     @property
     def cases(self) -> list[Case]:
         """The cases to learn from."""
-        return [case for case in self.dataset if case.name in self.names]
+        learned = {*self.names}
+        return [case for case in self.dataset if case.name in learned]
 
     @property
     def patients(self) -> int:
@@ -155,7 +156,7 @@ def described(
     )
     for one in record.candidates:
         minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
-        length = one.settings.training.length
+        length = one.steps()
         busy = slowed_in_words(one.plan.training) if one.plan.training else ""
         minutes += f"; {busy}" if busy else ""
         yield f"  {one.name}: {one.why}; {length:,} step{'s' * (length != 1)}{minutes}"

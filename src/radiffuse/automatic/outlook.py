@@ -70,7 +70,8 @@ def look_ahead(record: Record, labels: Labels, entry: Entry, train: TrainFold) -
 
 def half_of(cases: Sequence[Case], names: Sequence[str], fold: int) -> tuple[str, ...]:
     """The named cases of half of their patients, drawn at random; () where there is one patient."""
-    groups = sorted({case.group for case in cases if case.name in names})
+    known = {*names}
+    groups = sorted({case.group for case in cases if case.name in known})
     order = Stream.FOLDS.rng(0, fold).permutation(len(groups))
     half = {groups[i] for i in order[: len(groups) // 2]}
-    return tuple(case.name for case in cases if case.name in names and case.group in half)
+    return tuple(case.name for case in cases if case.name in known and case.group in half)

@@ -24,6 +24,9 @@ from .folds import Folds
 from .halving import Entry, Member
 from .schedule import SCHEDULES, Schedule
 
+TABLE = "candidates.csv"
+"""Of what was tried, beside the record."""
+
 
 class Content(TypedDict):
     """Of choice.json."""
@@ -54,9 +57,6 @@ def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-TABLE = "candidates.csv"
-
-
 @dataclass
 class Record:
     """What was decided and measured so far.
@@ -80,6 +80,7 @@ class Record:
         outlook: What more labels would bring, a sentence; empty until that was measured, as far as there was time.
         schedule: How the time is shared.
         before: Seconds of the commands before this one.
+        began: When this command did, by the monotonic clock.
     """
 
     path: Path
@@ -114,22 +115,22 @@ class Record:
         with damaged(path):
             record = cls(
                 path,
-                Folds(tuple(map(tuple, content["folds"])), content["by"]),
-                content["hours"],
-                [_candidate(row) for row in content["candidates"]],
-                content["left_out"],
-                [Entry(**row) for row in content["tried"]],
-                content["passed_over"],
-                content["ensembles"],
-                [_candidate(row) for row in content.get("finer", ())],
-                content["members"],
-                content["tta"],
-                content["postprocess"],
-                content["decisions"],
-                content.get("outlook", ""),
-                from_dict(Schedule, content.get("schedule", plain(SCHEDULES[0]))),
-                content["seconds"],
-                began,
+                folds=Folds(tuple(map(tuple, content["folds"])), content["by"]),
+                hours=content["hours"],
+                candidates=[_candidate(row) for row in content["candidates"]],
+                left_out=content["left_out"],
+                tried=[Entry(**row) for row in content["tried"]],
+                passed_over=content["passed_over"],
+                ensembles=content["ensembles"],
+                finer=[_candidate(row) for row in content.get("finer", ())],
+                members=content["members"],
+                tta=content["tta"],
+                postprocess=content["postprocess"],
+                decisions=content["decisions"],
+                outlook=content.get("outlook", ""),
+                schedule=from_dict(Schedule, content.get("schedule", plain(SCHEDULES[0]))),
+                before=content["seconds"],
+                began=began,
             )
             record._verify()
         return record

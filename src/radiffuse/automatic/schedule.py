@@ -42,8 +42,7 @@ class Schedule:
     Attributes:
         candidates: Most that are tried.
         folds: Most folds; 0: nothing is tried.
-        shares: Steps of each round, as shares of those in full length; what leads after the second, or the only one, is
-            tried with the pool as well.
+        shares: Steps of each round, as shares of those in full length.
         kept: Candidates that go on to the second round, at least.
         final: Trainings on all labels that time is kept for, as long as those of the folds, which may become fewer on
             a finer grid; without folds, in those without the pool.
@@ -67,9 +66,18 @@ class Schedule:
         """Share of the usual steps that a training without the pool has at least in the time of one."""
         return POOL_COST * ENOUGH_WITH_POOL if self.halved else ENOUGH
 
+    @property
+    def pool_round(self) -> int:
+        """Place of the round in which what leads is tried with the pool as well: the second, or the only one."""
+        return min(1, len(self.shares) - 1)
+
     def tries(self, *, pool: bool) -> int:
         """Most candidates without the pool; in a single round the first one with the pool takes a place."""
-        return self.candidates - (pool and len(self.shares) == 1)
+        return self.candidates - (pool and self.pool_round == 0)
+
+    def survivors(self, number: int, candidates: int) -> int:
+        """How many of the candidates of a round go on to the next, the better half; ``number`` 0 is the first round."""
+        return min(candidates, max(1 if number else self.kept, candidates // 2))
 
     def cost(self, candidates: int, folds: int, *, pool: bool) -> float:
         """Time of everything but a third round, in trainings of full length without the pool.
@@ -83,9 +91,9 @@ class Schedule:
         if not folds:
             return self.final
         tried = min(candidates, self.tries(pool=pool))
-        trained = zip((tried, min(tried, self.kept)), self.shares, strict=False)
+        trained = zip((tried, self.survivors(0, tried)), self.shares, strict=False)
         total = folds * sum(number * share for number, share in trained)
-        total += POOL_COST * pool * folds * self.shares[:2][-1]
+        total += POOL_COST * pool * folds * self.shares[self.pool_round]
         return total + self.final * (POOL_COST if pool else 1)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = ("dice", "nsd")
-LEAST_PATIENTS = 4
+LEAST_COMPARED = 4
 """Patients on whom a gain has to be seen: fewer gains of one sign are too easily chance."""
 SCORED = Path("validation") / "cases.csv"
 """In the folder of a fold's run: the scores of the cases that it did not see, written last."""
@@ -138,7 +138,7 @@ def gain_over(record: Record, one: Entry, other: Entry) -> PairedTest:
 
 def is_sure(gain: PairedTest) -> bool:
     """Whether the interval of a gain lies above 0, and is of more than a few patients."""
-    return gain.low > 0 and gain.n >= LEAST_PATIENTS
+    return gain.low > 0 and gain.n >= LEAST_COMPARED
 
 
 def by_case(table: pd.DataFrame) -> pd.DataFrame:
