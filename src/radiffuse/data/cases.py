@@ -41,10 +41,13 @@ def join_channels(scans: Sequence[Scan], paths: Sequence[Path]) -> Scan:
         if scan.array.shape[0] != 1:
             problem = f"holds {scan.array.shape[0]} channels where it is one of {len(scans)}"
             raise InputError(path, problem, "Give one channel per file")
-    arrays = [
-        on_grid(scan, first, path, paths[0].name).array
-        for path, scan in zip(paths, scans, strict=True)
-    ]
+    arrays = []
+    for path, scan in zip(paths, scans, strict=True):
+        try:
+            arrays.append(on_grid(scan, first, path, paths[0].name).array)
+        except InputError as error:
+            remedy = f"Resample it to the grid of {paths[0].name}, or move out of the case what is no channel"
+            raise InputError(path, error.problem, remedy) from None
     ranges = {scan.value_range for scan in scans}
     return replace(
         first,

@@ -9,21 +9,24 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from .listing import LABEL_WORDS, stem
+from .listing import LABEL_WORDS, is_picture, stem
 
 MASK = "mask"
 MASK_WORDS = {*LABEL_WORDS, "dseg"}
 OF_MASKS = ("label-", "desc-", "seg-", "res-", "den-", "atlas-")
 """Entities that say which mask of an image it is."""
+Places = dict[tuple[PurePosixPath, bool], set[PurePosixPath]]
+"""Common parts of paths, by what follows the folder of the subject, and whether they are of pictures."""
 
 
 def places_of_masks(paths: Collection[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
     """The common part of the paths of its images (``anat/sub-01``), or the path of its image without suffix, by mask.
 
     An image in the folder of the mask goes before one that lies likewise below another folder; masks that would fit
-    images in several folders, or fit none, are left out.
+    images in several folders, or fit none, are left out. A picture is no image of a mask that is a volume, but its
+    preview.
     """
-    places: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
+    places: Places = defaultdict(set)
     masks = {}
     for path in paths:
         words = stem(path).split("_")
@@ -33,18 +36,17 @@ def places_of_masks(paths: Collection[PurePosixPath]) -> dict[PurePosixPath, Pur
             masks[path] = words[:-1]
             continue
         for name in (words[:-1], words):
-            places[_below(path.parent) / "_".join(name)].add(path.parent / "_".join(name))
+            below = _below(path.parent) / "_".join(name)
+            places[below, is_picture(path)].add(path.parent / "_".join(name))
     found = {path: _place(path, words, places) for path, words in masks.items()}
     return {path: place for path, place in found.items() if place is not None}
 
 
-def _place(
-    mask: PurePosixPath, words: list[str], places: dict[PurePosixPath, set[PurePosixPath]]
-) -> PurePosixPath | None:
+def _place(mask: PurePosixPath, words: list[str], places: Places) -> PurePosixPath | None:
     plain = [word for word in words if not word.startswith(OF_MASKS)]
     anywhere = [word for word in plain if not word.startswith("space-")]
     for name in ("_".join(each) for each in (words, plain, anywhere)):
-        fitting = places.get(_below(mask.parent) / name, set())
+        fitting = places.get((_below(mask.parent) / name, is_picture(mask)), set())
         if mask.parent / name in fitting:
             return mask.parent / name
         if len(fitting) == 1:

@@ -31,11 +31,12 @@ CHOSEN = ("place", "case", "file", "why")
 HEAD_ROWS = 5
 """Rows in which files are looked for."""
 OUTLINES = {
-    ".json": r'"shapes"\s*:',
+    ".json": r'"(?:shapes|polygons|shape_attributes)"\s*:',
+    ".csv": r"(?i)\A[^\n]*\b(?:encodedpixels|rle)\b",
     ".xml": r"<annotations?[>\s]",
     ".txt": r"\A\d+(?: (?:[01]|[01]?\.\d+)){4,} *\r?(?:\n|\Z)",
 }
-"""What files of LabelMe, of CVAT and Pascal VOC, and of YOLO hold, by suffix."""
+"""What files of LabelMe, ChestX-Det and VIA, run lengths (SIIM-ACR), CVAT and Pascal VOC, and YOLO hold, by suffix."""
 _MASK_FILE = {*LABEL_WORDS, "truth", "dseg"}
 _MASK_FOLDER = _MASK_FILE - {"seg", "segmentation"}
 """Words in names of masks, and of the folders that hold them, whatever else is in the name."""

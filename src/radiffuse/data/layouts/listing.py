@@ -23,7 +23,10 @@ PASSED_FOLDERS = {
     *("__macosx", "$recycle.bin", "system volume information", "__pycache__", "lost+found"),
     *("@eadir", "#recycle", "@recycle"),  # previews and removed files on network drives
 }
-PASSED_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"}
+PASSED_FILES = {
+    *("thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"),
+    *("readme", "changes", "license", "citation"),
+}
 SIDECARS = {
     *(".md", ".rst", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html"),
     *(".pdf", ".parquet", ".xlsx", ".py", ".sh", ".log", ".toml", ".cff", ".bib", ".raw", ".zraw"),
@@ -121,6 +124,11 @@ def own_folder(path: Path) -> str:
 def _has(path: Path, keys: list[str]) -> bool:
     head = start_of(path)
     return head is not None and all(key in head for key in keys)
+
+
+def is_picture(path: PurePosixPath) -> bool:
+    """Whether the name is that of a PNG or JPEG, which hold no volume."""
+    return path.suffix.lower() in (".png", ".jpg", ".jpeg")
 
 
 def start_of(path: Path) -> str | None:

@@ -22,7 +22,8 @@ from .listing import (
 from .patients import named_in
 
 ALSO_IMAGES = (
-    *("image", "imgs", "original", "originals", "scans", "films", "inputs", "jpegimages"),
+    *("image", "imgs", "original", "originals", "scans", "films", "input", "inputs"),
+    "jpegimages",
     *("volume", "volumes", "cxrpng"),
 )
 ALSO_LABELS = (
@@ -32,6 +33,8 @@ ALSO_LABELS = (
 )
 """Less usual names, for folders with images in them where none has a usual name; ``Ground Truth`` is
 ``groundtruth``."""
+MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image|\dstHO|\dndHO)$", re.IGNORECASE)
+"""What a file is, after its name, as in ``1_mask``; or whose mask it is, see ``experts``."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
 """Endings of folders of labels beside folders named after splits: ``trainannot`` beside ``train``."""
 
@@ -67,7 +70,7 @@ def part_folders(root: Path, guess: bool) -> list[Part]:
     found = list(_by_split(root, guess))
     if any(part.labels is not None for part in found):
         return found
-    return (_by_class(root) if guess else []) or found
+    return (_by_last_word(root) or _by_class(root) if guess else []) or found
 
 
 def _by_split(root: Path, guess: bool) -> Iterator[Part]:
@@ -82,6 +85,28 @@ def _by_split(root: Path, guess: bool) -> Iterator[Part]:
             yield Part(pictures, one, split)
         if not maps and f"{name}_images" in by_name:
             yield Part(by_name[f"{name}_images"], None, split)
+
+
+def _by_last_word(root: Path) -> list[Part]:
+    """``png_images`` and ``png_masks`` (SIIM-ACR), ``..._Training_Input`` and ``..._Training_GroundTruth`` (ISIC).
+
+    A folder of labels belongs to the only folder of images in which a label has its image. Another of images is
+    unlabelled if its name says that it is for the test.
+    """
+    words = {p: re.split("[ _-]", p.name.lower()) for p in _folders_in(root) if not own_folder(p)}
+    images = [p for p, name in words.items() if name[-1] in (*IMAGE_FOLDERS, *ALSO_IMAGES)]
+    splits = {p: next((SPLITS[w] for w in name if w in SPLITS), None) for p, name in words.items()}
+    pairs = {}
+    for labels in (p for p, name in words.items() if name[-1] in ALSO_LABELS):
+        fitting = [p for p in images if _fit(Part(p, labels, None))]
+        if len(fitting) == 1:
+            pairs[labels] = fitting[0]
+    if not pairs or len(set(pairs.values())) < len(pairs):
+        return []
+    told = len({splits[p] for p in pairs}) > 1
+    parts = [Part(p, labels, splits[p] if told else None) for labels, p in pairs.items()]
+    tests = [p for p in images if splits[p] == "test" and p not in pairs.values()]
+    return parts + [Part(p, None, "test") for p in tests]
 
 
 def _by_class(root: Path) -> list[Part]:
@@ -114,7 +139,8 @@ def _fit(part: Part) -> bool:
     if part.images is None or part.labels is None:
         return False
     names = {key(path) for path in walk(part.images).images}
-    return not names.isdisjoint(key(path) for path in walk(part.labels).images)
+    labels = {key(path) for path in walk(part.labels).images}
+    return not names.isdisjoint({*labels, *(MARK.sub("", name) for name in labels)})
 
 
 def _both(base: Path, guess: bool) -> tuple[Path | None, Path | None]:

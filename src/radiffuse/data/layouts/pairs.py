@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,19 +19,17 @@ from ...config import Data
 from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
-from ..issues import Issues
+from ..issues import Issues, some
 from .build import KEEP_ONE, build
 from .by_structure import Structures, masks_by_structure, structure_names
 from .doubts import guessing
 from .experts import first_experts, say_experts
-from .listing import LABEL_WORDS, SPLITS, is_dicom, key, unified, walk
-from .pair_folders import Part, part_folders
+from .listing import SPLITS, is_dicom, key, unified, walk
+from .pair_folders import MARK, Part, part_folders
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"
 CHANNEL = re.compile(r"_0000$")
 """The only channel of an image, as nnU-Net and FLARE22 name it."""
-MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image|\dstHO|\dndHO)$", re.IGNORECASE)
-"""What a file is, after its name, as in ``1_mask``; or whose mask it is, see ``experts``."""
 ROLE = re.compile(
     r"(?:(?<=/)|^)(?:img|image|volume|label|mask|seg|segmentation)[_-]?(?=\d+$)", re.IGNORECASE
 )
@@ -125,10 +123,11 @@ def _match(
             # The case of CASE_0000 is CASE; of img0001 and label0001, 1 and 1_mask it is that of the image.
             kept = own if plain is single else name
             maps[kept], pictures[kept] = maps.pop(own), pictures.pop(name)
+    several = _refuse_channels(pictures, maps, issues)
     cases = []
     for name, path in sorted(pictures.items()):
         label = maps.pop(name, None)
-        if not twice.isdisjoint({path, label}):
+        if name in several or not twice.isdisjoint({path, label}):
             continue
         if label is None:
             remedy = f"Add {labels / name} with its suffix, or move the image elsewhere"
@@ -138,11 +137,33 @@ def _match(
         case = _case(part, name, path)
         cases.append(replace(case, label=label, label_parts=masks, series=series.get(name, ())))
     for name, label in sorted(maps.items()):
-        if label in twice:
+        if label in twice or name in several:
             continue
         remedy = f"Add {images / name} with its suffix, or remove the label"
         issues.error(label, "is a label without an image", remedy)
     return cases
+
+
+def _refuse_channels(
+    pictures: Mapping[str, Path], maps: Mapping[str, Path], issues: Issues
+) -> set[str]:
+    """An error for each label of several images ``CASE_ct``, ``CASE_pt``; the names of these and of the label."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(pictures):
+        label = name.rpartition("_")[0].rstrip("_")
+        first = pictures[label].name if label in pictures else "_0000."
+        if name not in maps and label in maps and "_0000." in first:
+            found[label].append(name)
+    several = {}
+    for label, names in found.items():
+        images = [pictures[name].name for name in (label, *names) if name in pictures]
+        if len(images) < 2:
+            continue
+        several[label] = names
+        problem = f"is the label of several images ({some(images)})"
+        remedy = f"Channels of one case are {label}_0000, {label}_0001, ... beside a dataset.json as nnU-Net has them"
+        issues.error(maps[label], problem, f"{remedy}; move away what is no channel")
+    return {*several, *(name for names in several.values() for name in names)}
 
 
 def _loosely(

@@ -21,7 +21,7 @@ _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
 _SHARED = re.compile(r"ancestors-[0-9a-f]{12}")
 _NAMED = (
     re.compile(r"(sub-[a-zA-Z0-9]+)(?:_[a-zA-Z0-9-]+)*"),
-    re.compile(r"((?:patient|subject)[ _-]?\d+)(?:[ _.-].*)?", re.IGNORECASE),
+    re.compile(r"((?:patient|subject|case)[ _-]?\d+)(?:[ _.-].*)?", re.IGNORECASE),
     re.compile(r"(brats-[a-z]+-\d{5})-\d{3}(?:-.*)?", re.IGNORECASE),
     re.compile(r"(1[01]\d{3})_100\d{4}(?:_.*)?"),
     re.compile(r"(Image_\d\d)[LR](?:_.*)?"),
@@ -32,9 +32,9 @@ _NAMED = (
 def known_patient(place: PurePosixPath) -> str:
     """The patient in the name of a file, or of the innermost folder that has one in its name, or ''.
 
-    ``sub-01_ses-2_T1w`` is ``sub-01`` (BIDS 1.8, "File name structure"), ``patient001_frame12`` of ACDC
-    ``patient001``, ``BraTS-GLI-00046-001-t1n`` ``BraTS-GLI-00046``, ``10032_1000032_t2w`` of PI-CAI ``10032``, and both
-    eyes ``Image_01L`` and ``Image_01R`` of CHASE_DB1 ``Image_01``.
+    ``sub-01_ses-2_T1w`` is ``sub-01`` (BIDS 1.8, "File name structure"), ``patient001_frame12`` of ACDC ``patient001``,
+    ``case0005_slice012`` of Synapse ``case0005``, ``BraTS-GLI-00046-001-t1n`` ``BraTS-GLI-00046``,
+    ``10032_1000032_t2w`` of PI-CAI ``10032``, and both eyes ``Image_01L`` and ``Image_01R`` of CHASE_DB1 ``Image_01``.
     Of Kermany, Zhang, Goldbaum 2018 (pediatric chest X-rays) ``person7_virus_15`` is person 7, ``IM-0115-0001``
     and ``NORMAL2-IM-0115-0001`` are normal 115. A number in both series of normal films, or with bacteria and
     virus, may be two children; taking them for one cannot leak.

@@ -24,7 +24,7 @@ from .bids import MASK, places_of_masks
 from .build import KEEP_ONE, build
 from .doubts import guessing
 from .experts import EXPERT, first_experts, say_experts
-from .listing import LABEL_WORDS, stem, walk
+from .listing import LABEL_WORDS, is_picture, stem, walk
 from .numbered import TEST, places_of_numbers
 
 EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
@@ -69,7 +69,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     cases = []
     for place, words in sorted(files.items()):
         labels = tuple(root / path for path in _labels(words))
-        if place in twice:
+        if place in twice or (labelled and _accompanies(place, files)):
             continue
         if len(kinds := sorted({_kind(word) for word in words if _kind(word)})) > 1:
             problem = f"has several label maps ({' and '.join(kinds)})"
@@ -140,7 +140,7 @@ def _by_case(
         moved = {path: part for path, part in moved.items() if path not in taken}
     else:
         inner = {p.parent for place in alone for p in files[place].values() if p.parent == place}
-        moved = {p: (p.parent, stem(p).lower()) for p in others if p.parent in inner}
+        moved = {p: (p.parent, _word_alone(p)) for p in others if p.parent in inner}
     for path, (place, word) in moved.items():
         files[parts[path][0]].pop(parts[path][1], None)
         add(place, word, path)
@@ -160,6 +160,35 @@ def _part(path: PurePosixPath) -> tuple[PurePosixPath, str]:
         return path.parent / match[1], MASK
     match = re.fullmatch(r"(.+)[_-]([^_-]+)", name)
     return (path.parent / match[1], match[2].lower()) if match else (path, "")
+
+
+def _word_alone(path: PurePosixPath) -> str:
+    """What a file without a mark is in its folder: its name, unless that is only the folder's (SegTHOR)."""
+    name = stem(path).lower()
+    return IMAGE_WORDS[1] if name == path.parent.name.lower() else name
+
+
+def _accompanies(place: PurePosixPath, files: Files) -> bool:
+    """Whether files without a label only come with labelled cases: ``check`` names them, and they are no error.
+
+    So are cines of which frames are labelled (``patient001_4d`` of ACDC), previews of volumes (VerSe), and what lies
+    in a folder of a case (``case_00000/instances`` of KiTS23), unless it has the images of a case itself.
+    """
+    words = files[place]
+    if _labels(words):
+        return False
+    cases = [other for other in files.values() if _labels(other)]
+    cine = place.name.lower().endswith(("_4d", "-4d")) or "4d" in words
+    preview = all(map(is_picture, words.values())) and not any(
+        is_picture(path) for other in cases for path in other.values()
+    )
+    inside = any(
+        _labels(files[around]) and all(path.parent == around for path in files[around].values())
+        for around in place.parents
+        if around in files
+    )
+    alike = any(_channels(words) == _channels(other) for other in cases)
+    return cine or preview or (inside and not alike)
 
 
 def _obvious(files: Files, labelled: int, images: int) -> bool:
