@@ -126,8 +126,8 @@ def test_the_first_candidate_stays_unless_the_cases_show_that_another_is_better(
         return PairedTest(0.4, 0.1 if sure else -0.1, 0.9, 0.01, 4)
 
     monkeypatch.setattr(scores, "clustered_difference", gain)
-    assert scores.lead(record)[0].candidate == ("scratch" if sure else "finetune")
-    assert scores.lead(record, 0.5)[0].steps == 1
+    assert scores.leaderboard_of(record)[0].candidate == ("scratch" if sure else "finetune")
+    assert scores.leaderboard_of(record, 0.5)[0].steps == 1
     assert {*compared} == {3}  # cases, each as networks segment it that did not see it
     few = PairedTest(0.4, 0.1, 0.9, 0.01, 3)
     assert not scores.is_sure(few)

@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from made_candidates import make_candidate
-from radiffuse.automatic.halving import (
-    Entry,
-    led,
-    pool_in_words,
-    ranked,
-    seconds_of_fold,
-    trainings,
-    untried,
-)
+from radiffuse.automatic.halving import Entry, leaderboard, ranked, seconds_of_fold
 
 
 def entry(
@@ -47,13 +39,13 @@ def test_the_first_candidate_leads_until_another_is_shown_to_be_better() -> None
 
     decided = False
     first = {"a", "a+pool"}
-    assert [e.candidate for e in led(tried, first, better)] == ["a+pool", "a", "b", "c"]
+    assert [e.candidate for e in leaderboard(tried, first, better)] == ["a+pool", "a", "b", "c"]
     decided = True
-    assert [e.candidate for e in led(tried, first, better)] == ["b", "c", "a+pool", "a"]
+    assert [e.candidate for e in leaderboard(tried, first, better)] == ["b", "c", "a+pool", "a"]
     assert asked == [("b", "a+pool")] * 2
-    assert led(tried, {"b"}, better) == led(tried, {"d"}, better) == ranked(tried)
+    assert leaderboard(tried, {"b"}, better) == leaderboard(tried, {"d"}, better) == ranked(tried)
     assert len(asked) == 2
-    assert led([], first, better) == []
+    assert leaderboard([], first, better) == []
 
 
 def test_time_is_that_measured_in_proportion_to_the_steps() -> None:
@@ -64,81 +56,3 @@ def test_time_is_that_measured_in_proportion_to_the_steps() -> None:
     assert seconds_of_fold(tried, make_candidate("b"), 20, 5) == 40.0  # as planned
     own = [*tried, entry("a+pool", 0.9, seconds=150)]
     assert seconds_of_fold(own, pooled, 20, 5) == pytest.approx(2 * 150 / 5)
-
-
-def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
-    """A step of a takes 1 second, of b 2; in the folds they took 10 and 5 steps, in full length 20 and 10."""
-    members = [entry("a", 0.9), entry("b", 0.8, steps=5)]
-
-    def found(left: float, most: int = 4, spared: float = 0.0) -> list[tuple[str, int, int, int]]:
-        rows = trainings(members, [20, 10], [1.0, 2.0], left, most, spared)
-        return [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows]
-
-    assert found(20) == [("a", 10, 0, 10), ("b", 5, 0, 5)]
-    assert found(30) == [("a", 15, 0, 10), ("b", 7, 0, 5)]
-    assert found(-1) == found(20)
-    assert found(40) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
-    assert found(79) == [("a", 20, 0, 10), ("b", 10, 0, 5)]
-    assert found(80)[2:] == [("a", 20, 1, 10), ("b", 10, 1, 5)]
-    assert found(40, spared=100) == found(
-        40
-    )  # full length goes before what comes after, seeds do not
-    assert len(found(80, spared=1)) == 2
-    assert len(found(1000, most=3)) == 2
-    assert [row["seed"] for row in trainings(members[:1], [20], [1.0], 59, 3)] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("left", "steps", "times"), [(100, 80, 1), (90, 72, 1), (1, 10, 1), (290, 77, 3), (900, 80, 3)]
-)
-def test_what_nothing_was_tried_of_is_trained_as_often_as_time_allows(
-    left: float, steps: int, times: int
-) -> None:
-    """80 steps take 100 seconds, and there are three trainings at most."""
-    one = make_candidate("a", steps=80, seconds=100.0)
-    rows = untried(one, left, 3)
-    assert [(r["candidate"], r["steps"], r["seed"], r["tried"]) for r in rows] == [
-        ("a", steps, seed, 0) for seed in range(times)
-    ]
-    unknown = make_candidate("a", steps=80, seconds=0.0)
-    assert untried(unknown, left, 3) == untried(one, 100.0, 3)
-
-
-@pytest.mark.parametrize(
-    ("left", "rows"),
-    [
-        (900, [("a", 80, 0), ("a+pool", 80, 0)]),
-        (270, [("a", 72, 0), ("a+pool", 72, 0)]),  # nine tenths of three trainings
-        (240, [("a+pool", 80, 0)]),
-        (150, [("a+pool", 60, 0)]),  # three quarters of two
-        (140, [("a", 80, 0)]),
-        (50, [("a", 40, 0)]),
-        (0, [("a", 10, 0)]),
-        (-20, [("a", 10, 0)]),
-    ],
-)
-def test_a_pool_that_was_not_tried_votes_with_a_training_without_it_or_has_the_time_of_two(
-    left: float, rows: list[tuple[str, int, int]]
-) -> None:
-    """80 steps take 100 seconds without the pool, and twice as long with it."""
-    one, twin = (make_candidate("a", steps=80, seconds=100.0, pool=pool) for pool in (False, True))
-    found = untried(one, left, 3, twin)
-    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == rows
-    unknown = untried(make_candidate("a", steps=80, seconds=0.0), left, 3, twin)
-    assert [(r["candidate"], r["steps"]) for r in unknown] == [("a", 80), ("a+pool", 80)]
-
-
-def test_a_schedule_for_the_pool_halves_its_steps_where_there_is_the_time_of_one() -> None:
-    one, twin = (make_candidate("a", steps=80, seconds=100.0, pool=pool) for pool in (False, True))
-    found = untried(one, 100.0, 3, twin, pooled=True)
-    assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == [("a+pool", 40, 0)]
-    alone = untried(one, 100.0, 3, pooled=True)  # a method that takes no pool
-    assert [(r["candidate"], r["steps"]) for r in alone] == [("a", 80)]
-
-
-def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
-    assert "learns from labels alone" in pool_in_words(True, False, able=False)
-    assert "longer than there is time" in pool_in_words(True, False, able=True)
-    assert "several structures" in pool_in_words(True, False, able=True, several=True)
-    assert "one with it vote" in pool_in_words(True, True, able=True)
-    assert "is trained with the pool" in pool_in_words(False, True, able=True)

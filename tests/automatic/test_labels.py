@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-from radiffuse.automatic.folds import Folds
-from radiffuse.automatic.labels import Labels, described
-from radiffuse.automatic.record import Record
-from radiffuse.automatic.schedule import SCHEDULES
+from radiffuse.automatic.labels import Labels
 from radiffuse.config import Split
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.splits import Splits, load_splits
@@ -27,31 +20,3 @@ def test_what_is_not_learned_from_is_in_no_part_and_the_test_stays_the_test(tmp_
     found = load_splits(data, chosen, tmp_path, write=False)
     assert (found.train, found.validation, found.test) == (("a",), ("c",), ("e", "f"))
     assert found.held_patients(data) == {"q", "r"}
-
-
-def test_more_hours_are_asked_for_than_were_given() -> None:
-    """At the speed of a coarse grid the time that was given may seem enough for folds, which it was not."""
-    training = SimpleNamespace(length=6000, batch=8)
-    first: Any = SimpleNamespace(
-        name="scratch", why="", seconds=1800.0, can_use_pool=True, steps_given=False, steps=lambda: 6000,
-        settings=SimpleNamespace(training=training), plan=SimpleNamespace(training=SimpleNamespace(slowed=1.0)),
-    )  # fmt: skip
-    cases = tuple(Case(name, (Path(name),), group=name) for name in "abcdef")
-    names, dataset = tuple("abcdef"), Dataset(Path("x"), "pairs", cases)
-    labels = Labels(dataset, Splits(names, (), ()), names)
-    for hours, said in (
-        (0.01, r"folds take --hours 0\.\d+ or more"),
-        (1.0, "folds take more than --hours 1"),
-    ):
-        record = Record(
-            Path("x"), Folds(()), hours, [first], {}, schedule=SCHEDULES[-1], began=time.monotonic()
-        )
-        assert re.search(said, [*described(record, labels, pool=False)][-1])
-    short = next(schedule for schedule in SCHEDULES if schedule.halved)
-    record = Record(Path("x"), Folds(()), 1.0, [first], {}, schedule=short, began=time.monotonic())
-    text = "\n".join(described(record, labels, pool=True))
-    assert "it is trained with the pool, which was not tried, for half of these steps" in text
-    assert "busy" not in text
-    first.plan.training.slowed = 3.0
-    text = "\n".join(described(record, labels, pool=True))
-    assert "as busy as when it was timed, training takes 3.0 times as long\n" in text

@@ -12,7 +12,7 @@ from PIL import Image
 
 import radiffuse
 from conftest import TINY, Begun
-from radiffuse.automatic.labels import plan_choice
+from radiffuse.automatic.opening import plan_choice
 from radiffuse.config import FIT, Data, Fit, Split
 from radiffuse.data import issues
 from radiffuse.data.dataset import Dataset

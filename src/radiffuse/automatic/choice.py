@@ -31,10 +31,11 @@ from ..train.unchanged import digests_of_files, require_same_cases, require_same
 from .candidates import Candidate
 from .decision import Decision
 from .halving import Entry, seconds_of_fold
-from .labels import described, open_record, read_labels
+from .labels import read_labels
+from .opening import described, new_record
 from .outlook import look_ahead
 from .record import Record
-from .scores import SCORED, by_case, lead, read_folds
+from .scores import SCORED, by_case, leaderboard_of, read_folds
 from .vote import TOGETHER
 
 LATE = 1.1
@@ -117,7 +118,7 @@ class AutomaticFit:
             if joins and (best := self._best_with_pool(names)):
                 names.append(best.name)
                 self._attempt(best, share, f"{stage}: {best.name}, the last")
-            leading = lead(record, share)
+            leading = leaderboard_of(record, share)
             self._forget(leading[:TOGETHER])
             among = [entry.candidate for entry in leading if entry.candidate in names]
             names = among[: schedule.survivors(number, len(among))]
@@ -169,12 +170,12 @@ class AutomaticFit:
         look_at_copies(self.labels.dataset, self.labels.splits)
         look_at_further(self.settings, self.labels.dataset, self.labels.splits)
         path = self.run.folder / CHOICE
-        record = open_record(self.settings, self.labels, self._split("all"), path, began)
+        record = new_record(self.settings, self.labels, self._split("all"), path, began)
         for fold, part in enumerate(record.folds.parts):
             self.labels.write_split(self._split(fold), record.folds.rest(fold), part)
         record.write()
         pool = bool(self.settings.unlabelled)
-        for line in described(record, self.labels, pool=pool, more=further, decided=True):
+        for line in described(record, self.labels, pool=pool, more=further, reason=False):
             say(line)
         return record
 
@@ -261,7 +262,9 @@ class AutomaticFit:
         record = self.record
         if known := next((one for one in record.candidates if one.uses_pool), None):
             return known
-        leading = (record.candidate(e.candidate) for e in lead(record) if e.candidate in names)
+        leading = (
+            record.candidate(e.candidate) for e in leaderboard_of(record) if e.candidate in names
+        )
         if (best := next((one for one in leading if one.can_use_pool), None)) is None:
             return None
         found = record.add_with_pool(best, self.settings)

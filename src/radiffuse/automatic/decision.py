@@ -19,12 +19,13 @@ from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.planning.configuration import AT_WORK
 from .candidates import Candidate, planned_for
-from .halving import Entry, Member, pool_in_words, trainings, untried
+from .halving import Entry
 from .labels import Labels, by_split
 from .record import Record
 from .refine import refine
 from .schedule import POOL_COST, spares_structures
-from .scores import OutOfFold, by_case, lead, read_folds
+from .scores import OutOfFold, by_case, leaderboard_of, read_folds
+from .trainings import Member, pool_in_words, trainings_of_tried, trainings_of_untried
 from .vote import TOGETHER, Vote, choose_members
 
 MIRRORED = ("mirror",)
@@ -57,7 +58,7 @@ class Decision:
         record = self.record
         if record.members:
             return
-        if best := lead(record):
+        if best := leaderboard_of(record):
             self._by_scores(best)
         else:
             self._by_order()
@@ -90,7 +91,7 @@ class Decision:
         with_pool = self.settings.unlabelled and first.can_use_pool
         twin = record.add_with_pool(first, self.settings) if with_pool else None
         left, pooled = AT_WORK * record.left, record.schedule.pooled
-        record.members = untried(first, left, TOGETHER, twin, pooled=pooled)
+        record.members = trainings_of_untried(first, left, TOGETHER, twin, pooled=pooled)
         record.postprocess = [*plan.postprocess]
         record.decisions.append(self._why_untried())
         if not self.labels.splits.test:
@@ -106,7 +107,7 @@ class Decision:
         first = record.candidates[0]
         why = "no candidate could be tried on all folds in the time"
         if not record.folds.parts:
-            why = self.labels.untried
+            why = self.labels.why_untried
         if self.settings.unlabelled:
             several = spares_structures(record.schedule, first, len(self.labels.names))
             used = {record.candidate(member["candidate"]).uses_pool for member in record.members}
@@ -115,8 +116,7 @@ class Decision:
         return f"chosen: {first.name}, the first of the candidates: {why}"
 
     def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
-        names = [(entry.candidate, entry.steps) for entry in members]
-        return OutOfFold.of(self.record, names, self.settings.machine, tta)
+        return OutOfFold.of(self.record, members, self.settings.machine, tta)
 
     def _table(self, found: OutOfFold) -> Any:
         """Scores of the cases that were left out, see ``by_case``."""
@@ -169,7 +169,7 @@ class Decision:
             return finer, members, [why]
         full = [record.candidate(entry.candidate).steps() for entry in chosen]
         each = [record.seconds_of_step(entry) for entry in chosen]
-        members = trainings(chosen, full, each, AT_WORK * record.left, TOGETHER, ahead)
+        members = trainings_of_tried(chosen, full, each, AT_WORK * record.left, TOGETHER, ahead)
         count = len(members) // len(chosen)
         return [], members, [f"trained {count} times, by different seeds"] * (count > 1)
 

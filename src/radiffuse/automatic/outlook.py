@@ -25,7 +25,7 @@ from .scores import SCORED, by_case, read_folds
 
 MORE = 10
 """Further labels of which is said what they would bring."""
-FOLDER, TABLE = "fewer", "labels.csv"
+FOLDER, CURVE = "fewer", "labels.csv"
 SLACK = 1.2
 """Times the seconds of a training that have to be left for one."""
 TrainFold = Callable[[int, Path, Path], None]
@@ -64,7 +64,7 @@ def look_ahead(record: Record, labels: Labels, entry: Entry, train: TrainFold) -
     at = sorted({*(n for one in folds for n in one), own, own + found.more})
     if rows := curve(folds, at):
         table = pd.DataFrame(rows, columns=["labels", "dice", "low", "high"])
-        write_atomic(out / TABLE, csv_text(table, "%.4f"))
+        write_atomic(out / CURVE, csv_text(table, "%.4f"))
     return found
 
 

@@ -21,8 +21,9 @@ from ..system.files import read_json, write_atomic, write_json
 from ..train.run import CHOICE
 from .candidates import POOL, Candidate
 from .folds import Folds
-from .halving import Entry, Member
+from .halving import Entry
 from .schedule import SCHEDULES, Schedule
+from .trainings import Member
 
 TABLE = "candidates.csv"
 """Of what was tried, beside the record."""

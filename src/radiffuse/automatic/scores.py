@@ -21,7 +21,7 @@ from ..inference.postprocess import postprocess
 from ..inference.predictor import Predictor
 from ..train.run import Run
 from .folds import Folds
-from .halving import Entry, led
+from .halving import Entry, leaderboard
 from .record import Record
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ class OutOfFold:
     def of(
         cls,
         record: Record,
-        members: Sequence[tuple[str, int]],
+        members: Sequence[Entry],
         machine: Machine,
         tta: Sequence[str] = (),
     ) -> Self:
-        """By the fold runs of candidates with their steps, whose weights are there: those that were chosen.
+        """By the fold runs of these, whose weights are there.
 
         Raises:
             RunError: One is not there.
         """
-        each = [record.folders(name, steps) for name, steps in members]
+        each = [record.folders(entry.candidate, entry.steps) for entry in members]
         runs = [[Run.open(folder) for folder in fold] for fold in zip(*each, strict=True)]
         return cls(record.folds, runs, machine, tta)
 
@@ -116,14 +116,14 @@ class OutOfFold:
         return scored
 
 
-def lead(record: Record, share: float = 1.0) -> list[Entry]:
-    """What was tried by ``led``: the candidate to beat is first, unless the cases show that another is better.
+def leaderboard_of(record: Record, share: float = 1.0) -> list[Entry]:
+    """The ``leaderboard`` of a record: the candidate to beat is first, unless the cases show that another is better.
 
     Counted is what was tried for no more than a share of the steps in full length: a command that is repeated sees
     after each round what the first one saw.
     """
     first = record.candidates[0].proposal
-    return led(
+    return leaderboard(
         [e for e in record.tried if e.steps <= record.candidate(e.candidate).steps(share)],
         [one.name for one in record.candidates if one.proposal == first],
         lambda one, other: is_sure(gain_over(record, one, other)),

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 from torch import nn
 
-from ..automatic.labels import described, plan_choice
+from ..automatic.opening import described, plan_choice
 from ..config import (
     Augment,
     Classify,

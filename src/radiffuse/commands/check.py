@@ -50,7 +50,7 @@ def check(settings: Check) -> int:
 
 def _planned(settings: Check) -> tuple[RenderableType, Dataset]:
     """What ``fit`` would try and the plan of the first, else that of ``pretrain``; and the data set."""
-    from ..automatic.labels import described, plan_choice
+    from ..automatic.opening import described, plan_choice
     from ..data.layouts import open_dataset
     from ..objectives import objective_of
     from ..train.planning.plan_text import format_plan

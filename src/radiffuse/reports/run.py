@@ -184,23 +184,24 @@ def _expected(folder: Path) -> str:
 
 def _choice(report: Report, folder: Path) -> None:
     """What an automatic choice tried, what it decided, and why."""
-    from ..automatic.record import by_reason
+    from ..automatic.outlook import CURVE
+    from ..automatic.record import TABLE, by_reason
 
     if not (folder / CHOICE).is_file():
         return
     content: Chosen = read_json(folder / CHOICE, Chosen)
     sentences = filter(None, [*content.get("decisions", ()), content.get("outlook", "")])
     report.text(*(f"{one[0].upper()}{one[1:].rstrip('.')}." for one in sentences))
-    if (folder / "candidates.csv").is_file():
-        table = read_table(folder / "candidates.csv", "candidate", "steps", "dice", "nsd")
+    if (folder / TABLE).is_file():
+        table = read_table(folder / TABLE, "candidate", "steps", "dice", "nsd")
         named = table.rename(columns={"dice": "Dice", "nsd": "surface Dice"})
         report.table(
             named.sort_values("Dice", ascending=False, kind="stable"),
             "What was tried, on cases that were left out of the training; minutes of all folds",
         )
-    if (folder / "labels.csv").is_file():
+    if (folder / CURVE).is_file():
         report.table(
-            read_table(folder / "labels.csv", "labels", "dice", "low", "high").rename(
+            read_table(folder / CURVE, "labels", "dice", "low", "high").rename(
                 columns={"dice": "Dice"}
             ),
             "Mean Dice by the number of labels: measured in the folds, then as the curve goes on; 95 % intervals",

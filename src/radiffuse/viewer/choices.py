@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..automatic.outlook import CURVE
 from ..automatic.record import Record, by_reason
 from ..automatic.scores import by_case, read_folds
 from ..errors import RadiffuseError
 from .tables import shown_table
-
-LABELS = "labels.csv"
-"""Mean Dice by number of labels, as ``automatic.outlook`` leaves it."""
 
 
 def choice_of(folder: Path) -> dict[str, Any]:
@@ -24,8 +22,8 @@ def choice_of(folder: Path) -> dict[str, Any]:
     if record is None:
         return {}
     tables = [_candidates(record), _members(record), _folds(record)]
-    if (folder / LABELS).is_file():
-        more = shown_table(folder / LABELS)
+    if (folder / CURVE).is_file():
+        more = shown_table(folder / CURVE)
         tables.append(more | {"title": "What more labels would bring: mean Dice, 95 % intervals"})
     untried = [
         f"Not tried: {', '.join(names)} ({why})"

@@ -1,0 +1,135 @@
+"""What is trained on all labels, as the time allows: of what was tried, or of the first candidate where nothing was.
+
+Pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from ..config.types import NonNegativeInt, PositiveInt
+from .candidates import Candidate
+from .halving import Entry
+from .schedule import POOL_COST
+
+SHORTEST = 1 / 8
+"""Of its full length that a training on all labels has even where no time is left [ours]."""
+
+
+class Member(TypedDict):
+    """A training on all labels; ``seed`` is added to the given one, ``tried`` are its steps in the folds, or 0."""
+
+    candidate: str
+    steps: PositiveInt
+    seed: NonNegativeInt
+    tried: NonNegativeInt
+
+
+def trainings_of_tried(
+    members: Sequence[Entry],
+    full: Sequence[int],
+    each: Sequence[float],
+    left: float,
+    most: int,
+    spared: float = 0.0,
+) -> list[Member]:
+    """What is trained on all labels: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds.
+
+    All members are trained in full length where the time allows it, else in the same part of it, but never shorter than
+    in the folds; and then, beside what is spared, all of them again with further seeds: for a convex loss the mean of
+    several trainings is no worse than they are in the mean.
+
+    Args:
+        members: Entries of the candidates that were chosen, the best first.
+        full: Steps in full length, of each.
+        each: Seconds of a step, of each.
+        left: Seconds that are left.
+        most: Trainings at most.
+        spared: Seconds for what comes after; a first training of full length goes before it.
+    """
+    needed = sum(steps * cost for steps, cost in zip(full, each, strict=True))
+    part = min(max(left, 0.0) / needed, 1.0)
+    found: list[Member] = [
+        {
+            "candidate": entry.candidate,
+            "steps": max(entry.steps, int(part * steps)),
+            "seed": 0,
+            "tried": entry.steps,
+        }
+        for entry, steps in zip(members, full, strict=True)
+    ]
+    turn, cost = list(found), sum(r["steps"] * c for r, c in zip(found, each, strict=True))
+    left -= cost + spared
+    while len(found) + len(turn) <= most and cost <= left:
+        left -= cost
+        found += [{**row, "seed": len(found) // len(turn)} for row in turn]
+    return found
+
+
+def with_pool_untried(times: float, *, pooled: bool = False) -> tuple[bool, bool]:
+    """Whether to train without and with a pool that was not tried: both vote, as far as the time allows.
+
+    On lungs of the labelled films' own hospital it changes little; on those of another it held the outlines
+    (``results/lungs-children.csv``). That is no proof for other images; so both, or in less time the one with it.
+
+    Args:
+        times: For how many trainings of full length without the pool there is time.
+        pooled: Whether the schedule is for a training with the pool, however short.
+    """
+    both, one = round(times) >= 1 + POOL_COST, pooled or round(times) >= POOL_COST
+    return both or not one, one
+
+
+def pool_in_words(without: bool, with_pool: bool, *, able: bool, several: bool = False) -> str:
+    """How a pool that was not tried is used.
+
+    Args:
+        without: Whether there are trainings without it, see ``with_pool_untried``.
+        with_pool: Whether there are trainings with it.
+        able: Whether they could use it.
+        several: Whether there is time for half of their steps with it, which several structures do not give up.
+    """
+    if not able:
+        return "the pool is not used, since this method learns from labels alone"
+    if not with_pool and several:
+        return (
+            "the pool is not used, since there is time for half of the steps with it, in which the smallest of several "
+            "structures may not be learned"
+        )
+    if not with_pool:
+        return "the pool is not used, since a training with it takes longer than there is time"
+    if without:
+        return "one training without the pool and one with it vote, since whether it helps was not tried"
+    return "it is trained with the pool, which was not tried"
+
+
+def trainings_of_untried(
+    first: Candidate,
+    left: float,
+    most: int,
+    twin: Candidate | None = None,
+    *,
+    pooled: bool = False,
+) -> list[Member]:
+    """Trainings of a candidate that nothing was tried of: as often as time allows in full length, else one shorter.
+
+    Args:
+        first: The candidate, without the pool.
+        left: Seconds that are left.
+        most: Trainings at most.
+        twin: The same with the pool, see ``with_pool_untried``; None: there is none.
+        pooled: Likewise.
+    """
+    usual = 1 + POOL_COST if twin else 1.0  # where it is not known how long one takes
+    times = max(left / first.seconds, 0.0) if first.seconds else usual
+    without, with_pool = with_pool_untried(times, pooled=pooled) if twin else (True, False)
+    names = [first.name] * (without and (1 if with_pool else max(1, min(most, round(times)))))
+    names += [twin.name] if twin and with_pool else []
+    part = times / (names.count(first.name) + POOL_COST * with_pool)
+    steps = first.steps(min(max(part, SHORTEST), 1.0))
+    seeds = [names[:place].count(one) for place, one in enumerate(names)]
+    return [
+        {"candidate": one, "steps": steps, "seed": seed, "tried": 0}
+        for one, seed in zip(names, seeds, strict=True)
+    ]
