@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from layout_files import dicom, film, film_label, volume, volume_label, write_json
 
+from radiffuse.config import Data
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.system.saying import near
 
 
 def leftover(root):
@@ -170,12 +172,16 @@ def test_outlines_of_public_chest_sets_are_a_warning(tmp_path):
         dicom(tmp_path / "siim" / f"{number}.dcm", series=number, instance=number)
     record = {"file_name": "0.png", "syms": ["Mass"], "polygons": [[[1, 1], [5, 1], [5, 5]]]}
     write_json(tmp_path / "chestx" / "ChestX_Det_train.json", [record])
-    (tmp_path / "siim" / "train-rle.csv").write_text("ImageId, EncodedPixels\n1.2.3, 5 4\n")
-    (tmp_path / "siim" / "notes.csv").write_text("ImageId,remark\n1.2.3,rle\n")
-    for folder, name in (("chestx", "ChestX_Det_train.json"), ("siim", "train-rle.csv")):
-        (issue,) = survey(tmp_path / folder)[1]
-        assert "holds outlines or boxes that are not read" in issue.problem
-        assert name in issue.problem
+    (tmp_path / "siim" / "other.csv").write_text("ImageId,remark\n1.2.3,EncodedPixels\n")
+    (issue,) = survey(tmp_path / "chestx")[1]
+    assert "holds outlines or boxes that are not read (1 .json: ChestX_Det" in issue.problem
+    tables = ("ImageId, EncodedPixels\n1.2, 5 4\n", "image_id,Landmarks\n1,2\n", "id,x_min\n1,2\n")
+    for text in tables:
+        (tmp_path / "siim" / "train.csv").write_text(text)
+        (issue,) = survey(tmp_path / "siim")[1]
+        assert "holds outlines or boxes that are not read (1 .csv: train.csv)" in issue.problem
+    (tmp_path / "siim" / "train.csv").write_text("ImageId,remark\n1.2.3,rle and x_min\n")
+    assert not survey(tmp_path / "siim")[1]
 
 
 def test_a_readme_without_suffix_is_a_companion(tmp_path):
@@ -186,3 +192,62 @@ def test_a_readme_without_suffix_is_a_companion(tmp_path):
     (issue,) = check_path(tmp_path, workers=0).issues
     assert "(1 of no suffix)" in issue.problem
     assert issue.remedy.endswith(": data")
+
+
+def test_folders_with_files_of_the_same_words_are_patients_not_classes(tmp_path):
+    for number in range(3):
+        for name in ("t1_mprage_2", "t2_flair_3"):
+            volume(tmp_path / "dcm2niix" / f"S{number}" / f"{name}.nii.gz", seed=number)
+        for slice_ in range(3):  # numbers alone say nothing
+            path = tmp_path / "kinds" / f"kind{number}" / f"img{slice_}.png"
+            film(path, seed=10 * number + slice_)
+    assert open_dataset(tmp_path / "dcm2niix").layout == "images"
+    assert open_dataset(tmp_path / "kinds").layout == "classes"
+
+
+def test_a_folder_with_the_masks_of_the_others_is_no_class(tmp_path):
+    for number in range(6):
+        volume(tmp_path / f"subset{number % 2}" / f"1.2.{number}.nii.gz", seed=number)
+        volume_label(tmp_path / "seg-lungs" / f"1.2.{number}.nii.gz")
+    dataset = open_dataset(tmp_path)
+    assert dataset.layout == "images"
+    assert not any(case.target for case in dataset)
+
+
+def test_parts_beside_images_tr_and_labels_tr_are_the_split(tmp_path):
+    for part, count in (("Tr", 3), ("Val", 2), ("Ts", 1)):
+        for number in range(count):
+            volume(tmp_path / f"images{part}" / f"{part}{number}.nii.gz", seed=number)
+            volume_label(tmp_path / f"labels{part}" / f"{part}{number}.nii.gz")
+    dataset, issues = survey(tmp_path)
+    assert not issues
+    assert sorted(case.split for case in dataset) == [
+        *("test", "train", "train", "train", "validation", "validation")
+    ]
+
+
+def test_a_data_set_one_folder_deeper_is_pointed_to(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "set_v2" / f"s{number:04}"
+        volume(folder / "ct.nii.gz", seed=number)
+        volume_label(folder / "segmentations" / "liver.nii.gz", values=(0, 1 + number))
+    found = [issue.remedy for issue in check_path(tmp_path, workers=0).issues]
+    assert any(
+        line.endswith(f"give the folder that holds the cases: {near(tmp_path / 'set_v2')}")
+        for line in found
+    )
+    assert not check_path(tmp_path / "set_v2", workers=0).issues
+
+
+def test_values_above_those_of_labels_are_told_how_to_be_named(tmp_path):
+    """Multi-modality whole heart segmentation (MM-WHS) numbers its structures from 205 to 850."""
+    for number in range(2):
+        volume(tmp_path / f"{number}_image.nii.gz", seed=number)
+        label = np.zeros((8, 7, 6), np.int16)
+        label[2:4, 2:4, 2:4], label[5, 5, 5] = 205, 500
+        image = nib.Nifti1Image(label, np.diag([1.0, 1.0, 2.0, 1.0]))
+        nib.save(image, tmp_path / f"{number}_label.nii.gz")
+    found = [i for i in check_path(tmp_path, workers=0).errors if "outside" in i.problem]
+    assert len(found) == 2
+    assert found[0].remedy.endswith("name all values, as in --label-values 0,205,500")
+    assert not check_path(tmp_path, Data(label_values=(0, 205, 500)), workers=0).errors

@@ -12,6 +12,7 @@ OTHER = re.compile(r"(?i)(?<![\w-])(un)?label(ed|ing)\b|\blicens(e|es)\b")
 FOREIGN = (
     "`license`",
     "FLARE22_UnlabeledCase",
+    '"license", "citation"',
     'get("license")',
     '"license": licences',
     "(?m)^license:",

@@ -202,6 +202,9 @@ def _look_at_values(
         problem = f"has label values outside the classes ({shown}; {voxels:,} voxels)"
         known = f"0 to {len(classes) - 1} are declared" if classes else "0 to 254 are possible"
         remedy = f"{known}, 255 is ignored; correct one of the two"
+        if not classes and min(strange) > 0:
+            every = ",".join(map(str, sorted({0, *counts} - {IGNORE})))
+            remedy = f"{known}, 255 is ignored; if these are classes, name all values, as in --label-values {every}"
         if set(counts) == {0, *strange} and (most := strange[0]) > 0 and len(strange) == 1:
             remedy = f"{known}; if {most} is the foreground, say --label-threshold {most}"
         issues.error(where, problem, remedy)

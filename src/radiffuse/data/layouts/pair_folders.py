@@ -35,6 +35,8 @@ ALSO_LABELS = (
 ``groundtruth``."""
 MARK = re.compile(rf"[ _.-](?:{'|'.join(LABEL_WORDS)}|img|image|\dstHO|\dndHO)$", re.IGNORECASE)
 """What a file is, after its name, as in ``1_mask``; or whose mask it is, see ``experts``."""
+HELD_OUT = {"val": "validation", "va": "validation", "ts": "test"}
+"""Endings of folders beside ``imagesTr`` and ``labelsTr`` that hold another part, with labels (WORD)."""
 ANNOTATED = ("annot", "_annot", "_labels", "_masks")
 """Endings of folders of labels beside folders named after splits: ``trainannot`` beside ``train``."""
 
@@ -75,9 +77,16 @@ def part_folders(root: Path, guess: bool) -> list[Part]:
 
 def _by_split(root: Path, guess: bool) -> Iterator[Part]:
     inner = _folders_in(root)
-    for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
-        yield Part(*_both(base, guess), None if base == root else SPLITS[base.name.lower()])
     by_name = {path.name.lower(): path for path in inner}
+    held_out = [
+        Part(by_name[f"images{end}"], by_name[f"labels{end}"], split)
+        for end, split in HELD_OUT.items()
+        if {f"images{end}", f"labels{end}"} <= by_name.keys()
+    ]
+    for base in (root, *(p for p in inner if p.name.lower() in SPLITS)):
+        split = ("train" if held_out else None) if base == root else SPLITS[base.name.lower()]
+        yield Part(*_both(base, guess), split)
+    yield from held_out
     for name, split in SPLITS.items():
         pictures = by_name.get(name) or by_name.get(f"{name}_images")
         maps = [by_name[name + ending] for ending in ANNOTATED if name + ending in by_name]

@@ -30,6 +30,11 @@ def pairing(root: Path) -> str:
         for name in sorted(names.keys() - {*IMAGE_FOLDERS, *LABEL_FOLDERS}):
             if close := difflib.get_close_matches(name, LABEL_FOLDERS, n=1, cutoff=LIKE):
                 return f"If {names[name]} holds the label maps, call it {close[0]}"
+    if len(names) == 1:
+        (inner,) = (root / name for name in names.values())
+        cases = [path for path in inner.iterdir() if (path / "segmentations").is_dir()]
+        if cases or any((inner / name).is_dir() for name in LABEL_FOLDERS):
+            return f"Give the folder that holds the cases: {near(inner)}"
     beside = {path.name.lower() for path in root.parent.iterdir() if path.is_dir()}
     if root.name.lower() in IMAGE_FOLDERS and not beside.isdisjoint(LABEL_FOLDERS):
         return f"Give the folder that holds both images and labels: {near(root.parent)}"
