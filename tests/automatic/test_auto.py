@@ -291,6 +291,38 @@ def test_a_killed_choice_goes_on_to_the_same_result(
     assert weights(run.folder) == weights(alone)
 
 
+def test_a_choice_that_was_stopped_before_it_was_decided_still_has_its_networks(
+    alone: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first round, which is gone through again, removes no weights of the second."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    given = settings(films, tmp_path, labels=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(decision.Decision, "decide", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            radiffuse.fit(**given)
+    assert weights(radiffuse.fit(**given).folder) == weights(alone)
+
+
+def test_what_is_passed_over_leaves_no_weights(alone: Path, tmp_path: Path) -> None:
+    """Folds of it may have been trained before the time was known to be short."""
+    record = record_of(shutil.copytree(alone, tmp_path / "best"))
+    entry, record.hours = record.tried.pop(), 0.0
+    folders = record.folders(entry.candidate, entry.steps)
+    (folders[-1] / scores.SCORED).unlink()
+    assert list(folders[0].rglob("model.safetensors"))
+    automatic = object.__new__(choice.AutomaticFit)
+    automatic.record = record
+    one = record.candidate(entry.candidate)
+    automatic._attempt(one, entry.steps / one.steps(), "")
+    assert "no time" in record.passed_over[f"{entry.candidate} {entry.steps}"]
+    assert not [path for folder in folders for path in folder.rglob("model.safetensors")]
+    assert (folders[0] / scores.SCORED).is_file()
+
+
 def test_a_candidate_whose_folds_are_all_scored_needs_no_more_time(
     alone: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,7 @@ class AutomaticFit:
                 names.append(best.name)
                 self._attempt(best, share, f"{stage}: {best.name}, the last")
             leading = leaderboard_of(record, share)
-            self._forget(leading[:TOGETHER])
+            self._forget(e for e in record.tried_by(share) if e not in leading[:TOGETHER])
             among = [entry.candidate for entry in leading if entry.candidate in names]
             names = among[: schedule.survivors(number, len(among))]
 
@@ -132,7 +132,7 @@ class AutomaticFit:
         """Train the members on all labels, and make them one run."""
         record = self.record
         parts = [self._member(number) for number in range(len(record.members))]
-        self._forget([e for e in record.tried if self._is_member(e)])
+        self._forget(e for e in record.tried if not self._is_member(e))
         write_atomic(self.run.folder / "plan.json", parts[0].plan.to_json())
         write_json(self.run.folder / "data.json", parts[0].data)
         names = [part.folder.name for part in parts]
@@ -225,8 +225,8 @@ class AutomaticFit:
         disk, ends the command, which goes on from here when it is repeated.
         """
         record, steps = self.record, candidate.steps(share)
-        key = f"{candidate.name} {steps}"
-        if record.entry(candidate.name, steps) or key in record.passed_over:
+        passed_over = f"{candidate.name} {steps}" in record.passed_over
+        if record.entry(candidate.name, steps) or passed_over:
             return
         folders = self.record.folders(candidate.name, steps)
         each = seconds_of_fold(record.tried, candidate, steps, len(folders))
@@ -235,7 +235,8 @@ class AutomaticFit:
             to_do = sum(not (path / SCORED).is_file() for path in folders[fold:])
             if to_do and (to_do + 1) * each > record.left:
                 left = f"{max(record.left, 0) / 60:.1f} are left"
-                self._pass_over(key, f"no time: a training takes {each / 60:.1f} min, {left}")
+                why = f"no time: a training takes {each / 60:.1f} min, {left}"
+                self._pass_over(candidate.name, steps, why)
                 return
             if not (folder / SCORED).is_file():
                 begun = time.monotonic()
@@ -244,7 +245,7 @@ class AutomaticFit:
                     split = self._split(fold)
                     learning = self._train_fold(candidate, steps, fold, folder, split)
                 except OF_ONE_NETWORK as error:
-                    self._pass_over(key, str(error))
+                    self._pass_over(candidate.name, steps, str(error))
                     return
                 # The first prepares arrays, such as those of the pool, that the others find.
                 taken.append(time.monotonic() - begun if taken else learning)
@@ -291,10 +292,11 @@ class AutomaticFit:
         record.write()
         return run
 
-    def _pass_over(self, key: str, why: str) -> None:
-        self.record.passed_over[key] = why
+    def _pass_over(self, name: str, steps: int, why: str) -> None:
+        self.record.passed_over[f"{name} {steps}"] = why
         self.record.write()
-        say(f"  {key} steps: {why}")
+        self._remove_weights(name, steps)
+        say(f"  {name} {steps} steps: {why}")
 
     def _train_fold(
         self, candidate: Candidate, steps: int, fold: int, folder: Path, split: Path
@@ -321,12 +323,14 @@ class AutomaticFit:
             raise OutOfMemory(folder, problem, "Lower --size") from None
         return seconds_of(run) + time.monotonic() - begun
 
-    def _forget(self, kept: Sequence[Entry]) -> None:
-        """Remove the weights of what was scored and is not needed any more; log and scores stay."""
-        for entry in self.record.tried:
-            if entry not in kept:
-                for folder in self.record.folders(entry.candidate, entry.steps):
-                    shutil.rmtree(folder / "model", ignore_errors=True)
+    def _forget(self, entries: Iterable[Entry]) -> None:
+        """Remove the weights of what is not needed any more; log and scores stay."""
+        for entry in entries:
+            self._remove_weights(entry.candidate, entry.steps)
+
+    def _remove_weights(self, name: str, steps: int) -> None:
+        for folder in self.record.folders(name, steps):
+            shutil.rmtree(folder / "model", ignore_errors=True)
 
     def _is_member(self, entry: Entry) -> bool:
         tried = {(member["candidate"], member["tried"]) for member in self.record.members}

@@ -188,6 +188,13 @@ class Record:
             self.candidates.append(found)
         return found
 
+    def tried_by(self, share: float) -> list[Entry]:
+        """What was tried for no more than a share of the steps in full length.
+
+        By it a command that is repeated sees after each round what the first one saw.
+        """
+        return [e for e in self.tried if e.steps <= self.candidate(e.candidate).steps(share)]
+
     def entry(self, name: str, steps: int) -> Entry | None:
         """What was tried of a candidate with these steps."""
         return next((e for e in self.tried if (e.candidate, e.steps) == (name, steps)), None)

@@ -119,12 +119,13 @@ class OutOfFold:
 def leaderboard_of(record: Record, share: float = 1.0) -> list[Entry]:
     """The ``leaderboard`` of a record: the candidate to beat is first, unless the cases show that another is better.
 
-    Counted is what was tried for no more than a share of the steps in full length: a command that is repeated sees
-    after each round what the first one saw.
+    Args:
+        record: Of what was tried.
+        share: See ``Record.tried_by``.
     """
     first = record.candidates[0].proposal
     return leaderboard(
-        [e for e in record.tried if e.steps <= record.candidate(e.candidate).steps(share)],
+        record.tried_by(share),
         [one.name for one in record.candidates if one.proposal == first],
         lambda one, other: is_sure(gain_over(record, one, other)),
     )
