@@ -355,7 +355,7 @@ def fit(
     legacy_timesteps: bool = ...,
     config: str | PathLike[str] | Sequence[str | PathLike[str]] | None = ...,
 ) -> Run:
-    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""
+    """Train a segmentation network on labelled images, by a named method or one chosen by cross-validation."""
 
 def classify(
     *,
@@ -1076,4 +1076,4 @@ def fit_custom(
     legacy_timesteps: bool = ...,
     config: str | PathLike[str] | Sequence[str | PathLike[str]] | None = ...,
 ) -> Run:
-    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""
+    """Train a segmentation network on labelled images, by a named method or one chosen by cross-validation."""

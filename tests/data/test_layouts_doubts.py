@@ -140,7 +140,7 @@ def test_where_nothing_names_patients_the_check_says_so(tmp_path):
     console = Console(width=120)
     with console.capture() as shown:
         console.print(format_check(check_path(tmp_path, workers=0)))
-    assert "3 (nothing names patients: each file counts as one)" in shown.get()
+    assert "3 (no patient information: each file counts as one)" in shown.get()
     (tmp_path / "patients.csv").write_text("image,patient\nc0,a\nc1,a\nc2,b\n")
     with console.capture() as shown:
         console.print(format_check(check_path(tmp_path, workers=0)))

@@ -86,7 +86,7 @@ def described(
         f"{60 * record.hours:.0f} min"
     )
     for one in record.candidates:
-        minutes = f", about {one.seconds / 60:.1f} min a training" if one.seconds else ""
+        minutes = f", about {one.seconds / 60:.1f} min per training run" if one.seconds else ""
         length = one.steps()
         busy = slowed_in_words(one.plan.training) if one.plan.training else ""
         minutes += f"; {busy}" if busy else ""
@@ -105,11 +105,11 @@ def described(
             yield f"  {_more_time(record, labels, patients, pool=pool and first.can_use_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
-    yield f"  in every fold {rounds} of these steps, as time allows; what is chosen then on all labels"
+    yield f"  each fold takes {rounds} of these steps, as time allows; the choice is trained on all labels"
     if len(record.candidates) > 1:
-        yield f"  {record.candidates[0].name} is chosen unless the folds show that another is better"
+        yield f"  {record.candidates[0].name} is chosen unless the folds show another to be better"
     if pool:
-        yield f"  what leads is tried with the pool too, which takes about {POOL_COST:g} times as long"
+        yield f"  the leading one is also tried with the pool, which takes about {POOL_COST:g} times as long"
 
 
 def _more_time(record: Record, labels: Labels, patients: int, *, pool: bool) -> str:

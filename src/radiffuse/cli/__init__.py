@@ -123,7 +123,7 @@ def _overview() -> str:
             "  radiffuse check LABELLED",
             "  radiffuse fit LABELLED --unlabelled POOL --hours 2 --out runs/seg",
             "",
-            "radiffuse COMMAND --help lists the settings of a command, --help all every one.",
+            "radiffuse COMMAND --help lists its main settings, --help all every setting.",
         ]
     )
 

@@ -130,11 +130,11 @@ def help_text(command: str, defaults: Any, chosen: str | None, *, own: bool, ful
         title = _wrapped(f"{group}: {about[group]}", "") if group else []
         lines += [*title, *(line for s in members_ for line in _lines(s)), ""]
     lines += [
-        *_entry("None", "What holds where a setting is left out."),
-        *_entry("[VALUE]", "Its default. Whose choice a value is: [paper], its [code], [related] "
+        *_entry("None", "What applies if a setting is left out."),
+        *_entry("[VALUE]", "Its default. The source of a value: [paper], its [code], [related] "
                 "work, or [ours]."),
         *_entry("--config FILE", "YAML file with settings, or the name of a recipe."),
-        *_entry("--dry-run", "Print the plan and what differs from the defaults; run nothing. "
+        *_entry("--dry-run", "Print the plan and the settings that differ from the defaults; run nothing. "
                 "--dry-run full: every setting."),
         *_entry("--help all", f"Every setting of the command ({len(settings)})."),
     ]  # fmt: skip

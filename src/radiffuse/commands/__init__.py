@@ -88,14 +88,14 @@ COMMANDS: dict[str, Command] = {
     "anatomy": Command(
         config.Anatomy,
         "look at data",
-        "procedural images with exact labels",
+        "create procedural images with exact labels",
         ("radiffuse anatomy bitewing --count 200 --size 64,64 --out data/bitewings",),
         shared=True,
     ),
     "pretrain": Command(
         config.Pretrain,
         "learn",
-        "a network from unlabelled images",
+        "pre-train a network on unlabelled images",
         (
             "radiffuse pretrain UNLABELLED --out runs/pre",
             "radiffuse pretrain UNLABELLED --config ptdr-paper --out runs/pre --dry-run",
@@ -110,7 +110,7 @@ COMMANDS: dict[str, Command] = {
     "fit": Command(
         config.Fit,
         "learn",
-        "a segmentation network: tries methods, keeps the best",
+        "train a segmentation network, comparing methods first",
         (
             "radiffuse fit LABELLED --unlabelled POOL --hours 2 --out runs/seg",
             "radiffuse fit LABELLED --method finetune --from runs/pre --labels 5 --out runs/seg",
@@ -130,7 +130,7 @@ COMMANDS: dict[str, Command] = {
     "classify": Command(
         config.Classify,
         "learn",
-        "the class of whole films",
+        "train a classifier of whole films",
         ("radiffuse classify CLASSES --labels 200 --with FAKE --ratio 5 --out runs/class",),
         together=True,
     ),
@@ -161,7 +161,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         config.Convert,
         "use",
-        "take a denoiser of diffusers, MONAI and others",
+        "import a denoiser from diffusers, MONAI and others",
         (
             "radiffuse convert PIPELINE --out runs/theirs",
             "radiffuse convert MONAI --size 96 --spacing 1.5,1.5,2 --window -1000,1000 --out runs/theirs",
@@ -171,7 +171,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         config.Evaluate,
         "measure",
-        "scores of masks against the truth",
+        "score masks against the ground truth",
         (
             "radiffuse evaluate masks LABELLED --out runs/eval",
             "radiffuse evaluate masks BTCV --prediction-classes amos22 --truth-classes btcv --out runs/eval",
@@ -181,7 +181,7 @@ COMMANDS: dict[str, Command] = {
     "study": Command(
         config.Study,
         "measure",
-        "methods by the number of labels, side by side",
+        "compare methods at each number of labels",
         (
             "radiffuse study LABELLED --unlabelled UNLABELLED --methods scratch,finetune,pixel,ddep --out runs/study",
             "radiffuse study LABELLED --methods none,standard,recycle,ensemble --out runs/diffusion",
@@ -220,7 +220,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command(
         config.Generate,
         "synthesize",
-        "draw images from a synthesizer or a denoiser",
+        "sample images from a synthesizer or a denoiser",
         (
             "radiffuse generate runs/synth --strategy interpolate --references REAL --count 500 --out FAKE",
             "radiffuse generate runs/synth --strategy variation,perturb,manifold --sampler dpm++ --steps 20 --out FAKE",
@@ -230,7 +230,7 @@ COMMANDS: dict[str, Command] = {
     "zeroshot": Command(
         config.ZeroShot,
         "synthesize",
-        "segment by a network's features, without labels",
+        "segment without labels, by a network's features",
         (
             "radiffuse zeroshot films-64 FILMS --out MASKS",
             "radiffuse zeroshot runs/synth FILMS --features encoder --out MASKS",
@@ -240,7 +240,7 @@ COMMANDS: dict[str, Command] = {
     "view": Command(
         config.View,
         "show",
-        "scans and runs in the browser; correct masks there",
+        "scans and runs in the browser; correct masks",
         (
             "radiffuse view runs/seg SCANS --masks MASKS",
             "radiffuse view runs/a runs/b runs/study",
@@ -250,7 +250,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(
         config.Info,
         "show",
-        "what a run or plan is; its report again",
+        "describe a run or plan; write its report again",
         (
             "radiffuse info runs/pre",
             "radiffuse info plan.json",
@@ -260,7 +260,7 @@ COMMANDS: dict[str, Command] = {
     "cache": Command(
         config.Cache,
         "show",
-        "the cache: size, what is unused; delete",
+        "list the cache; delete what is unused",
         ("radiffuse cache", "radiffuse cache --delete unused", "radiffuse cache --delete all"),
     ),
     "doctor": Command(

@@ -30,9 +30,9 @@ class Data:
     ] = "auto"
     """How the folder is organized; auto: recognize it. See docs/reference/layouts.md."""
     group: str | None = None
-    """Regular expression, searched in each image's path below the data folder; its first group names the patient.
-    None: the column ``patient`` of a table (``patients.csv`` or the data table), else the patient number in well-known
-    names, else each case counts as a patient of its own."""
+    """Regular expression, searched in each image's path below the data folder; its first group is the patient. None:
+    the column ``patient`` of a table (``patients.csv`` or the data table), else the patient number in well-known names,
+    else each case counts as a separate patient."""
     only: str | None = None
     """Regular expression, searched in each image's path below the data folder; cases without a match are left out."""
     sites: str | None = None
@@ -60,7 +60,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """Overrides of the plan, which is made from the fingerprint of the data; None keeps what the plan says."""
+    """Changes to the plan, which follows from the data; None keeps what the plan says."""
 
     size: tuple[Annotated[int, Within(8)], ...] | None = None
     """Size of the patch that the network sees, in pixels (rows, columns) or voxels; one number for equal sides."""

@@ -167,7 +167,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How a run uses the machine; what is learned changes by rounding alone, but for the noise that a GPU draws."""
+    """How a run uses the machine; results change only by rounding, except for the noise that a GPU draws."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: on a GPU if there is one."""

@@ -150,32 +150,32 @@ class Joint:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Train a segmentation network on labelled images, by the method that does best on them or by a named one."""
+    """Train a segmentation network on labelled images, by a named method or one chosen by cross-validation."""
 
     data: str = field(default="", metadata=POSITIONAL)
     """Labelled images."""
     out: str = ""
     """Run folder. Repeat the command to resume an interrupted run."""
     method: MethodName | None = None
-    """auto: whatever does best on labelled cases that were left out, in folds over patients, within ``--hours``:
-    finetune, imagenet, dino (with ``--encoder``), scratch or probe, several of them together where that gains. It is
-    then trained on all labels; without ``--split.test`` there is no test part. finetune: the whole pre-trained network
-    (PTDR); scratch: the same network from random weights; dynunet: MONAI's DynUNet from random weights, in the shape
-    that nnU-Net would give it; imagenet: for films, a U-Net on an encoder that was trained on ImageNet
-    (EfficientNet-Lite0); dino: for films, a light decoder on several blocks of a frozen DINO, ``--encoder``; pixel: an
-    ensemble of pixel classifiers on frozen features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al.
-    2025); diffusion: mask diffusion (Fu et al. 2023); joint: a denoiser of image and mask together, which also draws
-    pairs of both (radiffuse generate). None: auto. Some defaults below depend on the method."""
+    """auto: cross-validate finetune, imagenet, dino (with ``--encoder``), scratch and probe over patients, as many as
+    ``--hours`` allow; then train the first that suits the data, or one shown to be better, or an ensemble, on all
+    labels. Without ``--split.test`` no patients are kept for a test. finetune: the whole pre-trained network (PTDR);
+    scratch: the same network from random weights; dynunet: MONAI's DynUNet from random weights, shaped by nnU-Net's
+    rules; imagenet: for films, a U-Net on an encoder trained on ImageNet (EfficientNet-Lite0); dino: for films, a light
+    decoder on several blocks of a frozen DINO, ``--encoder``; pixel: an ensemble of pixel classifiers on frozen
+    features (Baranchuk et al. 2022); probe: heads on frozen features (Li et al. 2025); diffusion: mask diffusion (Fu et
+    al. 2023); joint: a denoiser of image and mask together, which can also generate pairs (radiffuse generate). None:
+    auto. Some defaults below depend on the method."""
     from_run: str | None = None
-    """``--from``: pre-trained run, or the name of shipped weights (films, which suits any grid; films-64). Needed by
+    """``--from``: pre-trained run, or the name of included weights (films, which suits any grid; films-64). Needed by
     finetune, pixel and probe, optional for auto, diffusion and joint."""
     encoder: str | None = field(default=None, metadata=only_for("auto", "dino"))
     """DINO encoder of the method dino: a folder with config.json and model.safetensors (DINOv2, DINOv3 or DINO of
     transformers), a run of radiffuse synthesize, or a public name such as facebook/dinov2-base."""
     labels: PositiveInt | None = None
-    """Label budget: the number of labelled cases to use; None: all that are for training."""
+    """Label budget: the number of labelled cases to use; None: all training cases."""
     draw: NonNegativeInt = 0
-    """Which random draw of so many labelled cases, by its number."""
+    """Number of the random draw of labelled cases."""
     weights: Literal["average", "raw"] = "average"
     """Which weights of the pre-trained run to start from."""
     finetune: Finetuning = field(default=Finetuning(), metadata=only_for("finetune", "scratch"))
@@ -192,13 +192,13 @@ class Fit:
     """Cross-entropy and Dice [related: nnU-Net]; diffusion: Dice + 20 focal [code]. pixel: cross-entropy. joint:
     of masks of given images; else cross-entropy."""
     with_run: tuple[str, ...] = ()
-    """``--with``: more folders of labelled images to learn from, such as synthetic ones that a network has labelled.
-    They do not count towards ``--labels``; images of validation or test patients, copies of them in whatever format,
-    and images made from them are left out."""
+    """``--with``: more folders of labelled images to train on, such as synthetic ones labelled by a network. They do
+    not count towards ``--labels``; images of validation or test patients, copies of them in any format, and images made
+    from them are left out."""
     unlabelled: tuple[str, ...] = field(default=(), metadata=only_for(*POOLED, "joint"))
-    """Folders of images without labels, the pool, to learn from beside the labelled ones. Images of validation or test
-    patients, images that are the same as one of theirs, and synthetic images made from them are left out, which is
-    said. An image that is learned from with its label may be in it too; a pool of nothing else is refused."""
+    """Folders of unlabelled images, the pool, to train on together with the labelled ones. Images of validation or test
+    patients, copies of them, and synthetic images made from them are left out, with a message. Labelled training images
+    may be in the pool too; a pool of nothing else is refused."""
     pool: Pool = field(default=Pool(), metadata=FULL_NAMES | only_for(*POOLED))
     """How the pool is learned from."""
     split: Split = Split()
@@ -206,9 +206,8 @@ class Fit:
     network: Network = Network()
     """The U-Net, when training from scratch; with ``--from`` it is that of the run, and another is refused."""
     hours: Hours | None = None
-    """Hours for everything, preparation and validation included; auto: for all that is tried and the final training
-    together. They set the number of steps, once, at the start. None: a number of passes over the images, in an hour at
-    most."""
+    """Hours for everything, including preparation, validation and, with auto, all methods tried. They set the number of
+    steps, once, at the start. None: a number of passes over the images, in an hour at most."""
     training: Training = Training(
         learning_rate=1e-3,
         optimizer="adamw",

@@ -110,7 +110,7 @@ class Study:
     synthetic: tuple[str, ...] = ()
     """Folders of synthetic images, for the methods synthetic-unlabelled and synthetic-labelled."""
     from_run: str | None = None
-    """``--from``: a pre-trained run, or the name of shipped weights, to use instead of pre-training."""
+    """``--from``: a pre-trained run, or the name of included weights, to use instead of pre-training."""
     methods: tuple[str, ...] = ("scratch", "finetune")
     """Any of: scratch; finetune; pixel; ddep; dynunet (MONAI's); imagenet (a U-Net on an encoder trained on ImageNet,
     for films); dino (a light decoder on the frozen ``--finetune.encoder``, for films); nnunet (nnU-Net 2 with its own

@@ -211,7 +211,7 @@ class Generate(Drawing):
     """Draw synthetic images from a synthesizer or a denoiser, as a data set; with masks from a joint one."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """A run of radiffuse synthesize or pretrain, or the name of shipped weights; one of radiffuse fit --method joint,
+    """A run of radiffuse synthesize or pretrain, or the name of included weights; one of radiffuse fit --method joint,
     whose masks are drawn with the images."""
     out: str = ""
     """Folder for the images, or images/ and labels/, and provenance.csv; finished images are kept when the
@@ -234,7 +234,7 @@ class ZeroShot:
     """Segment films or volumes by the features of a network that was trained without labels."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """A run of radiffuse pretrain or synthesize, or the name of shipped weights, such as films-64."""
+    """A run of radiffuse pretrain or synthesize, or the name of included weights, such as films-64."""
     data: str = field(default="", metadata=POSITIONAL)
     """Films, or volumes where the run was trained on volumes. Any labels are only used for scoring; of films, values
     above 0 are lung."""
@@ -287,7 +287,7 @@ class Judge:
     trained: str | None = None
     """memorization: the images that the generator was trained on; None: ``real``."""
     encoder: str = "films-64"
-    """Feature network: a run of radiffuse pretrain or the name of shipped weights (features: the mean of the
+    """Feature network: a run of radiffuse pretrain or the name of included weights (features: the mean of the
     denoiser's bottleneck), or the folder or public name of a DINO of transformers (features: its global token). Results
     of different networks cannot be compared. For memorization, use another network than the generator's encoder."""
     draws: PositiveInt = 200

@@ -29,7 +29,7 @@ class Check:
     unlabelled: tuple[str, ...] = ()
     """Plan for learning from these folders of images without labels as well."""
     from_run: str | None = None
-    """``--from``: plan for starting from this pre-trained run or these shipped weights."""
+    """``--from``: plan for starting from this pre-trained run or these included weights."""
     machine: Machine = Machine()
     """The machine to plan for."""
 
@@ -68,7 +68,7 @@ class Select:
     """CSV file for the list: place, case, file and why."""
     from_run: str | None = None
     """``--from``: a segmentation run, to choose scans about which it is uncertain; or a pre-trained run, or the name of
-    shipped weights, to choose typical and diverse scans by its features. None: by those of ``films``, which
+    included weights, to choose typical and diverse scans by its features. None: by those of ``films``, which
     sees films in color in gray, or for volumes and several files a scan by small versions of the images."""
     count: PositiveInt = 10
     """Scans to choose, each of another patient, and no copy of another one, as long as there are some."""
@@ -85,7 +85,7 @@ class Info:
     """Summarize a run, a study, an evaluation, weights or a plan on one screen: data, network, scores, licence."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run folder, name of shipped weights, study, evaluation, masks or images that a command wrote, folder of weights
+    """Run folder, name of included weights, study, evaluation, masks or images that a command wrote, folder of weights
     (``config.json`` with safetensors), or plan file."""
     report: bool = False
     """Write report.html of the run, study or evaluation once more."""
@@ -121,7 +121,7 @@ class Export:
     """Write a run in a form that other programs read: a folder to publish, ONNX, torch.export, MONAI or nnU-Net."""
 
     run: str = field(default="", metadata=POSITIONAL)
-    """Run folder, or the name of shipped weights."""
+    """Run folder, or the name of included weights."""
     out: str = ""
     """Folder for the result."""
     format: Literal["pretrained", "onnx", "torch-export", "monai-bundle", "nnunet-encoder"] = (

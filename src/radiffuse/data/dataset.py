@@ -82,7 +82,7 @@ def counted_patients(facts: Mapping[str, Any]) -> str:
     patients = facts.get("patients")
     number = str(patients if isinstance(patients, int | str) else len(patients or ()))
     named = facts.get("patients_named", True)
-    return number if named else f"{number} (nothing names patients: each file counts as one)"
+    return number if named else f"{number} (no patient information: each file counts as one)"
 
 
 @dataclass(frozen=True)

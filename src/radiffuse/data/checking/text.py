@@ -65,9 +65,9 @@ def _undecided(summary: Mapping[str, Any]) -> Iterator[str]:
     """What the files do not say, and only a person knows."""
     if summary["cases"] > 1 and not summary["patients_named"]:
         yield (
-            "Does any patient have more than one image? If so, name the patients, in patients.csv (columns image and "
-            "patient) or by --group, a pattern for file names, or scores come out too good. If not, there is nothing "
-            "to do."
+            "Does any patient have more than one image? If so, say whose each is, in patients.csv (columns image and "
+            "patient) or with --group, a pattern for file names; otherwise scores will be too good. If not, no action "
+            "is needed."
         )
     if unnamed := [name for name in summary["classes"] if re.fullmatch(r"class-\d+", name)]:
         words = ", ".join(f'"{name.removeprefix("class-")}": "..."' for name in unnamed)
