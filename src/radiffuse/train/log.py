@@ -15,6 +15,17 @@ from .mirrors import Mirror, open_mirrors
 from .progress import ProgressLine, duration
 from .run import Run
 
+BELIEVED = 0.05
+"""Share of the given hours after which the clock is believed to show how long all steps take [ours]."""
+
+
+def hours_of(run: Run) -> float | None:
+    """The ``--hours`` of a run; None where it was given none, or is a part of another run."""
+    if not (run.folder / "config.yaml").is_file():
+        return None
+    hours: float | None = run.config["settings"].get("hours")
+    return hours
+
 
 def seconds_of(run: Run) -> float:
     """What a training took, with the processes that it was resumed from; 0 without a log."""
@@ -48,6 +59,8 @@ class Log:
         self.began = time.monotonic()
         self.images = self.each = 0
         self.before = 0.0
+        self.hours: float | None = None
+        self.first: tuple[float, float] | None = None
         before = unwritten or {"values": [], "terms": {}}
         self.values: list[float] = list(before["values"])
         self.terms = {name: list(values) for name, values in before["terms"].items()}
@@ -57,6 +70,7 @@ class Log:
             rows = [row for row in run.log() if row.get("step", 0) <= start]
             write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
             self.before = seconds_of(run)
+            self.hours = hours_of(run)
             self.mirrors = open_mirrors(run, training, start)
         if start:
             say(f"{run.folder} goes on from step {start} of {self.total}")
@@ -78,6 +92,7 @@ class Log:
             self.terms.setdefault(name, []).append(term)
         if step < self.total:
             self._show(step, loss)
+            self._watch(step)
 
     def write(self, step: int, rate: float) -> None:
         """Write a row of means since the last row, over steps and ranks; every process must call it."""
@@ -122,6 +137,26 @@ class Log:
         left = duration((total - done) * seconds / (done - start) if done > start else 0)
         detail = f"loss {loss:.4f}  {self.images / max(seconds, 1e-9):.1f} images/s  {left} left"
         self.line.update(step, self.total, detail)
+
+    def _watch(self, step: int) -> None:
+        """Say once, as soon as the clock can be believed, that all steps take longer than the hours that were given."""
+        if self.hours is None:
+            return
+        seconds, done = time.monotonic() - self.began, self._work(step)
+        if self.first is None:  # memory and kernels are made in the first step of a process
+            self.first = seconds, done
+            return
+        given, passed = 3600 * self.hours, seconds - self.first[0]
+        if passed < BELIEVED * given:
+            return
+        left = (self._work(self.total) - done) * passed / (done - self.first[1])
+        if (whole := self.before + seconds + left) > given:
+            self.line.leave()
+            say(
+                f"at this pace {self.total:,} steps take {duration(whole)}, more than --hours {self.hours:g}: other "
+                "work may have the cores; the steps stay as planned, so that the run can resume"
+            )
+            self.hours = None
 
     def _work(self, step: int) -> float:
         """Of the steps up to one, in steps at full resolution."""

@@ -38,6 +38,12 @@ class ProgressLine:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def leave(self) -> None:
+        """End the live line, so that something else can be said below it."""
+        if self.width:
+            print(file=sys.stderr)
+            self.width = 0
+
     def __call__(self, done: int, total: int) -> None:
         """As ``update``, for callbacks."""
         self.update(done, total)
