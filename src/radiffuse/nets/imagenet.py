@@ -86,7 +86,7 @@ class Bottleneck(nn.Module):
         return result + x if self.adds else result
 
 
-class Encoder(nn.Module):
+class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 without its classifier."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
                 found.append(h)
         return found
 
-    def train(self, mode: bool = True) -> Encoder:
+    def train(self, mode: bool = True) -> EfficientNetLite0:
         """Set the mode; a frozen encoder stays in evaluation mode, so that its batch statistics stay as well."""
         return super().train(mode and any(weight.requires_grad for weight in self.parameters()))
 
@@ -125,7 +125,7 @@ class ImageNetUNet(nn.Module):
         super().__init__()
         self.channels, self.classes = channels, classes
         self.colors = nn.Conv2d(channels, 3, 1, bias=False) if channels not in (1, 3) else None
-        self.encoder = Encoder()
+        self.encoder = EfficientNetLite0()
         skips = [channels, *(STAGES[number][3] for number in FEATURES)]
         self.decoder, inputs = nn.ModuleList(), skips.pop()
         for width in WIDTHS:
