@@ -34,7 +34,7 @@ from torch.profiler import profile as torch_profile
 import radiffuse
 from radiffuse.config import Machine, Network, UNetConfig, resolve_network
 from radiffuse.nets import norm
-from radiffuse.nets.blocks import channels_last
+from radiffuse.nets.memory_format import channels_last
 from radiffuse.nets.unet import UNet
 from radiffuse.system.files import read_json
 from radiffuse.train.device import fixed_order

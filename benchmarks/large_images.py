@@ -15,8 +15,8 @@ from results import origin, write_table
 from torch import Tensor
 
 from radiffuse.config import Network, UNetConfig, network_for, resolve_network
-from radiffuse.nets.blocks import channels_last
 from radiffuse.nets.imagenet import ImageNetUNet
+from radiffuse.nets.memory_format import channels_last
 from radiffuse.nets.summary import summarize
 from radiffuse.nets.unet import UNet
 

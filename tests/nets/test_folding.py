@@ -15,11 +15,12 @@ from test_unet import randomized
 from radiffuse.config import Network, UNetConfig, resolve_network
 from radiffuse.config.values import from_dict
 from radiffuse.errors import InputError
-from radiffuse.nets.blocks import channels_last, fold, unfold
+from radiffuse.nets.blocks import fold, unfold
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.embedder import VoxelEmbedder
 from radiffuse.nets.guided import GuidedUNet
 from radiffuse.nets.mask_denoiser import MaskDenoiser
+from radiffuse.nets.memory_format import channels_last
 from radiffuse.nets.probe import HeadConfig, ProbedNetwork, pyramid
 from radiffuse.nets.registry import load_network, save_network
 from radiffuse.nets.segmenter import SegmentingUNet

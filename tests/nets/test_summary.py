@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from radiffuse.config import UNetConfig, network_for
-from radiffuse.nets.blocks import channels_last
+from radiffuse.nets.memory_format import channels_last
 from radiffuse.nets.summary import TRAINING, summarize
 from radiffuse.nets.unet import UNet
 

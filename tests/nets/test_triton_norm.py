@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from radiffuse.nets import norm
-from radiffuse.nets.blocks import channels_last
+from radiffuse.nets.memory_format import channels_last
 
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,9 +14,9 @@ from ..config.values import from_dict
 from ..data.plan import PREPARED, Plan
 from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
-from ..nets.blocks import channels_last
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
+from ..nets.memory_format import channels_last
 from ..nets.probe import ProbedNetwork
 from ..nets.registry import load_network
 from ..nets.unet import UNet

@@ -39,11 +39,6 @@ def convolution(
     return kind(in_channels, out_channels, kernel_size, stride=steps, padding=padding)  # type: ignore[arg-type]
 
 
-def channels_last(spatial_dims: int) -> torch.memory_format:
-    """The channels-last memory format for inputs and ``network.to(memory_format=...)``."""
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
-
-
 MAX_PERIOD = 10_000.0
 """The slowest frequency of ``timestep_embedding``, as 2 pi divided by its period."""
 

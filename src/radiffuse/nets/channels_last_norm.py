@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .memory_format import channels_last, in_channels_last
+
 PIECE = 1 << 17
 """Numbers that are worked on together: a few float32 copies of them stay in the cache of a core (1 to 2 MiB)."""
 LANE = 512
@@ -36,11 +38,6 @@ def runs_channels_last(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     return in_channels_last(x)
-
-
-def in_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` is in channels-last order alone."""
-    return x.is_contiguous(memory_format=_order(x)) and not x.is_contiguous()
 
 
 def silu_of_norm(
@@ -93,7 +90,7 @@ class _Pieces(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, offset, mean, inverse_std = ctx.saved_tensors
-        rows, grads = _rows(x), _rows(grad.contiguous(memory_format=_order(x)))
+        rows, grads = _rows(x), _rows(grad.contiguous(memory_format=channels_last(x.ndim - 2)))
         slope = gain * inverse_std
         wide_slope, intercept = _wide(slope, rows), _wide(offset - slope * mean, rows)
 
@@ -123,10 +120,6 @@ class _Pieces(torch.autograd.Function):
             through_moments = torch.addcmul(rest, values, wide_slant)
             out.copy_(through_moments.addcmul_(before_silu(values, upstream), wide_slope))
         return result, grad_gain, grad_offset, None, None, None
-
-
-def _order(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .memory_format import order_of
+
 FEW = 20480
 """Numbers of an image, without its last axis, up to which torch takes its own kernel."""
 
@@ -80,7 +82,7 @@ class _SmallConvolution(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:  # a convolution of the gradient with the mirrored kernel
             mirrored = weight.flip(tuple(range(2, x.ndim))).transpose(0, 1)
-            mirrored = mirrored.contiguous(memory_format=_order(x))
+            mirrored = mirrored.contiguous(memory_format=order_of(x))
             grad_x = _onednn(grad, mirrored, None, ones, padding)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(grad, x, weight, padding)
@@ -100,7 +102,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int
     grads = torch.cat([grad.narrow(axis, start, half) for start in (0, half)])
     rest = [0 if a == axis else p for a, p in enumerate(padding, start=2)]
     found: Tensor = torch.ops.aten.convolution_backward(
-        grads.contiguous(memory_format=_order(x)), inputs.contiguous(memory_format=_order(x)),
+        grads.contiguous(memory_format=order_of(x)), inputs.contiguous(memory_format=order_of(x)),
         weight, None, ones, rest, ones, False, zeros, 1, [False, True, False],
     )[1]  # fmt: skip
     return found
@@ -121,8 +123,3 @@ def _halved_axis(x: Tensor, weight: Tensor, stride: Any, padding: Any) -> int | 
     )
     even = [axis for axis in range(2, x.ndim) if x.shape[axis] % 2 == 0]
     return even[0] if keeps and even else None
-
-
-def _order(x: Tensor) -> torch.memory_format:
-    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    return order if x.is_contiguous(memory_format=order) else torch.contiguous_format

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import first_line, is_out_of_memory
-from .channels_last_norm import in_channels_last, prefers_pieces, runs_channels_last, silu_of_norm
+from .channels_last_norm import prefers_pieces, runs_channels_last, silu_of_norm
+from .memory_format import in_channels_last
 
 USED: set[str] = set()
 """Whose kernels have normalized since it was emptied, what was compiled aside: ``torch``, ``triton`` (of

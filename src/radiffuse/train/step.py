@@ -13,7 +13,7 @@ from ..config import Machine, Training
 from ..data.batches import Batch
 from ..data.streams import Stream
 from ..errors import first_line, is_out_of_memory
-from ..nets.blocks import channels_last
+from ..nets.memory_format import channels_last
 from ..nets.unet import UNet
 from ..system.distributed import mean_over_ranks
 from .passes import BeforeStep, Passes
