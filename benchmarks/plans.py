@@ -32,7 +32,7 @@ from radiffuse.train.planning.machine import GIB, MachineFacts
 from radiffuse.train.planning.search import configure
 
 HOURS = 2.0
-VALUES = (Intensities(0.0, 1.0, 2.0, 1.0, 1.0),)
+VALUES = (Intensities(0.0, 2.0),)
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,7 @@ def fingerprint(data: Data) -> Fingerprint:
         body=values,
         foreground=values,
         classes=tuple(
-            ClassFacts(f"{size:g}", data.cases, 0.01, size**2, 1, size, values)
-            for size in data.structures
+            ClassFacts(f"{size:g}", data.cases, 0.01, size**2, 1, size) for size in data.structures
         ),
     )
 

@@ -149,7 +149,7 @@ def test_air_is_no_body() -> None:
 
 
 def fingerprint(**changes: object) -> Fingerprint:
-    values = Intensities(-100.4, 40.0, 240.2, 45.0, 60.0)
+    values = Intensities(-100.4, 240.2)
     spacings = ((0.8, 0.8, 5.0),) * 9 + ((0.8, 0.8, 1.5),) * 2
     whole: dict[str, object] = {
         "cases": 11,
@@ -160,7 +160,7 @@ def fingerprint(**changes: object) -> Fingerprint:
         "shapes": ((512, 512, 60),) * 11,
         "spacings": spacings,
         "bodies": ((400, 300, 60),) * 11,
-        "body": (Intensities(-950.5, 0.0, 900.0, 0.0, 1.0),),
+        "body": (Intensities(-950.5, 900.0),),
         "foreground": (values,),
     }
     return Fingerprint(**(whole | changes))  # type: ignore[arg-type]

@@ -18,9 +18,9 @@ from radiffuse.data.structures import measure_case
 
 def found(places: dict[str, tuple[float, ...]], dims: int = 2) -> Fingerprint:
     facts = tuple(
-        ClassFacts(name, len(where), 0.1, 1, 1, 1, (), where) for name, where in places.items()
+        ClassFacts(name, len(where), 0.1, 1, 1, 1, where) for name, where in places.items()
     )
-    body = (Intensities(0, 0, 0, 0, 0),)
+    body = (Intensities(0, 0),)
     shape = (8,) * dims
     return Fingerprint(1, 1, 1, False, "px", (shape,), ((1.0,) * dims,), (shape,), body, (), facts)
 

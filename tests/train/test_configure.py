@@ -34,14 +34,14 @@ from radiffuse.train.planning.plan_text import format_plan, rows, structures
 from radiffuse.train.planning.search import configure
 
 OPEN = Training(steps=None, batch_size=None)
-VALUES = (Intensities(0, 1, 2, 1, 1),)
+VALUES = (Intensities(0, 2),)
 CORES = MachineFacts("cpu", "2 cores", 6e9, 120e9, False)
 CARD = MachineFacts("cuda", "a card of 24 GB", 22e9, 15e12, True)
 LARGE = MachineFacts("cuda", "a card of 80 GB", 74e9, 60e12, True)
 
 
 def films(shape: tuple[int, int] = (512, 512), count: int = 40) -> Fingerprint:
-    lung = ClassFacts("lung", count, 0.3, 8e4, 2, 150, VALUES)
+    lung = ClassFacts("lung", count, 0.3, 8e4, 2, 150)
     return Fingerprint(
         *(count, count, 1, False, "px"),
         *((shape,), ((1.0, 1.0),), (shape,), VALUES, VALUES, (lung,)),
@@ -49,7 +49,7 @@ def films(shape: tuple[int, int] = (512, 512), count: int = 40) -> Fingerprint:
 
 
 def volumes(shape: tuple[int, ...], spacing: tuple[float, ...], channels: int = 1) -> Fingerprint:
-    organ = ClassFacts("organ", 30, 0.01, 8e4, 1, 20, VALUES)
+    organ = ClassFacts("organ", 30, 0.01, 8e4, 1, 20)
     return Fingerprint(
         *(30, 30, channels, channels == 1, "mm"),
         *((shape,), (spacing,), (shape,), VALUES * channels, VALUES * channels, (organ,)),

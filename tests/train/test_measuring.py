@@ -25,7 +25,7 @@ from radiffuse.train.planning.measuring import Blank, measure_steps
 from radiffuse.train.planning.plan_training import Subject
 from radiffuse.train.planning.search import configure
 
-VALUES = (Intensities(0, 1, 2, 1, 1),)
+VALUES = (Intensities(0, 2),)
 FOUND = Fingerprint(4, 0, 1, False, "px", ((128, 128),) * 4, ((1.0, 1.0),) * 4, ((128, 128),) * 4, VALUES)  # fmt: skip
 CORES = MachineFacts("cpu", "2 cores", 6e9, 120e9, False)
 PLAN = Plan(2, ("image",), ("background", "lung"), (64, 64))

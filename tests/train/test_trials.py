@@ -33,7 +33,7 @@ from radiffuse.train.segmenting import SegmentationTask
 from radiffuse.train.task import Loss
 from radiffuse.train.unlabelled import plan_unlabelled
 
-VALUES = (Intensities(0, 1, 2, 1, 1),)
+VALUES = (Intensities(0, 2),)
 CORES = MachineFacts("cpu", "2 cores", 6e9, 120e9, False)
 CARD = MachineFacts("cuda", "a card of 80 GB", 74e9, 60e12, True)
 OPEN = Training(steps=None, batch_size=None)
@@ -42,7 +42,7 @@ Measure = Callable[[Configuration, str], Measured | None]
 
 def films(side: int) -> Fingerprint:
     shapes = ((side, side),)
-    lung = ClassFacts("lung", 40, 0.3, 8e4, 2, 150, VALUES)
+    lung = ClassFacts("lung", 40, 0.3, 8e4, 2, 150)
     return Fingerprint(
         *(40, 40, 1, False, "px"), *(shapes, ((1.0, 1.0),), shapes, VALUES, VALUES, (lung,))
     )

@@ -32,13 +32,10 @@ BYTES_PER_VOXEL = 24
 
 @dataclass(frozen=True)
 class Intensities:
-    """Values of a channel: their 0.5, 50 and 99.5 percentile, mean and standard deviation."""
+    """Values of a channel: their 0.5 and 99.5 percentile."""
 
     low: float
-    median: float
     high: float
-    mean: float
-    deviation: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ class ClassFacts:
         volume: In mm^3; of films in mm^2; in voxels where the fingerprint's ``unit`` is ``"px"``.
         components: Pieces; what touches by sides, edges or corners is one.
         thickness: Thinnest extent in mm or voxels, see ``structures.thickness``.
-        intensities: By channel.
         sides: Where it is from side to side in each case that has it, see ``structures.Structure.side``.
         pieces: Its number in each counted case where that is the same in all, see ``components.constant_pieces``.
         island: The volume and the share of the image below which a piece is none, see ``components.island_size``.
@@ -64,7 +60,6 @@ class ClassFacts:
     volume: float
     components: float
     thickness: float
-    intensities: tuple[Intensities, ...]
     sides: tuple[float, ...] = ()
     pieces: int | None = None
     island: tuple[float, float] | None = None
@@ -281,7 +276,6 @@ def _classes(
         )
         name = names[value] if value < len(names) else f"class-{value}"
         share = sum(structure.voxels for structure in of) / counted
-        values = _intensities([structure.values for structure in of])
         sides = tuple(structure.side for structure in of)
         those = {
             case: fact.structures[value] for case, fact in maps.items() if value in fact.structures
@@ -292,9 +286,7 @@ def _classes(
         volumes, shares = zip(*smallest, strict=True) if smallest else ((), ())
         island = island_size(volumes, shares, len(patients), len(found[0].shape))
         rows.append(
-            ClassFacts(
-                name, len(of), share, volume, components, thick, values, sides, pieces, island
-            )
+            ClassFacts(name, len(of), share, volume, components, thick, sides, pieces, island)
         )
     return tuple(rows)
 
@@ -305,6 +297,5 @@ def _intensities(samples: Sequence[Array]) -> tuple[Intensities, ...]:
     rows = []
     for channel in range(channels):
         values = np.concatenate([sample[channel] for sample in samples]).astype(np.float64)
-        low, median, high = (float(v) for v in np.percentile(values, (0.5, 50, 99.5)))
-        rows.append(Intensities(low, median, high, float(values.mean()), float(values.std())))
+        rows.append(Intensities(*(float(v) for v in np.percentile(values, (0.5, 99.5)))))
     return tuple(rows)
