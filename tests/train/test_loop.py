@@ -205,6 +205,27 @@ def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint(
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_a_run_that_is_asked_to_stop_at_the_end_of_its_last_step_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def look(flag: bool, device: torch.device) -> bool:
+        asked.append(flag)
+        if len(asked) == BASE.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return flag
+
+    monkeypatch.setattr("radiffuse.train.loop.any_rank", look)
+    with (
+        pytest.raises(Stopped, match=f"stopped after step {BASE.steps}"),
+        start_run(tmp_path / "run", "toy", {}) as run,
+    ):
+        train(Toy(), batches, run, BASE, CPU)
+    assert asked == [False] * BASE.steps + [True]
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
     def asking(at: int, rank: int = 0, world: int = 1) -> Batch:
         if at == 3:

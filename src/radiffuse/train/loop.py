@@ -128,6 +128,7 @@ def _train(
                 state.save(done)
             if stopping:
                 break
+    stopping = stopping or any_rank(stop.requested is not None, device)  # after the last look
     if last:
         if training.validate_every:
             state.validate(steps)
