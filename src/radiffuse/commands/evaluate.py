@@ -70,10 +70,10 @@ def evaluate(settings: Evaluate) -> Path:
     scored = score_masks(
         cases, found.mask_of, classes, settings.tolerance, found.truth_of, leave_out
     )
+    for name in ("summary.csv", "classes.csv", "evaluation.json", "report.html"):
+        (out / name).unlink(missing_ok=True)  # of an evaluation before this one
     scores = scored.write(out)
-    if matching is None:
-        (out / "classes.csv").unlink(missing_ok=True)  # of an evaluation before this one
-    else:
+    if matching is not None:
         write_atomic(out / "classes.csv", csv_text(pd.DataFrame(matching.rows())))
     table = read_scores(scores)
     summary = summarize(table)
