@@ -1,4 +1,4 @@
-"""Runs commands of radiffuse in processes that are killed or starved, and compares what they leave behind.
+"""Runs commands of radiffuse in processes that are killed, stopped or starved, and compares what they leave behind.
 
 A server process imports everything heavy once and forks a process for each command, so that a run of a second costs a
 second. It is started by ``Runner``; as a script this file is that server.
@@ -27,7 +27,8 @@ HEAVY = (
     *("scipy.stats", "torch.utils.tensorboard", "diffusers", "transformers"),
     *("radiffuse.cli.settings", "radiffuse.reports.run"),
     *(f"radiffuse.commands.{name}" for name in ("pretrain", "fit", "classify", "predict")),
-    *(f"radiffuse.commands.{name}" for name in ("synthesize", "generate")),
+    *(f"radiffuse.commands.{name}" for name in ("synthesize", "generate", "zeroshot", "judge")),
+    *(f"radiffuse.commands.{name}" for name in ("augment", "evaluate", "export", "select")),
 )
 TIMED = {"seconds", "images_per_second"}
 LEFT_OUT = {"tensorboard", ".lock", "cost.json"}
@@ -53,8 +54,15 @@ class Outcome:
 
     @property
     def killed(self) -> bool:
-        """Whether it was killed."""
-        return self.code == -signal.SIGKILL
+        """Whether it was killed, or stopped by SIGTERM."""
+        return self.code in (-signal.SIGKILL, 128 + signal.SIGTERM)
+
+    @property
+    def told(self) -> bool:
+        """Whether it was killed, or stopped with one line that says what was kept and that the command goes on."""
+        last = [line for line in self.lines if "he same command" in line]
+        whole = len(last) == 1 and "stopped" in last[0] and "Traceback" not in self.text
+        return self.code == -signal.SIGKILL or whole
 
     @property
     def lines(self) -> list[str]:
@@ -115,6 +123,7 @@ class Runner:
         *,
         kill_after: float | None = None,
         kill_at_write: int | None = None,
+        number: int = signal.SIGKILL,
         file_size: int | None = None,
         memory: int | None = None,
         clock: float = 0.0,
@@ -125,8 +134,9 @@ class Runner:
         Args:
             arguments: Words of the command line.
             cwd: Its working folder; the cache lies in ``cwd / "cache"``.
-            kill_after: Send SIGKILL after so many seconds of processor time.
-            kill_at_write: Send SIGKILL just before this operation on the file system, counted from 0.
+            kill_after: Send a signal after so many seconds of processor time.
+            kill_at_write: Send it just before this operation on the file system, counted from 0.
+            number: The signal; one that is not SIGKILL is sent to the process alone, which is waited for.
             file_size: Longest file it may write, in bytes; writing more fails as on a full disk.
             memory: Address space it may take beyond what it has at its start, in bytes.
             clock: Seconds that are added to the time of day.
@@ -139,6 +149,7 @@ class Runner:
             "cwd": str(cwd),
             "kill_after": kill_after,
             "kill_at_write": kill_at_write,
+            "number": int(number),
             "file_size": file_size,
             "memory": memory,
             "clock": clock,
@@ -281,6 +292,16 @@ COMMANDS = {
         "augment classes --with synth --ratios 0,1 --pools 8 --draws 1 --out out "
         f"--drawing.strategy variation --drawing.steps 2 --drawing.batch 2 {_inside('classify')}"
     ),
+    "clean-features": f"pretrain films --objective clean-features --from pre --out out {TRAIN} {CPU}",
+    "zeroshot": f"zeroshot pre labelled --clusters 4 --out out {DEVICE}",
+    "zeroshot-volumes": f"zeroshot guided scans --names-from drawn --clusters 6 --out out {DEVICE}",
+    "export": "export seg --out out",
+    "export-onnx": "export seg --format onnx --out out",
+    "export-bundle": "export seg --format monai-bundle --out out",
+    "export-nnunet": "export pre --format nnunet-encoder --out out",
+    "select": f"select many --from seg --count 5 --out out/next.csv {DEVICE}",
+    "select-typical": f"select many --count 5 --out out/next.csv {DEVICE}",
+    "judge": f"judge films many --draws 5 --out out {DEVICE}",
     "predict": f"predict seg labelled --out out {DEVICE} --confidence",
     "evaluate": "evaluate masks labelled --out out",
     "report": "info seg --report",
@@ -291,6 +312,14 @@ NEEDS = {
     **dict.fromkeys(("finetune", "probe", "study"), ("labelled", "pre")),
     "augment": ("synth", "classes"),
     **dict.fromkeys(("synthesize", "classify"), ("classes",)),
+    "clean-features": ("films", "pre"),
+    "zeroshot": ("pre", "labelled"),
+    "zeroshot-volumes": ("guided", "scans", "drawn"),
+    "export-nnunet": ("pre",),
+    **dict.fromkeys(("export", "export-onnx", "export-bundle"), ("seg",)),
+    "select": ("many", "seg"),
+    "select-typical": ("many",),
+    "judge": ("films", "many"),
     "anatomy": (),
     "prepare": ("many",),
     "diffusion": ("labelled",),
@@ -339,6 +368,14 @@ class Bench:
             self.stock.mkdir(exist_ok=True)
             os.symlink(cwd / "out", path)
             return path
+        if need == "guided":
+            from tiny_runs import volumes_run
+
+            return volumes_run(path)
+        if need in ("scans", "drawn"):
+            size, seed = (24, 24, 16), ("scans", "drawn").index(need)
+            write_dataset("abdomen", path, count=4, labelled=True, seed=seed, size=size)
+            return path
         count = {"labelled": 10, "films": 40, "many": 150, "classes": 40}[need]
         write_dataset(
             "bitewing" if need != "classes" else "chest",
@@ -377,12 +414,16 @@ class Bench:
         """
         import shutil
 
+        from radiffuse.system.files import PARTIAL
+
         _, straight = self.reference(name)
         cwd = self.place(name)
         try:
             first = self.run(COMMANDS[name].split(), cwd, **moment)
             if not first.killed:
                 return ("finished before", "") if first.code == 0 else ("failed", first.text)
+            if not first.told:
+                return "no clear line", first.text
             if wrong := half_written(cwd):
                 return "half-written file", ", ".join(wrong)
             second = self.run(COMMANDS[name].split(), cwd)
@@ -390,6 +431,8 @@ class Bench:
                 return "does not finish", second.text
             if wrong := differences(self.result(name, straight), self.result(name, cwd)):
                 return "differs", ", ".join(wrong)
+            if left := [str(path.relative_to(cwd)) for path in cwd.rglob(f".*{PARTIAL}")]:
+                return "half done files are left", ", ".join(left)
             return "identical", ""
         finally:
             shutil.rmtree(cwd, ignore_errors=True)
@@ -420,9 +463,9 @@ def _child(job: Mapping[str, Any], output: int) -> None:
         nonlocal count
         if event not in WRITES or (event == "open" and not values[2] & (os.O_WRONLY | os.O_RDWR)):
             return
-        if count == stop:
-            os.kill(os.getpid(), signal.SIGKILL)
         count += 1
+        if count - 1 == stop:
+            os.kill(os.getpid(), job["number"])
 
     sys.addaudithook(watch)
     from radiffuse.cli import main
@@ -470,16 +513,17 @@ def _one(job: Mapping[str, Any]) -> dict[str, Any]:
 
     listener = threading.Thread(target=listen)  # ends with the child, before the next fork
     listener.start()
-    hung = False
+    hung, sent = False, False
     while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
             break
         hung = time.monotonic() - began > job["seconds"]
-        if hung or (job["kill_after"] is not None and _cpu(pid) >= job["kill_after"]):
+        if hung:
             os.kill(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-            break
+        elif not sent and job["kill_after"] is not None and _cpu(pid) >= job["kill_after"]:
+            os.kill(pid, job["number"])
+            sent = True
         time.sleep(0.002)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # what it left running would keep the pipe open

@@ -1,8 +1,9 @@
-"""Commands that are killed or starved at a few fixed random moments; ``make bench`` does it more often."""
+"""Commands that are killed, stopped or starved at a few fixed random moments; ``make bench`` does it more often."""
 
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(run, tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.parametrize("name", ["pretrain", "diffusion", "synthesize", "classify"])
+@pytest.mark.parametrize(
+    "name", ["pretrain", "diffusion", "synthesize", "classify", "augment", "clean-features"]
+)
 def test_a_run_killed_at_any_moment_ends_the_same(bench: Bench, name: str) -> None:
     straight, _ = bench.reference(name)
     moment = random.Random(name).uniform(0.1, 0.9) * straight.cpu
@@ -30,11 +33,27 @@ def test_a_run_killed_at_any_moment_ends_the_same(bench: Bench, name: str) -> No
     assert outcome == "identical", detail
 
 
-@pytest.mark.parametrize("name", ["finetune", "generate", "predict", "evaluate", "report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("finetune", "generate", "predict", "evaluate", "report"),
+        *("zeroshot", "zeroshot-volumes", "export", "select", "judge"),
+    ],
+)
 def test_a_run_killed_at_a_write_ends_the_same(bench: Bench, name: str) -> None:
     straight, _ = bench.reference(name)
     write = random.Random(name).randrange(straight.writes)
     outcome, detail = bench.kill(name, kill_at_write=write)
+    assert outcome == "identical", detail
+
+
+@pytest.mark.parametrize(
+    "name", ["synthesize", "generate", "augment", "zeroshot", "evaluate", "export-bundle", "select"]
+)
+def test_a_command_that_is_asked_to_stop_says_so_and_ends_the_same(bench: Bench, name: str) -> None:
+    straight, _ = bench.reference(name)
+    write = random.Random(name).randrange(straight.writes)
+    outcome, detail = bench.kill(name, kill_at_write=write, number=signal.SIGTERM)
     assert outcome == "identical", detail
 
 
