@@ -77,8 +77,8 @@ def with_pool_untried(times: float, *, pooled: bool = False) -> tuple[bool, bool
         times: For how many trainings of full length without the pool there is time.
         pooled: Whether the schedule is for a training with the pool, however short.
     """
-    both, one = round(times) >= 1 + POOL_COST, pooled or round(times) >= POOL_COST
-    return both or not one, one
+    with_pool = pooled or round(times) >= POOL_COST
+    return not with_pool or round(times) >= 1 + POOL_COST, with_pool
 
 
 def pool_in_words(without: bool, with_pool: bool, *, able: bool, several: bool = False) -> str:
@@ -124,7 +124,8 @@ def trainings_of_untried(
     usual = 1 + POOL_COST if twin else 1.0  # where it is not known how long one takes
     times = max(left / first.seconds, 0.0) if first.seconds else usual
     without, with_pool = with_pool_untried(times, pooled=pooled) if twin else (True, False)
-    names = [first.name] * (without and (1 if with_pool else max(1, min(most, round(times)))))
+    count = 1 if with_pool else max(1, min(most, round(times)))
+    names = [first.name] * count if without else []
     names += [twin.name] if twin and with_pool else []
     part = times / (names.count(first.name) + POOL_COST * with_pool)
     steps = first.steps(min(max(part, SHORTEST), 1.0))
