@@ -355,6 +355,46 @@ def radiotherapy(folder: Path) -> list[Array]:
     return arrays
 
 
+@kind(
+    "MR in two interleaved packages, told apart by AcquisitionNumber", "are stacked as one volume"
+)
+def packages(folder: Path) -> list[Array]:
+    def change(data: Any, index: int) -> None:
+        data.AcquisitionNumber = 1 + index % 2
+
+    return series(folder, change=change, modality="MR", SpacingBetweenSlices=2, SliceThickness=1.8)
+
+
+@kind("two MR volumes half a slice apart in one series", "error: SliceThickness is 4 mm")
+def half_a_slice_apart(folder: Path) -> None:
+    def change(data: Any, index: int) -> None:
+        data.AcquisitionNumber = 1 + index % 2
+
+    series(folder, change=change, modality="MR", SliceThickness=4)
+
+
+@kind("mosaics of functional MR: all slices of a volume in one picture", "error: is a mosaic")
+def mosaics(folder: Path) -> None:
+    film_files(folder, lambda data, i: setattr(data, "ImageType", ["ORIGINAL", "M", "MOSAIC"]))
+
+
+@kind("CT whose slices are 2 mm apart in the chest and 5 mm below", "error: uneven slices, 2 to 5")
+def two_spacings(folder: Path) -> None:
+    heights = (0.0, 2.0, 4.0, 9.0, 14.0)
+    series(folder, change=lambda d, i: setattr(d, "ImagePositionPatient", [0, 0, heights[i]]))
+
+
+@kind("one SOPInstanceUID for all slices of a series, by a program that removes names")
+def one_uid_for_all(folder: Path) -> list[Array]:
+    return series(folder, SOPInstanceUID="1.2.3")
+
+
+@kind("mammograms as the detector saw them beside processed ones", "raw and processed images")
+def raw_and_processed(folder: Path) -> list[Array]:
+    kinds = ("FOR PROCESSING", "FOR PRESENTATION")
+    return film_files(folder, lambda d, i: setattr(d, "PresentationIntentType", kinds[i % 2]), 14)
+
+
 @kind("a cine of ultrasound: many frames in one place", "error: film sequence")
 def ultrasound_cine(folder: Path) -> None:
     for i in range(COUNT):
@@ -527,6 +567,60 @@ def bids_sessions(folder: Path) -> list[Array]:
         (place_.parent / f"{stem}.json").write_text('{"Modality": "MR"}')
         found.append(array[None])
     return found
+
+
+@kind("ACDC: a cine beside its labelled frames", "4 images that belong to no case", labelled=COUNT)
+def cine_beside_frames(folder: Path) -> list[Array]:
+    found = []
+    for i, array in volumes():
+        name = f"patient00{i}"
+        nifti(array, place(folder, name, f"{name}_frame01.nii.gz"))
+        nifti(square((9, 8, 7)), folder / name / f"{name}_frame01_gt.nii.gz")
+        nifti(np.stack([array, array], -1), folder / name / f"{name}_4d.nii.gz")
+        found.append(array[None])
+    return found
+
+
+@kind(
+    "KiTS23: instances in the folder of a case", "4 images that belong to no case", labelled=COUNT
+)
+def instances(folder: Path) -> list[Array]:
+    found = []
+    for i, array in volumes():
+        home = folder / f"case_0000{i}"
+        nifti(array, place(home, "imaging.nii.gz"))
+        nifti(square((9, 8, 7)), home / "segmentation.nii.gz")
+        nifti(square((9, 8, 7)), place(home, "instances", "kidney_instance-1_annotation-1.nii.gz"))
+        found.append(array[None])
+    return found
+
+
+@kind("VerSe: previews beside the masks", "4 images that belong to no case", labelled=COUNT)
+def previews_beside_masks(folder: Path) -> list[Array]:
+    found = []
+    for i, array in volumes():
+        name = f"sub-verse00{i}"
+        nifti(array, place(folder, "rawdata", name, f"{name}_ct.nii.gz"))
+        mask = place(folder, "derivatives", name, f"{name}_seg-vert_msk.nii.gz")
+        nifti(square((9, 8, 7)), mask)
+        png(gray(i), mask.parent / f"{name}_seg-vert_snp.png")
+        found.append(array[None])
+    return found
+
+
+@kind("channels CASE__CT and CASE__PT without dataset.json", "error: the label of several images")
+def channels_by_name(folder: Path) -> None:
+    for i, array in volumes():
+        nifti(array, place(folder, "imagesTr", f"C{i}__CT.nii.gz"))
+        nifti(array, place(folder, "imagesTr", f"C{i}__PT.nii.gz"))
+        nifti(square((9, 8, 7)), place(folder, "labelsTr", f"C{i}.nii.gz"))
+
+
+@kind("SIIM-ACR: run lengths in a table beside DICOM films", "outlines or boxes that are not read")
+def run_lengths(folder: Path) -> list[Array]:
+    arrays = film_files(folder, lambda data, i: None)
+    (folder / "train-rle.csv").write_text("ImageId, EncodedPixels\n1.2.3.0, 30 5 20 5\n")
+    return arrays
 
 
 @kind("MetaImage whose voxels are a list of files", "error: several files")

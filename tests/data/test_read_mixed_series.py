@@ -81,7 +81,7 @@ def test_packages_of_one_volume_are_stacked(
     np.testing.assert_array_equal(scan.affine, expected.affine)
     assert expected.note == ""
     assert scan.note == header.note
-    assert "stacks acquisitions" in scan.note
+    assert "are stacked as one volume" in scan.note
     assert said in scan.note
     assert "(0020,0012): 4 of 1, 4 of 2)" in scan.note or count == 3
 
@@ -180,7 +180,7 @@ def test_check_says_that_packages_are_stacked(tmp_path: Path):
         (issue,) = check_path(tmp_path, decode=decode, workers=0).issues
         assert issue.severity == "warning"
         assert issue.where == f"{tmp_path / 's'} (8 files from 000.dcm)"
-        assert "stacks acquisitions whose slices lie between one another" in issue.problem
+        assert "has acquisitions that lie between one another" in issue.problem
 
 
 def test_a_mosaic_is_refused(tmp_path: Path):

@@ -186,7 +186,8 @@ def _refuse_mixed(where: Path | str, frames: Sequence[Frame], heights: NDArray[n
         if name == "AcquisitionNumber":
             fits, why = _fit_as_packages(frames, np.sort(heights))
             if fits:
-                return f"stacks acquisitions whose slices lie between one another ({name} {tag}: {found}): {why}"
+                place = f"lie between one another ({name} {tag}: {found})"
+                return f"has acquisitions that {place} and are stacked as one volume: {why}"
             problem += f" ({why})" if why else ""
         raise InputError(where, problem, remedy)
     return ""
