@@ -133,10 +133,10 @@ class DenoisingTask(Task):
         return Loss((losses * weights).mean(), by_quarter)
 
     def held_out_error(self, network: nn.Module, x_start: Tensor, *context: Tensor) -> float:
-        """Mean error on ``(N, C, *S)`` at fixed noise and evenly spaced timesteps."""
+        """Mean error on ``(N, C, *S)`` at fixed noise, each at the middle of one of N equal parts of the timesteps."""
         self.diffusion.to(x_start.device)
-        total = self.diffusion.num_train_timesteps
-        t = (torch.linspace(0, 1, len(x_start)) * (total - 1)).round().long().to(x_start.device)
+        total, count = self.diffusion.num_train_timesteps, len(x_start)
+        t = (2 * torch.arange(count, device=x_start.device) + 1) * total // (2 * count)
         noise = torch.randn(x_start.shape, generator=torch.Generator().manual_seed(0))
         noise = noise.to(x_start.device)
         x_t = self.diffusion.add_noise(x_start, noise, t)
