@@ -338,6 +338,17 @@ def test_batch_norm_and_dropout_do_not_shrink_behind_the_users_back(tmp_path: Pa
     assert passes.size == 4
 
 
+def test_a_pass_of_which_batch_normalization_sees_one_number_is_one_line(tmp_path: Path) -> None:
+    class Pooled(Toy):
+        def build(self) -> nn.Module:
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1))
+
+    trained(tmp_path / "batch", Pooled())
+    one = dataclasses.replace(BASE, micro_batch=1)
+    with pytest.raises(InputError, match=r"run: a pass of one small image.*--micro-batch"):
+        trained(tmp_path / "run", Pooled(), one)
+
+
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shape"):
         trained(tmp_path / "run", Small(Plain(), 2, RuntimeError("shapes do not fit: shape 3")))

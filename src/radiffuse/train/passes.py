@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import OutOfMemory
+from ..errors import InputError, OutOfMemory
 from .task import Task
 
 
@@ -35,6 +35,11 @@ class Passes:
         self.where = where
         self.world = world
         self.shrunk = False
+
+    def too_small(self) -> InputError:
+        """That batch normalization sees a single number of a channel, of which no variance can be known."""
+        problem = "a pass of one small image leaves batch normalization one number of each channel"
+        return InputError(self.where, problem, "Raise --size, or --batch-size and --micro-batch")
 
     def resume(self, size: object) -> None:
         """Go on with the size that a checkpoint names.

@@ -48,6 +48,9 @@ class Step:
 
         The first steps see the batch at half the resolution, where the settings say so.
         Where memory runs out, the passes are repeated with fewer images each.
+
+        Raises:
+            InputError: Batch normalization would see a single number of a channel.
         """
         if number < self.training.coarse_steps:
             batch = batch.halved(number)
@@ -60,6 +63,10 @@ class Step:
                 if not is_out_of_memory(error):
                     raise
                 reason = first_line(error)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):  # torch's words
+                    raise
+                raise self.passes.too_small() from None
             # Not in the handler: the error keeps the frames, and so the tensors, of the failed pass alive.
             undo()
             self.passes.shrink(self.network, self.task, reason)
