@@ -173,8 +173,8 @@ def test_pairs_that_are_none_and_files_that_are_left_over(tmp_path):
     assert only_problem(result, tmp_path / "images" / "c0.png") == "has no label"
     assert only_problem(result, tmp_path / "labels" / "extra.png") == "is a label without an image"
     left = problems(result, tmp_path)
-    assert "holds 1 images that belong to no case: preview.png" in left
-    assert "holds 1 files of unknown kind (1 of .docx)" in left
+    assert "holds an image that belongs to no case: preview.png" in left
+    assert "holds 1 file of unknown kind (1 of .docx)" in left
     assert len(result.issues) == 4
 
 

@@ -135,12 +135,14 @@ def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> No
     below = [(path, dataset.root / path) for path in listing.images]
     idle = [str(path) for path, full in below if full not in used and str(full) not in named]
     if idle:
-        problem = f"holds {len(idle)} images that belong to no case: {some(idle)}"
+        found = "an image that belongs" if len(idle) == 1 else f"{len(idle)} images that belong"
+        problem = f"holds {found} to no case: {some(idle)}"
         issues.warning(dataset.root, problem, "Make sure that nothing is missing")
     if listing.others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in listing.others)
-        shown = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common(5))
-        problem = f"holds {len(listing.others)} files of unknown kind ({shown})"
+        shown = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(5))
+        number = len(listing.others)
+        problem = f"holds {number} file{'s' if number > 1 else ''} of unknown kind ({shown})"
         names = some([str(path) for path in listing.others], most=3)
         issues.warning(dataset.root, problem, f"Convert them if they are images: {names}")
 
