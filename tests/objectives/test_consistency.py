@@ -20,7 +20,7 @@ from radiffuse.objectives.consistency import (
     still,
     trust,
 )
-from radiffuse.objectives.segmentation import Segmentation
+from radiffuse.objectives.segmentation import NEARLY, CustomSegmentation, Segmentation
 from radiffuse.train.random import StepRandom
 from tiny_runs import shake, tiny
 
@@ -131,6 +131,16 @@ def task(**changes: object) -> tuple[Consistency, nn.Module]:
 
     found.averaged = averaged
     return found, found.build().train()
+
+
+def test_what_smaller_passes_give_is_what_the_task_says() -> None:
+    """A loss of the user that is one number for all labelled images changes with the passes, beside a pool too."""
+    own = CustomSegmentation(tiny(2, 2), lambda logits, labels: logits.mean())
+    learning = Consistency(own, Pool(), Losses())
+    batch = pooled_batch(2)
+    learning.loss(learning.build(), batch, step(2))
+    assert learning.in_passes == own.in_passes == NEARLY
+    assert task()[0].in_passes == "the same result"
 
 
 def test_smaller_passes_learn_the_same() -> None:

@@ -63,6 +63,11 @@ class Consistency(Task):
         self.judged_by, self.memory = task.judged_by, task.memory
         self.features = FeatureDropout()
 
+    @property
+    def in_passes(self) -> str:  # type: ignore[override]
+        """What a step of smaller passes gives: of the pool the same result, of labelled images what the task says."""
+        return self.task.in_passes
+
     def build(self) -> nn.Module:
         """The network of the task; its features can be dropped if it says where its ``bottleneck`` is."""
         network = self.task.build()
