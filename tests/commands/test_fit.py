@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,6 +176,23 @@ def test_a_network_of_ones_own_needs_a_loss_with_a_term(films: Path, tmp_path: P
     with pytest.raises(InputError, match="--loss: has no term"):
         radiffuse.fit_custom(**given)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "custom", "words"),
+    [
+        (33, {"network": lambda plan: nn.Conv2d(1, 3, 1)}, "half of the size is 16.5x16.5"),
+        (40, {"loss": lambda logits, labels: logits.mean()}, "needs a multiple of 8x8"),
+    ],
+)
+def test_half_of_the_size_has_to_be_one_for_what_is_ones_own_too(
+    size: int, custom: dict[str, Any], words: str, films: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        radiffuse.fit_custom(
+            data=films, out=tmp_path / "run", size=size, coarse=0.5, steps=2, batch_size=2,
+            width=8, multipliers=(1, 1, 1, 1), cache=tmp_path / "cache", accelerator="cpu", **custom,
+        )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------- pixels

@@ -32,6 +32,7 @@ from ..objectives.segmentation import (
     Segmentation,
     find_weights,
     new_segmenter,
+    verify_half,
     verify_loss,
 )
 from ..system.files import write_atomic
@@ -115,6 +116,7 @@ def fit_custom(
         else:
             torch.manual_seed(settings.training.seed)
             segmenter = network(plan)
+        verify_half(settings, plan, segmenter)
         if loss is None:
             return Segmentation(segmenter, settings.loss, held_out)
         return CustomSegmentation(segmenter, loss, held_out)

@@ -102,11 +102,16 @@ def build(settings: Fit, plan: Plan, start: Start | None, held_out: HeldOut | No
         InputError: The denoiser does not know the timestep, or the plan's size does not fit.
     """
     network = new_segmenter(settings, plan, start)
+    verify_half(settings, plan, network)
+    return Segmentation(network, settings.loss, held_out)
+
+
+def verify_half(settings: Fit, plan: Plan, network: nn.Module) -> None:
+    """Raise InputError if the first steps see half of a size that cannot be halved, or of which no U-Net takes half."""
     multiple = (1,) * len(plan.size)
     if isinstance(network, SegmentingUNet):
         multiple = network.unet.size_multiple
     verify_coarse(settings.training, plan.size, multiple)
-    return Segmentation(network, settings.loss, held_out)
 
 
 def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet | ImageNetUNet:
