@@ -127,6 +127,18 @@ def test_the_time_that_is_left_counts_that_full_steps_take_longer(
     assert said[-1].endswith(f"{log.duration(4.5)} left")
 
 
+@pytest.mark.parametrize(("stop", "share"), [(None, 1.0), (2, 3.25 / 3.75), (4, 2 / 3.75)])
+def test_what_a_resumed_run_took_is_the_work_that_it_did(
+    stop: int | None, share: float, tmp_path: Path
+) -> None:
+    """Three steps of a quarter and three whole ones: two of the latter are more than a third of all."""
+    if stop is not None:
+        with pytest.raises(Killed), start_run(tmp_path, "toy", {}) as run:
+            train(Toy(), killing(stop), run, COARSE, CPU)
+    assert trained(tmp_path, COARSE).share == pytest.approx(share)
+    assert trained(tmp_path, COARSE).share == 0  # no step was left
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -85,7 +85,7 @@ def run_training(
             trained = train(act.task, act.batches, run, decided.training, decided.machine)
             gather_objects(None)  # all ranks have read the checkpoint
             if run.main:
-                compare_costs(run, trained, decided.training.length, decided.machine)
+                compare_costs(run, trained, decided.machine)
                 act.finish(trained)  # takes long, and a run that is stopped in it has no step left
         if run.main:
             report(run.folder)

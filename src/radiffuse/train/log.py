@@ -164,6 +164,11 @@ class Log:
         return coarse / self.finer + step - coarse
 
     @property
+    def share(self) -> float:
+        """Of the work of all steps, the part that this process has to do, 0 to 1, once it has taken a step."""
+        return 1 - self._work(self.start) / self._work(self.total)
+
+    @property
     def unwritten(self) -> dict[str, Any]:
         """Steps since the last row, as JSON: a run resumed with it writes the same next row."""
         return {"values": self.values, "terms": self.terms}

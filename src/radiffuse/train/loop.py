@@ -55,14 +55,14 @@ class Trained:
             averaging is off, the weights themselves).
         raw: The network of the last step.
         seconds: Time spent in this process.
-        steps: Steps done in it.
+        share: Of the work of all steps, the part that was done in it, 0 to 1.
         normalization: Whose kernels normalized, see ``nets.norm.USED``.
     """
 
     average: nn.Module
     raw: nn.Module
     seconds: float
-    steps: int = 0
+    share: float = 0.0
     normalization: tuple[str, ...] = ()
 
 
@@ -141,7 +141,7 @@ def _train(
     if run.main:
         drop_old(run.state)  # a kill may have come between the last checkpoint and this
     seconds = time.monotonic() - began
-    return Trained(*state.networks(), seconds, steps - start, tuple(sorted(USED)))
+    return Trained(*state.networks(), seconds, log.share, tuple(sorted(USED)))
 
 
 class _State:

@@ -26,14 +26,14 @@ def announce(run: Run) -> None:
         Console(stderr=True, width=None if sys.stderr.isatty() else 160).print(format_plan(plan))
 
 
-def compare_costs(run: Run, trained: Trained, steps: int, machine: Machine) -> None:
+def compare_costs(run: Run, trained: Trained, machine: Machine) -> None:
     """Write what a training took, and what computed it, into ``cost.json``; print it beside what a plan predicted.
 
     Where no step was left, the minutes are those of the log, beside what the process before had noted, if anything.
     """
     plan, path = run.plan.training, run.folder / FILE
-    if trained.steps:
-        minutes = trained.seconds / 60 * steps / trained.steps  # a resumed run: in proportion
+    if trained.share:
+        minutes = trained.seconds / 60 / trained.share  # a resumed run: in proportion
         measured: dict[str, Any] = {
             "minutes": round(minutes, 2),
             "memory_gib": round(peak_memory() / 2**30, 2),
@@ -50,7 +50,7 @@ def compare_costs(run: Run, trained: Trained, steps: int, machine: Machine) -> N
     if plan is not None:
         cost = {"predicted": {"minutes": plan.minutes, "memory_gib": plan.memory_gib}} | cost
     write_json(path, cost)
-    if plan is not None and trained.steps:
+    if plan is not None and trained.share:
         print(
             f"radiffuse: took {duration(60 * minutes)} (predicted {duration(60 * plan.minutes)}), "
             f"{measured['memory_gib']:.1f} GiB of memory (predicted {plan.memory_gib:.1f})",
