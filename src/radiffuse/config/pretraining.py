@@ -68,8 +68,8 @@ class Pretrain:
     diffusion: Diffusion = Diffusion()
     """The noising process."""
     hours: Hours | None = None
-    """Train for so long, with preparation and validation: this sets the number of steps, once, at the start. None: a
-    number of passes over the images, in three hours at most."""
+    """Hours for everything, including preparation and validation. They set the number of steps, once, at the start.
+    None: a number of passes over the images, in three hours at most."""
     training: Training = Training()
     """The optimization."""
     augmentation: Augmentation = Augmentation(flip=(1,))
@@ -108,9 +108,9 @@ class Pretrain:
     zoom: Annotated[float, Within(1)] | None = field(
         default=None, metadata=only_for("ddpm", "ddep", "restorative", "masked", "clean-features")
     )
-    """Where the network sees patches: they are cut at up to this many times its size and shrunk to it, uniformly in the
-    logarithm, so that it learns both anatomy and edges, and can start a segmenter of any grid. 1: always the grid's own
-    pixels. None: up to the whole image; with ``--coordinates``, which are those of one scale, 1."""
+    """For a network that sees patches: they are cut at up to this many times its size and downsampled to it, uniformly
+    in the logarithm, so that it learns both anatomy and edges, and suits segmentation on any grid. 1: always the grid's
+    own pixels. None: up to the whole image; with ``--coordinates``, which have a single scale, 1."""
     coordinates: str | None = field(default=None, metadata=only_for("ddpm"))
     """Run of the objective coordinates that guides this one: the network also sees the body coordinates of the clean
     image (Li et al. 2025). The plan of that run is used. None: no guidance."""

@@ -303,15 +303,15 @@ class Predict:
     data: str = field(default="", metadata=POSITIONAL)
     """A scan, or a data set."""
     out: str = ""
-    """Folder for the masks; when the command is repeated, those are kept that were made by these runs and settings from
-    the scans as they are. Anything else in it is refused."""
+    """Folder for the masks. Repeating the command keeps masks made by these runs and settings from unchanged scans.
+    Anything else in the folder is refused."""
     format: Literal["auto", "dicom-seg"] = "auto"
     """auto: PNG for films, NIfTI for volumes; dicom-seg: DICOM Segmentation that refers to the DICOM images."""
     cases: Literal["all", "test", "validation", "train"] = "all"
     """Which cases to segment, by the splits file of the run."""
     overlap: Annotated[float, Within(0, 0.9)] = 0.5
-    """Overlap of neighboring windows as a fraction of their size, where the network does not see a scan whole: in
-    volumes and in films of which it sees patches. In films that ``tta scale`` enlarges it is .75 at least."""
+    """Overlap of neighboring windows as a fraction of their size, for volumes and for films that the network sees in
+    patches. For films enlarged by ``tta scale`` it is at least .75."""
     sampler: Literal["ddpm", "ddim"] | None = None
     """Mask diffusion: reverse process; None: that of the run's settings."""
     steps: PositiveInt | None = None
@@ -326,8 +326,8 @@ class Predict:
     """How samples and runs are combined: by mean probability or majority vote. Every run has the same weight."""
     tta: tuple[Literal["none", "mirror", "scale"], ...] | None = None
     """Test-time augmentation: the probabilities of several views of a scan are averaged. mirror: also mirrored along
-    the axes that the plan permits; scale: also at .8 and 1.25 of its size; mirror,scale: each at each, for six times
-    the work; none: the scan as it is. None: what the run's automatic choice found to gain, else none."""
+    the axes that the plan permits; scale: also at .8 and 1.25 of its size; mirror,scale: all combinations, six times
+    the work; none: the scan as it is. None: the run's automatic choice, else none."""
     seed: Seed = 0
     """Seed of the noise; the same seed gives the same mask of a scan."""
     confidence: bool = False

@@ -27,9 +27,9 @@ class Check:
     hours: Hours | None = None
     """Hours to plan for."""
     unlabelled: tuple[str, ...] = ()
-    """Plan for learning from these folders of images without labels as well."""
+    """Folders of unlabelled images, the pool, to plan for."""
     from_run: str | None = None
-    """``--from``: plan for starting from this pre-trained run or these included weights."""
+    """``--from``: pre-trained run or included weights to plan for."""
     machine: Machine = Machine()
     """The machine to plan for."""
 
@@ -68,10 +68,10 @@ class Select:
     """CSV file for the list: place, case, file and why."""
     from_run: str | None = None
     """``--from``: a segmentation run, to choose scans about which it is uncertain; or a pre-trained run, or the name of
-    included weights, to choose typical and diverse scans by its features. None: by those of ``films``, which
-    sees films in color in gray, or for volumes and several files a scan by small versions of the images."""
+    included weights, to choose typical and diverse scans by its features. None: by those of ``films``, with color
+    films converted to gray; for volumes, and scans of several files, by downsampled images."""
     count: PositiveInt = 10
-    """Scans to choose, each of another patient, and no copy of another one, as long as there are some."""
+    """Number of scans to choose, one per patient and without copies, as long as there are enough."""
     seed: Seed = 0
     """Seed of the clusters, and of the noise that varies uncertain scans."""
     reader: Data = Data()
