@@ -167,6 +167,25 @@ def test_the_log_tells_the_time_of_all_processes(
     assert log.seconds_of(Run(tmp_path / "run")) == seconds[-1]
 
 
+def test_a_row_of_a_resumed_run_counts_the_terms_of_every_process_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes whose terms are 1 and 3 before the checkpoint, 5 and 9 after it."""
+    logs: list[log.Log] = []
+    monkeypatch.setattr(log, "gather_objects", lambda _: [one.terms for one in logs])
+    unwritten = None
+    for start, both in ((0, (1.0, 3.0)), (1, (5.0, 9.0))):
+        with start_run(tmp_path, "toy", {}) as run:
+            logs[:] = [
+                log.Log(run, start, BASE, main=main, unwritten=unwritten) for main in (True, False)
+            ]
+        for one, term in zip(logs, both, strict=True):
+            one.add(1.0, {"term": term}, 4, start + 1)
+        unwritten = logs[0].unwritten()
+    logs[0].write(2, 0.1)
+    assert Run(tmp_path).log()[-1]["term"] == 4.5
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C is obeyed, also where the tests are a job in the background, which ignores it."""

@@ -40,7 +40,7 @@ class Log:
         start: Steps that are done.
         training: Number of steps, and which trackers.
         main: Whether this process writes.
-        unwritten: The property ``unwritten`` at the checkpoint that the run resumes from.
+        unwritten: What ``unwritten`` gave at the checkpoint that the run resumes from.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Log:
         self.first: tuple[float, float] | None = None
         before = unwritten or {"values": [], "terms": {}}
         self.values: list[float] = list(before["values"])
-        self.terms = {name: list(values) for name, values in before["terms"].items()}
+        terms = before["terms"] if main else {}  # they are of all ranks
+        self.terms = {name: list(values) for name, values in terms.items()}
         self.mirrors: list[Mirror] = []
         if main:
             run.folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +100,7 @@ class Log:
         seconds = time.monotonic() - self.began
         speed = self.images / max(seconds, 1e-9)
         loss = sum(self.values) / len(self.values)
-        terms: dict[str, list[float]] = {}
-        for part in gather_objects(self.terms):
-            for name, values in part.items():
-                terms.setdefault(name, []).extend(values)
+        terms = self._terms_of_all()
         self.values, self.terms = [], {}
         if not self.main:
             return
@@ -128,6 +126,14 @@ class Log:
         """Write whose weights the run ends with: those of the best validation."""
         if self.main:
             self._append({"step": step, "kept": best}, {})
+
+    def _terms_of_all(self) -> dict[str, list[float]]:
+        """The terms since the last row of all ranks."""
+        terms: dict[str, list[float]] = {}
+        for part in gather_objects(self.terms):
+            for name, values in part.items():
+                terms.setdefault(name, []).extend(values)
+        return terms
 
     def _show(self, step: int, loss: float) -> None:
         if not self.main:
@@ -168,10 +174,12 @@ class Log:
         """Of the work of all steps, the part that this process has to do, 0 to 1, once it has taken a step."""
         return 1 - self._work(self.start) / self._work(self.total)
 
-    @property
     def unwritten(self) -> dict[str, Any]:
-        """Steps since the last row, as JSON: a run resumed with it writes the same next row."""
-        return {"values": self.values, "terms": self.terms}
+        """Steps since the last row, over ranks, as JSON: a run resumed with it writes the same next row.
+
+        Every process must call it.
+        """
+        return {"values": self.values, "terms": self._terms_of_all()}
 
     def close(self) -> None:
         """Let the trackers finish."""
@@ -186,7 +194,7 @@ class Log:
 
 
 def unwritten_of(value: Any) -> dict[str, Any] | None:
-    """The property ``unwritten`` as a checkpoint holds it, its types verified; None where it holds none.
+    """What ``unwritten`` gave, as a checkpoint holds it, its types verified; None where it holds none.
 
     Raises:
         ValueError, TypeError, KeyError: It is something else.

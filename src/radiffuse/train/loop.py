@@ -247,11 +247,12 @@ class _State:
         }
         if name := not_finite(parts["network"]) or not_finite(parts["average"]):
             raise _diverged(self.run, f"the weights {name} are not finite after step {done}")
+        unwritten = self.log.unwritten()
         if self.run.main:
             more = {
                 "optimizer": info,
                 "threads": torch.get_num_threads(),
-                "log": self.log.unwritten,
+                "log": unwritten,
             }
             # A run that is resumed after memory ran out must round as it did before.
             shrunk = {"micro_batch": self.passes.size} if self.passes.shrunk else {}
