@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,34 @@ def test_a_second_one_ends_the_process_and_an_ignored_one_stays_so(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert main(["info", "x"]) == 0
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_one_that_comes_where_errors_are_lost_comes_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    """As in the callback of a weak reference, while garbage is collected."""
+
+    class Garbage:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            for _ in range(1000):  # here it is raised
+                pass
+
+    def act_of(name: str) -> Callable[[Any], None]:
+        def run(settings: Any) -> None:
+            Garbage()
+            time.sleep(20)
+
+        return run
+
+    monkeypatch.setattr("radiffuse.cli.functions.load_act", act_of)
+    began = time.monotonic()
+    assert said(["info", "x"], capsys) == (
+        code,
+        ["radiffuse: stopped, as asked. The same command starts again."],
+    )
+    assert time.monotonic() - began < 10
 
 
 def test_a_generation_says_that_it_goes_on(

@@ -5,16 +5,23 @@ Light: the signal may come while torch is half imported. Steps of a training end
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..commands import COMMANDS
 from ..errors import printable
 from ..system.saying import first
+
+MOMENT = 0.05
+"""Seconds after which a signal is sent again that came where nothing can be raised."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -25,7 +32,8 @@ class Terminated(KeyboardInterrupt):
 def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM raises ``Terminated`` inside the block; a second one ends the process at once.
 
-    Nothing changes where somebody else handles or ignores it, outside the main thread, and in processes other than
+    What either signal raises is lost where Python discards errors, as while it collects garbage: then it comes again.
+    Nothing changes where somebody else handles or ignores SIGTERM, outside the main thread, and in processes other than
     rank 0: these wait for it deep in a library, where no handler of Python would run.
     """
 
@@ -33,15 +41,33 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Terminated
 
+    def lost(error: Any) -> None:
+        if not isinstance(error.exc_value, KeyboardInterrupt):
+            hook(error)
+        elif isinstance(error.exc_value, Terminated):
+            signal.signal(signal.SIGTERM, end)
+            _thread.start_new_thread(_send_again, (signal.SIGTERM,))
+        else:
+            _thread.start_new_thread(_send_again, (signal.SIGINT,))
+
     main = threading.current_thread() is threading.main_thread()
     if not (main and first()) or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = hook
+
+
+def _send_again(number: int) -> None:
+    time.sleep(MOMENT)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)  # which also ends what it waits for
 
 
 def stopped(name: str, out: str | None) -> str:

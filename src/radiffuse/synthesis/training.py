@@ -184,6 +184,8 @@ def train_encoder(settings: Synthesize, run: Run, films: Unlabelled, report: Rep
             save_encoder(trained_encoder(trained.raw), stage.model)
 
         _train_stage(stage, Act(task, batches, save), dino.training, settings, report)
+    elif stage.main and not stage.ended:
+        report(stage.folder)
     return load_encoder(str(stage.model))
 
 
@@ -225,6 +227,8 @@ def train_autoencoder(
                 forget_paths(folder)
 
         _train_stage(stage, Act(task, batches, save), vae.training, settings, report)
+    elif stage.main and not stage.ended:
+        report(stage.folder)
     return load_autoencoder(str(stage.model), channels)
 
 
