@@ -18,6 +18,7 @@ from radiffuse.automatic.decision import Decision
 from radiffuse.automatic.folds import Folds
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.record import Record
+from radiffuse.automatic.trainings import Member
 from radiffuse.config import Fit
 from radiffuse.errors import InputError
 from radiffuse.train.members import members_of
@@ -28,7 +29,7 @@ FINE = dataclasses.replace(PLAN, size=(256, 256))
 
 def finer(
     monkeypatch: pytest.MonkeyPatch, tried: list[Candidate], seconds: float, took: float, **new: Any
-) -> tuple[list[Candidate], list[float]]:
+) -> tuple[tuple[list[Candidate], list[Member]] | None, list[float]]:
     """What is planned of candidates whose 50 steps took so long in each of two folds; and the hours that were given."""
     asked: list[float] = []
 
@@ -49,18 +50,37 @@ def finer(
     return made._finer(entries, seconds), asked
 
 
-def test_each_has_its_part_of_the_time_and_the_pool_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps took half as long again as planned: of 2,700 seconds for three units 600 of the planner's are one."""
+def test_what_learns_from_the_pool_stays_on_the_grid_of_the_folds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """100 steps with the pool take 600 seconds; the rest, a step of which takes half as long again, has the 2,100."""
     both = [make_candidate(pool=True), make_candidate()]
     found, hours = finer(monkeypatch, both, 2700, took=150)
-    assert [one.name for one in found] == ["imagenet+pool", "imagenet"]
-    assert [bool(one.settings.unlabelled) for one in found] == [True, False]
-    assert all(one.plan.size == (256, 256) for one in found)
-    assert hours == pytest.approx([600 / 3600 / 0.9])  # planned once
-    faster = finer(monkeypatch, both, 2700, took=50)[1]
-    assert faster == pytest.approx(
-        [900 / 3600 / 0.9]
-    )  # what was quicker by chance is not counted on
+    assert found is not None
+    (fine,), members = found
+    assert (fine.name, fine.plan.size) == ("imagenet", (256, 256))
+    assert [(one["candidate"], one["steps"], one["tried"]) for one in members] == [
+        ("imagenet", fine.steps(), 50),  # the finest grid first, as plan.json has it
+        ("imagenet+pool", both[0].steps(), 50),
+    ]
+    assert hours == pytest.approx([2100 / 1.5 / 3600 / 0.9])
+    short, hours = finer(monkeypatch, both, 900, took=150)  # half of the time has 75 steps
+    assert short is not None
+    assert short[1][1]["steps"] == 75
+    assert hours == pytest.approx([450 / 1.5 / 3600 / 0.9])
+    quick = finer(monkeypatch, both[1:], 900, took=50)[1]
+    assert quick == pytest.approx([900 / 3600 / 0.9])  # speed by chance is not counted on
+    assert finer(monkeypatch, both[:1], 2700, took=150)[0] is None  # there is nothing else
+
+
+def test_no_training_with_the_pool_is_shorter_than_in_the_folds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = [make_candidate(), make_candidate(pool=True)]
+    found = finer(monkeypatch, both, 400, took=150)[0]
+    assert found is not None
+    assert found[1][1]["steps"] == 50
+    assert finer(monkeypatch, both, 300, took=150)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +96,7 @@ def test_each_has_its_part_of_the_time_and_the_pool_two(monkeypatch: pytest.Monk
 def test_else_it_stays_the_plan_of_the_folds(
     one: dict[str, Any], seconds: float, new: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert finer(monkeypatch, [make_candidate(**one)], seconds, 100, **new)[0] == []
+    assert finer(monkeypatch, [make_candidate(**one)], seconds, 100, **new)[0] is None
 
 
 def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +109,7 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
     record = Record(Path("choice.json"), Folds(((),)), 1.0, [make_candidate()], {})
     labels: Any = SimpleNamespace(dataset=None)
     again = Decision(Fit(), labels, record, Path(), Path("all.json"))
-    assert again._finer([Entry("imagenet", 50, 0.9, 0.5, 100.0)], 900) == []
+    assert again._finer([Entry("imagenet", 50, 0.9, 0.5, 100.0)], 900) is None
 
 
 def test_it_is_trained_so_and_predicts_as_one(
@@ -97,13 +117,17 @@ def test_it_is_trained_so_and_predicts_as_one(
 ) -> None:
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(1.0))
 
-    def planned_finer(self: Decision, members: list[Entry], seconds: float) -> list[Candidate]:
+    def planned_finer(
+        self: Decision, members: list[Entry], seconds: float
+    ) -> tuple[list[Candidate], list[Member]]:
         one = self.record.candidate(members[0].candidate)
         plan = dataclasses.replace(one.settings.plan, size=(64, 64))
         training = dataclasses.replace(one.settings.training, steps=3)
         given = dataclasses.replace(one.settings, plan=plan, training=training)
         fine = dataclasses.replace(one.plan, size=(64, 64))
-        return [dataclasses.replace(one, settings=given, plan=fine)]
+        new = dataclasses.replace(one, settings=given, plan=fine)
+        row: Member = {"candidate": one.name, "steps": 3, "seed": 0, "tried": members[0].steps}
+        return [new], [row]
 
     monkeypatch.setattr(Decision, "_finer", planned_finer)
     given = settings(films, tmp_path)

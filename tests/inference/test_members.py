@@ -20,7 +20,7 @@ from radiffuse.inference.predictor import Predictor
 from radiffuse.inference.records import identity
 from radiffuse.nets.registry import load_network
 from radiffuse.release.pretrained import save_pretrained
-from radiffuse.release.program import one_pass_network
+from radiffuse.release.program import left_out, one_pass_network
 from radiffuse.system.files import seal
 from radiffuse.train.members import MEMBERS, members_of
 from radiffuse.train.run import Run
@@ -102,8 +102,26 @@ def test_a_program_of_it_is_the_mean_where_the_grid_is_one(tmp_path: Path) -> No
     each = [one_pass_network(part)(images).softmax(1) for part in members_of(run)]
     found = one_pass_network(run)(images).softmax(1)
     torch.testing.assert_close(found, (each[0] + each[1]) / 2)
-    with pytest.raises(InputError, match="on different grids"):
+    with pytest.raises(InputError, match="in different ways"):
         one_pass_network(Run.open(chosen_run(tmp_path / "two", FILM, COARSE)))
+
+
+def test_a_program_brings_whole_films_to_the_grid_of_each_network(tmp_path: Path) -> None:
+    small = dataclasses.replace(FILM, size=(8, 8))
+    run = Run.open(chosen_run(tmp_path / "run", FILM, small))
+    images = torch.rand((2, 1, 16, 16)) * 2 - 1
+    fine, coarse = (one_pass_network(part) for part in members_of(run))
+    seen = torch.nn.functional.avg_pool2d(images, 2)  # what bilinear sampling at half the size is
+    there = torch.nn.functional.interpolate(coarse(seen).softmax(1), (16, 16), mode="bilinear")
+    found = one_pass_network(run)(images).softmax(1)
+    torch.testing.assert_close(found, (fine(images).softmax(1) + there) / 2)
+    (told,) = left_out(run, steps=True)
+    assert told.endswith("(16 x 16, 8 x 8)")
+    patches = dataclasses.replace(small, grid=(16, 16))
+    wide = dataclasses.replace(small, size=(8, 12))
+    for number, plan in enumerate((patches, wide)):
+        with pytest.raises(InputError, match="in different ways"):
+            one_pass_network(Run.open(chosen_run(tmp_path / str(number), FILM, plan)))
 
 
 def test_the_viewer_lists_it_as_one_run_that_segments(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .halving import Entry
 from .labels import Labels, by_split
 from .record import Record
 from .refine import refine
-from .schedule import POOL_COST, spares_structures
+from .schedule import spares_structures
 from .scores import OutOfFold, by_case, leaderboard_of, read_folds
 from .trainings import Member, pool_in_words, trainings_of_tried, trainings_of_untried
 from .vote import TOGETHER, Vote, choose_members
@@ -156,16 +156,17 @@ class Decision:
         record = self.record
         brief = record.briefest(chosen[0].candidate)
         ahead = AT_WORK * brief.seconds if brief else 0.0
-        if finer := self._finer(chosen, AT_WORK * record.left - ahead):
-            members: list[Member] = [
-                {"candidate": one.name, "steps": one.steps(), "seed": 0, "tried": entry.steps}
-                for one, entry in zip(finer, chosen, strict=True)
-            ]
+        if found := self._finer(chosen, AT_WORK * record.left - ahead):
+            finer, members = found
             grids = " and ".join(dict.fromkeys(times(one.plan.film) for one in finer))
             why = (
                 f"trained on all labels at {grids}, as there is time for a finer grid than in the folds, "
                 "where every Dice above was measured"
             )
+            if len(finer) < len(members):
+                why += (
+                    "; with the pool at that of the folds, which carries over to other scans better"
+                )
             return finer, members, [why]
         full = [record.candidate(entry.candidate).steps() for entry in chosen]
         each = [record.seconds_of_step(entry) for entry in chosen]
@@ -173,33 +174,55 @@ class Decision:
         count = len(members) // len(chosen)
         return [], members, [f"trained {count} times, by different seeds"] * (count > 1)
 
-    def _finer(self, members: Sequence[Entry], seconds: float) -> list[Candidate]:
-        """The members, planned anew for the seconds that there are; [] unless all get a finer grid of films.
+    def _finer(
+        self, chosen: Sequence[Entry], seconds: float
+    ) -> tuple[list[Candidate], list[Member]] | None:
+        """What is planned anew for the seconds that there are, on a finer grid of films, and all trainings.
 
-        That the scores are of a coarser grid is accepted: on a finer one lungs had better borders in each draw
-        (``results/lungs-coarse.csv``) [ours].
+        What learns from the pool stays on the grid of the folds, for as long as it was planned: there it takes a
+        quarter of the time, and held other hospitals' films better (``results/lungs-grids.csv``). The rest gets the
+        rest of the time, the finest grid first. That the scores are of a coarser grid is accepted: on a finer one lungs
+        had better borders in each draw (``results/lungs-coarse.csv``) [ours].
+
+        Returns:
+            None unless something is planned anew, and all of that gets a finer grid.
         """
-        tried = [self.record.candidate(entry.candidate) for entry in members]
-        if seconds <= 0 or any(
-            one.steps_given or not one.seconds or one.plan.spacing for one in tried
+        record = self.record
+        tried = {entry: record.candidate(entry.candidate) for entry in chosen}
+        plain = {entry: one for entry, one in tried.items() if not one.uses_pool}
+        if not plain or any(
+            one.steps_given or not one.seconds or one.plan.spacing for one in tried.values()
         ):
-            return []
-        costs = [POOL_COST if one.uses_pool else 1.0 for one in tried]
+            return None
+        steps = {
+            entry: max(
+                entry.steps,
+                min(one.steps(), int(seconds / len(chosen) / record.seconds_of_step(entry))),
+            )
+            for entry, one in tried.items()
+            if one.uses_pool
+        }
+        seconds -= sum(record.seconds_of_step(entry) * count for entry, count in steps.items())
+        if seconds <= 0:
+            return None
         # As much slower as the steps of the folds were than planned.
         slower = max(
-            self.record.seconds_of_step(entry) * one.steps() / one.seconds / cost
-            for entry, one, cost in zip(members, tried, costs, strict=True)
+            record.seconds_of_step(entry) * one.steps() / one.seconds
+            for entry, one in plain.items()
         )
-        hours = seconds / sum(costs) / max(slower, 1.0) / 3600 / AT_WORK
+        hours = seconds / len(plain) / max(slower, 1.0) / 3600 / AT_WORK
         given, seen = by_split(self.settings, self.every), dict[Any, Any]()
-        new = dict[str, Candidate]()
-        for name, film in {one.proposal: one.plan.film for one in tried}.items():
+        finer = dict[Entry, Candidate]()
+        for entry, one in plain.items():
             with suppress(InputError):  # such as memory that others have taken meanwhile
-                new[name] = planned_for(name, given, self.labels.dataset, hours, seen)
-            if name not in new or math.prod(new[name].plan.film) <= math.prod(film):
-                return []
-        finer = [new[one.proposal] for one in tried]
-        return [
-            fine.with_pool(self.settings) if one.uses_pool else fine
-            for one, fine in zip(tried, finer, strict=True)
+                new = planned_for(one.proposal, given, self.labels.dataset, hours, seen)
+                if math.prod(new.plan.film) > math.prod(one.plan.film):
+                    finer[entry] = new
+        if len(finer) < len(plain):
+            return None
+        steps |= {entry: one.steps() for entry, one in finer.items()}
+        members: list[Member] = [
+            {"candidate": e.candidate, "steps": steps[e], "seed": 0, "tried": e.steps}
+            for e in (*finer, *(entry for entry in chosen if entry not in finer))
         ]
+        return [*finer.values()], members

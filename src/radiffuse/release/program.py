@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.given import refuse
 from ..data.plan import PREPARED, Plan
+from ..data.scan import times
 from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
 from ..nets.joint_denoiser import JointDenoiser
@@ -64,6 +66,19 @@ class Mean(nn.Module):
         return votes.mean(0).clamp(min=1e-12).log()
 
 
+class AtSize(nn.Module):
+    """A network that sees images at a size of its own, such as a member of a choice that has a coarser grid."""
+
+    def __init__(self, network: nn.Module, size: Sequence[int]) -> None:
+        super().__init__()
+        self.network, self.size = network, tuple(size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
+        found = self.network(_resized(images, self.size)).float().softmax(1)
+        return _resized(found, images.shape[2:]).clamp(min=1e-12).log()
+
+
 @dataclass(frozen=True)
 class Traced:
     """A network as a program.
@@ -97,10 +112,15 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     if not run.finished:
         raise RunError(run.folder, "has not finished training", "Run its command again to resume")
     if (parts := members_of(run))[0] is not run:
-        if any(getattr(part.plan, n) != getattr(run.plan, n) for part in parts for n in PREPARED):
-            problem = "has members that see a scan on different grids, which one program cannot"
+        if not all(_is_seen_as(part.plan, run.plan) for part in parts):
+            problem = "has members that see a scan in different ways, which one program cannot"
             raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
-        return Mean([one_pass_network(part, head) for part in parts]).eval()
+        networks = [
+            network if part.plan.size == run.plan.size else AtSize(network, part.plan.size)
+            for part in parts
+            for network in (one_pass_network(part, head),)
+        ]
+        return Mean(networks).eval()
     network = load_network(run.model)
     if isinstance(network, MaskDenoiser | JointDenoiser):
         problem = "draws masks from noise in several steps, which one program does not do"
@@ -124,8 +144,13 @@ def left_out(run: Run, *, steps: bool) -> list[str]:
     """What ``predict`` does with a run beyond its network, in words; ``steps``: those after segmentation as well."""
     plan = run.plan
     after = steps_in_words(plan.postprocess if steps else (), plan.classes, plan.spatial_dims)
-    count = len(members_of(run))
+    members = members_of(run)
+    count = len(members)
+    grids = dict.fromkeys(times(part.plan.film) for part in members if part.plan.whole)
     parts = {
+        "that each network sees the film resized once, to a grid of its own": [*grids]
+        if len(grids) > 1
+        else [],
         "the blending of windows of each network by itself, before the mean": [f"{count} networks"]
         if count > 1 and not plan.whole
         else [],
@@ -272,3 +297,17 @@ def _describe(
             "largest_difference": difference,
         },
     )
+
+
+def _is_seen_as(plan: Plan, other: Plan) -> bool:
+    """Whether a network sees scans as another does, or whole films at another size of the same shape."""
+    differing = {name for name in PREPARED if getattr(plan, name) != getattr(other, name)}
+    if not differing:
+        return True
+    whole = plan.spatial_dims == 2 and plan.whole and other.whole
+    same_shape = plan.size[0] * other.size[-1] == plan.size[-1] * other.size[0]
+    return whole and same_shape and differing <= {"size", "grid"}
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)
