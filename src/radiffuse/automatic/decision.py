@@ -180,8 +180,8 @@ class Decision:
         """What is planned anew for the seconds that there are, on a finer grid of films, and all trainings.
 
         What learns from the pool stays on the grid of the folds, for as long as it was planned: there it takes a
-        quarter of the time, and held other hospitals' films better (``results/lungs-grids.csv``). The rest gets the
-        rest of the time, the finest grid first. That the scores are of a coarser grid is accepted: on a finer one lungs
+        quarter of the time, and holds other hospitals better (``results/lungs-children-grids.csv``). The rest gets
+        the time that remains, and comes first. That the scores are of a coarser grid is accepted: on a finer one lungs
         had better borders in each draw (``results/lungs-coarse.csv``) [ours].
 
         Returns:
