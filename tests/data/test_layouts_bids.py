@@ -60,3 +60,14 @@ def test_a_mask_that_fits_images_in_two_folders_is_left_alone():
     mask = PurePosixPath("derivatives/sub-01/sub-01_dseg.nii.gz")
     assert places_of_masks([*paths, mask]) == {}
     assert places_of_masks([paths[0], mask]) == {mask: PurePosixPath("raw/sub-01/sub-01")}
+
+
+@pytest.mark.parametrize("suffix", ["tif", "dcm", "png"])
+def test_a_mask_that_is_a_picture_may_have_a_film_of_another_format(suffix):
+    image, mask = (
+        PurePosixPath(f"sub-1/anat/sub-1_{name}")
+        for name in (f"XR.{suffix}", "label-lung_mask.png")
+    )
+    assert places_of_masks([image, mask]) == {mask: PurePosixPath("sub-1/anat/sub-1")}
+    preview = PurePosixPath("previews") / image.with_suffix(".png")
+    assert places_of_masks([preview, image, mask]) == {mask: PurePosixPath("sub-1/anat/sub-1")}

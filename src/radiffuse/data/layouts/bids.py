@@ -16,7 +16,7 @@ MASK_WORDS = {*LABEL_WORDS, "dseg"}
 OF_MASKS = ("label-", "desc-", "seg-", "res-", "den-", "atlas-")
 """Entities that say which mask of an image it is."""
 Places = dict[tuple[PurePosixPath, bool], set[PurePosixPath]]
-"""Common parts of paths, by what follows the folder of the subject, and whether they are of pictures."""
+"""Common parts of paths, by what follows the folder of the subject, and whether pictures are among them."""
 
 
 def places_of_masks(paths: Collection[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
@@ -24,7 +24,7 @@ def places_of_masks(paths: Collection[PurePosixPath]) -> dict[PurePosixPath, Pur
 
     An image in the folder of the mask goes before one that lies likewise below another folder; masks that would fit
     images in several folders, or fit none, are left out. A picture is no image of a mask that is a volume, but its
-    preview.
+    preview; a mask that is a picture may belong to a film in any format.
     """
     places: Places = defaultdict(set)
     masks = {}
@@ -37,7 +37,8 @@ def places_of_masks(paths: Collection[PurePosixPath]) -> dict[PurePosixPath, Pur
             continue
         for name in (words[:-1], words):
             below = _below(path.parent) / "_".join(name)
-            places[below, is_picture(path)].add(path.parent / "_".join(name))
+            for pictures in {True, is_picture(path)}:
+                places[below, pictures].add(path.parent / "_".join(name))
     found = {path: _place(path, words, places) for path, words in masks.items()}
     return {path: place for path, place in found.items() if place is not None}
 
