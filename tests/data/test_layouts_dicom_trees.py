@@ -219,6 +219,24 @@ def test_one_uid_for_all_slices_or_all_patients_does_not_mix_them(tmp_path):
     assert "is the same image as B/IM0.dcm" in issue.problem
 
 
+@pytest.mark.parametrize(("modality", "first"), [("CT", 0.0), ("CT", 100.0), ("DX", None)])
+def test_one_uid_for_everything_does_not_mix_patients(tmp_path, modality, first):
+    """Where slices lie in other places they would be one volume of two patients; else the second's would be copies."""
+    for number, patient in enumerate(("A", "B", "C")):
+        uids = {"PatientID": patient, "SOPInstanceUID": "1.2.9"}
+        if first is None:
+            one(tmp_path / patient / "film", 1, modality=modality, **uids)
+        else:
+            series(tmp_path / patient, 1, modality=modality, first=number * first, **uids)
+    dataset, issues = survey(tmp_path)
+    assert not issues
+    assert len({case.name for case in dataset}) == len({case.group for case in dataset}) == 3
+    for case in dataset:
+        assert len({path.parent for path in case.series or case.images}) == 1
+        assert len(case.series) == (0 if first is None else 4)
+    assert {case.name for case in dataset} == {case.name for case in survey(tmp_path)[0]}
+
+
 def test_slices_of_two_folders_in_one_place_are_named_with_their_folders(tmp_path):
     for folder in ("a", "b"):
         series(tmp_path / folder, 1)

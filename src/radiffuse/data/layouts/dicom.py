@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -80,7 +80,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
         if header.kind:
             continue
         # some programs that remove names give all slices one UID
-        identity = (header.instance, header.series, header.position)
+        patient = patient_key(header.patient)
+        identity = (header.instance, header.series, header.position, patient)
         first = instances.setdefault(identity, header)
         if first is not header:  # a copied slice would be in its volume twice
             problem = f"is the same image as {first.path.relative_to(root)} (SOPInstanceUID)"
@@ -112,7 +113,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 def _by_series(headers: Iterable[_Header]) -> dict[str, list[_Header]]:
     """The slices of each series, and each other image by itself, by what names the case.
 
-    Programs that remove names may give one SeriesInstanceUID to all: patients part it.
+    Programs that remove names may give one SeriesInstanceUID to all: patients part it. If all slices have one UID as
+    well, cases are named by their order, since no name may tell a PatientID.
     """
     found: dict[tuple[str, str], list[_Header]] = defaultdict(list)
     patients: dict[str, set[str]] = defaultdict(set)
@@ -121,10 +123,12 @@ def _by_series(headers: Iterable[_Header]) -> dict[str, list[_Header]]:
         found[header.series + single, patient_key(header.patient)].append(header)
         patients[header.series + single].add(patient_key(header.patient))
     series: dict[str, list[_Header]] = {}
+    named = Counter[str]()
     for (identity, _), members in found.items():
         several = len(patients[identity]) > 1
         name = f"{identity}/{min(h.instance for h in members)}" if several else identity
-        series.setdefault(name, []).extend(members)
+        series[f"{name}/{named[name]}" if named[name] else name] = members
+        named[name] += 1
     return series
 
 
