@@ -9,7 +9,7 @@ from layout_files import dicom, film, film_label, volume, volume_label, write_js
 
 from radiffuse.config import Data
 from radiffuse.data.checking.check import check_path
-from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.data.layouts import open_dataset, suffixes, survey
 from radiffuse.system.saying import near
 
 
@@ -111,6 +111,22 @@ def test_classes_called_images_of_something_are_no_pairs(tmp_path):
         film(tmp_path / "old_images" / f"a{number}.png", seed=number)
         film(tmp_path / "no_masks" / f"b{number}.png", seed=10 + number)
     assert open_dataset(tmp_path).layout == "classes"
+
+
+def test_work_grows_with_the_number_of_cases_not_with_its_square(tmp_path, monkeypatch):
+    """As where a few of ten thousand films are labelled: it had taken minutes."""
+    looked, labels = [], suffixes._labels
+    monkeypatch.setattr(suffixes, "_labels", lambda words: looked.append(words) or labels(words))
+    counts = []
+    for cases in (10, 40):
+        looked.clear()
+        for number in range(cases):
+            film(tmp_path / f"{number:02d}_img.png")
+            if number % 2:
+                film_label(tmp_path / f"{number:02d}_mask.png")
+        assert len(survey(tmp_path)[0].labelled) == cases // 2
+        counts.append(len(looked))
+    assert counts[1] < 5 * counts[0]
 
 
 def test_folders_of_cases_are_no_classes(tmp_path):

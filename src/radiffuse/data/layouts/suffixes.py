@@ -66,10 +66,10 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if not usual:
         return None
     issues += faults
-    cases = []
+    cases, passed = [], twice | _accompanying(files)
     for place, words in sorted(files.items()):
         labels = tuple(root / path for path in _labels(words))
-        if place in twice or (labelled and _accompanies(place, files)):
+        if place in passed:
             continue
         if len(kinds := sorted({_kind(word) for word in words if _kind(word)})) > 1:
             problem = f"has several label maps ({' and '.join(kinds)})"
@@ -168,27 +168,27 @@ def _word_alone(path: PurePosixPath) -> str:
     return IMAGE_WORDS[1] if name == path.parent.name.lower() else name
 
 
-def _accompanies(place: PurePosixPath, files: Files) -> bool:
-    """Whether files without a label only come with labelled cases: ``check`` names them, and they are no error.
+def _accompanying(files: Files) -> set[PurePosixPath]:
+    """Places of files without a label that only come with labelled cases: ``check`` names them, and they are no error.
 
     So are cines of which frames are labelled (``patient001_4d`` of ACDC), previews of volumes (VerSe), and what lies
     in a folder of a case (``case_00000/instances`` of KiTS23), unless it has the images of a case itself.
     """
-    words = files[place]
-    if _labels(words):
-        return False
-    cases = [other for other in files.values() if _labels(other)]
-    cine = place.name.lower().endswith(("_4d", "-4d")) or "4d" in words
-    preview = all(map(is_picture, words.values())) and not any(
-        is_picture(path) for other in cases for path in other.values()
+    labelled = {place: words for place, words in files.items() if _labels(words)}
+    channels = {_channels(words) for words in labelled.values()}
+    pictured = any(is_picture(path) for words in labelled.values() for path in words.values())
+    folders = {p for p, words in labelled.items() if all(f.parent == p for f in words.values())}
+
+    def accompanies(place: PurePosixPath, words: dict[str, PurePosixPath]) -> bool:
+        cine = place.name.lower().endswith(("_4d", "-4d")) or "4d" in words
+        preview = not pictured and all(map(is_picture, words.values()))
+        inside = not folders.isdisjoint(place.parents) and _channels(words) not in channels
+        return cine or preview or inside
+
+    others = (
+        (place, words) for place, words in files.items() if labelled and place not in labelled
     )
-    inside = any(
-        _labels(files[around]) and all(path.parent == around for path in files[around].values())
-        for around in place.parents
-        if around in files
-    )
-    alike = any(_channels(words) == _channels(other) for other in cases)
-    return cine or preview or (inside and not alike)
+    return {place for place, words in others if accompanies(place, words)}
 
 
 def _obvious(files: Files, labelled: int, images: int) -> bool:
