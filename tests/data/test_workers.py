@@ -117,6 +117,7 @@ def test_a_worker_is_killed_and_every_case_is_done_once(
 
     monkeypatch.setattr(preparation, "CHUNK", 2)
     with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)
         victims = list(client.run(os.getpid).values())
     assert len(victims) == 2
 
