@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from test_auto import in_rounds, record_of, settings
 
@@ -21,6 +22,7 @@ from radiffuse.automatic.record import Record
 from radiffuse.automatic.trainings import Member
 from radiffuse.config import Fit
 from radiffuse.errors import InputError
+from radiffuse.release.program import Mean, one_pass_network
 from radiffuse.train.members import members_of
 from radiffuse.train.run import Run
 
@@ -113,29 +115,43 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_is_trained_so_and_predicts_as_one(
-    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    films: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both vote: without the pool at twice the size, with it at that of the folds."""
     monkeypatch.setattr(schedule, "SCHEDULES", in_rounds(1.0))
+    planned = Decision._finer
 
-    def planned_finer(
-        self: Decision, members: list[Entry], seconds: float
-    ) -> tuple[list[Candidate], list[Member]]:
-        one = self.record.candidate(members[0].candidate)
-        plan = dataclasses.replace(one.settings.plan, size=(64, 64))
-        training = dataclasses.replace(one.settings.training, steps=3)
-        given = dataclasses.replace(one.settings, plan=plan, training=training)
-        fine = dataclasses.replace(one.plan, size=(64, 64))
-        new = dataclasses.replace(one, settings=given, plan=fine)
-        row: Member = {"candidate": one.name, "steps": 3, "seed": 0, "tried": members[0].steps}
-        return [new], [row]
+    def with_time(
+        self: Decision, chosen: list[Entry], seconds: float
+    ) -> tuple[list[Candidate], list[Member]] | None:
+        record, before = self.record, self.record.candidates
 
-    monkeypatch.setattr(Decision, "_finer", planned_finer)
-    given = settings(films, tmp_path)
+        def planned_for(name: str, *_: object) -> Candidate:
+            one = record.candidate(name)
+            plan = dataclasses.replace(one.settings.plan, size=(64, 64))
+            training = dataclasses.replace(one.settings.training, steps=3)
+            given = dataclasses.replace(one.settings, plan=plan, training=training)
+            fine = dataclasses.replace(one.plan, size=(64, 64))
+            return dataclasses.replace(one, settings=given, plan=fine)
+
+        monkeypatch.setattr(decision, "planned_for", planned_for)
+        record.candidates = [
+            dataclasses.replace(one, steps_given=False, seconds=1.0) for one in before
+        ]
+        found = planned(self, chosen, seconds)
+        record.candidates = before
+        return found
+
+    monkeypatch.setattr(Decision, "_finer", with_time)
+    given = settings(films, tmp_path, unlabelled=(str(unlabelled),))
     run = radiffuse.fit(**given)
     record = record_of(run.folder)
-    (member,) = members_of(run)
-    assert (member.plan.size, record.members[0]["steps"]) == ((64, 64), 3)
+    parts = {member.folder.name: member for member in members_of(run)}
+    assert [*parts] == ["scratch", "scratch+pool"]
+    assert [part.plan.size for part in parts.values()] == [(64, 64), (32, 32)]
+    assert [row["steps"] for row in record.members] == [3, 2]
     assert "at 64 x 64, as there is time for a finer grid" in " ".join(record.decisions)
+    assert "with the pool stays" in " ".join(record.decisions)
     assert run.plan.size == (64, 64)
     folds = [Run(path) for path in (run.folder / "folds").glob("scratch/*/fold-*")]
     assert {fold.plan.size for fold in folds} == {(32, 32)}
@@ -143,5 +159,12 @@ def test_it_is_trained_so_and_predicts_as_one(
     assert again is not None
     assert [one.plan.size for one in again.finer] == [(64, 64)]
     image = next(iter((films / "images").glob("*.png")))
-    assert radiffuse.Segmenter.load(run.folder, device="cpu").predict(image).max() <= 5
+    segmenter = radiffuse.Segmenter.load(run.folder, device="cpu", precision="32-true")
+    each = [
+        radiffuse.Segmenter.load(part, device="cpu", precision="32-true").predict_proba(image)
+        for part in parts.values()
+    ]
+    if not record.tta:
+        np.testing.assert_allclose(segmenter.predict_proba(image), np.mean(each, 0), atol=1e-5)
     assert radiffuse.fit(**given).folder == run.folder  # finished
+    assert isinstance(one_pass_network(run), Mean)  # one program of both

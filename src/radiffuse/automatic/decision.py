@@ -164,9 +164,7 @@ class Decision:
                 "where every Dice above was measured"
             )
             if len(finer) < len(members):
-                why += (
-                    "; with the pool at that of the folds, which carries over to other scans better"
-                )
+                why += "; the training with the pool stays on theirs, which transfers better to other hospitals"
             return finer, members, [why]
         full = [record.candidate(entry.candidate).steps() for entry in chosen]
         each = [record.seconds_of_step(entry) for entry in chosen]
