@@ -35,7 +35,7 @@ from .labels import read_labels
 from .opening import described, new_record
 from .outlook import look_ahead
 from .record import Record
-from .scores import SCORED, by_case, leaderboard_of, read_folds
+from .scores import SCORED, by_case, leaderboard_of, needless, read_folds
 from .vote import TOGETHER
 
 LATE = 1.1
@@ -118,8 +118,8 @@ class AutomaticFit:
             if joins and (best := self._best_with_pool(names)):
                 names.append(best.name)
                 self._attempt(best, share, f"{stage}: {best.name}, the last")
+            self._forget(needless(record, share, TOGETHER))
             leading = leaderboard_of(record, share)
-            self._forget(e for e in record.tried_by(share) if e not in leading[:TOGETHER])
             among = [entry.candidate for entry in leading if entry.candidate in names]
             names = among[: schedule.survivors(number, len(among))]
 

@@ -73,6 +73,20 @@ def leaderboard(
     return [*own, *(entry for entry in order if entry not in own)]
 
 
+def may_lead(entries: Sequence[Entry], first: Collection[str], most: int) -> list[Entry]:
+    """What may be among the ``most`` first of the ``leaderboard``, now or after further rounds.
+
+    What is ``first`` loses its place before the others when it is beaten, and has it again if the best one is another.
+
+    Args:
+        entries: See ``leaderboard``.
+        first: Likewise.
+        most: Entries that are looked at.
+    """
+    order = ranked(entries)
+    return [e for place, e in enumerate(order) if place < most or e.candidate in first]
+
+
 def seconds_of_fold(
     entries: Sequence[Entry], candidate: Candidate, steps: int, folds: int
 ) -> float:

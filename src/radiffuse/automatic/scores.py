@@ -21,7 +21,7 @@ from ..inference.postprocess import postprocess
 from ..inference.predictor import Predictor
 from ..train.run import Run
 from .folds import Folds
-from .halving import Entry, leaderboard
+from .halving import Entry, leaderboard, may_lead
 from .record import Record
 
 if TYPE_CHECKING:
@@ -123,12 +123,18 @@ def leaderboard_of(record: Record, share: float = 1.0) -> list[Entry]:
         record: Of what was tried.
         share: See ``Record.tried_by``.
     """
-    first = record.candidates[0].proposal
     return leaderboard(
         record.tried_by(share),
-        [one.name for one in record.candidates if one.proposal == first],
+        _first(record),
         lambda one, other: is_sure(gain_over(record, one, other)),
     )
+
+
+def needless(record: Record, share: float, most: int) -> list[Entry]:
+    """What was tried, see ``Record.tried_by``, and cannot come among the ``most`` first of the leaderboard any more."""
+    tried = record.tried_by(share)
+    kept = may_lead(tried, _first(record), most)
+    return [entry for entry in tried if entry not in kept]
 
 
 def gain_over(record: Record, one: Entry, other: Entry) -> PairedTest:
@@ -157,3 +163,12 @@ def read_folds(folders: Sequence[Path]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.concat([read_scores(folder / SCORED) for folder in folders], ignore_index=True)
+
+
+# ------------------------------------------------------------------------------------------------ internal
+
+
+def _first(record: Record) -> list[str]:
+    """Names of the candidate to beat, without the pool and with it."""
+    first = record.candidates[0].proposal
+    return [one.name for one in record.candidates if one.proposal == first]
