@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +163,7 @@ class Decision:
                 "where every Dice above was measured"
             )
             if len(finer) < len(members):
-                why += "; the training with the pool stays on theirs, which transfers better to other hospitals"
+                why += "; that with the pool stays on theirs, which on average suited another hospital's films better"
             return finer, members, [why]
         full = [record.candidate(entry.candidate).steps() for entry in chosen]
         each = [record.seconds_of_step(entry) for entry in chosen]
@@ -177,10 +176,10 @@ class Decision:
     ) -> tuple[list[Candidate], list[Member]] | None:
         """What is planned anew for the seconds that there are, on a finer grid of films, and all trainings.
 
-        What learns from the pool stays on the grid of the folds, for as long as it was planned: there it takes a
-        quarter of the time, and holds other hospitals better (``results/lungs-children-grids.csv``). The rest gets
-        the time that remains, and comes first. That the scores are of a coarser grid is accepted: on a finer one lungs
-        had better borders in each draw (``results/lungs-coarse.csv``) [ours].
+        What learns from the pool stays on the grid of the folds, for as long as it was planned: a step takes a quarter
+        of the time there, and on average it suits another hospital better (``results/lungs-children-grids.csv``). The
+        rest gets the time that remains, and comes first. That the scores are of a coarser grid is accepted: on a finer
+        one lungs had better borders in each draw (``results/lungs-coarse.csv``) [ours].
 
         Returns:
             None unless something is planned anew, and all of that gets a finer grid.
@@ -212,12 +211,13 @@ class Decision:
         given, seen = by_split(self.settings, self.every), dict[Any, Any]()
         finer = dict[Entry, Candidate]()
         for entry, one in plain.items():
-            with suppress(InputError):  # such as memory that others have taken meanwhile
+            try:
                 new = planned_for(one.proposal, given, self.labels.dataset, hours, seen)
-                if math.prod(new.plan.film) > math.prod(one.plan.film):
-                    finer[entry] = new
-        if len(finer) < len(plain):
-            return None
+            except InputError:  # such as memory that others have taken meanwhile
+                return None
+            if math.prod(new.plan.film) <= math.prod(one.plan.film):
+                return None
+            finer[entry] = new
         steps |= {entry: one.steps() for entry, one in finer.items()}
         members: list[Member] = [
             {"candidate": e.candidate, "steps": steps[e], "seed": 0, "tried": e.steps}

@@ -115,11 +115,10 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
         if not all(_is_seen_as(part.plan, run.plan) for part in parts):
             problem = "has members that see a scan in different ways, which one program cannot"
             raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
-        networks = [
-            network if part.plan.size == run.plan.size else AtSize(network, part.plan.size)
-            for part in parts
-            for network in (one_pass_network(part, head),)
-        ]
+        networks = []
+        for part in parts:
+            network, size = one_pass_network(part, head), part.plan.size
+            networks.append(network if size == run.plan.size else AtSize(network, size))
         return Mean(networks).eval()
     network = load_network(run.model)
     if isinstance(network, MaskDenoiser | JointDenoiser):
