@@ -20,17 +20,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from native_scores import measured
 from results import hardware
 
 from radiffuse import Run
 from radiffuse.config import Data, Machine
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
-from radiffuse.evaluation.tables import evaluate_cases
 from radiffuse.inference.postprocess import postprocess
 from radiffuse.inference.predictor import Predictor
 
 AFTER = ("1=keep:2",)
+CLASSES = ("background", "class-1")
 
 
 def main() -> None:
@@ -81,19 +82,13 @@ def _scores(
         image = read_case_image(case)
         truth = read_case_label(case, image)
         each = {name: one.probabilities(image) for name, one in predictors.items()}
-        wide = 0.01 * max(image.array.shape[1:])
         for vote in votes:
             label = np.mean([each[name] for name in vote.split(",")], axis=0).argmax(0)
             label = postprocess(label.astype(np.uint8), AFTER, truth.spacing)
             mask = replace(truth, array=label.reshape(truth.array.shape).astype(truth.array.dtype))
-            kinds = ("background", "class-1")
-            (row,) = evaluate_cases([(case.name, mask, truth)], kinds).to_dict("records")
-            (loose,) = evaluate_cases([(case.name, mask, truth)], kinds, wide).to_dict("records")
-            scores = {name: row[name] for name in ("dice", "hd95", "nsd")} | {
-                "nsd_1pct": loose["nsd"]
-            }
-            where = {"case": case.name, "group": case.group, "part": part, "class": row["class"]}
-            yield {"name": " and ".join(vote.split(","))} | where | scores
+            for kind, scores in measured(image, mask, truth, CLASSES).items():
+                where = {"case": case.name, "group": case.group, "part": part, "class": kind}
+                yield {"name": " and ".join(vote.split(","))} | where | scores
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from native_figures import draw, outlines, small_png
+from native_scores import METRICS, measured
 from results import (
     FIGURES,
     RESULTS,
@@ -62,7 +62,7 @@ from radiffuse.evaluation.statistics import (
     holm,
     verdict,
 )
-from radiffuse.evaluation.tables import BOUNDS, evaluate_cases
+from radiffuse.evaluation.tables import BOUNDS
 from radiffuse.inference.postprocess import postprocess
 from radiffuse.reports.pictures import OverlayCase
 from radiffuse.system.files import read_yaml, write_atomic
@@ -70,7 +70,6 @@ from radiffuse.system.files import read_yaml, write_atomic
 BATCH = 8
 LIMIT = 300_000
 """Most bytes of a picture in the repository."""
-METRICS = ("dice", "hd95", "nsd", "nsd_1pct")
 EXPECTED = {key: f"expected_{key}" for key in ("dice", "low", "high", "level")}
 """Columns of what was expected of each mask, by its keys in ``masks.jsonl``; only automatic runs expect anything."""
 
@@ -250,14 +249,10 @@ def scores_of(
         truth = read_case_label(case, image)
         ending = ".png" if image.spatial_dims == 2 else ".nii.gz"
         mask = read_label(masks / f"{case.name}{ending}")
-        one = 0.01 * max(np.multiply(image.array.shape[1:], image.spacing or 1.0))
-        scores = evaluate_cases([(case.name, mask, truth)], classes)
-        wide = evaluate_cases([(case.name, mask, truth)], classes, one)
-        for of, other in zip(scores.to_dict("records"), wide.to_dict("records"), strict=True):
-            where = {"case": case.name, "group": case.group, "part": part, "class": of["class"]}
+        for kind, values in measured(image, mask, truth, classes).items():
+            where = {"case": case.name, "group": case.group, "part": part, "class": kind}
             known = {"steps": _steps(run), "learned": digest, "hardware": hardware()}
-            values = {key: of[key] for key in METRICS[:-1]} | {"nsd_1pct": other["nsd"]}
-            dice = expected[case.name].get(of["class"], {})
+            dice = expected[case.name].get(kind, {})
             hoped = {EXPECTED[key]: value for key, value in dice.items()}
             rows.append(row | where | known | cost | values | {"flags": shlex.join(flags)} | hoped)
     return pd.DataFrame(rows)

@@ -19,7 +19,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from native_size import METRICS, scores_of, seconds_of, step_after
+from native_scores import METRICS
+from native_size import scores_of, seconds_of, step_after
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
