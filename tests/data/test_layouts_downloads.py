@@ -129,15 +129,6 @@ def test_work_grows_with_the_number_of_cases_not_with_its_square(tmp_path, monke
     assert counts[1] < 5 * counts[0]
 
 
-def test_folders_of_cases_are_no_classes(tmp_path):
-    for number in range(3):
-        for slice_ in range(3):
-            film(tmp_path / f"case{number:04}" / f"{slice_}.png", seed=10 * number + slice_)
-    dataset = open_dataset(tmp_path)
-    assert dataset.layout == "images"
-    assert {case.group for case in dataset} == {"case0000", "case0001", "case0002"}
-
-
 @pytest.mark.parametrize(
     ("first", "second", "own"), [("__CT", "__PT", 0), ("_0000", "_0001", 1), ("_t1", "_t2", 0)]
 )

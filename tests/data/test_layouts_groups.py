@@ -60,13 +60,14 @@ def test_two_frames_of_a_heart_are_of_one_patient(tmp_path):
     assert {case.group for case in open_dataset(tmp_path)} == {"patient001", "patient002"}
 
 
-def test_folders_of_patients_are_no_classes(tmp_path):
+@pytest.mark.parametrize("word", ["Patient_", "case000"])
+def test_folders_of_patients_are_no_classes(tmp_path, word):
     for patient in range(3):
         for slice_ in range(4):
-            film(tmp_path / f"Patient_{patient}" / f"{slice_}.png", seed=4 * patient + slice_)
+            film(tmp_path / f"{word}{patient}" / f"{slice_}.png", seed=4 * patient + slice_)
     dataset = open_dataset(tmp_path)
     assert dataset.layout == "images"
-    assert {case.group for case in dataset} == {"Patient_0", "Patient_1", "Patient_2"}
+    assert {case.group for case in dataset} == {f"{word}{patient}" for patient in range(3)}
 
 
 def test_patients_csv_by_path_file_name_or_stem(tmp_path):
