@@ -37,6 +37,11 @@ COUNTS = (3, 4, 5, 6, 8, 12, 16)
 TABLE = RESULTS / "synthesis-zeroshot.csv"
 PAPER = 0.844
 """Dice of claim dino-6."""
+DONE = (
+    "features of the decoder of a denoiser, clustered over all films, and clusters named lungs by a rule without "
+    "labels; how many clusters was chosen by the labels of other patients"
+)
+"""What was done for the claim."""
 COMMAND = "python benchmarks/zeroshot.py ../shared/data/cxr-lungs --work . --run {run}"
 
 
@@ -68,6 +73,7 @@ def main() -> None:
         "dino-6",
         {
             "data": "cxr-lungs, 59 adult films",
+            "done": DONE,
             "command": made["command"],
             "seeds": "1",
             "value": f"Dice {best['dice']:.3f}",

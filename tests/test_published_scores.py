@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("native_size", "native_figures", "publish_recycling", "timestep_curve")
+SCRIPTS = ("native_size", "native_figures", "publish_recycling", "timestep_curve", "zeroshot")
 RECYCLING = ("recycle", "standard", "recycle-next", "self-condition", "self-condition-next")
 
 
@@ -358,3 +358,23 @@ def test_masks_are_scored_once_more_with_steps_after_segmentation(
     call(monkeypatch, "native_size", *words[:5], "none", "--to", "c")
     again = pd.read_csv(tmp_path / "work" / "c-5-0.csv").iloc[0]
     assert again["dice"] == pytest.approx(160 / 180, abs=1e-4)
+
+
+def test_the_claim_without_labels_says_what_gave_its_dice(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "synthesis-zeroshot.csv"
+    shutil.copy(ROOT / "results" / name, results.RESULTS)
+    script = import_module("zeroshot")
+    films = scores(("a",)).query("draw == 0").set_index("group")
+    films = films.assign(dice_rule=films["dice"], dice_matched=films["dice"])
+    monkeypatch.setattr(script, "_segment", lambda given, count: films.assign(group=films.index))
+    monkeypatch.setattr(script, "_ceiling", lambda lungs: films["dice"])
+    claims = pd.read_csv(results.RESULTS / "claims.csv", dtype=str).set_index("id")
+    published = claims.loc["dino-6", "done"]
+    claims.assign(done="").to_csv(results.RESULTS / "claims.csv")
+    call(monkeypatch, "zeroshot", "lungs", "--work", tmp_path)
+    written = pd.read_csv(results.RESULTS / "claims.csv").set_index("id").loc["dino-6"]
+    assert written["value"] == f"Dice {films['dice'].mean():.3f}"
+    assert "cluster" in written["done"]
+    assert published == written["done"]
