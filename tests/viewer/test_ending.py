@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 import zlib
 from pathlib import Path
@@ -28,6 +29,7 @@ def heed() -> None:
     """What runs in the background of a script, as all tests may, inherits that some signals are ignored."""
     for name in SIGNALS:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start(temporary: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
@@ -61,6 +63,20 @@ def test_a_signal_takes_the_dropped_scans_along(tmp_path: Path, name: str) -> No
         assert len(base64.urlsafe_b64decode(token + "=")) == 32  # 256 bits
         assert token not in (tmp_path / "tmp" / "given").read_text()
         assert f"url={address}" in (tmp_path / "tmp" / "page").read_text()
+
+
+def test_ctrl_c_twice_ends_without_a_traceback(tmp_path: Path) -> None:
+    server, address = start(tmp_path / "tmp")
+    assert server.stderr is not None
+    assert server.stderr.readline() == "Ctrl-C ends it.\n"
+    urllib.request.urlopen(address).close()
+    server.send_signal(signal.SIGINT)
+    time.sleep(0.05)  # it waits for 0.1 s for what is still being answered
+    server.send_signal(signal.SIGINT)
+    server.wait(20)
+    said = server.stderr.read()  # one line, if the second came after the server's end
+    assert "Traceback" not in said
+    assert said.count("\n") <= 1
 
 
 def test_a_correction_is_for_its_user_alone(tmp_path: Path) -> None:

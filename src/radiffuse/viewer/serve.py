@@ -69,6 +69,7 @@ def _serve(settings: View, state: State, bound: socket.socket) -> None:
         use_colors=False,  # what is printed holds no escape codes
         timeout_graceful_shutdown=1,
         ws="none",
+        lifespan="off",  # the application has none, and a second Ctrl-C would show where it was
     )
     Server(config).run(sockets=[bound])
 
