@@ -30,7 +30,7 @@ from radiffuse.train.planning.machine import (
     facts_of,
     in_bytes,
 )
-from radiffuse.train.planning.plan_text import format_plan, rows, structures
+from radiffuse.train.planning.plan_text import format_plan, grids, rows, structures
 from radiffuse.train.planning.search import configure
 
 OPEN = Training(steps=None, batch_size=None)
@@ -454,6 +454,24 @@ def test_the_plan_shows_how_large_many_and_thin_the_structures_are() -> None:
     with console.capture() as shown:
         console.print(format_plan(plan))
     assert re.search(r"class +size +pieces +thinnest *\nlung +80,000 +2 +150", shown.get())
+
+
+def test_the_table_of_grids_holds_every_name_in_80_columns() -> None:
+    names = [f"{part}_lobe_of_the_left_lung" for part in ("upper", "lower")] + ["aorta"] * 6
+    classes = tuple(f"{name}_{i}" for i, name in enumerate(names))
+    sizes = ((7.9532,) * 3, (5.6269,) * 3, (3.9766,) * 3, (1.9883, 1.9883, 2.5))
+    rows = tuple({"grid": grid, "classes": dict.fromkeys(classes, (0.5, 0.25))} for grid in sizes)
+    plan = Plan(
+        3, ("image",), ("background", *classes), (8, 8, 8), spacing=sizes[-1], ceilings=rows
+    )
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(format_plan(plan))
+    assert "…" not in shown.get()
+    assert all(re.search(rf"^{name}  ", shown.get(), re.MULTILINE) for name in classes)
+    title, table = grids(plan)
+    assert title[0] == "7.9532 x 7.9532 x 7.9532"
+    assert table == [(name, *["0.500 / 0.250"] * 4) for name in classes]
 
 
 def held(found: Fingerprint) -> Structures:

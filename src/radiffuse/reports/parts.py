@@ -154,8 +154,9 @@ def plan_section(report: Report, folder: Path) -> None:
         title, held = structures(plan.structures)
         report.table(pd.DataFrame(held, columns=list(STRUCTURES)), title.capitalize())
     if plan.ceilings:
-        names, best = grids(plan)
-        report.table(pd.DataFrame(best, columns=["grid", *names]), CEILING[0].upper() + CEILING[1:])
+        names, limits = grids(plan)
+        table = pd.DataFrame(limits, columns=["class", *names])
+        report.table(table, CEILING[0].upper() + CEILING[1:])
 
 
 def summary_table(summary: pd.DataFrame, unit: str, by: tuple[str, ...] = ()) -> pd.DataFrame:

@@ -35,11 +35,14 @@ def format_plan(plan: Plan) -> RenderableType:
             table.add_row(*map(Text, row))
         parts += [Text(f"\n{title}", style="bold"), table]
     if plan.ceilings:
-        names, best = grids(plan)
-        table = Table("grid", *names, box=None, pad_edge=False)
+        names, limits = grids(plan)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("class", no_wrap=True)
         ours = times((plan.film if plan.spatial_dims == 2 else plan.spacing) or ())
-        for row in best:
-            table.add_row(*row, style="bold" if row[0] == ours else "")
+        for name in names:
+            table.add_column(name, style="bold" if name == ours else "")
+        for row in limits:
+            table.add_row(*map(Text, row))
         parts += [Text(f"\n{CEILING}", style="bold"), table]
     return Group(*parts)
 
@@ -127,14 +130,12 @@ def structures(found: Structures) -> tuple[str, list[tuple[str, ...]]]:
 
 
 def grids(plan: Plan) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Names of the classes that lose most on the coarsest grid; and by grid its name and their scores as text."""
+    """Names of the grids, from the coarsest on; and of the classes that lose most there, name and scores as text."""
     coarsest = plan.ceilings[0]["classes"]
     worst = sorted(coarsest, key=lambda name: coarsest[name][1])[:MOST_CLASSES]
-    names = [name for name in coarsest if name in worst]
-    table = []
-    for row in plan.ceilings:
-        scores = (row["classes"][name] for name in names)
-        table.append(
-            (times(row["grid"]), *(f"{dice:.3f} / {surface:.3f}" for dice, surface in scores))
-        )
-    return names, table
+    rows = [
+        (name, *("{:.3f} / {:.3f}".format(*row["classes"][name]) for row in plan.ceilings))
+        for name in coarsest
+        if name in worst
+    ]
+    return [times(row["grid"]) for row in plan.ceilings], rows

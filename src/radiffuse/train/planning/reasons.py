@@ -142,7 +142,7 @@ def _why_patch(config: Configuration, found: Fingerprint) -> str:
         return "as much of the given grid as the network can halve"
     if config.patches == 1:
         return "the whole film" if found.spatial_dims == 2 else "the whole body"
-    return f"as large as time and memory allow; {config.patches} show a whole image"
+    return f"as large as time and memory allow; {config.patches} of them cover an image"
 
 
 def _why_network(config: Configuration) -> str:
