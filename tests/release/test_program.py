@@ -193,6 +193,16 @@ def test_a_card_says_that_networks_prepare_images_differently(tmp_path: Path) ->
         assert ("prepare images in" in text) == (ways > 0)
 
 
+def test_a_card_names_the_steps_after_segmentation_and_the_choice(tmp_path: Path) -> None:
+    for number, (postprocess, said) in enumerate(((("1=keep:2",), 1), (("none",), 0), ((), 0))):
+        plan = replace(FILM_PLAN, postprocess=postprocess)
+        text = card(Run.open(chosen_run(tmp_path / str(number), plan)))
+        after = f"- after segmentation:\n  - {plan.classes[1]}: the 2 largest pieces are kept\n"
+        assert (text.count(after), text.count("after segmentation")) == (said, said)
+        assert "is in `choice.json` of the run" in text
+        assert "none was measured in this run\n- a test on cases of your own" in text
+
+
 @pytest.mark.parametrize(
     ("plan", "steps"),
     [

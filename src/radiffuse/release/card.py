@@ -16,6 +16,7 @@ import yaml
 
 from ..config.network import begins_on_imagenet
 from ..data.plan import PREPARED
+from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
 from ..evaluation.tables import distance_unit, read_scores
 from ..system.files import count_parameters, write_atomic
@@ -113,7 +114,9 @@ def card(run: Run, licences: Licences = Licences(), name: str | None = None) -> 
         sources=sources(run, licences),
         metrics=list(_metrics(run)),
         licence=licences.weights,
+        after=_after(run),
         trainings=list(_trainings(run)),
+        choice=CHOICE if kind_of(run) == MEMBERS else None,
         not_stated=NOT_STATED,
     )
 
@@ -196,6 +199,13 @@ def _diffuses(run: Run) -> bool:
     return any(map(_diffuses, parts))
 
 
+def _after(run: Run) -> list[str]:
+    """The steps on its masks, a line for the classes of each; [] where there are none."""
+    plan = run.plan
+    steps = [step for step in plan.postprocess if step != "none"]
+    return steps_in_words(steps, plan.classes, plan.spatial_dims).split("; ") if steps else []
+
+
 def _trainings(run: Run) -> Iterator[str]:
     """What was trained for how long, a line per network."""
     parts = _members(run)
@@ -210,8 +220,6 @@ def _trainings(run: Run) -> Iterator[str]:
             f"{who}{training['steps']} steps of {training['batch_size']} images, learning rate "
             f"{training['learning_rate']}, seed {seed}"
         )
-    if kind_of(run) == MEMBERS:
-        yield f"chosen automatically; what was tried, and why this was chosen, is in `{CHOICE}` of the run"
 
 
 def _front_matter(run: Run, licences: Licences) -> list[str]:
