@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -371,6 +372,16 @@ def test_the_check_needs_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_of_many_classes_without_names_few_are_listed(tmp_path):
+    pairs(tmp_path)
+    result = check_path(tmp_path, workers=0)
+    names = ["background", *(f"class-{value}" for value in range(1, 79))]
+    known = dict.fromkeys(names, next(iter(result.summary["classes"].values())))
+    text = words_of(replace(result, summary=dict(result.summary) | {"classes": known}))
+    asked = "What are class-1, class-2, class-3, class-4, class-5 and 73 more? classes.json beside the images can name "
+    assert asked + 'them: {"1": "...", "2": "...", ...}' in text
 
 
 def test_lines_stay_indented_where_they_wrap(tmp_path):

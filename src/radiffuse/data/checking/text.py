@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ...errors import printable
 from ..dataset import counted_patients
-from ..issues import Issue
+from ..issues import Issue, some
 from ..scan import rounded
 from .check import CheckResult
 
@@ -70,10 +70,11 @@ def _undecided(summary: Mapping[str, Any]) -> Iterator[str]:
             "is needed."
         )
     if unnamed := [name for name in summary["classes"] if re.fullmatch(r"class-\d+", name)]:
-        words = ", ".join(f'"{name.removeprefix("class-")}": "..."' for name in unnamed)
+        words = [f'"{name.removeprefix("class-")}": "..."' for name in unnamed]
+        words = words if len(words) <= 5 else [*words[:2], "..."]
         verb, them = ("is", "it") if len(unnamed) == 1 else ("are", "them")
-        asked = f"What {verb} {', '.join(unnamed)}? classes.json beside the images can name {them}"
-        yield f"{asked}: {{{words}}}"
+        asked = f"What {verb} {some(unnamed)}? classes.json beside the images can name {them}"
+        yield f"{asked}: {{{', '.join(words)}}}"
 
 
 def _block(remedy: str, issues: Sequence[Issue], start: str) -> Iterator[Indented]:
