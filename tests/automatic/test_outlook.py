@@ -80,7 +80,7 @@ def test_halves_are_trained_scored_and_followed(tmp_path: Path) -> None:
 def test_without_time_nothing_is_trained_and_nothing_is_decided(tmp_path: Path) -> None:
     record, labels, entry = made(tmp_path, hours=100 / 3600)  # a fold takes 100 s
     found = look_ahead(record, labels, entry, lambda *_: pytest.fail("there is no time"))
-    assert "is not decided: it was not measured" in str(found)
+    assert "is not known: it was not measured" in str(found)
     assert not (tmp_path / "labels.csv").exists()
 
 
@@ -92,7 +92,7 @@ def test_a_training_that_diverges_is_left_out(tmp_path: Path) -> None:
             raise TrainingDiverged("loss is not finite")
         write_scores(folder, PARTS[fold], 0.8)
 
-    assert "is not decided" in str(look_ahead(record, labels, entry, train))
+    assert "is not known" in str(look_ahead(record, labels, entry, train))
 
 
 def test_the_briefest_trial_without_the_pool_tells_what_more_labels_bring() -> None:

@@ -43,7 +43,10 @@ def finished(films: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]
 
 
 def test_a_finished_run_says_so_and_what_comes_next(
-    finished: list[str], capsys: pytest.CaptureFixture[str]
+    finished: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = Path(finished[finished.index("--out") + 1])
     assert main(finished) == 0
@@ -56,6 +59,10 @@ def test_a_finished_run_says_so_and_what_comes_next(
         f"next: radiffuse predict {out} SCANS --out masks   (SCANS: the scans to segment)" in said
     )
     assert "goes on from" not in said
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SCANS").mkdir()  # as in the README: then it needs no word about it
+    assert main(finished) == 0
+    assert re.search(r"SCANS --out masks$", capsys.readouterr().err, re.MULTILINE)
 
 
 def hints(said: str) -> list[list[str]]:

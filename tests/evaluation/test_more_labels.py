@@ -20,9 +20,7 @@ def test_a_power_law_is_followed_exactly() -> None:
     truth = 0.3 * 4**-0.5 - 0.3 * 16**-0.5
     assert (found.dice, found.low, found.high) == pytest.approx((truth,) * 3)
     assert found.decided
-    said = (
-        "12 more labels than the 4 that are there would bring about +0.075 Dice (+0.075 to +0.075)"
-    )
+    said = "12 labels beyond these 4 would bring about +0.075 Dice (+0.075 to +0.075)"
     assert str(found) == f"{said}, if the curve goes on."
     for n, dice, low, high in curve(folds, (1, 4, 9)):
         assert (dice, low, high) == pytest.approx((1 - 0.3 * n**-0.5,) * 3)

@@ -65,7 +65,11 @@ def ending(name: str, settings: Any, result: Any) -> Iterator[str]:
 
 def next_line(*words: str) -> str:
     """The command to type next, ready to be copied: ``words`` without the program's name."""
-    unknown = [f"{word}: {PLACEHOLDERS[word]}" for word in words if word in PLACEHOLDERS]
+    unknown = [
+        f"{word}: {PLACEHOLDERS[word]}"
+        for word in words
+        if word in PLACEHOLDERS and not Path(word).exists()
+    ]
     return f"next: {shlex.join(['radiffuse', *words])}" + (
         f"   ({', '.join(unknown)})" * bool(unknown)
     )

@@ -97,7 +97,7 @@ def open_pool(settings: Select) -> Opened:
         print(f"radiffuse: {line}", file=sys.stderr)
         known = []
     cases, labelled = without_labelled(pool, [case for one in known for case in one])
-    verify_count(settings.count, len(cases))
+    verify_count(settings.count, len(cases), len(pool) - len(cases))
     options: dict[str, Any] = {"seed": settings.seed, "skip_bad": settings.reader.skip_bad}
     if run is not None and run.plan.classes:
         options["predictor"] = Predictor.open([run], settings.machine)

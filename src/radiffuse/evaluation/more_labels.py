@@ -46,9 +46,11 @@ class Gain:
         return bool(self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        about = f"{self.more} more labels than the {self.labels} that are there"
+        about = f"{self.more} labels beyond these {self.labels}"
         if np.isnan(self.dice):
-            return f"What {about} would bring is not decided: it was not measured, or is too far ahead."
+            return (
+                f"What {about} would bring is not known: it was not measured, or is too far ahead."
+            )
         spread = f"{self.low:+.3f} to {self.high:+.3f}"
         if not self.decided:
             return f"What {about} would bring is not decided: {spread} Dice."

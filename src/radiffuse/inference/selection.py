@@ -201,14 +201,21 @@ def warn_of_names(pool: Dataset, known: Sequence[Dataset]) -> None:
     say(issues)
 
 
-def verify_count(count: int, left: int) -> None:
+def verify_count(count: int, left: int, labelled: int = 0) -> None:
     """Refuse to choose more scans than are left.
+
+    Args:
+        count: Scans to choose.
+        left: Scans to choose from.
+        labelled: Further scans of the pool, that have a label there or in the data of a run.
 
     Raises:
         InputError: Says how many there are.
     """
     if count > left:
         problem = f"the pool has {left} scans without labels to choose from"
+        if labelled:
+            problem += f"; {labelled} have one, in the pool or in the data of the run"
         remedy = f"Choose 1 to {left}" if left else "Give scans that have no labels yet"
         raise InputError(f"--count {count}", problem, remedy)
 
