@@ -579,6 +579,13 @@ def test_several_texts_may_look_like_numbers() -> None:
         ("predict runs/seg --out o", "predict: needs RUNS and DATA, but has only runs/seg."),
         ("evaluate masks --out o", "evaluate: needs MASKS and TRUTH, but has only masks."),
         ("predict --out o", "predict: RUNS is missing."),
+        (
+            "check d --labels masks",  # --label-values would not take it
+            "--labels is not a setting of this command, but of fit, classify, study. See radiffuse check --help.",
+        ),
+        ("check d --steps 3", "but of pretrain, fit, classify and 4 more."),
+        ("check d --label-value 0,255", "Did you mean --label-values?"),
+        ("fit d --out o --batch 2", "Did you mean --batch-size?"),  # augment has batch
     ],
 )
 def test_what_is_left_out_or_switched_off_in_vain_is_said(words: str, said: str) -> None:

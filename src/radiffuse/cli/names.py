@@ -18,6 +18,7 @@ from typing import Any
 from ..commands import COMMANDS
 from ..config.effect import never
 from ..config.values import walk_settings
+from ..data.issues import some
 from ..errors import InputError, SettingError
 
 _ONE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -83,6 +84,9 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
     if name.startswith("no_") and bool in members(kinds(command).get(meant)):
         yes = flag_of(command, meant, chosen)
         raise SettingError(place, problem, f"Did you mean {yes} false?")
+    elsewhere = [c for c in COMMANDS if _listed(c, name) and name in {*kinds(c), *short_names(c)}]
+    if elsewhere and not where and not any(name in c for c in close):
+        problem, close = f"{problem}, but of {some(elsewhere, 3)}", []
     hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
     remedy = [*hint, f"See radiffuse {command} --help"][0]
     raise SettingError(place, problem, remedy)
