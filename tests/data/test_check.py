@@ -300,7 +300,8 @@ def test_coco_labels_are_checked(tmp_path):
 def test_nested_lists_of_classes_are_pointed_out(tmp_path):
     write_json(pairs(tmp_path) / "labels.json", {"a": {"1": "x"}, "b": {"1": "y"}})
     result = check_path(tmp_path, workers=0)
-    assert "2 lists of classes" in only_problem(result, tmp_path / "labels.json")
+    problem = only_problem(result, tmp_path / "labels.json")
+    assert problem == "holds 2 lists of classes instead of one: no name is used"
     assert result.errors == ()
 
 

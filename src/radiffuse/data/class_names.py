@@ -153,8 +153,10 @@ def declared_classes(folder: Path, issues: Issues) -> tuple[str, ...]:
             continue
         several = isinstance(content, dict) and content.values()
         if several and all(isinstance(value, dict) for value in several):
-            problem = f"holds {len(content)} lists of classes instead of one"
-            remedy = "Make sure that each label value means the same in all cases"
+            problem = f"holds {len(content)} lists of classes instead of one: no name is used"
+            remedy = (
+                "Make sure that each label value means the same in all cases, and keep one list"
+            )
             issues.warning(path, problem, remedy)
             return ()
         return class_names(content, path)
