@@ -18,6 +18,7 @@ from radiffuse.cli.settings import from_arguments, from_values
 from radiffuse.commands import COMMANDS
 from radiffuse.config import Network, Pretrain, UNetConfig, resolve_network
 from radiffuse.data.plan import Plan
+from radiffuse.errors import InputError
 from radiffuse.nets.coordinates import CoordinateRegressor
 from radiffuse.nets.registry import save_network
 from radiffuse.nets.summary import NetworkSummary, summarize
@@ -39,6 +40,30 @@ def test_help_and_settings_are_light() -> None:
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert "--config" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ou": "x"}, "ou is not a setting of this command. Did you mean out?"),
+        ({"out": "x", "steps": "many"}, "steps takes a whole number, not 'many'."),
+        ({"out": ""}, "fit: out is missing. See help(radiffuse.fit)."),
+        ({"data": "", "out": "x"}, "fit: data is missing. See help(radiffuse.fit)."),
+        (
+            {"out": "x", "draw": 1},
+            "draw: takes no effect, since all labels are used: labels is not",
+        ),
+        ({"out": "x", "training": {"stepz": 2}}, 'training={"stepz": ...} is not a setting'),
+    ],
+)
+def test_functions_say_what_is_wrong_in_the_words_of_python(
+    given: dict[str, Any], said: str
+) -> None:
+    for function in (radiffuse.fit, radiffuse.fit_custom):
+        with pytest.raises(InputError) as error:
+            function(**{"data": "scans"} | given)
+        assert said in str(error.value)
+        assert "--" not in str(error.value)
 
 
 def test_the_overview_groups_the_commands_and_fits_on_a_screen(

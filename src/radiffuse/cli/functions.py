@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ..errors import InputError
 from ..system.leftovers import leaves_nothing_empty
 from ..system.privacy import private
 from ..system.saying import first, hush, say, soon
-from .names import ALIASES
+from .names import ALIASES, positionals
 from .output import plain_output
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ def function_of(name: str) -> Callable[..., Any]:
     settings = COMMANDS[name].settings
 
     def call(**values: Any) -> Any:
-        from .settings import parsed_values
-
         with plain_output():
-            return _as_run(run(name, parsed_values(name, values)))
+            return _as_run(run(name, _parsed(name, values)))
 
     parameters = [
         inspect.Parameter(
@@ -55,6 +54,34 @@ def function_of(name: str) -> Callable[..., Any]:
     call.__doc__ = documentation(name)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _parsed(name: str, values: Mapping[str, Any]) -> Parsed:
+    """Settings from keyword arguments. What is wrong with them is said in Python's words.
+
+    Raises:
+        InputError: As ``settings.parsed_values``.
+    """
+    from .settings import parsed_values
+
+    try:
+        return parsed_values(name, values)
+    except InputError as error:
+        parts = (error.where, error.problem, error.remedy)
+        raise type(error)(*(_in_python(name, part) for part in parts)) from None
+
+
+def _in_python(command: str, text: str) -> str:
+    """A message about settings, whose flags become keyword arguments: ``--from`` is ``from_``."""
+
+    def keyword(flag: re.Match[str]) -> str:
+        group, dot, last = flag[1].replace("-", "_").partition(".")
+        return f'{group}={{"{last}": ...}}' if dot else _word(ALIASES.get(group, group))
+
+    text = text.replace(f"radiffuse {command} --help", f"help(radiffuse.{command})")
+    for name in positionals(command):
+        text = re.sub(rf"\b{name.upper()}\b", name, text)
+    return re.sub(r"--([a-z][a-z0-9_-]*(?:\.[a-z][a-z0-9_-]*)*)", keyword, text)
 
 
 def _word(name: str) -> str:
@@ -90,11 +117,10 @@ def fit_custom(
 ) -> Run:
     """``radiffuse.fit`` by finetune or scratch, with a network or a loss of one's own; see ``commands.fit``."""
     from ..commands.fit import fit_custom
-    from .settings import parsed_values
 
     started = any(values.get(name) for name in ("from_", "from_run", "from"))
     usual = {"method": "finetune" if started else "scratch"}
-    parsed = parsed_values("fit", usual | values)
+    parsed = _parsed("fit", usual | values)
     with plain_output(), private(), obeying(parsed):
         made: Run = _as_run(fit_custom(parsed.settings, network=network, loss=loss))
         return made

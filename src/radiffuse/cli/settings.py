@@ -163,7 +163,8 @@ def _settings(
             problem = f"{flag} is missing"
             bare = positionals(command)
             if positional and (given_ := [v for v in (getattr(settings, n) for n in bare) if v]):
-                problem = f"needs {' and '.join(map(str.upper, bare))}, but has only {given_[0]}"
+                only = given_[0] if isinstance(given_[0], str) else ", ".join(given_[0])
+                problem = f"needs {' and '.join(map(str.upper, bare))}, but has only {only}"
             raise InputError(command, problem, f"See radiffuse {command} --help")
     verify_ranges(settings)
     refuse_early_decay(settings)
