@@ -13,7 +13,7 @@ import pytest
 
 from radiffuse.cli import main
 from radiffuse.cli.stopping import stopped
-from radiffuse.commands import COMMANDS, generate
+from radiffuse.commands import COMMANDS, _ending, generate
 from radiffuse.phantoms import writer
 from radiffuse.train import act
 
@@ -96,6 +96,21 @@ def test_a_training_without_a_step_or_without_one_left_says_what_it_kept(
             found = said(words, capsys)
         assert found == (code, [line + "The same command goes on from there."])
     assert main(words) == 0
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_what_is_done_is_said_to_be_done(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+) -> None:
+    out = tmp_path / "a"
+    monkeypatch.setattr(_ending, "ending", sending(number, _ending.ending))
+    words = ["anatomy", "bitewing", "--count", "1", "--size", "16,16", "--out", str(out)]
+    line = f"radiffuse: {out}: anatomy is done; only its last lines were stopped, as asked."
+    assert said(words, capsys) == (code, [line])
 
 
 def test_what_is_kept_of_stages_and_studies(tmp_path: Path) -> None:

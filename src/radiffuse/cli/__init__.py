@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..commands import COMMANDS
 from ..errors import RadiffuseError, from_surroundings
 from .output import plain_output
-from .stopping import Terminated, stopped, terminated_as_interrupted
+from .stopping import Terminated, finished, stopped, terminated_as_interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,11 +91,15 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         raise
     if isinstance(result, int | None):
         return result or 0
-    from ..commands._ending import ending
-    from ..system.saying import say
+    try:
+        from ..commands._ending import ending
+        from ..system.saying import say
 
-    for line in ending(name, parsed.settings, result):
-        say(line)
+        for line in ending(name, parsed.settings, result):
+            say(line)
+    except KeyboardInterrupt as asked:
+        asked.args = (finished(name, result),)
+        raise
     return 0
 
 

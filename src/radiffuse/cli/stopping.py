@@ -83,6 +83,13 @@ def stopped(name: str, out: str | None) -> str:
     return f"{where}. Kept: {kept}. The same command goes on from there."
 
 
+def finished(name: str, result: Any) -> str:
+    """The same of one that had written all it writes, and was stopped while it said so."""
+    where = getattr(result, "folder", result)
+    place = f"{printable(str(where))}: " if isinstance(where, Path) else ""
+    return f"{place}{name} is done; only its last lines were stopped, as asked."
+
+
 def _trained(out: Path) -> Iterator[str]:
     """Networks of a run and its stages that are trained or begun, or how many parts of a study are finished."""
     if ended := len(list(out.glob("runs/*/report.html"))):
