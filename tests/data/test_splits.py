@@ -200,6 +200,18 @@ def test_budgets_outside_the_pool(tmp_path: Path, labels: int) -> None:
         splits.budget(labels, 0)
 
 
+def test_more_labels_than_are_left_name_the_way_to_use_all(tmp_path: Path) -> None:
+    five = dataset([0, 1, 2, 3, 4])
+    with pytest.raises(
+        InputError, match="there are 3 .* 2 for validation and test.*--test 0 --val"
+    ):
+        load_splits(five, Split(), tmp_path).budget(5, 0)
+    everything = load_splits(five, Split(test=0, validation=0), tmp_path)
+    assert len(everything.budget(5, 0)) == 5
+    with pytest.raises(InputError, match="Choose 1 to 5, or leave --labels out"):
+        everything.budget(6, 0)
+
+
 def grouped(films: Path) -> Dataset:
     """Twelve cases of five patients."""
     dataset = open_dataset(films)

@@ -57,8 +57,10 @@ class Splits:
         """
         if labels is None:
             return self.train
-        remedy = f"Choose 1 to {len(self.train)}, or leave --labels out to use all"
-        self._verify(labels, "--labels", remedy)
+        otherwise = "leave --labels out to use all"
+        if self.validation or self.test:
+            otherwise = "learn from all cases with --test 0 --validation 0"
+        self._verify(labels, "--labels", f"Choose 1 to {len(self.train)}, or {otherwise}")
         return self.draws[draw][:labels]
 
     def verify_budgets(self, budgets: Sequence[int], flag: str) -> None:
