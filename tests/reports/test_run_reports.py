@@ -118,6 +118,21 @@ def test_an_automatic_run_shows_the_curves_of_what_it_trained(tmp_path: Path) ->
     assert page.count("each file counts as one") == 1  # under Data, not in a tile
 
 
+@drawn
+def test_a_choice_lists_the_most_uncertain_structures_first(tmp_path: Path) -> None:
+    write_cases(tmp_path / "validation")
+    title = ">Where it is uncertain</h2>"
+    assert title not in write_run_report(tmp_path).read_text()
+    path = tmp_path / "validation" / "cases.csv"
+    table = pd.read_csv(path)
+    expected = [0.9 - i / 100 for i in range(len(table))]
+    table.assign(expected=[*expected[:-1], np.nan]).to_csv(path, index=False)  # no such class found
+    page = write_run_report(tmp_path).read_text().partition(title)[2]
+    assert "13 of 13 structures" in page
+    places = [page.index(f"<td>film {i}</td>") for i in (6, 5, 0)]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("part", ["log", "config", "data", "validation"])
 def test_a_run_may_hold_any_one_part(tmp_path: Path, part: str) -> None:
     if part == "log":

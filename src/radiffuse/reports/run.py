@@ -15,7 +15,7 @@ from ..data.readers import read_scan
 from ..data.scan import Array
 from ..errors import RunError, damaged
 from ..evaluation.tables import METRIC_NAMES, SIZES, read_table
-from ..inference.expecting import of_new_scans
+from ..inference.expecting import COLUMN, of_new_scans
 from ..system.files import read_json
 from ..train.members import trainings_of
 from ..train.run import CHOICE, Run
@@ -50,6 +50,8 @@ class Chosen(TypedDict, total=False):
 
 SHOWN_SAMPLES = 64
 """Most samples that a report shows."""
+SHOWN_DOUBTS = 20
+"""Most structures of cases that are listed as uncertain."""
 SHOWN_CASES = 50
 """Most cases that the table of an evaluation lists."""
 
@@ -86,6 +88,7 @@ def write_run_report(folder: Path) -> Path:
         {
             "Choice": lambda: _choice(report, folder),
             "Validation": lambda: scores_section(report, folder / "validation"),
+            "Where it is uncertain": lambda: _uncertain(report, folder / "validation"),
             "Heads": lambda: _heads(report, folder / "sweep.csv"),
             "Samples": lambda: _samples(report, folder),
             "Coordinates": lambda: _coordinates(report, folder),
@@ -209,6 +212,23 @@ def _choice(report: Report, folder: Path) -> None:
     untried = content.get("left_out", {}) | content.get("passed_over", {})
     for why, names in by_reason(untried).items():
         report.details(f"Not tried: {', '.join(names)}", why)
+
+
+def _uncertain(report: Report, folder: Path) -> None:
+    """Structures of left-out cases by the Dice that their own probabilities expect, which only a choice has."""
+    if not (folder / "cases.csv").is_file():
+        return
+    table = read_table(folder / "cases.csv", "case", "class", "dice")
+    if COLUMN not in table or table[COLUMN].isna().all():
+        return
+    known = table[table[COLUMN].notna()].sort_values(COLUMN, kind="stable")
+    shown = known[["case", "class", COLUMN, "dice"]].head(SHOWN_DOUBTS)
+    report.table(
+        shown.rename(columns={COLUMN: "expected Dice", "dice": "Dice found"}),
+        f"The most uncertain {len(shown)} of {len(known)} structures in cases that were left out of the training. The "
+        "Dice that the probabilities themselves expect is usually too high; predict corrects it by these cases. Maps "
+        "of one scan: predict --uncertainty",
+    )
 
 
 def _heads(report: Report, path: Path) -> None:
