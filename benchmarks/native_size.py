@@ -2,7 +2,7 @@
 
     python benchmarks/native_size.py run WORK DATA NAME --draw 0 --minutes 8 -- FLAGS OF FIT
     python benchmarks/native_size.py after WORK DATA NAME --draw 0 --steps 1=keep:2 --to OTHER
-    python benchmarks/native_size.py publish WORK TABLE --reference NAME
+    python benchmarks/native_size.py publish WORK TABLE --reference NAME [OTHER]
     python benchmarks/native_size.py figure TABLE --of "the lungs"
     python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import resource
@@ -70,6 +71,7 @@ from radiffuse.system.files import read_yaml, write_atomic
 BATCH = 8
 LIMIT = 300_000
 """Most bytes of a picture in the repository."""
+COST = ("steps", "train_seconds", "predict_seconds", "memory_gib")
 EXPECTED = {key: f"expected_{key}" for key in ("dice", "low", "high", "level")}
 """Columns of what was expected of each mask, by its keys in ``masks.jsonl``; only automatic runs expect anything."""
 
@@ -91,7 +93,7 @@ def main() -> None:
     publish = commands.add_parser("publish")
     publish.add_argument("work", type=Path)
     publish.add_argument("table")
-    publish.add_argument("--reference", required=True)
+    publish.add_argument("--reference", nargs="+", required=True, help="compare all with each")
     publish.add_argument("--part", default="test")
     publish.add_argument("--by", help="what made the scores, if not run")
     figure = commands.add_parser("figure")
@@ -191,7 +193,7 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
         ["predict", str(out), given.data, "--out", f"{out}-masks", "--machine.threads", "1"]
     )
     row = {"name": given.name, "labels": given.labels, "draw": given.draw}
-    cost = {"train_seconds": round(trained), "predict_seconds": round(predicted)}
+    cost = dict(zip(COST[1:], (round(trained), round(predicted), memory_of(out)), strict=True))
     found = scores_of(out, Path(f"{out}-masks"), given.data, row, cost, flags)
     found.to_csv(f"{out}.csv", index=False)
     print(given.name, given.draw, _steps(out), "steps", round(trained), "s")
@@ -209,7 +211,7 @@ def _after(given: argparse.Namespace) -> None:
     step_after(masks, given.steps)
     known = pd.read_csv(f"{run}.csv").iloc[0]
     row = {"name": given.to, "labels": given.labels, "draw": given.draw}
-    cost = {key: known[key] for key in ("train_seconds", "predict_seconds")}
+    cost = {key: known[key] for key in COST[1:] if key in known}
     flags = [*shlex.split(known["flags"]), "--plan.postprocess", given.steps]
     found = scores_of(run, masks, given.data, row, cost, flags)
     found.to_csv(f"{to}.csv", index=False)
@@ -264,6 +266,12 @@ def _steps(run: Path) -> int:
     return max((line.get("step", 0) for line in lines), default=0)
 
 
+def memory_of(run: Path) -> float:
+    """The most memory that one of its trainings took, in GiB; NaN if none says."""
+    costs = [json.loads(path.read_text())["measured"] for path in run.rglob("cost.json")]
+    return max((cost["memory_gib"] for cost in costs if "memory_gib" in cost), default=math.nan)
+
+
 def _budget(run: Path) -> set[str]:
     """Names of the labelled cases that were learned from."""
     return set(json.loads((run / "data.json").read_text())["split"]["train"])
@@ -288,10 +296,11 @@ def _publish(given: argparse.Namespace) -> None:
     script = "python benchmarks/native_size.py"
     source = origin(
         (given.by or f"{script} run WORK DATA NAME --draw {draws} -- FLAGS")
-        + f"; {script} publish WORK {given.table} --reference {given.reference}"
+        + f"; {script} publish WORK {given.table} --reference {shlex.join(given.reference)}"
     )
     table = write_scores(table, given.table)
-    for rows, end in ((_means(table), ""), (_pairs(table, given.reference), "-paired")):
+    pairs = pd.concat([_pairs(table, reference) for reference in given.reference])
+    for rows, end in ((_means(table), ""), (pairs, "-paired")):
         if len(rows):
             here = {key: value for key, value in source.items() if key not in rows}
             write_table(rows, here, f"{given.table}{end}.csv")
@@ -310,7 +319,7 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
             )
             row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
         row |= _kept(part)
-        cost = part.groupby("draw")[["steps", "train_seconds", "predict_seconds"]].first().mean()
+        cost = part.reindex(columns=["draw", *COST]).groupby("draw").first().mean().dropna()
         rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]} | _where(part))
     return pd.DataFrame(rows)
 

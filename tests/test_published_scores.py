@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from importlib import import_module
@@ -324,6 +325,34 @@ def test_methods_are_compared_on_draws_of_the_same_films_only(results: Any) -> N
     films.loc[(films["name"] == "b") & (films["draw"] == 1), "learned"] = "z"
     with pytest.raises(SystemExit, match="b and a .* in draw 1. Run both with the same --split"):
         script._pairs(films, "a")
+
+
+def test_every_reference_has_comparisons_of_its_own_and_memory_is_told_where_known(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = scores(("a", "b", "c"), **{"class": ["lung"]}).rename(columns={"method": "name"})
+    films["dice"] += films["name"].map({"a": 0.0, "b": 0.02, "c": 0.09})
+    films = films.assign(part="test", nsd_1pct=films["nsd"], flags="", steps=9, train_seconds=8)
+    films = films.assign(predict_seconds=7, memory_gib=films["name"].map({"a": 1.5, "b": 2.5}))
+    films["group"] = films["case"]
+    films = pd.concat([films, films.assign(case="1" + films["case"], group="1" + films["group"])])
+    films.to_csv(tmp_path / "s.csv", index=False)
+    words = ("publish", tmp_path / "s.csv", "t", "--reference", "a", "c")
+    call(monkeypatch, "native_size", *words)
+    pairs = pd.read_csv(results.RESULTS / "t-paired.csv").query("metric == 'dice'")
+    assert list(zip(pairs["name"], pairs["reference"], strict=True)) == [
+        ("b", "a"), ("c", "a"), ("a", "c"), ("b", "c"),
+    ]  # fmt: skip
+    script = import_module("native_size")
+    alone = script._pairs(results.read_scores(tmp_path / "s.csv"), "c").query("metric == 'dice'")
+    assert list(pairs["p_holm"][2:]) == pytest.approx(list(alone["p_holm"]), rel=0.06)
+    table = pd.read_csv(results.RESULTS / "t.csv").set_index("name")
+    assert table["memory_gib"].fillna(0).to_dict() == {"a": 1.5, "b": 2.5, "c": 0}
+    for name, cost in (("a", {"memory_gib": 1.5}), ("b", {"memory_gib": 2.5}), ("c", {})):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "cost.json").write_text(json.dumps({"measured": cost}))
+    assert np.isnan(script.memory_of(tmp_path / "run" / "c"))
+    assert script.memory_of(tmp_path / "run") == 2.5
 
 
 def test_masks_are_scored_once_more_with_steps_after_segmentation(
