@@ -247,6 +247,7 @@ def main() -> None:
     table = pd.DataFrame(rows())
     if given.nnunet:
         table = pd.concat([table, pd.DataFrame(of_nnunet(given.nnunet))], axis=1)
+    table["command"] = "python benchmarks/plans.py" + " --nnunet PYTHON" * bool(given.nnunet)
     table["date"] = date.today().isoformat()
     write_atomic(RESULTS / "plans.csv", table.to_csv(index=False))
     print(f"{len(table)} plans in {RESULTS / 'plans.csv'}")
