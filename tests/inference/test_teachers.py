@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,15 +15,21 @@ from torch import Tensor, nn
 import radiffuse
 from conftest import TINY
 from radiffuse.commands import fit as commands
-from radiffuse.config import Diffusion, Fit
+from radiffuse.config import Diffusion, Fit, Machine, Pool
 from radiffuse.config.values import from_dict
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
+from radiffuse.inference import teachers
 from radiffuse.inference.teachers import SAMPLES, Corrector, teachers_to_time
 from radiffuse.nets.mask_denoiser import MaskDenoiser
 from radiffuse.objectives import method_of, trial_of
+from radiffuse.release.program import one_pass_network
 from radiffuse.train.planning.measuring import Blank
 from radiffuse.train.random import StepRandom
-from tiny_runs import shake, tiny
+from radiffuse.train.run import Run
+from tiny_runs import chosen_run, shake, tiny, volume_plan
+
+CPU = Machine(accelerator="cpu", precision="32-true")
 
 
 class Likeliest(nn.Module):
@@ -120,3 +127,36 @@ def test_a_finished_run_teaches_unless_it_knows_what_is_held_out(
         fit("leaking", seed=1, pool={"teacher": str(teacher)}, **pool)
     with pytest.raises(InputError, match=r"has size 32, 32 in its plan, this run has 16, 16"):
         fit("other", size=16, pool={"teacher": str(teacher)}, **pool)
+
+
+def test_a_teacher_of_two_grids_sees_whole_films_on_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = Plan(2, ("image",), ("background", "a", "b"), (16, 16))
+    coarse, patches = replace(fine, size=(8, 8)), replace(fine, size=(8, 8), grid=(16, 16))
+    monkeypatch.setattr(teachers, "refuse_knowing", lambda *_: None)
+
+    def found(*plans: Plan) -> Any:
+        run = Run.open(chosen_run(tmp_path / str(len(list(tmp_path.iterdir()))), *plans))
+        given = Fit(pool=Pool(teacher=str(run.folder)), machine=CPU)
+        labelled: Any = SimpleNamespace(plan=fine, dataset=None, splits=None)
+        timed = teachers.teachers_to_time(given, fine).label
+        try:
+            label = teachers.find_teachers(Run(tmp_path / "student"), given, labelled).label
+        finally:
+            assert (timed is None) == (coarse in plans[:1] or patches in plans)
+        return run, label
+
+    volume = replace(volume_plan(), resize="fit")  # as plans of volumes are read
+    of_volumes = Fit(
+        pool=Pool(teacher=str(chosen_run(tmp_path / "volumes", volume, volume))), machine=CPU
+    )
+    label = teachers.teachers_to_time(of_volumes, volume).label
+    assert label is not None
+    assert label(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+    run, label = found(fine, coarse)
+    images = torch.rand((2, 1, 16, 16)) * 2 - 1
+    torch.testing.assert_close(label(images), one_pass_network(run)(images).softmax(1))
+    for plans in ((coarse, fine), (fine, patches)):
+        with pytest.raises(InputError, match="has size 8, 8 in its plan, this run has 16, 16"):
+            found(*plans)

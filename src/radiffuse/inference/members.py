@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..config import Diffusion, Machine, Sampling
 from ..config.values import from_dict
@@ -80,6 +81,22 @@ class Member:
     timesteps: tuple[int, ...] = ()
     weight: float = 1.0
     tta: tuple[str, ...] = ()
+
+
+def is_seen_as(plan: Plan, other: Plan) -> bool:
+    """Whether a network sees scans as another does, or whole films at another size of the same shape."""
+    differing = {name for name in PREPARED if getattr(plan, name) != getattr(other, name)}
+    if not differing:
+        return True
+    whole = plan.spatial_dims == 2 and plan.whole and other.whole
+    same_shape = plan.size[0] * other.size[-1] == plan.size[-1] * other.size[0]
+    return whole and same_shape and differing <= {"size", "grid"}
+
+
+def at_size(network: Callable[[Tensor], Tensor], images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Probabilities ``(B, K, *S)`` of images ``(B, C, *S)``; a network may see films at a size of its own."""
+    found = network(_resized(images, size)).float().softmax(1)
+    return _resized(found, images.shape[2:])
 
 
 def open_members(
@@ -228,3 +245,9 @@ def verify_agreement(members: list[Member]) -> None:
 def brief(value: object) -> str:
     """A value of a plan, in words."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    if images.shape[2:] == torch.Size(size):
+        return images
+    return functional.interpolate(images, tuple(size), mode="bilinear", align_corners=False)

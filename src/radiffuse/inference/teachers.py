@@ -8,7 +8,8 @@ network predicted; here it denoises the teacher's [ours].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ from ..train.members import members_of
 from ..train.random import StepRandom
 from ..train.run import Run
 from ..train.unchanged import require_same_cases, require_same_names
-from .members import Member, Overrides, brief, diffusion_settings, open_members
+from .members import Member, Overrides, at_size, brief, diffusion_settings, is_seen_as, open_members
 
 ALIKE = ("classes", "channels", "spatial_dims", *PREPARED)
 """What a run must have in its plan as this one has it, to label images as this one sees them."""
@@ -94,8 +95,8 @@ def find_teachers(run: Run, settings: Fit, labelled: Labelled) -> Teachers:
     parts = {f"--pool.{k} {v}": members_of(Run.open(v)) for k, v in given.items() if v}
     models = []
     for where, members in parts.items():
+        _verify(where, members, labelled)
         for member in members:
-            _verify(where, member, labelled)
             models.append(f"{member.folder} ({sha256(member.model / 'model.safetensors')[:12]})")
     if models:
         require_same_names(run.folder, models, trained=run.trained, group="teachers")
@@ -113,8 +114,7 @@ def teachers_to_time(settings: Fit, plan: Plan) -> Teachers:
         return Teachers()
     try:
         runs = [Run.open(name) for name in (wanted.teacher, wanted.corrector) if name]
-        plans = [member.plan for run in runs for member in members_of(run)]
-        if any(getattr(its, name) != getattr(plan, name) for its in plans for name in ALIKE):
+        if any(_unlike(members_of(run), plan) for run in runs):
             return Teachers()
         return _opened(settings, local_device(settings.machine).device)
     except InputError:
@@ -139,14 +139,25 @@ def _opened(settings: Fit, device: torch.device) -> Teachers:
     return Teachers(label, correct)
 
 
-def _verify(where: str, run: Run, labelled: Labelled) -> None:
-    """Refuse a run that sees images in another way, or that knows the answers."""
-    for name in ALIKE:
-        theirs, ours = getattr(run.plan, name), getattr(labelled.plan, name)
-        if theirs != ours:
-            problem = f"has {name} {brief(theirs)} in its plan, this run has {brief(ours)}"
-            raise InputError(where, problem, f"Train it on the same plan, or give --plan.{name}")
-    refuse_knowing(where, run, labelled.dataset, labelled.splits)
+def _verify(where: str, members: Sequence[Run], labelled: Labelled) -> None:
+    """Refuse runs that see images in another way, or that know the answers."""
+    for name, theirs in _unlike(members, labelled.plan).items():
+        ours = getattr(labelled.plan, name)
+        problem = f"has {name} {brief(theirs)} in its plan, this run has {brief(ours)}"
+        raise InputError(where, problem, f"Train it on the same plan, or give --plan.{name}")
+    for run in members:
+        refuse_knowing(where, run, labelled.dataset, labelled.splits)
+
+
+def _unlike(members: Sequence[Run], plan: Plan) -> dict[str, Any]:
+    """What their plans have otherwise; further ones may see whole films at sizes of their own."""
+    first = members[0].plan
+    for its in (member.plan for member in members):
+        if is_seen_as(its, first):
+            its = replace(its, size=first.size, grid=first.grid)
+        if unlike := {n: getattr(its, n) for n in ALIKE if getattr(its, n) != getattr(plan, n)}:
+            return unlike
+    return {}
 
 
 def _together(members: Sequence[Member]) -> Callable[[Tensor], Tensor]:
@@ -155,8 +166,14 @@ def _together(members: Sequence[Member]) -> Callable[[Tensor], Tensor]:
     @torch.no_grad()
     def label(images: Tensor) -> Tensor:
         generator, total = torch.Generator(), sum(member.weight for member in members)
-        parts = [m.weight * m.segment(images, generator)[-1].softmax(1) for m in members]
-        return torch.stack(parts).sum(0) / total
+
+        def found(member: Member) -> Tensor:
+            def logits(seen: Tensor) -> Tensor:
+                return member.segment(seen, generator)[-1]
+
+            return member.weight * at_size(logits, images, member.plan.size)
+
+        return torch.stack([found(member) for member in members]).sum(0) / total
 
     return label
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.given import refuse
-from ..data.plan import PREPARED, Plan
+from ..data.plan import Plan
 from ..data.scan import times
 from ..data.steps import steps_in_words
 from ..errors import InputError, RunError
+from ..inference.members import at_size, is_seen_as
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.mask_denoiser import MaskDenoiser
 from ..nets.pixel import PixelClassifier
@@ -75,8 +75,7 @@ class AtSize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K, *S)`` of images ``(B, C, *S)`` in [-1, 1]."""
-        found = self.network(_resized(images, self.size)).float().softmax(1)
-        return _resized(found, images.shape[2:]).clamp(min=1e-12).log()
+        return at_size(self.network, images, self.size).clamp(min=1e-12).log()
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def one_pass_network(run: Run, head: str | None = None) -> nn.Module:
     if not run.finished:
         raise RunError(run.folder, "has not finished training", "Run its command again to resume")
     if (parts := members_of(run))[0] is not run:
-        if not all(_is_seen_as(part.plan, run.plan) for part in parts):
+        if not all(is_seen_as(part.plan, run.plan) for part in parts):
             problem = "has members that see a scan in different ways, which one program cannot"
             raise InputError(run.folder, problem, f"Export one of them, such as {parts[0].folder}")
         networks = []
@@ -296,17 +295,3 @@ def _describe(
             "largest_difference": difference,
         },
     )
-
-
-def _is_seen_as(plan: Plan, other: Plan) -> bool:
-    """Whether a network sees scans as another does, or whole films at another size of the same shape."""
-    differing = {name for name in PREPARED if getattr(plan, name) != getattr(other, name)}
-    if not differing:
-        return True
-    whole = plan.spatial_dims == 2 and plan.whole and other.whole
-    same_shape = plan.size[0] * other.size[-1] == plan.size[-1] * other.size[0]
-    return whole and same_shape and differing <= {"size", "grid"}
-
-
-def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)
