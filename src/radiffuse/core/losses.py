@@ -49,9 +49,10 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 - soft Dice, mean over the foreground classes present in each image, ``(B,)``; 0 where none is."""
-    counted = labels != IGNORE
-    truth = one_hot(labels, logits.shape[1]) * counted[:, None]
-    probabilities = logits.softmax(1) * counted[:, None]
+    truth = one_hot(
+        labels, logits.shape[1]
+    )  # of ignored pixels background, which is left out below
+    probabilities = logits.softmax(1) * (labels != IGNORE)[:, None]
     overlap = (truth * probabilities).flatten(2).sum(2)[:, 1:]
     volume = (truth + probabilities).flatten(2).sum(2)[:, 1:]
     present = truth.flatten(2).sum(2)[:, 1:] > 0
@@ -109,8 +110,9 @@ def dice_scores(prediction: Tensor, labels: Tensor, classes: int) -> list[float]
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """``(B, *spatial)`` int64 as float32 ``(B, K, *spatial)``; 255 counts as background."""
-    safe = labels.masked_fill(labels == IGNORE, 0)
-    return functional.one_hot(safe, classes).movedim(-1, 1).float()
+    safe = labels.masked_fill(labels == IGNORE, 0)[:, None]
+    found = torch.zeros((len(labels), classes, *labels.shape[1:]), device=labels.device)
+    return found.scatter_(1, safe, 1.0)  # functional.one_hot takes 8 bytes a number, classes last
 
 
 def _pixel_mean(losses: Tensor, labels: Tensor) -> Tensor:

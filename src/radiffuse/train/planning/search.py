@@ -42,7 +42,7 @@ LESS = 0.75
 """What is tried after a step that did not fit takes this share of the memory, if there is any such: otherwise a card
 that others have filled would be tried hundreds of times [ours]."""
 MOST_MEASURED = {"cpu": 3, "accelerator": 6}
-"""Configurations that are measured, so that planning takes less than a minute."""
+"""Configurations that are measured, so that this takes less than a minute where no other work takes the cores."""
 
 Measure = Callable[[Configuration, Precision], Measured | None]
 """Measures steps of a configuration in an arithmetic; None: they do not fit into memory."""
