@@ -63,6 +63,22 @@ def test_what_the_drawn_masks_agree_on_counts() -> None:
     torch.testing.assert_close(agreement, torch.ones(3, 6, 5))
 
 
+def test_in_the_first_steps_a_teacher_sees_volumes_at_half_the_resolution() -> None:
+    seen = []
+
+    def segment(images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        seen.append(images.shape[2:])
+        return [images.expand(-1, 2, -1, -1, -1)]
+
+    member: Any = SimpleNamespace(plan=volume_plan(), weight=1.0, segment=segment)
+    label = teachers._together([member])
+    for side in (8, 4):
+        torch.testing.assert_close(
+            label(torch.zeros(1, 1, side, side, side))[0, 0, 0, 0, 0], torch.tensor(0.5)
+        )
+    assert seen == [(8, 8, 8), (4, 4, 4)]
+
+
 def test_a_correction_is_the_same_in_smaller_passes() -> None:
     images = torch.linspace(-1, 1, 4 * 64).reshape(4, 1, 8, 8)
     found = torch.cat([images, -images], 1).softmax(1)

@@ -161,7 +161,11 @@ def _unlike(members: Sequence[Run], plan: Plan) -> dict[str, Any]:
 
 
 def _together(members: Sequence[Member]) -> Callable[[Tensor], Tensor]:
-    """Mean probability of runs that need no noise."""
+    """Mean probability of runs that need no noise, of images as they are: in the first steps they may be coarser.
+
+    Only members with another grid than the first see them at a size of their own.
+    """
+    ours = members[0].plan.size
 
     @torch.no_grad()
     def label(images: Tensor) -> Tensor:
@@ -171,7 +175,10 @@ def _together(members: Sequence[Member]) -> Callable[[Tensor], Tensor]:
             def logits(seen: Tensor) -> Tensor:
                 return member.segment(seen, generator)[-1]
 
-            return member.weight * at_size(logits, images, member.plan.size)
+            size = member.plan.size
+            return member.weight * at_size(
+                logits, images, images.shape[2:] if size == ours else size
+            )
 
         return torch.stack([found(member) for member in members]).sum(0) / total
 
