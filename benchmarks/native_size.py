@@ -2,7 +2,7 @@
 
     python benchmarks/native_size.py run WORK DATA NAME --draw 0 --minutes 8 -- FLAGS OF FIT
     python benchmarks/native_size.py after WORK DATA NAME --draw 0 --steps 1=keep:2 --to OTHER
-    python benchmarks/native_size.py publish WORK TABLE --reference NAME [OTHER]
+    python benchmarks/native_size.py publish WORK TABLE --reference NAME [OTHER] [--budget 5]
     python benchmarks/native_size.py figure TABLE --of "the lungs"
     python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
 
@@ -12,11 +12,12 @@ scores them at their own size: Dice, HD95, surface Dice at 2 pixels (volumes: 2 
 Cases of the training pool whose label was not used are the part ``dev``, on which anything is decided; ``after``
 scores the masks of such a run once more, with steps after segmentation, as the run OTHER. ``publish`` reports the part
 ``test``, over any number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for
-``WORK`` as well. Of runs that expect a Dice of each mask it says how often the true one lay in the interval, and how
-often that was promised. ``figure`` draws ``docs/images/TABLE.svg`` of both: means and intervals of the table, and the
-mean of each draw; along the numbers of labels, if the table has several. ``outlines`` draws
-``docs/images/FIGURE.png``: best, median and worst film of the part ``test`` by the Dice of the first run, at their own
-size, with the outlines of one run or two.
+``WORK`` as well: each name against each ``--reference``, and with ``--budget 5`` against itself with five labels, of
+which the draws of more labels have all (``TABLE-budgets.csv``). Of runs that expect a Dice of each mask it says how
+often the true one lay in the interval, and how often that was promised. ``figure`` draws ``docs/images/TABLE.svg`` of
+both: means and intervals of the table, and the mean of each draw; along the numbers of labels, if the table has
+several. ``outlines`` draws ``docs/images/FIGURE.png``: best, median and worst film of the part ``test`` by the Dice of
+the first run, at their own size, with the outlines of one run or two.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import argparse
 import json
 import math
 import os
-import re
 import resource
 import shlex
 import shutil
@@ -39,6 +39,7 @@ from typing import Any
 import pandas as pd
 from native_figures import draw, outlines, small_png
 from native_scores import METRICS, measured
+from native_tables import COST, EXPECTED, budgets, means, pairs
 from results import (
     FIGURES,
     RESULTS,
@@ -56,14 +57,6 @@ from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.readers import read_label
 from radiffuse.data.readers.write import write_image
-from radiffuse.evaluation.statistics import (
-    MARGIN,
-    clustered_difference,
-    clustered_mean,
-    holm,
-    verdict,
-)
-from radiffuse.evaluation.tables import BOUNDS
 from radiffuse.inference.postprocess import postprocess
 from radiffuse.reports.pictures import OverlayCase
 from radiffuse.system.files import read_yaml, write_atomic
@@ -71,9 +64,6 @@ from radiffuse.system.files import read_yaml, write_atomic
 BATCH = 8
 LIMIT = 300_000
 """Most bytes of a picture in the repository."""
-COST = ("steps", "train_seconds", "predict_seconds", "memory_gib")
-EXPECTED = {key: f"expected_{key}" for key in ("dice", "low", "high", "level")}
-"""Columns of what was expected of each mask, by its keys in ``masks.jsonl``; only automatic runs expect anything."""
 
 
 def main() -> None:
@@ -94,6 +84,7 @@ def main() -> None:
     publish.add_argument("work", type=Path)
     publish.add_argument("table")
     publish.add_argument("--reference", nargs="+", required=True, help="compare all with each")
+    publish.add_argument("--budget", type=int, help="compare all with these labels")
     publish.add_argument("--part", default="test")
     publish.add_argument("--by", help="what made the scores, if not run")
     figure = commands.add_parser("figure")
@@ -299,101 +290,14 @@ def _publish(given: argparse.Namespace) -> None:
         + f"; {script} publish WORK {given.table} --reference {shlex.join(given.reference)}"
     )
     table = write_scores(table, given.table)
-    pairs = pd.concat([_pairs(table, reference) for reference in given.reference])
-    for rows, end in ((_means(table), ""), (pairs, "-paired")):
+    against = pd.concat([pairs(table, reference) for reference in given.reference])
+    tables = {"": means(table), "-paired": against}
+    if given.budget:
+        tables["-budgets"] = budgets(table, given.budget)
+    for end, rows in tables.items():
         if len(rows):
             here = {key: value for key, value in source.items() if key not in rows}
             write_table(rows, here, f"{given.table}{end}.csv")
-
-
-def _means(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each name, number of labels and class."""
-    rows = []
-    for (labels, name, kind), part in _groups(table):
-        row = {"name": name, "class": kind, "labels": labels}
-        row |= {"draws": part["draw"].nunique(), "films": part["case"].nunique()}
-        for metric in METRICS:
-            keys = {"draw": list(part["draw"]), "group": list(part["group"])}
-            found = clustered_mean(
-                part[metric], **keys, bounds=BOUNDS[metric.removesuffix("_1pct")]
-            )
-            row |= {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
-        row |= _kept(part)
-        cost = part.reindex(columns=["draw", *COST]).groupby("draw").first().mean().dropna()
-        rows.append(row | cost.to_dict() | {"flags": part["flags"].iloc[0]} | _where(part))
-    return pd.DataFrame(rows)
-
-
-def _groups(table: pd.DataFrame) -> list[tuple[tuple[int, str, str], pd.DataFrame]]:
-    """By number of labels, name and class; sizes in names stand by number: ``films 64`` before ``films 128``."""
-
-    def order(item: tuple[tuple[int, str, str], pd.DataFrame]) -> tuple[object, ...]:
-        labels, name, kind = item[0]
-        parts = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-        return labels, parts, kind
-
-    return sorted(table.groupby(["labels", "name", "class"]), key=order)
-
-
-def _where(*parts: pd.DataFrame) -> dict[str, str]:
-    """The hardware of the runs, which need not be that of whoever publishes them."""
-    known = pd.concat([part.reindex(columns=["hardware"]) for part in parts])["hardware"].dropna()
-    return {"hardware": "; ".join(sorted(set(known)))} if len(known) else {}
-
-
-def _kept(part: pd.DataFrame) -> dict[str, float]:
-    """How often the Dice lay in the interval that was expected of the mask, and how often that was promised."""
-    known = part.reindex(columns=["dice", *EXPECTED.values()]).dropna()
-    if not len(known):
-        return {}
-    inside = known["dice"].between(known[EXPECTED["low"]] - 5e-5, known[EXPECTED["high"]] + 5e-5)
-    return {
-        "expected_dice": known[EXPECTED["dice"]].mean(),
-        "kept": inside.mean(),
-        "promised": known[EXPECTED["level"]].mean(),
-    }
-
-
-def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Each name against the reference on the draws and films that both have; p is adjusted within a metric."""
-    rows = []
-    keys = ["labels", "class", "draw", "case", "group"]
-    rival = table[table["name"] == reference]
-    for (labels, name, kind), part in _groups(table):
-        both = part.merge(rival, on=keys, suffixes=("", "_r"))
-        _refuse_other_labels(both, name, reference)
-        for metric in METRICS if name != reference and len(both) else ():
-            test = clustered_difference(
-                both[metric],
-                both[f"{metric}_r"],
-                draw=list(both["draw"]),
-                group=list(both["group"]),
-            )
-            row = {"name": name, "class": kind, "reference": reference, "labels": labels}
-            row |= {"metric": metric, "difference": test.difference, "low": test.low}
-            row |= {"high": test.high, "p_value": test.p_value, "draws": test.draws}
-            rows.append(row | {"patients": test.n, "note": test.note} | _where(part, rival))
-    pairs = pd.DataFrame(rows)
-    for metric, part in pairs.groupby("metric") if rows else ():
-        adjusted = holm(part["p_value"])
-        pairs.loc[part.index, "p_holm"] = adjusted
-        sides = part[["low", "high"]] if metric != "hd95" else -part[["high", "low"]]
-        margin = MARGIN if metric != "hd95" else 0.0  # fewer pixels are better, and any matters
-        pairs.loc[part.index, "verdict"] = [
-            verdict(low, high, p, draws=draws, margin=margin)
-            for (low, high), p, draws in zip(sides.to_numpy(), adjusted, part["draws"], strict=True)
-        ]
-    return pairs
-
-
-def _refuse_other_labels(both: pd.DataFrame, name: str, reference: str) -> None:
-    """A draw is one set of labelled films; scores from before this was kept have no column of it."""
-    known = both.reindex(columns=["draw", "learned", "learned_r"]).dropna()
-    other = sorted({*known[known["learned"] != known["learned_r"]]["draw"]})
-    if other:
-        draws = ", ".join(map(str, other))
-        problem = f"{name} and {reference} did not learn from the same films in draw {draws}"
-        raise SystemExit(f"{problem}. Run both with the same --split flags")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def write_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def read_scores(path: Path) -> pd.DataFrame:
     """Scores of a study: its ``results.csv``, or what ``write_scores`` wrote; names stay text."""
     path = path / "results.csv" if path.is_dir() else path
-    return pd.read_csv(path, dtype=dict.fromkeys(("case", "group", "class", "method", "name"), str))
+    text = ("case", "group", "class", "method", "name", "learned")
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str))
 
 
 def keep_scores(tables: Mapping[str, pd.DataFrame], name: str) -> dict[str, pd.DataFrame]:

@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("native_size", "native_figures", "publish_recycling", "timestep_curve", "zeroshot")
+SCRIPTS = (
+    "native_size",
+    "native_figures",
+    "native_tables",
+    "publish_recycling",
+    "timestep_curve",
+    "zeroshot",
+)
 RECYCLING = ("recycle", "standard", "recycle-next", "self-condition", "self-condition-next")
 
 
@@ -303,28 +310,28 @@ def test_the_first_figure_of_the_readme_is_that_of_the_published_table(results: 
 
 def test_intervals_that_were_expected_are_held_against_the_dice(results: Any) -> None:
     """Five films: inside, on an end as far as it is rounded, below, above, and one of which nothing was expected."""
-    script = import_module("native_size")
+    script = import_module("native_tables")
     dice = [0.90, 0.80004, 0.60, 0.99, 0.5]
     films = pd.DataFrame({"dice": dice, "expected_dice": [0.9, 0.85, 0.8, 0.9, None]})
     films["expected_low"], films["expected_high"] = 0.7, [0.95, 0.8, 0.9, 0.95, None]
     films["expected_level"] = 0.8
-    assert script._kept(films) == pytest.approx(
+    assert script.kept(films) == pytest.approx(
         {"expected_dice": (0.9 + 0.85 + 0.8 + 0.9) / 4, "kept": 0.5, "promised": 0.8}
     )
-    assert script._kept(films[["dice"]]) == {}
+    assert script.kept(films[["dice"]]) == {}
 
 
 def test_methods_are_compared_on_draws_of_the_same_films_only(results: Any) -> None:
-    script = import_module("native_size")
+    script = import_module("native_tables")
     rows = [(name, d, learned) for d, learned in ((0, "x"), (1, "y")) for name in ("a", "b")]
     films = pd.DataFrame(rows, columns=["name", "draw", "learned"]).assign(labels=5, dice=0.9)
     films = films.assign(hd95=1.0, nsd=0.5, nsd_1pct=0.6, **{"class": "lung"})
     films = pd.concat([films.assign(case=f"{n}", group=f"{n}") for n in range(4)])
-    assert len(script._pairs(films, "a")) == 4
-    assert len(script._pairs(films.drop(columns="learned"), "a")) == 4
+    assert len(script.pairs(films, "a")) == 4
+    assert len(script.pairs(films.drop(columns="learned"), "a")) == 4
     films.loc[(films["name"] == "b") & (films["draw"] == 1), "learned"] = "z"
     with pytest.raises(SystemExit, match="b and a .* in draw 1. Run both with the same --split"):
-        script._pairs(films, "a")
+        script.pairs(films, "a")
 
 
 def test_every_reference_has_comparisons_of_its_own_and_memory_is_told_where_known(
@@ -344,7 +351,11 @@ def test_every_reference_has_comparisons_of_its_own_and_memory_is_told_where_kno
         ("b", "a"), ("c", "a"), ("a", "c"), ("b", "c"),
     ]  # fmt: skip
     script = import_module("native_size")
-    alone = script._pairs(results.read_scores(tmp_path / "s.csv"), "c").query("metric == 'dice'")
+    alone = (
+        import_module("native_tables")
+        .pairs(results.read_scores(tmp_path / "s.csv"), "c")
+        .query("metric == 'dice'")
+    )
     assert list(pairs["p_holm"][2:]) == pytest.approx(list(alone["p_holm"]), rel=0.06)
     table = pd.read_csv(results.RESULTS / "t.csv").set_index("name")
     assert table["memory_gib"].fillna(0).to_dict() == {"a": 1.5, "b": 2.5, "c": 0}
@@ -353,6 +364,29 @@ def test_every_reference_has_comparisons_of_its_own_and_memory_is_told_where_kno
         (tmp_path / "run" / name / "cost.json").write_text(json.dumps({"measured": cost}))
     assert np.isnan(script.memory_of(tmp_path / "run" / "c"))
     assert script.memory_of(tmp_path / "run") == 2.5
+
+
+def test_a_name_is_compared_with_itself_at_another_number_of_labels(
+    results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At five labels it has three draws, at twenty two of them; the other name has five labels only."""
+    films = scores(("a", "b"), **{"class": ["lung"]}).rename(columns={"method": "name"})
+    films = films.assign(part="test", flags="", learned=films["draw"].map("{}e9".format))
+    many = films[(films["name"] == "a") & (films["draw"] != 1)]
+    many = many.assign(labels=20, learned="x", dice=many["dice"] + 0.2)
+    films = pd.concat([films, many]).assign(steps=9, train_seconds=8, predict_seconds=7)
+    films.assign(nsd_1pct=films["nsd"]).to_csv(tmp_path / "w-5-0.csv", index=False)
+    call(monkeypatch, "native_size", "publish", tmp_path, "t", "--reference", "b", "--budget", "5")
+    found = pd.read_csv(results.RESULTS / "t-budgets.csv").query("metric == 'dice'")
+    assert found[["name", "labels", "reference", "draws"]].to_numpy().tolist() == [["a", 20, 5, 2]]
+    assert found["difference"].item() == pytest.approx(0.2)
+
+
+def test_the_digest_of_what_was_learned_from_is_no_number(results: Any) -> None:
+    """1e999999 would be infinite, 00655270 lose its zeros; then other films would count as the same."""
+    digests = ["1e999999", "00655270", "2e999999"]
+    kept = results.write_scores(pd.DataFrame({"learned": digests, "dice": 0.5}), "t")
+    assert kept["learned"].tolist() == digests
 
 
 def test_masks_are_scored_once_more_with_steps_after_segmentation(
