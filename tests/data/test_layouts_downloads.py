@@ -32,6 +32,28 @@ def test_segthor_calls_the_image_like_its_folder(tmp_path):
     assert {case.group for case in dataset} == {"Patient_00", "Patient_01", "Patient_02"}
 
 
+def test_folders_named_after_splits_hold_out_the_test_of_acdc_and_segthor(tmp_path):
+    for number, split in enumerate(("training", "training", "testing")):
+        name = f"patient00{number}"
+        volume(tmp_path / "acdc" / split / name / f"{name}_frame01.nii.gz", seed=number)
+        volume_label(tmp_path / "acdc" / split / name / f"{name}_frame01_gt.nii.gz")
+        folder = tmp_path / "segthor" / "train" / f"Patient_0{number}"
+        volume(folder / f"Patient_0{number}.nii.gz", seed=number)
+        volume_label(folder / "GT.nii.gz")
+        volume(tmp_path / "segthor" / "test" / f"Patient_4{number}.nii.gz", seed=10 + number)
+    dataset, issues = survey(tmp_path / "acdc")
+    assert not issues
+    assert sorted(case.split for case in dataset) == ["test", "train", "train"]
+    dataset, issues = survey(tmp_path / "segthor")
+    assert not issues
+    assert [(case.name, case.split) for case in dataset if case.label is None] == [
+        (f"Patient_4{number}", "test") for number in range(3)
+    ]
+    assert {case.split for case in dataset.labelled} == {None}  # the labels of the test are secret
+    volume(tmp_path / "acdc" / "training" / "patient009" / "patient009_frame01.nii.gz")
+    assert "has no label" in survey(tmp_path / "acdc")[1][0].problem
+
+
 def test_kits_has_instances_in_the_folder_of_a_case(tmp_path):
     for number in range(3):
         folder = tmp_path / f"case_0000{number}"
@@ -104,6 +126,9 @@ def test_folders_of_last_words_may_name_their_split(tmp_path):
     dataset, issues = survey(tmp_path)
     assert not issues
     assert sorted(case.split for case in dataset) == ["train"] * 3 + ["validation"] * 2
+    for number in range(2):  # which are names in Training, too
+        film(tmp_path / "ISIC_Test_Input" / f"{number}.png", seed=20 + number)
+    assert len(open_dataset(tmp_path).labelled) == 5
 
 
 def test_classes_called_images_of_something_are_no_pairs(tmp_path):

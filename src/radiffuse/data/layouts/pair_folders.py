@@ -99,8 +99,8 @@ def _by_split(root: Path, guess: bool) -> Iterator[Part]:
 def _by_last_word(root: Path) -> list[Part]:
     """``png_images`` and ``png_masks`` (SIIM-ACR), ``..._Training_Input`` and ``..._Training_GroundTruth`` (ISIC).
 
-    A folder of labels belongs to the only folder of images in which a label has its image. Another of images is
-    unlabelled if its name says that it is for the test.
+    A folder of labels belongs to the only folder of images in which a label has its image; of several, to the only one
+    of the same split. Another of images is unlabelled if its name says that it is for the test.
     """
     words = {p: re.split("[ _-]", p.name.lower()) for p in _folders_in(root) if not own_folder(p)}
     images = [p for p, name in words.items() if name[-1] in (*IMAGE_FOLDERS, *ALSO_IMAGES)]
@@ -108,6 +108,8 @@ def _by_last_word(root: Path) -> list[Part]:
     pairs = {}
     for labels in (p for p, name in words.items() if name[-1] in ALSO_LABELS):
         fitting = [p for p in images if _fit(Part(p, labels, None))]
+        if len(fitting) > 1:  # such as numbers that begin anew in each part
+            fitting = [p for p in fitting if splits[p] == splits[labels]]
         if len(fitting) == 1:
             pairs[labels] = fitting[0]
     if not pairs or len(set(pairs.values())) < len(pairs):

@@ -24,7 +24,7 @@ from .bids import MASK, places_of_masks
 from .build import KEEP_ONE, build
 from .doubts import guessing
 from .experts import EXPERT, first_experts, say_experts
-from .listing import LABEL_WORDS, is_picture, stem, walk
+from .listing import LABEL_WORDS, SPLITS, is_picture, stem, walk
 from .numbered import TEST, places_of_numbers
 
 EXPECTED = "files called CASE_t1, CASE_t2, ... and CASE_seg (or CASE_img and CASE_mask)"
@@ -66,7 +66,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     if not usual:
         return None
     issues += faults
-    cases, passed = [], twice | _accompanying(files)
+    cases, passed, splits = [], twice | _accompanying(files), _split_folders(files)
     for place, words in sorted(files.items()):
         labels = tuple(root / path for path in _labels(words))
         if place in passed:
@@ -75,14 +75,17 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
             problem = f"has several label maps ({' and '.join(kinds)})"
             issues.error(labels[0], problem, "Keep one of them in the folder")
             continue
+        split = "test" if TEST.fullmatch(place.name) else splits.get(place)
+        if split == "test" and not labels and len(usual) == 1:  # named by the case alone (SegTHOR)
+            cases += [Case(stem(path), (root / path,), split=split) for path in words.values()]
+            continue
         if _channels(words) != usual:
             own, others = (", ".join(names) or "none" for names in (_channels(words), usual))
             where = root / next(iter(words.values()))
             problem = f"has the images {own} where other cases have {others}"
             issues.error(where, problem, "Add the missing files, or remove the case")
             continue
-        split = "test" if TEST.fullmatch(place.name) else None
-        if not labels and labelled and not split:
+        if not labels and labelled and split != "test":
             remedy = f"Add {place.name}_{LABEL_WORDS[0]}, or move it to an unlabelled folder"
             issues.error(root / words[usual[0]], "has no label", remedy)
         images = tuple(root / words[word] for word in usual)
@@ -166,6 +169,14 @@ def _word_alone(path: PurePosixPath) -> str:
     """What a file without a mark is in its folder: its name, unless that is only the folder's (SegTHOR)."""
     name = stem(path).lower()
     return IMAGE_WORDS[1] if name == path.parent.name.lower() else name
+
+
+def _split_folders(files: Files) -> dict[PurePosixPath, str]:
+    """The split of each place, where all lie in two or more top folders named after splits (ACDC); else none."""
+    splits = {
+        p: SPLITS[p.parts[0].lower()] for p in files if p.parts[1:] and p.parts[0].lower() in SPLITS
+    }
+    return splits if len(splits) == len(files) and len({*splits.values()}) > 1 else {}
 
 
 def _accompanying(files: Files) -> set[PurePosixPath]:
