@@ -24,6 +24,9 @@ from native_size import scores_of, seconds_of, step_after
 
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset
+from radiffuse.errors import InputError
+from radiffuse.inference.records import Record, identity
+from radiffuse.train.run import Run
 
 THREADS = ("--machine.threads", "1")
 
@@ -68,6 +71,8 @@ def _score(given: argparse.Namespace) -> None:
     run, masks = given.work / called, given.masks / called
     if not masks.exists():
         _predict(str(run), given.folder, masks, given.steps)
+    elif (record := Record.read(masks)) is None or record.header["runs"] != made_by(run):
+        raise InputError(masks, f"holds masks that {run} did not make", "Name another folder MASKS")
     given.out.mkdir(parents=True, exist_ok=True)
     known = pd.read_csv(f"{run}.csv").iloc[0]
     row = {"name": given.name, "labels": given.labels, "draw": given.draw}
@@ -76,6 +81,11 @@ def _score(given: argparse.Namespace) -> None:
     found = scores_of(run, masks, str(given.folder), row, cost, flags)
     found.to_csv(given.out / f"{called}.csv", index=False)
     print(called, found[list(METRICS)].mean().round(4).to_dict())
+
+
+def made_by(run: Path) -> list[dict[str, str]]:
+    """What ``prediction.json`` says of the one run that made masks."""
+    return [{"run": str(run), **identity(Run.open(run))}]
 
 
 def _predict(run: str, folder: Path, masks: Path, steps: str) -> None:
