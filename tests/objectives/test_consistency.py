@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from radiffuse.config import IGNORE, Augmentation, Losses, Pool
 from radiffuse.core.losses import cross_entropy, dice_loss, one_hot, soft_loss
 from radiffuse.data.augment import draw_change
+from radiffuse.data.cutmix import boxes
 from radiffuse.data.pool import PooledBatch
 from radiffuse.objectives.consistency import (
     Consistency,
     FeatureDropout,
-    boxes,
     expected_dice,
     plausible,
     still,

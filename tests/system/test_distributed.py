@@ -80,7 +80,7 @@ def every_method(films: Path, scans: Path, classes: Path, pretrained: Path, out:
     flat = common | {"data": str(films), "plan": {"size": SIZE}}
     deep = common | {"data": str(scans), "plan": {"size": (8, 8, 8), "spacing": (2, 2, 2)}}
     labelled = flat | {"split": split}
-    scratch = labelled | {"method": "scratch"}
+    scratch = labelled | {"method": "scratch", "augmentation": {"cutmix": 1.0}}
     source = {"from_run": str(pretrained)}
     few = {"num_train_timesteps": 4, "timestep_sampling": "loss-aware"}
     frozen = {k: v for k, v in labelled.items() if k not in ("network", "plan")} | source

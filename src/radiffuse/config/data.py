@@ -131,6 +131,9 @@ class Augmentation:
     """Largest loss of resolution, as a power of two: pixels are averaged, then interpolated."""
     noise: NonNegativeFloat = 0.0
     """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""
+    cutmix: Fraction = 0.0
+    """Fraction of the images that have a box of another image of the batch, with its label, pasted in (CutMix, Yun et
+    al. 2019, arXiv 1905.04899); fit alone. A box takes .1 to .5 of an image."""
 
 
 FINETUNE_AUGMENTATION = Augmentation(

@@ -8,14 +8,14 @@ from .data import Augmentation, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Sampling, Training
 from .network import IMAGENET, Network
 from .pooling import Pool
-from .rules import UNPLACED, Rule, always
+from .rules import UNPASTED, UNPLACED, Rule, always
 from .segmenting import MaskDiffusion, Probing
 from .synthesis import DinoSettings
 
 MOVES = "flip rotate scale zoom shear translate elastic"
 RARE = "elastic blur coarser"
 """Changes of images that are drawn by ``chance``."""
-OTHERWISE = {"flip", "probability", "chance", "inverted", *RARE.split()}
+OTHERWISE = {"flip", "probability", "chance", "inverted", "cutmix", *RARE.split()}
 """What is not drawn by ``probability``."""
 
 ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
@@ -76,6 +76,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
     ),
     Contrast: (
         (always, " ".join(f"views.{n}" for n in MOVES.split()), "the places of voxels are learned"),
+        (always, "views.cutmix", UNPASTED),
     ),
     Pool: (
         (
@@ -83,6 +84,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
             " ".join(f"strong.{n}" for n in MOVES.split()),
             "images are moved as --augmentation says",
         ),
+        (always, "strong.cutmix", "--pool.cutmix says it of the pool"),
     ),
     DinoSettings: (
         (always, "training.average_decay", "the teacher is the average"),

@@ -37,6 +37,7 @@ class Change:
             with ``seed`` too.
         blur: Standard deviation of a Gaussian blur, in pixels.
         coarser: Factor by which the resolution falls, 1 or more.
+        box: Of another image of the batch, pasted in last, see ``cutmix.pasted``; empty: none.
     """
 
     matrix: Array | None
@@ -49,6 +50,7 @@ class Change:
     blur: float = 0.0
     coarser: float = 1.0
     seed: int = 0
+    box: tuple[float, ...] = ()
 
     @property
     def geometry(self) -> Change:
@@ -101,6 +103,8 @@ def draw_change(
         float(rng.uniform(0, most)) if most and rng.random() < settings.chance else 0.0
         for most in (settings.elastic, settings.blur, settings.coarser)
     )
+    cut = settings.cutmix and rng.random() < settings.cutmix
+    box = tuple(rng.random(2 + dims).tolist()) if cut else ()
     matrix = np.diag(signs)
     if geometric:
         np.fill_diagonal(shears, 0)
@@ -110,7 +114,7 @@ def draw_change(
         shift = np.zeros(dims)
     unchanged = np.allclose(matrix, np.eye(dims)) and not shift.any()
     full = None if unchanged else np.concatenate([matrix, shift[:, None]], axis=1)
-    change = Change(full, elastic=elastic, blur=blur, coarser=2**coarser, seed=seed)
+    change = Change(full, elastic=elastic, blur=blur, coarser=2**coarser, seed=seed, box=box)
     if not intensity:
         return change
     return replace(
@@ -131,6 +135,8 @@ def apply_changes(
     size: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Apply one change to each image of a batch, and its geometric part to the labels, on the device of the images.
+
+    Boxes are not pasted here, since one may come from another part of the batch: see ``batches.Batches``.
 
     Args:
         changes: One per image.

@@ -19,6 +19,7 @@ from torch.nn import functional
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
 from .augment import Change, apply_changes, draw_change
+from .cutmix import giver, pasted
 from .prepared import Prepared
 from .scan import Array
 from .streams import Stream
@@ -174,6 +175,23 @@ class Batches(BatchSource[Patch, Batch]):
             where = f"--augmentation.flip {','.join(map(str, flip))}"
             problem = f"the images have the axes 0 to {dims - 1}"
             raise InputError(where, problem, "Leave the other axes out")
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The rank's part of the batch of a step, with boxes of other images pasted in, be they of another rank."""
+        if not self.augmentation.cutmix:
+            return super().__call__(step, rank, world)
+        total, size = self.batch_size, self.batch_size // world
+        first = step * total
+        samples = {n: self._sample_at(first + n) for n in range(rank * size, (rank + 1) * size)}
+        boxes = [change.box for _, _, change, _ in samples.values()]
+        givers = [giver(box, n, total) for box, n in zip(boxes, samples, strict=True)]
+        for n in sorted({*givers} - samples.keys()):
+            samples[n] = self._sample_at(first + n)
+        batch = self.collate(list(samples.values()))
+        assert batch.labels is not None
+        places = [list(samples).index(n) for n in givers]
+        images, labels = pasted(batch.images, batch.labels, boxes, places)
+        return Batch(images, labels, batch.cases[:size])
 
     def sample(self, index: int, rng: np.random.Generator) -> Patch:
         """A whole film, or a random patch, with as much around it as its change brings into it."""

@@ -20,14 +20,13 @@ from ..core.axes import expand
 from ..core.losses import one_hot, soft_loss
 from ..data.augment import apply_changes
 from ..data.batches import Batch, Batches
+from ..data.cutmix import boxes
 from ..data.pool import PooledBatch
 from ..inference.teachers import Teachers
 from ..train.pool import foreground_shares
 from ..train.random import StepRandom
 from ..train.task import Loss, LossOf, Task
 
-SMALLEST, LARGEST = 0.1, 0.5
-"""Of an image, the part that a pasted box takes."""
 DROPPED = 0.5
 """Fraction of the images whose features are dropped."""
 DOUBT = 4
@@ -223,22 +222,3 @@ def plausible(found: Tensor, shares: Tensor) -> Tensor:
     most = shares.amax(0) * SLACK + SPECK
     least = (1 - shares[:, 0]).min() / SLACK
     return ((mask <= most)[:, 1:].all(1) & (1 - mask[:, 0] >= least)).float()
-
-
-def boxes(images: Tensor, cut: Tensor, corner: Tensor) -> Tensor:
-    """Boxes in images ``(B, C, *S)`` as booleans ``(B, 1, *S)``.
-
-    Args:
-        images: For their shape.
-        cut: Uniform numbers ``(B,)`` for their sizes.
-        corner: Uniform numbers ``(B, dims)`` for their places.
-    """
-    dims = images.ndim - 2
-    side = (SMALLEST + (LARGEST - SMALLEST) * cut) ** (1 / dims)
-    inside = torch.ones((), dtype=torch.bool, device=images.device)
-    for axis, n in enumerate(images.shape[2:]):
-        place = (torch.arange(n, device=images.device) + 0.5) / n
-        start = (corner[:, axis] * (1 - side))[:, None]
-        along = (place >= start) & (place < start + side[:, None])
-        inside = inside & along.reshape(-1, 1, *(n if a == axis else 1 for a in range(dims)))
-    return inside

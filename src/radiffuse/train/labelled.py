@@ -173,7 +173,7 @@ def plan_labelled(
             seen={} if seen is None else seen,
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
-    return PlannedLabelled(dataset, splits, plan, cases, budget, fill(settings, plan))
+    return PlannedLabelled(dataset, splits, plan, cases, budget, _decided(settings, plan))
 
 
 def verify_films(method: str, dims: int) -> None:
@@ -181,6 +181,16 @@ def verify_films(method: str, dims: int) -> None:
     if method in FILMS_ALONE and dims != 2:
         where = f"--method {method}"
         raise InputError(where, "is for films, and these are volumes", "Use scratch")
+
+
+def _decided(settings: Fit, plan: Plan) -> Fit:
+    """See ``fill``. Raise InputError if boxes of other images are to be pasted in, and a batch has no other."""
+    decided = fill(settings, plan)
+    if (cutmix := decided.augmentation.cutmix) and decided.training.batch < 2:
+        problem = "pastes parts of other images of a batch in, and a batch has one image"
+        remedy = "Give --batch-size 2 or more (with --micro-batch 1 it takes little more memory), or leave it out"
+        raise InputError(f"--augmentation.cutmix {cutmix:g}", problem, remedy)
+    return decided
 
 
 def _may_halve(settings: Fit) -> bool:
