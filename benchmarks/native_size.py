@@ -6,14 +6,14 @@
     python benchmarks/native_size.py figure TABLE --of "the lungs"
     python benchmarks/native_size.py outlines FIGURE WORK/NAME-5-0 WORK/OTHER-5-0
 
-``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten
-steps cost, so that other work on the machine does not matter; 0: as the flags say), segments all films or volumes and
-scores them at their own size: Dice, HD95, surface Dice at 2 pixels (volumes: 2 mm) and at 1 % of the longest side.
-Cases of the training pool whose label was not used are the part ``dev``, on which anything is decided; ``after``
-scores the masks of such a run once more, with steps after segmentation, as the run OTHER. ``publish`` reports the part
-``test``, over any number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes for
-``WORK`` as well: each name against each ``--reference``, and with ``--budget 5`` against itself with five labels, of
-which the draws of more labels have all (``TABLE-budgets.csv``). Of runs that expect a Dice of each mask it says how
+``run`` trains with few labels and one thread for ``--minutes`` of processor time (steps are counted from what ten steps
+cost, so that other work on the machine does not matter; 0: as the flags say), segments all films or volumes and scores
+them at their own size: Dice, HD95, surface Dice at 2 pixels (volumes: 2 mm) and at 1 % of the longest side. Cases of
+the training pool whose label was not used are the part ``dev``, on which anything is decided; ``after`` scores such a
+run once more, with steps after segmentation or averaged views (``--tta mirror``), as the run OTHER. ``publish`` reports
+the part ``test``, over any number of draws, and writes every score to ``results/scores/TABLE.csv.gz``, which it takes
+for ``WORK`` as well: each name against each ``--reference``, and with ``--budget 5`` against itself with five labels,
+which the same draw of more labels contains (``TABLE-labels.csv``). Of runs that expect a Dice of each mask it says how
 often the true one lay in the interval, and how often that was promised. ``figure`` draws ``docs/images/TABLE.svg`` of
 both: means and intervals of the table, and the mean of each draw; along the numbers of labels, if the table has
 several. ``outlines`` draws ``docs/images/FIGURE.png``: best, median and worst film of the part ``test`` by the Dice of
@@ -78,7 +78,9 @@ def main() -> None:
         one.add_argument("--draw", type=int, default=0)
         one.add_argument("--labels", type=int, default=5)
     run.add_argument("--minutes", type=float, default=8.0, help="of one core; 0: as the flags say")
-    after.add_argument("--steps", required=True, help="after segmentation, apart by commas")
+    how = after.add_mutually_exclusive_group(required=True)
+    how.add_argument("--steps", help="after segmentation, apart by commas")
+    how.add_argument("--tta", help="views to average, as of predict")
     after.add_argument("--to", required=True, help="name of the masks with these steps")
     publish = commands.add_parser("publish")
     publish.add_argument("work", type=Path)
@@ -192,18 +194,27 @@ def _run(given: argparse.Namespace, flags: Sequence[str]) -> None:
 
 
 def _after(given: argparse.Namespace) -> None:
-    """Post-process the masks of a run by ``inference.postprocess``, as the run would with these steps in its plan."""
+    """Post-process the masks of a run by ``inference.postprocess``, as the run would with these steps in its plan.
+
+    With ``--tta`` its films are segmented once more instead.
+    """
     run, to = (
         given.work / f"{name}-{given.labels}-{given.draw}" for name in (given.name, given.to)
     )
     before, masks = Path(f"{run}-masks"), Path(f"{to}-masks")
-    shutil.copytree(before, masks)
-    to.symlink_to(run.resolve())
-    step_after(masks, given.steps)
     known = pd.read_csv(f"{run}.csv").iloc[0]
-    row = {"name": given.to, "labels": given.labels, "draw": given.draw}
     cost = {key: known[key] for key in COST[1:] if key in known}
-    flags = [*shlex.split(known["flags"]), "--plan.postprocess", given.steps]
+    if given.tta:
+        more = ["--tta", given.tta]
+        words = ["predict", str(run), given.data, "--out", str(masks), "--machine.threads", "1"]
+        cost["predict_seconds"] = round(seconds_of([*words, *more]))
+    else:
+        more = ["--plan.postprocess", given.steps]
+        shutil.copytree(before, masks)
+        step_after(masks, given.steps)
+    to.symlink_to(run.resolve())
+    row = {"name": given.to, "labels": given.labels, "draw": given.draw}
+    flags = [*shlex.split(known["flags"]), *more]
     found = scores_of(run, masks, given.data, row, cost, flags)
     found.to_csv(f"{to}.csv", index=False)
     print(given.to, given.draw)
@@ -288,12 +299,14 @@ def _publish(given: argparse.Namespace) -> None:
     source = origin(
         (given.by or f"{script} run WORK DATA NAME --draw {draws} -- FLAGS")
         + f"; {script} publish WORK {given.table} --reference {shlex.join(given.reference)}"
+        + (f" --budget {given.budget}" if given.budget else "")
+        + (f" --part {given.part}" if given.part != "test" else "")
     )
     table = write_scores(table, given.table)
     against = pd.concat([pairs(table, reference) for reference in given.reference])
     tables = {"": means(table), "-paired": against}
     if given.budget:
-        tables["-budgets"] = budgets(table, given.budget)
+        tables["-labels"] = budgets(table, given.budget)
     for end, rows in tables.items():
         if len(rows):
             here = {key: value for key, value in source.items() if key not in rows}

@@ -377,7 +377,7 @@ def test_a_name_is_compared_with_itself_at_another_number_of_labels(
     films = pd.concat([films, many]).assign(steps=9, train_seconds=8, predict_seconds=7)
     films.assign(nsd_1pct=films["nsd"]).to_csv(tmp_path / "w-5-0.csv", index=False)
     call(monkeypatch, "native_size", "publish", tmp_path, "t", "--reference", "b", "--budget", "5")
-    found = pd.read_csv(results.RESULTS / "t-budgets.csv").query("metric == 'dice'")
+    found = pd.read_csv(results.RESULTS / "t-labels.csv").query("metric == 'dice'")
     assert found[["name", "labels", "reference", "draws"]].to_numpy().tolist() == [["a", 20, 5, 2]]
     assert found["difference"].item() == pytest.approx(0.2)
 
@@ -421,6 +421,18 @@ def test_masks_are_scored_once_more_with_steps_after_segmentation(
     call(monkeypatch, "native_size", *words[:5], "none", "--to", "c")
     again = pd.read_csv(tmp_path / "work" / "c-5-0.csv").iloc[0]
     assert again["dice"] == pytest.approx(160 / 180, abs=1e-4)
+
+    def segmented(command: list[str]) -> float:
+        shutil.copytree(masks, command[command.index("--out") + 1])
+        assert command[:3] == ["predict", str(run), str(data)]
+        assert command[command.index("--tta") + 1] == "mirror"
+        return 7.2
+
+    monkeypatch.setattr(import_module("native_size"), "seconds_of", segmented)
+    call(monkeypatch, "native_size", *words[:4], "--tta", "mirror", "--to", "d")
+    views = pd.read_csv(tmp_path / "work" / "d-5-0.csv").iloc[0]
+    assert (views["dice"], views["predict_seconds"]) == (again["dice"], 7)
+    assert views["flags"] == "--hours 1 --tta mirror"
 
 
 def test_the_claim_without_labels_says_what_gave_its_dice(

@@ -53,7 +53,7 @@ def test_old_intervals_are_marked_where_they_decide() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in TABLES if name.endswith(("-paired.csv", "-gaps.csv"))]
+    "name", [n for n in TABLES if n.endswith(("-paired.csv", "-gaps.csv", "-labels.csv"))]
 )
 def test_verdicts_follow_from_interval_and_p(name: str) -> None:
     table = pd.read_csv(RESULTS / name)
