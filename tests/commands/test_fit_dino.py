@@ -15,6 +15,7 @@ from conftest import TINY, line_of
 from radiffuse.cli import main
 from radiffuse.nets.encoder import load_encoder
 from radiffuse.nets.registry import load_network
+from radiffuse.objectives.consistency import FeatureDropout
 from radiffuse.release.program import trace, verify_program
 from radiffuse.train.run import Run
 
@@ -80,6 +81,43 @@ def test_a_stopped_run_ends_the_same(
         assert (run / "model/model.safetensors").is_file()
     one, two = (load_file(run / "model/model.safetensors") for run in (out, decoded))
     assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_it_learns_from_a_pool_with_its_encoder_frozen_and_goes_on_bit_for_bit(
+    films: Path,
+    unlabelled: Path,
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dropped: list[torch.Size] = []
+    apply = FeatureDropout.__call__
+
+    def watched(self: FeatureDropout, *given: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = apply(self, *given)
+        if self.kept is not None and given[0].training:
+            dropped.append(features.shape)
+        return features
+
+    monkeypatch.setattr(FeatureDropout, "__call__", watched)
+
+    def fit(name: str) -> Run:
+        given = settings(films, tmp_path / name, encoder)
+        return radiffuse.fit(**given | {"unlabelled": (str(unlabelled),), "pool": {"start": 0.25}})
+
+    straight = fit("straight")
+    assert dropped == 3 * [(2, 16, 8, 8)]  # at the grid of the patches, in the pool's steps
+    shutil.copytree(straight.folder, tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "model")
+    shutil.rmtree(tmp_path / "resumed" / "state" / "step-00000004")
+    resumed = fit("resumed")
+    for name in ("average", "network", "optimizer"):
+        files = [r.state / f"step-00000004/{name}.safetensors" for r in (straight, resumed)]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+    rows = [row for row in straight.log() if "loss" in row]
+    assert "pool" in rows[-1]
+    given, kept = load_encoder(str(encoder)).state_dict(), load_network(straight.model).state_dict()
+    assert all(torch.equal(given[name], kept[f"encoder.{name}"]) for name in given)
 
 
 def test_a_run_predicts_without_the_folder_of_its_encoder(

@@ -38,8 +38,9 @@ MethodName = Literal[
     "joint",
 ]
 """The methods of ``fit``."""
-POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet")
-"""Those that can learn from a pool beside the labels: they train a whole network; auto tries with and without it."""
+POOLED = ("auto", "finetune", "scratch", "dynunet", "imagenet", "dino")
+"""Those that can learn from a pool beside the labels: plain networks of a single pass, whose average can teach; auto
+tries with and without it."""
 
 NO_COORDINATES = "no-coordinates"
 """In the name of a head: it sees no coordinates, where the others do."""

@@ -47,11 +47,12 @@ STARTLESS = {
     "scratch+pool",
     "dynunet+pool",
     "imagenet+pool",
+    "dino+pool",
 }
 """Those that start from no network of ours."""
 JOINT = {"joint", "joint+pretrained", "joint+pool"}
 """Those that learn image and mask together."""
-CONSISTENT = {"finetune+pool", "scratch+pool", "dynunet+pool", "imagenet+pool"}
+CONSISTENT = {"finetune+pool", "scratch+pool", "dynunet+pool", "imagenet+pool", "dino+pool"}
 WITH_POOL = CONSISTENT | {"joint+pool", "drawn-pairs"}
 """Those that learn from ``--unlabelled`` beside the labels; the first of them by consistency."""
 TUNED = {"finetune", "pseudo-labels", "synthetic-labelled"}
@@ -114,15 +115,15 @@ class Study:
     methods: tuple[str, ...] = ("scratch", "finetune")
     """Any of: scratch; finetune; pixel; ddep; dynunet (MONAI's); imagenet (a U-Net on an encoder trained on ImageNet,
     for films); dino (a light decoder on the frozen ``--finetune.encoder``, for films); nnunet (nnU-Net 2 with its own
-    choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool (the same with ``--unlabelled`` as a pool beside
-    the labels); pseudo-labels (with a pool that the denoiser draws and the fine-tuned network of the same draw labels);
-    synthetic-unlabelled (pre-trained on ``--synthetic`` as well); synthetic-labelled (with ``--synthetic`` as a pool
-    that the fine-tuned network of the same draw labels); joint (image and mask together, with the settings of
-    ``--diffusion``), from scratch, joint+pretrained and joint+pool, which also learns from ``--unlabelled``;
-    drawn-pairs (fine-tuned on the labels and on pairs that joint+pool of the same draw draws); the ways of pre-training
-    diffusion, guided, restorative, contrastive, masked, clean-features (after diffusion, in as many steps again) and
-    guided-clean-features (after guided), used as ``transfer`` says; the strategies of mask diffusion, from scratch or,
-    as in recycle+pretrained, from the pre-trained run; ensemble."""
+    choices); scratch+pool, finetune+pool, dynunet+pool, imagenet+pool, dino+pool (the same with ``--unlabelled`` as a
+    pool beside the labels); pseudo-labels (with a pool that the denoiser draws and the fine-tuned network of the same
+    draw labels); synthetic-unlabelled (pre-trained on ``--synthetic`` as well); synthetic-labelled (with
+    ``--synthetic`` as a pool that the fine-tuned network of the same draw labels); joint (image and mask together, with
+    the settings of ``--diffusion``), from scratch, joint+pretrained and joint+pool, which also learns from
+    ``--unlabelled``; drawn-pairs (fine-tuned on the labels and on pairs that joint+pool of the same draw draws); the
+    ways of pre-training diffusion, guided, restorative, contrastive, masked, clean-features (after diffusion, in as
+    many steps again) and guided-clean-features (after guided), used as ``transfer`` says; the strategies of mask
+    diffusion, from scratch or, as in recycle+pretrained, from the pre-trained run; ensemble."""
     transfer: tuple[Literal["linear", "nonlinear", "finetune"], ...] = ()
     """How the ways of pre-training are used: linear or nonlinear (probing), or finetune (the default). With several,
     methods get names such as guided@linear."""

@@ -67,6 +67,11 @@ class DinoSegmenter(nn.Module):
         self.encoder.eval()
         return self
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """What gives the features at the grid of the patches."""
+        return self.join
+
     def forward(self, films: Tensor) -> Tensor:
         """Logits ``(B, K, rows, columns)`` of films ``(B, C, rows, columns)`` in [-1, 1]."""
         rows, columns = films.shape[2:]

@@ -225,6 +225,7 @@ METHODS: dict[str, StudyMethod] = {
     "scratch+pool": StudyMethod(fit="scratch", pool="unlabelled"),
     "dynunet+pool": StudyMethod(fit="dynunet", pool="unlabelled"),
     "imagenet+pool": StudyMethod(fit="imagenet", pool="unlabelled"),
+    "dino+pool": StudyMethod(fit="dino", pool="unlabelled"),
     "pseudo-labels": StudyMethod(DENOISER, pool="drawn"),
     "synthetic-unlabelled": StudyMethod("denoiser+synthetic"),
     "synthetic-labelled": StudyMethod(DENOISER, pool="synthetic"),
