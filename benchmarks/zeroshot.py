@@ -1,16 +1,20 @@
-"""Lungs without labels, measured: ``python benchmarks/zeroshot.py LUNGS --work FOLDER [--run RUN]``.
+"""Lungs without labels, measured: ``python benchmarks/zeroshot.py LUNGS --work FOLDER [--run RUN --features encoder]``.
 
 The films are clustered with each number of clusters. The number used for a film was chosen by the Dice of the films
-of other patients: the patients are halved, and each half gets the number that is best on the other one. Rows of DiffSeg
-in ``results/synthesis-zeroshot.csv`` are kept, or made anew from ``--diffseg``, a folder of ``radiffuse zeroshot``. The
-scores of every film go to ``results/scores/synthesis-zeroshot.csv.gz``.
+of other patients: the patients are halved, and each half gets the number that is best on the other one. Instead of the
+features of ``--run``, ``--baseline`` clusters gray values or the features of its network untrained. Rows of other
+sources in ``results/synthesis-zeroshot.csv`` and their scores of every film, in
+``results/scores/synthesis-zeroshot.csv.gz``, are kept; those of DiffSeg are made anew from ``--diffseg``, a folder of
+``radiffuse zeroshot``. Only the included denoiser fills the claim.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +30,15 @@ from results import (
 )
 from torch.nn import functional
 
-import radiffuse
-from radiffuse.config import Data
+from radiffuse.commands.zeroshot import ZeroShotSegmenter, made_by, open_zeroshot
+from radiffuse.config import Data, Machine, ZeroShot
 from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.streams import Stream
 from radiffuse.evaluation.statistics import clustered_mean
+from radiffuse.inference.masks import Recorded, write_masks
+from radiffuse.nets.registry import save_network
+from radiffuse.train.start import find_pretrained, load_denoiser
 
 COUNTS = (3, 4, 5, 6, 8, 12, 16)
 TABLE = RESULTS / "synthesis-zeroshot.csv"
@@ -42,7 +49,8 @@ DONE = (
     "labels; how many clusters was chosen by the labels of other patients"
 )
 """What was done for the claim."""
-COMMAND = "python benchmarks/zeroshot.py ../shared/data/cxr-lungs --work . --run {run}"
+SHIPPED = "films-64"
+GRAY, UNTRAINED, DIFFSEG = "gray values", "untrained network", "diffseg"
 
 
 def main() -> None:
@@ -50,31 +58,70 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lungs", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--run", default="films-64")
+    parser.add_argument("--run", default=SHIPPED)
+    parser.add_argument("--features", choices=("denoiser", "encoder"), default="denoiser")
+    parser.add_argument("--baseline", choices=(GRAY, UNTRAINED), help="instead of these features")
+    parser.add_argument("--name", help="of the source, in the table; None: by the run")
     parser.add_argument("--diffseg", type=Path)
     given = parser.parse_args()
+    usual = ("clusters" if given.features == "denoiser" else "patch tokens") + f" of {given.run}"
+    of = given.source = given.name or given.baseline or usual
     scores = {count: _segment(given, count) for count in COUNTS}
     chosen = cross_chosen({count: table["dice_rule"] for count, table in scores.items()})
-    of, groups = f"clusters of {given.run}", scores[COUNTS[0]]["group"].astype(str).tolist()
+    groups = scores[COUNTS[0]]["group"].astype(str).tolist()
     rows = [_row(of, "chosen", "dice_rule", chosen, groups)]
     for count, table in scores.items():
         rows += [
             _row(of, str(count), f"dice_{n}", table[f"dice_{n}"], groups)
             for n in ("rule", "matched")
         ]
-    rows.append(_row("grid of 16 x 16", "", "ceiling", _ceiling(given.lungs), groups))
     films = [table.assign(method=of, clusters=str(count)) for count, table in scores.items()]
-    write_scores(pd.concat([*films, _diffseg_films(given.diffseg)]), TABLE.stem)
-    made = origin(COMMAND.format(run=given.run))
-    table = pd.DataFrame(rows).assign(**made)
-    write_table(pd.concat([table, _diffseg(given, groups)]), {}, TABLE.name)
-    best = rows[0]
+    made = origin(command(given))
+    claims = of == f"clusters of {SHIPPED}" and given.run == SHIPPED and not given.baseline
+    if claims:
+        rows.append(_row("grid of 16 x 16", "", "ceiling", _ceiling(given.lungs), groups))
+    tables = [pd.DataFrame(rows).assign(**made)]
+    if given.diffseg is not None:
+        cases = read_scores(given.diffseg / "zeroshot.csv").assign(method=DIFFSEG, clusters="")
+        names = ("dice_rule", "dice_matched")
+        diffseg = pd.DataFrame([_row(DIFFSEG, "", name, cases[name], groups) for name in names])
+        tables.append(diffseg.assign(**origin("python benchmarks/synthesis.py")))
+        films.append(cases)
+    kept = scores_path(TABLE.stem)
+    write_scores(beside(read_scores(kept) if kept.exists() else None, films), TABLE.stem)
+    write_table(beside(pd.read_csv(TABLE, dtype={"clusters": str}), tables), {}, TABLE.name)
+    if claims:
+        _claim(rows[0], made["command"])
+
+
+def command(given: argparse.Namespace) -> str:
+    """What makes the rows again."""
+    words = f"python benchmarks/zeroshot.py ../shared/data/cxr-lungs --work . --run {given.run}"
+    if given.features != "denoiser":
+        words += f" --features {given.features}"
+    for name in ("baseline", "name"):
+        if value := getattr(given, name):
+            words += f' --{name} "{value}"'
+    return words
+
+
+def beside(kept: pd.DataFrame | None, new: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """New rows in the place of those of the same methods, beside those of others."""
+    rows = pd.concat(new)
+    if kept is None:
+        return rows
+    order = {name: i for i, name in enumerate(dict.fromkeys([*kept["method"], *rows["method"]]))}
+    table = pd.concat([kept[~kept["method"].isin(rows["method"])], rows])
+    return table.sort_values("method", key=lambda names: names.map(order), kind="stable")
+
+
+def _claim(best: Mapping[str, Any], made_by: str) -> None:
     fill_claim(
         "dino-6",
         {
             "data": "cxr-lungs, 59 adult films",
             "done": DONE,
-            "command": made["command"],
+            "command": made_by,
             "seeds": "1",
             "value": f"Dice {best['dice']:.3f}",
             "interval": f"{best['low']:.3f} to {best['high']:.3f}",
@@ -103,13 +150,35 @@ def cross_chosen(scores: Mapping[int, pd.Series]) -> pd.Series:
 
 
 def _segment(given: argparse.Namespace, count: int) -> pd.DataFrame:
-    out = given.work / f"clusters-{count}"
-    machine = {"accelerator": "cpu"}
-    radiffuse.zeroshot(
-        run=given.run, data=str(given.lungs), out=str(out), clusters=count, machine=machine
+    """Masks and scores of every film, as ``radiffuse zeroshot`` makes them."""
+    run, of = given.run, given.source.replace(" ", "-").replace("/", "-")
+    if given.baseline == UNTRAINED:
+        run = untrained(run, given.work / "untrained")
+    settings = ZeroShot(
+        run=run,
+        data=str(given.lungs),
+        out=str(given.work / f"{of}-{count}"),
+        features=given.features,
+        clusters=count,
+        machine=Machine(accelerator="cpu"),
     )
-    table = pd.read_csv(out / "zeroshot.csv")
+    segmenter, out = open_zeroshot(settings), Path(settings.out)
+    assert isinstance(segmenter, ZeroShotSegmenter)
+    if given.baseline == GRAY:
+        vars(segmenter)["dense"] = lambda film: film
+    writer = Recorded(out, segmenter.groups, segmenter.channels, segmenter)
+    table = segmenter.scores(write_masks(out, made_by(segmenter), segmenter.dataset, writer))
     return table.set_index(table["group"].astype(str))
+
+
+def untrained(name: str, folder: Path) -> str:
+    """A copy of a run whose network has the weights with which a training begins."""
+    run = find_pretrained(name)
+    shutil.copytree(run.folder, folder, dirs_exist_ok=True)
+    unet = load_denoiser(run)
+    unet.initialize(torch.Generator().manual_seed(0))
+    save_network(unet, folder / "model")
+    return str(folder)
 
 
 def _row(
@@ -131,28 +200,6 @@ def _ceiling(lungs: Path) -> pd.Series:
         guess, true = (fine > 0.5) & torch.from_numpy(label != 255), truth > 0.5
         dice.append(2 * float((guess & true).sum()) / float(guess.sum() + true.sum()))
     return pd.Series(dice)
-
-
-def _diffseg_films(folder: Path | None) -> pd.DataFrame:
-    """Its scores by film: of the folder, or those kept, if any."""
-    if folder is not None:
-        return read_scores(folder / "zeroshot.csv").assign(method="diffseg", clusters="")
-    kept = scores_path(TABLE.stem)
-    table = read_scores(kept) if kept.exists() else pd.DataFrame({"method": []})
-    return table[table["method"] == "diffseg"]
-
-
-def _diffseg(given: argparse.Namespace, groups: list[str]) -> pd.DataFrame:
-    """Its rows as they are, or those of a new folder."""
-    if given.diffseg is None:
-        table = pd.read_csv(TABLE)
-        if "method" not in table:
-            table = table.assign(method="diffseg", clusters="")
-        return table[table["method"] == "diffseg"]
-    cases = _diffseg_films(given.diffseg)
-    names = ("dice_rule", "dice_matched")
-    rows = [_row("diffseg", "", name, cases[name], groups) for name in names]
-    return pd.DataFrame(rows).assign(**origin("python benchmarks/synthesis.py"))
 
 
 if __name__ == "__main__":

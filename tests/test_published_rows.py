@@ -1,7 +1,8 @@
-"""Rows of several studies in one table, and ensembles of members that are equally good."""
+"""Rows of several studies in one table, ensembles of equally good members, sources of segments without labels."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from importlib import import_module
@@ -17,7 +18,7 @@ import radiffuse
 from conftest import TINY
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("results", "publish_rows", "equal_ensemble")
+SCRIPTS = ("results", "publish_rows", "equal_ensemble", "zeroshot")
 
 
 @pytest.fixture
@@ -139,3 +140,36 @@ def test_an_ensemble_of_equals_is_of_runs_that_differ_in_the_seed_alone(
     assert not dice["none+none"].equals(dice["none"])
     settings = yaml.safe_load((tmp_path / "other-0" / "config.yaml").read_text())["settings"]
     assert settings["training"]["seed"] == 100
+
+
+def test_a_source_of_segments_leaves_the_rows_of_others_and_the_claim_alone(
+    results: Any, films: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("synthesis-zeroshot.csv", "claims.csv"):
+        shutil.copy(ROOT / "results" / name, results.RESULTS)
+    new = ["this", "gray values", "untrained network"]
+    table = results.RESULTS / "synthesis-zeroshot.csv"
+    before = pd.read_csv(table)
+    before = before[~before["method"].isin(new)].reset_index(drop=True)
+    claims = (results.RESULTS / "claims.csv").read_text()
+    monkeypatch.setattr(import_module("zeroshot"), "COUNTS", (2, 3))
+    words = ("zeroshot", films, "--work", tmp_path, "--run", pretrained)
+    call(monkeypatch, *words, "--name", "this")
+    for baseline in ("gray values", "untrained network", "gray values"):
+        call(monkeypatch, *words, "--baseline", baseline)
+    written = pd.read_csv(table)
+    after = written[~written["method"].isin(new)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(after, before)
+    assert len(before) > 0
+    assert (written["method"] == "this").sum() == (written["method"] == "gray values").sum() == 5
+    kept = results.read_scores(results.scores_path("synthesis-zeroshot"))
+    counts = kept.groupby(["method", "clusters"])["case"].nunique()
+    assert counts.loc["this"].to_dict() == counts.loc["gray values"].to_dict() == {2: 12, 3: 12}
+    assert (results.RESULTS / "claims.csv").read_text() == claims
+    clusters = {
+        name: json.loads((tmp_path / f"{name}-2" / "clusters.json").read_text())
+        for name in ("this", "gray-values", "untrained-network")
+    }
+    assert len(clusters["gray-values"]["mean"]) == 1
+    assert len(clusters["untrained-network"]["mean"]) == len(clusters["this"]["mean"]) > 1
+    assert clusters["untrained-network"]["mean"] != clusters["this"]["mean"]
