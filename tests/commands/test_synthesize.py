@@ -99,7 +99,7 @@ def test_an_aligned_flow_resumes_and_is_drawn(
             radiffuse.generate(
                 **drawing | {"run": source}, sampler=sampler, out=tmp_path / "refused"
             )
-    with pytest.raises(InputError, match="zero-terminal-snr.* a flow ends in pure noise"):
+    with pytest.raises(InputError, match="zero_terminal_snr.* a flow ends in pure noise"):
         radiffuse.synthesize(
             **settings | {"diffusion": {"schedule": "flow", "zero_terminal_snr": False}}
         )
@@ -191,8 +191,8 @@ def test_an_encoder_and_a_start_can_be_given(
     settings |= {"encoder": synthesizer / "encoder/model", "from_": synthesizer / "model"}
     still = {"learning_rate": 0.0, "warmup_steps": 0, "steps": 1}
     settings["training"] = settings["training"] | still  # type: ignore[operator]
-    for part, why in (("dino", "--encoder is"), ("vae", "autoencoder is"), ("denoiser", "--from")):
-        with pytest.raises(InputError, match=rf"--{part}\..* takes no effect, since .*{why}"):
+    for part, why in (("dino", "encoder is"), ("vae", "autoencoder is"), ("denoiser", "from_")):
+        with pytest.raises(InputError, match=rf"{part}=.* takes no effect, since .*{why}"):
             radiffuse.synthesize(**settings)
         del settings[part]
     run = radiffuse.synthesize(**settings)

@@ -212,7 +212,7 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
     probed = radiffuse.fit(**probing, probe={"width": 8})
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
     assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
-    with pytest.raises(InputError, match="is for --objective ddpm"):
+    with pytest.raises(InputError, match="is for objective ddpm"):
         radiffuse.pretrain(
             **pretrain_settings(unlabelled, tmp_path / "x", cache, objective=objective),
             coordinates="runs/where",

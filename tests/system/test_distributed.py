@@ -145,7 +145,7 @@ def test_every_method_trains_the_same_in_two_processes(
     logs = sorted(
         path.parent.relative_to(tmp_path / "one") for path in tmp_path.glob("one/**/log.jsonl")
     )
-    assert len(logs) == 18
+    assert len(logs) == 20
     for run in logs:
         ours, theirs = losses(tmp_path / "two" / run), losses(tmp_path / "one" / run)
         assert ours == pytest.approx(theirs, rel=1e-3), run
