@@ -16,10 +16,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from results import keep_scores, kept_scores, origin, read_scores, scores_path, write_table
+from results import (
+    keep_scores,
+    kept_scores,
+    mean_dice,
+    origin,
+    read_scores,
+    scores_path,
+    write_table,
+)
 
 from radiffuse.evaluation.statistics import holm, verdict
-from radiffuse.evaluation.tables import ALL_CLASSES, over_classes, summarize
+from radiffuse.evaluation.tables import over_classes
 from radiffuse.reports.study import compare
 
 PLACE = ["labels", "draw", "case", "class"]
@@ -66,9 +74,7 @@ def means(scores: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     """Mean Dice of each row with its interval, a table for each data set."""
     tables = []
     for data, part in scores.items():
-        table = summarize(part, by=("method", "labels"), metrics=("dice",))
-        table = table[table["class"] == ALL_CLASSES].rename(columns={"mean": "dice"})
-        table = table[["method", "labels", "dice", "low", "high", "n"]]
+        table = mean_dice(part)
         table.insert(0, "data", data)
         tables.append(table)
     return tables

@@ -15,9 +15,18 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from results import HOW, fill_claim, origin, overall, read_scores, write_scores, write_table
+from results import (
+    HOW,
+    fill_claim,
+    mean_dice,
+    origin,
+    overall,
+    read_scores,
+    write_scores,
+    write_table,
+)
 
-from radiffuse.evaluation.tables import ALL_CLASSES, over_classes, summarize
+from radiffuse.evaluation.tables import over_classes
 from radiffuse.reports.study import compare
 
 
@@ -34,10 +43,7 @@ def main() -> None:
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
     scores = write_scores(read_scores(given.study), given.name)
-    means = summarize(scores, by=("method", "labels"), metrics=("dice",))
-    means = means[means["class"] == ALL_CLASSES]
-    table = means[["method", "labels", "mean", "low", "high", "n"]].rename(columns={"mean": "dice"})
-    write_table(table, origin(given.command), f"{given.name}.csv")
+    write_table(mean_dice(scores), origin(given.command), f"{given.name}.csv")
     cases = over_classes(scores)
     settings = given.study / "study.yaml"
     reference = given.reference or yaml.safe_load(settings.read_text())["reference"]

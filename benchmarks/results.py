@@ -13,6 +13,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from radiffuse.evaluation.tables import ALL_CLASSES, summarize
 from radiffuse.system.files import write_atomic
 from radiffuse.system.hardware import processor
 
@@ -94,6 +95,13 @@ def kept_scores(name: str) -> dict[str, pd.DataFrame]:
         return {}
     table = read_scores(path)
     return {str(data): t.drop(columns="data") for data, t in table.groupby("data", sort=False)}
+
+
+def mean_dice(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean Dice over all classes with its interval, a row for each method and number of labels."""
+    table = summarize(scores, by=("method", "labels"), metrics=("dice",))
+    table = table[table["class"] == ALL_CLASSES].rename(columns={"mean": "dice"})
+    return table[["method", "labels", "dice", "low", "high", "n"]]
 
 
 def fill_claim(claim: str, values: Mapping[str, str]) -> None:

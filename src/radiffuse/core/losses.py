@@ -49,9 +49,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 - soft Dice, mean over the foreground classes present in each image, ``(B,)``; 0 where none is."""
-    truth = one_hot(
-        labels, logits.shape[1]
-    )  # of ignored pixels background, which is left out below
+    truth = one_hot(labels, logits.shape[1])  # an ignored pixel is background, left out below
     probabilities = logits.softmax(1) * (labels != IGNORE)[:, None]
     overlap = (truth * probabilities).flatten(2).sum(2)[:, 1:]
     volume = (truth + probabilities).flatten(2).sum(2)[:, 1:]
