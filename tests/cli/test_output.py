@@ -90,10 +90,11 @@ CHECK = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from radiffuse.data.checking.processes import _pool
-pool = _pool(1)
-print(pool.submit(os.getpid).result(), flush=True)
-pool.submit(time.sleep, 100)
-time.sleep(100)
+with _pool(1) as pool:  # as the check does: without it, Python's own exit may write into a pipe just closed
+    worker = pool.submit(os.getpid).result()
+    pool.submit(time.sleep, 100)
+    print(worker, flush=True)
+    time.sleep(100)
 """
 
 
