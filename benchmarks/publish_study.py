@@ -3,7 +3,7 @@
     python benchmarks/publish_study.py STUDY NAME --command "radiffuse study ..." [--claim ptdr-1]
 
 Writes ``results/NAME.csv`` (mean Dice with interval by method and labels), ``results/NAME-paired.csv`` (each method
-against the reference), ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most), and
+against each ``--reference``), ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most), and
 ``results/scores/NAME.csv.gz``, every score behind them. ``STUDY`` is a study's folder, or such a file of scores. With
 ``--claim`` a row of ``results/claims.csv`` is filled with one method against the reference, or against ``--rival``.
 """
@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--command", required=True)
     parser.add_argument("--claim", help="id of the claim that this study tests")
     parser.add_argument("--method", default="finetune", help="method of that claim")
-    parser.add_argument("--reference", help="compare with this method; else that of the study")
+    parser.add_argument(
+        "--reference", nargs="+", help="compare with each of these methods; else that of the study"
+    )
     parser.add_argument("--rival", help="compare with this method in the claim, not the reference")
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
@@ -46,14 +48,15 @@ def main() -> None:
     write_table(mean_dice(scores), origin(given.command), f"{given.name}.csv")
     cases = over_classes(scores)
     settings = given.study / "study.yaml"
-    reference = given.reference or yaml.safe_load(settings.read_text())["reference"]
-    compared = compare(cases, reference)
-    for rows, target in ((compared.against, "paired"), (compared.gaps, "gaps")):
+    references = given.reference or [yaml.safe_load(settings.read_text())["reference"]]
+    compared = [compare(cases, reference) for reference in references]
+    against = pd.concat([each.against for each in compared])
+    for rows, target in ((against, "paired"), (compared[0].gaps, "gaps")):
         if len(rows):
             rows = rows[rows["metric"] == "dice"].drop(columns="metric")
             write_table(rows, origin(given.command), f"{given.name}-{target}.csv")
     if given.claim:
-        _claim(given, cases, compared.against)
+        _claim(given, cases, compared[0].against)
 
 
 def _claim(given: argparse.Namespace, cases: pd.DataFrame, paired: pd.DataFrame) -> None:
