@@ -26,7 +26,7 @@ FINER = 2
 """Films that are seen whole: by how much a grid may be finer than suffices for a perfect network, and how many times as
 many images are then needed, unless most of them are seen at half the resolution [ours]. A real network draws borders to
 a part of a pixel of its grid: at equal steps and five labels, lungs at 256 px have more surface Dice than at 128 px
-(``results/lungs-fine.csv``)."""
+(``results/lungs-fine-dev.csv``)."""
 COARSE = 0.75
 """Share of the steps at half the resolution, with a quarter of the pixels, where a grid is finer than suffices [ours;
 related: multigrid training, Wu et al. 2020, arXiv 1912.00998]."""
