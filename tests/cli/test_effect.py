@@ -20,7 +20,7 @@ from radiffuse import config
 from radiffuse.cli.names import choices, is_tuple, kinds, members
 from radiffuse.cli.settings import from_values
 from radiffuse.commands import COMMANDS, load_act
-from radiffuse.config.effect import effective, idle, refuse_idle
+from radiffuse.config.effect import effective, idle, never, refuse_idle
 from radiffuse.config.given import flag
 from radiffuse.config.studying import OWN_START, USED_BY
 from radiffuse.config.values import is_group
@@ -155,6 +155,19 @@ def test_a_setting_without_effect_is_refused_by_name_and_every_other_is_recorded
             recorded = flatten(effective(settings))
             new = value_of(settings, name)
             assert recorded[name] == (list(new) if isinstance(new, tuple) else new)
+
+
+def test_what_never_takes_effect_is_known_in_groups_as_well() -> None:
+    for defaults in (parameter.values[0] for parameter in variants()):
+        assert never(type(defaults)) <= idle(defaults).keys()
+    unlabelled = {"augmentation.cutmix", "training.keep", "training.coarse"}
+    for command, groups in (
+        (config.Augment, ["classify"]),
+        (config.Study, ["pretrain", "regressor"]),
+        (config.Synthesize, ["dino", "vae"]),
+    ):
+        assert {f"{group}.{name}" for group in groups for name in unlabelled} <= never(command)
+    assert "contrast.views.cutmix" in never(config.Pretrain)
 
 
 def test_the_methods_of_a_study_need_what_is_not_refused() -> None:

@@ -6,6 +6,7 @@ What depends on the data or on another run is refused where that is read.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
@@ -22,9 +23,9 @@ from .rules import (
     PASSES,
     TRAINING,
     UNKEPT,
-    UNPASTED,
     UNPLACED,
     UNPLANNED,
+    UNSEGMENTED,
     UNTRAINED,
     Rule,
     always,
@@ -34,7 +35,7 @@ from .segmenting import Evaluate, Fit, Predict
 from .studying import OWN_START, UNCHOSEN, USED_BY, WITH_POOL, Study
 from .synthesis import Generate, Judge, Synthesize, ZeroShot
 from .tools import Check, Convert, Doctor, Export, Select, View
-from .values import groups_in, to_dict
+from .values import groups_in, hints_of, is_group, to_dict
 
 NOISED = "level timestep noises"
 NO_NOISE = "the objective knows no noising process"
@@ -61,8 +62,6 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         *unread("finding", when=lambda s: s.plan),
     ),
     Pretrain: (
-        (always, "training.keep training.coarse", "nothing is segmented"),
-        (always, "augmentation.cutmix", UNPASTED),
         (
             lambda s: s.objective in ("restorative", "contrastive", "masked", "coordinates"),
             "diffusion",
@@ -142,12 +141,10 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     ),
     Classify: (
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
-        (always, "training.keep training.coarse", "nothing is segmented"),
         (lambda s: not s.ratio, "with_run judge", "no synthetic film is used: --ratio is 0"),
         (lambda s: s.ratio and not s.judge, "likely", "--judge names no classifier"),
         (lambda s: not s.ratio, "likely", "no synthetic film is used: --ratio is 0"),
         (always, "training.seed", "--draw is the seed"),
-        (always, "augmentation.cutmix", UNPASTED),
         (always, "plan.postprocess", NO_MASK),
         (always, "machine.checkpoint_activations", "no U-Net is trained"),
         *unread("masks"),
@@ -160,18 +157,12 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
     Evaluate: (UNKEPT, *unread("sites", "finding")),
     Synthesize: (
         (always, "machine.memory machine.rate plan.ceiling", UNPLANNED),
-        (
-            always,
-            "training.keep dino.training.keep vae.training.keep "
-            "training.coarse dino.training.coarse vae.training.coarse",
-            "nothing is segmented",
-        ),
+        (always, "training.keep training.coarse", UNSEGMENTED),
         (
             always,
             "dino.training.keep_state vae.training.keep_state",
             "--training.keep-state is that of all stages",
         ),
-        (always, "dino.augmentation.cutmix vae.augmentation.cutmix", UNPASTED),
         (lambda s: s.encoder, "dino", "--encoder is given"),
         (lambda s: s.autoencoder or s.from_run, "vae", "an autoencoder is given"),
         (lambda s: s.from_run, "denoiser", "--from gives the denoiser"),
@@ -263,7 +254,6 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
         (lambda s: set(s.transfer) <= {"finetune"}, "probing", "--transfer names no head"),
         (always, "pretrain.data pretrain.out regressor.data regressor.out", SET),
         (always, "regressor.plan regressor.reader regressor.machine", "--pretrain has it"),
-        (always, "pretrain.augmentation.cutmix regressor.augmentation.cutmix", UNPASTED),
         *unread("finding", group="finetune.reader"),
         *unread("finding", group="diffusion.reader"),
         *unread("sites", "finding", group="pretrain.reader"),
@@ -298,7 +288,6 @@ COMMANDS: Mapping[type, tuple[Rule, ...]] = {
             "classify.ratio classify.real classify.judge classify.likely classify.training.seed",
             SET,
         ),
-        (always, "classify.augmentation.cutmix", UNPASTED),
         (always, "classify.plan.postprocess", NO_MASK),
         (always, "classify.machine.checkpoint_activations", "no U-Net is trained"),
         *unread("masks", group="classify.reader"),
@@ -321,10 +310,12 @@ def idle(settings: Any) -> dict[str, str]:
     return found | {name: why for name, why in _of_groups(settings) if name not in found}
 
 
+@functools.cache
 def never(settings_type: type) -> frozenset[str]:
     """The settings of a command, by full name, that never take effect; help and completion leave them out."""
     rules = COMMANDS.get(settings_type, ())
-    return frozenset(name for when, names, _ in rules if when is always for name in names.split())
+    own = (name for when, names, _ in rules if when is always for name in names.split())
+    return frozenset(own) | frozenset(_never_in_groups(settings_type))
 
 
 def effective(settings: Any) -> dict[str, Any]:
@@ -388,3 +379,12 @@ def _of_groups(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
             yield from _of_groups(value, f"{prefix}{field}.")
+
+
+def _never_in_groups(kind: type, prefix: str = "") -> Iterator[str]:
+    for when, names, _ in ANYWHERE.get(kind, ()):
+        if when is always:
+            yield from (f"{prefix}{name}" for name in names.split())
+    for field, inner in hints_of(kind).items():
+        if is_group(inner):
+            yield from _never_in_groups(inner, f"{prefix}{field}.")

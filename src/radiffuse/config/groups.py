@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .classification import Classify
 from .data import Augmentation, PlanSettings, Split
 from .learning import Contrast, Diffusion, Losses, Sampling, Training
 from .network import IMAGENET, Network
 from .pooling import Pool
-from .rules import UNPASTED, UNPLACED, Rule, always
+from .pretraining import Pretrain
+from .rules import UNPASTED, UNPLACED, UNSEGMENTED, Rule, always
 from .segmenting import MaskDiffusion, Probing
-from .synthesis import DinoSettings
+from .synthesis import AutoencoderSettings, DinoSettings
 
 MOVES = "flip rotate scale zoom shear translate elastic"
 RARE = "elastic blur coarser"
 """Changes of images that are drawn by ``chance``."""
 OTHERWISE = {"flip", "probability", "chance", "inverted", "cutmix", *RARE.split()}
 """What is not drawn by ``probability``."""
+UNLABELLED: tuple[Rule, ...] = (
+    (always, "training.keep training.coarse", UNSEGMENTED),
+    (always, "augmentation.cutmix", UNPASTED),
+)
+"""Of whatever is trained without label maps."""
 
 ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
+    **dict.fromkeys((Pretrain, Classify, AutoencoderSettings), UNLABELLED),
     Training: (
         (lambda s: not s.warmup_steps, "start_learning_rate", "there is no warm-up"),
         (
@@ -87,6 +95,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
         (always, "strong.cutmix", "--pool.cutmix says it of the pool"),
     ),
     DinoSettings: (
+        *UNLABELLED,
         (always, "training.average_decay", "the teacher is the average"),
         (lambda s: not s.local_crops, "local_scale", "there are no small crops"),
         (lambda s: not s.teacher_warmup, "start_teacher_temperature", "there is no warm-up"),

@@ -33,6 +33,7 @@ def unread(
 NO_MASK = "no mask is predicted"
 UNTRAINED = "nothing is trained"
 UNPASTED = "no label map is learned, and a box is pasted with its label"
+UNSEGMENTED = "nothing is segmented"
 UNPLACED = "heads see no coordinates"
 UNPLANNED = "this command plans no time or memory"
 TRAINING = (
