@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Fit
 from ..data.plan import Plan
@@ -26,6 +26,9 @@ from .schedule import spares_structures
 from .scores import OutOfFold, by_case, leaderboard_of, read_folds
 from .trainings import Member, pool_in_words, trainings_of_tried, trainings_of_untried
 from .vote import TOGETHER, Vote, choose_members
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIRRORED = ("mirror",)
 UNKNOWN = (
@@ -117,7 +120,7 @@ class Decision:
     def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
         return OutOfFold.of(self.record, members, self.settings.machine, tta)
 
-    def _table(self, found: OutOfFold) -> Any:
+    def _table(self, found: OutOfFold) -> pd.DataFrame:
         """Scores of the cases that were left out, see ``by_case``."""
         skip_bad = self.settings.reader.skip_bad
         return by_case(found.score(self.labels.dataset, skip_bad=skip_bad).table)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NotRequired, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from ..config import Fit
 from ..config.types import Step
@@ -24,6 +24,9 @@ from .folds import Folds
 from .halving import Entry
 from .schedule import SCHEDULES, Schedule
 from .trainings import Member
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE = "candidates.csv"
 """Of what was tried, beside the record."""
@@ -253,7 +256,7 @@ class Record:
                 write_json(self.path, content | {"seconds": round(self.seconds, 1)})
             raise
 
-    def table(self) -> Any:
+    def table(self) -> pd.DataFrame:
         """What was tried, a row each: candidate, steps, Dice, surface Dice (``nsd``) and minutes."""
         import pandas as pd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..train.planning.configuration import AT_WORK
@@ -13,11 +13,14 @@ from .record import Record
 from .schedule import ENOUGH
 from .scores import by_case, gain_over, is_sure, read_folds
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TOGETHER = 3
 """Most candidates of an ensemble; the fold runs of as many are kept until it is decided."""
 LEAST_GAIN = 0.002
 """Mean Dice that an ensemble has to gain, since every member costs its time at each prediction [ours]."""
-Score = Callable[[Sequence[Entry]], Any]
+Score = Callable[[Sequence[Entry]], "pd.DataFrame"]
 """Scores of the cases that were left out, as several segment them together: a row each, see ``by_case``."""
 
 
@@ -32,7 +35,7 @@ class Ensemble:
     """
 
     members: list[Entry]
-    table: Any
+    table: pd.DataFrame
     gain: PairedTest
 
     @property
@@ -63,7 +66,7 @@ class Vote:
     """
 
     members: list[Entry]
-    table: Any
+    table: pd.DataFrame
     tried: list[Ensemble]
     why: list[str]
 
@@ -140,7 +143,7 @@ def with_more(record: Record, best: Sequence[Entry], chosen: Vote, score: Score)
 # ------------------------------------------------------------------------------------------------ internal
 
 
-def _together(members: Sequence[Entry], than: Any, score: Score) -> Ensemble:
+def _together(members: Sequence[Entry], than: pd.DataFrame, score: Score) -> Ensemble:
     """Several, and what they gain over what has these scores."""
     table = score(members)
     gain = clustered_difference(table["dice"], than["dice"], group=list(than["group"]))
