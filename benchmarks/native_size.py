@@ -60,6 +60,8 @@ from radiffuse.data.readers.write import write_image
 from radiffuse.inference.postprocess import postprocess
 from radiffuse.reports.pictures import OverlayCase
 from radiffuse.system.files import read_yaml, write_atomic
+from radiffuse.train.members import members_of
+from radiffuse.train.run import Run
 
 BATCH = 8
 LIMIT = 300_000
@@ -263,9 +265,9 @@ def scores_of(
 
 
 def _steps(run: Path) -> int:
-    log = run / "log.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return max((line.get("step", 0) for line in lines), default=0)
+    """Steps of the training; of a run that was chosen automatically those of all who vote."""
+    logs = (member.log() for member in members_of(Run(run)))
+    return sum(max((row["step"] for row in log), default=0) for log in logs)
 
 
 def memory_of(run: Path) -> float:

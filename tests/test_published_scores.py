@@ -17,6 +17,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from radiffuse.system.files import seal
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "native_size",
@@ -226,6 +228,26 @@ def test_figure_along_the_numbers_of_labels_has_a_line_for_each_method(
     assert "<!-- a -->" not in drawing
     with pytest.raises(SystemExit, match="no row of t.csv is called c"):
         call(monkeypatch, "native_size", "figure", "t", "--names", "b", "c")
+
+
+def test_the_steps_of_an_automatic_run_are_those_of_all_who_vote(tmp_path: Path) -> None:
+    script = import_module("native_size")
+
+    def trained(folder: Path, steps: int) -> None:
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "config.json").write_text('{"kind": "unet"}')
+        (folder / "config.yaml").write_text("command: fit\n")
+        lines = (json.dumps({"step": step, "loss": 1.0}) for step in (1, steps))
+        (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+    trained(tmp_path / "one", 30)
+    assert script._steps(tmp_path / "one") == 30
+    for name, steps in (("imagenet", 20), ("imagenet+pool", 12), ("outlook", 99)):
+        trained(tmp_path / "auto" / "members" / name, steps)
+    members = {"kind": "members", "members": ["imagenet", "imagenet+pool"]}
+    seal(tmp_path / "auto" / "model", "config.json", members)
+    assert script._steps(tmp_path / "auto") == 32
+    assert script._steps(tmp_path / "none") == 0
 
 
 def run_with_masks(work: Path, name: str, dice: dict[str, float], part: str = "test") -> Path:
