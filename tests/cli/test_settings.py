@@ -581,7 +581,8 @@ def test_several_texts_may_look_like_numbers() -> None:
         ("predict --out o", "predict: RUNS is missing."),
         (
             "check d --labels masks",  # --label-values would not take it
-            "--labels is not a setting of this command, but of fit, classify, study. See radiffuse check --help.",
+            "--labels is not a setting of this command, but of fit, classify, study. "
+            "To see the plan of fit with it: radiffuse fit DATA --labels VALUE --out RUN --dry-run.",
         ),
         ("check d --steps 3", "but of pretrain, fit, classify and 4 more."),
         ("check d --label-value 0,255", "Did you mean --label-values?"),

@@ -88,6 +88,10 @@ def full_name(command: str, name: str, chosen: str | None = None, where: str = "
     if elsewhere and not where and not any(name in c for c in close):
         problem, close = f"{problem}, but of {some(elsewhere, 3)}", []
     hint = [f"Did you mean {flag_of(command, last.get(c, c), chosen)}?" for c in close]
+    if command == "check" and not close and "fit" in elsewhere:
+        hint = [
+            f"To see the plan of fit with it: radiffuse fit DATA {place} VALUE --out RUN --dry-run"
+        ]
     remedy = [*hint, f"See radiffuse {command} --help"][0]
     raise SettingError(place, problem, remedy)
 
