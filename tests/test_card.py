@@ -196,7 +196,9 @@ def test_a_pretraining_on_volumes_resumes_bit_for_bit_or_says_what_it_cannot(
     settings |= {"objective": objective, "network": network, "plan": {"size": (16, 16, 16)}}
     settings["training"] = settings["training"] | {"checkpoint_every": 1, "steps": 3}
     if objective == "contrastive" and DEVICE == "cuda":
-        with pytest.raises(InputError, match=r"--machine\.deterministic: grid_sampler_3d_backward"):
+        with pytest.raises(
+            InputError, match=r'machine={"deterministic": ...}: grid_sampler_3d_backward'
+        ):
             radiffuse.pretrain(**settings)
     else:
         assert resumed_alike(radiffuse.pretrain, settings, monkeypatch)

@@ -391,9 +391,7 @@ def test_more_labels_than_there_are_cases_are_refused_before_scans_are_read(
     monkeypatch.setattr("radiffuse.train.labelled.load_splits", reads)
     monkeypatch.setattr("radiffuse.automatic.labels.load_splits", reads)
     for method in ("auto", "scratch"):
-        with pytest.raises(
-            InputError, match=r"--labels 99: .* has 12 labelled cases\. Choose fewer"
-        ):
+        with pytest.raises(InputError, match=r"labels=99: .* has 12 labelled cases\. Choose fewer"):
             radiffuse.fit(**settings(films, tmp_path, labels=99, method=method))
 
 

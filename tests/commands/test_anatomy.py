@@ -21,8 +21,8 @@ def content(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
-        ({"labelled": False}, {}, "holds images that were drawn without labels. Add --labelled false,"),
-        ({}, {"labelled": False}, "holds images that were drawn with labels. Leave out --labelled"),
+        ({"labelled": False}, {}, "holds images that were drawn without labels. Add labelled=False,"),
+        ({}, {"labelled": False}, "holds images that were drawn with labels. Leave out labelled=False"),
         ({}, {"kind": "bitewing"}, "holds images of chest, which have other classes. Choose another"),
     ],
 )  # fmt: skip

@@ -245,7 +245,7 @@ def test_a_judge_chooses_the_likely_films_for_every_arm(real: Path, tmp_path: Pa
     run = radiffuse.classify(**base | other, judge=str(judge.folder), likely=0.5)
     assert run.data["synthetic"] == 16
     other["out"] = str(tmp_path / "few")
-    with pytest.raises(InputError, match=r"after the choice of --judge \(--likely 0.1\)"):
+    with pytest.raises(InputError, match=r"after the choice of judge \(likely=0.1\)"):
         radiffuse.classify(**base | other, judge=str(judge.folder), likely=0.1)
     split = {"split": {"test": 0.5, "seed": 7}}
     with pytest.raises(InputError, match="was trained on .* of the films held out here"):

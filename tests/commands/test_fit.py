@@ -173,7 +173,7 @@ def test_unlabelled_data_is_refused(unlabelled: Path, tmp_path: Path) -> None:
 
 def test_a_network_of_ones_own_needs_a_loss_with_a_term(films: Path, tmp_path: Path) -> None:
     given = settings(films, tmp_path, cross_entropy=0, dice=0, network=lambda plan: nn.Identity())
-    with pytest.raises(InputError, match="--loss: has no term"):
+    with pytest.raises(InputError, match="^loss: has no term"):
         radiffuse.fit_custom(**given)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 

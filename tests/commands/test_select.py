@@ -85,7 +85,7 @@ def test_scans_with_labels_are_not_chosen(
     said = capsys.readouterr().out
     assert "2 of 6 scans (4 have labels) to label, in this order: " in said
     assert "most about the first, the classes in turn; 0 is sure, 1 is a guess" in said
-    with pytest.raises(InputError, match=r"--count 3: the pool has 2 scans without labels"):
+    with pytest.raises(InputError, match=r"^count=3: the pool has 2 scans without labels"):
         chosen(data=pool, from_=run, count=3, out=tmp_path / "next.csv")
     with pytest.raises(
         InputError, match=r"the pool has 0 scans without labels.*; \d+ have one, in"

@@ -155,9 +155,9 @@ def test_any_network_can_be_the_source(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": 9}, r"--level 9: .* has 4"),
-        ({"timestep": 1000}, r"--timestep 1000: the run was trained on 1000 timesteps"),
-        ({"features": "encoder"}, r"--features encoder: .* has no encoder"),
+        ({"level": 9}, r"level=9: .* has 4"),
+        ({"timestep": 1000}, r"timestep=1000: the run was trained on 1000 timesteps"),
+        ({"features": "encoder"}, r'features="encoder": .* has no encoder'),
         ({"method": "diffseg"}, "is no synthesizer"),
     ],
 )

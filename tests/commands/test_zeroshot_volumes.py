@@ -199,10 +199,10 @@ def test_clusters_that_were_edited_into_others_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "diffseg"}, "--method diffseg: is for films"),
-        ({"features": "encoder"}, "--features encoder: .* was trained on volumes"),
-        ({"level": 2}, r"--level 2: .* has 2"),
-        ({"timestep": 1000}, "--timestep 1000: the run was trained on 1000 timesteps"),
+        ({"method": "diffseg"}, 'method="diffseg": is for films'),
+        ({"features": "encoder"}, 'features="encoder": .* was trained on volumes'),
+        ({"level": 2}, r"level=2: .* has 2"),
+        ({"timestep": 1000}, "timestep=1000: the run was trained on 1000 timesteps"),
         ({"names_from": "POOL"}, "POOL: has no labels"),
         ({"names_from": "OWN"}, "is the scan .* whose labels must not name it"),
         ({"data": "FILMS"}, "is a film"),
@@ -231,11 +231,11 @@ def test_what_a_run_does_not_know_is_refused(scans: Path, films: Path, tmp_path:
     plain = volumes_run(tmp_path / "plain", guided=False)
     clean = volumes_run(tmp_path / "clean", guided=False, objective="restorative")
     for run, data, options, message in (
-        (plain, scans, {"coordinates": 2.0}, "--coordinates: .*trained without --coordinates"),
-        (clean, scans, {"timestep": 3}, "--timestep: .*knows no timesteps"),
-        (clean, scans, {"noises": 3}, "--noises: .*knows no timesteps"),
-        ("films-64", films, {"coordinates": 2.0}, "--coordinates: .*sees films"),
-        ("films-64", films, {"names_from": scans}, "--names-from: .*sees films"),
+        (plain, scans, {"coordinates": 2.0}, "^coordinates: .*trained without coordinates"),
+        (clean, scans, {"timestep": 3}, "^timestep: .*knows no timesteps"),
+        (clean, scans, {"noises": 3}, "^noises: .*knows no timesteps"),
+        ("films-64", films, {"coordinates": 2.0}, "^coordinates: .*sees films"),
+        ("films-64", films, {"names_from": scans}, "^names_from: .*sees films"),
     ):
         given = {"run": run, "data": data, "out": tmp_path / "out", "machine": CPU}
         with pytest.raises(InputError, match=message):

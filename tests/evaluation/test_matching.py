@@ -117,7 +117,7 @@ def test_evaluate_by_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "scored by name: spleen, right kidney" in printed
     assert "only in the truth, not scored:" in printed
-    with pytest.raises(InputError, match=r"does not say .*--prediction-classes"):
+    with pytest.raises(InputError, match=r"does not say .*with prediction_classes"):
         radiffuse.evaluate(
             masks=tmp_path / "masks", truth=tmp_path / "set", truth_classes="btcv", out=out
         )

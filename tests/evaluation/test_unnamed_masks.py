@@ -15,7 +15,7 @@ from radiffuse.errors import InputError
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        ("a.dcm", "holds DICOM-SEG, which is not read. Predict without --format"),
+        ("a.dcm", "holds DICOM-SEG, which is not read. Predict without format"),
         ("b.png", "named like a case of the truth: b.png for one, where a case is a. Give masks"),
         ("note.txt", "named like a case of the truth. Give the folder of radiffuse predict"),
     ],

@@ -137,9 +137,11 @@ def test_a_finished_run_teaches_unless_it_knows_what_is_held_out(
     models = list(json.loads((run.folder / "cases.json").read_text())["teachers"])
     assert len(models) == 1
     assert models[0].startswith(f"{teacher} (")
-    with pytest.raises(InputError, match=r"--pool.corrector .*teacher: is no mask diffusion"):
+    with pytest.raises(InputError, match=r'pool={"corrector": ".*teacher"}: is no mask diffusion'):
         fit("corrected", pool={"corrector": str(teacher)}, **pool)
-    with pytest.raises(InputError, match=r"--pool.teacher .*: learned from bite.*, which this run"):
+    with pytest.raises(
+        InputError, match=r'pool={"teacher": ".*"}: learned from bite.*, which this run'
+    ):
         fit("leaking", seed=1, pool={"teacher": str(teacher)}, **pool)
     with pytest.raises(InputError, match=r"has size 32, 32 in its plan, this run has 16, 16"):
         fit("other", size=16, pool={"teacher": str(teacher)}, **pool)

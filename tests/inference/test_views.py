@@ -142,10 +142,10 @@ def test_predict_averages_records_and_refuses(tmp_path: Path) -> None:
     assert record.header["settings"]["tta"] == "mirror"
     with pytest.raises(InputError, match="tta = mirror, not None"):
         radiffuse.predict(**common, out=out)
-    with pytest.raises(InputError, match="--tta none,mirror.*Leave one out"):
+    with pytest.raises(InputError, match=r'tta=\("none", "mirror"\).*Leave one out'):
         radiffuse.predict(**common, out=tmp_path / "no", tta=("none", "mirror"))
     plain = finished_run(tmp_path / "plain", dataclasses.replace(plan, mirror=()), seed=1)
-    with pytest.raises(InputError, match="--tta mirror.*plain"):
+    with pytest.raises(InputError, match='tta="mirror".*plain'):
         radiffuse.predict(runs=plain, data=tmp_path / "data", out=tmp_path / "no", tta="mirror")
 
 

@@ -241,7 +241,7 @@ def test_guided_pretraining_end_to_end(films: Path, unlabelled: Path, tmp_path: 
         radiffuse.generate(run=run.folder, out=tmp_path / "samples", steps=2)
     with pytest.raises(InputError, match="gives no body coordinates"):
         radiffuse.pretrain(out=tmp_path / "x", coordinates=run.folder, **arguments)
-    with pytest.raises(InputError, match="is for objective ddpm"):
+    with pytest.raises(InputError, match='is for objective="ddpm"'):
         radiffuse.pretrain(
             out=tmp_path / "y", coordinates=where.folder, objective="ddep", **arguments
         )

@@ -162,7 +162,7 @@ def test_probing_with_a_regressor_end_to_end(films: Path, unlabelled: Path, tmp_
     for changes, word in (
         ({"regressor": contrastive.folder}, "gives no body coordinates"),
         ({"regressor": where.folder, "coordinates": False}, "heads see no coordinates"),
-        ({"sweep_coordinates": True}, "give a --probe.regressor"),
+        ({"sweep_coordinates": True}, 'give a probe={"regressor": ...}'),
     ):
         with pytest.raises(InputError, match=word):
             radiffuse.fit(out=tmp_path / "x", **probing | changes)

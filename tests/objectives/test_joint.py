@@ -400,7 +400,7 @@ def test_a_run_starts_from_a_denoiser_and_starts_others(
 def test_what_does_not_apply_is_refused(films: Path, pretrained: Path, tmp_path: Path) -> None:
     for joint, word in (
         ({"given_image": 0.7, "given_mask": 0.5}, "more than all images"),
-        ({"process": {"variance": "learned"}}, "variance learned"),
+        ({"process": {"variance": "learned"}}, 'variance": "learned'),
         ({"process": {"timestep_sampling": "loss-aware"}}, "loss-aware"),
         ({"sampling": {"steps": 2000}}, "1000 timesteps"),
     ):

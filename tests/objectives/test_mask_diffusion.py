@@ -531,8 +531,8 @@ def test_runs_start_from_a_pretrained_one(films: Path, pretrained: Path, tmp_pat
 
 def test_what_does_not_apply_is_refused(films: Path, tmp_path: Path) -> None:
     for changes, word in (
-        ({"diffusion": {"process": {"prediction_type": "epsilon"}}}, "prediction_type epsilon"),
-        ({"diffusion": {"process": {"variance": "learned"}}}, "variance learned"),
+        ({"diffusion": {"process": {"prediction_type": "epsilon"}}}, 'prediction_type": "epsilon'),
+        ({"diffusion": {"process": {"variance": "learned"}}}, 'variance": "learned'),
         ({"diffusion": {"sampling": {"steps": 2000}}}, "1001 timesteps"),
     ):
         with pytest.raises(InputError, match=word):

@@ -197,9 +197,9 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
         f"{re.escape(str(run.folder))}:? was pre-trained by {objective}, which knows no timesteps"
     )
     late = common | {"finetune": {"timestep": 50}, "out": tmp_path / "late"}
-    with pytest.raises(InputError, match=f"^--timestep 50: {given}"):
+    with pytest.raises(InputError, match=f"^timestep=50: {given}"):
         radiffuse.fit(**late, method="finetune")
-    with pytest.raises(InputError, match=f"^--method pixel: {given}"):
+    with pytest.raises(InputError, match=f'^method="pixel": {given}'):
         radiffuse.fit(**common, method="pixel", out=tmp_path / "pixel")
     with pytest.raises(InputError, match=f"^{given}"):
         radiffuse.generate(run=run.folder, out=tmp_path / "drawn", count=1, steps=2)
@@ -212,7 +212,7 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
     probed = radiffuse.fit(**probing, probe={"width": 8})
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
     assert {head.timesteps for head in heads} == {(0,)}  # type: ignore[operator, union-attr]
-    with pytest.raises(InputError, match="is for objective ddpm"):
+    with pytest.raises(InputError, match='is for objective="ddpm"'):
         radiffuse.pretrain(
             **pretrain_settings(unlabelled, tmp_path / "x", cache, objective=objective),
             coordinates="runs/where",

@@ -74,8 +74,8 @@ def test_what_does_not_fit_is_named(pipeline: tuple[Path, Any], tmp_path: Path) 
         assert not (tmp_path / "run").exists()
 
     refused("multiples of 4", plan={"size": (18,)})
-    refused("--plan.spacing: takes no effect", plan={"spacing": (1.0, 1.0, 1.0)})
-    refused("--plan.grid: takes no effect", plan={"grid": (64,)})
+    refused('plan={"spacing": ...}: takes no effect', plan={"spacing": (1.0, 1.0, 1.0)})
+    refused('plan={"grid": ...}: takes no effect', plan={"grid": (64,)})
     for name, value in {
         "schedule": "scaled-linear",
         "num_train_timesteps": 20,
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named(pipeline: tuple[Path, Any], tmp_path: Path) 
         "variance": "learned",
     }.items():
         why = "takes no effect, since the weights and their scheduler tell it"
-        refused(f"--diffusion.{name.replace('_', '-')}: {why}", diffusion={name: value})
+        refused(f'diffusion={{"{name}": ...}}: {why}', diffusion={name: value})
     path = folder / "scheduler" / "scheduler_config.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"beta_schedule": "linear", "beta_end": 0.5}))
@@ -114,7 +114,7 @@ def test_a_volume_network_of_monai(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     save_file(DiffusionModelUNet(**config).state_dict(), folder / "model.safetensors")
-    with pytest.raises(InputError, match="--spacing: is missing"):
+    with pytest.raises(InputError, match="^spacing: is missing"):
         radiffuse.convert(weights=folder, out=tmp_path / "run", size=(16,))
     run = radiffuse.convert(
         weights=folder, out=tmp_path / "run", size=(16,), spacing=(1, 1, 2), window=(-1000, 1000)
@@ -145,7 +145,7 @@ def test_a_file_of_guided_diffusion(tmp_path: Path, heads: dict[str, int], order
     state = guided(path)
     asked = {"weights": path, "size": (8,), "out": tmp_path / "run"} | heads
     if heads != {"heads": 1}:
-        with pytest.raises(InputError, match="--attention-order: is missing: the weights do not"):
+        with pytest.raises(InputError, match="^attention_order: is missing: the weights do not"):
             radiffuse.convert(**asked)
         asked["attention_order"] = order
     run = radiffuse.convert(**asked)
@@ -184,11 +184,11 @@ def test_networks_of_guided_diffusion_that_would_answer_otherwise_are_refused(
         with pytest.raises(InputError, match=message):
             radiffuse.convert(**{"weights": path, "out": tmp_path / "run", "size": (8,)} | given)
 
-    refused("--heads and --head-channels: are missing")
+    refused("^heads and head_channels: are missing")
     refused("are both given", heads=4, head_channels=8)
     refused("attends to 32 channels, which 64 does not divide", head_channels=64)
     refused("attends to 64 channels, which 11 does not divide", heads=11)
-    refused("--heads: is not for weights of diffusers", weights=pipeline[0], heads=4)
+    refused("^heads: is not for weights of diffusers", weights=pipeline[0], heads=4)
     guided(path, replace(GUIDED, multipliers=(2, 3)))
     state = load_file(path)
     state["time_embed.0.weight"] = torch.zeros(256, 64)  # channel_mult 1, 1.5

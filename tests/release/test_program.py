@@ -274,7 +274,7 @@ def test_what_is_no_program(pretrained: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no segmentation run"):
         radiffuse.export(run=pretrained, format="torch-export", out=tmp_path / "x")
     plain = finished_run(tmp_path / "plain", FILM_PLAN)
-    with pytest.raises(InputError, match="--head: takes no effect, since the run has no heads"):
+    with pytest.raises(InputError, match="^head: takes no effect, since the run has no heads"):
         radiffuse.export(run=plain, format="torch-export", head="linear", out=tmp_path / "x")
     with pytest.raises(InputError, match="the run itself"):
         radiffuse.export(run=run, out=run)

@@ -142,14 +142,14 @@ def test_a_killed_study_goes_on(
         ({"methods": ("scratch", "magic")}, "magic.*not a method"),
         ({"from_": None}, "finetune.*needs a pre-trained network"),
         ({"methods": ("scratch", "ddep")}, "unlabelled"),
-        ({"methods": ("finetune",), "reference": "scratch"}, "--reference scratch"),
-        ({"draws": 0}, "draws 0 is out of range"),
+        ({"methods": ("finetune",), "reference": "scratch"}, 'reference="scratch"'),
+        ({"draws": 0}, "draws=0 is out of range"),
         ({"labels": ()}, "budget"),
         ({"labels": (1, 500)}, "labelled cases to learn from, and"),
         ({"parts": ("tset",)}, "parts.*test.*validation"),
         ({"weights": ("ema",)}, "weights.*average.*raw"),
         ({"samplers": ("ode",)}, "samplers.*ddpm.*ddim"),
-        ({"methods": ("scratch", "ensemble"), "ensemble": ("none",)}, "--ensemble none.*two or"),
+        ({"methods": ("scratch", "ensemble"), "ensemble": ("none",)}, 'ensemble="none".*two or'),
         ({"pools": (5,)}, "pools: takes no effect"),
     ],
 )
@@ -217,7 +217,7 @@ def test_what_needs_timesteps_is_refused_before_a_study_pretrains_without_them(
     del base["from_"]
     same = {key: FINETUNE[key] for key in ("network", "plan") if key in FINETUNE}
     chosen = base | {"unlabelled": unlabelled, "pretrain": same | {"objective": "masked"}} | changes
-    with pytest.raises(InputError, match=f"--pretrain.objective masked: .* {words}"):
+    with pytest.raises(InputError, match=f'pretrain={{"objective": "masked"}}: .* {words}'):
         radiffuse.study(**chosen)
     assert not (tmp_path / "study" / "pretrain").exists()
 
@@ -312,11 +312,11 @@ def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
     steps = pd.read_csv(out / "steps.csv")
     assert set(steps["method"]) == {"joint+pool"}
     later = chosen | {"from_": pretrained, "out": tmp_path / "leak"}
-    with pytest.raises(InputError, match=r"--from .*has images of bitewing-.*, held out here"):
+    with pytest.raises(InputError, match=r"^from_=.*has images of bitewing-.*, held out here"):
         radiffuse.study(**later)  # it was pre-trained on images of the same names
     shared = {key: FINETUNE[key] for key in ("network", "plan") if key in FINETUNE}
     later = chosen | {"from_": None, "out": tmp_path / "leak too", "pretrain": shared}
-    with pytest.raises(InputError, match=r"--unlabelled .*has images of bitewing-.*, held out her"):
+    with pytest.raises(InputError, match=r"^unlabelled=.*has images of bitewing-.*, held out her"):
         radiffuse.study(**later)
     assert not (tmp_path / "leak" / "runs").exists()
 

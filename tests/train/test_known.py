@@ -61,11 +61,13 @@ def test_a_run_that_learned_from_held_out_labels_starts_no_other(
     """Nor does one that started from it; and what is drawn descends from the patients of both."""
     first = quick(films, "first", tmp_path)
     with pytest.raises(
-        InputError, match=r"--from .*first: learned from bite.*, which this run hol"
+        InputError, match=r"^from_=.*first.: learned from bite.*, which this run hol"
     ):
         quick(films, "leak", tmp_path, from_=first.folder, method="finetune",
               split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip
-    with pytest.raises(InputError, match=r"--from .*first: learned from bite.*, which auto leaves"):
+    with pytest.raises(
+        InputError, match=r"^from_=.*first.: learned from bite.*, which auto leaves"
+    ):
         quick(films, "chosen", tmp_path, from_=first.folder, method="auto")
     second = quick(films, "second", tmp_path, from_=first.folder, labels=1)
     train = json.loads((first.folder / "splits.json").read_text())["train"]
@@ -76,7 +78,7 @@ def test_a_run_that_learned_from_held_out_labels_starts_no_other(
     before = second.data
     again = quick(films, "second", tmp_path, from_=first.folder, labels=1)  # trains nothing
     assert again.data == before
-    with pytest.raises(InputError, match=r"--from .*second: learned from"):
+    with pytest.raises(InputError, match=r"^from_=.*second.: learned from"):
         quick(films, "chained", tmp_path, from_=second.folder, method="finetune",
               split={"test": 0.4, "validation": 0.2, "seed": 1})  # fmt: skip
 
@@ -157,5 +159,5 @@ def test_a_run_that_learned_from_held_out_labels_by_with_starts_no_other(
         "bitewing", tmp_path / "one", count=4, labelled=True, seed=3, size=(32, 32), start_index=700
     )
     first = quick(films, "first", tmp_path, with_=(str(tmp_path / "one"),))
-    with pytest.raises(InputError, match=r"--from .*first: learned from .*, which this run hol"):
+    with pytest.raises(InputError, match=r"^from_=.*first.: learned from .*, which this run hol"):
         quick(tmp_path / "one", "leak", tmp_path, from_=first.folder, method="finetune")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ..errors import InputError
 from ..system.leftovers import leaves_nothing_empty
 from ..system.privacy import private
 from ..system.saying import first, hush, say, soon
-from .names import ALIASES, positionals
+from .keywords import in_python, keyword
 from .output import plain_output
 
 if TYPE_CHECKING:
@@ -38,12 +37,14 @@ def function_of(name: str) -> Callable[..., Any]:
     settings = COMMANDS[name].settings
 
     def call(**values: Any) -> Any:
-        with plain_output():
-            return _as_run(run(name, _parsed(name, values)))
+        from .settings import parsed_values
+
+        with plain_output(), in_python(name):
+            return _as_run(run(name, parsed_values(name, values)))
 
     parameters = [
         inspect.Parameter(
-            _word(f.name),
+            keyword(f.name),
             inspect.Parameter.KEYWORD_ONLY,
             annotation=f.type,
             default=inspect.Parameter.empty if f.default == "" else _default(f),
@@ -54,39 +55,6 @@ def function_of(name: str) -> Callable[..., Any]:
     call.__doc__ = documentation(name)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
-
-
-def _parsed(name: str, values: Mapping[str, Any]) -> Parsed:
-    """Settings from keyword arguments. What is wrong with them is said in Python's words.
-
-    Raises:
-        InputError: As ``settings.parsed_values``.
-    """
-    from .settings import parsed_values
-
-    try:
-        return parsed_values(name, values)
-    except InputError as error:
-        parts = (error.where, error.problem, error.remedy)
-        raise type(error)(*(_in_python(name, part) for part in parts)) from None
-
-
-def _in_python(command: str, text: str) -> str:
-    """A message about settings, whose flags become keyword arguments: ``--from`` is ``from_``."""
-
-    def keyword(flag: re.Match[str]) -> str:
-        group, dot, last = flag[1].replace("-", "_").partition(".")
-        return f'{group}={{"{last}": ...}}' if dot else _word(ALIASES.get(group, group))
-
-    text = text.replace(f"radiffuse {command} --help", f"help(radiffuse.{command})")
-    for name in positionals(command):
-        text = re.sub(rf"\b{name.upper()}\b", name, text)
-    return re.sub(r"--([a-z][a-z0-9_-]*(?:\.[a-z][a-z0-9_-]*)*)", keyword, text)
-
-
-def _word(name: str) -> str:
-    """A setting as Python takes it: ``from_`` for ``--from``."""
-    return next((word for word, one in ALIASES.items() if one == name and word.endswith("_")), name)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -117,13 +85,15 @@ def fit_custom(
 ) -> Run:
     """``radiffuse.fit`` by finetune or scratch, with a network or a loss of one's own; see ``commands.fit``."""
     from ..commands.fit import fit_custom
+    from .settings import parsed_values
 
     started = any(values.get(name) for name in ("from_", "from_run", "from"))
     usual = {"method": "finetune" if started else "scratch"}
-    parsed = _parsed("fit", usual | values)
-    with plain_output(), private(), obeying(parsed):
-        made: Run = _as_run(fit_custom(parsed.settings, network=network, loss=loss))
-        return made
+    with plain_output(), in_python("fit"):
+        parsed = parsed_values("fit", usual | values)
+        with private(), obeying(parsed):
+            made: Run = _as_run(fit_custom(parsed.settings, network=network, loss=loss))
+            return made
 
 
 def _as_run(result: Any) -> Any:
