@@ -181,45 +181,13 @@ class StudyRuns:
 
     def _fit(self, variant: Variant, folder: Path, labels: int, draw: int) -> Fit:
         """Settings with which a variant is trained."""
-        given, row = self.settings, variant.row
-        group = group_of(variant)
+        given, group = self.settings, group_of(variant)
         base: Fit = getattr(given, group)
-        changes: dict[str, Any] = {"method": row.fit}
-        if group == "probing":
-            kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
-            probe = replace(base.probe, heads=kinds, regressor=self._places(row))
-            changes = {"method": "probe", "probe": probe}
-            changes |= {"split": given.finetune.split, "machine": given.finetune.machine}
-        elif group == "diffusion":
-            changes |= {"split": given.finetune.split}
-            if row.strategy:
-                changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
-            elif base.loss == FIT["diffusion"].loss:
-                changes |= {"loss": FIT["joint"].loss}
-        else:
-            changes |= {"finetune": replace(base.finetune, timestep=variant.timestep)}
-            changes |= {"weights": variant.weights}
-        if not variant.head and (shared := self.shared()):
-            # A network from scratch has the plan and the architecture of the pre-trained one.
-            network = from_dict(Network, shared.config["settings"]["network"])
-            plan = shared.plan.settings()
-            plan = replace(plan, postprocess=base.plan.postprocess or plan.postprocess)
-            changes |= {"plan": plan, "network": network}
-        elif not variant.head:
-            changes |= self.closed(given.data, base.plan, base.network, base.reader)
-        if variant.size:
-            seen: PlanSettings = changes.get("plan", base.plan)
-            changes["plan"] = replace(seen, size=(variant.size,), grid=None)
-        if row.fit != "dino":
+        changes = self._of_group(variant, base) | self._planned(variant, base)
+        if variant.row.fit != "dino":
             changes["encoder"] = None
-        if row.start:
-            start = self.start(row.start, variant.pool)
-            changes["from_run"] = str(start.folder)
-            if variant.head and not learned_from_noise(start):
-                clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
-                changes["probe"] = replace(changes["probe"], **clean)
-            elif group == "finetune" and not learned_from_noise(start):
-                changes["finetune"] = replace(changes["finetune"], timestep=0)
+        if variant.row.start:
+            changes |= self._started(variant, changes)
         if group != "finetune":  # the same cases, patients and classes, in the same parts
             reader = given.finetune.reader
             cache, skip_bad = base.reader.cache or reader.cache, base.reader.skip_bad
@@ -237,6 +205,53 @@ class StudyRuns:
             training=training,
             **{"draw": draw} | changes | self._chosen(variant, labels, draw),
         )
+
+    def _of_group(self, variant: Variant, base: Fit) -> dict[str, Any]:
+        """What the group of settings that a variant is trained by leaves to the study."""
+        given, row, group = self.settings, variant.row, group_of(variant)
+        changes: dict[str, Any] = {"method": row.fit}
+        if group == "probing":
+            kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
+            probe = replace(base.probe, heads=kinds, regressor=self._places(row))
+            changes = {"method": "probe", "probe": probe}
+            changes |= {"split": given.finetune.split, "machine": given.finetune.machine}
+        elif group == "diffusion":
+            changes |= {"split": given.finetune.split}
+            if row.strategy:
+                changes |= {"diffusion": replace(base.diffusion, strategy=row.strategy)}
+            elif base.loss == FIT["diffusion"].loss:
+                changes |= {"loss": FIT["joint"].loss}
+        else:
+            changes |= {"finetune": replace(base.finetune, timestep=variant.timestep)}
+            changes |= {"weights": variant.weights}
+        return changes
+
+    def _planned(self, variant: Variant, base: Fit) -> dict[str, Any]:
+        """Plan and network: a network from scratch has those of the pre-trained one, where there is one."""
+        changes: dict[str, Any] = {}
+        if not variant.head and (shared := self.shared()):
+            network = from_dict(Network, shared.config["settings"]["network"])
+            plan = shared.plan.settings()
+            plan = replace(plan, postprocess=base.plan.postprocess or plan.postprocess)
+            changes |= {"plan": plan, "network": network}
+        elif not variant.head:
+            changes |= self.closed(self.settings.data, base.plan, base.network, base.reader)
+        if variant.size:
+            seen: PlanSettings = changes.get("plan", base.plan)
+            changes["plan"] = replace(seen, size=(variant.size,), grid=None)
+        return changes
+
+    def _started(self, variant: Variant, changes: dict[str, Any]) -> dict[str, Any]:
+        """The run that a variant starts from; one that knows no timesteps is asked for none."""
+        assert variant.row.start is not None
+        start = self.start(variant.row.start, variant.pool)
+        found: dict[str, Any] = {"from_run": str(start.folder)}
+        if variant.head and not learned_from_noise(start):
+            clean = {name: getattr(Probing(), name) for name in TIMESTEPS.split()}
+            found["probe"] = replace(changes["probe"], **clean)
+        elif group_of(variant) == "finetune" and not learned_from_noise(start):
+            found["finetune"] = replace(changes["finetune"], timestep=0)
+        return found
 
     def _places(self, row: StudyMethod) -> str | None:
         """The run whose coordinates heads see, where the network is not guided: what guides a rival."""

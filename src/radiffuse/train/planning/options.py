@@ -53,18 +53,7 @@ def options(
             wanted = [max(8.0, n * scale) for n in whole]
             if scale < 1 and not _large_enough(wanted, whole, dims):
                 break
-            if given is not None:
-                size = given * dims if len(given) == 1 else given
-                if fixed is not None:
-                    verify_size(size, fixed)
-            elif fixed is not None:
-                size = _of_network(fixed, wanted, inside=inside, all_of_it=scale == 1)
-                if inside and any(n > g for n, g in zip(size, whole, strict=True)):
-                    problem = f"is smaller than the least patch of the network, {times(size)}"
-                    remedy = "Give a larger one, or a network of fewer levels"
-                    raise InputError(f"--plan.grid {times(whole)}", problem, remedy)
-            else:
-                size = fitting_size([math.ceil(n - 1e-6) for n in wanted], down=inside)
+            size = _patch(wanted, whole, given, fixed, inside=inside, all_of_it=scale == 1)
             unet = fixed or capacity.network(size, spacing, **ends)
             batch = request.training.batch_size or usual_batch(request.kind, dims, processes)
             film = tuple(float(max(n, p)) for n, p in zip(whole, size, strict=True))
@@ -84,6 +73,35 @@ def options(
                 ),
                 0.0 if fixed or given else _least(capacity, whole),
             )
+
+
+def _patch(
+    wanted: Sequence[float],
+    whole: Sequence[float],
+    given: tuple[int, ...] | None,
+    fixed: UNetConfig | None,
+    *,
+    inside: bool,
+    all_of_it: bool,
+) -> tuple[int, ...]:
+    """The patch: as given, else the nearest to the wanted one that the network takes, or any network of ours.
+
+    Raises:
+        InputError: The network does not take the given one, or none as small as the grid that it lies ``inside``.
+    """
+    if given is not None:
+        size = given * len(whole) if len(given) == 1 else given
+        if fixed is not None:
+            verify_size(size, fixed)
+        return size
+    if fixed is None:
+        return fitting_size([math.ceil(n - 1e-6) for n in wanted], down=inside)
+    size = _of_network(fixed, wanted, inside=inside, all_of_it=all_of_it)
+    if inside and any(n > g for n, g in zip(size, whole, strict=True)):
+        problem = f"is smaller than the least patch of the network, {times(size)}"
+        remedy = "Give a larger one, or a network of fewer levels"
+        raise InputError(f"--plan.grid {times(whole)}", problem, remedy)
+    return size
 
 
 def _coarse(
