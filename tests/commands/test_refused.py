@@ -275,7 +275,7 @@ def test_dry_runs_of_what_would_run_pass_and_write_nothing(
 def test_a_folder_that_was_there_stays(films: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
-    with pytest.raises(InputError, match="labels 900"):
+    with pytest.raises(InputError, match="labels=900"):
         radiffuse.fit(data=films, out=out, labels=900)
     assert list(out.iterdir()) == []
 

@@ -321,10 +321,10 @@ def test_volumes_and_a_missing_package_are_refused_before_anything_is_planned(
 
     monkeypatch.setattr(plan_training, "take_fingerprint", None)
     write_dataset("abdomen", tmp_path / "ct", count=2, labelled=False, seed=0, size=(24, 24, 20))
-    with pytest.raises(InputError, match="imagenet: is for films, and these are volumes"):
+    with pytest.raises(InputError, match='imagenet"}: is for films, and these are volumes'):
         radiffuse.pretrain(**given(tmp_path / "ct", tmp_path / "run", plan={}))
     monkeypatch.setitem(sys.modules, package.__name__, None)
-    with pytest.raises(InputError, match=r"preset imagenet: needs the weights.*not installed"):
+    with pytest.raises(InputError, match=r'preset": "imagenet"}: needs the weights.*not installed'):
         radiffuse.pretrain(**given(unlabelled, tmp_path / "run", plan={}))
     assert not (tmp_path / "run").exists()
 

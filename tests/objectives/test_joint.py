@@ -410,7 +410,7 @@ def test_what_does_not_apply_is_refused(films: Path, pretrained: Path, tmp_path:
         films, tmp_path / "x", tmp_path / "c", joint={"process": {"prediction_type": "v"}}
     )
     del given["network"]
-    with pytest.raises(InputError, match=r"prediction-type v.*trained with epsilon"):
+    with pytest.raises(InputError, match=r'prediction_type": "v".*trained with epsilon'):
         radiffuse.fit(**given, from_=pretrained)
     with pytest.raises(InputError, match="pool"):
         radiffuse.fit(**arguments(films, tmp_path / "x", tmp_path / "c", pool={"weight": 0.1}))
