@@ -203,7 +203,7 @@ def test_clusters_that_were_edited_into_others_are_refused(
         ({"features": "encoder"}, 'features="encoder": .* was trained on volumes'),
         ({"level": 2}, r"level=2: .* has 2"),
         ({"timestep": 1000}, "timestep=1000: the run was trained on 1000 timesteps"),
-        ({"names_from": "POOL"}, "POOL: has no labels"),
+        ({"names_from": "POOL"}, 'POOL": has no labels'),
         ({"names_from": "OWN"}, "is the scan .* whose labels must not name it"),
         ({"data": "FILMS"}, "is a film"),
     ],
