@@ -18,7 +18,7 @@ def make_candidate(
     proposal: str = "imagenet", *, pool: bool = False, steps: int = 100, **changes: Any
 ) -> Candidate:
     """100 steps in 200 seconds, without the pool or with it."""
-    settings = Fit(method="imagenet", training=replace(Fit().training, steps=steps))
+    settings = Fit(method="imagenet", training=replace(Fit().training, steps=steps, batch_size=8))
     values = {"settings": settings, "why": "", "plan": PLAN, "seconds": 200.0}
     made = Candidate(proposal, **(values | changes))
     return made.with_pool(GIVEN) if pool else made

@@ -13,7 +13,7 @@ from test_auto import in_rounds, record_of, settings
 
 import radiffuse
 from made_candidates import GIVEN, PLAN, make_candidate
-from radiffuse.automatic import decision, schedule
+from radiffuse.automatic import candidates, opening, schedule, trainings
 from radiffuse.automatic.candidates import Candidate
 from radiffuse.automatic.decision import Decision
 from radiffuse.automatic.folds import Folds
@@ -42,7 +42,7 @@ def finer(
         assert given.split.file == "all.json"
         return make_candidate(name, **({"plan": FINE} | new))
 
-    monkeypatch.setattr(decision, "planned_for", planned_for)
+    monkeypatch.setattr(candidates, "planned_for", planned_for)
     record = Record(Path("choice.json"), Folds(((), ())), 1.0, tried, {})
     labels: Any = SimpleNamespace(dataset=None)
     made = Decision(GIVEN, labels, record, Path(), Path("all.json"))
@@ -107,7 +107,7 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
 
     made = finer(monkeypatch, [make_candidate()], 900, 100)[0]
     assert made
-    monkeypatch.setattr(decision, "planned_for", refused)
+    monkeypatch.setattr(candidates, "planned_for", refused)
     record = Record(Path("choice.json"), Folds(((),)), 1.0, [make_candidate()], {})
     labels: Any = SimpleNamespace(dataset=None)
     again = Decision(Fit(), labels, record, Path(), Path("all.json"))
@@ -134,7 +134,7 @@ def test_it_is_trained_so_and_predicts_as_one(
             fine = dataclasses.replace(one.plan, size=(64, 64))
             return dataclasses.replace(one, settings=given, plan=fine)
 
-        monkeypatch.setattr(decision, "planned_for", planned_for)
+        monkeypatch.setattr(candidates, "planned_for", planned_for)
         record.candidates = [
             dataclasses.replace(one, steps_given=False, seconds=1.0) for one in before
         ]
@@ -168,3 +168,36 @@ def test_it_is_trained_so_and_predicts_as_one(
         np.testing.assert_allclose(segmenter.predict_proba(image), np.mean(each, 0), atol=1e-5)
     assert radiffuse.fit(**given).folder == run.folder  # finished
     assert isinstance(one_pass_network(run), Mean)  # one program of both
+
+
+def test_where_nothing_is_tried_the_network_without_the_pool_has_the_finer_grid(
+    films: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As planned before anything is trained; with too little time for that with the pool, both have the usual grid."""
+    asked: list[float] = []
+
+    def planned(ones: list[Candidate], *given: Any) -> list[Candidate]:
+        asked.append(given[2])
+        (one,) = ones
+        plan = dataclasses.replace(one.settings.plan, size=(64, 64))
+        training = dataclasses.replace(one.settings.training, steps=3)
+        settings = dataclasses.replace(one.settings, plan=plan, training=training)
+        fine = dataclasses.replace(one.plan, size=(64, 64))
+        return [dataclasses.replace(one, settings=settings, plan=fine, seconds=1.0)]
+
+    alone = dataclasses.replace(schedule.SCHEDULES[-1], final=3)
+    monkeypatch.setattr(opening, "choose_schedule", lambda *_, **__: (alone, 0.05))
+    monkeypatch.setattr(opening, "planned_finer", planned)
+    monkeypatch.setattr(trainings, "ENOUGH_WITH_POOL", 0.0)
+    training = {"batch_size": 2, "log_every": 1}
+    given = settings(films, tmp_path, unlabelled=(str(unlabelled),), training=training, hours=0.01)
+    run = radiffuse.fit(**given)
+    assert asked == pytest.approx([2 / 3 * 0.01 / 0.75])
+    record = record_of(run.folder)
+    parts = {member.folder.name: member.plan.size for member in members_of(run)}
+    assert parts == {"scratch": (64, 64), "scratch+pool": (32, 32)}
+    assert "without it at 64 x 64" in " ".join(record.decisions)
+    monkeypatch.setattr(trainings, "ENOUGH_WITH_POOL", 1e9)
+    run = radiffuse.fit(**given | {"out": tmp_path / "short"})
+    assert {member.plan.size for member in members_of(run)} == {(32, 32)}
+    assert record_of(run.folder).finer == []

@@ -10,6 +10,7 @@ from radiffuse.automatic.trainings import (
     pool_in_words,
     trainings_of_tried,
     trainings_of_untried,
+    trainings_on_two_grids,
 )
 
 
@@ -81,6 +82,35 @@ def test_a_schedule_for_the_pool_halves_its_steps_where_there_is_the_time_of_one
     assert [(r["candidate"], r["steps"], r["seed"]) for r in found] == [("a+pool", 40, 0)]
     alone = trainings_of_untried(one, 100.0, 3, pooled=True)  # a method that takes no pool
     assert [(r["candidate"], r["steps"]) for r in alone] == [("a", 80)]
+
+
+@pytest.mark.parametrize(
+    ("took", "rows"),
+    [
+        (600.0, [("imagenet", 400), ("imagenet+pool", 150)]),  # the 300 seconds left, of 2 each
+        (800.0, [("imagenet", 300), ("imagenet+pool", 150)]),  # three quarters of its length
+        (100.0, [("imagenet", 400), ("imagenet+pool", 200)]),  # as many as were planned with it
+    ],
+)
+def test_two_thirds_of_the_time_are_for_the_finer_grid(
+    took: float, rows: list[tuple[str, int]]
+) -> None:
+    """200 steps take 200 seconds without the pool, and there are 900 seconds."""
+    first, twin = (make_candidate(steps=200, pool=pool) for pool in (False, True))
+    fine = make_candidate(steps=400, seconds=took)
+    found = trainings_on_two_grids(first, fine, twin, 900.0, 5)
+    assert found is not None
+    assert [(row["candidate"], row["steps"]) for row in found] == rows
+    assert {(row["seed"], row["tried"]) for row in found} == {(0, 0)}
+
+
+def test_a_finer_grid_may_not_take_the_steps_with_the_pool() -> None:
+    """In 700 seconds 233 are left for it, of 2 each: fewer than 120 steps, which are 2/5 of the usual 300."""
+    first, twin = (make_candidate(steps=200, pool=pool) for pool in (False, True))
+    fine = make_candidate(steps=400, seconds=600.0)
+    assert trainings_on_two_grids(first, fine, twin, 740.0, 5) is not None
+    for left in (700.0, 0.0, -1.0):
+        assert trainings_on_two_grids(first, fine, twin, left, 5) is None
 
 
 def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -79,6 +80,11 @@ class Candidate:
         """Whether its method could."""
         return self.settings.method in POOLED
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether its steps fill the time, on films, so that more time may have a finer grid."""
+        return not self.steps_given and self.seconds > 0 and self.plan.spacing is None
+
     def steps(self, share: float = 1.0) -> int:
         """Steps of a training, or of a round of the choice, which has a ``share`` of them."""
         return max(1, round(self.settings.training.length * share))
@@ -145,6 +151,30 @@ def planned_for(
     """
     proposal = next(one for one in proposals(given, dataset) if one.name == name)
     return _planned(proposal, given, hours, seen)
+
+
+def planned_finer(
+    ones: Sequence[Candidate], given: Fit, dataset: Dataset, hours: float, seen: dict[Any, Any]
+) -> list[Candidate] | None:
+    """The candidates planned anew, each for so many hours; None unless each gets a finer grid of films.
+
+    Args:
+        ones: Without the pool.
+        given: As to ``find_candidates``.
+        dataset: Likewise.
+        hours: Likewise.
+        seen: Likewise.
+    """
+    found = list[Candidate]()
+    for one in ones:
+        try:
+            new = planned_for(one.proposal, given, dataset, hours, seen)
+        except InputError:  # such as memory that others have taken meanwhile
+            return None
+        if math.prod(new.plan.film) <= math.prod(one.plan.film):
+            return None
+        found.append(new)
+    return found
 
 
 def proposals(given: Fit, dataset: Dataset) -> Iterator[Proposal]:

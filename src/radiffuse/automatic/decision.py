@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,25 @@ from ..config import Fit
 from ..data.plan import Plan
 from ..data.scan import times
 from ..data.steps import steps_in_words
-from ..errors import InputError
 from ..evaluation.tables import in_no_mask, never_predicted
 from ..inference.expecting import new_scans_in_words
 from ..system.saying import say
 from ..train.planning.configuration import AT_WORK
-from .candidates import Candidate, planned_for
+from .candidates import Candidate, planned_finer
 from .halving import Entry
 from .labels import Labels, by_split
 from .record import Record
 from .refine import refine
 from .schedule import spares_structures
 from .scores import OutOfFold, by_case, leaderboard_of, read_folds
-from .trainings import Member, pool_in_words, trainings_of_tried, trainings_of_untried
+from .trainings import (
+    Member,
+    finer_in_words,
+    pool_in_words,
+    trainings_of_tried,
+    trainings_of_untried,
+    trainings_on_two_grids,
+)
 from .vote import TOGETHER, Vote, choose_members
 
 if TYPE_CHECKING:
@@ -93,7 +98,14 @@ class Decision:
         with_pool = self.settings.unlabelled and first.can_use_pool
         twin = record.add_with_pool(first, self.settings) if with_pool else None
         left, pooled = AT_WORK * record.left, record.schedule.pooled
-        record.members = trainings_of_untried(first, left, TOGETHER, twin, pooled=pooled)
+        found = None
+        if twin and record.finer:
+            labels = len(self.labels.names)
+            found = trainings_on_two_grids(first, record.finer[0], twin, left, labels)
+        if found is None:
+            record.finer = []
+            found = trainings_of_untried(first, left, TOGETHER, twin, pooled=pooled)
+        record.members = found
         record.postprocess = [*plan.postprocess]
         record.decisions.append(self._why_untried())
         if not self.labels.splits.test:
@@ -115,6 +127,7 @@ class Decision:
             used = {record.candidate(member["candidate"]).uses_pool for member in record.members}
             able = first.can_use_pool
             why += f"; {pool_in_words(False in used, True in used, able=able, several=several)}"
+            why += "".join(f", {finer_in_words(one)}" for one in record.finer)
         return f"chosen: {first.name}, the first of the candidates: {why}"
 
     def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
@@ -190,9 +203,7 @@ class Decision:
         record = self.record
         tried = {entry: record.candidate(entry.candidate) for entry in chosen}
         plain = {entry: one for entry, one in tried.items() if not one.uses_pool}
-        if not plain or any(
-            one.steps_given or not one.seconds or one.plan.spacing for one in tried.values()
-        ):
+        if not plain or not all(one.is_timed for one in tried.values()):
             return None
         steps = {
             entry: max(
@@ -211,19 +222,14 @@ class Decision:
             for entry, one in plain.items()
         )
         hours = seconds / len(plain) / max(slower, 1.0) / 3600 / AT_WORK
-        given, seen = by_split(self.settings, self.every), dict[Any, Any]()
-        finer = dict[Entry, Candidate]()
-        for entry, one in plain.items():
-            try:
-                new = planned_for(one.proposal, given, self.labels.dataset, hours, seen)
-            except InputError:  # such as memory that others have taken meanwhile
-                return None
-            if math.prod(new.plan.film) <= math.prod(one.plan.film):
-                return None
-            finer[entry] = new
+        given, dataset = by_split(self.settings, self.every), self.labels.dataset
+        planned = planned_finer([*plain.values()], given, dataset, hours, {})
+        if planned is None:
+            return None
+        finer = dict(zip(plain, planned, strict=True))
         steps |= {entry: one.steps() for entry, one in finer.items()}
         members: list[Member] = [
             {"candidate": e.candidate, "steps": steps[e], "seed": 0, "tried": e.steps}
             for e in (*finer, *(entry for entry in chosen if entry not in finer))
         ]
-        return [*finer.values()], members
+        return planned, members

@@ -14,12 +14,12 @@ from ..train.further_images import look_at_copies, look_at_further
 from ..train.planning.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.planning.plan_text import slowed_in_words
 from ..train.run import CHOICE
-from .candidates import find_candidates, proposals
+from .candidates import Candidate, find_candidates, planned_finer, proposals
 from .folds import LEAST_PATIENTS, make_folds
 from .labels import Labels, by_split, read_labels
 from .record import Record, by_reason
-from .schedule import POOL_COST, Schedule, choose_schedule, least_hours, spares_structures
-from .trainings import pool_in_words, with_pool_untried
+from .schedule import ENOUGH, POOL_COST, Schedule, choose_schedule, least_hours, spares_structures
+from .trainings import FINE_SHARE, finer_in_words, pool_in_words, with_pool_untried
 
 
 def new_record(settings: Fit, labels: Labels, every: Path, path: Path, began: float) -> Record:
@@ -50,7 +50,15 @@ def new_record(settings: Fit, labels: Labels, every: Path, path: Path, began: fl
     folds = make_folds(dataset, labels.names, seed, schedule.folds)
     most = schedule.tries(pool=pool)
     found, left_out = find_candidates(planned, dataset, AT_WORK * hours * share, most, seen)
-    return Record(path, folds, hours, found, left_out, schedule=schedule, began=began)
+    finer = list[Candidate]()
+    first, both = (
+        found[0],
+        with_pool_untried(schedule.final, pooled=schedule.pooled) == (True, True),
+    )
+    if pool and first.can_use_pool and first.is_timed and not folds.parts and both:
+        longer = FINE_SHARE * hours / ENOUGH  # it may be shorter than usual, as in the folds
+        finer = planned_finer([first], planned, dataset, longer, seen) or []
+    return Record(path, folds, hours, found, left_out, finer=finer, schedule=schedule, began=began)
 
 
 def plan_choice(settings: Fit) -> tuple[Record, Labels]:
@@ -99,6 +107,7 @@ def described(
         several = pool and spares_structures(schedule, first, len(labels.names))
         used = pool_in_words(*which, able=first.can_use_pool, several=several) if pool else ""
         used += ", for half of these steps" if pool and schedule.halved else ""
+        used += "".join(f", {finer_in_words(one)}" for one in record.finer)
         if reason:
             yield f"  {labels.why_untried}" + (f"; {used}" if used else "")
         if patients >= LEAST_PATIENTS and first.seconds:

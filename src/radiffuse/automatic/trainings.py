@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from ..config.types import NonNegativeInt, PositiveInt
-from .candidates import Candidate
+from ..data.scan import times
+from .candidates import Candidate, usual_steps
 from .halving import Entry
-from .schedule import POOL_COST
+from .schedule import ENOUGH_WITH_POOL, POOL_COST
 
 SHORTEST = 1 / 8
 """Of its full length that a training on all labels has even where no time is left [ours]."""
+FINE_SHARE = 2 / 3
+"""Of the time, for the training without the pool where it has a finer grid than that with it, and nothing was tried
+[ours]."""
 
 
 class Member(TypedDict):
@@ -104,6 +108,11 @@ def pool_in_words(without: bool, with_pool: bool, *, able: bool, several: bool =
     return "it is trained with the pool, which was not tried"
 
 
+def finer_in_words(fine: Candidate) -> str:
+    """Who has a finer grid where nothing was tried."""
+    return f"that without it at {times(fine.plan.film)}, as there is time for a finer grid"
+
+
 def trainings_of_untried(
     first: Candidate,
     left: float,
@@ -133,4 +142,30 @@ def trainings_of_untried(
     return [
         {"candidate": one, "steps": steps, "seed": seed, "tried": 0}
         for one, seed in zip(names, seeds, strict=True)
+    ]
+
+
+def trainings_on_two_grids(
+    first: Candidate, fine: Candidate, twin: Candidate, left: float, labels: int
+) -> list[Member] | None:
+    """Trainings of a candidate that nothing was tried of, on a finer grid than that with the pool.
+
+    Args:
+        first: The candidate, without the pool.
+        fine: The same on a finer grid.
+        twin: The same as ``first`` with the pool.
+        left: Seconds that are left.
+        labels: Cases to learn from.
+
+    Returns:
+        None where the training with the pool would get too few steps.
+    """
+    part = min(FINE_SHARE * max(left, 0.0) / fine.seconds, 1.0)
+    each = POOL_COST * first.seconds / first.steps()
+    steps = min(round((left - part * fine.seconds) / each), twin.steps())
+    if steps < ENOUGH_WITH_POOL * usual_steps(labels, first.settings.training.batch):
+        return None
+    return [
+        {"candidate": fine.name, "steps": fine.steps(part), "seed": 0, "tried": 0},
+        {"candidate": twin.name, "steps": steps, "seed": 0, "tried": 0},
     ]
