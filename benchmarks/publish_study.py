@@ -4,8 +4,9 @@
 
 Writes ``results/NAME.csv`` (mean Dice with interval by method and labels), ``results/NAME-paired.csv`` (each method
 against each ``--reference``), ``results/NAME-gaps.csv`` (how its lead shrinks from the fewest labels to the most), and
-``results/scores/NAME.csv.gz``, every score behind them. ``STUDY`` is a study's folder, or such a file of scores. With
-``--claim`` a row of ``results/claims.csv`` is filled with one method against the reference, or against ``--rival``.
+``results/scores/NAME.csv.gz``, every score behind them. ``STUDY`` is a study's folder, or such a file of scores; with
+that of NAME itself, date and hardware of the table stay. With ``--claim`` a row of ``results/claims.csv`` is filled
+with one method against the reference, or against ``--rival``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from results import (
     fill_claim,
     mean_dice,
     origin,
+    origin_of,
     overall,
     read_scores,
+    scores_path,
     write_scores,
     write_table,
 )
@@ -44,8 +47,10 @@ def main() -> None:
     parser.add_argument("--rival", help="compare with this method in the claim, not the reference")
     parser.add_argument("--data", default="", help="the data, in words, for the claim")
     given = parser.parse_args()
+    kept = given.study.resolve() == scores_path(given.name).resolve()
+    made = origin_of(given.name, given.command) if kept else origin(given.command)
     scores = write_scores(read_scores(given.study), given.name)
-    write_table(mean_dice(scores), origin(given.command), f"{given.name}.csv")
+    write_table(mean_dice(scores), made, f"{given.name}.csv")
     cases = over_classes(scores)
     settings = given.study / "study.yaml"
     references = given.reference or [yaml.safe_load(settings.read_text())["reference"]]
@@ -54,7 +59,7 @@ def main() -> None:
     for rows, target in ((against, "paired"), (compared[0].gaps, "gaps")):
         if len(rows):
             rows = rows[rows["metric"] == "dice"].drop(columns="metric")
-            write_table(rows, origin(given.command), f"{given.name}-{target}.csv")
+            write_table(rows, made, f"{given.name}-{target}.csv")
     if given.claim:
         _claim(given, cases, compared[0].against)
 

@@ -33,6 +33,12 @@ def origin(command: str) -> dict[str, str]:
     return {"command": command, "date": date.today().isoformat(), "hardware": hardware()}
 
 
+def origin_of(name: str, command: str) -> dict[str, str]:
+    """The same of a table that was published before, whose scores were not made again: when and on what is kept."""
+    known = pd.read_csv(RESULTS / f"{name}.csv", dtype=str).iloc[0]
+    return {"command": command, "date": known["date"], "hardware": known["hardware"]}
+
+
 def write_table(table: pd.DataFrame, origin: Mapping[str, str], name: str) -> None:
     """Write a table to ``results/``, rounded, with its origin in every row."""
     small = {
