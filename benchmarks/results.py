@@ -13,6 +13,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from radiffuse.evaluation.statistics import ALPHA
 from radiffuse.evaluation.tables import ALL_CLASSES, summarize
 from radiffuse.system.files import write_atomic
 from radiffuse.system.hardware import processor
@@ -42,12 +43,18 @@ def origin_of(name: str, command: str) -> dict[str, str]:
 def write_table(table: pd.DataFrame, origin: Mapping[str, str], name: str) -> None:
     """Write a table to ``results/``, rounded, with its origin in every row."""
     small = {
-        column: table[column].map("{:.2g}".format, na_action="ignore")
+        column: table[column].map(_shown, na_action="ignore")
         for column in ("p_value", "p_holm")
         if column in table
     }
     write_atomic(RESULTS / name, table.round(4).assign(**small, **dict(origin)).to_csv(index=False))
     print(RESULTS / name)
+
+
+def _shown(p: float) -> str:
+    """A p-value of two digits; of more where these would hide that it is below the level."""
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    return next(text for text in texts if (float(text) < ALPHA) == (p < ALPHA))
 
 
 def write_figure(figure: Figure, name: str) -> None:
