@@ -50,12 +50,9 @@ def new_record(settings: Fit, labels: Labels, every: Path, path: Path, began: fl
     folds = make_folds(dataset, labels.names, seed, schedule.folds)
     most = schedule.tries(pool=pool)
     found, left_out = find_candidates(planned, dataset, AT_WORK * hours * share, most, seen)
-    finer = list[Candidate]()
-    first, both = (
-        found[0],
-        with_pool_untried(schedule.final, pooled=schedule.pooled) == (True, True),
-    )
-    if pool and first.can_use_pool and first.is_timed and not folds.parts and both:
+    finer, first = list[Candidate](), found[0]
+    both = all(with_pool_untried(schedule.final, pooled=schedule.pooled))
+    if pool and both and not folds.parts and first.can_use_pool and first.is_timed:
         longer = FINE_SHARE * hours / ENOUGH  # it may be shorter than usual, as in the folds
         finer = planned_finer([first], planned, dataset, longer, seen) or []
     return Record(path, folds, hours, found, left_out, finer=finer, schedule=schedule, began=began)
