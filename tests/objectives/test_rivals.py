@@ -207,7 +207,7 @@ def test_a_rival_starts_a_segmenter_and_is_probed_without_noise(
     names = [name for name, *_ in proposals(started, open_dataset(films))]
     assert names == ["finetune", "imagenet", "scratch", "probe"]
     probing = common | {"method": "probe", "out": tmp_path / "probe"}
-    with pytest.raises(InputError, match=r"probe.timesteps.*knows no timesteps"):
+    with pytest.raises(InputError, match=r'probe={"timesteps".*knows no timesteps'):
         radiffuse.fit(**probing, probe={"timesteps": (10, 20), "width": 8})
     probed = radiffuse.fit(**probing, probe={"width": 8})
     heads = load_network(probed.model).configs  # type: ignore[union-attr]
