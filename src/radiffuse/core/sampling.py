@@ -264,9 +264,9 @@ def verify_sampler(sampler: str, schedule: str) -> None:
     """
     if sampler == "heun" and schedule != "flow":
         problem = f"is for the schedule flow, not for {schedule}"
-        raise InputError("sampler heun", problem, "use another sampler")
+        raise InputError("sampler heun", problem, "Use another sampler")
     if sampler == "dpm++" and schedule == "flow":
-        raise InputError("sampler dpm++", "is not for the schedule flow", "use heun or ddim")
+        raise InputError("sampler dpm++", "is not for the schedule flow", "Use heun or ddim")
 
 
 def _steps(t: int, like: Tensor) -> Tensor:
