@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from ..config import Fit
 from ..data.plan import Plan
@@ -31,9 +32,6 @@ from .trainings import (
     trainings_on_two_grids,
 )
 from .vote import TOGETHER, Vote, choose_members
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MIRRORED = ("mirror",)
 UNKNOWN = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from ..evaluation.statistics import PairedTest, clustered_difference, clustered_mean
 from ..train.planning.configuration import AT_WORK
@@ -13,14 +15,11 @@ from .record import Record
 from .schedule import ENOUGH
 from .scores import by_case, gain_over, is_sure, read_folds
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 TOGETHER = 3
 """Most candidates of an ensemble; the fold runs of as many are kept until it is decided."""
 LEAST_GAIN = 0.002
 """Mean Dice that an ensemble has to gain, since every member costs its time at each prediction [ours]."""
-Score = Callable[[Sequence[Entry]], "pd.DataFrame"]
+Score = Callable[[Sequence[Entry]], pd.DataFrame]
 """Scores of the cases that were left out, as several segment them together: a row each, see ``by_case``."""
 
 
