@@ -75,7 +75,8 @@ class Record:
         passed_over: By name and steps, as in ``finetune 300``: why something was not tried to its end.
         ensembles: Several candidates together: ``members``, their Dice and surface Dice, and what Dice gains over
             what is chosen without them.
-        finer: Candidates that are trained on all labels on a finer grid than in the folds, planned so.
+        finer: Candidates that are trained on all labels on a finer grid than in the folds, or, without folds, than
+            with the pool; planned so.
         members: What the result is made of: ``candidate``, ``steps``, ``seed``, and ``tried``, the steps in the folds;
             empty until that is decided.
         tta: Views that are averaged at prediction.
