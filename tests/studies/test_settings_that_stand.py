@@ -127,3 +127,57 @@ def test_every_method_reads_the_same_cases(films: Path, tmp_path: Path, method: 
     other = {"finetune": finetune, "diffusion": {"reader": {"only": "-00000"}}}
     with pytest.raises(InputError, match="--diffusion.reader.only: differs from --finetune.reader"):
         run_study(from_values("study", given | other), part, part, part)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (("finetune",), {"timesteps": (5, 0)}, "--timesteps 0, which .* for those by 5. Give 0 as"),
+        (("ensemble",), {"weights": ("raw",)}, "--weights average, which .* by raw"),
+        (("recycle",), {"samplers": ("ddim",)}, "--samplers ddpm, which .* by ddim"),
+        (("masked",), {"transfer": ("linear",)}, "--transfer finetune, and this is linear"),
+        (("masked",), {"transfer": ("finetune",)}, ""),
+        (("finetune",), {"timesteps": (0, 5), "weights": ("average", "raw")}, ""),
+        (("scratch",), {"methods": ("scratch", "finetune"), "timesteps": (5,)}, ""),
+        (("scratch", "scratch+pool"), {"methods": ("scratch", "finetune")}, "a plan of their own"),
+        (("scratch+pool", "finetune"), {"methods": ("scratch+pool",)}, "of a pre-trained network"),
+    ],
+)
+def test_rows_keep_what_they_were_made_by(
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    first: tuple[str, ...],
+    then: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores are found by the name of a row: those of timestep 0 were told as those of timestep 5."""
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+    given = {"data": films, "out": tmp_path / "out", "unlabelled": str(unlabelled), "labels": (2,)}
+    given |= {"methods": first, "draws": 1, "finetune": {"split": {"test": 0.4}}}
+    if first == ("ensemble",):
+        given |= {"ensemble": ("finetune", "pixel")}
+    for changes, ended in (({}, Begun), (then, InputError if message else Begun)):
+        with pytest.raises(ended, match=message if ended is InputError else None):
+            run_study(from_values("study", given | changes), part, part, part)
+
+
+@pytest.mark.parametrize(("one", "other"), [(("masked",), "guided"), (("masked", "guided"), "")])
+def test_heads_keep_what_they_see(
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    one: tuple[str, ...],
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a guided method the heads of all methods see coordinates: those that were scored before saw none."""
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+    given = {"data": films, "out": tmp_path / "out", "unlabelled": str(unlabelled), "labels": (2,)}
+    given |= {"transfer": ("linear",), "draws": 1, "finetune": {"split": {"test": 0.4}}}
+    with pytest.raises(Begun):
+        run_study(from_values("study", given | {"methods": one}), part, part, part)
+    further = ("masked", other) if other else ("masked",)
+    with pytest.raises(InputError, match="has heads that see (no )?coordinates; with"):
+        run_study(from_values("study", given | {"methods": further}), part, part, part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +34,19 @@ FREE = ("machine.", "reader.", "training.keep_state")
 
 
 @contextmanager
-def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Path]:
+def study_folder(
+    settings: Any,
+    name: str,
+    fixed: Sequence[str],
+    verify: Callable[[Any, Any, Path], object] = lambda *_: None,
+) -> Iterator[Path]:
     """Lock a study folder, with the settings written into it.
 
     Args:
         settings: Of the study; ``out`` is the folder.
         name: Of the file of settings.
         fixed: Settings that may not change after the first call; the others may.
+        verify: Refuses others of those, of the call before and of this one, by the path of the file.
 
     Raises:
         InputError: The folder holds a study of other settings, cannot be written, or is in use.
@@ -50,7 +56,7 @@ def study_folder(settings: Any, name: str, fixed: Sequence[str]) -> Iterator[Pat
     make_folder(out)
     with locked(out):
         if (out / name).exists():
-            _refuse_other(settings, out / name, fixed)
+            _refuse_other(settings, out / name, fixed, verify)
         write_atomic(out / name, yaml.safe_dump(effective(settings), sort_keys=False))
         yield out
 
@@ -113,7 +119,12 @@ def collect(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd
     return table
 
 
-def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
+def _refuse_other(
+    settings: Any,
+    path: Path,
+    fixed: Sequence[str],
+    verify: Callable[[Any, Any, Path], object],
+) -> None:
     stored, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
     remedy = "Choose another --out"
     if set(stored) - set(default):
@@ -121,7 +132,8 @@ def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
     before = completed(default, stored)
     # What took no effect may be given when methods that use it are added.
     with damaged(path):
-        free = idle(from_dict(type(settings), before)).keys()
+        former = from_dict(type(settings), before)
+        free = idle(former).keys()
     for key in [key for key in fixed if key not in free]:
         old, new = (
             {k: v for k, v in flatten(value).items() if not k.startswith(FREE)}
@@ -138,3 +150,4 @@ def _refuse_other(settings: Any, path: Path, fixed: Sequence[str]) -> None:
                 again = f"Leave out {word}" if value is None else f"Give {word} {written(value)}"
                 remedy = f"{again} to go on, or choose another --out"
             raise InputError(path, problem, remedy)
+    verify(former, settings, path)

@@ -46,13 +46,15 @@ from .methods import (
 )
 from .nnunet import NNUNet, find_nnunet, score_nnunet
 from .runs import StudyRuns
+from .standing import refuse_other_rows
 
 SETTINGS = "study.yaml"
 FIXED = (
     "data", "unlabelled", "synthetic", "from_run", "parts", "tolerance", "ensemble", "pseudo_labels",
     "pretrain", "regressor", "finetune", "probing", "diffusion",
 )  # fmt: skip
-"""Settings of a study that cannot change after its first call; methods, budgets and draws may be added."""
+"""Settings of a study that cannot change after its first call; methods, budgets and draws may be added, see
+``standing``."""
 
 
 def run_study(
@@ -72,7 +74,7 @@ def run_study(
     dataset, splits, sentences = open_study(settings)
     settings = replace(settings, reference=reference_of(settings))
     names = [name for part in settings.parts for name in splits.part(part)]
-    with study_folder(settings, SETTINGS, FIXED) as out, saying_once():
+    with study_folder(settings, SETTINGS, FIXED, refuse_other_rows) as out, saying_once():
         most = max(settings.labels)
         budgets = (splits.budget(most, draw) for draw in range(settings.draws))
         stand_study(
