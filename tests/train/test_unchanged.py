@@ -37,7 +37,7 @@ def make_data(command: str, data: Path) -> None:
         in_classes(data)
 
 
-def call(command: str, data: Path, out: Path) -> None:
+def call(command: str, data: Path, out: Path, **changes: Any) -> None:
     cache = out.parent / "cache"
     of = synthesize_settings if command == "synthesize" else pretrain_settings
     settings = of(data, out, cache)
@@ -45,7 +45,7 @@ def call(command: str, data: Path, out: Path) -> None:
         del settings["network"]
     if command == "fit":
         settings |= {"method": "scratch", "split": {"test": 0.25, "validation": 0.25}}
-    getattr(radiffuse, command)(**settings)
+    getattr(radiffuse, command)(**settings | changes)
 
 
 ACTS = ["pretrain", "fit", "classify", "synthesize"]
@@ -118,6 +118,34 @@ def test_until_something_is_trained_data_may_change(tmp_path: Path, begins: None
     with pytest.raises(Begun):
         call("fit", data, out)
     assert json.loads((out / "plan.json").read_text())["high"] == 91.5
+
+
+@pytest.mark.parametrize("command", ["fit", "pretrain"])
+def test_a_plan_stands_as_it_was_edited_but_not_for_other_cases(
+    tmp_path: Path, begins: None, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Of a training that was stopped before its first checkpoint, whose grid was left to the plan."""
+    data, out = tmp_path / "data", tmp_path / "run"
+    make_data(command, data)
+
+    def again() -> tuple[float, str]:
+        shutil.rmtree(out / "state", ignore_errors=True)
+        with pytest.raises(Begun):
+            call(command, data, out, plan={})
+        return json.loads((out / "plan.json").read_text())["low"], capsys.readouterr().err
+
+    low, _ = again()
+    plan = json.loads((out / "plan.json").read_text())
+    (out / "plan.json").write_text(json.dumps(plan | {"low": low + 7}))
+    found, said = again()
+    assert found == low + 7
+    assert "made anew" not in said
+    for folder in ("images", "labels") if command == "fit" else (".",):
+        file = min((data / folder).glob("*.png"))
+        shutil.copy(file, file.with_name("new.png"))
+    found, said = again()
+    assert found == low
+    assert "plan.json: is made anew, since it is of other cases" in said
 
 
 def test_other_patients_splits_and_plans_are_refused_by_name(tmp_path: Path, begins: None) -> None:

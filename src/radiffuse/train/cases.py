@@ -30,6 +30,7 @@ from ..system.distributed import rank
 from ..system.files import write_atomic
 from .progress import ProgressLine
 from .run import Run
+from .unchanged import standing_plan
 
 MASK_SAMPLE = {2: 32, 3: 4}
 """Films and volumes of each set that are looked at, whether they are masks."""
@@ -52,9 +53,9 @@ def open_more(path: str, reader: Data) -> Dataset:
 def plan_of(
     run: Run | None, dataset: Dataset, settings: PlanSettings, reader: Data, *, labelled: bool
 ) -> Plan:
-    """The run's plan: the existing one, which may have been edited, else a new one. None: nothing is written."""
-    if run is not None and (run.folder / "plan.json").exists():
-        return run.plan
+    """The run's plan: the one that stands, see ``standing_plan``, else a new one. None: nothing is written."""
+    if run is not None and (there := standing_plan(run, (case.name for case in dataset))):
+        return there
     plan = make_plan(dataset, settings, labelled=labelled, skip_bad=reader.skip_bad)
     if run is not None:
         write_atomic(run.folder / "plan.json", plan.to_json())

@@ -36,7 +36,12 @@ from .planning.plan_training import Subject, Trial, plan_training
 from .run import Run
 from .start import Start, verify_kind
 from .task import in_passes
-from .unchanged import require_same_names, require_same_prepared, require_same_splits
+from .unchanged import (
+    require_same_names,
+    require_same_prepared,
+    require_same_splits,
+    standing_plan,
+)
 
 OWN_NETWORK = ("dynunet", "imagenet", "dino")
 """Methods whose network is not the U-Net."""
@@ -145,16 +150,16 @@ def plan_labelled(
     cases = dataset.filter(lambda case: case.name in {*budget, *splits.validation})
     held = splits.held_out(dataset)
     cases = with_more(cases, settings.with_run, settings.reader, held=held, labelled=True)
+    plan = None
     if run is not None:
         whole = {case.name for data in (dataset, cases) for case in data}
         require_same_names(run.folder, whole, trained=run.trained)
         require_same_splits(run.folder, splits, trained=run.trained)
+        plan = standing_plan(run, whole, lambda: len(find_classes(dataset)))
     if start is not None:
         verify_kind(dataset, start.run, mixed=settings.reader.skip_bad)
         refuse_knowing(f"--from {settings.from_run}", start.run, dataset, splits)
-    if run is not None and (run.folder / "plan.json").exists():
-        plan = run.plan
-    else:
+    if plan is None:
         if seen is None:  # else it is one of several candidates, and was said for all
             look_at_copies(dataset, splits)
             look_at_further(settings, dataset, splits)

@@ -132,7 +132,7 @@ def _refuse_other(
     """
     former, before = content.get("command"), content["settings"]
     if not run.trained:
-        if former != command or flatten(before) != flatten(settings):
+        if former != command or _given(before) != _given(settings):
             (run.folder / "plan.json").unlink(missing_ok=True)
         return
     if former != command:
@@ -161,3 +161,8 @@ def _refuse_other(
                 problem = f"is finished with {old[key]} steps, and kept no checkpoint"
                 remedy = "Choose another --out, with --keep-state to go on later"
             raise InputError(run.folder, problem, remedy)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by full name: what takes no effect is not recorded, and is as good as open."""
+    return {name: value for name, value in flatten(settings).items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from ..config.values import plain
 from ..data.arrays import logged_rows
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
+from ..data.plan import Plan
 from ..data.prepare import voxels_behind
 from ..data.prepared import Prepared
 from ..data.splits import PARTS, Splits, read_splits, write_splits
 from ..errors import InputError, RunError
 from ..system.distributed import rank
 from ..system.files import read_json, write_json
+from ..system.saying import say
 from .run import Run
 
 FILE = "cases.json"
@@ -53,6 +55,33 @@ def require_same_names(
             f"{some(part, SHOWN)} {verb}" for part, verb in ((came, "came"), (went, "went")) if part
         ]
         raise InputError(folder, f"was begun with other cases: {', '.join(found)}", REMEDY)
+
+
+def standing_plan(
+    run: Run, names: Iterable[str], classes: Callable[[], int] | None = None
+) -> Plan | None:
+    """The plan of a run, which may have been edited; None where it is yet to be made, of these cases.
+
+    Until anything was trained cases may change, and with others than it was made of a plan is made anew.
+
+    Args:
+        run: The run.
+        names: Of all its cases.
+        classes: How many there are; None: nothing is segmented.
+    """
+    path = run.folder / "plan.json"
+    now, recorded = dict.fromkeys(names, ""), _recorded(run.folder)
+    if path.exists():
+        if run.trained or not run.main:
+            return run.plan
+        plan, before = run.plan, recorded.get("cases", now)
+        if before.keys() == now.keys() and (classes is None or classes() == len(plan.classes)):
+            return plan
+        say(f"{path}: is made anew, since it is of other cases and nothing was trained by it")
+        path.unlink()
+    if run.main and not run.trained:
+        write_json(run.folder / FILE, recorded | {"cases": now})
+    return None
 
 
 def require_same_cases(

@@ -29,7 +29,7 @@ from .pretraining import Objective, Unlabelled
 from .run import Run
 from .start import find_pretrained, settings_of_network, verify_kind, verify_size
 from .task import BatchesByStep, Task
-from .unchanged import require_same_names, require_same_prepared
+from .unchanged import require_same_names, require_same_prepared, standing_plan
 
 MORE = 8.0
 """How many times the images of segmentation pre-training needs, see ``configuration.Request`` [ours]."""
@@ -67,15 +67,15 @@ def plan_unlabelled(objective: Objective, run: Run | None = None) -> PlannedUnla
     dataset = limited(dataset, settings.limit, settings.training.seed)
     own = frozenset(case.name for case in dataset)
     dataset = with_more(dataset, settings.with_run, settings.reader)
+    plan = None
     if run is not None:
         require_same_names(run.folder, (case.name for case in dataset), trained=run.trained)
+        plan = standing_plan(run, (case.name for case in dataset))
     if objective.source_run is not None and network_is_open(settings.network):
         network = settings_of_network(objective.source_run[0])
         objective = objective.with_settings(replace(settings, network=network))
     _verify_images(objective, dataset)
-    if run is not None and (run.folder / "plan.json").exists():
-        plan = run.plan
-    else:
+    if plan is None:
         plan = _plan(objective, dataset, keep=run is not None)
     if run is not None:
         write_atomic(run.folder / "plan.json", plan.to_json())
