@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from radiffuse.config import FIT, Machine, Network, PlanSettings, Pretrain, Training, TrainingPlan
+from radiffuse.config import (
+    FIT,
+    Augmentation,
+    Machine,
+    Network,
+    PlanSettings,
+    Pretrain,
+    Training,
+    TrainingPlan,
+)
 from radiffuse.config.values import plain
 from radiffuse.data.plan import Plan
 from radiffuse.train.open_settings import fill, fill_as_before
@@ -55,6 +64,17 @@ def test_the_shift_of_noise_is_of_pretraining_and_open_where_it_is_none() -> Non
         settings = Pretrain()
         settings = replace(settings, diffusion=replace(settings.diffusion, shift=given))
         assert fill(settings, PLAN).diffusion.shift == found
+
+
+def test_pretraining_mirrors_left_and_right_of_films_and_of_volumes() -> None:
+    """The columns of a film, but the first axis of a volume, whose second one goes from back to front."""
+    volumes = Plan(3, ("ct",), (), (16, 16, 16), spacing=(1.0, 1.0, 1.0))
+    assert fill(Pretrain(), PLAN).augmentation.flip == (1,)
+    assert fill(Pretrain(), volumes).augmentation.flip == (0,)
+    for flip in ((), (1,)):
+        given = replace(Pretrain(), augmentation=Augmentation(flip=flip))
+        assert fill(given, volumes).augmentation.flip == flip
+    assert fill(FIT["scratch"], PLAN).augmentation.flip is None  # by the plan's own rule
 
 
 def test_all_at_once_is_no_micro_batch_and_a_plan_may_say_nothing_of_the_training() -> None:

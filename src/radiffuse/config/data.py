@@ -99,8 +99,8 @@ class Augmentation:
 
     flip: tuple[Annotated[int, Within(0, 2)], ...] | None = ()
     """Spatial axes to flip, each half the time (0 rows, 1 columns; 3D: 0 right, 1 anterior, 2 superior); []: no axis.
-    None: left and right where the plan says that no class has a side; labels beyond the border are then ignored along
-    other axes."""
+    None: left and right, in fit where the plan says that no class has a side; labels beyond the border are then ignored
+    along other axes."""
     probability: Fraction = 1.0
     """Probability, 0 to 1, of the affine change, and likewise of the intensity change."""
     chance: Fraction = 0.25

@@ -72,9 +72,9 @@ class Pretrain:
     None: a number of passes over the images, in three hours at most."""
     training: Training = Training()
     """The optimization."""
-    augmentation: Augmentation = Augmentation(flip=(1,))
-    """Augmentation of the images. [related] random flips; here left to right only. coordinates: intensity changes,
-    drawn separately for each crop."""
+    augmentation: Augmentation = Augmentation(flip=None)
+    """Augmentation of the images. [related] random flips; here left to right only, also of volumes. coordinates:
+    intensity changes, drawn separately for each crop."""
     plan: PlanSettings = PlanSettings()
     """Size, spacing and intensity."""
     reader: Data = Data()

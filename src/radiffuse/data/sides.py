@@ -37,8 +37,13 @@ def sides(classes: Sequence[str], found: Fingerprint) -> tuple[tuple[int, ...], 
     for name in classes[1:]:
         if why := _side(name, measured.get(name, ())):
             return (), why
-    axis = 1 if found.spatial_dims == 2 else 0
+    axis = left_to_right(found.spatial_dims)
     return ((axis,), "no class has a side") if len(classes) > 1 else ((), "nothing is segmented")
+
+
+def left_to_right(dims: int) -> int:
+    """The axis of left and right of an image of so many axes: the columns of a film, the first axis of a volume."""
+    return 1 if dims == 2 else 0
 
 
 def _side(name: str, places: Sequence[float]) -> str:

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 from ..config import Fit, Network, Pretrain
 from ..config.values import completed, flatten
 from ..data.plan import Plan
+from ..data.sides import left_to_right
 
 Settings = TypeVar("Settings", Fit, Pretrain)
 OPEN = {
+    "augmentation.flip",
     "diffusion.shift",
     "training.steps",
     "training.batch_size",
@@ -92,6 +94,7 @@ def _decisions(settings: Fit | Pretrain, plan: Plan) -> dict[str, dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
     if isinstance(settings, Pretrain):
         found["diffusion"] = {"shift": plan.shift}
+        found["augmentation"] = {"flip": (left_to_right(plan.spatial_dims),)}
     if (ours := plan.training) is None:
         batch = BATCH["fit", plan.spatial_dims]
         return found | {"training": {"steps": STEPS, "batch_size": batch}}
