@@ -274,6 +274,22 @@ def test_an_interrupt_that_is_ignored_stays_so(tmp_path: Path) -> None:
     assert done.share == 1
 
 
+def test_a_run_that_goes_on_by_other_threads_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sums are in another order; so are those of another processor, card, arithmetic or version of torch."""
+    with start_run(tmp_path, "toy", {}) as run, pytest.raises(Killed):
+        train(Toy(), killing(3), run, BASE, CPU)
+    with start_run(tmp_path, "toy", {}) as run, pytest.raises(Killed):
+        train(Toy(), killing(5), run, BASE, CPU)
+    assert "goes on with" not in capsys.readouterr().err
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    trained(tmp_path)
+    said = capsys.readouterr().err
+    assert f"{tmp_path} goes on with threads {threads + 1}, not {threads}: it rounds" in said
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = trained(tmp_path / "run")
     log = (tmp_path / "run" / "log.jsonl").read_text()

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,14 @@ import torch
 from ..config import Machine
 from ..errors import InputError, first_line
 from ..system.distributed import connect, launched
-from ..system.hardware import cores
+from ..system.hardware import cores, processor
+from ..system.saying import say
 from .sharding import shard
 
 TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for another one within training; rank 0 may be writing a checkpoint."""
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+OTHERWISE = "it rounds otherwise from here on than if it had not been stopped"
 UP_TO_ROUNDING = "a run that is interrupted then resumes up to rounding"
 
 
@@ -205,6 +207,26 @@ def _strategy(machine: Machine, processes: int) -> Any:
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DDPStrategy(timeout=TIMEOUT, **{name: False})
+
+
+def computes_by(device: torch.device, machine: Machine) -> dict[str, str | int]:
+    """What the rounding of a training depends on beside its settings."""
+    found: dict[str, str | int] = {"torch": torch.__version__.partition("+")[0]}
+    found["precision"] = str(resolve_precision(machine))
+    if device.type == "cuda":
+        return found | {"device": torch.cuda.get_device_name(device)}
+    if device.type != "cpu":
+        return found | {"device": device.type}
+    return found | {"device": processor(), "threads": torch.get_num_threads()}
+
+
+def say_other(where: object, before: object, now: Mapping[str, str | int]) -> None:
+    """Say it where a run goes on by something else than computed ``before``, as its checkpoint has it."""
+    was: Mapping[str, object] = before if isinstance(before, dict) else now
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    if names:
+        changes = (f"{name} {now.get(name, 'none')}, not {was.get(name, 'none')}" for name in names)
+        say(f"{where} goes on with {'; '.join(changes)}: {OTHERWISE}")
 
 
 def resolve_precision(machine: Machine) -> Any:

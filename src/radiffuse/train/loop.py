@@ -33,7 +33,7 @@ from .checkpoint import (
     save_checkpoint,
     unflatten_optimizer,
 )
-from .device import fixed_order, make_fabric
+from .device import computes_by, fixed_order, make_fabric, say_other
 from .learning_rate import learning_rate, weight_decay
 from .log import Log, unwritten_of
 from .passes import Passes
@@ -158,6 +158,7 @@ class _State:
         self, fabric: Any, task: Task, run: Run, training: Training, machine: Machine
     ) -> None:
         self.task, self.run, self.device = task, run, fabric.device
+        self.computes = computes_by(fabric.device, machine)
         forget_peak_memory()
         USED.clear()
         self.judged_by = task.judged_by if training.keep == "best" else None
@@ -198,6 +199,7 @@ class _State:
                 if "micro_batch" in info:
                     passes.resume(info["micro_batch"])
                 self.start, unwritten = newest.step, unwritten_of(info.get("log"))
+                say_other(run.folder, info.get("computed_by"), self.computes)
         self.step = Step(fabric, task, network, self.model, optimizer, training, passes)
         self.log = Log(run, self.start, training, main=fabric.global_rank == 0, unwritten=unwritten)
         self.model.train()
@@ -251,7 +253,7 @@ class _State:
         if self.run.main:
             more = {
                 "optimizer": info,
-                "threads": torch.get_num_threads(),
+                "computed_by": self.computes,
                 "log": unwritten,
             }
             # A run that is resumed after memory ran out must round as it did before.
