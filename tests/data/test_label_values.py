@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +289,23 @@ def test_labels_to_learn_from_without_foreground_are_pointed_out(
     words = [*fit(data, tmp_path), "--split.file", str(tmp_path / "splits.json")]
     assert main([*words, "--reader.cache", str(tmp_path / "cache")]) == 0
     assert "no foreground in the 2 labels to learn from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("grid", ["16", "32"])
+def test_classes_that_no_label_to_learn_from_shows_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], grid: str
+) -> None:
+    """Of films that are seen whole, and in patches: the network never draws such a class."""
+    from radiffuse.cli import main
+
+    masks = [shape(32, seed) for seed in range(4)]
+    masks[0][16:28, 16:28] = 2
+    data = data_set(tmp_path / "data", *masks)
+    for number, names in enumerate((["c1", "c2"], ["c0", "c2"])):
+        parts = {"train": names, "validation": [], "test": ["c3"], "draws": []}
+        file = tmp_path / f"splits-{number}.json"
+        file.write_text(json.dumps({"version": 1} | parts))
+        words = [*fit(data, tmp_path / f"{number}"), "--split.file", str(file), "--grid", grid]
+        assert main([*words, "--reader.cache", str(tmp_path / "cache")]) == 0
+        said = "has no class-2 in the 2 labels to learn from" in capsys.readouterr().err
+        assert said == (number == 0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..config import IGNORE, Augmentation, Fit
@@ -16,7 +17,7 @@ from ..data.cases import read_case_label
 from ..data.copies import copies_of_held_out
 from ..data.dataset import Case, Dataset
 from ..data.fingerprint import find_classes, find_dims
-from ..data.issues import Issues, say
+from ..data.issues import Issues, say, some
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import CORRECTED, own_folder
 from ..data.layouts.unpaired import no_labels
@@ -263,6 +264,8 @@ def prepare_labelled(
     described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
     run.write_data(described | described_more(settings.with_run, len(further)))
     _require_foreground(dataset, prepared, indices)
+    if not quiet:
+        _say_unseen(dataset, prepared, indices)
     batches = Batches(
         prepared,
         batch_size=settings.training.batch,
@@ -296,6 +299,26 @@ def _require_foreground(dataset: Dataset, prepared: Prepared, indices: Sequence[
     problem = f"has no foreground in the {len(indices)} labels to learn from"
     issues.warning(dataset.root, problem, "Take more with --labels, or others with --draw")
     say(issues)
+
+
+def _say_unseen(dataset: Dataset, prepared: Prepared, indices: Sequence[int]) -> None:
+    """Warn of classes that no label to learn from shows, which the network then never draws."""
+    plan = prepared.plan
+    unseen = dict(enumerate(plan.classes[1:], start=1))
+    for i in indices:
+        if not unseen:
+            break
+        shown = prepared.label(i) if plan.whole else prepared.foreground(i)[:, 0]
+        for value in np.unique(shown).tolist():
+            unseen.pop(value, None)
+    if 0 < len(unseen) < len(plan.classes) - 1:  # of none at all it is said already
+        issues = Issues()
+        names, count = some([*unseen.values()]), len(indices)
+        where = f"in the {count} label{'s' * (count != 1)} to learn from"
+        problem = f"has no {names} {where}, so no mask will show it"
+        remedy = "Take more with --labels, or label cases that show it"
+        issues.warning(dataset.root, problem, remedy)
+        say(issues)
 
 
 def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:
