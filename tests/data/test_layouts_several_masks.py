@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from layout_files import film, film_label, volume, volume_label
 from PIL import Image
 
 from radiffuse.config import Data
-from radiffuse.data.cases import read_case_label
+from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.layouts import open_dataset, survey
 
 
@@ -55,6 +56,22 @@ def test_numbered_masks_in_the_folder_of_a_case(tmp_path: Path) -> None:
     labels = [read_case_label(case).array[0, :, 0] for case in open_dataset(tmp_path)]
     assert labels[0].tolist() == [1, 1, 1, 2, 2, 2] + [0] * 18
     assert labels[1].tolist() == [1] * 4 + [0] * 20
+
+
+def test_masks_of_one_image_may_be_of_several_types(tmp_path: Path) -> None:
+    """A number that the first file cannot hold is kept, and a mask of real numbers is joined with one of bytes."""
+    types = (np.uint8, np.float32, np.uint16)
+    for number, (kind, value) in enumerate(zip(types, (1, 2, 256), strict=True)):
+        array = np.zeros((6, 5, 4), kind)
+        array[2 * number : 2 * number + 2] = value
+        file = tmp_path / (f"a_mask_{number}.nii.gz" if number else "a_mask.nii.gz")
+        nib.save(nib.Nifti1Image(array, np.diag([0.8, 0.8, 2, 1])), file)
+    image = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.diag([0.8, 0.8, 2, 1])), tmp_path / "a.nii.gz")
+    (case,) = open_dataset(tmp_path, Data(layout="suffixes"))
+    assert len(case.label_parts) == 3
+    label = read_case_label(case, read_case_image(case)).array[0, :, 0, 0]
+    assert label.tolist() == [1, 1, 2, 2, 256, 256]
 
 
 @pytest.mark.parametrize("second", ["2_seg.png", "2_mask.tif"])

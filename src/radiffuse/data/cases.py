@@ -123,7 +123,7 @@ def _composed(case: Case) -> Scan:
 def _joined(case: Case) -> Scan:
     """One label map from several of an image, each with its own values; where they overlap, the later one wins."""
     first, *others = (_map(path, case) for path in case.label_parts)
-    result = first.array.copy()
+    result = first.array.astype(np.int64)  # files of one image may differ in type
     for path, part in zip(case.label_parts[1:], others, strict=True):
         part = on_grid(part, first, path, case.label_parts[0].name)
         np.copyto(result, part.array, where=part.array != 0)
