@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,19 @@ def test_it_is_the_share_of_pairs_in_order_and_weights_are_copies() -> None:
     assert found[0] == pytest.approx(pairs(scores, positive))
     copied = np.repeat(np.arange(40), weights)
     assert found[1] == pytest.approx(pairs(scores[copied], positive[copied]))
+
+
+def test_memory_does_not_grow_with_the_square_of_the_images() -> None:
+    """The test films of ChestX-ray14 are 25,596, whose pairs would take 5 GB."""
+    n = 4000
+    positive = np.arange(n) % 3 == 0
+    scores = np.random.default_rng(0).permutation(n) + 1000.0 * positive
+    tracemalloc.start()
+    found = weighted_auroc(scores, positive, np.ones((2, n)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[0] == found[1] == pytest.approx(pairs(scores, positive))
+    assert most < 100 * 8 * n
 
 
 @pytest.mark.parametrize(("scores", "area"), [([0, 1, 2, 3], 1), ([3, 2, 1, 0], 0), ([1] * 4, 0.5)])

@@ -35,11 +35,11 @@ def weighted_auroc(scores: Floats, positive: NDArray[np.bool_], weights: Floats)
     Returns:
         ``(B,)``; NaN where no positive or no negative counts.
     """
-    values, places = np.unique(scores, return_inverse=True)
-    levels = np.zeros((len(scores), len(values)))
-    levels[np.arange(len(scores)), places] = 1
-    above = (weights * positive) @ levels
-    below = (weights * ~positive) @ levels
+    order = np.argsort(scores, kind="stable")
+    ranked, found = scores[order], positive[order]
+    first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # of each run of equal scores
+    counted = weights[:, order]
+    above, below = (np.add.reduceat(counted * own, first, axis=1) for own in (found, ~found))
     lower = np.cumsum(below, axis=1) - below / 2
     pairs = above.sum(1) * below.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
