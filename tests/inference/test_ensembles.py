@@ -98,6 +98,30 @@ def test_maps_of_agreement_and_of_disagreement() -> None:
     assert all(values.shape == (20, 24) for values in split.values())
 
 
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (("left lung", "b"), ["mean-left-lung", "mean-b"]),
+        (("tumor/cyst", 'a: "b"?'), ["mean-tumor__cyst", "mean-a_-_b__"]),
+    ],
+)
+def test_maps_of_classes_have_names_that_files_can_have(
+    classes: tuple[str, ...], names: list[str]
+) -> None:
+    plan = dataclasses.replace(FILM, classes=("background", *classes))
+    maps = predictor(sure_of(1, plan), uncertainty=True)(film()).maps
+    assert list(maps) == [*names, "entropy"]
+    np.testing.assert_allclose(maps[names[0]], 1, atol=1e-5)
+    np.testing.assert_allclose(maps[names[1]], 0, atol=1e-5)
+
+
+def test_classes_that_would_share_a_map_have_one_each() -> None:
+    plan = dataclasses.replace(FILM, classes=("background", "left lung", "left-lung"))
+    maps = predictor(sure_of(1, plan), uncertainty=True)(film()).maps
+    assert [float(maps[name].mean().round(3)) for name in maps] == [1, 0, 0]
+    assert all(name.startswith("mean-left-lung-") for name in list(maps)[:2])
+
+
 @pytest.mark.parametrize("plan", [FILM, VOLUME])
 def test_maps_are_those_of_the_samples(plan: Plan) -> None:
     """Against numbers computed from the samples one by one; windows do not overlap here."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config import Machine, Predict
 from ..config.given import refuse_given
+from ..data.names import unique_names
 from ..data.plan import PREPARED, Plan
 from ..data.scan import Array, Scan, in_color
 from ..data.streams import torch_seed
@@ -46,8 +47,9 @@ class Segmented:
         confidence: float32 ``(*spatial)``, probability of the class in ``mask``, 0 to 1, also where postprocessing
             changed it.
         maps: float32 ``(*spatial)`` maps of uncertainty by name, if requested: ``mean-CLASS``, the mean probability of
-            each foreground class; ``entropy`` of the mean, as a fraction of the largest possible, 0 to 1; ``variance``
-            of the probability over samples, views and runs, mean over classes, if there are at least two.
+            each foreground class, its name made fit for a file; ``entropy`` of the mean, as a fraction of the largest
+            possible, 0 to 1; ``variance`` of the probability over samples, views and runs, mean over classes, if there
+            are at least two.
         mean: Mean probability of every class ``(K, *S)``, on the grid of the votes; None of a step on the way.
     """
 
@@ -300,6 +302,12 @@ def _prepared(plan: Plan) -> dict[str, Any]:
     return {name: getattr(plan, name) for name in PREPARED}
 
 
+def _names_of_means(classes: Sequence[str]) -> list[str]:
+    """Names of the maps of foreground classes, fit for files and each of its own, whatever the classes are called."""
+    wanted = [f"mean-{'-'.join(name.split())}" for name in classes[1:]]
+    return unique_names(wanted, classes[1:])
+
+
 class _Votes:
     """Mean probability on one grid, and of its square. Those of a volume lie on disk, not in memory."""
 
@@ -349,9 +357,8 @@ class _Votes:
         if self.square is None:
             return Segmented(mask, confidence)
         maps = {
-            f"mean-{'-'.join(name.split())}": map_to_scan(torch.from_numpy(self.mean[i]), undo)
-            for i, name in enumerate(plan.classes)
-            if i > 0
+            name: map_to_scan(torch.from_numpy(mean), undo)
+            for name, mean in zip(_names_of_means(plan.classes), self.mean[1:], strict=True)
         }
         maps["entropy"] = map_to_scan(torch.from_numpy(self._entropy()), undo)
         if self.draws > 1:
