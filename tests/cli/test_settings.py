@@ -290,6 +290,10 @@ def test_a_keyword_of_another_type_is_one_plain_sentence(
         ("generate", "steps", 0),
         ("anatomy", "count", 0),
         ("study", "labels", (1, 0)),
+        ("study", "tolerance", 0.0),  # the first scores of a study would be its end
+        ("evaluate", "tolerance", 0.0),
+        ("pretrain", "gradient_clip", 0.0),  # nothing would be learned
+        ("pretrain", "min_snr_gamma", 0.0),
     ],
 )
 def test_numbers_out_of_range_are_named(command: str, name: str, value: Any) -> None:

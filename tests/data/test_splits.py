@@ -153,6 +153,7 @@ def test_a_negative_draw_is_refused(tmp_path: Path, draw: int) -> None:
         (Split(test=3.0, validation=0.0), "too few"),
         (Split(test=-0.1), "not legal"),
         (Split(test=0.6, validation=0.5), "not legal"),
+        (Split(test=2.5), "not legal.*whole numbers of patients"),
         (Split(test=0.01), "too few"),
     ],
 )

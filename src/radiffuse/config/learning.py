@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from .data import VIEWS_AUGMENTATION, Augmentation
-from .types import Fraction, Memory, NonNegativeFloat, NonNegativeInt, PositiveInt, Seed, Within
+from .types import (
+    Fraction,
+    Memory,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Within,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +37,7 @@ class Diffusion:
     (Nichol and Dhariwal 2021, hybrid objective)."""
     loss: Literal["mse", "smooth-l1"] = "mse"
     """Distance between prediction and target."""
-    min_snr_gamma: NonNegativeFloat | None = None
+    min_snr_gamma: PositiveFloat | None = None
     """Clamp of the min-SNR loss weight (Hang et al. 2023; 5 is usual); None: all timesteps weigh the same."""
     timestep_sampling: Literal["uniform", "loss-aware", "low", "logit-normal"] = "uniform"
     """How training timesteps are drawn; loss-aware: Nichol and Dhariwal 2021, section 3.3, with unbiased weights;
@@ -124,7 +133,7 @@ class Training:
     """Weight decay."""
     final_weight_decay: NonNegativeFloat | None = None
     """Weight decay of the last step, reached from ``weight_decay`` along half a cosine; None: it stays the same."""
-    gradient_clip: NonNegativeFloat | None = 1.0
+    gradient_clip: PositiveFloat | None = 1.0
     """Largest norm of the gradient; None: no clipping."""
     average_decay: Fraction = 0.9999
     """Decay of the exponential moving average of the weights, at most (1 + n) / (10 + n) at step n; 0 turns it off."""

@@ -16,6 +16,7 @@ from .types import (
     Hours,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Seed,
     Strategy,
@@ -357,7 +358,7 @@ class Evaluate:
     or a JSON file that names the classes. Classes are matched by name. None: classes.json in the folder of masks."""
     truth_classes: str | None = None
     """The same for the ground truth. None: what the data set declares; if it declares nothing, values are compared."""
-    tolerance: NonNegativeFloat = 2.0
+    tolerance: PositiveFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     reader: Data = Data()
     """How the path becomes cases."""

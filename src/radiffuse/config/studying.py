@@ -10,8 +10,8 @@ from .segmenting import FIT, Fit
 from .types import (
     POSITIONAL,
     Hours,
-    NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Strategy,
     Within,
@@ -178,7 +178,7 @@ class Study:
     draw, strategy and split, and reads the data by ``finetune.reader``."""
     nnunet: NNUNet = NNUNet()
     """Settings of the method nnunet."""
-    tolerance: NonNegativeFloat = 2.0
+    tolerance: PositiveFloat = 2.0
     """Tolerance of the surface Dice, in mm (in pixels where the spacing is unknown)."""
     parts: tuple[Literal["test", "validation"], ...] = ("test",)
     """Cases to score: test, or validation while tuning."""

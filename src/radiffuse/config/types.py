@@ -32,6 +32,7 @@ PositiveInt = Annotated[int, Within(1)]
 NonNegativeInt = Annotated[int, Within(0)]
 Seed = Annotated[int, Within(0, 2**32 - 1)]
 NonNegativeFloat = Annotated[float, Within(0)]
+PositiveFloat = Annotated[float, Within(1e-6)]
 Fraction = Annotated[float, Within(0, 1)]
 
 STEP = Spelled(

@@ -277,9 +277,10 @@ def _by_fold(dataset: Dataset, settings: Split) -> dict[str, str]:
 def _by_share(dataset: Dataset, settings: Split) -> dict[str, str]:
     """Shares of the patients of each site, in ``settings.order``: test, then validation."""
     shares = (settings.test, settings.validation)
-    if not min(shares) >= 0 or sum(share for share in shares if share < 1) >= 1:
+    parted = any(share > 1 and share % 1 for share in shares)
+    if parted or not min(shares) >= 0 or sum(share for share in shares if share < 1) >= 1:
         problem = f"test {settings.test} and validation {settings.validation} are not legal"
-        remedy = "Give shares that together stay below 1, or numbers of patients"
+        remedy = "Give shares that together stay below 1, or whole numbers of patients"
         raise InputError("--split", problem, remedy)
     sites: dict[str, set[str]] = defaultdict(set)
     for case in dataset:
