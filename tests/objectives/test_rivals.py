@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,25 @@ import torch
 import radiffuse
 from conftest import TINY, pretrain_settings
 from radiffuse.automatic.candidates import proposals
-from radiffuse.config import Contrast, Fit, Network, UNetConfig, resolve_network
+from radiffuse.config import PRETRAIN, Contrast, Fit, Network, UNetConfig, resolve_network
 from radiffuse.data.corruption import Corrupted, corrupt_all
 from radiffuse.data.crops import CropPairs
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
 from radiffuse.nets.unet import UNet
-from radiffuse.objectives.contrastive import VoxelContrast, choose_pairs, start_embedder
+from radiffuse.objectives.contrastive import (
+    Contrastive,
+    VoxelContrast,
+    choose_pairs,
+    start_embedder,
+)
 from radiffuse.objectives.masked import MaskedAutoencoding, masked
 from radiffuse.objectives.restorative import Restoring
+from radiffuse.train.cases import VALIDATION_IMAGES
+from radiffuse.train.planning.measuring import Blank
+from radiffuse.train.pretraining import Unlabelled
 from radiffuse.train.random import StepRandom
 
 
@@ -65,6 +75,18 @@ def contrast_of(dims: int, settings: Contrast, held_out: CropPairs | None = None
     generator = torch.Generator().manual_seed(0)
     embedder = start_embedder(UNet(config(dims)), settings.width, generator, None)
     return VoxelContrast(embedder, settings, held_out)
+
+
+def test_a_patient_of_many_images_is_not_held_in_memory_whole() -> None:
+    """A patient is held out with all slices; a pair of each of some hundreds took a gibibyte and more."""
+    plan = Plan(2, ("image",), (), (16, 16))
+    blank = Blank.like(plan, (16, 16), labelled=False, count=90)
+    objective = Contrastive(replace(PRETRAIN["contrastive"], network=Network(preset="tiny")))
+    pool = Unlabelled(blank, range(80, 90), range(80))
+    found, images = objective.validation_pairs(pool), pool.validation_images()
+    assert found is not None
+    assert images is not None
+    assert len(found) == len(images) == VALIDATION_IMAGES
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -290,8 +290,8 @@ class CropPairObjective(Objective):
         return self._pairs(pool, pool.training, training.batch, training.seed)
 
     def validation_pairs(self, pool: Unlabelled) -> CropPairs | None:
-        """A pair of each held-out case; None where there are none."""
-        held = pool.held_out
+        """A pair of each of the held-out cases, but no more than of images; None where there are none."""
+        held = pool.held_out[:VALIDATION_IMAGES]
         seed = self.settings.training.seed + 1
         return self._pairs(pool, held, len(held), seed)(0) if held else None
 
