@@ -9,7 +9,9 @@ import pytest
 
 from radiffuse.cli.settings import from_values
 from radiffuse.config import Classify, Fit, Generate
+from radiffuse.data.dataset import Dataset
 from radiffuse.errors import InputError
+from radiffuse.studies import runs
 from radiffuse.studies.augment import run_augment
 from radiffuse.studies.study import run_study
 from radiffuse.system.files import read_json, write_json
@@ -107,6 +109,26 @@ def test_higher_ratios_may_be_added(classes: Path, tmp_path: Path) -> None:
     config = {"run_version": RUN_VERSION, "command": "classify", "settings": files}
     write_json(begun / "config.yaml", config)
     assert study(1.0, 2.0) == {"6-real+1-0": "6-0"}
+
+
+def test_test_cases_have_no_part_in_the_plan(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a study without pre-training, whose grid was left open: they are for the last score alone."""
+    seen: list[set[str]] = []
+
+    def plan_of(dataset: Dataset, *_: Any, **__: Any) -> Any:
+        seen.append({case.name for case in dataset})
+        raise Begun
+
+    monkeypatch.setattr(runs, "make_plan", plan_of)
+    given = {"data": films, "out": tmp_path / "out", "methods": ("scratch",), "labels": (2,)}
+    given |= {"finetune": {"reader": {"cache": str(tmp_path / "cache")}, "split": {"test": 0.4}}}
+    with pytest.raises(Begun):
+        run_study(from_values("study", given), part, part, part)
+    parts = read_json(tmp_path / "out" / "splits.json")
+    assert seen == [{*parts["train"], *parts["validation"]}]
+    assert parts["test"]
 
 
 @pytest.mark.parametrize("method", ["none", "joint"])

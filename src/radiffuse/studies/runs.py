@@ -235,7 +235,8 @@ class StudyRuns:
             plan = replace(plan, postprocess=base.plan.postprocess or plan.postprocess)
             changes |= {"plan": plan, "network": network}
         elif not variant.head:
-            changes |= self.closed(self.settings.data, base.plan, base.network, base.reader)
+            test = frozenset(self.splits.test)
+            changes |= self.closed(self.settings.data, base.plan, base.network, base.reader, test)
         if variant.size:
             seen: PlanSettings = changes.get("plan", base.plan)
             changes["plan"] = replace(seen, size=(variant.size,), grid=None)
@@ -386,10 +387,19 @@ def _as_many_images(settings: Pretrain) -> Pretrain:
     return replace(settings, training=replace(training, steps=steps))
 
 
-def _closed(path: str, plan: PlanSettings, network: Network, reader: Data) -> dict[str, Any]:
-    """Plan and network where they are open: the same ones for all methods, whatever the machine."""
+def _closed(
+    path: str,
+    plan: PlanSettings,
+    network: Network,
+    reader: Data,
+    test: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """Plan and network where they are open: the same ones for all methods, whatever the machine.
+
+    The cases ``test`` have no part in it.
+    """
     if plan.size is None:
-        dataset = open_dataset(path, reader)
+        dataset = open_dataset(path, reader).filter(lambda case: case.name not in test)
         plan = make_plan(dataset, plan, labelled=False, skip_bad=reader.skip_bad).settings()
     return {
         "plan": plan,
