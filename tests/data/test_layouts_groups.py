@@ -9,7 +9,7 @@ from PIL import Image
 from radiffuse.config import Data
 from radiffuse.data.layouts import open_dataset, survey
 from radiffuse.data.layouts.patients import known_patient
-from radiffuse.data.provenance import descends
+from radiffuse.data.provenance import descent_from, of_other_patients
 from radiffuse.errors import InputError
 
 
@@ -88,8 +88,33 @@ def test_a_drawn_pair_may_descend_from_thousands_of_patients(tmp_path):
     for i in range(2):
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
     case = open_dataset(tmp_path).cases[0]
-    assert descends(case, {names[-1]})
-    assert not descends(case, {"patient-020000"})
+    assert descent_from({names[-1]})(case)
+    assert not descent_from({"patient-020000"})(case)
+
+
+@pytest.mark.parametrize(
+    ("held", "group"),
+    [
+        ("7", "007"),
+        ("007", "7"),
+        ("7", "7.0"),
+        ("Smith", "SMITH"),
+        ("Müller", "Mu\u0308ller"),
+        ("7", "3+007"),
+        ("a+7", "x+A+07"),
+    ],
+)
+def test_a_patient_is_held_out_however_another_folder_spells_the_name(tmp_path, held, group):
+    """Spreadsheets take leading zeros away from one table and not from the other."""
+    folders = {"labelled": held, "pool": group}
+    for name, patient in folders.items():
+        film(tmp_path / name / "a.png", seed=len(name))
+        film(tmp_path / name / "b.png", seed=len(name) + 20)
+        rows = f"image,patient\na,{patient}\nb,{name}\n"
+        (tmp_path / name / "patients.csv").write_text(rows, encoding="utf-8")
+    labelled, pool = (open_dataset(tmp_path / name) for name in folders)
+    assert [case.name for case in of_other_patients(pool, {labelled.cases[0].group})] == ["b"]
+    assert len(of_other_patients(pool, {"17", "70", "x", "A"})) == 2 - (group == "x+A+07")
 
 
 def test_patients_csv_that_contradicts_itself(tmp_path):

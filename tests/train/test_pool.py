@@ -23,7 +23,7 @@ from radiffuse.data.batches import Batches
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
 from radiffuse.data.pool import PoolBatches, PooledBatch, WithPool
-from radiffuse.data.provenance import descends
+from radiffuse.data.provenance import descent_from
 from radiffuse.errors import InputError
 from radiffuse.synthesis.joint_generation import JointGeneration
 from radiffuse.train.planning.measuring import Blank
@@ -140,9 +140,9 @@ def test_what_a_joint_run_draws_descends_from_its_pool(
     patients = drawing.ancestors["patients"]
     pair = Case("pair", (Path("x"),), group="+".join(patients))
     for name in (*(set(names) - held), "other+one"):
-        assert descends(pair, {name})
+        assert descent_from({name})(pair)
     for name in (*held, "other+on"):
-        assert not descends(pair, {name})
+        assert not descent_from({name})(pair)
 
 
 def test_another_pool_is_refused_once_something_was_trained(

@@ -15,7 +15,7 @@ from ..data.batches import ClassBatches, ClassifiedFilm
 from ..data.dataset import Dataset
 from ..data.plan import Plan
 from ..data.prepared import Prepared
-from ..data.provenance import descends
+from ..data.provenance import descent_from
 from ..data.streams import Stream
 from ..errors import InputError
 from ..evaluation.classification import columns_of
@@ -168,10 +168,10 @@ def _synthetic(
     """
     if not settings.ratio:
         return []
-    films: list[ClassifiedFilm] = []
+    films, descends = list[ClassifiedFilm](), descent_from(held)
     for dataset in more:
         prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
-        allowed = {case.name for case in prepared.cases if not descends(case, held)}
+        allowed = {case.name for case in prepared.cases if not descends(case)}
         films += _items(prepared, allowed, classes)
     chosen = []
     for k, name in enumerate(classes):

@@ -24,6 +24,18 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def unified(text: str) -> str:
+    """Text without differences of case, and of how accents are encoded."""
+    return composed(text).casefold()
+
+
+def patient_key(patient: str) -> str:
+    """What spellings of one patient have in common: ``7`` for ``007``, ``7.0`` and ``7``."""
+    text = " ".join(unified(patient).split())
+    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?", text)
+    return number[1] if number else text
+
+
 def short_hash(text: str) -> str:
     """Twelve hexadecimal digits of SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

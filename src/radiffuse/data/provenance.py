@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import InputError
 from ..system.files import read_json
 from .dataset import Case, Dataset
-from .names import composed
+from .names import composed, patient_key
 from .tables import read_table
 
 TABLE = "provenance.csv"
@@ -75,23 +75,33 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
     return {case.name: found.get(_place(case.images[0]), Origin()) for case in dataset}
 
 
-def descends(case: Case, patients: Set[str]) -> bool:
-    """Whether an image is of one of these patients, or was drawn from one; the name of a patient may hold a +."""
-    drawn_from = f"+{case.group}+"
-    return not _parents(case.group).isdisjoint(patients) or any(
-        f"+{name}+" in drawn_from for name in patients if "+" in name
-    )
+def descent_from(patients: Iterable[str]) -> Callable[[Case], bool]:
+    """What says whether an image is of one of these patients, or was drawn from one.
+
+    Each folder may spell a patient in its own way. The name of a patient may hold a +.
+    """
+    keys = {"+".join(_keys(name)) for name in patients}
+    joined = [f"+{key}+" for key in keys if "+" in key]
+
+    def descends(case: Case) -> bool:
+        if not keys.isdisjoint(_keys(case.group)):
+            return True
+        drawn_from = f"+{'+'.join(_keys(case.group))}+" if joined else ""
+        return any(key in drawn_from for key in joined)
+
+    return descends
 
 
-def of_other_patients(images: Dataset, patients: Set[str]) -> Dataset:
+def of_other_patients(images: Dataset, patients: Iterable[str]) -> Dataset:
     """The images that are neither of these patients nor drawn from one."""
-    return images.filter(lambda case: not descends(case, patients))
+    descends = descent_from(patients)
+    return images.filter(lambda case: not descends(case))
 
 
 @lru_cache(maxsize=8)
-def _parents(group: str) -> frozenset[str]:
-    """Thousands of drawn images may have thousands of ancestors in common."""
-    return frozenset(group.split("+"))
+def _keys(group: str) -> tuple[str, ...]:
+    """What spellings of each ancestor share; thousands of drawn images may have thousands of them in common."""
+    return tuple(map(patient_key, group.split("+")))
 
 
 def generation_settings(dataset: Dataset) -> Mapping[str, Any]:

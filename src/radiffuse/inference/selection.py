@@ -21,6 +21,7 @@ from ..data.dataset import Case, Dataset
 from ..data.fingerprint import evenly
 from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
+from ..data.names import patient_key
 from ..data.plan import Plan
 from ..data.scan import Array, Scan, canonical_shape, canonical_spacing
 from ..data.transform import image_to_plan
@@ -94,7 +95,7 @@ def choose_typical(
         raise InputError(cases.root, problem, "Choose among one kind, such as with --reader.only")
     chosen = typical(
         np.stack([vector for _, vector in pairs]).astype(np.float64),
-        [*(case.group for case, _ in known), *_patients(found)],
+        [*(patient_key(case.group) for case, _ in known), *_patients(found)],
         count,
         labelled=range(len(known)),
         seed=seed,
@@ -143,7 +144,7 @@ def choose_uncertain(
         _patients(found),
         count,
         labels=labels,
-        seen=labelled,
+        seen={patient_key(patient) for patient in labelled},
         seed=seed,
     )
     names = predictor.plan.classes[1:]
@@ -186,8 +187,8 @@ def warn_of_names(pool: Dataset, known: Sequence[Dataset]) -> None:
         known: Labelled cases from elsewhere; copies of these are not in the pool.
     """
     unsure = [one for one in known if not (pool.patients_named and one.patients_named)]
-    patients = {case.group for one in unsure for case in one}
-    same = sum(case.group in patients for case in pool)
+    patients = {patient_key(case.group) for one in unsure for case in one}
+    same = sum(patient_key(case.group) in patients for case in pool)
     if not 0 < same < len(pool):  # of all of them none comes last
         return
     unnamed = dict.fromkeys(str(one.root) for one in (pool, *unsure) if not one.patients_named)
@@ -271,9 +272,9 @@ class _Features:
 
 
 def _patients(found: Sequence[tuple[Case, object]]) -> list[str]:
-    """Whose each scan is; copies of a scan are of one patient, whatever their names, so that they come last."""
+    """Keys of the patients; copies of a scan are of one, whatever their names, so that they come last."""
     first = copied(case for case, _ in found)
-    return [first.get(case.name, case).group for case, _ in found]
+    return [patient_key(first.get(case.name, case).group) for case, _ in found]
 
 
 def _windows(image: Array, size: Sequence[int]) -> list[Tensor]:

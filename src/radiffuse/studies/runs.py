@@ -25,6 +25,7 @@ from ..config.values import from_dict
 from ..data.dataset import Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
+from ..data.names import patient_key
 from ..data.plan import make_plan
 from ..data.splits import Splits, write_splits
 from ..errors import InputError
@@ -101,8 +102,9 @@ class StudyRuns:
                 open_dataset(given.unlabelled, base.reader), base.limit, base.training.seed
             )
             seen = {case.group for case in pool}
-        named = {name for group in seen for name in (group, *group.split("+"))}
-        if found := sorted(named & self.splits.held_patients(self.dataset)):
+        named = {patient_key(name) for group in seen for name in (group, *group.split("+"))}
+        held = self.splits.held_patients(self.dataset)
+        if found := sorted(name for name in held if patient_key(name) in named):
             problem = f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
             remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
             raise InputError(where, problem, remedy)

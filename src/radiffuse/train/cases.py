@@ -23,7 +23,7 @@ from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan, make_plan
 from ..data.prepare import cache_folder, prepare
 from ..data.prepared import Prepared
-from ..data.provenance import descends, stated_licence
+from ..data.provenance import descent_from, stated_licence
 from ..data.streams import Stream
 from ..errors import InputError
 from ..system.distributed import rank
@@ -198,6 +198,7 @@ def hold_out(
             break
         held.add(groups[i])
         count += sizes[groups[i]]
-    training = [i for i, case in enumerate(prepared.cases) if not descends(case, held)]
+    descends = descent_from(held)
+    training = [i for i, case in enumerate(prepared.cases) if not descends(case)]
     chosen = (case for case in prepared.cases if case.group in held)
     return training, [case.name for case in chosen if among is None or case.name in among]

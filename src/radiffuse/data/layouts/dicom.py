@@ -13,10 +13,9 @@ from ...config import Data
 from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
-from ..names import short_hash
+from ..names import patient_key, short_hash
 from .build import build
 from .listing import is_dicom, walk
-from .patients import patient_key
 
 EXPECTED = "a tree of DICOM files and nothing else"
 SLICES = {"CT", "MR", "PT", "NM"}

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from ...errors import InputError
 from ..issues import Issues
 from ..links import REMEDY, link_fault, refuse_link
-from ..names import composed
+from ..names import unified
 from ..readers import SUFFIXES
 from ..readers import is_dicom as holds_dicom
 
@@ -268,11 +268,6 @@ def is_file_below(root: Path, reference: str) -> bool:
         return bool(inside(root, reference, ""))
     except InputError as error:
         return error.where != ""
-
-
-def unified(text: str) -> str:
-    """Text without differences of case, and of how accents are encoded."""
-    return composed(text).casefold()
 
 
 def named_file(folder: Path, name: str, endings: Sequence[str]) -> Path | None:

@@ -20,11 +20,12 @@ from ...errors import InputError
 from ..class_names import declared_classes
 from ..dataset import Case, Dataset
 from ..issues import Issues, some
+from ..names import unified
 from .build import KEEP_ONE, build
 from .by_structure import Structures, masks_by_structure, structure_names
 from .doubts import guessing
 from .experts import first_experts, say_experts
-from .listing import SPLITS, is_dicom, key, unified, walk
+from .listing import SPLITS, is_dicom, key, walk
 from .pair_folders import MARK, Part, part_folders
 
 EXPECTED = "images/ and labels/ (or masks/) with files of the same names"

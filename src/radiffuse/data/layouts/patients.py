@@ -12,9 +12,10 @@ from ...errors import InputError
 from ..dataset import Case
 from ..issues import Issues, some
 from ..links import refuse_link
+from ..names import patient_key, unified
 from ..provenance import ANCESTORS, read_ancestors
 from ..tables import is_table, read_table
-from .listing import stem, unified
+from .listing import stem
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
 _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
@@ -239,13 +240,6 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _alike(parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(unified(part) for part in parts)
-
-
-def patient_key(patient: str) -> str:
-    """What spellings of one patient have in common: ``7`` for ``007``, ``7.0`` and ``7``."""
-    text = " ".join(unified(patient).split())
-    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?", text)
-    return number[1] if number else text
 
 
 def _one_spelling(home: Path, patients: Sequence[str], issues: Issues) -> list[str]:
