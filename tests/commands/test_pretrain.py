@@ -80,6 +80,20 @@ def test_no_patient_is_trained_on_and_held_out() -> None:
     assert (len(training), held) == (40, [])
 
 
+def test_a_patient_with_most_images_is_learned_from() -> None:
+    """Held out with all of them, it would leave a fraction of the pool to learn from, by chance."""
+    listed = cases(["most"] * 200 + [f"p{i // 5}" for i in range(100)])
+    plan = Plan(2, ("x",), (), (8, 8))
+    prepared = Prepared(Path(), plan, listed, tuple(range(300)), (), False)
+    for seed in range(20):
+        training, held = hold_out(prepared, seed)
+        assert len(held) == 15  # 5 %
+        assert len(training) == 285
+    slices = cases([f"p{i // 30}" for i in range(90)])  # all have more than 5 %
+    prepared = Prepared(Path(), plan, slices, tuple(range(90)), (), False)
+    assert len(hold_out(prepared, 0)[1]) == 30
+
+
 def test_limits_are_nested() -> None:
     dataset = Dataset(Path("d"), "images", cases([f"p{i}" for i in range(20)]))
     names = [{c.name for c in limited(dataset, n, 0)} for n in (3, 8, 20)]

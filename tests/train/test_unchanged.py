@@ -148,6 +148,19 @@ def test_a_plan_stands_as_it_was_edited_but_not_for_other_cases(
     assert "plan.json: is made anew, since it is of other cases" in said
 
 
+def test_a_version_that_held_other_patients_out_has_to_go_on(tmp_path: Path, begins: None) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    make_data("pretrain", data)
+    with pytest.raises(Begun):
+        call("pretrain", data, out)
+    known = json.loads((out / "data.json").read_text())
+    assert known["split"]["validation"]
+    known["split"]["validation"] = ["another"]
+    (out / "data.json").write_text(json.dumps(known))
+    with pytest.raises(InputError, match="a version that held other patients out"):
+        call("pretrain", data, out)
+
+
 def test_other_patients_splits_and_plans_are_refused_by_name(tmp_path: Path, begins: None) -> None:
     data, out = tmp_path / "data", tmp_path / "run"
     make_data("fit", data)

@@ -183,6 +183,8 @@ def hold_out(
 ) -> tuple[list[int], list[str]]:
     """Indices of the training cases, and names of a few held-out cases: all those of randomly chosen patients.
 
+    A patient with more images than are wanted is held out only where all have more: it may have most of what is there.
+
     Args:
         prepared: The cases.
         seed: Of the choice.
@@ -191,13 +193,14 @@ def hold_out(
     sizes = Counter(case.group for case in prepared.cases if among is None or case.name in among)
     groups = sorted(sizes)
     wanted = min(VALIDATION_IMAGES, round(sizes.total() * VALIDATION_FRACTION))
+    order = [groups[i] for i in Stream.HELD_OUT.rng(seed).permutation(len(groups))]
     held: set[str] = set()
     count = 0
-    for i in Stream.HELD_OUT.rng(seed).permutation(len(groups)):
+    for group in [one for one in order if sizes[one] <= wanted] or order:
         if count >= wanted or len(held) >= len(groups) - 1:
             break
-        held.add(groups[i])
-        count += sizes[groups[i]]
+        held.add(group)
+        count += sizes[group]
     descends = descent_from(held)
     training = [i for i, case in enumerate(prepared.cases) if not descends(case)]
     chosen = (case for case in prepared.cases if case.group in held)

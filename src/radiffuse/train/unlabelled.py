@@ -97,6 +97,9 @@ def prepare_unlabelled(run: Run, planned: PlannedUnlabelled) -> Unlabelled:
     )
     require_same_prepared(run, dataset, prepared)
     training, held_out = hold_out(prepared, settings.training.seed, planned.own)
+    if run.trained and run.data.get("split", {}).get("validation", held_out) != held_out:
+        problem = "was begun by a version that held other patients out"
+        raise InputError(run.folder, problem, "Go on with that version, or choose another --out")
     source = find_pretrained(settings.from_run) if settings.from_run else None
     seen = {prepared.cases[i].group for i in training} | patients_seen(source)
     further = sum(case.name not in planned.own for case in prepared.cases)
