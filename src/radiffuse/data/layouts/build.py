@@ -17,10 +17,13 @@ from ..issues import Issues
 from ..links import refuse_link
 from ..names import composed, unique_names
 from ..tables import decoded
+from .identified import with_patients
 from .listing import PREDICTED, own_folder
 from .patients import patients_of
 
 KEEP_ONE = "Keep one of the two"
+NAMED_BY_LAYOUT = ("dicom", "chest")
+"""Layouts that say themselves whose their DICOM images are, or that nothing does (VinDr-CXR)."""
 NO_IMAGE = "names no image", 'Write {"image": ..., "label": ...}'
 
 
@@ -62,6 +65,8 @@ def build(
     identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
     named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
     kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
+    if data.group is None and layout not in NAMED_BY_LAYOUT:
+        kept = with_patients(root, kept, issues)
     stay = {place for place, _ in kept}
     left_out = [place for place in all_places if place not in stay] if root.is_dir() else None
     stated = layout == "table"
