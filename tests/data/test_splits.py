@@ -132,6 +132,21 @@ def test_settings_that_state_another_split_than_a_file_are_refused(tmp_path: Pat
         load_splits(cases, Split(file=str(folds), order="name"), tmp_path)
 
 
+@pytest.mark.parametrize("draws", [0, 2])
+def test_a_file_that_is_there_is_only_read(tmp_path: Path, draws: int) -> None:
+    """It may lie where nothing can be written; further draws depend on the seed alone."""
+    cases, file = dataset(list(range(10))), tmp_path / "splits.json"
+    made = load_splits(cases, Split(file=str(file), test=0.3), tmp_path / "cache", draw=DRAWS)
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"draws": values["draws"][:draws]}))
+    before = file.read_bytes()
+    for _ in range(2):
+        found = load_splits(cases, Split(file=str(file)), tmp_path / "cache", draw=DRAWS)
+        assert found == made
+    assert file.read_bytes() == before
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_further_draw_is_added_and_the_old_ones_stay(tmp_path: Path) -> None:
     cases = dataset(list(range(10)))
     before = load_splits(cases, Split(test=0.3), tmp_path)

@@ -189,8 +189,8 @@ class Split:
     """
 
     file: str | None = None
-    """Splits file, written if it does not exist; or nnU-Net's splits_final.json, which is only read. None: one file per
-    data set in the cache folder."""
+    """Splits file, written if it does not exist and only read if it does; or nnU-Net's splits_final.json, which is only
+    read. None: one file per data set in the cache folder."""
     fold: NonNegativeInt | None = None
     """Which fold is for validation, where splits_final.json or a data list of MONAI has folds; the others are for
     training. None: fold 0 of nnU-Net; of a data list, as if it had no folds."""

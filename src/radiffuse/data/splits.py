@@ -116,8 +116,8 @@ def load_splits(
 ) -> Splits:
     """Read the splits of a labelled data set with ``draw``; make and ``write`` them the first time.
 
-    They lie in the cache folder unless ``settings.file`` is given. Settings that differ from the ``usual`` ones are
-    given, and must be obeyed.
+    They lie in the cache folder unless ``settings.file`` is given, which is only read where it is there. Settings that
+    differ from the ``usual`` ones are given, and must be obeyed.
 
     Raises:
         InputError: Too few patients, the file belongs to other cases or splits a patient, or a given setting states
@@ -133,7 +133,7 @@ def load_splits(
         return _with_draws(dataset, splits, settings.seed, max(DRAWS, draw + 1))
     path = file or cache / "splits" / f"{_key(dataset, settings)}.json"
     rule = _rule(dataset, settings, usual)
-    if path.exists():
+    if there := path.exists():
         splits, wanted = _read(path, dataset), draw + 1
         if file:
             _verify_stated(file, dataset, splits, settings, usual)
@@ -143,7 +143,7 @@ def load_splits(
         splits, wanted = _of_parts(dataset, rule(dataset, settings)), max(DRAWS, draw + 1)
         _verify_patients(dataset.root, dataset, splits)
     splits = _with_draws(dataset, splits, settings.seed, wanted)
-    if write:
+    if write and not (file and there):
         write_splits(path, splits)
     return splits
 
