@@ -178,6 +178,21 @@ def test_shares_that_cannot_be_met(tmp_path: Path, shares: Split, word: str) -> 
     assert not (tmp_path / "splits").exists()
 
 
+def test_a_site_whose_patients_are_all_of_another_too_is_split_with_it(tmp_path: Path) -> None:
+    """As a second scanner on which one patient was seen again: it was refused for its 0 patients."""
+    plain = dataset([0, 1, 2, 3, 0])
+    sites = ("a", "a", "a", "a", "b")
+    both = tuple(
+        dataclasses.replace(case, site=site) for case, site in zip(plain, sites, strict=True)
+    )
+    splits = load_splits(
+        dataclasses.replace(plain, cases=both), Split(test=0.5, validation=0), tmp_path
+    )
+    parts = {name: part for part in ("train", "test") for name in splits.part(part)}
+    assert len(parts) == 5
+    assert parts["c000"] == parts["c004"]
+
+
 def test_an_order_that_is_not_of_the_pool_is_refused(tmp_path: Path) -> None:
     cases = dataset(list(range(10)))
     chosen = Split(file=str(tmp_path / "s.json"), test=0.3)

@@ -289,6 +289,8 @@ def _by_share(dataset: Dataset, settings: Split) -> dict[str, str]:
     part_of: dict[str, str] = {}
     for site in sorted(sites):
         groups = sorted(sites[site] - part_of.keys())
+        if not groups:  # all of its patients are of a site before it, too
+            continue
         tests, validation = (int(s) if s >= 1 else round(len(groups) * s) for s in shares)
         if (settings.test > 0 and tests == 0) or tests + validation >= len(groups):
             where = f"{dataset.root}, site {site}" if site else dataset.root
