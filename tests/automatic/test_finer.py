@@ -114,6 +114,19 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
     assert again._finer([Entry("imagenet", 50, 0.9, 0.5, 100.0)], 900) is None
 
 
+def test_a_candidate_that_failed_is_not_trained_on_all_labels() -> None:
+    """Where time was too short for the others: it would fail again, at the end of the hours."""
+    over = {"imagenet 50": "a left-out case does not fit into memory", "scratch 50": "no time: 9"}
+    both = [make_candidate(), make_candidate("scratch")]
+    record = Record(Path("choice.json"), Folds((("a",), ("b",))), 1.0, both, {}, passed_over=over)
+    labels: Any = SimpleNamespace(names=("a", "b"), splits=SimpleNamespace(test=()))
+    Decision(Fit(), labels, record, Path(), Path("all.json"))._by_order()
+    assert {member["candidate"] for member in record.members} == {"scratch"}
+    assert record.decisions[0].startswith("chosen: scratch, the first of the candidates that did")
+    record.passed_over["scratch 50"] = "the loss is nan"
+    assert record.to_begin_with.name == "imagenet"  # whose fault is then told
+
+
 def test_it_is_trained_so_and_predicts_as_one(
     films: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

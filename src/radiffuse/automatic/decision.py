@@ -90,9 +90,10 @@ class Decision:
         record.decisions += trained
 
     def _by_order(self) -> None:
-        """Take the first candidate, since nothing was tried."""
+        """Take the first candidate that did not fail, since nothing was tried to its end."""
         record = self.record
-        first, plan = record.candidates[0], record.candidates[0].plan
+        first = record.to_begin_with
+        plan = first.plan
         with_pool = self.settings.unlabelled and first.can_use_pool
         twin = record.add_with_pool(first, self.settings) if with_pool else None
         left, pooled = AT_WORK * record.left, record.schedule.pooled
@@ -105,7 +106,7 @@ class Decision:
             found = trainings_of_untried(first, left, TOGETHER, twin, pooled=pooled)
         record.members = found
         record.postprocess = [*plan.postprocess]
-        record.decisions.append(self._why_untried())
+        record.decisions.append(self._why_untried(first))
         if not self.labels.splits.test:
             record.decisions.append(UNKNOWN)
         named = steps_in_words(plan.postprocess, plan.classes, plan.spatial_dims)
@@ -113,10 +114,9 @@ class Decision:
             because = plan.reasons.get("postprocess")
             record.decisions.append(f"after segmentation, {named} ({because})")
 
-    def _why_untried(self) -> str:
+    def _why_untried(self, first: Candidate) -> str:
         """Why nothing was tried, and what is trained then."""
         record = self.record
-        first = record.candidates[0]
         why = "no candidate could be tried on all folds in the time"
         if not record.folds.parts:
             why = self.labels.why_untried
@@ -126,7 +126,8 @@ class Decision:
             able = first.can_use_pool
             why += f"; {pool_in_words(False in used, True in used, able=able, several=several)}"
             why += "".join(f", {finer_in_words(one)}" for one in record.finer)
-        return f"chosen: {first.name}, the first of the candidates: {why}"
+        which = "" if first is record.candidates[0] else " that did not fail"
+        return f"chosen: {first.name}, the first of the candidates{which}: {why}"
 
     def _out_of_fold(self, members: Sequence[Entry], tta: Sequence[str] = ()) -> OutOfFold:
         return OutOfFold.of(self.record, members, self.settings.machine, tta)

@@ -28,6 +28,8 @@ from .trainings import Member
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_TIME = "no time"
+"""How a reason begins for which something was passed over, where that is the time."""
 TABLE = "candidates.csv"
 """Of what was tried, beside the record."""
 
@@ -176,6 +178,14 @@ class Record:
         ends = [log.stat().st_mtime for log in self.path.parent.rglob("log.jsonl")]
         self.before += max(written, *ends) - written if ends else 0.0
         self.write()
+
+    @property
+    def to_begin_with(self) -> Candidate:
+        """The first candidate, unless it failed, as where memory was too small: then the first that did not."""
+        over = self.passed_over.items()
+        failed = {name.rpartition(" ")[0] for name, why in over if not why.startswith(NO_TIME)}
+        whole = (one for one in self.candidates if not one.uses_pool and one.name not in failed)
+        return next(whole, self.candidates[0])
 
     def candidate(self, name: str) -> Candidate:
         """A candidate by name."""
