@@ -68,6 +68,25 @@ def test_volumes_are_compared_without_a_network(tmp_path: Path) -> None:
     assert sorted(int(name) % 2 for name in table["case"]) == [0, 1]
 
 
+def test_a_volume_in_color_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has other channels than the rest, which are no films for that."""
+    (tmp_path / "ct").mkdir()
+    for i in range(4):
+        array = np.random.default_rng(i).integers(0, 255, (9, 10, 11), dtype=np.uint8)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"ct/{i}.nii.gz")
+    header = "NRRD0004\ntype: uchar\ndimension: 4\nsizes: 3 9 10 11\nencoding: raw\n"
+    header += "space: LPS\nkinds: RGB-color domain domain domain\n"
+    header += "space directions: none (1,0,0) (0,1,0) (0,0,1)\n\n"
+    pixels = np.random.default_rng(9).integers(0, 255, 9 * 10 * 11 * 3, dtype=np.uint8)
+    (tmp_path / "ct" / "rgb.nrrd").write_bytes(header.encode() + pixels.tobytes())
+    with pytest.raises(InputError, match=r"rgb\.nrrd: has 3 channels, and the data set declares 1"):
+        chosen(data=tmp_path / "ct", count=2, out=tmp_path / "next.csv")
+    reader = {"skip_bad": True}
+    table = chosen(data=tmp_path / "ct", count=4, out=tmp_path / "next.csv", reader=reader)
+    assert sorted(table["case"]) == ["0", "1", "2", "3"]
+    assert "rgb.nrrd: has 3 channels" in capsys.readouterr().err
+
+
 def test_scans_with_labels_are_not_chosen(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

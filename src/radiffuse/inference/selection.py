@@ -23,7 +23,7 @@ from ..data.issues import Issues, say
 from ..data.layouts import open_dataset
 from ..data.names import patient_key
 from ..data.plan import Plan
-from ..data.scan import Array, Scan, canonical_shape, canonical_spacing
+from ..data.scan import Array, Scan, canonical_shape, canonical_spacing, in_color
 from ..data.transform import image_to_plan
 from ..errors import InputError
 from ..evaluation.choosing import typical, uncertain
@@ -84,7 +84,12 @@ def choose_typical(
         describe = _Features(start, device or torch.device("cpu"))
 
     def read(case: Case) -> Array:
-        return describe(read_scan_of(case, len(cases.channels)))
+        scan, wanted = read_scan_of(case, len(cases.channels)), len(cases.channels)
+        held = len(scan.array)
+        if held != wanted and not in_color(held, scan.spatial_dims, wanted):
+            problem = f"has {held} channels, and the data set declares {wanted}"
+            raise InputError(case.images[0], problem, "Leave the file out")
+        return describe(scan)
 
     known = _look(labelled, read, "looking at labelled scans", skip_bad=True)
     found = _look(cases.cases, read, "looking at scans", skip_bad)
