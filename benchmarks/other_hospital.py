@@ -5,8 +5,9 @@
     python benchmarks/native_size.py publish OUT TABLE --reference NAME --part dev --by "THESE COMMANDS"
 
 ``films`` copies one film a patient, as many of each class, and segments them with the run REFERENCE, which learned from
-far more labels; the films of all other patients go to FOLDER/pool, as ``--unlabelled`` of a run. ``score`` compares the
-masks of a run that ``native_size.py`` trained with these; the masks stay in MASKS, for a FOLDER with another reference.
+far more labels; the films of all other patients go to FOLDER/pool, as ``--unlabelled`` of a run. With ``--skip`` it
+copies none of an earlier call, by which something was decided. ``score`` compares the masks of a run that
+``native_size.py`` trained with these; the masks stay in MASKS, for a FOLDER with another reference.
 So it says how far a run agrees with a better one, not with the truth: networks that are alike may agree where both are
 wrong. Take several references, with a pool and without, before you believe an order.
 """
@@ -40,6 +41,7 @@ def main() -> None:
     films.add_argument("classes")
     films.add_argument("reference")
     films.add_argument("--each", type=int, default=70, help="films of each class")
+    films.add_argument("--skip", type=int, default=0, help="films of each class passed over first")
     score.add_argument("work", type=Path)
     score.add_argument("name")
     score.add_argument("masks", type=Path)
@@ -56,7 +58,8 @@ def main() -> None:
 def _films(given: argparse.Namespace) -> None:
     dataset = list(open_dataset(given.classes, Data()))
     table = pd.DataFrame({"group": c.group, "class": c.target} for c in dataset)
-    chosen = table.drop_duplicates("group").groupby("class").head(given.each)
+    places = slice(given.skip, given.skip + given.each)
+    chosen = table.drop_duplicates("group").groupby("class").nth(places)
     for part in ("images", "pool"):
         (given.folder / part).mkdir(parents=True)
     for i, case in enumerate(dataset):

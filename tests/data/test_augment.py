@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from radiffuse.config import FIT_AUGMENTATION, IGNORE, Augmentation
-from radiffuse.data.augment import Change, apply_changes, draw_change
+from radiffuse.config import FIT_AUGMENTATION, IGNORE, Augmentation, Pool
+from radiffuse.data.augment import Change, apply_changes, draw_change, shaded
 from radiffuse.data.batches import Batches
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Plan
 from radiffuse.data.prepared import Prepared
 from radiffuse.train.ahead import Ahead
+from radiffuse.train.planning.measuring import Blank
 
 OLD_MATRIX = [[0.99269135, 0.00949982, 0.09957231], [0.03842387, 0.93378334, 0.05546869]]
 OLD_INTENSITY = (0.04121825739572485, 0.042101592195900144)
@@ -44,6 +46,40 @@ def test_blur_is_that_of_scipy(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(blurred[0, channel][inner], expected[inner], atol=2e-4)
     flat = changed(Change(None, blur=1.2), torch.full((1, 1, *shape), 0.3))
     torch.testing.assert_close(flat, torch.full_like(flat, 0.3))
+
+
+@pytest.mark.parametrize("shape", [(33, 49), (25, 21, 29)])
+def test_shading_is_a_spline_through_random_values_and_moves_no_label(
+    shape: tuple[int, ...],
+) -> None:
+    image = noise(1, 2, *shape) / 2
+    labels = torch.randint(0, 3, (1, *shape), generator=torch.Generator().manual_seed(1))
+    change = Change(None, shading=0.4, seed=7)
+    shaded, kept = apply_changes([change], image, labels)
+    assert kept is not None
+    assert torch.equal(kept, labels)
+    field = (shaded - image)[0] / 0.4
+    assert torch.allclose(field[0], field[1], atol=1e-5)  # the same in every channel
+    generator = torch.Generator().manual_seed(9)
+    points = 2 * torch.rand((5,) * len(shape), generator=generator).numpy() - 1
+    knots = tuple(slice(None, None, (n - 1) // 4) for n in shape)
+    np.testing.assert_allclose(field[0].numpy()[knots], points, atol=1e-5)
+    moved = apply_changes([Change(None, elastic=0.05, seed=7)], image, None)[0]
+    assert not torch.allclose(moved, shaded)
+
+
+@pytest.mark.parametrize(("intensity", "most"), [("percentiles", 0.8), ("window", 0.0)])
+def test_shading_that_is_left_open_spares_intensities_that_mean_the_same_in_every_image(
+    intensity: Literal["percentiles", "window"], most: float
+) -> None:
+    strong = Pool().strong
+    assert strong.shading is None
+    plan = Plan(2, ("film",), ("background", "lung"), (8, 8), intensity=intensity)
+    blank = Blank.like(plan, (8, 8), labelled=True)
+    batches = Batches(blank, batch_size=1, seed=0, augmentation=strong)
+    assert batches.augmentation == dataclasses.replace(strong, shading=most)
+    given = shaded(dataclasses.replace(strong, shading=0.3), intensity)
+    assert given.shading == 0.3
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -115,13 +151,14 @@ def test_a_deformed_image_and_its_label_stay_one() -> None:
 
 
 def test_rare_changes_come_by_chance_each_by_itself() -> None:
-    settings = Augmentation(elastic=0.1, blur=2.0, coarser=1.0, chance=0.3)
+    settings = Augmentation(elastic=0.1, blur=2.0, coarser=1.0, shading=0.8, chance=0.3)
     changes = [draw_change(settings, 2, np.random.default_rng(seed)) for seed in range(3000)]
-    drawn = np.array([(c.elastic > 0, c.blur > 0, c.coarser > 1) for c in changes])
+    drawn = np.array([(c.elastic > 0, c.blur > 0, c.coarser > 1, c.shading > 0) for c in changes])
     np.testing.assert_allclose(drawn.mean(0), 0.3, atol=0.03)
-    assert drawn.all(1).mean() == pytest.approx(0.027, abs=0.01)
+    assert drawn.all(1).mean() == pytest.approx(0.3**4, abs=0.006)
     assert max(c.elastic for c in changes) > 0.098
     assert 1.95 < max(c.coarser for c in changes) <= 2
+    assert 0.78 < max(c.shading for c in changes) <= 0.8
     never = dataclasses.replace(settings, chance=0.0)
     assert draw_change(never, 2, np.random.default_rng(0)) == Change(None, seed=changes[0].seed)
 

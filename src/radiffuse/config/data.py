@@ -104,7 +104,8 @@ class Augmentation:
     probability: Fraction = 1.0
     """Probability, 0 to 1, of the affine change, and likewise of the intensity change."""
     chance: Fraction = 0.25
-    """Probability, 0 to 1, of ``elastic``, ``blur`` and ``coarser``, each by itself [related: nnU-Net, .2 to .25]."""
+    """Probability, 0 to 1, of ``elastic``, ``blur``, ``coarser`` and ``shading``, each by itself [related: nnU-Net, .2
+    to .25]."""
     rotate: NonNegativeFloat = 0.0
     """Largest rotation in either direction, in degrees."""
     scale: Annotated[float, Within(0, 0.9)] = 0.0
@@ -129,6 +130,10 @@ class Augmentation:
     """Largest standard deviation of a Gaussian blur, in pixels."""
     coarser: Annotated[float, Within(0, 4)] = 0.0
     """Largest loss of resolution, as a power of two: pixels are averaged, then interpolated."""
+    shading: NonNegativeFloat | None = 0.0
+    """Largest local shift of intensity, in units of the [-1, 1] range, by a smooth random field, as uneven exposure or
+    the bias field of a coil leaves it. None: 0.8 where each image has a range of its own, 0 where it is a fixed
+    window."""
     noise: NonNegativeFloat = 0.0
     """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""
     cutmix: Fraction = 0.0
@@ -176,9 +181,10 @@ STRONG_AUGMENTATION = Augmentation(
     inverted=0.5,
     blur=2.0,
     coarser=1.5,
+    shading=None,
     noise=0.1,
 )
-"""[ours] changes of intensity of what a network learns from the pool."""
+"""[ours] changes of intensity of what a network learns from the pool; [related: TorchIO, MONAI] shading."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from .segmenting import MaskDiffusion, Probing
 from .synthesis import AutoencoderSettings, DinoSettings
 
 MOVES = "flip rotate scale zoom shear translate elastic"
-RARE = "elastic blur coarser"
+RARE = "elastic blur coarser shading"
 """Changes of images that are drawn by ``chance``."""
 OTHERWISE = {"flip", "probability", "chance", "inverted", "cutmix", *RARE.split()}
 """What is not drawn by ``probability``."""
@@ -71,7 +71,7 @@ ANYWHERE: Mapping[type, tuple[Rule, ...]] = {
             "probability",
             "nothing that it is for is changed",
         ),
-        (lambda s: not any(getattr(s, n) for n in RARE.split()), "chance", f"{RARE} are off"),
+        (lambda s: all(getattr(s, n) == 0 for n in RARE.split()), "chance", f"{RARE} are off"),
         (lambda s: not s.gamma, "inverted", "gamma does not change"),
     ),
     Split: (

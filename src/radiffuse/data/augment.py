@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from ..config import IGNORE, Augmentation
 from .scan import Array
 
 CONTROL_POINTS = 5
-"""Of a deformation, along each axis [ours]."""
+"""Of a smooth field, along each axis [ours]."""
 OVERSHOOT = 1.3
 """Most by which what is interpolated between control points exceeds them."""
+SHADING = 0.8
+"""Most of it where the settings leave it open, of images that have no fixed window [ours]."""
 BLUR_REACH = 4.0
 """How far a blur reaches, in standard deviations."""
 
@@ -37,6 +40,7 @@ class Change:
             with ``seed`` too.
         blur: Standard deviation of a Gaussian blur, in pixels.
         coarser: Factor by which the resolution falls, 1 or more.
+        shading: Largest local shift of the intensities by a smooth field, drawn with ``seed``.
         box: Of another image of the batch, pasted in last, see ``cutmix.pasted``; empty: none.
     """
 
@@ -49,6 +53,7 @@ class Change:
     elastic: float = 0.0
     blur: float = 0.0
     coarser: float = 1.0
+    shading: float = 0.0
     seed: int = 0
     box: tuple[float, ...] = ()
 
@@ -79,7 +84,14 @@ class Change:
     def intensity(self) -> bool:
         """Whether intensities change."""
         plain = (self.brightness, self.contrast, self.gamma, self.noise) == (0.0, 1.0, 1.0, 0.0)
-        return not plain or self.softens
+        return not plain or self.softens or self.shading > 0
+
+
+def shaded(settings: Augmentation, intensity: Literal["percentiles", "window"]) -> Augmentation:
+    """The settings with the shading that they leave open: none where an intensity means the same in every image."""
+    if settings.shading is not None:
+        return settings
+    return replace(settings, shading=SHADING if intensity == "percentiles" else 0.0)
 
 
 def draw_change(
@@ -99,9 +111,9 @@ def draw_change(
     # What came later is drawn last, and only where it is wanted: older settings replay as they did.
     zoom = 2 ** rng.uniform(-settings.zoom, settings.zoom) if settings.zoom else 1.0
     inverted = bool(settings.inverted and rng.random() < settings.inverted)
-    elastic, blur, coarser = (
+    elastic, blur, coarser, shading = (
         float(rng.uniform(0, most)) if most and rng.random() < settings.chance else 0.0
-        for most in (settings.elastic, settings.blur, settings.coarser)
+        for most in (settings.elastic, settings.blur, settings.coarser, settings.shading)
     )
     cut = settings.cutmix and rng.random() < settings.cutmix
     box = tuple(rng.random(2 + dims).tolist()) if cut else ()
@@ -114,7 +126,9 @@ def draw_change(
         shift = np.zeros(dims)
     unchanged = np.allclose(matrix, np.eye(dims)) and not shift.any()
     full = None if unchanged else np.concatenate([matrix, shift[:, None]], axis=1)
-    change = Change(full, elastic=elastic, blur=blur, coarser=2**coarser, seed=seed, box=box)
+    change = Change(
+        full, elastic=elastic, blur=blur, coarser=2**coarser, shading=shading, seed=seed, box=box
+    )
     if not intensity:
         return change
     return replace(
@@ -174,6 +188,8 @@ def _intensity(change: Change, image: Tensor) -> Tensor:
         image = sign * (((sign * image.clamp(-1, 1) + 1) / 2).pow(change.gamma) * 2 - 1)
     if change.contrast != 1 or change.brightness != 0:
         image = image * change.contrast + change.brightness
+    if change.shading > 0:
+        image = image + change.shading * _smooth(change.seed + 2, 1, image.shape[1:], image.device)
     if change.softens:
         for axis in range(1, image.ndim):
             kernel = _softening(change, image.shape[axis]).to(image.device)
@@ -227,12 +243,18 @@ def _in_extents(matrix: Array, size: Sequence[int]) -> Array:
 
 def _deformation(change: Change, shape: Sequence[int], device: torch.device) -> Tensor:
     """Displacements ``(*S, dims)``, smooth between random ones on a few control points."""
+    field = _smooth(change.seed + 1, len(shape), shape, device)
+    return 2 * change.elastic * field.movedim(0, -1)
+
+
+def _smooth(seed: int, channels: int, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Fields ``(channels, *S)`` between random values in [-1, 1] on a few control points."""
     dims = len(shape)
-    generator = torch.Generator().manual_seed(change.seed + 1)
-    points = torch.rand((1, dims, *[CONTROL_POINTS] * dims), generator=generator) * 2 - 1
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand((1, channels, *[CONTROL_POINTS] * dims), generator=generator) * 2 - 1
     mode = "bicubic" if dims == 2 else "trilinear"
-    field = functional.interpolate(points.to(device), tuple(shape), mode=mode, align_corners=True)
-    return 2 * change.elastic * field[0].movedim(0, -1)
+    resized = functional.interpolate(points.to(device), tuple(shape), mode=mode, align_corners=True)
+    return resized[0]
 
 
 def _rotation(angles: Array, dims: int) -> Array:

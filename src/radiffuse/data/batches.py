@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
-from .augment import Change, apply_changes, draw_change
+from .augment import Change, apply_changes, draw_change, shaded
 from .cutmix import giver, pasted
 from .prepared import Prepared
 from .scan import Array
@@ -166,8 +166,8 @@ class Batches(BatchSource[Patch, Batch]):
         chosen = range(len(prepared)) if indices is None else indices
         super().__init__(chosen, batch_size=batch_size, seed=seed)
         self.prepared = prepared
-        self.augmentation, self.zoom = augmentation, zoom
         plan, flip = prepared.plan, augmentation.flip or ()
+        self.augmentation, self.zoom = shaded(augmentation, plan.intensity), zoom
         self.mirrored = plan.mirror if augmentation.flip is None else None
         self.around = self.mirrored is not None and prepared.labelled
         dims = plan.spatial_dims
