@@ -283,11 +283,8 @@ class StudyRuns:
                 names += self._uncertain(
                     pool, names, labels - half, self.predictor(first, half, draw), draw
                 )
-            rest = [
-                name
-                for name in self.splits.budget(len(self.splits.train), draw)
-                if name not in names
-            ]
+            everything = self.splits.budget(len(self.splits.train), draw)
+            rest = [name for name in everything if name not in names]
             write_splits(path, replace(self.splits, draws=((*names, *rest),)))
         return {"split": Split(file=str(path)), "draw": 0}
 
@@ -367,14 +364,9 @@ class StudyRuns:
         out = self.out / "drawn" / f"pairs-{labels}-{draw}"
         asked = given.finetune.machine
         machine = replace(Machine(), accelerator=asked.accelerator, threads=asked.threads)
+        count, run = given.pseudo_labels, str(joint.folder)
         return self.generate(
-            Generate(
-                run=str(joint.folder),
-                out=str(out),
-                count=given.pseudo_labels,
-                seed=draw,
-                machine=machine,
-            )
+            Generate(run=run, out=str(out), count=count, seed=draw, machine=machine)
         )
 
 
@@ -396,10 +388,7 @@ def _closed(
     reader: Data,
     test: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Plan and network where they are open: the same ones for all methods, whatever the machine.
-
-    The cases ``test`` have no part in it.
-    """
+    """Plan and network where they are open: the same for all methods and machines, without the cases of ``test``."""
     if plan.size is None:
         dataset = open_dataset(path, reader).filter(lambda case: case.name not in test)
         plan = make_plan(dataset, plan, labelled=False, skip_bad=reader.skip_bad).settings()

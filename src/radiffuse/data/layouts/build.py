@@ -62,9 +62,7 @@ def build(
         raise InputError(root, problem, "Correct --reader.only, or leave it out")
     names_of_classes, values = _classes(classes, data)
     _refuse_names(root, names_of_classes)
-    identities = [f"{place}#{case.label_item or ''}" for place, case in kept]
-    named_cases = zip(kept, unique_names([case.name for _, case in kept], identities), strict=True)
-    kept = [(place, replace(case, name=name)) for (place, case), name in named_cases]
+    kept = _named(kept)
     if data.group is None and layout not in NAMED_BY_LAYOUT:
         kept = with_patients(root, kept, issues)
     stay = {place for place, _ in kept}
@@ -89,6 +87,13 @@ def build(
         frozenset(chain.from_iterable(passed)),
         named_any,
     )
+
+
+def _named(cases: Sequence[tuple[PurePosixPath, Case]]) -> list[tuple[PurePosixPath, Case]]:
+    """Cases by their places, each with a name of its own."""
+    identities = [f"{place}#{case.label_item or ''}" for place, case in cases]
+    names = unique_names([case.name for _, case in cases], identities)
+    return [(at, replace(case, name=name)) for (at, case), name in zip(cases, names, strict=True)]
 
 
 def _split_of_labelled(root: Path, cases: Sequence[Case], issues: Issues) -> Sequence[Case]:
