@@ -184,7 +184,7 @@ STRONG_AUGMENTATION = Augmentation(
     shading=None,
     noise=0.1,
 )
-"""[ours] changes of intensity of what a network learns from the pool; [related: TorchIO, MONAI] shading."""
+"""[ours] changes of intensity of what is learned from the pool; shading is that of TorchIO and MONAI [related]."""
 
 
 @dataclass(frozen=True, kw_only=True)
