@@ -5,8 +5,8 @@
     python benchmarks/native_size.py publish OUT TABLE --reference NAME --part dev --by "THESE COMMANDS"
 
 ``films`` copies one film a patient, as many of each class, and segments them with the run REFERENCE, which learned from
-far more labels; the films of all other patients go to FOLDER/pool, as ``--unlabelled`` of a run. With ``--skip`` it
-copies none of an earlier call, by which something was decided. ``score`` compares the masks of a run that
+far more labels; the films of all other patients go to FOLDER/pool, as ``--unlabelled`` of a run. ``--skip``
+passes over the films of an earlier call, by which something was decided. ``score`` compares the masks of a run that
 ``native_size.py`` trained with these; the masks stay in MASKS, for a FOLDER with another reference.
 So it says how far a run agrees with a better one, not with the truth: networks that are alike may agree where both are
 wrong. Take several references, with a pool and without, before you believe an order.

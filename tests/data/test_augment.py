@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from radiffuse.config import FIT_AUGMENTATION, IGNORE, Augmentation, Pool
 from radiffuse.data.augment import Change, apply_changes, draw_change, shaded
 from radiffuse.data.batches import Batches
 from radiffuse.data.dataset import Case
-from radiffuse.data.plan import Plan
+from radiffuse.data.plan import Intensity, Plan
 from radiffuse.data.prepared import Prepared
 from radiffuse.train.ahead import Ahead
 from radiffuse.train.planning.measuring import Blank
@@ -70,7 +69,7 @@ def test_shading_is_a_spline_through_random_values_and_moves_no_label(
 
 @pytest.mark.parametrize(("intensity", "most"), [("percentiles", 0.8), ("window", 0.0)])
 def test_shading_that_is_left_open_spares_intensities_that_mean_the_same_in_every_image(
-    intensity: Literal["percentiles", "window"], most: float
+    intensity: Intensity, most: float
 ) -> None:
     strong = Pool().strong
     assert strong.shading is None

@@ -131,8 +131,8 @@ class Augmentation:
     coarser: Annotated[float, Within(0, 4)] = 0.0
     """Largest loss of resolution, as a power of two: pixels are averaged, then interpolated."""
     shading: NonNegativeFloat | None = 0.0
-    """Largest local shift of intensity, in units of the [-1, 1] range, by a smooth random field, as uneven exposure or
-    the bias field of a coil leaves it. None: 0.8 where each image has a range of its own, 0 where it is a fixed
+    """Largest local shift of intensity by a smooth random field, in units of the [-1, 1] range; it imitates uneven
+    exposure or the bias field of a coil. None: 0.8 where each image has a range of its own, 0 where all share a fixed
     window."""
     noise: NonNegativeFloat = 0.0
     """Largest standard deviation of added Gaussian noise, in units of the [-1, 1] range."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE, Augmentation
+from .plan import Intensity
 from .scan import Array
 
 CONTROL_POINTS = 5
@@ -87,7 +87,7 @@ class Change:
         return not plain or self.softens or self.shading > 0
 
 
-def shaded(settings: Augmentation, intensity: Literal["percentiles", "window"]) -> Augmentation:
+def shaded(settings: Augmentation, intensity: Intensity) -> Augmentation:
     """The settings with the shading that they leave open: none where an intensity means the same in every image."""
     if settings.shading is not None:
         return settings

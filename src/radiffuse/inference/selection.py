@@ -84,7 +84,8 @@ def choose_typical(
         describe = _Features(start, device or torch.device("cpu"))
 
     def read(case: Case) -> Array:
-        scan, wanted = read_scan_of(case, len(cases.channels)), len(cases.channels)
+        wanted = len(cases.channels)
+        scan = read_scan_of(case, wanted)
         held = len(scan.array)
         if held != wanted and not in_color(held, scan.spatial_dims, wanted):
             problem = f"has {held} channels, and the data set declares {wanted}"

@@ -24,7 +24,6 @@ from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
-from ..data.scan import Array
 from ..data.splits import Splits, load_splits, verify_labels
 from ..data.streams import Stream
 from ..errors import InputError
@@ -263,9 +262,7 @@ def prepare_labelled(
     source = start.run if start else None
     described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
     run.write_data(described | described_more(settings.with_run, len(further)))
-    _require_foreground(dataset, prepared, indices)
-    if not quiet:
-        _say_unseen(dataset, prepared, indices)
+    _require_foreground(dataset, prepared, indices, quiet=quiet)
     batches = Batches(
         prepared,
         batch_size=settings.training.batch,
@@ -276,34 +273,15 @@ def prepare_labelled(
     return Labelled(dataset, splits, plan, batches, _held_out(prepared, held_out), settings)
 
 
-def _require_foreground(dataset: Dataset, prepared: Prepared, indices: Sequence[int]) -> None:
-    """Refuse a data set without any foreground; say so where the labels to learn from alone have none.
+def _require_foreground(
+    dataset: Dataset, prepared: Prepared, indices: Sequence[int], *, quiet: bool
+) -> None:
+    """Refuse a data set without any foreground; say what the labels to learn from do not show.
 
-    Reads whole labels only where those have none, one by one until the first with foreground.
+    A class that none of them shows the network never draws; of single classes nothing is said where ``quiet``. Reads
+    whole label maps of the data set only where these have no foreground, one by one until the first that has.
     """
-
-    def shows(label: Array) -> bool:
-        return bool(((label != 0) & (label != IGNORE)).any())
-
-    def whole(case: Case) -> bool:
-        with contextlib.suppress(InputError):  # left out by skip_bad
-            return shows(read_case_label(case).array)
-        return False
-
-    if any(shows(prepared.label(i)) for i in indices):
-        return
-    if not any(map(whole, dataset)):
-        remedy = f"Give labels that show something; if {IGNORE} is the foreground, --label-values 0,{IGNORE}"
-        raise InputError(dataset.root, "has no foreground in any label map", remedy)
-    issues = Issues()
-    problem = f"has no foreground in the {len(indices)} labels to learn from"
-    issues.warning(dataset.root, problem, "Take more with --labels, or others with --draw")
-    say(issues)
-
-
-def _say_unseen(dataset: Dataset, prepared: Prepared, indices: Sequence[int]) -> None:
-    """Warn of classes that no label to learn from shows, which the network then never draws."""
-    plan = prepared.plan
+    plan, count = prepared.plan, len(indices)
     unseen = dict(enumerate(plan.classes[1:], start=1))
     for i in indices:
         if not unseen:
@@ -311,14 +289,28 @@ def _say_unseen(dataset: Dataset, prepared: Prepared, indices: Sequence[int]) ->
         shown = prepared.label(i) if plan.whole else prepared.foreground(i)[:, 0]
         for value in np.unique(shown).tolist():
             unseen.pop(value, None)
-    if 0 < len(unseen) < len(plan.classes) - 1:  # of none at all it is said already
-        issues = Issues()
-        names, count = some([*unseen.values()]), len(indices)
+
+    def whole(case: Case) -> bool:
+        with contextlib.suppress(InputError):  # left out by skip_bad
+            label = read_case_label(case).array
+            return bool(((label != 0) & (label != IGNORE)).any())
+        return False
+
+    issues = Issues()
+    if len(unseen) < len(plan.classes) - 1:
+        if quiet or not unseen:
+            return
         where = f"in the {count} label{'s' * (count != 1)} to learn from"
-        problem = f"has no {names} {where}, so no mask will show it"
+        problem = f"has no {some([*unseen.values()])} {where}, so no mask will show it"
         remedy = "Take more with --labels, or label cases that show it"
         issues.warning(dataset.root, problem, remedy)
-        say(issues)
+    else:
+        if not any(map(whole, dataset)):
+            remedy = f"Give labels that show something; if {IGNORE} is the foreground, --label-values 0,{IGNORE}"
+            raise InputError(dataset.root, "has no foreground in any label map", remedy)
+        problem = f"has no foreground in the {count} labels to learn from"
+        issues.warning(dataset.root, problem, "Take more with --labels, or others with --draw")
+    say(issues)
 
 
 def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:

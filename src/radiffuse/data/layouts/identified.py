@@ -5,10 +5,10 @@ Neither PatientID nor anything that could be computed from it is kept, see ``dic
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ...errors import InputError
 from ..dataset import Case
@@ -38,44 +38,26 @@ def with_patients(root: Path, cases: Sequence[Placed], issues: Issues) -> list[P
         remedy = "Name the patients with --group or patients.csv, if several images are of one"
         issues.warning(root, problem, remedy)
         return list(cases)
-    patients = _Patients()
-    for place, case in cases if known else ():
-        if not case.group:
-            patients.add(case.name, known.get(case.name, ""), patient_key(known_patient(place)))
+    named = {c.name: patient_key(known_patient(p)) for p, c in cases if known and not c.group}
     groups = dict[str, str]()
-    for names in patients.images():
+    for names in _patients(known, named):
         if any(name in known for name in names):
             first = min(headers[name][1] or name for name in names)
             groups |= dict.fromkeys(names, f"patient-{short_hash(first)}")
     return [(place, replace(c, group=groups.get(c.name, c.group))) for place, c in cases]
 
 
-class _Patients:
-    """Which images are of one patient, where header and name of a file may each say so."""
+def _patients(known: Mapping[str, str], named: Mapping[str, str]) -> Iterator[list[str]]:
+    """The images of each patient, where header and name of a file may each say whose it is; '' says nothing."""
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def __init__(self) -> None:
-        self.same: dict[tuple[str, str], tuple[str, str]] = {}
-        self.said: dict[str, tuple[str, str]] = {}
-
-    def add(self, image: str, header: str, name: str) -> None:
-        """An image, and what its header and its name say of the patient; '' where they say nothing."""
-        marks = [mark for mark in (("header", header), ("name", name)) if mark[1]]
-        for mark in marks:
-            self.same.setdefault(mark, mark)
-            self.same[self._first(mark)] = self._first(marks[0])
-            self.said[image] = mark
-
-    def images(self) -> list[list[str]]:
-        """The images of each patient of whom anything is said."""
-        found: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for image, mark in self.said.items():
-            found[self._first(mark)].append(image)
-        return list(found.values())
-
-    def _first(self, mark: tuple[str, str]) -> tuple[str, str]:
-        while self.same[mark] != mark:
-            mark = self.same[mark] = self.same[self.same[mark]]
-        return mark
+    same: Any = DisjointSet(named)
+    first: dict[tuple[str, str], str] = {}
+    for source, said in (("header", known), ("name", named)):
+        for image, patient in said.items():
+            if patient:
+                same.merge(image, first.setdefault((source, patient), image))
+    return map(list, same.subsets())
 
 
 def _identity(case: Case) -> tuple[str, str]:
