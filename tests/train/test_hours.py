@@ -1,16 +1,25 @@
-"""A training that will not be done in the hours that were given says so early, once, and trains the same."""
+"""What ``--hours`` count: from the start of the command; a training that takes longer says so early, and once."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_loop import BASE
 
+import radiffuse
+from conftest import TINY, Begun
 from radiffuse.config import Training
+from radiffuse.data.fingerprint import Fingerprint
+from radiffuse.errors import InputError
+from radiffuse.system.files import read_json
 from radiffuse.train import log
+from radiffuse.train.planning import plan_training
+from radiffuse.train.planning.configuration import Measured
 from radiffuse.train.run import Run
 from radiffuse.train.start_run import start_run
 
@@ -103,3 +112,55 @@ def test_a_part_of_a_run_has_no_hours_of_its_own(tmp_path: Path) -> None:
     with start_run(tmp_path, "toy", {"hours": 1.0}) as run:
         assert log.hours_of(run) == 1.0
         assert log.hours_of(Run(tmp_path / "encoder")) is None
+
+
+class Slow:
+    """A machine that reads the cases for so many seconds, and then times steps of 2 s for so many."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.over, self.reading, self.timing = 0.0, 0.0, 0.0
+        now, look = time.monotonic, plan_training.take_fingerprint
+        monkeypatch.setattr(time, "monotonic", lambda: now() + self.over)
+
+        def take(*args: Any, **names: Any) -> Fingerprint:
+            self.over += self.reading
+            return look(*args, **names)
+
+        def measure(*_: object) -> Measured:
+            self.over += self.timing
+            return Measured(2.0)
+
+        monkeypatch.setattr(plan_training, "take_fingerprint", take)
+        monkeypatch.setattr(plan_training, "measure_steps", measure)
+
+
+@pytest.mark.usefixtures("begins")
+@pytest.mark.parametrize("command", ["fit", "pretrain"])
+def test_what_was_read_and_timed_before_is_no_time_to_train(
+    command: str, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 12 min 4 were read and 2 timed, which leaves 9 tenths of 6 min; a run that resumes keeps its plan."""
+    slow = Slow(monkeypatch)
+    slow.reading, slow.timing = 240.0, 120.0
+    method = {"method": "scratch"} if command == "fit" else {}
+    words: dict[str, Any] = {"data": films, "out": tmp_path / "run", "hours": 0.2, **method}
+    words |= {"network": TINY, "plan": {"size": (32, 32)}, "machine": {"accelerator": "cpu"}}
+    plans = []
+    for _ in range(2):
+        with pytest.raises(Begun):
+            getattr(radiffuse, command)(**words)
+        plans.append(read_json(tmp_path / "run" / "plan.json"))
+        slow.reading = 480.0
+    assert plans[0] == plans[1]
+    assert plans[0]["training"]["steps"] == pytest.approx(0.9 * 360 / 2, rel=0.05)
+    assert "as many as 0.2 h allow, of which 6 min 0" in plans[0]["reasons"]["steps"]
+
+
+def test_hours_that_are_over_before_training_are_refused(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Slow(monkeypatch).reading = 700.0
+    words = {"data": films, "out": tmp_path / "run", "method": "scratch", "hours": 0.19}
+    with pytest.raises(InputError, match=r"^hours=0.19: was over before training began: 11 min"):
+        radiffuse.fit(**words)
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,7 @@ def _fit(
     report: Callable[[Path], Any] = leave_documents,
     plan: Plan | None = None,
 ) -> Run:
+    began = time.monotonic()
     settings, start = from_start(settings)
 
     def prepare(run: Run) -> Act:
@@ -141,7 +143,7 @@ def _fit(
             write_atomic(run.folder / "plan.json", plan.to_json())
         find_weights(settings)
         labelled = prepare_labelled(
-            run, settings, start, trial_of(build, start), quiet=report is nothing
+            *(run, settings, start, trial_of(build, start)), began=began, quiet=report is nothing
         )
         decided = labelled.settings
         task = build(decided, labelled.plan, start, labelled.held_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from ..config import Pretrain
@@ -24,10 +25,10 @@ def pretrain(settings: Pretrain) -> Run:
         InputError: Data or settings that cannot be used.
         TrainingDiverged: The loss is not finite.
     """
-    objective = objective_of(settings)
+    began, objective = time.monotonic(), objective_of(settings)
 
     def prepare(run: Run) -> Act:
-        planned = plan_unlabelled(objective, run)
+        planned = plan_unlabelled(objective, run, began)
         pool, decided = prepare_unlabelled(run, planned), planned.objective
 
         def finish(trained: Trained) -> None:

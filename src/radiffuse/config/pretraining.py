@@ -68,8 +68,8 @@ class Pretrain:
     diffusion: Diffusion = Diffusion()
     """The noising process."""
     hours: Hours | None = None
-    """Hours for everything, including preparation and validation. They set the number of steps, once, at the start.
-    None: a number of passes over the images, in three hours at most."""
+    """Hours for everything, including reading, planning, preparation and validation. What planning leaves of them sets
+    the number of steps, once. None: a number of passes over the images, in three hours at most."""
     training: Training = Training()
     """The optimization."""
     augmentation: Augmentation = Augmentation(flip=None)

@@ -208,8 +208,9 @@ class Fit:
     network: Network = Network()
     """The U-Net, when training from scratch; with ``--from`` it is that of the run, and another is refused."""
     hours: Hours | None = None
-    """Hours for everything, including preparation, validation and, with auto, all methods tried. They set the number of
-    steps, once, at the start. None: a number of passes over the images, in an hour at most."""
+    """Hours for everything, including reading, planning, preparation, validation and, with auto, all methods tried.
+    What planning leaves of them sets the number of steps, once. None: a number of passes over the images, in an hour at
+    most."""
     training: Training = Training(
         learning_rate=1e-3,
         optimizer="adamw",

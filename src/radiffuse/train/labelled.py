@@ -125,6 +125,7 @@ def plan_labelled(
     trial: Trial[Fit],
     run: Run | None = None,
     seen: dict[Any, Any] | None = None,
+    began: float | None = None,
 ) -> PlannedLabelled:
     """Read and split the labelled cases, and plan: what the settings leave open is decided here.
 
@@ -134,6 +135,7 @@ def plan_labelled(
         trial: Makes what is trained, to time a few steps of it.
         run: Its ``plan.json``, which may have been edited, stands; None: nothing is written.
         seen: See ``plan_training.Subject``; None: nothing was.
+        began: Likewise.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -174,6 +176,7 @@ def plan_labelled(
             plan=start.plan if start else None,
             halves=_may_halve(settings),
             more=MORE.get(settings.method or "", 1.0),
+            began=began,
             counted=frozenset(budget) | _corrected(cases, settings.with_run),
             seen={} if seen is None else seen,
         )
@@ -224,7 +227,13 @@ def _corrected(cases: Dataset, folders: Sequence[str]) -> frozenset[str]:
 
 
 def prepare_labelled(
-    run: Run, settings: Fit, start: Start | None, trial: Trial[Fit], *, quiet: bool = False
+    run: Run,
+    settings: Fit,
+    start: Start | None,
+    trial: Trial[Fit],
+    *,
+    began: float | None = None,
+    quiet: bool = False,
 ) -> Labelled:
     """Plan and prepare the labelled cases, see ``plan_labelled``.
 
@@ -233,7 +242,7 @@ def prepare_labelled(
     Raises:
         InputError: Data or settings that cannot be used.
     """
-    planned = plan_labelled(settings, start, trial, run)
+    planned = plan_labelled(settings, start, trial, run, began=began)
     dataset, splits, settings = planned.dataset, planned.splits, planned.settings
     plan, budget = planned.plan, planned.budget
     if not (run.folder / "plan.json").exists():

@@ -52,12 +52,15 @@ class PlannedUnlabelled:
     objective: Objective
 
 
-def plan_unlabelled(objective: Objective, run: Run | None = None) -> PlannedUnlabelled:
+def plan_unlabelled(
+    objective: Objective, run: Run | None = None, began: float | None = None
+) -> PlannedUnlabelled:
     """Read the images, and plan: what the settings leave open is decided here.
 
     Args:
         objective: What is learned.
         run: Its ``plan.json``, which may have been edited, stands; None: nothing is written.
+        began: See ``plan_training.Subject``.
 
     Raises:
         InputError: Data or settings that cannot be used.
@@ -76,7 +79,7 @@ def plan_unlabelled(objective: Objective, run: Run | None = None) -> PlannedUnla
         objective = objective.with_settings(replace(settings, network=network))
     _verify_images(objective, dataset)
     if plan is None:
-        plan = _plan(objective, dataset, keep=run is not None)
+        plan = _plan(objective, dataset, began, keep=run is not None)
     if run is not None:
         write_atomic(run.folder / "plan.json", plan.to_json())
     objective = objective.with_settings(fill(objective.settings, plan))
@@ -160,7 +163,7 @@ def _verify_network(objective: Objective, plan: Plan) -> None:
     objective.before(unet)
 
 
-def _plan(objective: Objective, dataset: Dataset, *, keep: bool) -> Plan:
+def _plan(objective: Objective, dataset: Dataset, began: float | None, *, keep: bool) -> Plan:
     """A new plan, by the images themselves or by labelled ones that they are ``--for``."""
     settings, followed = objective.settings, objective.followed
     sample = dataset
@@ -181,6 +184,7 @@ def _plan(objective: Objective, dataset: Dataset, *, keep: bool) -> Plan:
         own=f"the preset {IMAGENET}" if objective.on_imagenet else "",
         plan=followed.plan if followed is not None else None,
         more=MORE,
+        began=began,
         verify=partial(_verify_plan, objective),
     )
 

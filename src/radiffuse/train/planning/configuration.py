@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...config import Machine, Network, PlanSettings, Training, TrainingPlan, UN
 from ...data.ceiling import TARGET, Grid
 from ...data.scan import times
 from ...nets.summary import NetworkSummary, summarize
+from ..progress import duration
 from .capacities import Capacity
 from .machine import MachineFacts
 
@@ -49,6 +51,7 @@ class Request:
         own: Whether the method has a network of its own, whose size that of the U-Nets only stands for.
         start: The network to start from, which stays as it is.
         hours: The given time.
+        passed: Tells how many seconds of it are over.
         halves: Whether the first steps may see images at half the resolution.
         more: How many times the images of ``Capacity.samples`` are needed: pre-training needs more than segmentation.
         target: Dice and surface Dice that the grid should allow.
@@ -64,6 +67,7 @@ class Request:
     own: bool = False
     start: UNetConfig | None = None
     hours: float | None = None
+    passed: Callable[[], float] = lambda: 0.0
     halves: bool = False
     more: float = 1.0
     target: tuple[float, float] = TARGET
@@ -71,7 +75,9 @@ class Request:
     @property
     def budget(self) -> float:
         """Seconds of training at most."""
-        return 3600 * AT_WORK * (self.hours or DEFAULT_HOURS[self.kind])
+        if self.hours is None:
+            return 3600 * AT_WORK * DEFAULT_HOURS[self.kind]
+        return AT_WORK * (3600 * self.hours - self.passed())
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,8 @@ def samples_of(request: Request, config: Configuration, seconds: float) -> tuple
     """Images or patches to train on, and why; a step at full resolution takes so many seconds."""
     affordable = request.budget / (seconds * config.paid) * config.batch
     if request.hours is not None:
-        return affordable, f"as many as {request.hours:g} h allow"
+        over = f", of which {duration(passed)} were over" if (passed := request.passed()) else ""
+        return affordable, f"as many as {request.hours:g} h allow{over}"
     passes = PASSES[request.kind] * request.images * config.patches
     wanted = max(config.samples * request.more, passes)
     if affordable < wanted:

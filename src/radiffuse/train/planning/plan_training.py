@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -52,6 +53,7 @@ class Subject:
         own: Whose the network is where it is no U-Net of the settings, in words; '' where it is.
         halves, more: See ``configuration.Request``.
         counted: Names of the cases whose pieces are counted; None: of all.
+        began: When the command did, by the monotonic clock, since when its hours pass; None: they begin with training.
         verify: Refuses settings that take no effect with a plan, which is then not chosen; None: all take effect.
         seen: What was found out about these cases for another plan, and is found out now.
     """
@@ -67,8 +69,13 @@ class Subject:
     halves: bool = False
     more: float = 1.0
     counted: frozenset[str] | None = None
+    began: float | None = None
     verify: Callable[[Any, Plan], None] | None = None
     seen: dict[Any, Any] = field(default_factory=dict)
+
+    def passed(self) -> float:
+        """Seconds since the command began; 0 where that does not matter."""
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
     def once(self, what: object, find: Callable[[], Found]) -> Found:
         """What was seen before, or is found now."""
@@ -121,6 +128,7 @@ def plan_training(
         own=bool(subject.own),
         start=subject.start,
         hours=settings.hours,
+        passed=subject.passed,
         halves=subject.halves,
         more=subject.more,
         target=wanted,

@@ -17,6 +17,7 @@ from functools import cached_property
 from ...data.ceiling import Ceiling, Grid
 from ...data.fingerprint import Fingerprint
 from ...errors import InputError
+from ..progress import duration
 from .capacities import CAPACITIES
 from .configuration import (
     BASE,
@@ -73,7 +74,8 @@ def configure(
         whole: Tells whether smaller passes would learn something else, and are not planned; None: they would not.
 
     Raises:
-        InputError: Steps and hours are both given, nothing fits into memory, or ``verify`` refuses all that does.
+        InputError: Steps and hours are both given, the hours are over, nothing fits into memory, or ``verify`` refuses
+            all that does.
     """
     if request.hours is not None and request.training.steps is not None:
         problem = f"would be ignored: --training.steps {request.training.steps} is given"
@@ -83,6 +85,9 @@ def configure(
     pace, timed = Pace.of((), facts), list[tuple[float, float]]()
     kind = "cpu" if facts.device == "cpu" else "accelerator"
     while True:
+        if request.budget <= 0:
+            problem = f"was over before training began: {duration(request.passed())} went by"
+            raise InputError(f"--hours {request.hours:g}", problem, "Give more")
         config = search.choose(pace)
         if measure is None or config in search.seen:
             break
