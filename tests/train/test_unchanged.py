@@ -148,17 +148,21 @@ def test_a_plan_stands_as_it_was_edited_but_not_for_other_cases(
     assert "plan.json: is made anew, since it is of other cases" in said
 
 
-def test_a_version_that_held_other_patients_out_has_to_go_on(tmp_path: Path, begins: None) -> None:
+@pytest.mark.parametrize("command", ["pretrain", "synthesize"])
+def test_a_version_that_held_other_patients_out_has_to_go_on(
+    tmp_path: Path, begins: None, command: str
+) -> None:
     data, out = tmp_path / "data", tmp_path / "run"
-    make_data("pretrain", data)
+    make_data(command, data)
     with pytest.raises(Begun):
-        call("pretrain", data, out)
+        call(command, data, out)
     known = json.loads((out / "data.json").read_text())
     assert known["split"]["validation"]
     known["split"]["validation"] = ["another"]
     (out / "data.json").write_text(json.dumps(known))
     with pytest.raises(InputError, match="a version that held other patients out"):
-        call("pretrain", data, out)
+        call(command, data, out)
+    assert json.loads((out / "data.json").read_text()) == known
 
 
 def test_other_patients_splits_and_plans_are_refused_by_name(tmp_path: Path, begins: None) -> None:

@@ -41,7 +41,11 @@ from ..train.loop import Trained, train
 from ..train.pretraining import Unlabelled
 from ..train.run import Run
 from ..train.start import verify_whole
-from ..train.unchanged import require_same_names, require_same_prepared
+from ..train.unchanged import (
+    require_same_held_out,
+    require_same_names,
+    require_same_prepared,
+)
 from .alignment import AlignedDenoiser, without_projector
 from .autoencoder import SCALE_IMAGES, Autoencoder, Autoencoding, estimate_scale, load_autoencoder
 from .denoiser import (
@@ -131,6 +135,7 @@ def read_films(settings: Synthesize, run: Run) -> Unlabelled:
     prepared = prepare_dataset(dataset, plan, settings.reader, settings.machine, labelled=False)
     require_same_prepared(run, dataset, prepared)
     training, held = hold_out(prepared, settings.training.seed)
+    require_same_held_out(run, held)
     seen = sorted({prepared.cases[i].group for i in training})
     described = describe_data(dataset, prepared, {"validation": held})
     run.write_data(described | {"unlabelled_patients": seen})

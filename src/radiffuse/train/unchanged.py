@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,18 @@ def require_same_prepared(run: Run, dataset: Dataset, prepared: Prepared, *more:
     require_same_cases(run.folder, groups | {"cases": whole}, trained=run.trained)
     if run.main:
         write_json(run.folder / FILE, _recorded(run.folder) | {"plan": values})
+
+
+def require_same_held_out(run: Run, names: Sequence[str]) -> None:
+    """Refuse other held-out cases of unlabelled images than those that a run was validated on.
+
+    Raises:
+        InputError: Names the run.
+    """
+    before = run.data.get("split", {}).get("validation", names) if run.trained else names
+    if list(before) != list(names):
+        problem = "was begun by a version that held other patients out, or with other images"
+        raise InputError(run.folder, problem, "Go on as it was begun, or choose another --out")
 
 
 def require_same_splits(folder: Path, splits: Splits, *, trained: bool) -> None:

@@ -29,7 +29,12 @@ from .pretraining import Objective, Unlabelled
 from .run import Run
 from .start import find_pretrained, settings_of_network, verify_kind, verify_size
 from .task import BatchesByStep, Task
-from .unchanged import require_same_names, require_same_prepared, standing_plan
+from .unchanged import (
+    require_same_held_out,
+    require_same_names,
+    require_same_prepared,
+    standing_plan,
+)
 
 MORE = 8.0
 """How many times the images of segmentation pre-training needs, see ``configuration.Request`` [ours]."""
@@ -100,9 +105,7 @@ def prepare_unlabelled(run: Run, planned: PlannedUnlabelled) -> Unlabelled:
     )
     require_same_prepared(run, dataset, prepared)
     training, held_out = hold_out(prepared, settings.training.seed, planned.own)
-    if run.trained and run.data.get("split", {}).get("validation", held_out) != held_out:
-        problem = "was begun by a version that held other patients out"
-        raise InputError(run.folder, problem, "Go on with that version, or choose another --out")
+    require_same_held_out(run, held_out)
     source = find_pretrained(settings.from_run) if settings.from_run else None
     seen = {prepared.cases[i].group for i in training} | patients_seen(source)
     further = sum(case.name not in planned.own for case in prepared.cases)
