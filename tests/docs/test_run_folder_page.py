@@ -85,7 +85,8 @@ def test_a_run_holds_what_the_page_says(films: Path, pretrained: Path, tmp_path:
     assert cost["predicted"].keys() == {"minutes", "memory_gib"}
     listed = re.search(r"\| `data.json` \| (.*) \|", PAGE.read_text())
     assert listed is not None
-    keys = set(re.findall(r"`(\w+)`", listed[1]))
+    keys = {*re.findall(r"`(\w+)`", listed[1])}
+    keys |= {*re.findall(r"\*\*After `fit`\*\* `data.json` also has `(\w+)`", PAGE.read_text())}
     assert json.loads((run / "data.json").read_text()).keys() == keys
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     training, validation = ([x for x in lines if key in x] for key in ("loss", "validation"))

@@ -55,6 +55,29 @@ def test_training_cases_are_known_from_another_folder(
         assert trained_on([run], open_dataset(data)) == learned
 
 
+def test_training_cases_are_known_when_their_folder_was_moved(
+    films: Path, tmp_path: Path, unscored: None
+) -> None:
+    """Whatever their names are now, also to a run that starts from it; a film of other content is another one."""
+    here, moved = shutil.copytree(films, tmp_path / "here"), tmp_path / "moved"
+    first = quick(here, "first", tmp_path)
+    second = quick(here, "second", tmp_path, from_=first.folder, labels=1)
+    here.rename(moved)
+    learned = sorted(first.data["split"]["train"])
+    for part in ("images", "labels"):
+        for file in [*(moved / part).glob("*.png")]:
+            file.rename(file.with_name(f"x{file.name}"))
+    with Image.open(moved / "images" / f"x{learned[0]}.png") as image:
+        image.rotate(90).save(image.filename)
+    known = {f"x{name}" for name in learned[1:]}
+    assert known
+    for run in (first, second):
+        assert trained_on([run], open_dataset(moved)) == known
+    split = {"test": 0.4, "validation": 0.2, "seed": 1}
+    with pytest.raises(InputError, match=r"^from_=.*second.: learned from xbite"):
+        quick(moved, "leak", tmp_path, from_=second.folder, method="finetune", split=split)
+
+
 def test_a_run_that_learned_from_held_out_labels_starts_no_other(
     films: Path, tmp_path: Path, unscored: None
 ) -> None:

@@ -67,6 +67,12 @@ def hash_of_files(case: Case) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
+def size_of_files(case: Case) -> int:
+    """Bytes of a scan's files."""
+    files = (file for path in case.images for file in source_files(path, case.series))
+    return sum(file.stat().st_size for file in files)
+
+
 def label_place(case: Case) -> str:
     """Where the label of a case is, for messages."""
     return f"{case.label}, image {case.label_item}" if case.label_item else str(case.label)

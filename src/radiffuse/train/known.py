@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config import Data
 from ..config.values import from_dict
-from ..data.cases import hash_of_files
+from ..data.cases import hash_of_files, size_of_files
 from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import GENERATED, own_folder
+from ..data.readers import source_files
 from ..data.splits import Splits
 from ..errors import InputError, damaged
 from .cases import limited
@@ -58,17 +61,21 @@ def learned_images(run: Run, dataset: Dataset) -> list[str]:
 def trained_on(runs: Sequence[Run], dataset: Dataset) -> set[str]:
     """Names of the cases of the patients whose labels a run learned from, or one that it started from.
 
-    A case of ``--with`` is known by its folder and name, and elsewhere by its name and the content of its scan.
+    A case is known by its folder and name, and elsewhere, as in a copy of the folder, by the content of its scan.
     """
     found: set[str] = set()
+    elsewhere: dict[str, set[str]] = defaultdict(set)
     for root, names in (item for run in runs for item in labels_of(run).items()):
         if _same_place(root, dataset):
             found.update(names)
-    for root, hashes in (item for run in runs for item in labels_with(run).items()):
+    for root, scans in (item for run in runs for item in labels_with(run).items()):
         if _same_place(root, dataset):
-            found.update(hashes)
-        else:
-            found.update(case.name for case in dataset if _is_scan(case, hashes.get(case.name)))
+            found.update(scans)
+            continue
+        for name, scan in scans.items():
+            content, _, size = scan.partition(" ")
+            elsewhere[size or name].add(content)  # earlier versions recorded no size
+    found.update(case.name for case in dataset if _is_among(case, elsewhere))
     patients = {case.group for case in dataset if case.name in found}
     return {case.name for case in dataset if case.group in patients}
 
@@ -87,32 +94,39 @@ def labels_of(run: Run) -> dict[str, list[str]]:
 
 
 def labels_with(run: Run) -> dict[str, dict[str, str]]:
-    """By folder of ``--with`` the hash of the scan of each case, as ``labels_of`` has those of the data folder."""
+    """By folder, of the data or of ``--with``, the hash and the size of the scan of each case that was learned from."""
     found: dict[str, dict[str, str]] = run.data.get("labels_with", {})
     return found
 
 
 def described_labels(
-    source: Run | None, folders: Iterable[str] = (), learned: Iterable[Case] = ()
+    source: Run | None,
+    folders: Iterable[str] = (),
+    learned: Iterable[Case] = (),
+    own: Mapping[Path, Collection[str]] | None = None,
 ) -> dict[str, Any]:
-    """Entries of data.json for labels beside those of the data folder.
+    """Entries of data.json for labels: those beside the data folder's, and what the scans of all are.
 
     Args:
         source: The run to start from, whose labels are known as well.
         folders: Of ``--with``.
         learned: All cases that are learned from.
+        own: By the data folder, names of its cases; None: of none the labels are learned.
     """
     before = labels_of(source) if source else {}
     found = {root: dict(hashes) for root, hashes in (labels_with(source) if source else {}).items()}
     cases = tuple(learned)
+    for root, names in (own or {}).items():
+        theirs = {case.name: _scan(case) for case in cases if case.name in names}
+        found.setdefault(str(root.absolute()), {}).update(theirs)
     for number, root in enumerate((Path(folder).expanduser() for folder in folders), start=1):
         place = root if root.is_dir() else root.parent
-        theirs = [case for case in cases if place in case.images[0].parents]
+        further = [case for case in cases if place in case.images[0].parents]
         added = f"@{number}" if own_folder(root) == GENERATED else ""  # see ``cases.with_more``
-        own = {case.name.removesuffix(added): hash_of_files(case) for case in theirs}
-        key = str(root.absolute())
-        found[key] = dict(sorted((found.get(key, {}) | own).items()))
-    entries = {"labels_before": before, "labels_with": found}
+        scans = {case.name.removesuffix(added): _scan(case) for case in further}
+        found.setdefault(str(root.absolute()), {}).update(scans)
+    ordered = {root: dict(sorted(scans.items())) for root, scans in found.items()}
+    entries = {"labels_before": before, "labels_with": ordered}
     return {name: entry for name, entry in entries.items() if entry}
 
 
@@ -133,12 +147,25 @@ def refuse_knowing(where: str, run: Run, dataset: Dataset, splits: Splits) -> No
         raise InputError(where, problem, "Give a run with the same split")
 
 
-def _is_scan(case: Case, content: str | None) -> bool:
-    """Whether the content of a scan's files is this; one that cannot be read is named where it is used."""
+def _is_among(case: Case, known: Mapping[str, Collection[str]]) -> bool:
+    """Whether a scan's content is known, by its size or its name; one that cannot be read is named where it is used."""
     try:
-        return content is not None and hash_of_files(case) == content
+        contents = {*known.get(str(size_of_files(case)), ()), *known.get(case.name, ())}
+        return bool(contents) and hash_of_files(case) in contents
     except (InputError, OSError):
         return False
+
+
+def _scan(case: Case) -> str:
+    """Hash and size of a scan's files."""
+    files = (file.stat() for path in case.images for file in source_files(path, case.series))
+    return _hashed(case, tuple((file.st_size, file.st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=100_000)
+def _hashed(case: Case, state: tuple[tuple[int, int], ...]) -> str:
+    """Many folds of a choice learn from the same scans."""
+    return f"{hash_of_files(case)} {sum(size for size, _ in state)}"
 
 
 def _same_place(root: object, dataset: Dataset) -> bool:

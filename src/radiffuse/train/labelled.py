@@ -269,7 +269,8 @@ def prepare_labelled(
     indices = [*(place[name] for name in budget if name in place), *sorted(further)]
     described = describe_data(dataset, prepared, {"train": budget, "validation": splits.validation})
     source = start.run if start else None
-    described |= described_labels(source, settings.with_run, (prepared.cases[i] for i in indices))
+    learned = [prepared.cases[i] for i in indices]
+    described |= described_labels(source, settings.with_run, learned, {dataset.root: budget})
     run.write_data(described | described_more(settings.with_run, len(further)))
     _require_foreground(dataset, prepared, indices, quiet=quiet)
     batches = Batches(
