@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,46 @@ def test_rows_keep_what_they_were_made_by(
     for changes, ended in (({}, Begun), (then, InputError if message else Begun)):
         with pytest.raises(ended, match=message if ended is InputError else None):
             run_study(from_values("study", given | changes), part, part, part)
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "words"),
+    [
+        ("none", {"diffusion": {"training": {"steps": 7}}}, "has scores/none-2-0, made with other settings of diff"),
+        ("finetune", {"timesteps": (5,)}, "has rows by --timesteps 0, which would be taken for those by 5"),
+    ],
+)  # fmt: skip
+def test_parts_stand_under_the_settings_that_they_were_made_by(
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    row: str,
+    changes: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also after a call that did not use what changes, as long as the part is there."""
+    monkeypatch.setenv("RADIFFUSE_CACHE", str(tmp_path / "cache"))
+    given = {"data": films, "out": tmp_path / "out", "unlabelled": str(unlabelled), "labels": (2,)}
+    given |= {"draws": 1, "finetune": {"split": {"test": 0.4}}}
+
+    def study(*methods: str, **changes: Any) -> None:
+        with pytest.raises(Begun):
+            run_study(
+                from_values("study", given | {"methods": methods} | changes), part, part, part
+            )
+
+    study("scratch", row)
+    scores = tmp_path / "out" / "scores" / f"{row}-2-0"
+    scores.mkdir(parents=True)
+    (scores / "cases.csv").touch()
+    study("scratch")
+    with pytest.raises(InputError, match=f"parts.json: {words}"):
+        study("scratch", row, **changes)
+    study("scratch", row)
+    study("scratch")
+    shutil.rmtree(scores)
+    study("scratch", row, **changes)
 
 
 @pytest.mark.parametrize(("one", "other"), [(("masked",), "guided"), (("masked", "guided"), "")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import yaml
 
@@ -17,7 +17,15 @@ from ..data.splits import Splits
 from ..errors import InputError, damaged
 from ..evaluation.tables import read_table
 from ..system.cells import csv_text
-from ..system.files import locked, make_folder, read_yaml, refuse_foreign, write_atomic
+from ..system.files import (
+    locked,
+    make_folder,
+    read_json,
+    read_yaml,
+    refuse_foreign,
+    write_atomic,
+    write_json,
+)
 from ..train.run import Run
 from ..train.unchanged import (
     digests_of_files,
@@ -29,8 +37,22 @@ from ..train.unchanged import (
 if TYPE_CHECKING:
     import pandas as pd
 
+PARTS = "parts.json"
+"""In a study folder: which parts were made in which call before the last one, with its settings."""
+MADE = {
+    "scores/*/cases.csv": 0, "runs/*/state/step-*": 1, "runs/*/model/config.json": 1,
+    "*/state/step-*": 1, "*/model/config.json": 1,
+}  # fmt: skip
+"""What shows that a part was trained or scored, and how many folders above it the part is."""
 FREE = ("machine.", "reader.", "training.keep_state")
 """What may change of a group of settings, since no result depends on it."""
+
+
+class Call(TypedDict):
+    """A call of a study: its settings, and the parts of the study that were made in it."""
+
+    settings: dict[str, Any]
+    parts: list[str]
 
 
 @contextmanager
@@ -42,11 +64,13 @@ def study_folder(
 ) -> Iterator[Path]:
     """Lock a study folder, with the settings written into it.
 
+    A part that is there stands, so the settings are held against those that it was made by, and those of the last call.
+
     Args:
         settings: Of the study; ``out`` is the folder.
         name: Of the file of settings.
         fixed: Settings that may not change after the first call; the others may.
-        verify: Refuses others of those, of the call before and of this one, by the path of the file.
+        verify: Refuses others of those, of a call before and of this one, by the path of the file that has them.
 
     Raises:
         InputError: The folder holds a study of other settings, cannot be written, or is in use.
@@ -56,7 +80,11 @@ def study_folder(
     make_folder(out)
     with locked(out):
         if (out / name).exists():
-            _refuse_other(settings, out / name, fixed, verify)
+            last = read_yaml(out / name)
+            _refuse_other(settings, last, out / name, "was written", fixed, verify)
+            for call in _calls(out, last):
+                made = f"has {call['parts'][0]}, made"
+                _refuse_other(settings, call["settings"], out / PARTS, made, fixed, verify)
         write_atomic(out / name, yaml.safe_dump(effective(settings), sort_keys=False))
         yield out
 
@@ -119,13 +147,30 @@ def collect(parts: Iterable[tuple[Mapping[str, Any], Path]], target: Path) -> pd
     return table
 
 
+def _calls(out: Path, last: dict[str, Any]) -> list[Call]:
+    """The calls that made the parts that are there: those that are not recorded yet were made in the ``last`` one."""
+    found = (path.parents[above] for pattern, above in MADE.items() for path in out.glob(pattern))
+    there = {path.relative_to(out).as_posix() for path in found}
+    calls: list[Call] = read_json(out / PARTS, list[Call]) if (out / PARTS).is_file() else []
+    new = there.difference(*(call["parts"] for call in calls))
+    if last not in [call["settings"] for call in calls]:
+        calls.append(Call(settings=last, parts=[]))
+    for call in calls:
+        call["parts"] = sorted(there & {*call["parts"], *(new if call["settings"] == last else ())})
+    calls = [call for call in calls if call["parts"]]
+    write_json(out / PARTS, calls)
+    return calls
+
+
 def _refuse_other(
     settings: Any,
+    stored: dict[str, Any],
     path: Path,
+    made: str,
     fixed: Sequence[str],
     verify: Callable[[Any, Any, Path], object],
 ) -> None:
-    stored, default, now = read_yaml(path), to_dict(type(settings)()), to_dict(settings)
+    default, now = to_dict(type(settings)()), to_dict(settings)
     remedy = "Choose another --out"
     if set(stored) - set(default):
         raise InputError(path, "was written by another version of radiffuse", remedy)
@@ -142,7 +187,7 @@ def _refuse_other(
             for value in (before[key], now[key])
         )
         if old != new:
-            problem = f"was written with other settings of {key}"
+            problem = f"{made} with other settings of {key}"
             if isinstance(old, dict) and isinstance(new, dict):
                 name = next(k for k in (*old, *new) if old.get(k) != new.get(k))
                 problem += f": {name} was {written(old.get(name))} and is {written(new.get(name))}"

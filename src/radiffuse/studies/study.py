@@ -1,6 +1,7 @@
 """The study of label efficiency: methods x label budgets x draws, on the same splits, network and training.
 
-    OUT/study.yaml      settings
+    OUT/study.yaml      settings of the last call
+    OUT/parts.json      those of the calls before it, by the parts that were made in them
     OUT/pretrain        the pre-trained run, unless --from names one
     OUT/runs/...        one run per method, budget and draw
     OUT/scores/...      its scores, one folder per method, budget and draw
