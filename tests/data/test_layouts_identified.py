@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from layout_files import dicom, film, film_label, volume_label
 
-from radiffuse.config import Data, Split
+from radiffuse.config import Data, Fit, Split
 from radiffuse.data.layouts import open_dataset, survey
-from radiffuse.data.splits import load_splits
+from radiffuse.data.splits import Splits, load_splits
+from radiffuse.train.cases import with_more
+from radiffuse.train.further_images import read_pools
 
 
-def labelled(root: Path, patients: Sequence[str], *, series: bool = True) -> Path:
+def labelled(root: Path, patients: Sequence[str], *, series: bool = True, first: int = 0) -> Path:
     """A scan with a label for each entry: a folder of slices, or a film."""
-    for number, patient in enumerate(patients):
+    for number, patient in enumerate(patients, start=first):
         for i in range(3 if series else 1):
             place = f"s{number}/{i}.dcm" if series else f"s{number}.dcm"
             modality, position = ("CT", i) if series else ("DX", None)
@@ -89,6 +91,37 @@ def test_one_word_for_all_says_nothing(tmp_path: Path) -> None:
     assert [issue.severity for issue in issues] == ["warning"]
     assert "has 3 DICOM images with the same PatientID" in issues[0].problem
     assert "ANONYMOUS" not in str(issues)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_scans_of_held_out_patients_in_another_folder_are_left_out(
+    tmp_path: Path, table: bool
+) -> None:
+    """In a pool and in ``--with``, where the folder has names of its own for the patients, or a table has some."""
+    root = labelled(tmp_path / "data", ["A", "B", "007"], series=False)
+    more = labelled(tmp_path / "more", ["B", "7", "C", "D"], series=False, first=10)
+    pool, people = tmp_path / "pool", ["C", "7", "7", "A", "E"]
+    for n, patient in enumerate(people, start=20):
+        dicom(pool / f"{n}.dcm", series=n, instance=n, patient=patient, modality="DX")
+    if table:
+        (root / "patients.csv").write_text("image,patient\ns0,x\ns1,y\ns2,z\n")
+    dataset = open_dataset(root)
+    splits = Splits(("s0",), ("s1",), ("s2",), (("s0",),))
+    (left,) = read_pools(Fit(unlabelled=(str(pool),)), dataset, splits)
+    assert sorted(case.images[0].stem for case in left) == ["20", "23", "24"]
+    held, learned = splits.held_out(dataset), dataset.filter(lambda case: case.name == "s0")
+    both = with_more(learned, [str(more)], Data(), held=held, labelled=True)
+    assert [case.name for case in both] == ["s0", "s12", "s13"]
+
+
+def test_one_word_for_all_leaves_out_nobody(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", ["ANONYMOUS"] * 3, series=False)
+    pool = tmp_path / "pool"
+    for n in range(20, 22):
+        dicom(pool / f"{n}.dcm", series=n, instance=n, patient="ANONYMOUS", modality="DX")
+    splits = Splits(("s0",), ("s1",), ("s2",), (("s0",),))
+    (left,) = read_pools(Fit(unlabelled=(str(pool),)), open_dataset(root), splits)
+    assert len(left) == 2
 
 
 def test_an_image_without_a_header_is_named_by_who_reads_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from .arrays import checksum, logged_rows
 from .cases import hash_of_files
 from .dataset import Case, Dataset
+from .layouts.identified import without_headers_of
 from .prepare import prepare
 from .prepared import Prepared
 from .provenance import of_other_patients
@@ -85,13 +86,16 @@ def copied(cases: Iterable[Case]) -> dict[str, Case]:
     return {case.name: part[0] for part in alike for case in part[1:]}
 
 
-def without_held_out(images: Dataset, held: Dataset | None) -> Dataset:
-    """The images that are neither of the patients of cases that are held out, nor drawn from one, nor their copies."""
+def without_held_out(images: Dataset, held: Dataset | None, others: Iterable[Case] = ()) -> Dataset:
+    """The images that are neither of the patients of cases that are held out, nor drawn from one, nor their copies.
+
+    ``others`` are further cases of the set of those held out, see ``without_headers_of``.
+    """
     if held is None:
         return images
     is_copy = finder(held)
-    others = of_other_patients(images, {case.group for case in held})
-    return others.filter(lambda case: not is_copy(case))
+    kept = of_other_patients(images, {case.group for case in held})
+    return without_headers_of(kept, held, others).filter(lambda case: not is_copy(case))
 
 
 def copies_of_held_out(prepared: Prepared, held: Iterable[Dataset], cache: Path) -> set[int]:

@@ -160,7 +160,7 @@ def with_more(
             if labelled:
                 raise no_labels(folder, f"--with {folder}")
             raise InputError(f"--with {folder}", "holds no image", "See radiffuse check")
-        kept = without_held_out(more, held)
+        kept = without_held_out(more, held, dataset)
         if not len(kept):
             issues = Issues()
             problem = f"holds {len(more)} images, all of validation or test patients or drawn from them: none is used"

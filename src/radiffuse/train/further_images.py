@@ -10,6 +10,7 @@ from ..config import Fit
 from ..data.copies import copied, finder, without_held_out
 from ..data.dataset import Dataset
 from ..data.issues import Issues, say, some
+from ..data.layouts.identified import without_headers_of
 from ..data.layouts.listing import GENERATED, own_folder
 from ..data.provenance import of_other_patients
 from ..data.splits import Splits
@@ -56,7 +57,7 @@ def look_at_further(settings: Fit, dataset: Dataset, splits: Splits) -> None:
     held = splits.held_out(dataset)
     for folder in settings.with_run:
         whole = open_more(folder, settings.reader).labelled
-        kept = without_held_out(whole, held)
+        kept = without_held_out(whole, held, dataset)
         where = f"--with {folder}"
         if len(kept) and _first_of(where):  # of none it is said where they are opened
             _say_held_out(where, whole, kept, dataset)
@@ -171,10 +172,11 @@ def _say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -
 
 def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset, Dataset]]:
     """Each pool as it is, and without the held-out patients."""
-    held = splits.held_patients(dataset)
+    held, held_cases = splits.held_patients(dataset), splits.held_out(dataset)
     pools = []
     for folder in settings.unlabelled:
         whole = open_more(folder, settings.reader)
-        pools.append((whole, of_other_patients(whole, held)))
+        others = of_other_patients(whole, held)
+        pools.append((whole, without_headers_of(others, held_cases, dataset)))
         require_some(len(pools[-1][1]), folder, len(whole))
     return pools

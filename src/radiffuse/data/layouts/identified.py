@@ -1,17 +1,17 @@
-"""Whose the DICOM images of a labelled data set are: their headers say which belong to one patient.
+"""Whose DICOM images are: headers say which belong to one patient, within a labelled data set and in two folders.
 
 Neither PatientID nor anything that could be computed from it is kept, see ``dicom``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import InputError
-from ..dataset import Case
+from ..dataset import Case, Dataset
 from ..issues import Issues
 from ..names import patient_key, short_hash
 from .listing import is_dicom
@@ -45,6 +45,23 @@ def with_patients(root: Path, cases: Sequence[Placed], issues: Issues) -> list[P
             first = min(headers[name][1] or name for name in names)
             groups |= dict.fromkeys(names, f"patient-{short_hash(first)}")
     return [(place, replace(c, group=groups.get(c.name, c.group))) for place, c in cases]
+
+
+def without_headers_of(images: Dataset, held: Dataset, others: Iterable[Case] = ()) -> Dataset:
+    """The images without those of the patients whom DICOM headers of held-out cases name, whatever else names them.
+
+    Each folder names the patients in its headers in its own way, so names alone do not show it. One word for all of
+    several images says nothing, as in ``with_patients``; ``others`` are further cases of the set of those held out.
+    """
+    theirs = {key for case in held if (key := patient_key(_identity(case)[0]))}
+    if not theirs:
+        return images
+    every = {case.name: case for case in (*others, *held)}.values()
+    said = [key for case in every if (key := patient_key(_identity(case)[0]))]
+    if len({*said}) == 1 < len(said):
+        return images
+    groups = {case.group for case in images if patient_key(_identity(case)[0]) in theirs}
+    return images.filter(lambda case: case.group not in groups)
 
 
 def _patients(known: Mapping[str, str], named: Mapping[str, str]) -> Iterator[list[str]]:
