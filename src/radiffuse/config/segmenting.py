@@ -170,7 +170,8 @@ class Fit:
     auto. Some defaults below depend on the method."""
     from_run: str | None = None
     """``--from``: pre-trained run, or the name of included weights (films, which suits any grid; films-64). Needed by
-    finetune, pixel and probe, optional for auto, diffusion and joint."""
+    finetune, pixel and probe, optional for auto, diffusion and joint. For finetune and auto also a run of finetune,
+    scratch or imagenet, which is trained further, head and all, at any size; its classes must be the same [ours]."""
     encoder: str | None = field(default=None, metadata=only_for("auto", "dino"))
     """DINO encoder of the method dino: a folder with config.json and model.safetensors (DINOv2, DINOv3 or DINO of
     transformers), a run of radiffuse synthesize, or a public name such as facebook/dinov2-base."""

@@ -6,6 +6,7 @@ and all weights are trained. Without a pre-trained run the same network, or DynU
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -20,17 +21,12 @@ from ..errors import InputError
 from ..nets.dino_segmenter import DinoSegmenter, new_dino_segmenter
 from ..nets.dynunet import new_dynunet
 from ..nets.encoder import encoder_folder, load_encoder
-from ..nets.imagenet import (
-    ImageNetDenoiser,
-    ImageNetUNet,
-    new_imagenet_unet,
-    published_weights,
-)
+from ..nets.imagenet import ImageNetDenoiser, new_imagenet_unet, published_weights
 from ..nets.segmenter import SegmentingUNet
 from ..train.labelled import HeldOut, verify_films
 from ..train.random import StepRandom
 from ..train.segmenting import SegmentationTask, logged
-from ..train.start import Start, unet_for, verify_coarse
+from ..train.start import Pretrained, Segmenter, Start, unet_for, verify_coarse
 from ..train.task import Loss
 
 TRAIN_ONE = "train one on images of yours with radiffuse synthesize, and give its run"
@@ -114,8 +110,10 @@ def verify_half(settings: Fit, plan: Plan, network: nn.Module) -> None:
     verify_coarse(settings.training, plan.size, multiple)
 
 
-def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingUNet | ImageNetUNet:
+def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> Segmenter:
     """The U-Net at its start; see ``build``."""
+    if start is not None and not isinstance(start.network, Pretrained):
+        return _further(settings, plan, start, start.network)
     generator = torch.Generator().manual_seed(settings.training.seed)
     timestep = settings.finetune.timestep
     if start is None:
@@ -131,6 +129,21 @@ def new_segmenter(settings: Fit, plan: Plan, start: Start | None) -> SegmentingU
     return SegmentingUNet.from_denoiser(
         start.denoiser, classes=len(plan.classes), timestep=timestep, generator=generator
     )
+
+
+def _further(settings: Fit, plan: Plan, start: Start, network: Segmenter) -> Segmenter:
+    """A copy of a segmenter, head and all.
+
+    Raises:
+        InputError: It tells other classes apart, or the plan's size does not fit it.
+    """
+    if plan.classes != start.plan.classes:
+        theirs, ours = (", ".join(one.classes[1:]) for one in (start.plan, plan))
+        problem = f"segments {theirs}, and the labels have {ours}"
+        raise InputError(f"--from {settings.from_run}", problem, "Give a run of the same classes")
+    if start.unet is not None:
+        unet_for(settings, plan, start)  # refuses what does not fit
+    return copy.deepcopy(network).train()
 
 
 def build_dynunet(

@@ -1,4 +1,4 @@
-"""What segmentation starts from, and what scans are compared by: pre-trained networks, and what they learned from."""
+"""What segmentation starts from, and what scans are compared by: trained networks, and what they learned from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..train.start import (
     diffusion_of,
     find_pretrained,
     knows_timesteps,
-    load_pretrained,
+    load_start,
+    not_pretrained,
     verify_kind,
 )
 from .registry import OBJECTIVES
@@ -45,13 +46,13 @@ def from_start(settings: Fit, seen: dict[Any, Any] | None = None) -> tuple[Fit, 
 
 
 def open_start(name: str, weights: str = "average") -> Start:
-    """The network of a pre-trained run by folder, or shipped weights by name.
+    """The network of a run by folder, or shipped weights by name.
 
     Raises:
-        InputError: There is no such run, or it was not pre-trained.
+        InputError: There is no such run, or nothing starts from its network.
     """
     run = find_pretrained(name)
-    network = load_pretrained(run, weights)
+    network = load_start(run, weights)
     return Start(run, network, diffusion_of(run), learned_from_noise(run), run.plan)
 
 
@@ -70,8 +71,10 @@ def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
             return None, "small versions of the images"
         name = FILMS
     start = open_start(name)
+    if start.segments:
+        raise not_pretrained(start.run)
     verify_kind(cases, start.run, mixed=True)
-    as_unet(start.network, start.run)
+    as_unet(start.body, start.run)
     return start, f"the features of {name}"
 
 

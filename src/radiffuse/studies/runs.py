@@ -42,7 +42,7 @@ from ..train.known import patients_seen
 from ..train.open_settings import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
-from ..train.start import find_pretrained
+from ..train.start import find_pretrained, is_segmenter, not_pretrained
 from .drawn import draw_pool
 from .folder import stand_pools
 from .methods import (
@@ -118,6 +118,8 @@ class StudyRuns:
         given = self.settings
         if given.from_run:
             run = find_pretrained(given.from_run)
+            if is_segmenter(run):
+                raise not_pretrained(run)
             where, noised = f"--from {given.from_run}", learned_from_noise(run)
             objective = run.config["settings"].get("objective")
         else:

@@ -1,4 +1,4 @@
-"""What a run inherits from the pre-trained run that it starts from, and what may not be asked for beside it."""
+"""What a run inherits from the trained run that it starts from, and what may not be asked for beside it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from ..config.given import written
 from ..config.network import IMAGENET
 from ..data.plan import Plan
 from ..errors import InputError
+from ..nets.imagenet import ImageNetUNet
+from ..nets.segmenter import SegmentingUNet
 from ..nets.unet import UNet
-from .start import Pretrained, Start, find_pretrained, load_regressor, settings_of_network
+from .start import Start, find_pretrained, load_regressor, settings_of_network
 
 OF_PROCESS = ("schedule", "num_train_timesteps", "prediction_type", "zero_terminal_snr", "shift")
 """Settings of the noising process that a network was trained for."""
@@ -42,6 +44,8 @@ def inherit(settings: Fit, start: Start) -> Fit:
     inherited: dict[str, Any] = {"plan": _plan(settings, start, name)}
     inherited["network"] = _network(settings, start, name)
     _verify_timesteps(settings, start, name)
+    if isinstance(start.network, SegmentingUNet):
+        inherited["finetune"] = replace(settings.finetune, timestep=start.network.timestep)
     if settings.method == "probe":
         inherited["probe"] = _probe(settings.probe, start)
     if settings.method == "joint":
@@ -69,7 +73,7 @@ def verify_plan(given: PlanSettings, plan: Plan, name: str) -> None:
             _refuse(key, value, name, trained)
 
 
-def verify_network(given: Network, network: Pretrained, name: str) -> None:
+def verify_network(given: Network, network: UNet | ImageNetUNet, name: str) -> None:
     """Refuse settings that differ from the network of the run ``name``."""
     if not isinstance(network, UNet) or given.preset == IMAGENET:
         known = settings_of_network(network)
@@ -115,9 +119,12 @@ def _plan(settings: Fit, start: Start, name: str) -> PlanSettings:
 
 def _network(settings: Fit, start: Start, name: str) -> Network:
     """The network of the run; what it cannot do is refused."""
-    verify_network(settings.network, start.network, name)
+    if start.segments and settings.method != "finetune":
+        problem = f"{name} is a segmenter, which finetune alone trains further"
+        raise InputError(f"--method {settings.method}", problem, "Use finetune, or another run")
+    verify_network(settings.network, start.body, name)
     if start.unet is not None:
-        return settings_of_network(start.network)
+        return settings_of_network(start.body)
     what = f"{name} has the network {IMAGENET}, which knows no timesteps"
     if settings.method != "finetune":
         raise InputError(f"--method {settings.method}", what, "Use finetune, or another run")
@@ -126,11 +133,16 @@ def _network(settings: Fit, start: Start, name: str) -> Network:
     if settings.machine.checkpoint_activations:
         problem = f"{name} has the network {IMAGENET}, whose activations are kept"
         raise InputError("--checkpoint-activations", problem, "Leave it out")
-    return settings_of_network(start.network)
+    return settings_of_network(start.body)
 
 
 def _verify_timesteps(settings: Fit, start: Start, name: str) -> None:
     """Refuse timesteps that the network never learned; those of a probe are refused with its heads."""
+    if isinstance(start.network, SegmentingUNet):
+        if (t := settings.finetune.timestep) not in (0, start.network.timestep):
+            problem = f"{name} segments at timestep {start.network.timestep}"
+            raise InputError(f"--timestep {t}", problem, "Leave it out")
+        return
     if start.noised or not isinstance(start.network, UNet):
         return
     objective = start.run.config["settings"].get("objective")

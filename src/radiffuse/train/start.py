@@ -1,4 +1,4 @@
-"""The pre-trained network that a run starts from: found, loaded, and held against images and sizes."""
+"""The trained network that a run starts from: found, loaded, and held against images and sizes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from ..data.fingerprint import find_dims
 from ..data.plan import Plan
 from ..errors import InputError
 from ..nets.coordinates import CoordinateRegressor
-from ..nets.imagenet import ImageNetDenoiser
+from ..nets.imagenet import ImageNetDenoiser, ImageNetUNet
 from ..nets.joint_denoiser import JointDenoiser
 from ..nets.registry import load_network
+from ..nets.segmenter import SegmentingUNet
 from ..nets.unet import UNet, verify_config
 from .edited import verify_channels, verify_edited
 from .memory import verify_memory
@@ -31,11 +32,13 @@ from .run import Run, find_run
 
 Pretrained = UNet | ImageNetDenoiser
 """Networks that pre-training makes; the second knows no timesteps, and starts segmenters alone."""
+Segmenter = SegmentingUNet | ImageNetUNet
+"""Networks of ``fit`` that finetune trains further, head and all."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The pre-trained network that a run starts from.
+    """The pre-trained network, or the segmenter, that a run starts from.
 
     Attributes:
         run: The run that it was trained in.
@@ -46,26 +49,36 @@ class Start:
     """
 
     run: Run
-    network: Pretrained
+    network: Pretrained | Segmenter
     diffusion: Diffusion
     noised: bool
     plan: Plan
 
     @property
+    def segments(self) -> bool:
+        """Whether it is a segmenter of ``fit``, which is trained further."""
+        return not isinstance(self.network, Pretrained)
+
+    @property
+    def body(self) -> UNet | ImageNetUNet:
+        """The network itself, of a segmenting U-Net the U-Net."""
+        return self.network.unet if isinstance(self.network, SegmentingUNet) else self.network
+
+    @property
     def denoiser(self) -> UNet:
-        """The network where it is a U-Net that knows timesteps, as ``inherit`` and ``load_denoiser`` see to."""
-        assert isinstance(self.network, UNet)
-        return self.network
+        """The U-Net that knows timesteps, as ``inherit`` and ``load_denoiser`` see to."""
+        assert isinstance(self.body, UNet)
+        return self.body
 
     @property
     def unet(self) -> UNetConfig | None:
         """See ``unet_of``."""
-        return unet_of(self.network)
+        return unet_of(self.body)
 
     @property
     def coordinate_channels(self) -> int:
         """Body coordinates that it sees of each voxel, 0 to 3."""
-        return self.network.coordinate_channels if isinstance(self.network, UNet) else 0
+        return self.body.coordinate_channels if isinstance(self.body, UNet) else 0
 
 
 def find_pretrained(name: str) -> Run:
@@ -87,16 +100,34 @@ def load_pretrained(run: Run, weights: str = "average") -> Pretrained:
     Raises:
         InputError: The run has another kind of network, or its plan was edited for another network.
     """
+    network = load_start(run, weights)
+    if not isinstance(network, Pretrained):
+        raise not_pretrained(run)
+    return network
+
+
+def load_start(run: Run, weights: str = "average") -> Pretrained | Segmenter:
+    """As ``load_pretrained``, or the segmenter of a run of fit, by finetune, scratch or imagenet.
+
+    Raises:
+        InputError: Likewise.
+    """
     network = load_network(run.model, "raw" if weights == "raw" else "model")
     if isinstance(network, JointDenoiser):
         network = network.image_part()
-    if not isinstance(network, Pretrained):
-        remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
-        raise InputError(run.folder, "is not a pre-trained denoiser", remedy)
+    if not isinstance(network, Pretrained | Segmenter):
+        raise not_pretrained(run)
     verify_edited(run, network)
-    if isinstance(network, UNet):
-        verify_channels(run, network.config.in_channels - network.coordinate_channels)
+    unet = network.unet if isinstance(network, SegmentingUNet) else network
+    if isinstance(unet, UNet):
+        verify_channels(run, unet.config.in_channels - unet.coordinate_channels)
     return network
+
+
+def not_pretrained(run: Run) -> InputError:
+    """That the network of a run is none of pre-training."""
+    remedy = "Give a run of radiffuse pretrain, of another objective than coordinates"
+    return InputError(run.folder, "is not a pre-trained denoiser", remedy)
 
 
 def load_denoiser(run: Run) -> UNet:
@@ -104,7 +135,7 @@ def load_denoiser(run: Run) -> UNet:
     return as_unet(load_pretrained(run), run)
 
 
-def as_unet(network: Pretrained, run: Run) -> UNet:
+def as_unet(network: UNet | ImageNetUNet, run: Run) -> UNet:
     """The network of a run for what needs timesteps and named features.
 
     Raises:
@@ -117,12 +148,12 @@ def as_unet(network: Pretrained, run: Run) -> UNet:
     return network
 
 
-def unet_of(network: Pretrained) -> UNetConfig | None:
+def unet_of(network: UNet | ImageNetUNet) -> UNetConfig | None:
     """The U-Net that a network is; None where it is another."""
     return network.config if isinstance(network, UNet) else None
 
 
-def settings_of_network(network: Pretrained) -> Network:
+def settings_of_network(network: UNet | ImageNetUNet) -> Network:
     """The settings that specify a network."""
     unet = unet_of(network)
     return Network(preset=IMAGENET) if unet is None else network_settings(unet)
@@ -158,9 +189,14 @@ def verify_kind(dataset: Dataset, run: Run, *, mixed: bool = False) -> None:
 
 
 def knows_timesteps(run: Run) -> bool:
-    """Whether the network of a pre-training has timesteps and named features, as a U-Net does."""
+    """Whether a network to start from has timesteps and named features, as the U-Net of a pre-training does."""
     network = run.config["settings"].get("network") or {}
-    return bool(network.get("preset") != IMAGENET)
+    return bool(network.get("preset") != IMAGENET) and not is_segmenter(run)
+
+
+def is_segmenter(run: Run) -> bool:
+    """Whether the network of a run segments, and is not one of pre-training, or of image and mask together."""
+    return run.config["settings"].get("method") not in (None, "joint")
 
 
 def diffusion_of(run: Run) -> Diffusion:
@@ -169,6 +205,8 @@ def diffusion_of(run: Run) -> Diffusion:
     The default where its objective knows none.
     """
     settings = run.config["settings"]
+    if not knows_timesteps(run):
+        return Diffusion()
     given = settings["joint"]["process"] if "joint" in settings else settings.get("diffusion", {})
     diffusion: Diffusion = from_dict(Diffusion, given)
     return diffusion
