@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -11,7 +12,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from radiffuse.data.readers import read_label, read_scan, write_label
 from radiffuse.data.scan import Scan
 from radiffuse.errors import InputError
 from radiffuse.system.files import seal
+from radiffuse.system.hardware import folder_size
 from radiffuse.viewer import guard, uploads
 from radiffuse.viewer.app import make_app, page_files
 from radiffuse.viewer.corrections import Corrections
@@ -395,6 +397,27 @@ def test_all_dropped_files_together_are_limited(
     assert response.status_code == 507
 
 
+@pytest.mark.parametrize("says", [True, False])
+def test_files_that_come_in_together_share_what_is_left(tmp_path: Path, says: bool) -> None:
+    """Each would fit alone: what one announces, or may become, is no longer there for the others."""
+    intake = uploads.Intake(tmp_path, 1000)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            await asyncio.sleep(0)
+            yield bytes(100)
+
+    async def together() -> list[Any]:
+        files = [intake.receive("a.png", chunks(), 1000 if says else None) for _ in range(6)]
+        return await asyncio.gather(*files, return_exceptions=True)
+
+    found = asyncio.run(together())
+    assert [getattr(one, "status", 200) for one in found] == [200] * 4 + [507] * 2
+    assert folder_size(tmp_path) == 4000
+    found[0].unlink()
+    assert asyncio.run(intake.receive("b.png", chunks(), 1000)).stat().st_size == 1000
+
+
 # ------------------------------------------------------------------------------------------------ zip files
 
 
@@ -520,6 +543,19 @@ def test_many_small_members_count_together(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="larger") as refused:
         uploads.unpack_dicom(archive, tmp_path / "out", 3 * len(files.dicom_slice(0)))
     assert refused.value.status == 413
+
+
+def test_what_a_zip_file_holds_takes_of_the_room_that_is_left(tmp_path: Path) -> None:
+    sizes = len(zipped := files.series_zip()), len(files.dicom_slice(0))
+    intake = uploads.Intake(tmp_path, 10**6)
+    home = tmp_path / "00001"
+    home.mkdir()
+    (home / "a.zip").write_bytes(zipped)
+    (tmp_path / "full").write_bytes(bytes(4 * 10**6 - sum(sizes)))
+    with pytest.raises(Refused, match="No room") as refused:
+        intake.cases(home / "a.zip")
+    assert refused.value.status == 507
+    assert not home.exists()
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shutil
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_ISLNK
 from typing import IO
@@ -47,6 +49,8 @@ class Intake:
         self.folder = folder
         self.limit = limit
         self._count = 0
+        self._lock = threading.Lock()
+        self._claims: dict[Path, int] = {}
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes], announced: int | None) -> Path:
         """Write a file as it comes in.
@@ -61,27 +65,25 @@ class Intake:
         """
         if announced is not None and announced > self.limit:
             raise self._too_large()
-        room = min(4 * self.limit - folder_size(self.folder), free_disk(self.folder) - self.limit)
-        if (announced or 0) > room:
-            raise Refused(507, "No room is left for dropped files; remove some, or free the disk.")
         self._count += 1
         home = self.folder / f"{self._count:05d}"
-        home.mkdir(mode=0o700)
         path, size = home / shown_name(name), 0
-        try:
-            with path.open("xb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > self.limit:
-                        raise self._too_large()
-                    if size > room:
-                        raise Refused(507, "No room is left for dropped files; remove some.")
-                    file.write(chunk)
-            if announced is not None and size != announced:
-                raise Refused(400, "The file did not arrive whole; drop it again.")
-        except BaseException:  # also when the browser goes away
-            shutil.rmtree(home, ignore_errors=True)
-            raise
+        with self._claimed(home, announced) as room:
+            home.mkdir(mode=0o700)
+            try:
+                with path.open("xb") as file:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        if size > self.limit:
+                            raise self._too_large()
+                        if size > room:
+                            raise _no_room() if announced is None else _not_whole()
+                        file.write(chunk)
+                if announced is not None and size != announced:
+                    raise _not_whole()
+            except BaseException:  # also when the browser goes away
+                shutil.rmtree(home, ignore_errors=True)
+                raise
         return path
 
     def cases(self, path: Path) -> tuple[Case, ...]:
@@ -109,7 +111,13 @@ class Intake:
             zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")
         if zipped:
             series = path.parent / "series"
-            unpack_dicom(path, series, self.limit)
+            with self._claimed(series) as room:
+                try:
+                    unpack_dicom(path, series, room)
+                except Refused as error:
+                    if error.status == 413 and room < self.limit:
+                        raise _no_room() from None
+                    raise
             path.unlink()
             dataset, _ = survey(series, Data(layout="dicom", skip_bad=True))
             return dataset.cases
@@ -124,8 +132,40 @@ class Intake:
         dataset, _ = survey(path, Data())
         return dataset.cases
 
+    @contextmanager
+    def _claimed(self, folder: Path, size: int | None = None) -> Iterator[int]:
+        """Bytes that may be written into a folder within the block: of no others that are written at the same time.
+
+        ``size`` is what is asked for; None: what is left, but no more than the limit.
+
+        Raises:
+            Refused: So much is not left (507).
+        """
+        with self._lock:
+            # what others have claimed and not written yet
+            pending = sum(self._claims.values()) - sum(map(folder_size, self._claims))
+            free = free_disk(self.folder) - self.limit
+            room = min(4 * self.limit - folder_size(self.folder), free) - pending
+            claim = min(self.limit, room) if size is None else size
+            if claim > room or claim < 0:
+                raise _no_room()
+            self._claims[folder] = claim
+        try:
+            yield claim
+        finally:
+            with self._lock:
+                del self._claims[folder]
+
     def _too_large(self) -> Refused:
         return Refused(413, f"The file is larger than {self.limit / 1e6:,.0f} MB (--upload-limit).")
+
+
+def _no_room() -> Refused:
+    return Refused(507, "No room is left for dropped files; remove some, or free the disk.")
+
+
+def _not_whole() -> Refused:
+    return Refused(400, "The file did not arrive whole; drop it again.")
 
 
 def shown_name(name: str) -> str:
