@@ -101,8 +101,39 @@ def test_what_lies_elsewhere_or_nowhere_is_not_turned(tmp_path: Path) -> None:
     centered[:3, 3] = -(np.array(IMAGE.shape) - 1) / 2
     image = read_scan(save(tmp_path / "image.nii", IMAGE, centered))
     assert turned_onto(read_label(path), image) is None
-    with pytest.raises(InputError, match="lies elsewhere"):
-        on_grid(read_label(path), image, path, "image.nii")
+
+
+@pytest.mark.parametrize("which", ["label", "image"])
+def test_a_map_or_image_without_codes_is_taken_as_it_lies(tmp_path: Path, which: str) -> None:
+    """Its place is unknown, so it can neither agree with the other's nor differ from it; the sizes of voxels may."""
+    codes = {"image": 1, "label": 1} | {which: 0}
+    sized = np.diag([1.0, 0.8, 2.5, 1.0])
+    moved = affine("oblique") @ sized
+    matrices = {"image": moved, "label": moved} | {which: np.eye(4)}
+    places = {name: tmp_path / f"{name}s" / "a.nii" for name in ("image", "label")}
+    for name, voxels in (("image", IMAGE), ("label", LABEL)):
+        save(places[name], voxels, matrices[name], codes[name])
+    case = Case("a", (places["image"],), places["label"])
+    np.testing.assert_array_equal(read_case_label(case, read_case_image(case)).array[0], LABEL)
+    for decode in (True, False):
+        issues = check_path(tmp_path, workers=0, decode=decode).issues
+        said = [i.problem for i in issues if "does not say where it lies" in i.problem]
+        assert len(said) == (which == "label")
+        assert not [i for i in issues if i.severity == "error"]
+    other = LABEL if which == "label" else IMAGE
+    for spacing, fits in ((moved, True), (np.diag([2.0, 2, 2, 1]), False)):
+        path = save(places[which], other, np.eye(4), 0)
+        raw = bytearray(path.read_bytes())  # nibabel would write a place beside the sizes
+        raw[80:92] = np.linalg.norm(spacing[:3, :3], axis=0).astype("<f4").tobytes()
+        path.write_bytes(raw)
+        if fits:
+            read_case_label(case, read_case_image(case))
+        else:
+            with pytest.raises(InputError, match=r"has another spacing \(.* mm, not .* mm\) than"):
+                read_case_label(case, read_case_image(case))
+    save(places["label"], LABEL[:5], np.eye(4), 0)
+    with pytest.raises(InputError, match="has another size"):
+        read_case_label(case, read_case_image(case))
 
 
 @pytest.fixture

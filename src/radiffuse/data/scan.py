@@ -31,6 +31,7 @@ class Scan:
             PNG; None where the unit is physical (HU) or the range is open (float files).
         unit: ``"HU"`` for CT, ``"gray"`` otherwise.
         note: What reading had to judge, for ``check`` to say; ``""`` where there was nothing.
+        guessed: Whether the affine is only a guess, in which programs differ: the file says no place, at most sizes.
     """
 
     array: Array
@@ -39,6 +40,7 @@ class Scan:
     value_range: tuple[float, float] | None = None
     unit: str = "gray"
     note: str = ""
+    guessed: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -53,7 +55,12 @@ class Scan:
     @property
     def placed(self) -> bool:
         """Whether the affine says where the scan lies."""
-        return self.affine is not None
+        return self.affine is not None and not self.guessed
+
+    @property
+    def sizes(self) -> tuple[float, ...] | None:
+        """The spacing that the file states: beside no place, sizes of 1 are what programs write that know none."""
+        return None if self.guessed and {*(self.spacing or ())} == {1.0} else self.spacing
 
     def with_array(self, array: Array) -> Scan:
         """Other pixels with the same geometry."""
@@ -98,7 +105,9 @@ def geometry_difference(one: Scan, other: Scan) -> str:
     """How two scans differ in size, or in place where both state it: a predicate, or ''."""
     if one.spatial_shape != other.spatial_shape:
         return f"has another size ({times(one.spatial_shape)}, not {times(other.spatial_shape)})"
-    if one.affine is not None and other.affine is not None:
+    if one.placed and other.placed:
+        assert one.affine is not None
+        assert other.affine is not None
         corners = np.array(np.meshgrid(*([0, n - 1] for n in (*one.spatial_shape, 1)[:3])))
         homogeneous = np.vstack([corners.reshape(3, -1), np.ones(corners[0].size)])
         gap = np.abs((one.affine - other.affine) @ homogeneous).max()
@@ -106,10 +115,10 @@ def geometry_difference(one: Scan, other: Scan) -> str:
         if not gap <= max(MILLIMETER_TOLERANCE, 0.1 * smallest):
             return f"lies elsewhere (corners differ by up to {gap:.2f} mm)"
         return ""
-    if one.spacing is None or other.spacing is None:
+    if one.sizes is None or other.sizes is None:
         return ""
-    if not np.allclose(one.spacing, other.spacing, atol=MILLIMETER_TOLERANCE):
-        return f"has another spacing ({times(one.spacing)} mm, not {times(other.spacing)} mm)"
+    if not np.allclose(one.sizes, other.sizes, atol=MILLIMETER_TOLERANCE):
+        return f"has another spacing ({times(one.sizes)} mm, not {times(other.sizes)} mm)"
     return ""
 
 

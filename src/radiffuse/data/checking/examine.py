@@ -136,7 +136,7 @@ def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
 def _sized(header: Header) -> Scan:
     """A scan with the header's geometry that takes no memory."""
     empty = np.broadcast_to(np.uint8(0), (1, *header.spatial_shape))
-    return Scan(empty, header.spacing, header.affine, note=header.note)
+    return header.scan(empty)
 
 
 def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
@@ -186,6 +186,10 @@ def _look_at_label(
     label = read_case_label(case) if decode else _sized(inspect(case.label_files[0]))
     with issues.collected():
         on_grid(label, scan, where, case.images[0].name)
+        if label.guessed and scan.placed:
+            problem = "does not say where it lies (sform_code and qform_code are 0), and is taken to lie as its image"
+            remedy = "Make sure that it does, and save it with the affine of the image"
+            issues.warning(where, problem, remedy)
     return _look_at_values(label, classes, issues, where) if decode else {}
 
 

@@ -42,7 +42,7 @@ class Header:
         spatial_shape: Extent of the spatial axes in the order of ``Scan.array``.
         channels: As stored: 3 for a gray film stored as RGB, which has 1 once it is read.
         dtype: Name of the stored type, such as ``"uint8"``; the array read may be wider.
-        spacing: As in ``Scan``; so are ``affine``, ``value_range``, ``unit`` and ``note``.
+        spacing: As in ``Scan``; so are ``affine``, ``value_range``, ``unit``, ``note`` and ``guessed``.
     """
 
     format: str
@@ -54,6 +54,7 @@ class Header:
     value_range: tuple[float, float] | None = None
     unit: str = "gray"
     note: str = ""
+    guessed: bool = False
 
     @property
     def spatial_dims(self) -> int:
@@ -62,7 +63,8 @@ class Header:
 
     def scan(self, array: Array) -> Scan:
         """The decoded ``(C, *spatial)`` with the geometry of this header."""
-        return Scan(array, self.spacing, self.affine, self.value_range, self.unit, self.note)
+        about = (self.spacing, self.affine, self.value_range, self.unit, self.note, self.guessed)
+        return Scan(array, *about)
 
 
 @contextmanager

@@ -29,11 +29,6 @@ class NiftiScan(Scan):
     sform: tuple[Array | None, int] = (None, 0)
     qform: tuple[Array | None, int] = (None, 0)
 
-    @property
-    def placed(self) -> bool:
-        """Whether the file states its place: without sform and qform, programs differ in it."""
-        return bool(self.sform[1] or self.qform[1])
-
 
 def affine_from_axes(axes: Array, origin: Array, to_ras: Array = LPS_TO_RAS) -> NDArray[np.float64]:
     """The ``(4, 4)`` affine from voxel indices to RAS+ millimeters.

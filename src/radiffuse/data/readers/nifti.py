@@ -85,7 +85,8 @@ def _parse(path: Path, channels: int) -> tuple[Header, Voxels, Any, _Forms]:
         whole=True,
         declared=channels,
     )
-    header = voxels.header(path)
+    placed = forms.sform[1] or forms.qform[1]
+    header = replace(voxels.header(path), guessed=forms.affine is not None and not placed)
     if not offset:
         voxels = replace(voxels, offset=_offset(path, voxels, int(raw.sizeof_hdr)))
     if _slope_and_intercept(raw) != (1.0, 0.0):
