@@ -306,6 +306,45 @@ def test_a_rotation_keeps_its_angle_on_an_oblong_image() -> None:
     assert int(columns) <= 3
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 5.0), (4.0, 1.0, 1.0)])
+def test_a_ball_stays_a_ball_where_voxels_are_longer_along_an_axis(
+    tmp_path: Path, spacing: tuple[float, ...]
+) -> None:
+    shape = [round(44 / mm) for mm in spacing]
+    prepared = volumes(tmp_path, [tuple(shape)], (shape[0], shape[1], shape[2]))
+    places = np.indices(shape).T - (np.array(shape) - 1) / 2
+    ball = (np.linalg.norm(places * spacing, axis=-1).T < 16).astype(np.uint8)
+    np.save(tmp_path / "image-000000.npy", (2.0 * ball - 1)[None].astype(np.float16))
+    np.save(tmp_path / "label-000000.npy", ball)
+    plan = dataclasses.replace(prepared.plan, spacing=spacing, mirror=(0,))
+    turned = Batches(
+        dataclasses.replace(prepared, plan=plan),
+        batch_size=6,
+        seed=0,
+        augmentation=Augmentation(rotate=45, probability=1),
+    )(0)
+    assert turned.labels is not None
+    for image, label in zip(turned.images[:, 0].numpy() > 0, turned.labels.numpy(), strict=True):
+        for moved in (image, label == 1):
+            assert 2 * (moved & (ball == 1)).sum() / (moved.sum() + ball.sum()) > 0.85
+
+
+def test_the_spacing_matters_only_where_it_differs_between_axes() -> None:
+    for seed in range(20):
+        plain = draw_change(GEOMETRIC, 3, np.random.default_rng(seed), (0,)).matrix
+        cubes = draw_change(GEOMETRIC, 3, np.random.default_rng(seed), (0,), (0.7,) * 3).matrix
+        slices = draw_change(GEOMETRIC, 3, np.random.default_rng(seed), (0,), (1, 1, 5)).matrix
+        if plain is None:
+            assert cubes is slices is None
+            continue
+        assert cubes is not None
+        assert slices is not None
+        assert np.array_equal(cubes, plain)  # bit for bit
+        assert np.array_equal(np.diag(slices), np.diag(plain))
+        assert np.array_equal(slices[:, 3], plain[:, 3])
+        assert np.allclose(slices[0, 2], 5 * plain[0, 2])
+
+
 def test_no_change_is_no_change(prepared: Prepared) -> None:
     batch = Batches(prepared, batch_size=4, seed=0, augmentation=Augmentation())(0)
     index = [case.name for case in prepared.cases].index(batch.cases[0])

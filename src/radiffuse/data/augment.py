@@ -29,8 +29,8 @@ class Change:
     """What happens to one image.
 
     Attributes:
-        matrix: ``(dims, dims + 1)`` map from output to input coordinates, each in [-1, 1], axes in
-            the order of the array; None: the identity.
+        matrix: ``(dims, dims + 1)`` map from output to input, axes in the order of the array: of offsets from the
+            center in voxels, then a shift in half extents; None: the identity.
         brightness: Added to the intensities.
         contrast: Multiplies the intensities.
         gamma: Exponent on the intensities in [0, 1].
@@ -95,9 +95,16 @@ def shaded(settings: Augmentation, intensity: Intensity) -> Augmentation:
 
 
 def draw_change(
-    settings: Augmentation, dims: int, rng: np.random.Generator, mirrored: Sequence[int] = ()
+    settings: Augmentation,
+    dims: int,
+    rng: np.random.Generator,
+    mirrored: Sequence[int] = (),
+    spacing: Sequence[float] | None = None,
 ) -> Change:
-    """Draw one change for an image with ``dims`` axes, of which ``mirrored`` are flipped where ``flip`` is None."""
+    """Draw one change for an image with ``dims`` axes, of which ``mirrored`` are flipped where ``flip`` is None.
+
+    Rotations keep lengths in the unit of ``spacing``, the extent of a voxel along each axis; None: the same for all.
+    """
     geometric, intensity = rng.random(2) < settings.probability
     signs = np.ones(dims)
     for axis in mirrored if settings.flip is None else settings.flip:
@@ -122,6 +129,7 @@ def draw_change(
         np.fill_diagonal(shears, 0)
         scaling = np.diag(1 / (zoom * scales))
         matrix = matrix @ _rotation(angles, dims) @ scaling @ (np.eye(dims) + shears)
+        matrix = _rescaled(matrix, spacing or (1.0,) * dims)
     else:
         shift = np.zeros(dims)
     unchanged = np.allclose(matrix, np.eye(dims)) and not shift.any()
@@ -236,9 +244,15 @@ def _grid(changes: Sequence[Change], images: Tensor, size: Sequence[int]) -> Ten
 
 
 def _in_extents(matrix: Array, size: Sequence[int]) -> Array:
-    """A map that is rigid in voxels, in units of each axis' extent, as the grid is."""
-    extent = np.asarray(size, float)
-    return np.column_stack([matrix[:, :-1] * (extent[None, :] / extent[:, None]), matrix[:, -1]])
+    """A map of voxels in units of each axis' extent, as the grid is."""
+    return np.column_stack([_rescaled(matrix[:, :-1], size), matrix[:, -1]])
+
+
+def _rescaled(matrix: Array, units: Sequence[float]) -> Array:
+    """A linear map of places in units of which an axis has ``units`` in each of its own, in those of the axes."""
+    unit = np.asarray(units, float)
+    rescaled: Array = matrix * (unit[None, :] / unit[:, None])
+    return rescaled
 
 
 def _deformation(change: Change, shape: Sequence[int], device: torch.device) -> Tensor:

@@ -198,7 +198,7 @@ class Batches(BatchSource[Patch, Batch]):
         image = self.prepared.image(index)
         window = self._window(index, image.shape[1:], rng)
         plan = self.prepared.plan
-        change = draw_change(self.augmentation, plan.spatial_dims, rng, plan.mirror)
+        change = draw_change(self.augmentation, plan.spatial_dims, rng, plan.mirror, plan.spacing)
         if window is not None and self.around:
             window = widened(window, change.reach(plan.size))
         # numpy converts float16 number by number, torch in vectors.
