@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from radiffuse.config import Training
-from radiffuse.train.learning_rate import learning_rate, weight_decay
+from radiffuse.train.learning_rate import cut_short, learning_rate, weight_decay
 
 COSINE = Training(
     steps=20_000,
@@ -58,6 +58,17 @@ def test_a_step_is_one_drop() -> None:
     warmed = dataclasses.replace(training, warmup_steps=10, start_learning_rate=0.0)
     assert learning_rate(5, warmed) == pytest.approx(5e-5)
     assert learning_rate(10, warmed) == 1e-4
+
+
+def test_a_training_that_ends_in_its_warm_up_says_so() -> None:
+    given = Training(steps=20, warmup_steps=20, start_learning_rate=0.0, learning_rate=1e-3)
+    said = cut_short(given)
+    assert "--training.steps 20" in said
+    assert "--training.warmup-steps 20" in said
+    assert f"gets to {learning_rate(19, given):.2g} and never to 0.001" in said
+    assert cut_short(dataclasses.replace(given, steps=21)) == ""
+    assert cut_short(dataclasses.replace(given, steps=None)) == ""
+    assert cut_short(dataclasses.replace(given, start_learning_rate=1e-3)) == ""
 
 
 def test_a_run_of_one_step_learns() -> None:

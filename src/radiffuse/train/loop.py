@@ -34,7 +34,7 @@ from .checkpoint import (
     unflatten_optimizer,
 )
 from .device import computes_by, fixed_order, make_fabric, say_other
-from .learning_rate import learning_rate, weight_decay
+from .learning_rate import cut_short, learning_rate, weight_decay
 from .log import Log, unwritten_of
 from .passes import Passes
 from .run import Run
@@ -102,8 +102,9 @@ def _train(
         problem = f"is at step {start} already, more than --training.steps {steps}"
         remedy = "Ask for as many steps or more, or choose another --out"
         raise InputError(run.folder, problem, remedy)
-    if run.main and not start and (remark := task.remark(training)):
-        print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
+    for remark in (task.remark(training), cut_short(training)):
+        if run.main and not start and remark:
+            print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
     began, done, last, stopping = time.monotonic(), start, False, False
     ahead = Ahead(batches, device, rank=rank, world=world, end=steps)
     with Stop() as stop, ahead, Heap(device.type, world) as heap:
