@@ -16,10 +16,12 @@ from PIL import Image
 
 import radiffuse
 from conftest import line_of
-from radiffuse.config import Data, Machine
+from radiffuse.commands.classify import open_classified
+from radiffuse.config import Classify, Data, Machine, PlanSettings
 from radiffuse.data.batches import ClassifiedFilm
+from radiffuse.data.dataset import Dataset
 from radiffuse.data.layouts import open_dataset
-from radiffuse.data.plan import Plan
+from radiffuse.data.plan import Plan, make_plan
 from radiffuse.errors import InputError
 from radiffuse.nets.classifier import new_classifier
 from radiffuse.nets.registry import load_network, save_network
@@ -83,6 +85,23 @@ def test_it_learns_and_is_tested_on_other_patients(real: Path, tmp_path: Path) -
     assert any("auroc" in row.get("validation", {}) for row in run.log())
 
 
+def test_the_plan_is_made_of_the_films_to_train_on(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[str] = []
+
+    def seen(dataset: Dataset, *rest: Any, **more: Any) -> Plan:
+        planned.extend(case.name for case in dataset)
+        return make_plan(dataset, *rest, **more)
+
+    monkeypatch.setattr("radiffuse.train.cases.make_plan", seen)
+    reader = Data(group=r"((?:left|right)\d+)_")
+    given = Classify(data=str(real), labels=8, plan=PlanSettings(size=(16, 16)), reader=reader)
+    read, _, budget, *_ = open_classified(given)
+    assert len(budget) == 8 < len(read.dataset)
+    assert sorted(planned) == sorted(budget)
+
+
 def test_classes_that_are_called_as_other_columns(tmp_path: Path) -> None:
     """Cases, arms and heads: the column of a class never stands for the name, the class or the arm."""
     data, fake = films(tmp_path / "data", 12, 0), films(tmp_path / "fake", 12, 1)
@@ -104,12 +123,17 @@ def test_classes_that_are_called_as_other_columns(tmp_path: Path) -> None:
     assert {row["class"] for row in rows_of(out / "summary.csv")} == {"case", "arm", "head", "mean"}
 
 
-def test_a_stopped_training_goes_on_bit_for_bit(real: Path, tmp_path: Path) -> None:
+def test_a_stopped_training_goes_on_bit_for_bit(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     training = QUICK | {"decay": "constant"}
     whole = radiffuse.classify(**settings(real, tmp_path / "whole", training=training))
     half = radiffuse.classify(**settings(real, tmp_path / "part", training=training | {"steps": 2}))
     (half.model / "config.json").unlink()
     radiffuse.classify(**settings(real, tmp_path / "part", training=training))
+    said = capsys.readouterr().err
+    for steps in (4, 2):
+        assert f"steps {steps} is no more than --training.warmup-steps 25" in said
     one, other = ((run.model / "model.safetensors").read_bytes() for run in (whole, half))
     assert one == other
 

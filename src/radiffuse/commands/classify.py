@@ -107,11 +107,11 @@ def open_classified(
     if run is not None:
         require_same_names(run.folder, (case.name for case in films.dataset), trained=run.trained)
         require_same_splits(run.folder, films.splits, trained=run.trained)
-    plan = plan_of(run, films.dataset, settings.plan, settings.reader, labelled=False)
+    budget = set(films.splits.budget(settings.labels, settings.draw))
+    plan = plan_of(run, films.dataset, settings.plan, settings.reader, labelled=False, among=budget)
     verify_whole(plan)
     if plan.spatial_dims != 2:
         raise InputError(films.dataset.root, "holds volumes", "Give films")
-    budget = set(films.splits.budget(settings.labels, settings.draw))
     there = {str(case.target) for case in films.dataset if case.name in budget}
     _verify_classes(settings, films.classes, there)
     folders = settings.with_run if settings.ratio else ()

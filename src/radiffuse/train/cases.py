@@ -51,12 +51,22 @@ def open_more(path: str, reader: Data) -> Dataset:
 
 
 def plan_of(
-    run: Run | None, dataset: Dataset, settings: PlanSettings, reader: Data, *, labelled: bool
+    run: Run | None,
+    dataset: Dataset,
+    settings: PlanSettings,
+    reader: Data,
+    *,
+    labelled: bool,
+    among: Collection[str] | None = None,
 ) -> Plan:
-    """The run's plan: the one that stands, see ``standing_plan``, else a new one. None: nothing is written."""
+    """The run's plan: the one that stands, see ``standing_plan``, else a new one, made of the cases ``among`` alone.
+
+    Without a run nothing is written; None: of all cases.
+    """
     if run is not None and (there := standing_plan(run, (case.name for case in dataset))):
         return there
-    plan = make_plan(dataset, settings, labelled=labelled, skip_bad=reader.skip_bad)
+    seen = dataset if among is None else dataset.filter(lambda case: case.name in among)
+    plan = make_plan(seen, settings, labelled=labelled, skip_bad=reader.skip_bad)
     if run is not None:
         write_atomic(run.folder / "plan.json", plan.to_json())
     return plan
