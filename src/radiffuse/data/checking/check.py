@@ -129,8 +129,9 @@ def _look_at_patients(dataset: Dataset, issues: Issues) -> None:
 
 
 def _look_for_leftovers(dataset: Dataset, named: set[str], issues: Issues) -> None:
-    """Report files that no case uses, but those ``named`` by an issue already."""
+    """Report files that no case uses, but those ``named`` by an issue already, and folders that are closed."""
     listing = walk(dataset.root)
+    issues += listing.closed
     used = dataset.passed_over.union(*(case.files for case in dataset))
     below = [(path, dataset.root / path) for path in listing.images]
     idle = [str(path) for path, full in below if full not in used and str(full) not in named]

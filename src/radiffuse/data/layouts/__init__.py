@@ -7,6 +7,7 @@ go into ``issues``, so that ``check`` lists all of them and ``skip_bad`` goes on
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +20,7 @@ from ..issues import Issue, Issues, raise_first, say, some
 from ..links import refuse_link
 from ..readers import SUFFIXES
 from .doubts import look_for_masks, look_for_outlines, look_for_tables
-from .listing import CORRECTED, GENERATED, PREDICTED, own_folder, walk, walked_once
+from .listing import CORRECTED, GENERATED, GRANT, PREDICTED, entries, own_folder, walk, walked_once
 
 Layout = Callable[[Path, Data, Issues], Dataset | None]
 
@@ -84,12 +85,14 @@ def survey(path: Path | str, data: Data | None = None) -> tuple[Dataset, tuple[I
     """
     settings = data if data is not None else Data()
     root = existing(path)
+    if root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise InputError(root, "cannot be listed (Permission denied)", GRANT)
     own = own_folder(root)
     if own_folder(root.resolve().parent) == PREDICTED:
         own = f"of {PREDICTED}"
     if own not in ("", GENERATED, CORRECTED):
         raise InputError(root, f"is {own}, not a data set", "Give the folder of the scans")
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
+    for path in entries(root):
         if path.suffix.lower() in LISTS and path.is_symlink():
             refuse_link(path, root)
     names = LAYOUTS if settings.layout == "auto" else (settings.layout,)

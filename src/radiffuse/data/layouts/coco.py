@@ -13,7 +13,7 @@ from ..issues import Issues, some
 from ..readers.coco import NEEDS_OUTLINES, Coco, load_coco
 from ..tables import decoded
 from .build import build, once
-from .listing import SPLITS, inside
+from .listing import SPLITS, entries, inside
 
 EXPECTED = "a JSON file with images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
@@ -54,7 +54,7 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.is_symlink()]
+    inner = [p for p in entries(folder) if p.is_dir() and not p.is_symlink()]
     wanted = [folder, *(p for p in inner if p.name.lower() in {"annotations", *SPLITS})]
     return [p for f in wanted for p in sorted(f.glob("*.json")) if not p.name.startswith(".")]
 

@@ -18,7 +18,7 @@ from ..issues import Issues, some
 from ..provenance import TABLE
 from ..scan import Array
 from ..tables import HEAD, head_of, is_table
-from .listing import GENERATED, LABEL_WORDS, is_file_below, own_folder, start_of
+from .listing import GENERATED, LABEL_WORDS, entries, is_file_below, own_folder, start_of
 from .patients import is_patient_table
 from .unpaired import pairing
 
@@ -47,7 +47,7 @@ FEW_VALUES = 16
 
 def tables_of_images(folder: Path, issues: Issues) -> Iterator[Path]:
     """Tables directly in a folder that have a column ``image``, but not those of patients."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in entries(folder):
         if path.name.startswith(".") or is_patient_table(path) or not path.is_file():
             continue
         if _is_workbook_of_images(path):
@@ -113,9 +113,9 @@ def look_for_outlines(dataset: Dataset, issues: Issues) -> None:
     root = dataset.root
     if dataset.labelled or not root.is_dir():
         return
-    folders = {root, *(p for p in sorted(root.iterdir())[:64] if p.is_dir() and not p.is_symlink())}
+    folders = {root, *(p for p in entries(root)[:64] if p.is_dir() and not p.is_symlink())}
     folders |= {case.images[0].parent for case in dataset.cases[:1]}
-    files = [p for folder in sorted(folders) for p in sorted(folder.iterdir())[:4096]]
+    files = [p for folder in sorted(folders) for p in entries(folder)[:4096]]
     for suffix, mark in OUTLINES.items():
         found = [p for p in files if p.suffix.lower() == suffix and p.is_file()]
         if suffix == ".csv":  # tables of anything else lie beside them

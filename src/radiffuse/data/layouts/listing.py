@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import defaultdict
@@ -66,6 +67,8 @@ MARKS: dict[str, tuple[str, ...]] = {
 MARK_HEAD = 2**16
 """Characters of such a file that are looked at."""
 
+GRANT = "Grant read access"
+
 _KNOWN: ContextVar[tuple[Path, dict[Path, Listing]] | None] = ContextVar("walked", default=None)
 """The data folder, and the folders below it that were walked."""
 _LONGEST_FIRST = sorted({*SUFFIXES, *DICOM_SUFFIXES}, key=len, reverse=True)
@@ -73,11 +76,15 @@ _LONGEST_FIRST = sorted({*SUFFIXES, *DICOM_SUFFIXES}, key=len, reverse=True)
 
 @dataclass
 class Listing:
-    """The files below a folder by relative path, sorted: images, others but companions, and faults."""
+    """The files below a folder by relative path, sorted: images, others but companions, and faults.
+
+    ``closed`` are those of the faults that are folders which this user may not look into.
+    """
 
     images: list[PurePosixPath] = field(default_factory=list)
     others: list[PurePosixPath] = field(default_factory=list)
     issues: Issues = field(default_factory=Issues)
+    closed: Issues = field(default_factory=Issues)
 
 
 def image_suffix(name: str) -> str:
@@ -147,7 +154,7 @@ def walk(root: Path) -> Listing:
     latter with a warning. Links that lead out of the folder are refused: what is checked and hashed must lie inside.
 
     Raises:
-        InputError: The folder itself cannot be listed.
+        InputError: The data folder itself cannot be listed.
     """
     known = _KNOWN.get()
     if known is None:
@@ -155,6 +162,14 @@ def walk(root: Path) -> Listing:
     if root not in known[1]:
         known[1][root] = _walk(root)
     return known[1][root]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is directly in a folder, sorted; nothing where it is none, or closed to this user, which ``walk`` says."""
+    try:
+        return sorted(folder.iterdir()) if os.access(folder, os.X_OK) else []
+    except (PermissionError, NotADirectoryError):
+        return []
 
 
 @contextmanager
@@ -182,6 +197,10 @@ def _walk(root: Path) -> Listing:
     own: dict[str, list[str]] = defaultdict(list)
     for top, folders, files in os.walk(root, onerror=unreadable.append):
         here = Path(top)
+        if not os.access(top, os.X_OK):  # its names can be listed, and nothing behind them
+            unreadable.append(PermissionError(errno.EACCES, os.strerror(errno.EACCES), top))
+            folders.clear()
+            continue
         inner = sorted(name for name in folders if _enter(here / name, home, listing.issues))
         kinds = {name: own_folder(here / name) for name in inner}
         folders[:] = [name for name in inner if not kinds[name]]
@@ -192,9 +211,10 @@ def _walk(root: Path) -> Listing:
                 _sort_in(here / name, root, home, listing)
     for error in unreadable:
         where, problem = Path(error.filename or root), f"cannot be listed ({error.strerror})"
-        if where == root:
-            raise InputError(root, problem, "Grant read access")
-        listing.issues.error(where, problem, "Grant read access")
+        if where == home:
+            raise InputError(home, problem, GRANT)
+        listing.closed.error(where, problem, GRANT)
+    listing.issues += listing.closed
     own.pop("", None)
     for kind, names in own.items():
         others = f"{len(names) - 1} more like it are passed over: each is {kind}"
@@ -226,7 +246,7 @@ def _sort_in(path: Path, root: Path, home: Path, listing: Listing) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        listing.issues.error(path, problem, "Grant read access or remove it")
+        listing.issues.error(path, problem, f"{GRANT} or remove it")
         return
     if not stat.S_ISREG(mode):
         listing.issues.error(path, "is not a regular file", "Remove it")

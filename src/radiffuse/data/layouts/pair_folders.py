@@ -15,6 +15,7 @@ from .listing import (
     LABEL_WORDS,
     PREDICTED,
     SPLITS,
+    entries,
     key,
     own_folder,
     walk,
@@ -167,12 +168,12 @@ def _both(base: Path, guess: bool) -> tuple[Path | None, Path | None]:
 
 
 def _folders_in(base: Path) -> list[Path]:
-    return [p for p in sorted(base.iterdir()) if p.is_dir() and not p.is_symlink()]
+    return [p for p in entries(base) if p.is_dir() and not p.is_symlink()]
 
 
 def _folder(base: Path, names: tuple[str, ...], *, filled: bool = False) -> Path | None:
     """The folder with one of these names, whatever its case, and where ``filled`` with images in it."""
-    plain = {p: re.sub("[ _-]", "", p.name.lower()) for p in base.iterdir() if p.is_dir()}
+    plain = {p: re.sub("[ _-]", "", p.name.lower()) for p in entries(base) if p.is_dir()}
     return _only(
         base,
         [p for p, name in plain.items() if name in names and not (filled and not walk(p).images)],

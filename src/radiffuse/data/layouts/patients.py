@@ -15,7 +15,7 @@ from ..links import refuse_link
 from ..names import patient_key, unified
 from ..provenance import ANCESTORS, read_ancestors
 from ..tables import is_table, read_table
-from .listing import stem
+from .listing import entries, stem
 
 _PNEUMONIA = re.compile(r"person(\d+)_(?:bacteria|virus)_\d+", re.IGNORECASE)
 _NORMAL = re.compile(r"(?:NORMAL2-)?IM-(\d+)-\d+(?:-\d+)?", re.IGNORECASE)
@@ -218,10 +218,10 @@ def _tables(home: Path, whole: bool) -> list[_Table]:
     Raises:
         InputError: One cannot be read, lacks a column or contradicts itself, or a folder holds several.
     """
-    inner = [p for p in sorted(home.iterdir()) if whole and p.is_dir() and not p.is_symlink()]
+    inner = [p for p in entries(home) if whole and p.is_dir() and not p.is_symlink()]
     tables = []
     for folder in (*(p for p in inner if not p.name.startswith(".")), home):
-        found = [path for path in sorted(folder.iterdir()) if is_patient_table(path)]
+        found = [path for path in entries(folder) if is_patient_table(path)]
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
             raise InputError(folder, f"holds both {names}", "Keep one table of patients")

@@ -6,6 +6,7 @@ doi 10.1148/ryai.230024); AbdomenAtlas too.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..issues import Issues, some
 from ..names import composed
 from ..tables import read_table
 from .build import KEEP_ONE, build, named
-from .listing import SPLITS, stem, walk
+from .listing import SPLITS, entries, stem, walk
 
 EXPECTED = "folders that hold a scan and segmentations/ with a mask per structure"
 MASKS = "segmentations"
@@ -36,8 +37,8 @@ def read(root: Path, data: Data, issues: Issues) -> Dataset | None:
     """
     if root.is_file():
         return None
-    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    if not any((folder / MASKS).is_dir() for folder in folders):
+    folders = [p for p in entries(root) if p.is_dir() and not p.name.startswith(".")]
+    if not any(os.path.isdir(folder / MASKS) for folder in folders):
         return None
     if data.label_values is not None:
         remedy = "Choose and order the structures with --reader.class-names alone"

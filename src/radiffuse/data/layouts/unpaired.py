@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from ...errors import InputError
 from ...system.saying import near
-from .listing import IMAGE_FOLDERS, LABEL_FOLDERS
+from .listing import IMAGE_FOLDERS, LABEL_FOLDERS, entries
 
 LIKE = 0.75
 """How much alike two names are, from 0 to 1, of which one may be the other misspelled: ``lables`` and ``labels``
@@ -25,17 +26,17 @@ def pairing(root: Path) -> str:
     root = root.expanduser().absolute()
     if not root.is_dir():
         return ""
-    names = {path.name.lower(): path.name for path in root.iterdir() if path.is_dir()}
+    names = {path.name.lower(): path.name for path in entries(root) if path.is_dir()}
     if not names.keys().isdisjoint(IMAGE_FOLDERS):
         for name in sorted(names.keys() - {*IMAGE_FOLDERS, *LABEL_FOLDERS}):
             if close := difflib.get_close_matches(name, LABEL_FOLDERS, n=1, cutoff=LIKE):
                 return f"If {names[name]} holds the label maps, call it {close[0]}"
     if len(names) == 1:
         (inner,) = (root / name for name in names.values())
-        cases = [path for path in inner.iterdir() if (path / "segmentations").is_dir()]
-        if cases or any((inner / name).is_dir() for name in LABEL_FOLDERS):
+        cases = [path for path in entries(inner) if os.path.isdir(path / "segmentations")]
+        if cases or any(os.path.isdir(inner / name) for name in LABEL_FOLDERS):
             return f"Give the folder that holds the cases: {near(inner)}"
-    beside = {path.name.lower() for path in root.parent.iterdir() if path.is_dir()}
+    beside = {path.name.lower() for path in entries(root.parent) if path.is_dir()}
     if root.name.lower() in IMAGE_FOLDERS and not beside.isdisjoint(LABEL_FOLDERS):
         return f"Give the folder that holds both images and labels: {near(root.parent)}"
     return ""
