@@ -21,6 +21,9 @@ from radiffuse.data.cases import read_case_image, read_case_label
 from radiffuse.data.checking.check import check_path
 from radiffuse.data.checking.text import format_check
 from radiffuse.data.dataset import Case
+from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import Plan
+from radiffuse.data.transform import image_to_plan
 from radiffuse.errors import InputError
 
 
@@ -201,6 +204,39 @@ def test_mixtures(tmp_path):
     dims, channels = problems(result, tmp_path)
     assert dims == "mixes films and volumes: 4 2D and 1 3D images; 3D are v.nii.gz"
     assert "4 1-channel and 1 3-channel images; 3-channel are colored.png" in channels
+
+
+@pytest.mark.parametrize("declared", [1, 3])
+def test_a_gray_film_that_is_stored_as_rgb_fits_films_in_color(tmp_path, declared):
+    """Where color is declared the network sees it in three channels, else all films in gray."""
+    folder = tmp_path / "imagesTr" if declared == 3 else tmp_path
+    for i in range(3):
+        path = film(folder / f"f{i}_0000.png", seed=i, mode="RGB")
+        if declared == 3:
+            film_label(tmp_path / "labelsTr" / f"f{i}.png")
+    gray = np.array(Image.open(path).convert("L"))
+    Image.fromarray(np.stack([gray] * 3, axis=-1)).save(path)
+    if declared == 3:
+        names = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png"}
+        write_json(tmp_path / "dataset.json", names | {"labels": {"background": 0, "x": 1}})
+    result = check_path(tmp_path, workers=0)
+    assert [issue for issue in result.issues if issue.severity == "error"] == []
+    dataset = open_dataset(tmp_path)
+    plan = Plan(2, dataset.channels, (), (16, 16))
+    made = [image_to_plan(read_case_image(case), plan)[0] for case in dataset]
+    assert [len(image) for image in made] == [declared] * 3
+    if declared == 3:
+        assert np.array_equal(made[2][0], made[2][1])
+        assert np.array_equal(made[2][0], made[2][2])
+
+
+def test_films_that_are_all_gray_and_stored_as_rgb_are_gray(tmp_path):
+    for i in range(2):
+        gray = np.array(Image.open(film(tmp_path / f"{i}.png", seed=i)))
+        Image.fromarray(np.stack([gray] * 3, axis=-1)).save(tmp_path / f"{i}.png")
+    result = check_path(tmp_path, workers=0)
+    assert result.issues == ()
+    assert {record.channels for record in result.cases} == {1}
 
 
 def test_a_patient_in_two_splits_and_one_patient_for_all(tmp_path):

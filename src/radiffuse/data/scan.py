@@ -32,6 +32,7 @@ class Scan:
         unit: ``"HU"`` for CT, ``"gray"`` otherwise.
         note: What reading had to judge, for ``check`` to say; ``""`` where there was nothing.
         guessed: Whether the affine is only a guess, in which programs differ: the file says no place, at most sizes.
+        as_color: Whether it is a gray film that was stored as RGB.
     """
 
     array: Array
@@ -41,6 +42,7 @@ class Scan:
     unit: str = "gray"
     note: str = ""
     guessed: bool = False
+    as_color: bool = False
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

@@ -57,8 +57,13 @@ class Undo:
 
 
 def in_gray(scan: Scan, channels: int) -> Array:
-    """The values ``(C, *spatial)`` of a scan; of a color film that is seen in one channel its luminance, float32."""
+    """The values ``(C, *spatial)`` of a scan; of a color film that is seen in one channel its luminance, float32.
+
+    A gray film that was stored as RGB has all three channels again where three are seen.
+    """
     array = scan.array
+    if scan.as_color and len(array) == 1 and channels == 3:
+        return np.repeat(array, 3, axis=0)
     if not in_color(len(array), scan.spatial_dims, channels):
         return array
     gray: Array = np.tensordot(np.asarray(LUMINANCE, np.float32), array.astype(np.float32), axes=1)

@@ -89,7 +89,10 @@ def _look_for_mixtures(dataset: Dataset, records: Sequence[CaseRecord], issues: 
     places = {c.name: os.path.relpath(c.images[0], dataset.root) for c in dataset}
     readable = [record for record in records if record.spatial_shape]
     dims = {record.name: f"{len(record.spatial_shape)}D" for record in readable}
-    channels = {record.name: f"{record.channels}-channel" for record in readable}
+    declared = len(dataset.channels)
+    color = declared == 3 or any(record.channels == 3 for record in readable)
+    held = {r.name: 3 if color and r.as_color else r.channels for r in readable}
+    channels = {name: f"{number}-channel" for name, number in held.items()}
     for kind, values in (("films and volumes", dims), ("numbers of channels", channels)):
         counts = Counter(values.values()).most_common()
         if len(counts) > 1:
@@ -105,9 +108,9 @@ def _look_for_mixtures(dataset: Dataset, records: Sequence[CaseRecord], issues: 
         problem = f"mixes units: {parts} ({units[-1][0]}: {some(names)})"
         remedy = "Keep kinds of images apart, and export each CT with its rescale: else its values are no HU"
         issues.warning(dataset.root, problem, remedy)
-    declared, held = len(dataset.channels), {record.channels for record in readable}
-    if dataset.layout in ("nnunet", "msd") and len(held) == 1 and held != {declared}:
-        problem = f"declares {declared} channels, but its images have {held.pop()}"
+    numbers = {*held.values()}
+    if dataset.layout in ("nnunet", "msd") and len(numbers) == 1 and numbers != {declared}:
+        problem = f"declares {declared} channels, but its images have {numbers.pop()}"
         issues.error(dataset.root, problem, "Correct the channels in dataset.json")
 
 

@@ -41,6 +41,7 @@ class CaseRecord:
             unreadable and constant images.
         label_counts: Voxels by label value; {} without a label or where it was not decoded.
         few: Its values are as few as those of a mask.
+        as_color: Whether it is a gray film that was stored as RGB, of whose channels one is read.
     """
 
     name: str
@@ -53,6 +54,7 @@ class CaseRecord:
     digest: str = ""
     label_counts: dict[int, int] = field(default_factory=dict)
     few: bool = False
+    as_color: bool = False
 
 
 def examine(case: Case, classes: Sequence[str], decode: bool) -> CaseRecord:
@@ -157,6 +159,7 @@ def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
         intensity=ends if np.isfinite(ends[0] + ends[2]) else None,
         digest="" if found else digest.hexdigest(),
         few=holds_few(pixels),
+        as_color=scan.as_color,
     )
     return scan, record
 

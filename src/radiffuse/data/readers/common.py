@@ -64,7 +64,8 @@ class Header:
     def scan(self, array: Array) -> Scan:
         """The decoded ``(C, *spatial)`` with the geometry of this header."""
         about = (self.spacing, self.affine, self.value_range, self.unit, self.note, self.guessed)
-        return Scan(array, *about)
+        as_color = self.spatial_dims == 2 and self.channels == 3 and len(array) == 1
+        return Scan(array, *about, as_color=as_color)
 
 
 @contextmanager
