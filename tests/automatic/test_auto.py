@@ -169,6 +169,7 @@ def test_a_candidate_that_memory_does_not_hold_is_passed_over(
     record = record_of(tmp_path / "best")
     assert {entry.candidate for entry in record.tried} >= {"finetune", "scratch"} - {full}
     assert "does not fit into memory" in record.passed_over[f"{full} 1"]
+    assert record.failed == [full]
     assert full not in {entry.candidate for entry in record.tried}
     assert all(full != member["candidate"] for member in record.members)
 
@@ -319,6 +320,7 @@ def test_what_is_passed_over_leaves_no_weights(alone: Path, tmp_path: Path) -> N
     one = record.candidate(entry.candidate)
     automatic._attempt(one, entry.steps / one.steps(), "")
     assert "no time" in record.passed_over[f"{entry.candidate} {entry.steps}"]
+    assert not record.failed
     assert not [path for folder in folders for path in folder.rglob("model.safetensors")]
     assert (folders[0] / scores.SCORED).is_file()
 

@@ -116,14 +116,13 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_candidate_that_failed_is_not_trained_on_all_labels() -> None:
     """Where time was too short for the others: it would fail again, at the end of the hours."""
-    over = {"imagenet 50": "a left-out case does not fit into memory", "scratch 50": "no time: 9"}
     both = [make_candidate(), make_candidate("scratch")]
-    record = Record(Path("choice.json"), Folds((("a",), ("b",))), 1.0, both, {}, passed_over=over)
+    record = Record(Path("choice.json"), Folds((("a",), ("b",))), 1.0, both, {}, failed=["imagenet"])
     labels: Any = SimpleNamespace(names=("a", "b"), splits=SimpleNamespace(test=()))
     Decision(Fit(), labels, record, Path(), Path("all.json"))._by_order()
     assert {member["candidate"] for member in record.members} == {"scratch"}
     assert record.decisions[0].startswith("chosen: scratch, the first of the candidates that did")
-    record.passed_over["scratch 50"] = "the loss is nan"
+    record.failed.append("scratch")
     assert record.to_begin_with.name == "imagenet"  # whose fault is then told
 
 

@@ -14,7 +14,7 @@ from radiffuse.config.values import plain
 def test_a_file_has_names_and_comes_back_as_what_was_written(tmp_path: Path) -> None:
     plain_one, pooled = make_candidate(), make_candidate(pool=True)
     record = Record(tmp_path / "choice.json", Folds(()), 1.0, [plain_one, pooled], {})
-    record.finer = [pooled]
+    record.finer, record.failed = [pooled], ["scratch"]
     record.write()
     content = json.loads(record.path.read_text())
     assert [row["name"] for row in content["candidates"]] == ["imagenet", "imagenet+pool"]
@@ -23,6 +23,7 @@ def test_a_file_has_names_and_comes_back_as_what_was_written(tmp_path: Path) -> 
     again = Record.read(tmp_path, 0.0)
     assert again is not None
     assert (again.candidates, again.finer) == (record.candidates, record.finer)
+    assert again.failed == ["scratch"]
     assert [(one.proposal, one.uses_pool) for one in again.candidates] == [
         ("imagenet", False),
         ("imagenet", True),

@@ -34,7 +34,7 @@ from .halving import Entry, seconds_of_fold
 from .labels import read_labels
 from .opening import described, new_record
 from .outlook import look_ahead
-from .record import NO_TIME, Record
+from .record import Record
 from .scores import SCORED, by_case, leaderboard_of, needless, read_folds
 from .vote import TOGETHER
 
@@ -235,7 +235,7 @@ class AutomaticFit:
             to_do = sum(not (path / SCORED).is_file() for path in folders[fold:])
             if to_do and (to_do + 1) * each > record.left:
                 left = f"{max(record.left, 0) / 60:.1f} are left"
-                why = f"{NO_TIME}: a training takes {each / 60:.1f} min, {left}"
+                why = f"no time: a training takes {each / 60:.1f} min, {left}"
                 self._pass_over(candidate.name, steps, why)
                 return
             if not (folder / SCORED).is_file():
@@ -245,6 +245,7 @@ class AutomaticFit:
                     split = self._split(fold)
                     learning = self._train_fold(candidate, steps, fold, folder, split)
                 except OF_ONE_NETWORK as error:
+                    record.failed.append(candidate.name)
                     self._pass_over(candidate.name, steps, str(error))
                     return
                 # The first prepares arrays, such as those of the pool, that the others find.

@@ -28,8 +28,6 @@ from .trainings import Member
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_TIME = "no time"
-"""How a reason begins for which something was passed over, where that is the time."""
 TABLE = "candidates.csv"
 """Of what was tried, beside the record."""
 
@@ -45,6 +43,7 @@ class Content(TypedDict):
     left_out: dict[str, str]
     tried: list[dict[str, Any]]
     passed_over: dict[str, str]
+    failed: NotRequired[list[str]]
     ensembles: list[dict[str, Any]]
     members: list[Member]
     tta: list[str]
@@ -75,6 +74,7 @@ class Record:
         left_out: Why others may not, by name.
         tried: What was trained on every fold and scored.
         passed_over: By name and steps, as in ``finetune 300``: why something was not tried to its end.
+        failed: Names of candidates that cannot be trained or scored, as where memory was too small.
         ensembles: Several candidates together: ``members``, their Dice and surface Dice, and what Dice gains over
             what is chosen without them.
         finer: Candidates that are trained on all labels on a finer grid than in the folds, or, without folds, than
@@ -97,6 +97,7 @@ class Record:
     left_out: dict[str, str]
     tried: list[Entry] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     ensembles: list[dict[str, Any]] = field(default_factory=list)
     finer: list[Candidate] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
@@ -128,6 +129,7 @@ class Record:
                 left_out=content["left_out"],
                 tried=[Entry(**row) for row in content["tried"]],
                 passed_over=content["passed_over"],
+                failed=content.get("failed", []),
                 ensembles=content["ensembles"],
                 finer=[_candidate(row) for row in content.get("finer", ())],
                 members=content["members"],
@@ -182,9 +184,8 @@ class Record:
     @property
     def to_begin_with(self) -> Candidate:
         """The first candidate, unless it failed, as where memory was too small: then the first that did not."""
-        over = self.passed_over.items()
-        failed = {name.rpartition(" ")[0] for name, why in over if not why.startswith(NO_TIME)}
-        whole = (one for one in self.candidates if not one.uses_pool and one.name not in failed)
+        given = (one for one in self.candidates if not one.uses_pool)
+        whole = (one for one in given if one.name not in self.failed)
         return next(whole, self.candidates[0])
 
     def candidate(self, name: str) -> Candidate:
@@ -243,6 +244,7 @@ class Record:
             "left_out": self.left_out,
             "tried": [asdict(entry) for entry in self.tried],
             "passed_over": self.passed_over,
+            "failed": self.failed,
             "ensembles": self.ensembles,
             "finer": [_row(one) for one in self.finer],
             "members": self.members,
