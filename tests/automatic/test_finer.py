@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from radiffuse.automatic.trainings import Member
 from radiffuse.config import Fit
 from radiffuse.errors import InputError
 from radiffuse.release.program import Mean, one_pass_network
+from radiffuse.train.log import seconds_of
 from radiffuse.train.members import members_of
 from radiffuse.train.run import Run
 
@@ -117,7 +119,9 @@ def test_what_does_not_fit_any_more_stays_too(monkeypatch: pytest.MonkeyPatch) -
 def test_a_candidate_that_failed_is_not_trained_on_all_labels() -> None:
     """Where time was too short for the others: it would fail again, at the end of the hours."""
     both = [make_candidate(), make_candidate("scratch")]
-    record = Record(Path("choice.json"), Folds((("a",), ("b",))), 1.0, both, {}, failed=["imagenet"])
+    record = Record(
+        Path("choice.json"), Folds((("a",), ("b",))), 1.0, both, {}, failed=["imagenet"]
+    )
     labels: Any = SimpleNamespace(names=("a", "b"), splits=SimpleNamespace(test=()))
     Decision(Fit(), labels, record, Path(), Path("all.json"))._by_order()
     assert {member["candidate"] for member in record.members} == {"scratch"}
@@ -213,3 +217,29 @@ def test_where_nothing_is_tried_the_network_without_the_pool_has_the_finer_grid(
     run = radiffuse.fit(**given | {"out": tmp_path / "short"})
     assert {member.plan.size for member in members_of(run)} == {(32, 32)}
     assert record_of(run.folder).finer == []
+
+
+def test_where_the_first_training_was_slow_the_next_one_is_shorter(
+    films: Path,
+    unlabelled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As when other work has the cores; it is decided once, for a command that is repeated too."""
+    alone = dataclasses.replace(schedule.SCHEDULES[-1], final=3)
+    monkeypatch.setattr(opening, "choose_schedule", lambda *_, **__: (alone, 0.05))
+    monkeypatch.setattr(opening, "planned_finer", lambda *_: None)
+    slow = "radiffuse.automatic.choice.seconds_of"
+    monkeypatch.setattr(slow, lambda run: 1e6 * seconds_of(run))
+    training = {"batch_size": 2, "log_every": 1}
+    given = settings(films, tmp_path, unlabelled=(str(unlabelled),), training=training, hours=0.01)
+    run = radiffuse.fit(**given)
+    first, second = record_of(run.folder).members
+    said = f"{second['steps']} steps instead of {first['steps']}"
+    assert said in capsys.readouterr().err
+    assert second["steps"] == math.ceil(first["steps"] / 2)
+    assert members_of(run)[1].config["settings"]["training"]["steps"] == second["steps"]
+    (run.model / "config.json").unlink()
+    radiffuse.fit(**given)
+    assert record_of(run.folder).members == [first, second]

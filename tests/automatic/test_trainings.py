@@ -7,6 +7,8 @@ import pytest
 from made_candidates import make_candidate
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.trainings import (
+    Member,
+    paced,
     pool_in_words,
     trainings_of_tried,
     trainings_of_untried,
@@ -119,3 +121,30 @@ def test_a_method_that_cannot_use_a_pool_is_not_said_to_lack_the_time() -> None:
     assert "several structures" in pool_in_words(True, False, able=True, several=True)
     assert "one with it vote" in pool_in_words(True, True, able=True)
     assert "is trained with the pool" in pool_in_words(False, True, able=True)
+
+
+@pytest.mark.parametrize(
+    ("took", "left", "steps"),
+    [
+        (400.0, 200.0, 100),  # as planned
+        (800.0, 200.0, 50),  # twice as slow, in the time that was kept for it
+        (500.0, 200.0, 80),
+        (200.0, 400.0, 400),  # twice as fast, and the time that was saved
+        (800.0, -50.0, 50),  # no shorter than half, however late
+    ],
+)
+def test_a_training_takes_the_time_that_those_before_it_left(
+    took: float, left: float, steps: int
+) -> None:
+    """200 steps of 2 seconds each, then 100 of 2."""
+    both = [
+        Member(candidate=name, steps=n, seed=0, tried=0) for name, n in (("a", 200), ("b", 100))
+    ]
+    assert paced(both, 1, (2.0, 2.0), took, left) == steps
+    both[1]["tried"] = 90
+    assert paced(both, 1, (2.0, 2.0), took, left) == max(steps, 90)
+
+
+def test_time_that_is_left_is_shared_by_all_that_follow() -> None:
+    three = [Member(candidate="a", steps=100, seed=seed, tried=0) for seed in range(3)]
+    assert paced(three, 1, (1.0, 1.0, 1.0), 100.0, 180.0) == 90

@@ -24,6 +24,7 @@ from ..train.cases import open_more
 from ..train.further_images import look_at_copies, look_at_further, read_pools
 from ..train.log import seconds_of
 from ..train.members import MEMBERS
+from ..train.planning.configuration import AT_WORK
 from ..train.progress import duration
 from ..train.run import CHOICE, Run
 from ..train.start_run import start_run
@@ -35,7 +36,9 @@ from .labels import read_labels
 from .opening import described, new_record
 from .outlook import look_ahead
 from .record import Record
+from .schedule import POOL_COST
 from .scores import SCORED, by_case, leaderboard_of, needless, read_folds
+from .trainings import Member, paced
 from .vote import TOGETHER
 
 LATE = 1.1
@@ -156,11 +159,7 @@ class AutomaticFit:
     def say_time(self) -> None:
         """Print what everything took beside what was given."""
         took, given = self.record.seconds / 60, 60 * self.record.hours
-        late = (
-            ": how many steps there are is set once, and they took longer than when they were timed"
-            if took > LATE * given
-            else ""
-        )
+        late = ": steps took longer than when they were timed" if took > LATE * given else ""
         say(f"took {took:.1f} min of the {given:.1f} min given{late}")
 
     # -------------------------------------------------------------------------------------------- internal
@@ -276,11 +275,11 @@ class AutomaticFit:
     def _member(self, number: int) -> Run:
         """The run of a member, trained on all labels unless it was."""
         record, member = self.record, self.record.members[number]
-        candidate = record.on_all_labels(member["candidate"])
-        again = f"-{member['seed'] + 1}" if member["seed"] else ""
-        run = Run(self.run.folder / MEMBERS / f"{candidate.name}{again}")
+        candidate, run = record.on_all_labels(member["candidate"]), self._run_of(member)
         if run.ended:
             return run
+        if number and not (run.folder / "config.yaml").is_file():
+            self._keep_to_time(number)
         full, steps = candidate.steps(), member["steps"]
         fewer = f" of the {full:,} planned, as time allows" if steps < full else ""
         which = f"training {number + 1} of {len(record.members)} on all labels"
@@ -292,6 +291,32 @@ class AutomaticFit:
         self.train(*self._with_steps(settings, candidate.plan, tuple(record.postprocess)), True)
         record.write()
         return run
+
+    def _run_of(self, member: Member) -> Run:
+        """The run of a training on all labels."""
+        again = f"-{member['seed'] + 1}" if member["seed"] else ""
+        return Run(self.run.folder / MEMBERS / f"{member['candidate']}{again}")
+
+    def _keep_to_time(self, number: int) -> None:
+        """Give a training as many steps as time allows at the pace of those before it; they are recorded."""
+        record, members = self.record, self.record.members
+        ones = [record.on_all_labels(member["candidate"]) for member in members]
+        if (
+            self.settings.hours is None
+            or not all(one.seconds for one in ones)
+            or ones[number].steps_given
+        ):
+            return
+        each = [one.seconds / one.steps() * (POOL_COST if one.uses_pool else 1) for one in ones]
+        took = sum(seconds_of(self._run_of(member)) for member in members[:number])
+        steps = paced(members, number, each, took, AT_WORK * record.left)
+        steps, decided = min(steps, ones[number].steps()), members[number]["steps"]
+        if took and steps != decided:
+            members[number]["steps"] = steps
+            record.write()
+            say(
+                f"{steps:,} steps instead of {decided:,}: so many take the time that is left at the pace so far"
+            )
 
     def _pass_over(self, name: str, steps: int, why: str) -> None:
         self.record.passed_over[f"{name} {steps}"] = why

@@ -5,6 +5,7 @@ Pure functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -69,6 +70,27 @@ def trainings_of_tried(
         left -= cost
         found += [{**row, "seed": len(found) // len(turn)} for row in turn]
     return found
+
+
+def paced(
+    members: Sequence[Member], number: int, each: Sequence[float], took: float, left: float
+) -> int:
+    """Steps of a training for its share of the time that is left, if it goes on at the pace of those before it.
+
+    At least half of what was decided, and what was tried: a shorter one might harm the vote, and so comes late.
+
+    Args:
+        members: All trainings, with the steps that were decided.
+        number: Which it is, 1 or above.
+        each: Seconds of a step that were planned, of all.
+        took: Seconds of those before it.
+        left: Seconds that are left.
+    """
+    planned = [member["steps"] * cost for member, cost in zip(members, each, strict=True)]
+    pace = took / sum(planned[:number])
+    steps = members[number]["steps"]
+    share = max(left, 0.0) / (pace * sum(planned[number:]))
+    return max(int(steps * share), math.ceil(steps / 2), members[number]["tried"])
 
 
 def with_pool_untried(times: float, *, pooled: bool = False) -> tuple[bool, bool]:
