@@ -591,13 +591,13 @@ def test_an_encoder_that_is_asked_for_and_cannot_be_used_is_an_error(
 def test_the_network_to_start_from_is_loaded_once_for_all_candidates(
     films: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded, load = [], starts.load_pretrained
+    loaded, load = [], starts.load_start
 
     def counted(*words: Any) -> Any:
         loaded.append(words)
         return load(*words)
 
-    monkeypatch.setattr(starts, "load_pretrained", counted)
+    monkeypatch.setattr(starts, "load_start", counted)
     asked = {"plan": {"size": (32, 32)}, "training": {"steps": 1, "batch_size": 2}}
     settings = given(data=str(films), from_=str(pretrained), **asked)
     found, _ = find_candidates(settings, open_dataset(films, Data()), 1.0)
