@@ -208,7 +208,7 @@ def test_drawn_pairs_are_read_by_their_own_record(tmp_path: Path) -> None:
         assert {case.group for case in more} == {"p1+p2"}
         np.testing.assert_array_equal([read_case_label(case).array for case in more], labels)
     held = Splits((), (), ("real",))
-    real = Dataset(tmp_path, "images", (Case("real", (), group="p1"),))
+    real = Dataset(tmp_path, "images", (Case("real", (tmp_path / "real.png",), group="p1"),))
     with pytest.raises(InputError, match="all of them of validation or test patients"):
         read_pools(Fit(unlabelled=(pairs,), reader=Data(group=r"(\d+)")), real, held)
 
