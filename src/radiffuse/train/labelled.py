@@ -140,12 +140,7 @@ def plan_labelled(
     Raises:
         InputError: Data or settings that cannot be used.
     """
-    dataset = open_dataset(settings.data, settings.reader).labelled
-    if not len(dataset):
-        raise no_labels(settings.data)
-    verify_labels(settings.labels, dataset)
-    if settings.method in FILMS_ALONE and not settings.reader.skip_bad:
-        verify_films(settings.method, find_dims(dataset))
+    dataset = _labelled_cases(settings)
     cache = cache_folder(settings.reader.cache)
     splits = load_splits(dataset, settings.split, cache, settings.draw, write=run is not None)
     budget = splits.budget(settings.labels, settings.draw)
@@ -182,6 +177,17 @@ def plan_labelled(
         )
         plan = plan_training(settings, subject, trial, cache, keep=run is not None)
     return PlannedLabelled(dataset, splits, plan, cases, budget, _decided(settings, plan))
+
+
+def _labelled_cases(settings: Fit) -> Dataset:
+    """The labelled cases, of the kind that the method learns from."""
+    dataset = open_dataset(settings.data, settings.reader).labelled
+    if not len(dataset):
+        raise no_labels(settings.data)
+    verify_labels(settings.labels, dataset)
+    if settings.method in FILMS_ALONE and not settings.reader.skip_bad:
+        verify_films(settings.method, find_dims(dataset))
+    return dataset
 
 
 def verify_films(method: str, dims: int) -> None:

@@ -141,8 +141,7 @@ def _train(
         raise stop.stopped(run.folder, done)
     if run.main:
         drop_old(run.state)  # a kill may have come between the last checkpoint and this
-    seconds = time.monotonic() - began
-    return Trained(*state.networks(), seconds, log.share, tuple(sorted(USED)))
+    return Trained(*state.networks(), time.monotonic() - began, log.share, tuple(sorted(USED)))
 
 
 class _State:

@@ -77,17 +77,12 @@ def configure(
         InputError: Steps and hours are both given, the hours are over, nothing fits into memory, or ``verify`` refuses
             all that does.
     """
-    if request.hours is not None and request.training.steps is not None:
-        problem = f"would be ignored: --training.steps {request.training.steps} is given"
-        raise InputError(f"--hours {request.hours:g}", problem, "Leave one of them out")
     precision = facts.arithmetic(request.machine.precision)
     search = _Search(found, ceilings, facts, request, precision, verify, whole)
     pace, timed = Pace.of((), facts), list[tuple[float, float]]()
     kind = "cpu" if facts.device == "cpu" else "accelerator"
     while True:
-        if request.budget <= 0:
-            problem = f"was over before training began: {duration(request.passed())} went by"
-            raise InputError(f"--hours {request.hours:g}", problem, "Give more")
+        _verify_hours(request)
         config = search.choose(pace)
         if measure is None or config in search.seen:
             break
@@ -117,6 +112,18 @@ def configure(
         measured=search.seen.get(config),
         precision=search.precision,
     )
+
+
+def _verify_hours(request: Request) -> None:
+    if request.hours is None:
+        return
+    where = f"--hours {request.hours:g}"
+    if request.training.steps is not None:
+        problem = f"would be ignored: --training.steps {request.training.steps} is given"
+        raise InputError(where, problem, "Leave one of them out")
+    if request.budget <= 0:
+        problem = f"was over before training began: {duration(request.passed())} went by"
+        raise InputError(where, problem, "Give more")
 
 
 # ------------------------------------------------------------------------------------------------ grid, patch, network
