@@ -309,7 +309,9 @@ class AutomaticFit:
             return
         each = [one.seconds / one.steps() * (POOL_COST if one.uses_pool else 1) for one in ones]
         took = sum(seconds_of(self._run_of(member)) for member in members[:number])
-        steps = paced(members, number, each, took, AT_WORK * record.left)
+        ahead = record.briefest(members[0]["candidate"])  # to tell what more labels would bring
+        left = AT_WORK * (record.left - (ahead.seconds if ahead else 0.0))
+        steps = paced(members, number, each, took, left)
         steps, decided = min(steps, ones[number].steps()), members[number]["steps"]
         if took and steps != decided:
             members[number]["steps"] = steps
