@@ -36,9 +36,8 @@ from .labels import read_labels
 from .opening import described, new_record
 from .outlook import look_ahead
 from .record import Record
-from .schedule import POOL_COST
 from .scores import SCORED, by_case, leaderboard_of, needless, read_folds
-from .trainings import Member, paced
+from .trainings import Member, paced, planned_seconds
 from .vote import TOGETHER
 
 LATE = 1.1
@@ -307,17 +306,15 @@ class AutomaticFit:
             or ones[number].steps_given
         ):
             return
-        each = [one.seconds / one.steps() * (POOL_COST if one.uses_pool else 1) for one in ones]
         took = sum(seconds_of(self._run_of(member)) for member in members[:number])
-        ahead = record.briefest(members[0]["candidate"])  # to tell what more labels would bring
-        left = AT_WORK * (record.left - (ahead.seconds if ahead else 0.0))
-        steps = paced(members, number, each, took, left)
+        left = AT_WORK * (record.left - record.ahead(members[0]["candidate"]))
+        steps = paced(members, number, [*map(planned_seconds, ones)], took, left)
         steps, decided = min(steps, ones[number].steps()), members[number]["steps"]
         if took and steps != decided:
             members[number]["steps"] = steps
             record.write()
             say(
-                f"{steps:,} steps instead of {decided:,}: so many take the time that is left at the pace so far"
+                f"{steps:,} steps instead of {decided:,}, by the time that is left and the pace so far"
             )
 
     def _pass_over(self, name: str, steps: int, why: str) -> None:

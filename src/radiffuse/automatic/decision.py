@@ -168,8 +168,7 @@ class Decision:
     ) -> tuple[list[Candidate], list[Member], list[str]]:
         """The candidates on a finer grid, the trainings on all labels as time allows, and what is said of them."""
         record = self.record
-        brief = record.briefest(chosen[0].candidate)
-        ahead = AT_WORK * brief.seconds if brief else 0.0
+        ahead = AT_WORK * record.ahead(chosen[0].candidate)
         if found := self._finer(chosen, AT_WORK * record.left - ahead):
             finer, members = found
             grids = " and ".join(dict.fromkeys(times(one.plan.film) for one in finer))

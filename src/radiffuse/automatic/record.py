@@ -224,6 +224,11 @@ class Record:
         tried = tried or [entry for entry in self.tried if entry.candidate == name]
         return min(tried, key=lambda entry: entry.steps, default=None)
 
+    def ahead(self, name: str) -> float:
+        """Seconds that it takes to tell what more labels would bring; 0 where nothing was tried to tell it by."""
+        brief = self.briefest(name)
+        return brief.seconds if brief else 0.0
+
     def seconds_of_step(self, entry: Entry) -> float:
         """Of a training in the folds, scoring included."""
         return entry.seconds / len(self.folds.parts) / entry.steps

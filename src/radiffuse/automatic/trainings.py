@@ -72,6 +72,11 @@ def trainings_of_tried(
     return found
 
 
+def planned_seconds(one: Candidate) -> float:
+    """Of a step, as its plan predicts; 0 where that is not known."""
+    return one.seconds / one.steps() * (POOL_COST if one.uses_pool else 1.0)
+
+
 def paced(
     members: Sequence[Member], number: int, each: Sequence[float], took: float, left: float
 ) -> int:
@@ -183,8 +188,7 @@ def trainings_on_two_grids(
         None where the training with the pool would get too few steps.
     """
     part = min(FINE_SHARE * max(left, 0.0) / fine.seconds, 1.0)
-    each = POOL_COST * first.seconds / first.steps()
-    steps = min(round((left - part * fine.seconds) / each), twin.steps())
+    steps = min(round((left - part * fine.seconds) / planned_seconds(twin)), twin.steps())
     if steps < ENOUGH_WITH_POOL * usual_steps(labels, first.settings.training.batch):
         return None
     return [

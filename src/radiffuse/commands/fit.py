@@ -143,7 +143,12 @@ def _fit(
             write_atomic(run.folder / "plan.json", plan.to_json())
         find_weights(settings)
         labelled = prepare_labelled(
-            *(run, settings, start, trial_of(build, start)), began=began, quiet=report is nothing
+            run,
+            settings,
+            start,
+            trial_of(build, start),
+            began=began,
+            quiet=report is nothing,
         )
         decided = labelled.settings
         task = build(decided, labelled.plan, start, labelled.held_out)

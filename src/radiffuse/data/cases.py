@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,26 @@ def join_channels(scans: Sequence[Scan], paths: Sequence[Path]) -> Scan:
     )
 
 
+def hash_of_file(path: Path) -> str:
+    """Hash of the content of a file, which is read once as long as size and time stay the same.
+
+    Labels of many cases lie in one file, and many folds of a choice learn from the same scans.
+    """
+    status = path.stat()
+    return _hash_of_file(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _hash_of_file(path: Path, size: int, time: int) -> str:
+    return sha256(path)
+
+
 def hash_of_files(case: Case) -> str:
     """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it.
 
     Channels count in their order; the files of a series, which their headers place, in any.
     """
-    channels = [sorted(map(sha256, source_files(path, case.series))) for path in case.images]
+    channels = [sorted(map(hash_of_file, source_files(path, case.series))) for path in case.images]
     hashes = [hash for channel in channels for hash in channel]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 

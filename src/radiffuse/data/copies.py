@@ -94,8 +94,16 @@ def without_held_out(images: Dataset, held: Dataset | None, others: Iterable[Cas
     if held is None:
         return images
     is_copy = finder(held)
+    return without_patients_of(images, held, others).filter(lambda case: not is_copy(case))
+
+
+def without_patients_of(images: Dataset, held: Dataset, others: Iterable[Case] = ()) -> Dataset:
+    """The images that are neither of the patients of these cases, by name or DICOM header, nor drawn from one.
+
+    ``others``: as to ``without_held_out``.
+    """
     kept = of_other_patients(images, {case.group for case in held})
-    return without_headers_of(kept, held, others).filter(lambda case: not is_copy(case))
+    return without_headers_of(kept, held, others)
 
 
 def copies_of_held_out(prepared: Prepared, held: Iterable[Dataset], cache: Path) -> set[int]:

@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ..config import Fit
-from ..data.copies import copied, finder, without_held_out
+from ..data.copies import copied, finder, without_held_out, without_patients_of
 from ..data.dataset import Dataset
 from ..data.issues import Issues, say, some
-from ..data.layouts.identified import without_headers_of
 from ..data.layouts.listing import GENERATED, own_folder
-from ..data.provenance import of_other_patients
 from ..data.splits import Splits
 from ..errors import InputError
 from ..system import saying
@@ -172,11 +170,10 @@ def _say_held_out(where: str, whole: Dataset, kept: Dataset, dataset: Dataset) -
 
 def _read(settings: Fit, dataset: Dataset, splits: Splits) -> list[tuple[Dataset, Dataset]]:
     """Each pool as it is, and without the held-out patients."""
-    held, held_cases = splits.held_patients(dataset), splits.held_out(dataset)
+    held = splits.held_out(dataset)
     pools = []
     for folder in settings.unlabelled:
         whole = open_more(folder, settings.reader)
-        others = of_other_patients(whole, held)
-        pools.append((whole, without_headers_of(others, held_cases, dataset)))
+        pools.append((whole, without_patients_of(whole, held, dataset)))
         require_some(len(pools[-1][1]), folder, len(whole))
     return pools

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import GENERATED, own_folder
-from ..data.readers import source_files
 from ..data.splits import Splits
 from ..errors import InputError, damaged
 from .cases import limited
@@ -158,14 +156,7 @@ def _is_among(case: Case, known: Mapping[str, Collection[str]]) -> bool:
 
 def _scan(case: Case) -> str:
     """Hash and size of a scan's files."""
-    files = (file.stat() for path in case.images for file in source_files(path, case.series))
-    return _hashed(case, tuple((file.st_size, file.st_mtime_ns) for file in files))
-
-
-@lru_cache(maxsize=100_000)
-def _hashed(case: Case, state: tuple[tuple[int, int], ...]) -> str:
-    """Many folds of a choice learn from the same scans."""
-    return f"{hash_of_files(case)} {sum(size for size, _ in state)}"
+    return f"{hash_of_files(case)} {size_of_files(case)}"
 
 
 def _same_place(root: object, dataset: Dataset) -> bool:

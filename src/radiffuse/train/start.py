@@ -61,8 +61,8 @@ class Start:
 
     @property
     def body(self) -> UNet | ImageNetUNet:
-        """The network itself, of a segmenting U-Net the U-Net."""
-        return self.network.unet if isinstance(self.network, SegmentingUNet) else self.network
+        """See ``body_of``."""
+        return body_of(self.network)
 
     @property
     def denoiser(self) -> UNet:
@@ -118,9 +118,8 @@ def load_start(run: Run, weights: str = "average") -> Pretrained | Segmenter:
     if not isinstance(network, Pretrained | Segmenter):
         raise not_pretrained(run)
     verify_edited(run, network)
-    unet = network.unet if isinstance(network, SegmentingUNet) else network
-    if isinstance(unet, UNet):
-        verify_channels(run, unet.config.in_channels - unet.coordinate_channels)
+    if isinstance(body := body_of(network), UNet):
+        verify_channels(run, body.config.in_channels - body.coordinate_channels)
     return network
 
 
@@ -146,6 +145,11 @@ def as_unet(network: UNet | ImageNetUNet, run: Run) -> UNet:
         remedy = f"Give a run of radiffuse pretrain of another --network.preset than {IMAGENET}"
         raise InputError(run.folder, problem, remedy)
     return network
+
+
+def body_of(network: Pretrained | Segmenter) -> UNet | ImageNetUNet:
+    """The network itself, of a segmenting U-Net the U-Net."""
+    return network.unet if isinstance(network, SegmentingUNet) else network
 
 
 def unet_of(network: UNet | ImageNetUNet) -> UNetConfig | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config.values import plain
 from ..data.arrays import logged_rows
+from ..data.cases import hash_of_file
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.plan import Plan
@@ -208,20 +208,12 @@ def _digest_of_files(case: Case) -> str:
     sums = []
     for file in files:
         try:
-            status = file.stat()
-            sums.append(_sum(file, status.st_size, status.st_mtime_ns))
+            sums.append(hash_of_file(file))
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
             raise InputError(file, problem, "Restore it, or leave the case out") from None
     threshold = (case.label_threshold,) if case.label_threshold is not None else ()
     return _digest(case, (sums, case.label_item, case.label_values, case.ignore_value, *threshold))
-
-
-@lru_cache(maxsize=256)
-def _sum(file: Path, size: int, time: int) -> str:
-    """Hash of a file; annotations of many cases lie in one."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _recorded(folder: Path) -> dict[str, dict[str, str]]:

@@ -53,14 +53,19 @@ def without_headers_of(images: Dataset, held: Dataset, others: Iterable[Case] = 
     Each folder names the patients in its headers in its own way, so names alone do not show it. One word for all of
     several images says nothing, as in ``with_patients``; ``others`` are further cases of the set of those held out.
     """
-    theirs = {key for case in held if (key := patient_key(_identity(case)[0]))}
+
+    def known(case: Case) -> str:
+        return patient_key(_identity(case)[0])
+
+    said = {case.name: known(case) for case in held}
+    theirs = {*said.values()} - {""}
     if not theirs:
         return images
-    every = {case.name: case for case in (*others, *held)}.values()
-    said = [key for case in every if (key := patient_key(_identity(case)[0]))]
-    if len({*said}) == 1 < len(said):
+    said |= {case.name: known(case) for case in others if case.name not in said}
+    words = [word for word in said.values() if word]
+    if len({*words}) == 1 < len(words):
         return images
-    groups = {case.group for case in images if patient_key(_identity(case)[0]) in theirs}
+    groups = {case.group for case in images if known(case) in theirs}
     return images.filter(lambda case: case.group not in groups)
 
 
