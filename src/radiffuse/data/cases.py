@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,24 +58,26 @@ def join_channels(scans: Sequence[Scan], paths: Sequence[Path]) -> Scan:
     )
 
 
-def hash_of_file(path: Path) -> str:
+def remembered_hash(path: Path) -> str:
     """Hash of the content of a file, which is read once as long as size and time stay the same.
 
-    Labels of many cases lie in one file, and many folds of a choice learn from the same scans.
+    For the records of trainings only: many folds of a choice learn from the same scans, and labels of many cases lie
+    in one file.
     """
     status = path.stat()
-    return _hash_of_file(path, status.st_size, status.st_mtime_ns)
+    return _remembered_hash(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=100_000)
-def _hash_of_file(path: Path, size: int, time: int) -> str:
+def _remembered_hash(path: Path, size: int, time: int) -> str:
     return sha256(path)
 
 
-def hash_of_files(case: Case) -> str:
+def hash_of_files(case: Case, hash_of_file: Callable[[Path], str] = sha256) -> str:
     """Hash of the content of a scan's files; of a single one as ``sha256sum`` gives it.
 
-    Channels count in their order; the files of a series, which their headers place, in any.
+    Channels count in their order; the files of a series, which their headers place, in any. Every file is read, since
+    one of the same size and time may have another content; ``hash_of_file`` may be ``remembered_hash`` instead.
     """
     channels = [sorted(map(hash_of_file, source_files(path, case.series))) for path in case.images]
     hashes = [hash for channel in channels for hash in channel]

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Data
 from ..config.values import from_dict
-from ..data.cases import hash_of_files, size_of_files
+from ..data.cases import hash_of_files, remembered_hash, size_of_files
 from ..data.copies import finder
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
@@ -156,7 +156,7 @@ def _is_among(case: Case, known: Mapping[str, Collection[str]]) -> bool:
 
 def _scan(case: Case) -> str:
     """Hash and size of a scan's files."""
-    return f"{hash_of_files(case)} {size_of_files(case)}"
+    return f"{hash_of_files(case, remembered_hash)} {size_of_files(case)}"
 
 
 def _same_place(root: object, dataset: Dataset) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config.values import plain
 from ..data.arrays import logged_rows
-from ..data.cases import hash_of_file
+from ..data.cases import remembered_hash
 from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.plan import Plan
@@ -208,7 +208,7 @@ def _digest_of_files(case: Case) -> str:
     sums = []
     for file in files:
         try:
-            sums.append(hash_of_file(file))
+            sums.append(remembered_hash(file))
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
             raise InputError(file, problem, "Restore it, or leave the case out") from None
