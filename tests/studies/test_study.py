@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,15 @@ def test_image_and_mask_together_and_the_pairs_it_draws_stand_in_the_same_study(
     later = chosen | {"from_": None, "out": tmp_path / "leak too", "pretrain": shared}
     with pytest.raises(InputError, match=r"^unlabelled=.*has images of bitewing-.*, held out her"):
         radiffuse.study(**later)
+    (tmp_path / "copies").mkdir()
+    tested = json.loads((out / "splits.json").read_text())["test"]
+    for number, image in enumerate(sorted((films / "images").iterdir())):
+        if image.stem not in tested[1:]:
+            shutil.copy(image, tmp_path / "copies" / f"x{number}.png")
+    with pytest.raises(InputError, match=rf"^unlabelled=.*has images of .*{tested[0]}.*, held out"):
+        radiffuse.study(
+            **later | {"unlabelled": tmp_path / "copies", "out": tmp_path / "leak by content"}
+        )
     assert not (tmp_path / "leak" / "runs").exists()
 
 

@@ -17,7 +17,7 @@ from radiffuse.commands import fit as commands
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
-from radiffuse.train.known import labels_of, trained_on
+from radiffuse.train.known import labels_of, learned_images, trained_on
 from radiffuse.train.run import Run
 
 
@@ -137,6 +137,21 @@ def test_pairs_descend_from_the_patients_of_the_plain_pretraining(
         "unlabelled_patients" not in quick(tmp_path / "mine", "third", tmp_path, from_=older).data
     )
     assert f"{older}: does not name the patients" in capsys.readouterr().err
+
+
+def test_images_of_a_run_whose_folder_is_gone_are_told_by_their_patients(
+    films: Path, tmp_path: Path, unscored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, moved = shutil.copytree(films, tmp_path / "here"), tmp_path / "moved"
+    run = quick(here, "run", tmp_path, method="scratch", joint={})
+    dataset, learned = open_dataset(films), run.data["split"]["train"]
+    assert learned_images(run, dataset) == sorted(learned)
+    here.rename(moved)
+    run.write_data(run.data | {"unlabelled_patients": learned[:2]})
+    capsys.readouterr()
+    assert learned_images(run, dataset) == sorted(learned[:2])
+    said = capsys.readouterr().err
+    assert f"{here}, whose images {run.folder} learned from, cannot be opened" in said
 
 
 def test_labels_of_damaged_or_published_runs_are_unknown(films: Path) -> None:

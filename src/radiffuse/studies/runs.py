@@ -22,6 +22,7 @@ from ..config import (
     Study,
 )
 from ..config.values import from_dict
+from ..data.copies import finder
 from ..data.dataset import Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
@@ -38,7 +39,7 @@ from ..system.saying import say
 from ..train.cases import limited, open_more
 from ..train.device import local_device
 from ..train.further_images import look_at_further
-from ..train.known import patients_seen
+from ..train.known import learned_images, patients_seen
 from ..train.open_settings import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
@@ -88,23 +89,32 @@ class StudyRuns:
     def refuse_leaks(self) -> None:
         """Refuse to draw pairs of a network whose pre-training saw patients of validation and test: pairs show them.
 
+        They are known by name, or by a copy of one of their images.
+
         Raises:
             InputError: Names some of them.
         """
-        given, seen = self.settings, set[str]()
+        given = self.settings
         if not any(METHODS[name].pool == "pairs" for name in given.trained):
             return
+        held_out = self.splits.held_out(self.dataset)
         if given.from_run:
-            where, seen = f"--from {given.from_run}", patients_seen(find_pretrained(given.from_run))
+            where, run = f"--from {given.from_run}", find_pretrained(given.from_run)
+            seen, copies = patients_seen(run), {*learned_images(run, held_out)}
         elif given.unlabelled:
             where, base = f"--unlabelled {given.unlabelled}", given.pretrain
             pool = limited(
                 open_dataset(given.unlabelled, base.reader), base.limit, base.training.seed
             )
-            seen = {case.group for case in pool}
+            seen, is_copy = {case.group for case in pool}, finder(pool)
+            copies = {case.name for case in held_out if is_copy(case)}
+        else:
+            return
         named = {patient_key(name) for group in seen for name in (group, *group.split("+"))}
-        held = self.splits.held_patients(self.dataset)
-        if found := sorted(name for name in held if patient_key(name) in named):
+        found = sorted(
+            {c.group for c in held_out if patient_key(c.group) in named or c.name in copies}
+        )
+        if found:
             problem = f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
             remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
             raise InputError(where, problem, remedy)

@@ -18,6 +18,7 @@ from ..data.layouts import open_dataset
 from ..data.layouts.listing import GENERATED, own_folder
 from ..data.splits import Splits
 from ..errors import InputError, damaged
+from ..system.saying import say
 from .cases import limited
 from .run import Run
 
@@ -43,12 +44,17 @@ def learned_cases(run: Run, cache: str | None = None) -> tuple[Dataset, Data]:
 def learned_images(run: Run, dataset: Dataset) -> list[str]:
     """Names of the images that a run learned from, by where they are, or by their content where they are copies.
 
-    A run whose data set cannot be opened any more has learned from none, as far as is known.
+    Where its data set cannot be opened any more, those of the patients that it recorded, which is said.
     """
     try:
         known, _ = learned_cases(run)
-    except InputError:
-        return []
+    except InputError as error:
+        say(
+            f"{error.where}, whose images {run.folder} learned from, cannot be opened: "
+            "which of these images are among them is told by the names of patients alone"
+        )
+        patients = patients_seen(run)
+        return [case.name for case in dataset if case.group in patients]
     if _same_place(run.data.get("root"), dataset):
         names = {case.name for case in known}
         return [case.name for case in dataset if case.name in names]
