@@ -77,6 +77,18 @@ def test_pretraining_mirrors_left_and_right_of_films_and_of_volumes() -> None:
     assert fill(FIT["scratch"], PLAN).augmentation.flip is None  # by the plan's own rule
 
 
+def test_shading_left_open_is_decided_where_images_have_ranges_of_their_own() -> None:
+    base = replace(FIT["scratch"], augmentation=Augmentation(shading=None))
+    for intensity, most in (("percentiles", 0.8), ("window", 0.0)):
+        plan = replace(PLAN, intensity=intensity)
+        found = fill(replace(base, unlabelled=("films",)), plan)
+        assert found.augmentation.shading == found.pool.strong.shading == most
+        assert fill(base, plan).pool == base.pool  # takes no effect without a pool
+        strong = replace(base.pool.strong, shading=0.3)
+        given = replace(base, unlabelled=("films",), pool=replace(base.pool, strong=strong))
+        assert fill(given, plan).pool == given.pool
+
+
 def test_all_at_once_is_no_micro_batch_and_a_plan_may_say_nothing_of_the_training() -> None:
     settings = replace(FIT["scratch"], training=Training(steps=None, batch_size=None))
     whole = replace(PLAN, training=replace(OURS, micro_batch=8))

@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 
 from ..config import Fit, Network, Pretrain
 from ..config.values import completed, flatten
+from ..data.augment import shaded
 from ..data.plan import Plan
 from ..data.sides import left_to_right
 
 Settings = TypeVar("Settings", Fit, Pretrain)
 OPEN = {
     "augmentation.flip",
+    "augmentation.shading",
+    "pool.strong.shading",
     "diffusion.shift",
     "training.steps",
     "training.batch_size",
@@ -60,6 +63,10 @@ def fill(settings: Settings, plan: Plan) -> Settings:
         given = getattr(settings, group)
         left = {k: v for k, v in values.items() if is_open(f"{group}.{k}", getattr(given, k))}
         filled[group] = replace(given, **left)
+    changes = filled.get("augmentation", settings.augmentation)
+    filled["augmentation"] = shaded(changes, plan.intensity)
+    if isinstance(settings, Fit) and settings.unlabelled:
+        filled["pool"] = replace(settings.pool, strong=shaded(settings.pool.strong, plan.intensity))
     if "plan" in filled:
         filled["plan"] = replace(filled["plan"], ceiling=None)  # which chose the grid
     return replace(settings, **filled)
