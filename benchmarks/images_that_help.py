@@ -6,8 +6,9 @@ perceptual term; films drawn at their own embeddings; films drawn by each strate
 (``classify --judge --likely``). All are tested on the same films, of patients that neither classifier nor generator has
 seen. Each link has two classifiers: of the drawn films alone, and of as many together with the real ones.
 
-Every part resumes, so the same call goes on. Writes ``results/images-that-help.csv`` and, to ``results/scores/``, what
-every classifier said of every film.
+Every part resumes, so the same call goes on; calls with other ``--pool`` add rows. Writes
+``results/images-that-help.csv`` and, to ``results/scores/``, what every classifier said of every film, and fills the
+claims on classification.
 """
 
 from __future__ import annotations
@@ -21,13 +22,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from results import origin, write_scores, write_table
+from results import (
+    RESULTS,
+    beside,
+    fill_claim,
+    origin,
+    overall,
+    read_scores,
+    scores_path,
+    write_scores,
+    write_table,
+)
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 import radiffuse
 from radiffuse.config import Classify, Data, Machine, Split
 from radiffuse.config.values import from_dict
+from radiffuse.evaluation.statistics import verdict
 from radiffuse.nets.encoder import load_encoder
 from radiffuse.studies.augment import MEAN, summarize
 from radiffuse.synthesis.embedding import embed
@@ -38,6 +50,9 @@ from synthesis import TEST, part
 
 Floats = NDArray[np.float64]
 
+NAME = "images-that-help"
+RAISED = 0.2
+"""Share by which AUROC rises, of claim dino-4."""
 PERCEPTUAL = 1.0
 """Weight of the perceptual term where there is one."""
 RIDGE = 1e-3
@@ -79,8 +94,8 @@ def main() -> None:
     for draw in range(given.draws):
         real = _trained(given, draw, "real")
         parts += [
-            _arm("real", draw, real),
-            _arm("embedding", draw, by_embedding(given, films, whole, draw)),
+            _arm(given, "real", draw, real),
+            _arm(given, "embedding", draw, by_embedding(given, films, whole, draw)),
         ]
     for link in LINKS:
         run = perceptual if "perceptual" in link else whole
@@ -190,23 +205,65 @@ def drawn(
         more |= {"judge": str(given.work / "classifiers" / f"real-{draw}"), "likely": 0.5}
     arms = ((f"{link}: alone", False), (f"{link}: with the real ones", True))
     return [
-        _arm(name, draw, _trained(given, draw, name.replace(": ", "-"), more | {"real": real}))
+        _arm(
+            given, name, draw, _trained(given, draw, name.replace(": ", "-"), more | {"real": real})
+        )
         for name, real in arms
     ]
 
 
 def publish(given: argparse.Namespace, results: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    """Write the scores, and the table: AUROC of each class and their mean, and the gain over the real films."""
+    """Write the scores, and AUROC and gains of each class and their mean, beside those of pools of other sizes."""
     shown = " ".join(
         f"--{key.replace('_', '-')} {value}"
         for key, value in vars(given).items()
         if key not in ("classes", "work")
     )
     command = f"python benchmarks/images_that_help.py ../shared/data/cxr-classes --work . {shown}"
-    write_scores(results, "images-that-help")
-    table = summarize(results, classes).rename(columns={"arm": "trained on"})
-    write_table(table, origin(command), "images-that-help.csv")
-    print(table[table["class"] == MEAN].to_string())
+    path = scores_path(NAME)
+    before = read_scores(path) if path.exists() else None
+    scores = write_scores(beside(before, [results], "pool"), NAME)
+    table = summarize(scores[scores["pool"] == given.pool], classes).rename(
+        columns={"arm": "trained on"}
+    )
+    kept = pd.read_csv(RESULTS / f"{NAME}.csv") if (RESULTS / f"{NAME}.csv").exists() else None
+    table = beside(kept, [table.assign(**origin(command))], "pool").sort_values(
+        "pool", kind="stable"
+    )
+    write_table(table, {}, f"{NAME}.csv")
+    means = table[table["class"] == MEAN]
+    _claims(means, command)
+    print(means.to_string())
+
+
+def _claims(means: pd.DataFrame, command: str) -> None:
+    """What became of the claims on classification, of every way of drawing films that were added to the real ones."""
+    drawn = [f"{link}: with the real ones" for link in LINKS if "reconstruction" not in link]
+    added = means[means["trained on"].isin(drawn)]
+    real = means[means["trained on"] == "real"].set_index("pool")["auroc"]
+    below = (added["gain_high"] / added["pool"].map(real) < RAISED).all()
+    few = added[added["pool"] == added["pool"].min()]
+    for claim, rows in (("dino-4", added), ("dino-5", few)):
+        signs = [verdict(r.gain_low, r.gain_high, 0.0, draws=r.draws) for r in rows.itertuples()]
+        lost = claim == "dino-4" and below and "better" not in signs
+        names = [
+            f"{r.pool} films, {arm.partition(':')[0]}"
+            for r, arm in zip(rows.itertuples(), rows["trained on"], strict=True)
+        ]
+        spans = [f"{r.gain_low:+.3f} to {r.gain_high:+.3f}" for r in rows.itertuples()]
+        fill_claim(
+            claim,
+            {
+                "command": command,
+                "seeds": str(int(rows["draws"].max())),
+                "value": "; ".join(
+                    f"{name}: {gain:+.3f}" for name, gain in zip(names, rows["gain"], strict=True)
+                ),
+                "interval": "; ".join(spans),
+                "test": "interval over draws and patients",
+                "verdict": "worse than claimed" if lost else overall(signs),
+            },
+        )
 
 
 def _trained(
@@ -235,9 +292,9 @@ def _reader(given: argparse.Namespace) -> dict[str, str]:
     return {"cache": str(given.work / "cache")}
 
 
-def _arm(name: str, draw: int, table: pd.DataFrame) -> pd.DataFrame:
+def _arm(given: argparse.Namespace, name: str, draw: int, table: pd.DataFrame) -> pd.DataFrame:
     """The probabilities of a classifier as a part of the results."""
-    return table.assign(pool=0, arm=name, draw=draw)
+    return table.assign(pool=given.pool, arm=name, draw=draw)
 
 
 if __name__ == "__main__":

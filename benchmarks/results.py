@@ -117,6 +117,16 @@ def mean_dice(scores: pd.DataFrame) -> pd.DataFrame:
     return table[["method", "labels", "dice", "low", "high", "n"]]
 
 
+def beside(kept: pd.DataFrame | None, new: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
+    """New rows in the place of those with the same values of a column, beside all others."""
+    rows = pd.concat(new)
+    if kept is None:
+        return rows
+    order = {name: i for i, name in enumerate(dict.fromkeys([*kept[column], *rows[column]]))}
+    table = pd.concat([kept[~kept[column].isin(rows[column])], rows])
+    return table.sort_values(column, key=lambda names: names.map(order), kind="stable")
+
+
 def fill_claim(claim: str, values: Mapping[str, str]) -> None:
     """Put what became of a claim into its row of ``results/claims.csv``."""
     claims = pd.read_csv(RESULTS / "claims.csv", dtype=str)

@@ -1,10 +1,10 @@
 """Image synthesis measured: ``python benchmarks/synthesis.py CLASSES --lungs LUNGS --work FOLDER``.
 
 The films are parted by patient: the generator learns from one part, without classes, and is judged on the other.
-Fidelity is measured along the training and by sampling strategy, then memorization, what synthetic films add to
-classification, and lungs segmented without labels. Every part is a command that resumes, so the same call goes on;
-``--only`` does some of them. Writes ``synthesis-*.csv``, a grid of samples, and to ``results/scores/`` what the
-classifiers said of every film and how near its closest training film every image is; a Fréchet distance has no cases.
+Fidelity is measured along the training and by sampling strategy, then memorization, and lungs segmented without
+labels; ``images_that_help.py`` measures what synthetic films add to classification. Every part is a command that
+resumes, so the same call goes on; ``--only`` does some of them. Writes ``synthesis-*.csv``, a grid of samples, and to
+``results/scores/`` how near its closest training film every image is; a Fréchet distance has no cases.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from results import (
     fill_claim,
     origin,
     overall,
-    read_scores,
     write_scores,
     write_table,
 )
@@ -31,7 +30,6 @@ import radiffuse
 from radiffuse.config import Data, Split
 from radiffuse.data.layouts import open_dataset
 from radiffuse.data.splits import load_splits
-from radiffuse.evaluation.statistics import verdict
 from radiffuse.reports.pictures import sample_grid
 
 TEST = 1 / 3
@@ -41,11 +39,6 @@ STEPS = (500, 1000, 1500)
 STRATEGIES = ("variation", "interpolate", "perturb", "from-image", "manifold")
 COUNT = 350
 DRAWING = {"sampler": "dpm++", "steps": 15, "guidance": 1.0}
-POOLS = {50: (1.0, 5.0), 200: (1.0, 5.0), 1000: (1.0,)}
-"""Synthetic films per real one, by number of real films of classification."""
-DRAWS = 3
-"""Draws of the real films."""
-CLASSIFIER_STEPS = 300
 COLUMNS = 8
 COMMAND = (
     "radiffuse synthesize ../shared/data/cxr-classes --config synth-64 --dino.training.steps 1500 --out runs/synth "
@@ -53,8 +46,6 @@ COMMAND = (
     "../shared/data/cxr-lungs --work . --encoder runs/synth/encoder/model --autoencoder runs/synth/autoencoder/model"
 )
 """How the committed tables were made."""
-RAISED = 0.2
-"""Share by which AUROC rises, of claim dino-4."""
 NEW_PATIENTS = 0.05
 """Share of new patients that the threshold of memorization suspects."""
 SHARE = {"": "suspected", "_low": "low", "_high": "high"}
@@ -63,8 +54,6 @@ OTHER_STEPS = 900
 """Steps of the denoiser on another kind of image."""
 DATA = {"dino-8": "1400 and 700 procedural bitewings, 64 px"}
 """Of the claims that were not tested on ``cxr-classes``."""
-GAINS = ("dino-4", "dino-5")
-"""Claims about gains of a classifier, over draws of its films; the others are about one synthesizer."""
 CPU = {"accelerator": "cpu"}
 FIGURE = FIGURES / "synthetic-films.png"
 
@@ -140,12 +129,6 @@ def judge(given: argparse.Namespace) -> None:
     radiffuse.judge(real=seen, out=out, only=("memorization",), held_out=real, **common)
 
 
-def augment(given: argparse.Namespace) -> None:
-    """Classification with and without synthetic films, drawn from the films of each pool."""
-    for pool in POOLS:
-        _augment(given, pool)
-
-
 def zeroshot(given: argparse.Namespace) -> None:
     """Lungs by self-attention, on films of another hospital; ``benchmarks/zeroshot.py`` publishes them."""
     run, out = given.work / "runs" / f"latent-{STEPS[-1]}", given.work / "zeroshot"
@@ -184,10 +167,6 @@ def publish(given: argparse.Namespace) -> None:
     made = origin(COMMAND)
     fidelity = pd.concat([_fidelity(given.work / "fidelity" / str(n), n) for n in STEPS])
     other = _modality(given.work / "modality")
-    folders = [given.work / f"augment-{pool}" for pool in POOLS]
-    folders = [folder for folder in folders if (folder / "summary.csv").exists()]
-    gains = pd.concat([pd.read_csv(folder / "summary.csv") for folder in folders])
-    write_scores(pd.concat(map(read_scores, folders)), "synthesis-augment")
     searched = given.work / "memorization"
     copies = pd.read_csv(searched / "summary.csv")
     parts = {"synthetic": "nearest.csv", "real": "real.csv"}
@@ -196,24 +175,21 @@ def publish(given: argparse.Namespace) -> None:
     write_scores(pd.concat(distances), "synthesis-memorization")
     tables = {
         "fidelity": fidelity,
-        "augment": gains,
         "memorization": copies,
         "modality": other,
     }
     for name, table in tables.items():
         write_table(table, made, f"synthesis-{name}.csv")
-    _claims(made["command"], fidelity, gains, copies, other)
+    _claims(made["command"], fidelity, copies, other)
     _grid(given.work)
 
 
-ORDER = ("part", "train", "draw", "judge", "augment", "zeroshot", "modality", "publish")
+ORDER = ("part", "train", "draw", "judge", "zeroshot", "modality", "publish")
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "part": part,
     "train": train,
     "draw": draw,
     "judge": judge,
-    "augment": augment,
-    **{f"augment-{pool}": lambda given, pool=pool: _augment(given, pool) for pool in POOLS},
     "zeroshot": zeroshot,
     "modality": modality,
     "publish": publish,
@@ -221,25 +197,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 # ------------------------------------------------------------------------------------------------ internal
-
-
-def _augment(given: argparse.Namespace, pool: int) -> None:
-    radiffuse.augment(
-        data=str(given.classes),
-        out=str(given.work / f"augment-{pool}"),
-        with_run=(str(given.work / "runs" / f"latent-{STEPS[-1]}"),),
-        ratios=POOLS[pool],
-        pools=(pool,),
-        draws=DRAWS,
-        drawing={"strategy": ("interpolate",), **DRAWING},
-        classify={
-            "split": vars(_split(given)),
-            "training": {"steps": CLASSIFIER_STEPS, "warmup_steps": 25},
-            "plan": {"size": (64, 64)},
-            "reader": _reader(given),
-            "machine": CPU,
-        },
-    )
 
 
 def _split(given: argparse.Namespace) -> Split:
@@ -291,19 +248,11 @@ def _modality(work: Path) -> pd.DataFrame:
 def _claims(
     command: str,
     fidelity: pd.DataFrame,
-    gains: pd.DataFrame,
     copies: pd.DataFrame,
     other: pd.DataFrame,
 ) -> None:
     """What became of the claims of Jimenez-Perez et al. 2024."""
     last = fidelity[(fidelity["steps"] == STEPS[-1]) & (fidelity["strategy"] == "all")].iloc[0]
-    means = gains[
-        (gains["class"] == "mean") & (gains["gain"].notna()) & (gains["arm"].str.startswith("real"))
-    ]
-    words = [f"{int(r.pool)} films, {r.arm}: {r.gain:+.3f}" for r in means.itertuples()]
-    spans = [f"{r.gain_low:+.3f} to {r.gain_high:+.3f}" for r in means.itertuples()]
-    signs = [verdict(r.gain_low, r.gain_high, 0.0, draws=r.draws) for r in means.itertuples()]
-    few = int((means["pool"] == min(POOLS)).sum())
     shares, dental = copies[copies["strategy"] != "all"], other.iloc[0]
     filled = {
         "dino-1": ("1403 unlabelled films, 64 px, 1500 steps of the denoiser", "", "shown"),
@@ -319,8 +268,6 @@ def _claims(
             f"real to real {last.floor_low:.3f} to {last.floor_high:.3f}",
             "not decided" if last.coverage_same_size >= last.floor_low else "worse",
         ),
-        "dino-4": ("; ".join(words), "; ".join(spans), _raised(means, gains)),
-        "dino-5": ("; ".join(words[:few]), "; ".join(spans[:few]), overall(signs[:few])),
         "dino-7": (
             "suspected as copies, where 5% of new patients are: "
             + "; ".join(f"{r.strategy} {r.suspected:.1%}" for r in shares.itertuples()),
@@ -341,10 +288,10 @@ def _claims(
             {
                 "data": DATA.get(claim, "cxr-classes at 64 px, by patient"),
                 "command": command,
-                "seeds": str(int(means["draws"].max())) if claim in GAINS else "1",
+                "seeds": "1",
                 "value": value,
                 "interval": interval,
-                "test": _over(claim) if interval else "",
+                "test": "interval over patients" if interval else "",
                 "verdict": answer,
             },
         )
@@ -355,19 +302,6 @@ def copied(low: float, high: float) -> str:
     if high < NEW_PATIENTS:
         return "better"
     return "worse" if low > NEW_PATIENTS else "not decided"
-
-
-def _over(claim: str) -> str:
-    return f"interval over {'draws and patients' if claim in GAINS else 'patients'}"
-
-
-def _raised(means: pd.DataFrame, gains: pd.DataFrame) -> str:
-    """Whether any gain is above 0, or all intervals end below the share that the paper names."""
-    if (means["gain_low"] > 0).any():
-        return "better"
-    real = gains[(gains["arm"] == "real") & (gains["class"] == "mean")]
-    share = means["gain_high"] / means["pool"].map(real.set_index("pool")["auroc"])
-    return "worse than claimed" if (share < RAISED).all() else "not decided"
 
 
 def _grid(work: Path) -> None:

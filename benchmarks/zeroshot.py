@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from results import (
     RESULTS,
+    beside,
     fill_claim,
     origin,
     read_scores,
@@ -88,8 +89,10 @@ def main() -> None:
         tables.append(diffseg.assign(**origin("python benchmarks/synthesis.py")))
         films.append(cases)
     kept = scores_path(TABLE.stem)
-    write_scores(beside(read_scores(kept) if kept.exists() else None, films), TABLE.stem)
-    write_table(beside(pd.read_csv(TABLE, dtype={"clusters": str}), tables), {}, TABLE.name)
+    write_scores(beside(read_scores(kept) if kept.exists() else None, films, "method"), TABLE.stem)
+    write_table(
+        beside(pd.read_csv(TABLE, dtype={"clusters": str}), tables, "method"), {}, TABLE.name
+    )
     if claims:
         _claim(rows[0], made["command"])
 
@@ -103,16 +106,6 @@ def command(given: argparse.Namespace) -> str:
         if value := getattr(given, name):
             words += f' --{name} "{value}"'
     return words
-
-
-def beside(kept: pd.DataFrame | None, new: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """New rows in the place of those of the same methods, beside those of others."""
-    rows = pd.concat(new)
-    if kept is None:
-        return rows
-    order = {name: i for i, name in enumerate(dict.fromkeys([*kept["method"], *rows["method"]]))}
-    table = pd.concat([kept[~kept["method"].isin(rows["method"])], rows])
-    return table.sort_values("method", key=lambda names: names.map(order), kind="stable")
 
 
 def _claim(best: Mapping[str, Any], made_by: str) -> None:

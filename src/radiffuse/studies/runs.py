@@ -22,11 +22,8 @@ from ..config import (
     Study,
 )
 from ..config.values import from_dict
-from ..data.copies import finder
 from ..data.dataset import Dataset
-from ..data.issues import some
 from ..data.layouts import open_dataset
-from ..data.names import patient_key
 from ..data.plan import make_plan
 from ..data.splits import Splits, write_splits
 from ..errors import InputError
@@ -36,10 +33,9 @@ from ..inference.selection import choose_typical, choose_uncertain
 from ..objectives import OBJECTIVES, learned_from_noise, start_for
 from ..objectives.probing import TIMESTEPS
 from ..system.saying import say
-from ..train.cases import limited, open_more
+from ..train.cases import open_more
 from ..train.device import local_device
 from ..train.further_images import look_at_further
-from ..train.known import learned_images, patients_seen
 from ..train.open_settings import network_is_open
 from ..train.pretraining import CropPairObjective
 from ..train.run import Run
@@ -85,39 +81,6 @@ class StudyRuns:
         self.pretrain, self.fit, self.generate = pretrain, fit, generate
         self.start = functools.cache(self._start)
         self.closed = functools.cache(_closed)
-
-    def refuse_leaks(self) -> None:
-        """Refuse to draw pairs of a network whose pre-training saw patients of validation and test: pairs show them.
-
-        They are known by name, or by a copy of one of their images.
-
-        Raises:
-            InputError: Names some of them.
-        """
-        given = self.settings
-        if not any(METHODS[name].pool == "pairs" for name in given.trained):
-            return
-        held_out = self.splits.held_out(self.dataset)
-        if given.from_run:
-            where, run = f"--from {given.from_run}", find_pretrained(given.from_run)
-            seen, copies = patients_seen(run), {*learned_images(run, held_out)}
-        elif given.unlabelled:
-            where, base = f"--unlabelled {given.unlabelled}", given.pretrain
-            pool = limited(
-                open_dataset(given.unlabelled, base.reader), base.limit, base.training.seed
-            )
-            seen, is_copy = {case.group for case in pool}, finder(pool)
-            copies = {case.name for case in held_out if is_copy(case)}
-        else:
-            return
-        named = {patient_key(name) for group in seen for name in (group, *group.split("+"))}
-        found = sorted(
-            {c.group for c in held_out if patient_key(c.group) in named or c.name in copies}
-        )
-        if found:
-            problem = f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
-            remedy = "Pre-train without them, or leave out drawn-pairs; patients.csv tells patients of one name apart"
-            raise InputError(where, problem, remedy)
 
     def refuse_timesteps(self) -> None:
         """Refuse methods and timesteps that a denoiser knows, where the pre-training that methods share makes none.

@@ -35,6 +35,7 @@ from ..train.progress import Countdown, duration
 from ..train.run import Run
 from .folder import collect, stand_study, study_folder
 from .ignored import unused
+from .leaks import refuse_leaks
 from .methods import (
     DENOISER,
     METHODS,
@@ -85,7 +86,7 @@ def run_study(
         for sentence in sentences:
             say(sentence)
         runs = StudyRuns(settings, dataset, splits, pretrain, fit, generate)
-        runs.refuse_leaks()
+        refuse_leaks(settings, dataset, splits)
         runs.refuse_timesteps()
         runs.look_at_pool()
         shared = runs.shared()
