@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+from argparse import Namespace
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ from radiffuse.system.files import seal
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
+    "images_that_help",
     "native_size",
     "native_figures",
     "native_tables",
@@ -230,6 +232,35 @@ def test_figure_along_the_numbers_of_labels_has_a_line_for_each_method(
         call(monkeypatch, "native_size", "figure", "t", "--names", "b", "c")
 
 
+def test_pools_of_a_classifier_stand_beside_each_other_and_fill_the_claims(results: Any) -> None:
+    script = import_module("images_that_help")
+    classes = ("ill", "well")
+    arms = ("real", "interpolate: alone", "interpolate: with the real ones")
+    rows = [
+        {"arm": arm, "draw": draw, "case": f"{case:02}", "group": f"{case:02}", "class": classes[case % 2],
+         "ill": chance, "well": 1 - chance}
+        for arm, draw, case in product(arms, (0, 1, 2), range(12))
+        for chance in [(7 * case + 5 * draw + 3 * len(arm)) % 12 / 12]
+    ]  # fmt: skip
+    for pool in (200, 50, 50):  # the second time in the place of the first
+        given = Namespace(classes="C", work="W", size=64, pool=pool)
+        script.publish(given, pd.DataFrame(rows).assign(pool=pool), classes)
+    table = pd.read_csv(results.RESULTS / "images-that-help.csv")
+    assert list(table.groupby("pool").size()) == [9, 9]
+    assert set(table.loc[table["pool"] == 200, "command"].str[-8:]) == {"pool 200"}
+    kept = results.read_scores(results.scores_path("images-that-help"))
+    assert list(kept.groupby("pool").size()) == [len(rows)] * 2
+    claims = pd.read_csv(results.RESULTS / "claims.csv", dtype=str).set_index("id")
+    gains = table[(table["class"] == "mean") & (table["trained on"] == arms[2])]["gain"]
+    words = [
+        f"{pool} films, interpolate: {gain:+.3f}"
+        for pool, gain in zip((50, 200), gains, strict=True)
+    ]
+    assert claims.loc["dino-4", "value"] == "; ".join(words)
+    assert claims.loc["dino-5", "value"] == words[0]
+
+
+@pytest.mark.usefixtures("results")
 def test_the_steps_of_an_automatic_run_are_those_of_all_who_vote(tmp_path: Path) -> None:
     script = import_module("native_size")
 
