@@ -12,11 +12,12 @@ from scipy import ndimage
 from torch.nn import functional
 
 from radiffuse.config import FIT_AUGMENTATION, IGNORE, Augmentation, Pool
-from radiffuse.data.augment import Change, apply_changes, draw_change, shaded
+from radiffuse.data.augment import Change, apply_changes, draw_change
 from radiffuse.data.batches import Batches
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Intensity, Plan
 from radiffuse.data.prepared import Prepared
+from radiffuse.data.shading import shaded
 from radiffuse.train.ahead import Ahead
 from radiffuse.train.planning.measuring import Blank
 

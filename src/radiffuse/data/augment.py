@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import IGNORE, Augmentation
-from .plan import Intensity
 from .scan import Array
 
 CONTROL_POINTS = 5
 """Of a smooth field, along each axis [ours]."""
 OVERSHOOT = 1.3
 """Most by which what is interpolated between control points exceeds them."""
-SHADING = 0.8
-"""Most of it where the settings leave it open, of images that have no fixed window [ours]."""
 BLUR_REACH = 4.0
 """How far a blur reaches, in standard deviations."""
 
@@ -85,13 +82,6 @@ class Change:
         """Whether intensities change."""
         plain = (self.brightness, self.contrast, self.gamma, self.noise) == (0.0, 1.0, 1.0, 0.0)
         return not plain or self.softens or self.shading > 0
-
-
-def shaded(settings: Augmentation, intensity: Intensity) -> Augmentation:
-    """The settings with the shading that they leave open: none where an intensity means the same in every image."""
-    if settings.shading is not None:
-        return settings
-    return replace(settings, shading=SHADING if intensity == "percentiles" else 0.0)
 
 
 def draw_change(

@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from ..config import IGNORE, Augmentation
 from ..errors import InputError
-from .augment import Change, apply_changes, draw_change, shaded
+from .augment import Change, apply_changes, draw_change
 from .cutmix import giver, pasted
 from .prepared import Prepared
 from .scan import Array
+from .shading import shaded
 from .streams import Stream
 from .transform import resize_image
 

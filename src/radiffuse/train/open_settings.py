@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from ..config import Fit, Network, Pretrain
 from ..config.values import completed, flatten
-from ..data.augment import shaded
 from ..data.plan import Plan
+from ..data.shading import shaded
 from ..data.sides import left_to_right
 
 Settings = TypeVar("Settings", Fit, Pretrain)
