@@ -94,8 +94,8 @@ def main() -> None:
     for draw in range(given.draws):
         real = _trained(given, draw, "real")
         parts += [
-            _arm(given, "real", draw, real),
-            _arm(given, "embedding", draw, by_embedding(given, films, whole, draw)),
+            _arm("real", draw, real),
+            _arm("embedding", draw, by_embedding(given, films, whole, draw)),
         ]
     for link in LINKS:
         run = perceptual if "perceptual" in link else whole
@@ -205,9 +205,7 @@ def drawn(
         more |= {"judge": str(given.work / "classifiers" / f"real-{draw}"), "likely": 0.5}
     arms = ((f"{link}: alone", False), (f"{link}: with the real ones", True))
     return [
-        _arm(
-            given, name, draw, _trained(given, draw, name.replace(": ", "-"), more | {"real": real})
-        )
+        _arm(name, draw, _trained(given, draw, name.replace(": ", "-"), more | {"real": real}))
         for name, real in arms
     ]
 
@@ -220,46 +218,40 @@ def publish(given: argparse.Namespace, results: pd.DataFrame, classes: tuple[str
         if key not in ("classes", "work")
     )
     command = f"python benchmarks/images_that_help.py ../shared/data/cxr-classes --work . {shown}"
-    path = scores_path(NAME)
-    before = read_scores(path) if path.exists() else None
-    scores = write_scores(beside(before, [results], "pool"), NAME)
-    table = summarize(scores[scores["pool"] == given.pool], classes).rename(
-        columns={"arm": "trained on"}
-    )
-    kept = pd.read_csv(RESULTS / f"{NAME}.csv") if (RESULTS / f"{NAME}.csv").exists() else None
-    table = beside(kept, [table.assign(**origin(command))], "pool").sort_values(
-        "pool", kind="stable"
-    )
-    write_table(table, {}, f"{NAME}.csv")
-    means = table[table["class"] == MEAN]
+    scores, table = scores_path(NAME), RESULTS / f"{NAME}.csv"
+    every = write_scores(_beside(scores, results.assign(pool=given.pool)), NAME)
+    found = summarize(every[every["pool"] == given.pool], classes)
+    found = found.rename(columns={"arm": "trained on"}).assign(**origin(command))
+    rows = _beside(table, found).sort_values("pool", kind="stable")
+    write_table(rows, {}, table.name)
+    means = rows[rows["class"] == MEAN]
     _claims(means, command)
     print(means.to_string())
 
 
+def _beside(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one pool, beside those of others that were kept."""
+    return beside(read_scores(path) if path.exists() else None, [rows], "pool")
+
+
 def _claims(means: pd.DataFrame, command: str) -> None:
     """What became of the claims on classification, of every way of drawing films that were added to the real ones."""
-    drawn = [f"{link}: with the real ones" for link in LINKS if "reconstruction" not in link]
-    added = means[means["trained on"].isin(drawn)]
     real = means[means["trained on"] == "real"].set_index("pool")["auroc"]
-    below = (added["gain_high"] / added["pool"].map(real) < RAISED).all()
+    drawn = [f"{link}: with the real ones" for link in LINKS if "reconstruction" not in link]
+    added = means[means["trained on"].isin(drawn)].rename(columns={"trained on": "arm"})
     few = added[added["pool"] == added["pool"].min()]
+    below = (added["gain_high"] / added["pool"].map(real) < RAISED).all()
     for claim, rows in (("dino-4", added), ("dino-5", few)):
         signs = [verdict(r.gain_low, r.gain_high, 0.0, draws=r.draws) for r in rows.itertuples()]
         lost = claim == "dino-4" and below and "better" not in signs
-        names = [
-            f"{r.pool} films, {arm.partition(':')[0]}"
-            for r, arm in zip(rows.itertuples(), rows["trained on"], strict=True)
-        ]
-        spans = [f"{r.gain_low:+.3f} to {r.gain_high:+.3f}" for r in rows.itertuples()]
+        gains = [(r, r.arm.partition(":")[0]) for r in rows.itertuples()]
         fill_claim(
             claim,
             {
                 "command": command,
                 "seeds": str(int(rows["draws"].max())),
-                "value": "; ".join(
-                    f"{name}: {gain:+.3f}" for name, gain in zip(names, rows["gain"], strict=True)
-                ),
-                "interval": "; ".join(spans),
+                "value": "; ".join(f"{r.pool} films, {link}: {r.gain:+.3f}" for r, link in gains),
+                "interval": "; ".join(f"{r.gain_low:+.3f} to {r.gain_high:+.3f}" for r, _ in gains),
                 "test": "interval over draws and patients",
                 "verdict": "worse than claimed" if lost else overall(signs),
             },
@@ -292,9 +284,9 @@ def _reader(given: argparse.Namespace) -> dict[str, str]:
     return {"cache": str(given.work / "cache")}
 
 
-def _arm(given: argparse.Namespace, name: str, draw: int, table: pd.DataFrame) -> pd.DataFrame:
+def _arm(name: str, draw: int, table: pd.DataFrame) -> pd.DataFrame:
     """The probabilities of a classifier as a part of the results."""
-    return table.assign(pool=given.pool, arm=name, draw=draw)
+    return table.assign(arm=name, draw=draw)
 
 
 if __name__ == "__main__":

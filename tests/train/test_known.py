@@ -14,10 +14,11 @@ from PIL import Image
 import radiffuse
 from conftest import TINY
 from radiffuse.commands import fit as commands
+from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.phantoms import write_dataset
-from radiffuse.train.known import labels_of, learned_images, trained_on
+from radiffuse.train.known import images_of, labels_of, learned_images, trained_on
 from radiffuse.train.run import Run
 
 
@@ -152,6 +153,14 @@ def test_images_of_a_run_whose_folder_is_gone_are_told_by_their_patients(
     assert learned_images(run, dataset) == sorted(learned[:2])
     said = capsys.readouterr().err
     assert f"{here}, whose images {run.folder} learned from, cannot be opened" in said
+
+
+def test_images_of_patients_are_told_by_any_spelling_and_of_each_that_was_drawn_from() -> None:
+    cases = (Case(f"film {n}", (Path(f"{n}.png"),), group=n) for n in ("7", "8", "9"))
+    dataset = Dataset(Path("films"), "images", tuple(cases))
+    assert images_of(["007"], dataset) == ["film 7"]
+    assert images_of(["9+07"], dataset) == ["film 7", "film 9"]
+    assert images_of(["77"], dataset) == []
 
 
 def test_labels_of_damaged_or_published_runs_are_unknown(films: Path) -> None:

@@ -7,11 +7,10 @@ from ..data.copies import finder
 from ..data.dataset import Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
-from ..data.names import patient_key
 from ..data.splits import Splits
 from ..errors import InputError
 from ..train.cases import limited
-from ..train.known import learned_images, patients_seen
+from ..train.known import images_of, learned_images, patients_seen
 from ..train.start import find_pretrained
 from .methods import DRAWER, METHODS
 
@@ -29,17 +28,16 @@ def refuse_leaks(given: Study, dataset: Dataset, splits: Splits) -> None:
     held_out = splits.held_out(dataset)
     if given.from_run:
         where, run = f"--from {given.from_run}", find_pretrained(given.from_run)
-        seen, copies = patients_seen(run), {*learned_images(run, held_out)}
+        patients, copies = patients_seen(run), learned_images(run, held_out)
     elif given.unlabelled:
         where, base = f"--unlabelled {given.unlabelled}", given.pretrain
         pool = limited(open_dataset(given.unlabelled, base.reader), base.limit, base.training.seed)
-        seen, is_copy = {case.group for case in pool}, finder(pool)
-        copies = {case.name for case in held_out if is_copy(case)}
+        patients, is_copy = {case.group for case in pool}, finder(pool)
+        copies = [case.name for case in held_out if is_copy(case)]
     else:
         return
-    named = {patient_key(name) for group in seen for name in (group, *group.split("+"))}
-    found = sorted({c.group for c in held_out if patient_key(c.group) in named or c.name in copies})
-    if found:
+    seen = {*copies, *images_of(patients, held_out)}
+    if found := sorted({case.group for case in held_out if case.name in seen}):
         problem = (
             f"has images of {some(found, 3)}, held out here, from whom {DRAWER} would draw pairs"
         )

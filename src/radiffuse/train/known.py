@@ -16,6 +16,7 @@ from ..data.dataset import Case, Dataset
 from ..data.issues import some
 from ..data.layouts import open_dataset
 from ..data.layouts.listing import GENERATED, own_folder
+from ..data.names import patient_key
 from ..data.splits import Splits
 from ..errors import InputError, damaged
 from ..system.saying import say
@@ -53,8 +54,7 @@ def learned_images(run: Run, dataset: Dataset) -> list[str]:
             f"{error.where}, whose images {run.folder} learned from, cannot be opened: "
             "which of these images are among them is told by the names of patients alone"
         )
-        patients = patients_seen(run)
-        return [case.name for case in dataset if case.group in patients]
+        return images_of(patients_seen(run), dataset)
     if _same_place(run.data.get("root"), dataset):
         names = {case.name for case in known}
         return [case.name for case in dataset if case.name in names]
@@ -138,6 +138,15 @@ def patients_seen(run: Run | None) -> set[str]:
     """Patients whose images, labelled or not, a run that draws images learned from, or one that it started from."""
     data = run.data if run else {}
     return {*data.get("learned_patients", ()), *data.get("unlabelled_patients", ())}
+
+
+def images_of(patients: Iterable[str], dataset: Dataset) -> list[str]:
+    """Names of the images of these patients, however a folder spells them.
+
+    Where ``+`` joins several, from whom an image was drawn, each of them counts.
+    """
+    named = {patient_key(one) for name in patients for one in (name, *name.split("+"))}
+    return [case.name for case in dataset if patient_key(case.group) in named]
 
 
 def refuse_knowing(where: str, run: Run, dataset: Dataset, splits: Splits) -> None:
