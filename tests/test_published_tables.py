@@ -24,9 +24,7 @@ def intervals() -> dict[str, list[str]]:
     text = (RESULTS / "README.md").read_text()
     section = text[text.index("## Intervals") : text.index("## Defaults")]
     kinds = [part for part in section.split("\n\n") if "**" in part]
-    return {
-        part[2:10]: re.findall(r"`([\w*-]+\.csv)`", part.split("coverage.csv")[0]) for part in kinds
-    }
+    return {part[2:10]: re.findall(r"`([\w*-]+\.csv)`", part) for part in kinds}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -39,19 +37,6 @@ def test_a_table_says_where_it_comes_from_and_what_its_intervals_are(name: str) 
         assert len(named) == 1
 
 
-def test_old_intervals_are_marked_where_they_decide() -> None:
-    old = intervals()["Old inte"]
-    for name in TABLES:
-        table = pd.read_csv(RESULTS / name)
-        if "verdict" in table and name != "claims.csv":
-            decided = table["verdict"].dropna().str.contains("better|worse")
-            marked = table["verdict"].dropna().str.contains("old interval")
-            expected = (
-                decided if any(fnmatch(name, pattern) for pattern in old) else decided & False
-            )
-            assert (marked == expected).all(), name
-
-
 @pytest.mark.parametrize(
     "name", [n for n in TABLES if n.endswith(("-paired.csv", "-gaps.csv", "-labels.csv"))]
 )
@@ -59,7 +44,7 @@ def test_verdicts_follow_from_interval_and_p(name: str) -> None:
     table = pd.read_csv(RESULTS / name)
     assert len(table)
     for row in table.to_dict("records"):
-        said, low, high = row["verdict"].removesuffix(" (old interval)"), row["low"], row["high"]
+        said, low, high = row["verdict"], row["low"], row["high"]
         if row.get("metric") == "hd95":
             low, high = -high, -low
         margin = 0.0 if row.get("metric") == "hd95" else 0.01
@@ -70,10 +55,8 @@ def test_verdicts_follow_from_interval_and_p(name: str) -> None:
             for by in (0, ROUNDING)
         }
         assert said.removesuffix(" on this draw") in possible, row
-        assert (
-            said.endswith("on this draw") == (row["draws"] == 1 and said != "not decided")
-            or "old" in row["verdict"]
-        )
+        one = row["draws"] == 1 and said != "not decided"
+        assert said.endswith("on this draw") == one
 
 
 FROM = {
