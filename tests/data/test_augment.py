@@ -14,6 +14,7 @@ from torch.nn import functional
 from radiffuse.config import FIT_AUGMENTATION, IGNORE, Augmentation, Pool
 from radiffuse.data.augment import Change, apply_changes, draw_change
 from radiffuse.data.batches import Batches
+from radiffuse.data.crops import CropPairBatches
 from radiffuse.data.dataset import Case
 from radiffuse.data.plan import Intensity, Plan
 from radiffuse.data.prepared import Prepared
@@ -77,7 +78,8 @@ def test_shading_that_is_left_open_spares_intensities_that_mean_the_same_in_ever
     plan = Plan(2, ("film",), ("background", "lung"), (8, 8), intensity=intensity)
     blank = Blank.like(plan, (8, 8), labelled=True)
     batches = Batches(blank, batch_size=1, seed=0, augmentation=strong)
-    assert batches.augmentation == dataclasses.replace(strong, shading=most)
+    crops = CropPairBatches(blank, (4, 4), batch_size=1, seed=0, augmentation=strong, indices=[0])
+    assert batches.augmentation == dataclasses.replace(strong, shading=most) == crops.augmentation
     given = shaded(dataclasses.replace(strong, shading=0.3), intensity)
     assert given.shading == 0.3
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from radiffuse.config import (
     FIT,
+    PRETRAIN,
     Augmentation,
+    Contrast,
     Machine,
     Network,
     PlanSettings,
@@ -87,6 +89,12 @@ def test_shading_left_open_is_decided_where_images_have_ranges_of_their_own() ->
         strong = replace(base.pool.strong, shading=0.3)
         given = replace(base, unlabelled=("films",), pool=replace(base.pool, strong=strong))
         assert fill(given, plan).pool == given.pool
+        crops = replace(
+            PRETRAIN["contrastive"], contrast=Contrast(views=Augmentation(shading=None))
+        )
+        assert fill(crops, plan).contrast.views.shading == most
+        assert fill(replace(crops, objective="ddpm"), plan).contrast == crops.contrast
+    assert fill(PRETRAIN["contrastive"], PLAN).contrast == Contrast()  # 0, unless it is asked for
 
 
 def test_all_at_once_is_no_micro_batch_and_a_plan_may_say_nothing_of_the_training() -> None:

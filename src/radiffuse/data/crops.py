@@ -17,6 +17,7 @@ from .batches import Batch, BatchSource, cut
 from .body import NOT_DARK
 from .plan import Plan
 from .prepared import Prepared
+from .shading import shaded
 from .streams import Stream
 
 
@@ -81,7 +82,7 @@ class CropPairBatches(BatchSource[Pair, CropPairs]):
         super().__init__(indices, batch_size=batch_size, seed=seed)
         self.prepared = prepared
         self.size = tuple(size)
-        self.augmentation = augmentation
+        self.augmentation = shaded(augmentation, prepared.plan.intensity)
         self.nearby = nearby
 
     def sample(self, index: int, rng: np.random.Generator) -> Pair:

@@ -21,6 +21,7 @@ Settings = TypeVar("Settings", Fit, Pretrain)
 OPEN = {
     "augmentation.flip",
     "augmentation.shading",
+    "contrast.views.shading",
     "pool.strong.shading",
     "diffusion.shift",
     "training.steps",
@@ -65,6 +66,9 @@ def fill(settings: Settings, plan: Plan) -> Settings:
         filled[group] = replace(given, **left)
     changes = filled.get("augmentation", settings.augmentation)
     filled["augmentation"] = shaded(changes, plan.intensity)
+    if isinstance(settings, Pretrain) and settings.objective == "contrastive":
+        views = shaded(settings.contrast.views, plan.intensity)
+        filled["contrast"] = replace(settings.contrast, views=views)
     if isinstance(settings, Fit) and settings.unlabelled:
         filled["pool"] = replace(settings.pool, strong=shaded(settings.pool.strong, plan.intensity))
     if "plan" in filled:
