@@ -123,6 +123,16 @@ def test_classes_that_are_called_as_other_columns(tmp_path: Path) -> None:
     assert {row["class"] for row in rows_of(out / "summary.csv")} == {"case", "arm", "head", "mean"}
 
 
+def test_changes_that_are_left_open_are_decided_and_recorded(real: Path, tmp_path: Path) -> None:
+    short = QUICK | {"steps": 1}
+    given = settings(
+        real, tmp_path / "run", training=short, augmentation={"flip": None, "shading": None}
+    )
+    for _ in range(2):
+        recorded = radiffuse.classify(**given).config["settings"]["augmentation"]
+        assert (recorded["flip"], recorded["shading"]) == ([1], 0.8)
+
+
 def test_a_stopped_training_goes_on_bit_for_bit(
     real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

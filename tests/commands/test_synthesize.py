@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,21 @@ def test_an_encoder_and_a_start_can_be_given(
     changed = {k for k in first if not torch.equal(first[k], second[k])}
     # The map of the embedding is drawn anew; all else is the start's.
     assert changed == {"encoder_hid_proj.weight", "encoder_hid_proj.bias"}
+
+
+def test_changes_that_are_left_open_are_decided_and_recorded(
+    classes: Path, synthesizer: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = synthesize_settings(classes, tmp_path, synthesizer.parent / "cache")
+    for stage in ("dino", "vae"):
+        short = settings[stage]["training"] | {"steps": 1}
+        settings[stage] |= {"training": short, "augmentation": {"flip": None, "shading": None}}
+    settings["training"] |= {"steps": 1}
+    run = radiffuse.synthesize(**settings)
+    for stage in ("dino", "vae"):
+        recorded = run.config["settings"][stage]["augmentation"]
+        assert (recorded["flip"], recorded["shading"]) == ([1], 0.8)
+    radiffuse.synthesize(**settings)  # which is finished
 
 
 def test_bad_input_ends_in_one_line(

@@ -30,6 +30,7 @@ from ..train.cases import describe_data, open_more, plan_of, prepare_dataset
 from ..train.classes import ClassifiedFilms, classified_films
 from ..train.device import local_device
 from ..train.loop import Trained
+from ..train.open_settings import decided
 from ..train.run import Run
 from ..train.start import verify_whole
 from ..train.unchanged import require_same_names, require_same_prepared, require_same_splits
@@ -68,11 +69,12 @@ def classify(settings: Classify) -> Run:
         run.write_data(described | {"classes": list(classes), "synthetic": len(synthetic)})
         seed = settings.training.seed
         fresh = new_classifier(settings.network, len(plan.channels), classes, seed)
+        ours = replace(settings, augmentation=decided(settings.augmentation, plan))
         batches = ClassBatches(
             [*(pool if settings.real else []), *synthetic],
             batch_size=settings.training.batch,
             seed=seed,
-            augmentation=settings.augmentation,
+            augmentation=ours.augmentation,
         )
 
         def finish(trained: Trained) -> None:
@@ -80,7 +82,7 @@ def classify(settings: Classify) -> Run:
             write_atomic(run.folder / "test.csv", csv_text(table))
             save_network(trained.average.cpu(), run.model)  # last: it marks the run as finished
 
-        return Act(Classification(fresh, held_out), batches, finish)
+        return Act(Classification(fresh, held_out), batches, finish, ours)
 
     return run_training("classify", settings, prepare, leave_documents)
 

@@ -95,6 +95,7 @@ def draw_change(
 
     Rotations keep lengths in the unit of ``spacing``, the extent of a voxel along each axis; None: the same for all.
     """
+    assert settings.shading is not None, "is decided by data.shading.shaded"
     geometric, intensity = rng.random(2) < settings.probability
     signs = np.ones(dims)
     for axis in mirrored if settings.flip is None else settings.flip:

@@ -288,7 +288,7 @@ class ClassBatches(BatchSource[tuple[Tensor, Change, ClassifiedFilm], Batch]):
     ) -> None:
         super().__init__(range(len(items)), batch_size=batch_size, seed=seed)
         self.items = tuple(items)
-        self.augmentation = augmentation
+        self.augmentation = shaded(augmentation, items[0].prepared.plan.intensity)
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Change, ClassifiedFilm]:
         """A film, the change to apply, and its item."""

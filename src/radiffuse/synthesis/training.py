@@ -6,6 +6,7 @@ The first two are runs of their own inside the run folder, resumed like any othe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from ..train.cases import (
 )
 from ..train.device import local_device
 from ..train.loop import Trained, train
+from ..train.open_settings import decided
 from ..train.pretraining import Unlabelled
 from ..train.run import Run
 from ..train.start import verify_whole
@@ -73,6 +75,11 @@ Reporter = Callable[[Path], Any]
 def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
     """Read the films, train encoder and autoencoder, and say how the denoiser is trained."""
     films = read_films(settings, run)
+    settings = replace(
+        settings,
+        dino=replace(settings.dino, augmentation=decided(settings.dino.augmentation, films.plan)),
+        vae=replace(settings.vae, augmentation=decided(settings.vae.augmentation, films.plan)),
+    )
     encoder = train_encoder(settings, run, films, report)
     autoencoder = train_autoencoder(settings, run, films, encoder, report)
     multiple = max(LATENTS, autoencoder.factor)
@@ -120,7 +127,7 @@ def prepare_stages(settings: Synthesize, report: Reporter, run: Run) -> Act:
         _write_samples(settings, synthesizer, films.plan, shown, run.folder / "samples.npy")
         save_synthesizer(synthesizer, run.model)
 
-    return Act(task, batches, finish)
+    return Act(task, batches, finish, settings)
 
 
 def read_films(settings: Synthesize, run: Run) -> Unlabelled:

@@ -15,6 +15,7 @@ from ..data.augment import augmented
 from ..data.batches import Batch, BatchSource
 from ..data.prepared import Prepared
 from ..data.scan import Array
+from ..data.shading import shaded
 from ..data.streams import Stream
 
 ASPECT = 4 / 3
@@ -45,7 +46,8 @@ class ViewBatches(BatchSource[tuple[list[Tensor], str], Views]):
         indices: Sequence[int],
     ) -> None:
         super().__init__(indices, batch_size=batch_size, seed=seed)
-        self.prepared, self.size, self.augmentation = prepared, size, dino.augmentation
+        self.prepared, self.size = prepared, size
+        self.augmentation = shaded(dino.augmentation, prepared.plan.intensity)
         large, small = tuple(dino.global_scale), tuple(dino.local_scale)
         self.scales = [large] * LARGE + [small] * dino.local_crops
 

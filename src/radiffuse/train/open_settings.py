@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..config import Fit, Network, Pretrain
+from ..config import Augmentation, Fit, Network, Pretrain
 from ..config.values import completed, flatten
 from ..data.plan import Plan
 from ..data.shading import shaded
@@ -19,8 +19,7 @@ from ..data.sides import left_to_right
 
 Settings = TypeVar("Settings", Fit, Pretrain)
 OPEN = {
-    "augmentation.flip",
-    "augmentation.shading",
+    *(f"{of}augmentation.{name}" for of in ("", "dino.", "vae.") for name in ("flip", "shading")),
     "contrast.views.shading",
     "pool.strong.shading",
     "diffusion.shift",
@@ -64,16 +63,25 @@ def fill(settings: Settings, plan: Plan) -> Settings:
         given = getattr(settings, group)
         left = {k: v for k, v in values.items() if is_open(f"{group}.{k}", getattr(given, k))}
         filled[group] = replace(given, **left)
-    changes = filled.get("augmentation", settings.augmentation)
-    filled["augmentation"] = shaded(changes, plan.intensity)
-    if isinstance(settings, Pretrain) and settings.objective == "contrastive":
-        views = shaded(settings.contrast.views, plan.intensity)
-        filled["contrast"] = replace(settings.contrast, views=views)
+    if isinstance(settings, Pretrain):
+        filled["augmentation"] = decided(settings.augmentation, plan)
+        if settings.objective == "contrastive":
+            views = shaded(settings.contrast.views, plan.intensity)
+            filled["contrast"] = replace(settings.contrast, views=views)
+    else:
+        filled["augmentation"] = shaded(settings.augmentation, plan.intensity)
     if isinstance(settings, Fit) and settings.unlabelled:
         filled["pool"] = replace(settings.pool, strong=shaded(settings.pool.strong, plan.intensity))
     if "plan" in filled:
         filled["plan"] = replace(filled["plan"], ceiling=None)  # which chose the grid
     return replace(settings, **filled)
+
+
+def decided(changes: Augmentation, plan: Plan) -> Augmentation:
+    """Changes of images that are learned from without label maps, with what they leave open."""
+    if changes.flip is None:
+        changes = replace(changes, flip=(left_to_right(plan.spatial_dims),))
+    return shaded(changes, plan.intensity)
 
 
 def fill_as_before(
@@ -105,7 +113,6 @@ def _decisions(settings: Fit | Pretrain, plan: Plan) -> dict[str, dict[str, Any]
     found: dict[str, dict[str, Any]] = {}
     if isinstance(settings, Pretrain):
         found["diffusion"] = {"shift": plan.shift}
-        found["augmentation"] = {"flip": (left_to_right(plan.spatial_dims),)}
     if (ours := plan.training) is None:
         batch = BATCH["fit", plan.spatial_dims]
         return found | {"training": {"steps": STEPS, "batch_size": batch}}
