@@ -417,10 +417,10 @@ def test_what_does_not_apply_is_refused(films: Path, pretrained: Path, tmp_path:
     assert not (tmp_path / "x").exists()
 
 
-def test_what_is_refused_beside_a_run_names_the_run_and_the_flag() -> None:
+def test_what_is_refused_beside_a_run_names_the_run_and_the_flag(pretrained: Path) -> None:
     unet = resolve_network(Network(**TINY), spatial_dims=2, in_channels=1, out_channels=1)
     plan = Plan(2, ("image",), (), (16, 16))
-    start = Start(Run("runs/pre"), UNet(unet), Diffusion(), noised=True, plan=plan)
+    start = Start(Run.open(pretrained), UNet(unet), Diffusion(), noised=True, plan=plan)
     given = replace(
         FIT["joint"], from_run="runs/pre", joint=Joint(process=Diffusion(num_train_timesteps=50))
     )

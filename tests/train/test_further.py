@@ -16,9 +16,10 @@ from radiffuse.config import Data, Fit
 from radiffuse.data.layouts import open_dataset
 from radiffuse.errors import InputError
 from radiffuse.nets.registry import load_network
-from radiffuse.objectives import from_start, open_start, start_for
+from radiffuse.objectives import from_start, start_for
 from radiffuse.objectives.segmentation import new_segmenter
 from radiffuse.train.run import Run
+from radiffuse.train.start import is_segmenter
 
 
 def settings(films: Path, out: Path, **changes: Any) -> dict[str, Any]:
@@ -72,6 +73,6 @@ def test_other_classes_methods_and_heads_are_refused(first: Run) -> None:
 
 
 def test_its_features_compare_no_scans(first: Run, films: Path) -> None:
-    assert open_start(str(first.folder)).segments
+    assert is_segmenter(first)
     with pytest.raises(InputError, match="is not a pre-trained denoiser"):
         start_for(open_dataset(films, Data()), str(first.folder))

@@ -14,6 +14,7 @@ from ..train.start import (
     as_unet,
     diffusion_of,
     find_pretrained,
+    is_segmenter,
     knows_timesteps,
     load_start,
     not_pretrained,
@@ -71,7 +72,7 @@ def start_for(cases: Dataset, name: str | None) -> tuple[Start | None, str]:
             return None, "small versions of the images"
         name = FILMS
     start = open_start(name)
-    if start.segments:
+    if is_segmenter(start.run):
         raise not_pretrained(start.run)
     verify_kind(cases, start.run, mixed=True)
     as_unet(start.body, start.run)

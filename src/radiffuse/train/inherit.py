@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..nets.imagenet import ImageNetUNet
 from ..nets.segmenter import SegmentingUNet
 from ..nets.unet import UNet
-from .start import Start, find_pretrained, load_regressor, settings_of_network
+from .start import Start, find_pretrained, is_segmenter, load_regressor, settings_of_network
 
 OF_PROCESS = ("schedule", "num_train_timesteps", "prediction_type", "zero_terminal_snr", "shift")
 """Settings of the noising process that a network was trained for."""
@@ -119,7 +119,7 @@ def _plan(settings: Fit, start: Start, name: str) -> PlanSettings:
 
 def _network(settings: Fit, start: Start, name: str) -> Network:
     """The network of the run; what it cannot do is refused."""
-    if start.segments and settings.method != "finetune":
+    if settings.method != "finetune" and is_segmenter(start.run):
         problem = f"{name} is a segmenter, which finetune alone trains further"
         raise InputError(f"--method {settings.method}", problem, "Use finetune, or another run")
     verify_network(settings.network, start.body, name)

@@ -55,11 +55,6 @@ class Start:
     plan: Plan
 
     @property
-    def segments(self) -> bool:
-        """Whether it is a segmenter of ``fit``, which is trained further."""
-        return not isinstance(self.network, Pretrained)
-
-    @property
     def body(self) -> UNet | ImageNetUNet:
         """See ``body_of``."""
         return body_of(self.network)
@@ -199,7 +194,10 @@ def knows_timesteps(run: Run) -> bool:
 
 
 def is_segmenter(run: Run) -> bool:
-    """Whether the network of a run segments, and is not one of pre-training, or of image and mask together."""
+    """Whether the network of a run segments, so that finetune alone trains it further.
+
+    It is then none of pre-training, or of image and mask together.
+    """
     return run.config["settings"].get("method") not in (None, "joint")
 
 
