@@ -91,9 +91,7 @@ def test_every_claim_is_in_the_table_of_claims() -> None:
     assert all(f"| {i} |" in table for i in ids)
     words = r"better|worse|worse than claimed|no difference larger than 0\.01|not decided"
     one = rf"(?:{words})(?: in \d+ of \d+)?"
-    verdicts = re.compile(
-        rf"(?:{one})(?:; {one})*(?: on this draw)?|shown|not tested"
-    )
+    verdicts = re.compile(rf"(?:{one})(?:; {one})*(?: on this draw)?|shown|not tested")
     for row in rows:
         assert all(row[name] for name in ("claim", "done", "size", "reach")), row["id"]
         assert verdicts.fullmatch(row["verdict"]), row["verdict"]
