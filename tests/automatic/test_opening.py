@@ -43,3 +43,18 @@ def test_more_hours_are_asked_for_than_were_given() -> None:
     first.plan.training.slowed = 3.0
     text = "\n".join(described(record, labels, pool=True))
     assert "as busy as when it was timed, training takes 3.0 times as long\n" in text
+
+
+def test_a_finer_grid_of_the_final_training_is_announced_for_films() -> None:
+    """Volumes keep the grid of the folds."""
+    cases = tuple(Case(name, (Path(name),), group=name) for name in "abcde")
+    names, dataset = tuple("abcde"), Dataset(Path("x"), "pairs", cases)
+    labels, folds = Labels(dataset, Splits(names, (), ()), names), Folds(tuple((n,) for n in names))
+    for dims in (2, 3):
+        plan = SimpleNamespace(spatial_dims=dims, training=None)
+        one: Any = SimpleNamespace(name="scratch", why="", seconds=0.0, steps=lambda: 60, plan=plan)
+        record = Record(
+            Path("x"), folds, 2.0, [one], {}, schedule=SCHEDULES[0], began=time.monotonic()
+        )
+        said = [*described(record, labels, pool=False)][-1]
+        assert said.endswith("if the time left allows") == (dims == 2)
