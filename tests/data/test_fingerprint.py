@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -77,6 +78,18 @@ def test_a_volume_in_mm_whatever_the_order_of_its_axes(tmp_path: Path) -> None:
     assert structure.thickness == 2  # two voxels of 1 mm, across 2.5 mm and 12 mm
     assert (found.foreground[0].low, found.foreground[0].high) == (60, 60)
     assert found.body[0].low == -850  # 2.3 % of the body, although less dense than it
+
+
+def test_a_table_is_no_body_whatever_the_order_of_the_axes(tmp_path: Path) -> None:
+    hu = np.full((40, 40, 12), -1000, np.int16)
+    hu[10:30, 12:32] = 40  # a body of 20 x 20
+    hu[2:38, 4:6] = 40  # a table of 36 x 2 below it, as long as the scan
+    for order in itertools.permutations(range(3)):
+        affine = np.eye(4)[:, [*order, 3]]
+        folder = tmp_path / "".join(map(str, order))
+        folder.mkdir()
+        nib.save(nib.Nifti1Image(hu.transpose(order), affine), folder / "a.nii.gz")
+        assert take_fingerprint(open_dataset(folder)).bodies == ((20, 20, 12),), order
 
 
 def test_thickness_is_that_of_boxes_and_walls() -> None:

@@ -20,12 +20,15 @@ Box = tuple[slice, ...]
 """First and last + 1 along each axis."""
 
 
-def content_box(array: Array, crop: str) -> Box | None:
-    """The box to which ``(C, *spatial)`` is cropped, see ``Plan.crop``; None where nothing is found."""
-    return _body(array[0]) if crop == "body" else around((array != 0).any(0))
+def content_box(array: Array, crop: str, upward: int = -1) -> Box | None:
+    """The box to which ``(C, *spatial)`` is cropped, see ``Plan.crop``; None where nothing is found.
+
+    ``upward`` is the spatial axis of a volume across its axial planes.
+    """
+    return _body(array[0], upward) if crop == "body" else around((array != 0).any(0))
 
 
-def _body(array: Array) -> Box | None:
+def _body(array: Array, upward: int) -> Box | None:
     """The box of large pieces above ``BODY_HU``, without what is thin in axial planes: table, tubes."""
     from scipy import ndimage
 
@@ -33,7 +36,7 @@ def _body(array: Array) -> Box | None:
     dense = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
     plane = ndimage.generate_binary_structure(array.ndim, 1)
     if array.ndim == 3:
-        plane[..., [0, 2]] = False
+        np.moveaxis(plane, upward, -1)[..., [0, 2]] = False
     # Outside the scan, whose edge may cut the body, everything counts as body.
     eroded = ndimage.binary_erosion(dense, plane, border_value=1)
     pieces, count = ndimage.label(ndimage.binary_dilation(eroded, plane) & dense)

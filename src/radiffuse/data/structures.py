@@ -72,7 +72,7 @@ def measure_case(scan: Scan, label: Scan | None) -> CaseFacts:
     ct = scan.unit == "HU" or (scan.spatial_dims == 3 and bool(np.percentile(first, 1) < -500))
     array = scan.array
     if ct:
-        box = content_box(array, "body")
+        box = content_box(array, "body", orientation(scan)[0][-1])
         array, inside = _filled(scan)
     else:
         low, high = np.percentile(first, (0.5, 99.5))
