@@ -11,11 +11,15 @@ import pytest
 from layout_files import film
 from PIL import Image
 
+from radiffuse.config import PlanSettings
 from radiffuse.data.body import boxes
+from radiffuse.data.cases import read_case_image
 from radiffuse.data.fingerprint import evenly, take_fingerprint, threads_within_memory
 from radiffuse.data.layouts import open_dataset
+from radiffuse.data.plan import make_plan
 from radiffuse.data.scan import Array
 from radiffuse.data.structures import thickness
+from radiffuse.data.transform import image_to_plan
 from radiffuse.errors import InputError
 
 STEP = np.ones(2)
@@ -130,6 +134,31 @@ def test_two_channels_and_a_rare_class(tmp_path: Path) -> None:
         *("tumor", 1, "cyst"),
         *(0, 0),
     )
+
+
+def test_a_channel_beside_ct_keeps_its_values(tmp_path: Path) -> None:
+    """In the window of the CT, all of a PET would be the same."""
+    from layout_files import write_json
+
+    header = {"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "tumor": 1}}
+    write_json(tmp_path / "dataset.json", header | {"numTraining": 1, "file_ending": ".nii.gz"})
+    generator = np.random.default_rng(0)
+    hu = generator.uniform(-1000, 100, (8, 8, 8))
+    label, pet = np.zeros(hu.shape), generator.uniform(0, 10, hu.shape)
+    label[2:4, 2:4, 2:4] = 1
+    hu[2:4, 2:4, 2:4] += 1000
+    for name, array in (("imagesTr/a_0000", hu), ("imagesTr/a_0001", pet), ("labelsTr/a", label)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(array.astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    dataset = open_dataset(tmp_path)
+    plan = make_plan(dataset, PlanSettings(crop="body"), labelled=True)
+    assert (plan.intensity, plan.low, plan.high) == ("percentiles", 0.5, 99.5)
+    assert "not in HU" in plan.reasons["window"]
+    seen, _ = image_to_plan(read_case_image(dataset.cases[0]), plan)
+    assert (seen.std((1, 2, 3)) > 0.3).all()
+    two = dataset.cases[0].images[0], tmp_path / "imagesTr" / "a_0001.nii.gz"
+    two[1].write_bytes(two[0].read_bytes())  # two phases of CT share a window
+    assert make_plan(dataset, PlanSettings(), labelled=True).intensity == "window"
 
 
 def test_what_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

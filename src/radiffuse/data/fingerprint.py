@@ -73,7 +73,7 @@ class Fingerprint:
         cases: Of the data set, decoded or not.
         labelled: Those with a label map.
         channels: Of the input.
-        ct: All of them are CT.
+        ct: All of them are CT, in the first channel.
         unit: ``"mm"``, or ``"px"`` where the spacing of a case is unknown.
         shapes: Voxels along (right, anterior, superior); of films (rows, columns).
         spacings: In mm along the same axes; 1 where unknown.
@@ -82,6 +82,7 @@ class Fingerprint:
         foreground: The same inside all classes together; () without labels.
         classes: By label value, without the background; () without labels.
         colored: Decoded films in color, where the input has one channel.
+        mixed: One of them is CT with channels that are none.
     """
 
     cases: int
@@ -96,6 +97,7 @@ class Fingerprint:
     foreground: tuple[Intensities, ...] = ()
     classes: tuple[ClassFacts, ...] = ()
     colored: int = 0
+    mixed: bool = False
 
     @property
     def spatial_dims(self) -> int:
@@ -183,6 +185,7 @@ def take_fingerprint(
         foreground=_intensities([s.values for f in found for s in f.structures.values()]),
         classes=_classes(dataset.classes, found, maps),
         colored=sum(in_color(len(f.values), len(f.shape), len(dataset.channels)) for f in found),
+        mixed=any(fact.mixed for fact in found),
     )
 
 

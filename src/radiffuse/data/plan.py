@@ -242,7 +242,7 @@ def make_plan(
     low, high = settings.percentiles or (0.5, 99.5)
     if settings.window is not None:
         intensity, (low, high) = "window", settings.window
-    elif settings.percentiles is None and found.ct:
+    elif settings.percentiles is None and found.ct and not found.mixed:
         values = (found.foreground or found.body)[0]  # [related: nnU-Net]
         intensity, low, high = "window", math.floor(values.low), math.ceil(values.high)
         high = max(high, low + 1)
@@ -252,6 +252,8 @@ def make_plan(
     steps, agreed = _kept_pieces(settings.postprocess, classes, found)
     said = {"mirror": why, "postprocess": agreed} if classes else {}
     said |= {"spacing": found.taken}
+    if found.mixed and settings.window is None and settings.percentiles is None:
+        said["window"] = "of each channel by itself: one beside the CT is not in HU"
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,

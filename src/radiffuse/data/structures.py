@@ -50,7 +50,8 @@ class CaseFacts:
         shape: Voxels along (right, anterior, superior); of films (rows, columns).
         spacing: In mm along the same axes; None where unknown.
         body: Voxels that the body spans along the same axes.
-        ct: Whether the values are HU.
+        ct: Whether the values are HU, those of the first channel.
+        mixed: Whether it is CT and has channels that are none, such as PET.
         values: ``(C, N)``, a sample of the values inside the body.
         counted: Voxels that are labelled and not ignored.
         structures: By label value, background left out.
@@ -60,6 +61,7 @@ class CaseFacts:
     spacing: tuple[float, ...] | None
     body: tuple[int, ...]
     ct: bool
+    mixed: bool
     values: Array
     counted: int
     structures: Mapping[int, Structure]
@@ -68,8 +70,8 @@ class CaseFacts:
 def measure_case(scan: Scan, label: Scan | None) -> CaseFacts:
     """Measure a case; a ``label`` of another shape than the scan counts as none."""
     first = scan.array[0]
-    # NIfTI has no unit: a volume with at least 1 % of values like air is CT too.
-    ct = scan.unit == "HU" or (scan.spatial_dims == 3 and bool(np.percentile(first, 1) < -500))
+    hu = [scan.unit == "HU" or _like_ct(channel) for channel in scan.array]
+    ct = hu[0]
     array = scan.array
     if ct:
         box = content_box(array, "body", orientation(scan)[0][-1])
@@ -95,6 +97,7 @@ def measure_case(scan: Scan, label: Scan | None) -> CaseFacts:
         canonical_spacing(scan) if known else None,
         tuple(extent[axis] for axis in orientation(scan)[0]),
         ct,
+        ct and not all(hu),
         _sample(array, inside if inside.any() else np.ones_like(inside)),
         counted,
         structures,
@@ -118,6 +121,11 @@ def thickness(mask: Array, step: Array) -> float:
 
 
 # ------------------------------------------------------------------------------------------------ internal
+
+
+def _like_ct(channel: Array) -> bool:
+    """Whether a channel ``(*spatial)`` of no stated unit, as in NIfTI, is a volume of which 1 % or more is like air."""
+    return channel.ndim == 3 and bool(np.percentile(channel, 1) < -500)
 
 
 def _filled(scan: Scan) -> tuple[Array, Array]:
