@@ -66,6 +66,9 @@ def test_a_training_that_ends_in_its_warm_up_says_so() -> None:
     assert "--training.steps 20" in said
     assert "--training.warmup-steps 20" in said
     assert f"gets to {learning_rate(19, given):.2g} and never to 0.001" in said
+    assert cut_short(given, "vae.").startswith(
+        "--vae.training.steps 20 is no more than --vae.training.warm"
+    )
     assert cut_short(dataclasses.replace(given, steps=21)) == ""
     assert cut_short(dataclasses.replace(given, steps=None)) == ""
     assert cut_short(dataclasses.replace(given, start_learning_rate=1e-3)) == ""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import Synthesize, Training
+from ..config import Synthesize
 from ..data.arrays import write_arrays
 from ..data.batches import Batches
 from ..data.dataset import Dataset
@@ -195,7 +195,7 @@ def train_encoder(settings: Synthesize, run: Run, films: Unlabelled, report: Rep
             assert isinstance(trained.raw, DinoNetwork)
             save_encoder(trained_encoder(trained.raw), stage.model)
 
-        _train_stage(stage, Act(task, batches, save), dino.training, settings, report)
+        _train_stage(stage, Act(task, batches, save), "dino", settings, report)
     elif stage.main and not stage.ended:
         report(stage.folder)
     return load_encoder(str(stage.model))
@@ -238,7 +238,7 @@ def train_autoencoder(
                 network.vae.save_pretrained(folder)
                 forget_paths(folder)
 
-        _train_stage(stage, Act(task, batches, save), vae.training, settings, report)
+        _train_stage(stage, Act(task, batches, save), "vae", settings, report)
     elif stage.main and not stage.ended:
         report(stage.folder)
     return load_autoencoder(str(stage.model), channels)
@@ -248,10 +248,11 @@ def train_autoencoder(
 
 
 def _train_stage(
-    stage: Run, act: Act, training: Training, settings: Synthesize, report: Reporter
+    stage: Run, act: Act, group: Literal["dino", "vae"], settings: Synthesize, report: Reporter
 ) -> None:
-    """Train a stage inside the run folder, save its network and write its report."""
-    trained = train(act.task, act.batches, stage, training, settings.machine)
+    """Train a stage, with its group of settings, inside the run folder, save its network and write its report."""
+    training = settings.dino.training if group == "dino" else settings.vae.training
+    trained = train(act.task, act.batches, stage, training, settings.machine, f"{group}.")
     if stage.main:
         act.finish(trained)
         report(stage.folder)

@@ -47,14 +47,18 @@ def learning_rate(step: int, training: Training) -> float:
     return _half_cosine(peak, training.final_learning_rate, (step - begin) / (end - begin))
 
 
-def cut_short(training: Training) -> str:
-    """A sentence on a training that ends before its learning rate has risen, or ''."""
+def cut_short(training: Training, group: str = "") -> str:
+    """A sentence on a training that ends before its learning rate has risen, or ''.
+
+    ``group`` is where the settings are those of a stage, such as ``dino.``, and begins the flags that are named.
+    """
     steps, warmup, peak = training.steps, training.warmup_steps, training.learning_rate
     if steps is None or steps > warmup or training.start_learning_rate == peak:
         return ""
     return (
-        f"--training.steps {steps} is no more than --training.warmup-steps {warmup}, so the learning rate gets to "
-        f"{learning_rate(steps - 1, training):.2g} and never to {peak:.2g}: take more steps, or a shorter warm-up"
+        f"--{group}training.steps {steps} is no more than --{group}training.warmup-steps {warmup}, so the learning "
+        f"rate gets to {learning_rate(steps - 1, training):.2g} and never to {peak:.2g}: take more steps, or a "
+        "shorter warm-up"
     )
 
 

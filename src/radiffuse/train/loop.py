@@ -67,9 +67,14 @@ class Trained:
 
 
 def train(
-    task: Task, batches: BatchesByStep, run: Run, training: Training, machine: Machine
+    task: Task,
+    batches: BatchesByStep,
+    run: Run,
+    training: Training,
+    machine: Machine,
+    group: str = "",
 ) -> Trained:
-    """Train a task, from the newest checkpoint of the run if there is one.
+    """Train a task, from the newest checkpoint of the run if there is one; ``group`` as in ``cut_short``.
 
     Raises:
         InputError: The batch cannot be divided evenly among the processes, or more steps are done than are asked for.
@@ -79,7 +84,7 @@ def train(
     """
     fabric = make_fabric(machine)
     with fixed_order(machine, fabric.device):
-        return _train(fabric, task, batches, run, training, machine)
+        return _train(fabric, task, batches, run, training, machine, group)
 
 
 def _train(
@@ -89,20 +94,21 @@ def _train(
     run: Run,
     training: Training,
     machine: Machine,
+    group: str,
 ) -> Trained:
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     if training.batch % world:
-        where = f"--batch-size {training.batch_size}"
+        where = f"--{group}training.batch-size {training.batch_size}"
         problem = f"cannot be shared evenly by {world} processes"
         raise InputError(where, problem, f"Use a multiple of {world}")
     wait_for_main()
     state = _State(fabric, task, run, training, machine)
     start, steps, log = state.start, training.length, state.log
     if start > steps:
-        problem = f"is at step {start} already, more than --training.steps {steps}"
+        problem = f"is at step {start} already, more than --{group}training.steps {steps}"
         remedy = "Ask for as many steps or more, or choose another --out"
         raise InputError(run.folder, problem, remedy)
-    for remark in (task.remark(training), cut_short(training)):
+    for remark in (task.remark(training), cut_short(training, group)):
         if run.main and not start and remark:
             print(f"radiffuse: {run.folder}: {remark}", file=sys.stderr)
     began, done, last, stopping = time.monotonic(), start, False, False
