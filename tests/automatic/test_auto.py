@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -625,10 +626,14 @@ def test_a_dry_run_shows_folds_and_candidates(
     films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--method", "auto", "--labels", "3", "--network.width", "8", "--size", "32"]
+    words += ["--steps", "40"]  # of which the first round takes fewer than the warm-up has
     assert main(["fit", str(films), "--out", str(tmp_path / "run"), *words, "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "3 labelled cases of 3 patients, 3 folds of patients" in text
     assert "scratch:" in text
+    assert re.search(
+        r"  scratch: --training.steps \d+ is no more than --training.warmup-steps 25", text
+    )
     assert not (tmp_path / "run").exists()
 
 

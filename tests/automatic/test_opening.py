@@ -8,20 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from made_candidates import make_candidate
 from radiffuse.automatic.folds import Folds
 from radiffuse.automatic.labels import Labels
 from radiffuse.automatic.opening import described
 from radiffuse.automatic.record import Record
 from radiffuse.automatic.schedule import SCHEDULES
+from radiffuse.config import Training
 from radiffuse.data.dataset import Case, Dataset
 from radiffuse.data.splits import Splits
 
 
 def test_more_hours_are_asked_for_than_were_given() -> None:
     """At the speed of a coarse grid the time that was given may seem enough for folds, which it was not."""
-    training = SimpleNamespace(length=6000, batch=8)
+    training = Training(steps=6000, batch_size=8)
     first: Any = SimpleNamespace(
-        name="scratch", why="", seconds=1800.0, can_use_pool=True, steps_given=False, steps=lambda: 6000,
+        name="scratch", why="", seconds=1800.0, can_use_pool=True, steps_given=False, steps=lambda share=1.0: 6000,
         settings=SimpleNamespace(training=training), plan=SimpleNamespace(training=SimpleNamespace(slowed=1.0)),
     )  # fmt: skip
     cases = tuple(Case(name, (Path(name),), group=name) for name in "abcdef")
@@ -52,7 +54,7 @@ def test_a_finer_grid_of_the_final_training_is_announced_for_films() -> None:
     labels, folds = Labels(dataset, Splits(names, (), ()), names), Folds(tuple((n,) for n in names))
     for dims in (2, 3):
         plan = SimpleNamespace(spatial_dims=dims, training=None)
-        one: Any = SimpleNamespace(name="scratch", why="", seconds=0.0, steps=lambda: 60, plan=plan)
+        one = make_candidate(plan=plan, seconds=0.0, steps=60)
         record = Record(
             Path("x"), folds, 2.0, [one], {}, schedule=SCHEDULES[0], began=time.monotonic()
         )

@@ -323,6 +323,10 @@ def test_the_dry_run_counts_the_network_of_the_start(
     text = capsys.readouterr().out
     shown = next(line for line in text.splitlines() if line.startswith("parameters"))
     assert f"{count / 1e6:.1f} M" in shown
+    assert "warm-up" not in text
+    assert main([*words, "--steps", "9", "--dry-run"]) == 0
+    said = "--training.steps 9 is no more than --training.warmup-steps 25"
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("decay", ["cosine", "step"])

@@ -258,6 +258,10 @@ def test_a_dry_run_tells_the_size_of_each_stage(
     assert main([*command, "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "denoiser     5.9 M parameters, 3600 steps of 32 images" in text
+    assert "warm-up" not in text
+    assert main([*command, "--vae.training.steps", "9", "--dry-run"]) == 0
+    said = "--vae.training.steps 9 is no more than --vae.training.warmup-steps 50"
+    assert said in capsys.readouterr().out
     assert main([*command, "--encoder", "facebook/dinov2-base", "--dry-run"]) == 0
     assert "encoder      from facebook/dinov2-base" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -6,11 +6,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config import Fit
 from ..train.further_images import look_at_copies, look_at_further
+from ..train.learning_rate import cut_short
 from ..train.planning.configuration import AT_WORK, DEFAULT_HOURS
 from ..train.planning.plan_text import slowed_in_words
 from ..train.run import CHOICE
@@ -96,6 +98,9 @@ def described(
         busy = slowed_in_words(one.plan.training) if one.plan.training else ""
         minutes += f"; {busy}" if busy else ""
         yield f"  {one.name}: {one.why}; {length:,} step{'s' * (length != 1)}{minutes}"
+        least = min(schedule.shares) if record.folds.parts else 1.0
+        if short := cut_short(replace(one.settings.training, steps=one.steps(least))):
+            yield f"  {one.name}: {short}"
     for why, others in by_reason(record.left_out).items():
         yield f"  not tried: {', '.join(others)} ({why})"
     if not record.folds.parts:

@@ -62,6 +62,7 @@ from ..system.files import refuse_foreign
 from ..system.saying import say
 from ..train.device import local_device
 from ..train.labelled import OWN_NETWORK, plan_labelled
+from ..train.learning_rate import cut_short
 from ..train.planning.plan_text import format_plan
 from ..train.run import MARKS
 from ..train.start import Start, find_pretrained, unet_for, verify_size
@@ -116,9 +117,10 @@ def describe(name: str, settings: Any, defaults: Any, *, full: bool = False) -> 
     return "\n\n".join([f"radiffuse {name}", *parts, f"{title}\n{text}"])
 
 
-def _classify(settings: Classify) -> None:
+def _classify(settings: Classify) -> str | None:
     local_device(settings.machine)
     open_classified(settings)
+    return cut_short(settings.training) or None
 
 
 def _predict(settings: Predict) -> None:
@@ -208,7 +210,7 @@ def _fit(settings: Fit, full: bool) -> tuple[Fit, list[str]]:
         parts.append(_network(settings, unet, size))
         if settings.method == "diffusion" and strategy != "none":
             parts += _timesteps(settings.diffusion.process, settings.training)
-    return settings, parts
+    return settings, [*parts, *_warm_up(settings.training)]
 
 
 def _automatic(settings: Fit) -> str:
@@ -233,14 +235,15 @@ def _pretrain(settings: Pretrain, full: bool) -> tuple[Pretrain, list[str]]:
     settings = objective.settings
     size, channels = _grid(settings.plan, plan)
     if objective.on_imagenet:
-        return settings, [planned, _imagenet(size, channels, channels)]
+        text = _imagenet(size, channels, channels)
+        return settings, [planned, text, *_warm_up(settings.training)]
     if objective.noised:
         GaussianDiffusion(settings.diffusion)
     text = _network(settings, objective.unet(len(size), channels), size)
     if given is not None:
         text += "\nguided            by a frozen regressor, not counted here"
     at = _timesteps(settings.diffusion, settings.training) if objective.noised else []
-    return settings, [planned, text, *at]
+    return settings, [planned, text, *at, *_warm_up(settings.training)]
 
 
 def _synthesis_plan(settings: Synthesize) -> Plan | None:
@@ -272,6 +275,11 @@ def _timesteps(diffusion: Diffusion, training: Training) -> list[str]:
     return [remark] if remark else []
 
 
+def _warm_up(training: Training, group: str = "") -> list[str]:
+    remark = cut_short(training, group)
+    return [remark] if remark else []
+
+
 def _heads(settings: Fit, start: Start) -> str:
     lines = [
         f"{head.name}: timesteps {', '.join(map(str, head.timesteps))}, {', '.join(head.taps)}"
@@ -295,23 +303,20 @@ def _stages(settings: Synthesize, plan: Plan | None) -> str:
             size=size // autoencoder.factor,
             width=settings.dino.width,
         )
+    source = settings.autoencoder or settings.from_run
     stages = (
-        ("encoder", settings.encoder, branch, settings.dino.training),
-        (
-            "autoencoder",
-            settings.autoencoder or settings.from_run,
-            autoencoder,
-            settings.vae.training,
-        ),
-        ("denoiser", settings.from_run, denoiser, settings.training),
+        ("encoder", settings.encoder, branch, settings.dino.training, "dino."),
+        ("autoencoder", source, autoencoder, settings.vae.training, "vae."),
+        ("denoiser", settings.from_run, denoiser, settings.training, ""),
     )
-    lines = []
-    for name, given, network, training in stages:
+    lines, remarks = [], list[str]()
+    for name, given, network, training, group in stages:
         what = _millions(network) if given is None else f"from {given}"
         if given is None or name == "denoiser":
             what += f", {training.steps} steps of {training.batch_size} images"
+            remarks += _warm_up(training, group)
         lines.append(f"{name:<12} {what}")
-    return f"networks at {size} pixels\n" + "\n".join(lines)
+    return "\n".join([f"networks at {size} pixels", *lines, *remarks])
 
 
 def _dino(settings: Fit, size: tuple[int, ...], channels: int, classes: int) -> str:
