@@ -65,7 +65,7 @@ def test_it_is_said_once_after_a_twentieth_of_the_hours(
     """100 steps of 72 s are two hours; a twentieth of one has passed 2.5 steps after the first."""
     ((step, line),) = heard(tmp_path, clock, capsys, seconds=72)
     assert step == 4
-    assert "100 steps take 2 h 00 min, more than --hours 1:" in line
+    assert "the 100 steps alone take 2 h 00 min, more than --hours 1 for everything:" in line
 
 
 @pytest.mark.parametrize(

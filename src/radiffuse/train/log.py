@@ -145,7 +145,10 @@ class Log:
         self.line.update(step, self.total, detail)
 
     def _watch(self, step: int) -> None:
-        """Say once, as soon as the clock can be believed, that all steps take longer than the hours that were given."""
+        """Say once, as soon as the clock can be believed, that all steps take longer than the hours that were given.
+
+        Validation between the steps counts, what comes before the first and after the last does not.
+        """
         if self.hours is None:
             return
         seconds, done = time.monotonic() - self.began, self._work(step)
@@ -159,8 +162,9 @@ class Log:
         if (whole := self.before + seconds + left) > given:
             self.line.leave()
             say(
-                f"at this pace {self.total:,} steps take {duration(whole)}, more than --hours {self.hours:g}: other "
-                "work may have the cores; the steps stay as planned, so that the run can resume"
+                f"at this pace the {self.total:,} steps alone take {duration(whole)}, more than --hours "
+                f"{self.hours:g} for everything: other work may have the cores; the steps stay as planned, so that "
+                "the run can resume"
             )
             self.hours = None
 
