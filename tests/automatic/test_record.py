@@ -30,6 +30,21 @@ def test_a_file_has_names_and_comes_back_as_what_was_written(tmp_path: Path) -> 
     ]
 
 
+def test_a_file_from_before_what_failed_was_listed_still_tells_it(tmp_path: Path) -> None:
+    record = Record(
+        tmp_path / "choice.json", Folds(()), 1.0, [make_candidate(), make_candidate("scratch")], {}
+    )
+    record.passed_over = {"imagenet 50": "does not fit into memory", "scratch 50": "no time: 9"}
+    record.write()
+    content = json.loads(record.path.read_text())
+    del content["failed"]
+    record.path.write_text(json.dumps(content))
+    again = Record.read(tmp_path, 0.0)
+    assert again is not None
+    assert again.failed == ["imagenet"]
+    assert again.to_begin_with.name == "scratch"
+
+
 def test_the_pool_is_told_by_the_settings_not_by_the_name(tmp_path: Path) -> None:
     record = Record(tmp_path / "choice.json", Folds(()), 1.0, [make_candidate("liver+pool")], {})
     record.write()

@@ -129,7 +129,7 @@ class Record:
                 left_out=content["left_out"],
                 tried=[Entry(**row) for row in content["tried"]],
                 passed_over=content["passed_over"],
-                failed=content.get("failed", []),
+                failed=content.get("failed", _failed(content["passed_over"])),
                 ensembles=content["ensembles"],
                 finer=[_candidate(row) for row in content.get("finer", ())],
                 members=content["members"],
@@ -299,6 +299,15 @@ def _row(one: Candidate) -> dict[str, Any]:
     """A candidate as the file has it: its name stands for the proposal."""
     values = plain(one)
     return {"name": one.name} | {key: values[key] for key in values if key != "proposal"}
+
+
+def _failed(passed_over: Mapping[str, str]) -> list[str]:
+    """Names of candidates that failed, by a file that does not list them: those not passed over for want of time."""
+    return [
+        what.rpartition(" ")[0]
+        for what, why in passed_over.items()
+        if not why.startswith("no time:")
+    ]
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:
