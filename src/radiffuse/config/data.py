@@ -73,7 +73,8 @@ class PlanSettings:
     spacing: Floats | None = None
     """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
     resize: Literal["stretch", "fit"] | None = None
-    """2D: stretch films to the grid, or fit them inside it and pad."""
+    """2D: stretch films to the grid, or fit them inside it and pad. Augmentation rotates films as they are on the grid:
+    what was stretched is sheared too."""
     crop: Literal["nonzero", "body"] | None = None
     """nonzero: crop each image to the bounding box of its nonzero pixels, as for skull-stripped brains; body: crop each
     CT to the bounding box of the body. Predicted masks have the full size, with background outside the box."""
