@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -70,8 +71,12 @@ def test_masks_of_one_image_may_be_of_several_types(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(image, np.diag([0.8, 0.8, 2, 1])), tmp_path / "a.nii.gz")
     (case,) = open_dataset(tmp_path, Data(layout="suffixes"))
     assert len(case.label_parts) == 3
-    label = read_case_label(case, read_case_image(case)).array[0, :, 0, 0]
-    assert label.tolist() == [1, 1, 2, 2, 256, 256]
+    whole = read_case_label(case, read_case_image(case)).array
+    assert whole.dtype == np.int16  # the narrowest that holds them
+    assert whole[0, :, 0, 0].tolist() == [1, 1, 2, 2, 256, 256]
+    few = replace(case, label_values=((0,), (1, 2), (256,)))
+    assert read_case_label(few).array.dtype == np.uint8
+    assert read_case_label(few).array[0, :, 0, 0].tolist() == [1, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("second", ["2_seg.png", "2_mask.tif"])

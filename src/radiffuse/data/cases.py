@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -145,11 +146,12 @@ def _composed(case: Case) -> Scan:
 
 def _joined(case: Case) -> Scan:
     """One label map from several of an image, each with its own values; where they overlap, the later one wins."""
-    first, *others = (_map(path, case) for path in case.label_parts)
-    result = first.array.astype(np.int64)  # files of one image may differ in type
+    first, *others = parts = [_map(path, case) for path in case.label_parts]
+    ends = (int(end) for part in parts for end in (part.array.min(), part.array.max()))
+    result = first.array.astype(_narrowest(ends))  # files of one image may differ in type
     for path, part in zip(case.label_parts[1:], others, strict=True):
         part = on_grid(part, first, path, case.label_parts[0].name)
-        np.copyto(result, part.array, where=part.array != 0)
+        np.copyto(result, part.array, where=part.array != 0, casting="unsafe")  # they do fit
     return first.with_array(result)
 
 
@@ -158,7 +160,7 @@ def _by_class(scan: Scan, case: Case) -> Scan:
     if not case.label_values and case.ignore_value is None:
         return scan
     numbers = {v: number for number, values in enumerate(case.label_values) for v in values}
-    result = np.full(scan.array.shape, IGNORE, np.int64)
+    found: dict[int, int] = {}
     for value in (int(v) for v in np.unique(scan.array)):
         if value == case.ignore_value or (value == IGNORE and value not in numbers):
             continue
@@ -170,5 +172,15 @@ def _by_class(scan: Scan, case: Case) -> Scan:
                 "leave it out and give --reader.label-threshold 1"
             )
             raise InputError(case.label or case.name, problem, remedy)
-        result[scan.array == value] = numbers.get(value, value)
+        found[value] = numbers.get(value, value)
+    result = np.full(scan.array.shape, IGNORE, _narrowest((IGNORE, *found.values())))
+    for value, number in found.items():
+        result[scan.array == value] = number
     return scan.with_array(result)
+
+
+def _narrowest(values: Iterable[int]) -> type[np.integer[Any]]:
+    """The smallest type of integers that holds these values; of a volume, int64 takes a GiB and uint8 an eighth."""
+    low, high = min(ends := [*values]), max(ends)
+    kinds = (np.uint8, np.int16, np.int32)
+    return next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), np.int64)
