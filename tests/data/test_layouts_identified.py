@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from layout_files import dicom, film, film_label, volume_label
 
 from radiffuse.config import Data, Fit, Split
 from radiffuse.data.layouts import open_dataset, survey
+from radiffuse.data.layouts.dicom_headers import reading_headers_once
+from radiffuse.data.readers import dicomfile
 from radiffuse.data.splits import Splits, load_splits
 from radiffuse.train.cases import with_more
 from radiffuse.train.further_images import read_pools
@@ -130,3 +133,38 @@ def test_an_image_without_a_header_is_named_by_who_reads_it(tmp_path: Path) -> N
     groups = [case.group for case in open_dataset(root)]
     assert groups[1] == "s1"
     assert len(set(groups)) == 3
+
+
+def test_headers_are_read_once_within_a_choice_but_for_files_that_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = labelled(tmp_path / "data", ["A", "B", "C"], series=False)
+    pool, read = tmp_path / "pool", list[str]()
+    for n, patient in enumerate("CDE", start=20):
+        dicom(pool / f"{n}.dcm", series=n, instance=n, patient=patient, modality="DX")
+    load = dicomfile.load
+
+    def counted(path: Path, tags: Sequence[str]) -> object:
+        read.append(path.name)
+        return load(path, tags)
+
+    monkeypatch.setattr(dicomfile, "load", counted)
+    splits = Splits(("s0",), ("s1",), ("s2",), (("s0",),))
+
+    def left() -> list[str]:
+        (kept,) = read_pools(Fit(unlabelled=(str(pool),)), open_dataset(root), splits)
+        return sorted(case.images[0].stem for case in kept)
+
+    with reading_headers_once():
+        assert left() == ["21", "22"]
+        once = sorted(read)
+        assert left() == ["21", "22"]
+        assert sorted(read) == once
+        dicom(pool / "22.dcm", series=22, instance=22, patient="B-of-old", modality="DX")
+        dicom(pool / "21.dcm", series=21, instance=21, patient="B", modality="DX")
+        os.utime(pool / "21.dcm", ns=(0, 0))
+        assert left() == ["22"]
+        assert {*read[len(once) :]} == {"21.dcm", "22.dcm"}
+    read.clear()
+    left()
+    assert {*read} == {*once}  # nothing is kept

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config import Fit, Split
 from ..data.dataset import Dataset
+from ..data.layouts.dicom_headers import reading_headers_once
 from ..data.plan import Plan
 from ..errors import OF_ONE_NETWORK, InputError, OutOfMemory, first_line, is_out_of_memory
 from ..inference.predictor import Predictor
@@ -62,7 +63,7 @@ def fit_automatically(settings: Fit, train: Train, leave: Callable[[Path], Any])
     if (started := launched() or (1, 1)) != (1, 1):
         problem = f"trains on one device, and {math.prod(started)} processes were started"
         raise InputError("--method auto", problem, "Start one process, or name a method")
-    with start_run(settings.out, "fit", settings) as run, _cleared(run):
+    with start_run(settings.out, "fit", settings) as run, _cleared(run), reading_headers_once():
         if finished := run.ended:
             say(f"{run.folder} is finished, nothing is left to train")
         automatic = AutomaticFit(settings, run, train, began)

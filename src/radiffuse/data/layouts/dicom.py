@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from ..dataset import Case, Dataset
 from ..issues import Issues, some
 from ..names import patient_key, short_hash
 from .build import build
+from .dicom_headers import header_of
 from .listing import is_dicom, walk
 
 EXPECTED = "a tree of DICOM files and nothing else"
@@ -171,17 +171,12 @@ def _described(left: Mapping[Path, str], root: Path) -> str:
 
 
 def _header(root: Path, relative: PurePosixPath, issues: Issues) -> _Header | None:
-    from ..readers.dicomfile import load
-
     path = root / relative
     if os.path.getsize(path) == 0:
         issues.error(path, "is empty (0 bytes)", "Copy it again or remove it")
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the patient
-            found = load(path, _TAGS)
-            values = {tag: str(found.get(tag) or "") for tag in _TAGS}
+        values = header_of(path, _TAGS)
     except InputError as error:
         issues.error(path, error.problem, error.remedy)
         return None

@@ -14,6 +14,7 @@ from ...errors import InputError
 from ..dataset import Case, Dataset
 from ..issues import Issues
 from ..names import patient_key, short_hash
+from .dicom_headers import header_of
 from .listing import is_dicom
 from .patients import known_patient
 
@@ -87,11 +88,9 @@ def _identity(case: Case) -> tuple[str, str]:
     path = (case.series or case.images)[0]
     if not case.series and not is_dicom(path):
         return "", ""
-    from ..readers.dicomfile import load
-
     try:
-        found = load(path, TAGS)
-        patient, study, series, image = (str(found.get(tag) or "").strip() for tag in TAGS)
+        found = header_of(path, TAGS)
+        patient, study, series, image = (found[tag].strip() for tag in TAGS)
     except InputError:  # whoever reads the image says what is wrong
         return "", ""
     except Exception:  # pydicom raises many kinds for damaged headers
