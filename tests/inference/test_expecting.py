@@ -50,6 +50,21 @@ def test_one_case_of_each_patient_counts_and_classes_have_their_own() -> None:
     )
 
 
+def test_an_organ_that_a_mask_lacks_is_taken_for_missed_unless_patients_lack_it_too() -> None:
+    """Left out of the mean, masks that miss organs would be expected to be as good as those that show all."""
+    rows = []
+    for patient in "pqr":
+        rows += [(patient, patient, "liver", 0.8, 0.9), (patient, patient, "duct", 0.0, np.nan)]
+        rows += [(patient, patient, "stone", np.nan, np.nan)]
+    calibration = Calibration.of(scores(rows))
+    assert calibration.missed == {"liver", "duct"}
+    assert calibration.strains["all"] == pytest.approx([np.log(0.61 / 0.56)] * 3)  # .4, and .45
+    classes = ("background", "liver", "duct", "stone")
+    assert calibration([0.9, np.nan, np.nan], classes)["all"]["dice"] == pytest.approx(0.4)
+    assert calibration([0.9, np.nan, np.nan], classes).keys() == {"all", "liver"}
+    assert calibration([np.nan] * 3, classes)["all"]["dice"] < 0.01
+
+
 def test_masks_are_listed_by_what_is_expected_the_lowest_first() -> None:
     entries = [
         {

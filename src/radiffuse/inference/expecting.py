@@ -34,18 +34,28 @@ class Calibration:
 
     Attributes:
         strains: By class, and ``all`` for the mean over classes: of one case of each patient, see ``quality.strain``.
+        missed: Classes that a mask without them has missed, in most of the cases whose mask had none of them; where
+            each had, in most cases. They count as 0 in the mean over classes.
     """
 
     strains: Mapping[str, Sequence[float]]
+    missed: frozenset[str]
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Calibration:
         """From scores with the columns case, group, class, dice and expected, a row per case and class."""
         known = table[table["dice"].notna() & table[COLUMN].notna()]
-        whole = known.groupby(["group", "case"], as_index=False)[["dice", COLUMN]].mean()
-        rows = [*known.groupby("class"), (ALL_CLASSES, whole)]
+        missed = set()
+        for name, part in table.groupby("class"):
+            lacking = part[part[COLUMN].isna()]
+            if (lacking if len(lacking) else part)["dice"].notna().mean() > 0.5:
+                missed.add(str(name))
+        filled = table[COLUMN].mask(table[COLUMN].isna() & table["class"].isin(missed), 0.0)
+        whole = table.assign(**{COLUMN: filled}).groupby(["group", "case"], as_index=False)
+        rows = [*known.groupby("class"), (ALL_CLASSES, whole[["dice", COLUMN]].mean().dropna())]
         one = {name: part.sort_values("case").groupby("group").first() for name, part in rows}
-        return cls({str(k): strain(v[COLUMN], v["dice"]).tolist() for k, v in one.items()})
+        strains = {str(k): strain(v[COLUMN], v["dice"]).tolist() for k, v in one.items()}
+        return cls(strains, frozenset(missed))
 
     def __call__(self, own: Sequence[float], classes: Sequence[str]) -> Expectation:
         """What to expect of a mask.
@@ -58,7 +68,8 @@ class Calibration:
             Empty where nothing can be said.
         """
         named = dict(zip(classes[1:], own, strict=True))
-        known = [value for value in own if math.isfinite(value)]
+        counted = {k: 0.0 if math.isnan(v) and k in self.missed else v for k, v in named.items()}
+        known = [value for value in counted.values() if math.isfinite(value)]
         named = {ALL_CLASSES: sum(known) / len(known) if known else math.nan} | named
         found = {k: expect(value, self.strains.get(k, ())) for k, value in named.items()}
         return {
