@@ -309,3 +309,21 @@ def test_classes_that_no_label_to_learn_from_shows_are_named(
         assert main([*words, "--reader.cache", str(tmp_path / "cache")]) == 0
         said = "has no class-2 in the 2 labels to learn from" in capsys.readouterr().err
         assert said == (number == 0)
+
+
+@pytest.mark.parametrize("grid", ["16", "32"])
+def test_a_class_too_small_for_the_grid_is_not_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], grid: str
+) -> None:
+    """Whole films, and patches: more labels would not bring it back, a finer grid does."""
+    from radiffuse.cli import main
+
+    masks = [np.repeat(np.repeat(shape(32, seed), 4, 0), 4, 1) for seed in range(3)]
+    for mask in masks:
+        mask[2, 2] = 2
+    data = data_set(tmp_path / "data", *masks)
+    words = [*fit(data, tmp_path), "--grid", grid, "--test", "0", "--validation", "0"]
+    assert main([*words, "--reader.cache", str(tmp_path / "cache")]) == 0
+    said = capsys.readouterr().err
+    assert f"has class-2, too small for the grid of {grid} x {grid} px" in said
+    assert "to learn from" not in said

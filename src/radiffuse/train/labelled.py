@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..data.layouts.unpaired import no_labels
 from ..data.plan import Plan
 from ..data.prepare import cache_folder
 from ..data.prepared import Prepared
+from ..data.scan import times
 from ..data.splits import Splits, load_splits, verify_labels
 from ..data.streams import Stream
 from ..errors import InputError
@@ -294,10 +295,10 @@ def _require_foreground(
 ) -> None:
     """Refuse a data set without any foreground; say what the labels to learn from do not show.
 
-    A class that none of them shows the network never draws; of single classes nothing is said where ``quiet``. Reads
-    whole label maps of the data set only where these have no foreground, one by one until the first that has.
+    A class that none of them shows the network never draws; of single classes nothing is said where ``quiet``. Whole
+    label maps are read only for classes that the plan has found in label maps, and where nothing has foreground.
     """
-    plan, count = prepared.plan, len(indices)
+    plan, count, issues = prepared.plan, len(indices), Issues()
     unseen = dict(enumerate(plan.classes[1:], start=1))
     for i in indices:
         if not unseen:
@@ -305,28 +306,42 @@ def _require_foreground(
         shown = prepared.label(i) if plan.whole else prepared.foreground(i)[:, 0]
         for value in np.unique(shown).tolist():
             unseen.pop(value, None)
-
-    def whole(case: Case) -> bool:
-        with contextlib.suppress(InputError):  # left out by skip_bad
-            label = read_case_label(case).array
-            return bool(((label != 0) & (label != IGNORE)).any())
-        return False
-
-    issues = Issues()
-    if len(unseen) < len(plan.classes) - 1:
-        if quiet or not unseen:
-            return
-        where = f"in the {count} label{'s' * (count != 1)} to learn from"
+    some_seen = len(unseen) < len(plan.classes) - 1
+    if not unseen or (quiet and some_seen):
+        return
+    found = plan.structures.classes if plan.structures else {}
+    small = {value for value, name in unseen.items() if name in found}
+    small = _shown([prepared.cases[i] for i in indices], small) if small else small
+    lost = [unseen.pop(value) for value in sorted(small)]
+    if lost:
+        volumes = plan.spacing is not None
+        grid = f"{times(plan.spacing or plan.film)} {'mm' if volumes else 'px'}"
+        problem = f"has {some(lost)}, too small for the grid of {grid}, where nothing of it is left"
+        remedy = f"No mask will show it: give more --hours or a finer --{'spacing' if volumes else 'grid'}"
+        issues.warning(dataset.root, problem, remedy)
+    where = f"in the {count} label{'s' * (count != 1)} to learn from"
+    if unseen and (some_seen or lost):
         problem = f"has no {some([*unseen.values()])} {where}, so no mask will show it"
         remedy = "Take more with --labels, or label cases that show it"
         issues.warning(dataset.root, problem, remedy)
-    else:
-        if not any(map(whole, dataset)):
+    elif unseen:
+        if not any(_shown([case], range(1, IGNORE)) for case in dataset):
             remedy = f"Give labels that show something; if {IGNORE} is the foreground, --label-values 0,{IGNORE}"
             raise InputError(dataset.root, "has no foreground in any label map", remedy)
-        problem = f"has no foreground in the {count} labels to learn from"
+        problem = f"has no foreground {where}"
         issues.warning(dataset.root, problem, "Take more with --labels, or others with --draw")
     say(issues)
+
+
+def _shown(cases: Iterable[Case], wanted: Iterable[int]) -> set[int]:
+    """Which of the wanted values label maps show, which are read one by one until all are found."""
+    missing, found = set(wanted), set[int]()
+    for case in cases:
+        with contextlib.suppress(InputError):  # left out by skip_bad
+            found |= missing & set(np.unique(read_case_label(case).array).tolist())
+        if not (missing := missing - found):
+            break
+    return found
 
 
 def _held_out(prepared: Prepared, indices: Sequence[int]) -> HeldOut | None:
