@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import radiffuse
-from radiffuse.data.plan import Plan
+from radiffuse.data.plan import Plan, Structures
 from radiffuse.data.readers import Scan
 from radiffuse.data.transform import not_in_hu
 from tiny_runs import finished_run
@@ -78,3 +79,24 @@ def test_a_segmenter_says_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[
     for _ in range(2):
         segmenter.predict(ct() + 1024, spacing=(1, 1, 1))
     assert capsys.readouterr().err.count(f"the image has {SAID}") == 1
+
+
+def test_voxels_of_unknown_size_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are taken for 1 mm; not where the run learned from such volumes too."""
+    (tmp_path / "data").mkdir()
+    sizes = " ".join(map(str, (SIDE,) * 3))
+    header = (
+        f"NRRD0004\ntype: float\ndimension: 3\nsizes: {sizes}\nencoding: raw\nendian: little\n\n"
+    )
+    (tmp_path / "data" / "a.nrrd").write_bytes(header.encode() + ct().T.tobytes())
+    for unit, doubted in (("mm", True), ("px", False)):
+        plan = replace(PLAN, structures=Structures(unit, 1.0, {"a": (1.0, 1.0, 1.0)}))
+        run, masks = finished_run(tmp_path / unit, plan, 1), tmp_path / f"masks-{unit}"
+        radiffuse.predict(
+            runs=run, data=tmp_path / "data", out=masks, machine={"accelerator": "cpu"}
+        )
+        said = "the image does not say how large" in capsys.readouterr().err
+        assert said is doubted
+        assert json.loads((masks / "masks.jsonl").read_text()).get("unsized", False) is doubted

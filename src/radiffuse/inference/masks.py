@@ -34,9 +34,7 @@ from .expecting import COLUMN, Calibration, calibration_of
 from .members import Overrides
 from .predictor import Predictor
 from .records import (
-    GRAYED,
     MASKS,
-    NO_HU,
     SHOWN,
     Entry,
     Record,
@@ -145,8 +143,7 @@ class MaskWriter:
         shown = [plan.classes[value] for value in np.unique(segmented.mask) if value]
         expected = self.calibration(segmented.expected, plan.classes) if self.calibration else {}
         facts = {SHOWN: shown} | ({COLUMN: expected} if expected else {})
-        doubts = {GRAYED: self.predictor.turns_gray(scan), NO_HU: self.predictor.takes_for_hu(scan)}
-        return files, facts | {doubt: True for doubt, holds in doubts.items() if holds}
+        return files, facts | dict.fromkeys(self.predictor.doubts(scan), True)
 
     def verify(self, case: Case) -> None:
         """Refuse a case that cannot be read, or does not have the axes and channels of the plan."""

@@ -34,6 +34,7 @@ from ..train.run import Run
 from .finite import verify_finite
 from .members import Member, Overrides, common_steps, open_members, verify_agreement
 from .postprocess import postprocess
+from .records import GRAYED, NO_HU, UNSIZED
 from .views import views
 from .windows import slide, starts, zeros
 
@@ -252,17 +253,21 @@ class Predictor:
             raise InputError("scan", problem, "Give the channels that the run was trained on")
         return torch.from_numpy(image), undo
 
-    def turns_gray(self, scan: Scan) -> bool:
-        """Whether a scan is in color, and a run that learned from gray images sees it in gray."""
-        return any(
-            in_color(len(scan.array), scan.spatial_dims, len(member.plan.channels))
-            and member.plan.colored is None
-            for member in self.members
+    def doubts(self, scan: Scan) -> list[str]:
+        """In what a scan is not as those that the runs learned from, by the names of ``records.DOUBTS``."""
+        plans = [member.plan for member in self.members]
+        gray = any(
+            in_color(len(scan.array), scan.spatial_dims, len(plan.channels))
+            and plan.colored is None
+            for plan in plans
         )
-
-    def takes_for_hu(self, scan: Scan) -> bool:
-        """Whether the run takes for HU what can hardly be: a CT whose values are not those of its files."""
-        return any(not_in_hu(scan, member.plan) for member in self.members)
+        sized = any(plan.structures is None or plan.structures.unit == "mm" for plan in plans)
+        found = {
+            GRAYED: gray,
+            NO_HU: any(not_in_hu(scan, plan) for plan in plans),
+            UNSIZED: scan.spatial_dims == 3 and scan.spacing is None and sized,
+        }
+        return [doubt for doubt, holds in found.items() if holds]
 
     def _generator(self, name: str, member: int, sample: int) -> torch.Generator:
         seed = torch_seed(self.seed, zlib.crc32(name.encode()), member, sample)

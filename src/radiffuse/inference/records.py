@@ -35,10 +35,28 @@ Entry = dict[str, Any]
 """A line of ``MASKS``: ``case``, ``scan``, ``trained`` and ``files``, hash by name by group, such as ``mask``."""
 SHOWN = "shown"
 """In a line of ``predict``: the classes that the mask shows."""
-GRAYED = "grayed"
-"""In a line of ``predict``, true: the image is in color, and was turned to gray for a run that learned gray ones."""
-NO_HU = "no_hu"
-"""In a line of ``predict``, true: the run learned from CT in HU, and the image's values can hardly be HU."""
+GRAYED, NO_HU, UNSIZED = "grayed", "no_hu", "unsized"
+DOUBTS = {
+    GRAYED: (
+        "images are",
+        "the image is",
+        "in color, and turned to gray (ITU-R BT.601): the run learned from gray images",
+    ),
+    NO_HU: (
+        "images have",
+        "the image has",
+        "values that can hardly be HU, such as none below 0 (air is -1000): the run learned from CT in HU, and its "
+        "masks of other values cannot be trusted",
+    ),
+    UNSIZED: (
+        "images do",
+        "the image does",
+        "not say how large their voxels are, and each is taken for 1 mm: masks of voxels of another size cannot be "
+        "trusted; write the sizes into the files",
+    ),
+}
+"""In a line of ``predict``, true: an image is not as those that the run learned from. What is said of several, and of
+one."""
 
 
 @dataclass
@@ -203,21 +221,21 @@ def never_shown(entries: Sequence[Entry], classes: Sequence[str]) -> list[str]:
 
 
 def doubts(entries: Sequence[Entry]) -> list[str]:
-    """How many of the images were turned to gray, and how many hold no HU, in words."""
-    gray, no_hu = (sum(bool(entry.get(doubt)) for entry in entries) for doubt in (GRAYED, NO_HU))
-    return doubts_in_words(gray, no_hu, len(entries))
+    """How many of the images are doubtful, and why, in words."""
+    found = [doubt for entry in entries for doubt in DOUBTS if entry.get(doubt)]
+    return doubts_in_words(found, len(entries))
 
 
-def doubts_in_words(grayed: int, no_hu: int, total: int) -> list[str]:
-    """How many images of so many are not as those that the run learned from, by what is doubtful in them."""
-    grays = f"{grayed} of {total} images are" if total > 1 else "the image is"
-    scans = f"{no_hu} of {total} images have" if total > 1 else "the image has"
-    lines = [
-        f"{grays} in color, and turned to gray (ITU-R BT.601): the run learned from gray images",
-        f"{scans} values that can hardly be HU, such as none below 0 (air is -1000): the run learned from CT in HU, "
-        "and its masks of other values cannot be trusted",
+def doubts_in_words(found: Sequence[str], total: int) -> list[str]:
+    """How many images of so many are not as those that the run learned from, by what is doubtful in them.
+
+    ``found`` has a name of ``DOUBTS`` for each time that it was met.
+    """
+    return [
+        f"{f'{found.count(doubt)} of {total} {several}' if total > 1 else one} {what}"
+        for doubt, (several, one, what) in DOUBTS.items()
+        if doubt in found
     ]
-    return [line for line, count in zip(lines, (grayed, no_hu), strict=True) if count]
 
 
 def header(

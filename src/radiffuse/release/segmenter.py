@@ -46,7 +46,7 @@ class Segmenter:
     def __init__(self, predictor: Predictor, runs: Sequence[Path] = ()) -> None:
         self.predictor = predictor
         self.runs = tuple(runs)
-        self._grayed = self._without_hu = False
+        self._said = set[str]()
 
     @classmethod
     def load(
@@ -253,16 +253,15 @@ class Segmenter:
     ) -> Array | list[Array]:
         """What ``segment`` makes of an image, or of each of a list; what is doubtful in them is said once."""
         images = image if isinstance(image, list) else [image]
-        results, gray, no_hu = list[Array](), 0, 0
+        results, doubts = list[Array](), list[str]()
         for one in images:
             scan, name = self._scan(one, spacing, affine)
             results.append(segment(scan, name))
-            gray += self.predictor.turns_gray(scan)
-            no_hu += self.predictor.takes_for_hu(scan)
-        gray, no_hu = gray * (not self._grayed), no_hu * (not self._without_hu)
-        for line in doubts_in_words(gray, no_hu, len(images)):
+            doubts += self.predictor.doubts(scan)
+        new = [doubt for doubt in doubts if doubt not in self._said]
+        for line in doubts_in_words(new, len(images)):
             say(line)
-        self._grayed, self._without_hu = self._grayed or gray > 0, self._without_hu or no_hu > 0
+        self._said |= {*new}
         return results if isinstance(image, list) else results[0]
 
     def _scan(
