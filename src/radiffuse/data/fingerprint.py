@@ -164,9 +164,7 @@ def take_fingerprint(
         raise InputError(dataset.root, "has no readable image", "Run radiffuse check on it")
     kinds = Counter(len(fact.shape) for fact in facts.values()).most_common()
     if len(kinds) > 1 and not skip_bad:
-        rare = [
-            str(c.images[0]) for c in chosen if c in facts and len(facts[c].shape) == kinds[-1][0]
-        ]
+        rare = [str(c.images[0]) for c, fact in facts.items() if len(fact.shape) == kinds[-1][0]]
         problem = f"mixes films and volumes; {kinds[-1][0]}D are {some(sorted(rare), 3)}"
         raise InputError(dataset.root, problem, "Put each kind in its own folder, or --skip-bad")
     same = {case: fact for case, fact in measured.items() if len(fact.shape) == kinds[0][0]}

@@ -238,14 +238,7 @@ def make_plan(
         raise InputError("--plan.crop body", problem, "Leave it out, or give the CT scans alone")
     kind, foreign = ("films", "spacing") if found.spatial_dims == 2 else ("volumes", "resize")
     refuse_given(settings, PlanSettings(), foreign, f"these are {kind}", "plan.")
-    intensity: Intensity = "percentiles"
-    low, high = settings.percentiles or (0.5, 99.5)
-    if settings.window is not None:
-        intensity, (low, high) = "window", settings.window
-    elif settings.percentiles is None and found.ct and not found.mixed:
-        values = (found.foreground or found.body)[0]  # [related: nnU-Net]
-        intensity, low, high = "window", math.floor(values.low), math.ceil(values.high)
-        high = max(high, low + 1)
+    intensity, low, high = _intensity(settings, found)
     spacing = (settings.spacing or target_spacing(found)) if found.spatial_dims == 3 else None
     classes = find_classes(dataset) if labelled else ()
     mirror, why = sides(classes, found)
@@ -263,8 +256,8 @@ def make_plan(
         spacing=spacing,
         resize=settings.resize or "fit",
         intensity=intensity,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         postprocess=steps,
         crop=settings.crop,
         mirror=mirror,
@@ -338,6 +331,19 @@ def _size(
     shape = np.median([resampled(n, mm, spacing) for n, mm in pairs], axis=0)
     # The largest multiple of 16 that half of the scans fill and a CPU can train with.
     return tuple(int(min(48, max(16, n // 16 * 16))) for n in shape)
+
+
+def _intensity(settings: PlanSettings, found: Fingerprint) -> tuple[Intensity, float, float]:
+    """How intensities are scaled, and between which percentiles or values."""
+    if settings.window is not None:
+        low, high = settings.window
+        return "window", float(low), float(high)
+    if settings.percentiles is None and found.ct and not found.mixed:
+        values = (found.foreground or found.body)[0]  # [related: nnU-Net]
+        floor = math.floor(values.low)
+        return "window", float(floor), float(max(math.ceil(values.high), floor + 1))
+    low, high = settings.percentiles or (0.5, 99.5)
+    return "percentiles", float(low), float(high)
 
 
 def _grid(given: tuple[int, ...] | None, found: Fingerprint) -> tuple[int, ...] | None:

@@ -123,8 +123,7 @@ def _train(
             if not math.isfinite(loss):
                 names = ", ".join(batch.cases[:4]) + (" ..." if len(batch.cases) > 4 else "")
                 raise _diverged(run, f"the loss is {loss} at step {step} (cases {names})")
-            done = step + 1
-            last = done == steps
+            done, last = step + 1, step + 1 == steps
             log.add(loss, terms, batch.seen * world, done, 2 ** (batch.images.ndim - 2))
             if last or done % training.log_every == 0:
                 log.write(done, rate)
