@@ -11,6 +11,7 @@ import pytest
 from layout_files import volume
 
 from radiffuse.config import Data, PlanSettings, TrainingPlan
+from radiffuse.config.values import verify_ranges
 from radiffuse.data.dataset import Dataset
 from radiffuse.data.fingerprint import Fingerprint, Intensities
 from radiffuse.data.layouts import open_dataset
@@ -164,6 +165,20 @@ def fingerprint(**changes: object) -> Fingerprint:
         "foreground": (values,),
     }
     return Fingerprint(**(whole | changes))  # type: ignore[arg-type]
+
+
+def test_spacings_windows_and_percentiles_have_so_many_numbers() -> None:
+    """One spacing is that of each axis; whatever else does not fit is refused before anything is read."""
+    assert PlanSettings(spacing=(2.0,)).spacing == (2.0,) * 3
+    for name, values in (
+        ("spacing", (1.0, 2.0)),
+        ("window", (100.0,)),
+        ("percentiles", (1.0, 5.0, 99.0)),
+    ):
+        with pytest.raises(InputError, match=rf"^--plan.{name} 1.* takes [23] numbers, not [123]"):
+            verify_ranges(PlanSettings(**{name: values}), "plan.")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"spacing 0 is out of range"):
+        verify_ranges(PlanSettings(spacing=(0.0, 1.0, 1.0)), "plan.")
 
 
 def test_thick_slices_take_the_tenth_percentile_as_in_nnunet() -> None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from .types import Floats, Fraction, NonNegativeFloat, NonNegativeInt, Place, Seed, Step, Within
+from .types import (
+    Floats,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Place,
+    PositiveFloat,
+    Seed,
+    Step,
+    Within,
+    numbers,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +81,20 @@ class PlanSettings:
     ceiling: tuple[Fraction, ...] | None = None
     """Dice and surface Dice that a perfect network should reach for every class on the grid that is chosen; None:
     .99,.95, as far as time and memory allow."""
-    spacing: Floats | None = None
-    """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior)."""
+    spacing: tuple[PositiveFloat, ...] | None = field(default=None, metadata=numbers(3))
+    """3D: target spacing in mm, in the order of the axes after orientation (right, anterior, superior); one number for
+    equal spacing."""
     resize: Literal["stretch", "fit"] | None = None
     """2D: stretch films to the grid, or fit them inside it and pad. Augmentation rotates films as they are on the grid:
     what was stretched is sheared too."""
     crop: Literal["nonzero", "body"] | None = None
     """nonzero: crop each image to the bounding box of its nonzero pixels, as for skull-stripped brains; body: crop each
     CT to the bounding box of the body. Predicted masks have the full size, with background outside the box."""
-    window: Floats | None = None
+    window: Floats | None = field(default=None, metadata=numbers(2))
     """Intensity window (low, high), in HU for CT; it is mapped to [-1, 1]."""
-    percentiles: tuple[Annotated[float, Within(0, 100)], ...] | None = None
+    percentiles: tuple[Annotated[float, Within(0, 100)], ...] | None = field(
+        default=None, metadata=numbers(2)
+    )
     """Intensity percentiles (low, high) of each image; they are mapped to [-1, 1]."""
     postprocess: tuple[Step, ...] | None = None
     """Post-processing of predicted masks, step by step and class by class. largest: keep the largest component;
@@ -92,6 +106,11 @@ class PlanSettings:
     the same number of pieces in the label maps of all of at least 3 patients, the largest pieces of that number are
     kept; with fewer patients, pieces below a quarter of the smallest labelled one are dropped, if that has .02 of a
     film or .002 of a volume; ``fit --method auto`` tries it on folds."""
+
+    def __post_init__(self) -> None:
+        """One spacing is that of each axis."""
+        if self.spacing is not None and len(self.spacing) == 1:
+            object.__setattr__(self, "spacing", self.spacing * 3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,3 +101,8 @@ Strategy = Literal[
     "self-condition-next",
     "none",
 ]
+
+
+def numbers(count: int) -> dict[str, object]:
+    """Metadata: how many numbers the setting has."""
+    return {"numbers": count}

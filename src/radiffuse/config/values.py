@@ -207,6 +207,8 @@ _KINDS: dict[Any, str] = {
 def verify_ranges(settings: Any, prefix: str = "") -> None:
     """Refuse numbers out of the range of their field, and texts of another form, in settings and their groups.
 
+    So are more or fewer numbers than a setting has, see ``types.numbers``.
+
     Raises:
         InputError: Names the setting, its value and what is legal.
     """
@@ -216,7 +218,12 @@ def verify_ranges(settings: Any, prefix: str = "") -> None:
         value, mark = getattr(settings, field.name), _mark(hints[field.name])
         if dataclasses.is_dataclass(value):
             verify_ranges(value, f"{prefix}{field.name}.")
-        elif mark is not None and value is not None:
+            continue
+        count = field.metadata.get("numbers")
+        if count and value is not None and len(value) != count:
+            where = f"--{prefix}{field.name} {','.join(f'{item:g}' for item in value)}"
+            raise SettingError(where, f"takes {count} numbers, not {len(value)}", "")
+        if mark is not None and value is not None:
             for item in value if isinstance(value, tuple) else (value,):
                 # A text stands in a union with numbers.
                 named = isinstance(item, str) and isinstance(mark, Within)
