@@ -433,3 +433,19 @@ def test_lines_stay_indented_where_they_wrap(tmp_path):
     for lines in (issues, decide):
         assert len(lines.strip("\n").splitlines()) > 2
         assert all(line.startswith("  ") for line in lines.splitlines() if line)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_sizes_of_volumes_are_along_the_axes_of_the_body(tmp_path, decode):
+    """A median over axes that differ from file to file would be the size of no scan."""
+    generator = np.random.default_rng(0)
+    for name, order in (("a", (0, 1, 2)), ("b", (1, 2, 0)), ("c", (2, 0, 1))):
+        array = generator.integers(0, 99, (8, 10, 12)).astype(np.int16).transpose(order)
+        affine = np.diag([-1.0, 2.0, 5.0, 1.0])[:, [*order, 3]]
+        nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+    result = check_path(tmp_path, workers=0, decode=decode)
+    assert {row.spatial_shape for row in result.cases} == {(8, 10, 12)}
+    assert (
+        result.summary["spacing"]["smallest"] == result.summary["spacing"]["largest"] == [1, 2, 5]
+    )
+    assert re.search(r"Size, R x A x S +8 x 10 x 12 voxels", text_of(result))

@@ -155,8 +155,9 @@ def summarize(dataset: Dataset, records: Sequence[CaseRecord]) -> dict[str, Any]
     """A data set in values that JSON can hold.
 
     ``splits``, ``targets`` and ``spatial_dims`` count cases. ``size`` and ``spacing`` (smallest,
-    median, largest along each axis) are those of the usual number of axes, None if unknown;
-    ``classes`` have their share of the voxels that are not ignored, and the cases with them.
+    median, largest along each axis, of volumes right, anterior and superior) are those of the usual
+    number of axes, None if unknown; ``classes`` have their share of the voxels that are not ignored,
+    and the cases with them.
     """
     readable = [record for record in records if record.spatial_shape]
     dims = Counter(len(record.spatial_shape) for record in readable)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..dataset import Case
 from ..issues import Issue, Issues, some
 from ..layouts.doubts import holds_few
 from ..readers import Header, count_non_finite, inspect
-from ..scan import Scan, on_grid
+from ..scan import Scan, canonical_shape, canonical_spacing, on_grid
 
 SKEW_TOLERANCE = 1.0
 """Degrees off a right angle from which the axes of a volume are reported as skewed."""
@@ -32,9 +33,10 @@ class CaseRecord:
     Attributes:
         name: Of the case.
         issues: Its faults.
-        spatial_shape: Voxels along each axis; () where the image cannot be read.
+        spatial_shape: Voxels along each axis, of volumes (right, anterior, superior), whatever the order in the file;
+            () where the image cannot be read.
         channels: As read; as stored where pixels were not decoded.
-        spacing: Millimeters per voxel, or None.
+        spacing: Millimeters per voxel along the same axes, or None.
         unit: ``"HU"`` or ``"gray"``.
         intensity: Lowest, mean and highest value; None where pixels were not decoded.
         digest: Hash of pixels and shape (of the files' bytes where pixels were not decoded), '' for
@@ -126,19 +128,24 @@ def _header_only(case: Case) -> tuple[Scan, CaseRecord]:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     record = CaseRecord(
         case.name,
-        spatial_shape=tuple(first.spatial_shape),
+        **_extent(scan := _sized(first)),
         channels=sum(header.channels for header in headers),
-        spacing=first.spacing,
         unit=first.unit,
         digest=digest.hexdigest(),
     )
-    return _sized(first), record
+    return scan, record
 
 
 def _sized(header: Header) -> Scan:
     """A scan with the header's geometry that takes no memory."""
     empty = np.broadcast_to(np.uint8(0), (1, *header.spatial_shape))
     return header.scan(empty)
+
+
+def _extent(scan: Scan) -> dict[str, Any]:
+    """``spatial_shape`` and ``spacing`` of a record."""
+    spacing = None if scan.spacing is None else canonical_spacing(scan)
+    return {"spatial_shape": canonical_shape(scan), "spacing": spacing}
 
 
 def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
@@ -152,9 +159,8 @@ def _decoded(case: Case, issues: Issues) -> tuple[Scan, CaseRecord]:
     ends = float(pixels.min()), float(pixels.mean(dtype=np.float64)), float(pixels.max())
     record = CaseRecord(
         case.name,
-        spatial_shape=scan.spatial_shape,
+        **_extent(scan),
         channels=int(pixels.shape[0]),
-        spacing=scan.spacing,
         unit=scan.unit,
         intensity=ends if np.isfinite(ends[0] + ends[2]) else None,
         digest="" if found else digest.hexdigest(),

@@ -97,9 +97,16 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if summary[key]:
             lines.append((name, ", ".join(f"{k}: {v}" for k, v in summary[key].items())))
     if summary["size"]:
-        lines.append(("Size", _range(summary["size"], "px")))
+        volumes = len(summary["size"]["median"]) == 3
+        axes = ", R x A x S" if volumes else ""
+        lines.append((f"Size{axes}", _range(summary["size"], "voxels" if volumes else "px")))
         known = summary["spacing"]
-        lines.append(("Spacing", _range(known, "mm") if known else "not in the files"))
+        lines.append(
+            (
+                f"Spacing{axes}" if known else "Spacing",
+                _range(known, "mm") if known else "not in the files",
+            )
+        )
     if i := summary["intensity"]:
         unit = f" {i['unit']}" if i["unit"] != "gray" else ""
         ends = f"{i['lowest']:,.10g} to {i['highest']:,.10g}{unit}, mean {rounded(i['mean'])}"
