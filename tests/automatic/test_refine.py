@@ -131,6 +131,15 @@ def test_the_usual_step_is_taken_unless_it_costs() -> None:
     assert chosen([truth() for _ in range(2)], usual=usual) == [*usual]
 
 
+def test_classes_of_one_step_share_a_sentence() -> None:
+    """Thirteen organs whose largest piece is kept are a line, not thirteen."""
+    stub: Any = Stub([truth()] * 4, [truth()] * 4, [None] * 4)
+    cases = [Case(str(i), (Path("x"),), group=str(i)) for i in range(4)]
+    plan = Plan(2, ("image",), CLASSES, (40, 60), postprocess=("1=keep:2", "2=keep:2"))
+    _, why = refine(stub, cases, plan)
+    assert [said.partition(":")[0] for said in why] == [", ".join(CLASSES[1:])]
+
+
 def test_the_usual_step_goes_before_another_that_gains_as_much() -> None:
     """Specks fall to a milder step as well; but all label maps have two lungs, and the next island may be larger."""
     masks = [specks(truth(), 1, 1 + i % 2) for i in range(5)]

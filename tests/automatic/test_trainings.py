@@ -8,6 +8,7 @@ from made_candidates import make_candidate
 from radiffuse.automatic.halving import Entry
 from radiffuse.automatic.trainings import (
     Member,
+    longer_in_words,
     paced,
     pool_in_words,
     trainings_of_tried,
@@ -36,6 +37,18 @@ def test_the_time_that_is_left_makes_trainings_longer_and_then_more() -> None:
     assert len(found(80, spared=1)) == 2
     assert len(found(1000, most=3)) == 2
     assert [row["seed"] for row in trainings_of_tried(members[:1], [20], [1.0], 59, 3)] == [0, 1]
+
+
+def test_a_training_much_longer_than_those_of_the_folds_is_said_to_be() -> None:
+    """Its masks are not those that were scored."""
+    rows: list[Member] = [
+        {"candidate": name, "steps": steps, "seed": 0, "tried": tried}
+        for name, steps, tried in (("a", 149, 100), ("b", 234, 58), ("c", 300, 200), ("d", 300, 0))
+    ]
+    assert longer_in_words([rows[0], rows[3]]) == []
+    (said,) = longer_in_words(rows)
+    assert said.startswith("trained on all labels for 234 steps, in the folds for 58: ")
+    assert longer_in_words(rows[2:])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from .scores import OutOfFold, by_case, leaderboard_of, read_folds
 from .trainings import (
     Member,
     finer_in_words,
+    longer_in_words,
     pool_in_words,
     trainings_of_tried,
     trainings_of_untried,
@@ -183,7 +184,8 @@ class Decision:
         each = [record.seconds_of_step(entry) for entry in chosen]
         members = trainings_of_tried(chosen, full, each, AT_WORK * record.left, TOGETHER, ahead)
         count = len(members) // len(chosen)
-        return [], members, [f"trained {count} times, by different seeds"] * (count > 1)
+        seeds = [f"trained {count} times, by different seeds"] * (count > 1)
+        return [], members, [*longer_in_words(members), *seeds]
 
     def _finer(
         self, chosen: Sequence[Entry], seconds: float

@@ -10,6 +10,7 @@ import numpy as np
 from ..config import IGNORE
 from ..data.components import pieces_of
 from ..data.dataset import Case
+from ..data.issues import some
 from ..data.plan import Plan
 from ..data.scan import Array, Scan
 from ..data.steps import split_step, step_in_words, steps_in_words
@@ -28,7 +29,7 @@ LEAST_CASES = 3
 
 
 def refine(found: OutOfFold, cases: Sequence[Case], plan: Plan) -> tuple[list[str], list[str]]:
-    """The steps that gain, and a sentence for each.
+    """The steps that gain, and a sentence for the classes of each.
 
     The usual step of a class is taken unless mean Dice falls by it: a few cases say less than what all label maps have.
     Without one a step is taken where mean Dice gains at least ``LEAST_GAIN``, and either no case loses or the interval
@@ -61,22 +62,22 @@ def refine(found: OutOfFold, cases: Sequence[Case], plan: Plan) -> tuple[list[st
                 same = np.array_equal(changed.array, mask.array)
                 scores.setdefault(step, []).append(plain if same else _score(changed, truth, value))
     groups = [case.group for case in cases]
-    chosen, why = [], []
+    chosen, why = list[str](), dict[str, list[str]]()
     for value, steps in options.items():
         before, kept = scores[f"{value}=none"], expected.get((value, "keep"))
         if kept and (by := _difference(scores[kept], before)) >= 0:
             chosen.append(kept)
-            what = f"{step_in_words(kept, dims)}, as in the label maps"
-            why.append(f"{classes[value]}: {what} (Dice {by:+.3f})")
+            what = f"{step_in_words(kept, dims)}, as in the label maps (Dice {by:+.3f})"
+            why.setdefault(what, []).append(classes[value])
             continue
         gains = {step: _gain(scores[step], before, groups) for step in steps}
         good = [step for step in steps if gains[step] is not None]
         if good:
             best = max(good, key=lambda step: _mean(scores[step]))
             chosen.append(best)
-            what = step_in_words(best, dims)
-            why.append(f"{classes[value]}: {what} (Dice {gains[best]:+.3f})")
-    return chosen, why
+            what = f"{step_in_words(best, dims)} (Dice {gains[best]:+.3f})"
+            why.setdefault(what, []).append(classes[value])
+    return chosen, [f"{some(names)}: {what}" for what, names in why.items()]
 
 
 # ------------------------------------------------------------------------------------------------ internal

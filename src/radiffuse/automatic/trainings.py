@@ -20,6 +20,8 @@ SHORTEST = 1 / 8
 FINE_SHARE = 2 / 3
 """Of the time, for the training without the pool where it has a finer grid than that with it, and nothing was tried
 [ours]."""
+LONGER = 1.5
+"""How many times as many steps as in the folds make a training longer in so many words [ours]."""
 
 
 class Member(TypedDict):
@@ -70,6 +72,18 @@ def trainings_of_tried(
         left -= cost
         found += [{**row, "seed": len(found) // len(turn)} for row in turn]
     return found
+
+
+def longer_in_words(members: Sequence[Member]) -> list[str]:
+    """A sentence on trainings that are much longer than those of the folds, whose masks were scored."""
+    much = [one for one in members if one["steps"] >= LONGER * one["tried"] > 0]
+    if not much:
+        return []
+    one = max(much, key=lambda one: one["steps"] / one["tried"])
+    return [
+        f"trained on all labels for {one['steps']:,} steps, in the folds for {one['tried']:,}: masks of new scans may "
+        "be better than every Dice above"
+    ]
 
 
 def planned_seconds(one: Candidate) -> float:
