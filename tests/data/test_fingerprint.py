@@ -156,6 +156,8 @@ def test_a_channel_beside_ct_keeps_its_values(tmp_path: Path) -> None:
     assert "not in HU" in plan.reasons["window"]
     seen, _ = image_to_plan(read_case_image(dataset.cases[0]), plan)
     assert (seen.std((1, 2, 3)) > 0.3).all()
+    given = make_plan(dataset, PlanSettings(window=(-160, 240)), labelled=True)
+    assert given.reasons["window"].startswith("given, for every channel")
     two = dataset.cases[0].images[0], tmp_path / "imagesTr" / "a_0001.nii.gz"
     two[1].write_bytes(two[0].read_bytes())  # two phases of CT share a window
     assert make_plan(dataset, PlanSettings(), labelled=True).intensity == "window"

@@ -238,15 +238,13 @@ def make_plan(
         raise InputError("--plan.crop body", problem, "Leave it out, or give the CT scans alone")
     kind, foreign = ("films", "spacing") if found.spatial_dims == 2 else ("volumes", "resize")
     refuse_given(settings, PlanSettings(), foreign, f"these are {kind}", "plan.")
-    intensity, low, high = _intensity(settings, found)
+    intensity, low, high, scaled = _intensity(settings, found)
     spacing = (settings.spacing or target_spacing(found)) if found.spatial_dims == 3 else None
     classes = find_classes(dataset) if labelled else ()
     mirror, why = sides(classes, found)
     steps, agreed = _kept_pieces(settings.postprocess, classes, found)
     said = {"mirror": why, "postprocess": agreed} if classes else {}
-    said |= {"spacing": found.taken}
-    if found.mixed and settings.window is None and settings.percentiles is None:
-        said["window"] = "of each channel by itself: one beside the CT is not in HU"
+    said |= {"spacing": found.taken, "window": scaled}
     plan = Plan(
         spatial_dims=found.spatial_dims,
         channels=dataset.channels,
@@ -333,17 +331,21 @@ def _size(
     return tuple(int(min(48, max(16, n // 16 * 16))) for n in shape)
 
 
-def _intensity(settings: PlanSettings, found: Fingerprint) -> tuple[Intensity, float, float]:
-    """How intensities are scaled, and between which percentiles or values."""
-    if settings.window is not None:
-        low, high = settings.window
-        return "window", float(low), float(high)
-    if settings.percentiles is None and found.ct and not found.mixed:
-        values = (found.foreground or found.body)[0]  # [related: nnU-Net]
-        floor = math.floor(values.low)
-        return "window", float(floor), float(max(math.ceil(values.high), floor + 1))
-    low, high = settings.percentiles or (0.5, 99.5)
-    return "percentiles", float(low), float(high)
+def _intensity(given: PlanSettings, found: Fingerprint) -> tuple[Intensity, float, float, str]:
+    """How intensities are scaled, between which percentiles or values, and why."""
+    beside = "one beside the CT is not in HU"
+    if given.window is not None:
+        low, high = given.window
+        why = f"given, for every channel, though {beside}" if found.mixed else "given"
+        return "window", float(low), float(high), why
+    if given.percentiles is not None or not found.ct or found.mixed:
+        low, high = given.percentiles or (0.5, 99.5)
+        alone = f"of each channel by itself: {beside}" if found.mixed else ""
+        return "percentiles", float(low), float(high), "given" if given.percentiles else alone
+    values = (found.foreground or found.body)[0]  # [related: nnU-Net]
+    floor = math.floor(values.low)
+    why = f"percentiles of the {'classes' if found.foreground else 'body'}"
+    return "window", float(floor), float(max(math.ceil(values.high), floor + 1)), why
 
 
 def _grid(given: tuple[int, ...] | None, found: Fingerprint) -> tuple[int, ...] | None:

@@ -175,13 +175,16 @@ def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Pla
         given = replace(given, postprocess=None)
     plan = make_plan(subject.dataset, given, labelled=subject.segments, found=found)
     if source is not None:
-        names = ("intensity", "low", "high", "crop", "resize")
-        plan = replace(plan, **{name: getattr(source, name) for name in names})
+        names, as_there = (
+            ("intensity", "low", "high", "crop", "resize"),
+            "as in the run to start from",
+        )
+        values, why = {name: getattr(source, name) for name in names}, {"window": as_there}
         if taken:
             most = max(len(plan.classes) - 1, 0)  # of what was for a class that is not there
             steps = tuple(step for step in source.postprocess if class_of_step(step) <= most)
-            why = {"postprocess": "as in the run to start from"}
-            plan = replace(plan, postprocess=steps, reasons=plan.reasons | why)
+            values["postprocess"], why["postprocess"] = steps, as_there
+        plan = replace(plan, **values, reasons=plan.reasons | why)
     return plan
 
 
@@ -230,8 +233,6 @@ def _planned(
         reasons["network"] = subject.own
     elif subject.start is not None:
         reasons["network"] = "that of the run to start from"
-    if base.intensity == "window" and subject.plan is None:
-        reasons["window"] = "percentiles of the " + ("classes" if found.foreground else "body")
     names = [row.name for row in found.classes]
     return replace(
         base,
