@@ -415,6 +415,22 @@ def test_ways_of_pretraining_stand_side_by_side_in_every_regime(
         )
 
 
+def test_what_a_recipe_sets_without_effect_stops_no_training(
+    films: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """That heads of an unguided network see no coordinates was said, and then refused when they were to be trained."""
+    few = {"training": FINETUNE["training"]}
+    probing = few | {"probe": {"width": 8, "sweep_coordinates": True}}
+    recipe = tmp_path / "recipe.yaml"
+    content = {"probing": probing, "finetune": few | {"split": FINETUNE["split"]}}
+    recipe.write_text(json.dumps(content))  # which YAML reads too
+    words = ["study", str(films), "--config", str(recipe), "--from", str(pretrained)]
+    words += ["--methods", "diffusion", "--transfer", "nonlinear", "--labels", "1", "--draws", "1"]
+    assert main([*words, "--out", str(tmp_path / "study")]) == 0
+    run = Run.open(tmp_path / "study" / "runs" / "diffusion-probe-1-0")
+    assert not run.config["settings"]["probe"].get("sweep_coordinates")
+
+
 def test_the_tables_of_methods_and_starts_name_each_other() -> None:
     for row in METHODS.values():
         assert row.start is None or row.start in STARTS

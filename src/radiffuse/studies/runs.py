@@ -190,6 +190,8 @@ class StudyRuns:
         if group == "probing":
             kinds = tuple(dict.fromkeys(t for t in given.transfer if t != "finetune"))
             probe = replace(base.probe, heads=kinds, regressor=self._places(row))
+            if not given.places_heads:  # that this has no effect was said
+                probe = replace(probe, sweep_coordinates=False)
             changes = {"method": "probe", "probe": probe}
             changes |= {"split": given.finetune.split, "machine": given.finetune.machine}
         elif group == "diffusion":
