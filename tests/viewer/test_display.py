@@ -100,3 +100,15 @@ def test_maps_are_shown_over_a_range_that_holds_them(
     low: float, high: float, expected: tuple[float, float]
 ) -> None:
     assert display.span_of(np.array([low, high], np.float32)) == pytest.approx(expected)
+
+
+def test_each_channel_has_a_window_of_its_own() -> None:
+    """In that of CT a PET of 0 to 10 would be gray throughout."""
+    _, ct = volume()
+    pet = np.linspace(0, 10, ct.array.size).reshape(ct.array.shape)
+    both = Scan(np.concatenate([ct.array, pet]).astype(np.float32), ct.spacing, ct.affine)
+    found = display.described(both)
+    assert found["hounsfield"] == [True, False]
+    assert found["windows"] == [(-160, 240), pytest.approx((0.05, 9.95), abs=0.01)]
+    two = Scan(np.stack([np.arange(100.0).reshape(10, 10), np.full((10, 10), 7.0)]))
+    assert display.described(two)["windows"][1] == (7, 8)

@@ -87,18 +87,19 @@ def span_of(array: Array) -> tuple[float, float]:
 
 
 def window(scan: Scan, channel: int = 0) -> tuple[float, float]:
-    """The window that a scan is first shown with: soft tissue for CT, else its 0.5th to 99.5th percentile."""
-    if hounsfield(scan):
+    """The window that a channel is first shown with: soft tissue for CT, else its 0.5th to 99.5th percentile."""
+    if hounsfield(scan, channel):
         return -160.0, 240.0
-    array = scan.array if scan.spatial_dims == 2 else scan.array[channel]
+    array = scan.array if _in_colors(scan) else scan.array[channel]
     values = array.ravel()[:: max(1, array.size // SAMPLED)]
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     return (low, high) if high > low else (float(values.min()), float(values.max()) + 1)
 
 
-def hounsfield(scan: Scan) -> bool:
+def hounsfield(scan: Scan, channel: int) -> bool:
     """Whether values are HU: DICOM says so; in a volume of another format, air far below zero is taken for it."""
-    return scan.unit == "HU" or (scan.spatial_dims == 3 and float(scan.array.min()) < -500)
+    like_air = scan.spatial_dims == 3 and float(scan.array[channel].min()) < -500
+    return scan.unit == "HU" or like_air
 
 
 def unit(scan: Scan) -> tuple[float, str]:
@@ -114,7 +115,8 @@ def described(scan: Scan) -> dict[str, Any]:
     k = stride(scan)
     size, name = unit(scan)
     sent = _little(scan.array[:, :1]).dtype
-    colors = scan.spatial_dims == 2 and len(scan.array) == 3
+    colors = _in_colors(scan)
+    channels = range(1 if colors else len(scan.array))
     return {
         "dims": scan.spatial_dims,
         "shape": scan.spatial_shape,
@@ -123,14 +125,14 @@ def described(scan: Scan) -> dict[str, Any]:
         "axes": list(zip(*orientation(scan), strict=True)),
         "editable": math.prod(scan.spatial_shape) <= MOST_EDITED
         and (scan.spatial_dims == 3 or k == 1),
-        "channels": 1 if colors else len(scan.array),
+        "channels": len(channels),
         "colors": colors,
         "dtype": sent.name,
         "spacing": scan.spacing,
         "voxel": size,
         "unit": name,
-        "hounsfield": hounsfield(scan),
-        "window": window(scan),
+        "hounsfield": [hounsfield(scan, channel) for channel in channels],
+        "windows": [window(scan, channel) for channel in channels],
         "range": [float(scan.array.min()), float(scan.array.max())],
     }
 
@@ -157,6 +159,11 @@ def nifti(
     if labels:
         made.header.set_intent("label")  # NiiVue blends the colors of numbers, but not of labels
     return bytes(made.to_bytes())
+
+
+def _in_colors(scan: Scan) -> bool:
+    """Whether channels are red, green and blue, which are shown at once."""
+    return scan.spatial_dims == 2 and len(scan.array) == 3
 
 
 def _sent(dtype: np.dtype[Any]) -> np.dtype[Any]:

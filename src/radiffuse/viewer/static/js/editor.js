@@ -9,7 +9,7 @@ import { Mask, planesOf } from "./mask.js";
 import { naming } from "./naming.js";
 import { PlaneView } from "./plane.js";
 import { amount } from "./stage.js";
-import { AT_ONCE, toolbar } from "./toolbar.js";
+import { AT_ONCE, grays, toolbar } from "./toolbar.js";
 
 const KEPT = 96; // slices that stay in memory
 
@@ -60,7 +60,7 @@ export class Editor {
       const labels = chosen ? await bytes(`api/scans/${id}/layers/${encodeURIComponent(chosen.id)}/labels`) : null;
       const film = info.dims === 2 ? await bytes(`api/scans/${id}/image`) : null;
       if (turn !== this.turn) return;
-      Object.assign(this, { info, id, start: chosen?.id || "", masks, window: info.window.slice(), channel: 0 });
+      Object.assign(this, { info, id, start: chosen?.id || "", masks, window: info.windows[0], channel: 0 });
       this.before = this.app.state.scans.find((one) => one.id === id)?.corrected || 0;
       this.mask = new Mask(shape, labels ? new Uint8Array(labels) : new Uint8Array(shape.reduce((a, b) => a * b)));
       this.classes = this.named(chosen);
@@ -300,6 +300,8 @@ export class Editor {
 
   look(channel) {
     this.channel = channel;
+    this.window = this.info.windows[channel];
+    this.shades.replaceChildren(...grays(this));
     for (const view of this.views) guarded(() => this.fetch(view, view.index));
   }
 

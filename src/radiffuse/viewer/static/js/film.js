@@ -25,7 +25,7 @@ export class FilmView {
     this.listen();
   }
 
-  async open(info, buffer, name) {
+  async open(info, buffer, name, shades) {
     this.screen.setAttribute("aria-label", `Film ${name}. Arrow keys move, plus and minus zoom, 0 fits.`);
     this.info = info;
     [this.rows, this.columns] = info.sent;
@@ -34,7 +34,7 @@ export class FilmView {
     const [dy, dx] = info.spacing || [1, 1];
     this.aspect = dy / dx; // pixels that are not square are stretched downwards
     this.fit();
-    this.setWindow(...info.window);
+    this.setWindow(...shades);
   }
 
   close() {

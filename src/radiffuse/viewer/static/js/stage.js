@@ -55,7 +55,8 @@ export class Stage {
       this.id = id;
       const View = info.dims === 2 ? FilmView : VolumeView;
       this.view = new View(this.host, (found) => this.tell(found));
-      await this.view.open(info, buffer, info.name);
+      this.shown = 0;
+      await this.view.open(info, buffer, info.name, info.windows[0]);
       if (turn !== this.turn) return;
       this.controls();
       this.panel.replaceChildren(el("h2", {}, info.name), this.facts());
@@ -81,7 +82,7 @@ export class Stage {
   }
 
   controls() {
-    const { info, view } = this, [low, high] = info.window;
+    const { info, view, shown } = this, [low, high] = info.windows[shown];
     const number = (value, label) => el("input", { type: "number", value: String(Math.round(value * 100) / 100), step: "any", "aria-label": label });
     const lower = number(low, "Black at"), upper = number(high, "White at");
     const apply = () => {
@@ -107,22 +108,25 @@ export class Stage {
         button("fit", () => view.fit()),
         button("+", () => view.zoomBy(1.25), { "aria-label": "Zoom in" })));
     }
-    const presets = info.hounsfield
+    const presets = info.hounsfield[shown]
       ? select([["", "window"], ...Object.keys(WINDOWS).map((n) => [n, n])], "", (n) => n && set(WINDOWS[n]), { "aria-label": "Window" })
-      : button("reset window", () => set(info.window.map((v) => Math.round(v * 100) / 100)), { class: "plain" });
+      : button("reset window", () => set(info.windows[shown].map((v) => Math.round(v * 100) / 100)), { class: "plain" });
     parts.push(el("div", { class: "window" }, el("span", {}, "black"), lower, el("span", {}, "white"), upper, presets));
     if (info.channels > 1) {
       const options = Array.from({ length: info.channels }, (_, i) => [String(i), `channel ${i + 1}`]);
-      parts.push(select(options, "0", (i) => this.channel(i), { "aria-label": "Channel" }));
+      parts.push(select(options, String(shown), (i) => this.channel(Number(i)), { "aria-label": "Channel" }));
     }
     this.bar.replaceChildren(...parts);
   }
 
+  /** Show another channel, in a window of its own. */
   async channel(index) {
-    const buffer = await bytes(`api/scans/${this.id}/image?channel=${index}`);
+    const { info } = this, buffer = await bytes(`api/scans/${this.id}/image?channel=${index}`);
     this.view.close();
     this.view = new this.view.constructor(this.host, (found) => this.tell(found));
-    await this.view.open(this.info, buffer, this.info.name);
+    this.shown = index;
+    await this.view.open(info, buffer, info.name, info.windows[index]);
+    this.controls();
     for (const row of this.layers.values()) if (row.toggle.input.checked) await row.show();
   }
 

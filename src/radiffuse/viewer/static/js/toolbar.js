@@ -29,7 +29,8 @@ export function toolbar(editor) {
   }
   const zoom = (text, label, by) => button(text, () => (by ? editor.active.zoomBy(by) : editor.active.fit()), { "aria-label": label });
   parts.push(el("div", { class: "group", role: "group", "aria-label": "Zoom" }, zoom("−", "Zoom out", 0.8), zoom("fit", "Whole picture", 0), zoom("+", "Zoom in", 1.25)));
-  parts.push(...grays(editor));
+  editor.shades = el("div", { class: "shades" }, ...grays(editor));
+  parts.push(editor.shades);
   if (info.channels > 1) {
     const options = Array.from({ length: info.channels }, (_, i) => [String(i), `channel ${i + 1}`]);
     parts.push(select(options, "0", (i) => editor.look(Number(i)), { "aria-label": "Channel" }));
@@ -40,7 +41,7 @@ export function toolbar(editor) {
 }
 
 /** Which values are black and white. */
-function grays(editor) {
+export function grays(editor) {
   const number = (i, label) => el("input", { type: "number", value: String(Math.round(editor.window[i] * 100) / 100), step: "any", "aria-label": label });
   const lower = number(0, "Black at"), upper = number(1, "White at");
   const apply = () => {
@@ -49,6 +50,6 @@ function grays(editor) {
   };
   for (const input of [lower, upper]) input.addEventListener("change", apply);
   const named = (name) => { if (name) { [lower.value, upper.value] = WINDOWS[name].map(String); apply(); } };
-  return [editor.info.hounsfield && select([["", "window"], ...Object.keys(WINDOWS).map((n) => [n, n])], "", named, { "aria-label": "Window" }),
+  return [editor.info.hounsfield[editor.channel] && select([["", "window"], ...Object.keys(WINDOWS).map((n) => [n, n])], "", named, { "aria-label": "Window" }),
     el("div", { class: "window" }, el("span", {}, "black"), lower, el("span", {}, "white"), upper)].filter(Boolean);
 }

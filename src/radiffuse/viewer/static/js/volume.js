@@ -35,7 +35,7 @@ export class VolumeView {
     host.replaceChildren(this.screen);
   }
 
-  async open(info, buffer, name) {
+  async open(info, buffer, name, shades) {
     this.screen.setAttribute("aria-label",
       `Volume ${name}. Arrow keys and page keys move the cross hair; dragging with the right button changes the window.`);
     this.info = info;
@@ -54,12 +54,12 @@ export class VolumeView {
     });
     probe.getExtension("WEBGL_lose_context")?.loseContext(); // a browser allows only a few
     await this.niivue.attachToCanvas(this.screen);
-    const image = await NVImage.new(buffer, "scan.nii", "gray", 1, null, ...info.window);
+    const image = await NVImage.new(buffer, "scan.nii", "gray", 1, null, ...shades);
     this.niivue.addVolume(image);
     this.niivue.onLocationChange = (place) => this.located(place);
     this.screen.addEventListener("keydown", (event) => this.key(event));
     this.setPlanes("all");
-    this.setWindow(...info.window);
+    this.setWindow(...shades);
   }
 
   close() {
