@@ -116,11 +116,8 @@ def described(
             yield f"  {_more_time(record, labels, patients, pool=pool and first.can_use_pool)}"
         return
     rounds = ", then ".join(f"{100 * share:.0f} %" for share in schedule.shares)
-    finer = (
-        ", on a finer grid if the time left allows"
-        if record.candidates[0].plan.spatial_dims == 2
-        else ""
-    )
+    films = record.candidates[0].plan.spatial_dims == 2
+    finer = ", on a finer grid if the time left allows" if films else ""
     yield f"  each fold takes {rounds} of these steps, as time allows; the choice is trained on all labels{finer}"
     if len(record.candidates) > 1:
         yield f"  {record.candidates[0].name} is chosen unless the folds show another to be better"

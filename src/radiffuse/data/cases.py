@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from .dataset import Case
 from .label_values import refuse_soft_edges
 from .readers import inspect, read_label, read_scan, source_files
 from .readers.coco import rasterize_coco
-from .scan import Scan, on_grid
+from .scan import Scan, narrowest, on_grid
 
 
 def read_case_image(case: Case) -> Scan:
@@ -147,8 +146,9 @@ def _composed(case: Case) -> Scan:
 def _joined(case: Case) -> Scan:
     """One label map from several of an image, each with its own values; where they overlap, the later one wins."""
     first, *others = parts = [_map(path, case) for path in case.label_parts]
-    ends = (int(end) for part in parts for end in (part.array.min(), part.array.max()))
-    result = first.array.astype(_narrowest(ends))  # files of one image may differ in type
+    ends = [int(end) for part in parts for end in (part.array.min(), part.array.max())]
+    kind = narrowest(min(ends), max(ends)) or np.int64  # files of one image may differ in type
+    result = first.array.astype(kind)
     for path, part in zip(case.label_parts[1:], others, strict=True):
         part = on_grid(part, first, path, case.label_parts[0].name)
         np.copyto(result, part.array, where=part.array != 0, casting="unsafe")  # they do fit
@@ -173,14 +173,8 @@ def _by_class(scan: Scan, case: Case) -> Scan:
             )
             raise InputError(case.label or case.name, problem, remedy)
         found[value] = numbers.get(value, value)
-    result = np.full(scan.array.shape, IGNORE, _narrowest((IGNORE, *found.values())))
+    ends = IGNORE, *found.values()
+    result = np.full(scan.array.shape, IGNORE, narrowest(min(ends), max(ends)) or np.int64)
     for value, number in found.items():
         result[scan.array == value] = number
     return scan.with_array(result)
-
-
-def _narrowest(values: Iterable[int]) -> type[np.integer[Any]]:
-    """The smallest type of integers that holds these values; of a volume, int64 takes a GiB and uint8 an eighth."""
-    low, high = min(ends := [*values]), max(ends)
-    kinds = (np.uint8, np.int16, np.int32)
-    return next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), np.int64)

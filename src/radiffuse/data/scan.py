@@ -14,6 +14,9 @@ from ..errors import InputError
 
 Array = NDArray[Any]
 
+INTEGERS = (np.uint8, np.int16, np.int32)
+"""Types of label maps, which all viewers read."""
+
 MILLIMETER_TOLERANCE = 1e-2
 """Affines and spacings that differ by less, in mm, are the same: formats round differently."""
 
@@ -179,6 +182,13 @@ def gray_values(images: Array) -> Array:
     """uint8 gray values of images in [-1, 1]; values outside are clipped."""
     values: Array = ((images.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
     return values
+
+
+def narrowest(
+    low: float, high: float, kinds: Sequence[type[np.integer[Any]]] = INTEGERS
+) -> type[np.integer[Any]] | None:
+    """The first of these types of integers that holds both ends; None if none does."""
+    return next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
 
 
 def rounded(number: float) -> str:

@@ -86,7 +86,7 @@ def span_of(array: Array) -> tuple[float, float]:
     return min(0.0, low), high if high > low else low + 1
 
 
-def window(scan: Scan, channel: int = 0) -> tuple[float, float]:
+def window(scan: Scan, channel: int) -> tuple[float, float]:
     """The window that a channel is first shown with: soft tissue for CT, else its 0.5th to 99.5th percentile."""
     if hounsfield(scan, channel):
         return -160.0, 240.0
@@ -98,8 +98,8 @@ def window(scan: Scan, channel: int = 0) -> tuple[float, float]:
 
 def hounsfield(scan: Scan, channel: int) -> bool:
     """Whether values are HU: DICOM says so; in a volume of another format, air far below zero is taken for it."""
-    like_air = scan.spatial_dims == 3 and float(scan.array[channel].min()) < -500
-    return scan.unit == "HU" or like_air
+    array = scan.array[channel]
+    return scan.unit == "HU" or (scan.spatial_dims == 3 and float(array.min()) < -500)
 
 
 def unit(scan: Scan) -> tuple[float, str]:

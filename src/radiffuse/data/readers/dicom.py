@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ..scan import Array, Scan
+from ..scan import Array, Scan, narrowest
 from .common import Header, check_extent, collapse_gray, guard
 from .dicomfile import File, parse
 from .formats import detect
@@ -96,10 +96,8 @@ def _target_dtype(files: Sequence[File]) -> np.dtype[Any]:
     """The smallest integer type that holds every rescaled value exactly, else float32."""
     frames = [frame for file in files for frame in file.frames]
     if all(f.slope == int(f.slope) and f.intercept == int(f.intercept) for f in frames):
-        low, high = _scaled_range(files)
-        for kind in (np.uint8, np.uint16, np.int16, np.int32):
-            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-                return np.dtype(kind)
+        kinds = np.uint8, np.uint16, np.int16, np.int32
+        return np.dtype(narrowest(*_scaled_range(files), kinds) or np.float32)
     return np.dtype(np.float32)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...system.files import whole
-from ..scan import Array, Scan
+from ..scan import Array, Scan, narrowest
 from .formats import suffix_of
 from .geometry import NiftiScan, swap_film_axes
 
@@ -40,11 +40,10 @@ def write_label(path: Path, mask: Array, like: Scan) -> None:
     if suffix_of(path) == ".png" and (low < 0 or high > 255):
         problem = f"would hold label {high}, and 8-bit PNG ends at 255"
         raise InputError(path, problem, "Write .nii.gz instead")
-    for kind in (np.uint8, np.int16, np.int32):  # what all viewers read
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            _write(path, mask.astype(kind, copy=False), like, "label maps are", (".png",))
-            return
-    raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
+    kind = narrowest(low, high)
+    if kind is None:
+        raise ValueError(f"Labels {low} to {high} do not fit 32 bits.")
+    _write(path, mask.astype(kind, copy=False), like, "label maps are", (".png",))
 
 
 def write_image(path: Path, array: Array, like: Scan) -> None:

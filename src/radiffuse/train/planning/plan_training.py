@@ -175,10 +175,8 @@ def _base(settings: Fit | Pretrain, subject: Subject, found: Fingerprint) -> Pla
         given = replace(given, postprocess=None)
     plan = make_plan(subject.dataset, given, labelled=subject.segments, found=found)
     if source is not None:
-        names, as_there = (
-            ("intensity", "low", "high", "crop", "resize"),
-            "as in the run to start from",
-        )
+        as_there = "as in the run to start from"
+        names = ("intensity", "low", "high", "crop", "resize")
         values, why = {name: getattr(source, name) for name in names}, {"window": as_there}
         if taken:
             most = max(len(plan.classes) - 1, 0)  # of what was for a class that is not there
